@@ -1,0 +1,28 @@
+"""Decoders. Read `protocol.py`, then `speculative.py` and `jacobi.py`."""
+
+from specverify.decoders.autoregressive import Autoregressive
+from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.protocol import Branch, Decoder, Info, State, begin, commit
+from specverify.decoders.run import Run, run, sample
+from specverify.decoders.shared_noise import SharedNoise
+from specverify.decoders.speculative import Draft, Speculative, TokenRule
+
+__all__ = [
+    "Autoregressive",
+    "Branch",
+    "Decoder",
+    "Draft",
+    "DraftModel",
+    "Info",
+    "Jacobi",
+    "Run",
+    "SharedNoise",
+    "Speculative",
+    "State",
+    "TokenRule",
+    "begin",
+    "commit",
+    "run",
+    "sample",
+]

@@ -1,0 +1,111 @@
+"""Running a decoder: steps until every row is done, with totals per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specverify import tree
+from specverify.decoders.protocol import Branch, Decoder
+from specverify.draws import BLOCK, Draws, Sampled
+from specverify.errors import ContractError, InputError
+from specverify.model import Model
+
+
+@dataclass(frozen=True)
+class Run:
+    """Sequences and what they cost.
+
+    Attributes:
+        tokens: the sequences.
+        passes: forward passes of the target (NFE) that each took.
+        verified, accepted: draft tokens judged and kept.
+        draft_passes: forward passes of the draft model.
+        branches: tokens emitted by each `Branch`.
+    """
+
+    tokens: Int[Tensor, "batch length"]
+    passes: Int[Tensor, " batch"]
+    verified: Int[Tensor, " batch"]
+    accepted: Int[Tensor, " batch"]
+    draft_passes: Int[Tensor, " batch"]
+    branches: Int[Tensor, "batch branches"]
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted drafts over verified drafts; NaN if none was verified."""
+        verified = int(self.verified.sum())
+        return int(self.accepted.sum()) / verified if verified else float("nan")
+
+
+@torch.no_grad()
+def run(decoder: Decoder, model: Model, batch: int, draws: Draws, on_tokens: Callable[[int], None] | None = None) -> Run:
+    """Decode `batch` sequences.
+
+    Rows that are done are dropped from the batch once they are half of it, so that long rows do not pay for short ones.
+
+    Args:
+        decoder, model, batch, draws: what to run.
+        on_tokens: called after each step with the number of tokens that it committed.
+
+    Raises:
+        ContractError: if a step commits nothing, or the draws were asked for an impossible law.
+    """
+    if batch < 1:
+        raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
+    branches = len(Branch)
+    device = model.device
+    tokens = torch.zeros(batch, model.length, dtype=torch.int64, device=device)
+    totals = torch.zeros(batch, 4 + branches, dtype=torch.int64, device=device)
+    index = torch.arange(batch, device=device)
+    state = decoder.init(model, batch, draws)
+    for _ in range(model.length):
+        state, info = decoder.step(state, model, draws)
+        spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1)
+        totals[index] += torch.cat([spent, (info.branch[..., None] == torch.arange(branches, device=device)).sum(1)], 1)
+        left = int((~state.done).sum())
+        if on_tokens is not None:
+            on_tokens(int(info.emitted.sum()))
+        if left == 0:
+            break
+        if left <= len(index) // 2:
+            tokens[index] = state.tokens
+            keep = (~state.done).nonzero().squeeze(1)
+            state, index = tree.rows(state, keep), index[keep]
+    else:
+        raise ContractError(
+            f"decoder {decoder.name!r} left rows unfinished after {model.length} steps; each step must commit a token"
+        )
+    tokens[index] = state.tokens
+    if isinstance(draws, Sampled):
+        draws.check()
+    totals[:, 4 + Branch.NONE] = 0
+    passes, verified, accepted, draft_passes = totals[:, :4].unbind(1)
+    return Run(tokens, passes, verified, accepted, draft_passes, totals[:, 4:])
+
+
+def sample(
+    decoder: Decoder,
+    model: Model,
+    n: int,
+    seed: int,
+    block: int = BLOCK,
+    first_block: int = 0,
+    on_tokens: Callable[[int], None] | None = None,
+) -> Run:
+    """Decode `n` sequences in blocks of fixed size, block i with the seed derived from (seed, i).
+
+    The result does not depend on how blocks are shared out: blocks `first_block`, `first_block + 1`, ... run elsewhere
+    and joined give the same sequences.
+    """
+    if n < 1 or block < 1:
+        raise InputError(f"cannot draw {n} sequences in blocks of {block}; both must be at least 1")
+    parts = []
+    for number, offset in enumerate(range(0, n, block), start=first_block):
+        draws = Sampled(seed, number, model.device)
+        parts.append(run(decoder, model, min(block, n - offset), draws, on_tokens))
+    return Run(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Run)))

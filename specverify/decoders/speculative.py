@@ -1,0 +1,166 @@
+"""The speculative step: draft, one forward pass, judge left to right, commit, carry on.
+
+Every decoder that verifies drafts with the token rule is this step with a different `Drafting`: a draft model
+(`draft_model.py`), or the previous Jacobi iteration (`jacobi.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.claims import Claim, Lossless
+from specverify.decoders.protocol import Branch, Info, State, begin, commit
+from specverify.draws import Draws
+from specverify.errors import InputError
+from specverify.model import Model, row_mask
+from specverify.rules.token import accept_probability, at, residual
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The drafts of one window.
+
+    Attributes:
+        token: slot k holds a draft for the k-th position after the committed ones.
+        law: the law q that each draft was drawn from, given all that was looked at before its slot is judged.
+        passes: forward passes of the draft model that this took, per row.
+    """
+
+    token: Int[Tensor, "batch window"]
+    law: Float[Tensor, "batch window vocab"]
+    passes: Int[Tensor, " batch"]
+
+
+class Drafting(Protocol):
+    """Where drafts come from."""
+
+    @property
+    def name(self) -> str:
+        """What a decoder with this drafting is called."""
+
+    def start(self, model: Model, batch: int, window: int, draws: Draws) -> Any:
+        """What drafting carries from step to step, before the first."""
+
+    def propose(self, state: State, model: Model, window: int, draws: Draws) -> Draft:
+        """The next window's drafts."""
+
+    def carry(
+        self,
+        before: State,
+        after: State,
+        draft: Draft,
+        laws: Float[Tensor, "batch window+1 vocab"],
+        count: Int[Tensor, " batch"],
+        draws: Draws,
+    ) -> Any:
+        """What to carry into the next step, after `count` tokens were committed; `laws` are the window's p."""
+
+
+class Judging(Protocol):
+    """How drafts are judged: when to keep one, and what replaces the first that is not kept."""
+
+    def accept(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """The probability to keep each draft."""
+
+    def recover(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape vocab"]:
+        """The law that replaces a rejected draft."""
+
+
+@dataclass(frozen=True)
+class TokenRule:
+    """Keep x with probability min(1, p(x) / q(x)), else draw from the residual (Leviathan et al., arXiv 2211.17192)."""
+
+    def accept(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return accept_probability(p, q, draft)
+
+    def recover(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape vocab"]:
+        """See Judging."""
+        return residual(p, q)
+
+
+@dataclass(frozen=True)
+class Speculative:
+    """A decoder that drafts, verifies and recovers.
+
+    Args:
+        drafting: where drafts come from.
+        window: draft tokens verified in one forward pass, at least 1.
+        judging: how they are judged.
+        claim: what this combination claims.
+
+    Raises:
+        InputError: for a window below 1.
+    """
+
+    drafting: Drafting
+    window: int
+    judging: Judging = TokenRule()  # noqa: RUF009  (frozen)
+    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+            raise InputError(f"window {self.window!r}: it is the number of draft tokens per forward pass, at least 1")
+
+    @property
+    def name(self) -> str:
+        """The drafting's name."""
+        return self.drafting.name
+
+    def init(self, model: Model, batch: int, draws: Draws) -> State:
+        """See Decoder."""
+        return begin(model, batch, self.drafting.start(model, batch, self.window, draws))
+
+    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        """See Decoder."""
+        draft = self.drafting.propose(state, model, self.window, draws)
+        laws = model.laws(state.context, draft.token)
+
+        # Slots beyond the end of the sequence, or behind a drafted end-of-sequence token, are not judged.
+        room = (model.length - state.length).where(~state.done, 0)
+        drafted = room.clamp(max=self.window)
+        wanted = room > self.window
+        if model.eos is not None:
+            is_end = (draft.token == model.eos) & row_mask(drafted, self.window)
+            ends = is_end.any(1)
+            drafted = torch.where(ends, is_end.int().argmax(1) + 1, drafted)
+            wanted = wanted & ~ends
+        accept = self.judging.accept(laws[:, :-1], draft.law, draft.token)
+        run = draws.accept_run(accept, row_mask(drafted, self.window))
+
+        rejected = run < drafted
+        slot = run.clamp(max=self.window - 1)
+        p = row(laws, run)
+        law = torch.where(
+            rejected[:, None], self.judging.recover(row(laws, slot), row(draft.law, slot), at(draft.token, slot)), p
+        )
+        emits_next = rejected | wanted
+        token = draws.categorical(law, emits_next)
+
+        block = torch.cat([draft.token, token[:, None]], 1).scatter(1, run[:, None], token[:, None])
+        after, count = commit(state, model, block, run + emits_next)
+        after = replace(after, drafting=self.drafting.carry(state, after, draft, laws, count, draws))
+
+        active = (~state.done).long()
+        place = torch.arange(self.window + 1, device=block.device)
+        last = torch.where(rejected, Branch.RECOVERED, Branch.BONUS)
+        branch = torch.where(place < run[:, None], int(Branch.ACCEPTED), last[:, None]) * row_mask(count, self.window + 1)
+        return after, Info(active, run + rejected, run, count, branch, draft.passes * active)
+
+
+def row(law: Float[Tensor, "batch slots vocab"], slot: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:
+    """Each row's law at its own slot."""
+    return law.gather(1, slot[:, None, None].expand(-1, 1, law.shape[-1])).squeeze(1)

@@ -1,0 +1,339 @@
+"""Draws: the one source of randomness of every decoder.
+
+A decoder never calls a random number generator. It asks a `Draws` object, and the same code is then sampled, enumerated
+exactly, or replayed, according to which object it was given:
+
+    Sampled     draws from a seeded generator, on any device
+    Enumerated  stops at the first draw whose outcome is not yet chosen, and hands out all outcomes with their probabilities
+    Recorded    wraps another and writes down, or replays, every outcome
+
+Every draw takes `where`, which says where the outcome is really used. Elsewhere the outcome is 0 and costs nothing: an
+enumeration does not branch there. A *race* is the noise of the Gumbel trick (one exponential E_v per token; the winner
+under a law p is argmin E_v / p_v), kept by the decoder and asked for its winner under several laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.errors import ContractError, InputError
+
+BLOCK = 65_536
+"""Rows that share one derived seed. Work is cut into blocks of this size whoever runs them."""
+
+
+class Draws(Protocol):
+    """What a decoder may ask for. `weights` are laws up to a factor: at least 0, with a positive finite sum."""
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """How many leading slots succeed before the first that fails, or that `where` excludes."""
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """True with the given probability, independently."""
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """A token drawn from each law, independently."""
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """Fresh noise for `slots` races per row. What it holds is the business of `winner` alone."""
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """Each race's winner under a law, and the race to keep for asking again."""
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Uniform on [0, 1)."""
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Standard normal."""
+
+
+def derived_seed(seed: int, *key: int) -> int:
+    """A seed for one part of the work, independent of those of other parts (numpy's SeedSequence)."""
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; use an integer of at least 0")
+    high, low = np.random.SeedSequence(seed, spawn_key=key).generate_state(2, np.uint32)
+    return (int(high) << 32 | int(low)) & (2**63 - 1)
+
+
+class Sampled:
+    """Draws from a generator seeded by (seed, block): same seed, same draws, on the same kind of device.
+
+    Coins have the precision of the laws that they are compared with: 24 bits for float32, 53 for float64; races are always
+    float64, so that rare tokens keep their chance. A coin of 0 never accepts a probability of 0.
+
+    Attributes:
+        fault: Bool[], whether a probability was NaN or outside [0, 1], or weights without a positive finite sum, were
+            ever used. Kept on the device, so that drawing never waits for it; `check` reads it.
+    """
+
+    def __init__(self, seed: int, block: int = 0, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(derived_seed(seed, block))
+        self.fault = torch.zeros((), dtype=torch.bool, device=self.device)
+
+    def check(self) -> None:
+        """Raise ContractError if any draw so far was asked for with an impossible law."""
+        if bool(self.fault):
+            raise ContractError(
+                "the decoder asked for a draw with NaN, negative or all-zero probabilities; "
+                "run it under the enumerator, which names the draw, and check that drafts have q > 0"
+            )
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """See Draws."""
+        return self.bernoulli(probability, where).cumprod(-1).sum(-1)
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """See Draws."""
+        # A ratio of two rounded laws may exceed 1 in its last digits only.
+        self.fault |= (where & ~((probability >= 0) & (probability <= 1 + 1e-5))).any()
+        return (self.uniform(probability, where) < probability) & where
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """See Draws. By the inverse distribution function: a weight of 0 is never chosen."""
+        edges = weights.cumsum(-1)
+        total = edges[..., -1]
+        self.fault |= (where & ~((total > 0) & total.isfinite())).any()
+        point = self.uniform(total, where) * total
+        token = (edges[..., :-1] <= point[..., None]).sum(-1)
+        return token.where(where, 0)
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """See Draws. Noise is one standard exponential per token."""
+        empty = torch.empty(batch, slots, vocab, dtype=torch.float64, device=self.device)
+        return empty.exponential_(generator=self.generator)
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """See Draws."""
+        arrival = torch.where(weights > 0, race / weights, torch.inf)
+        earliest, token = arrival.min(-1)
+        self.fault |= (where & ~earliest.isfinite()).any()
+        return token.where(where, 0), race
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """See Draws."""
+        return torch.rand(like.shape, dtype=like.dtype, device=self.device, generator=self.generator)
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """See Draws."""
+        return torch.randn(like.shape, dtype=like.dtype, device=self.device, generator=self.generator)
+
+
+class Fork(Exception):  # noqa: N818  (not an error: it says that a draw has several outcomes)
+    """Raised by Enumerated at the first draw whose outcome is not chosen yet.
+
+    Args:
+        kind: the draw's name.
+        probability: Float[batch, slots, options], each slot's outcomes, independent across slots; zeros are impossible.
+        finish: turns the chosen options, with the rows that they belong to, into what the draw returns.
+    """
+
+    def __init__(self, kind: str, probability: Tensor, finish: Any) -> None:
+        super().__init__("a draw has several outcomes")
+        self.kind, self.probability, self.finish = kind, probability, finish
+
+    def outcomes(self) -> Int[Tensor, " batch"]:
+        """How many outcomes each row has."""
+        return (self.probability > 0).sum(-1).prod(-1)
+
+    def expand(self, index: Int[Tensor, " some"]) -> tuple[Int[Tensor, " out"], Any, Float[Tensor, " out"]]:
+        """All outcomes of some rows: the row that each belongs to, the outcome, its probability."""
+        parent = index
+        weight = torch.ones(len(index), dtype=torch.float64, device=index.device)
+        chosen: list[Tensor] = []
+        for slot in range(self.probability.shape[1]):
+            table = self.probability[parent, slot]
+            row, option = table.nonzero(as_tuple=True)
+            weight = weight[row] * table[row, option]
+            parent = parent[row]
+            chosen = [earlier[row] for earlier in chosen]
+            chosen.append(option)
+        options = torch.stack(chosen, 1) if chosen else index.new_zeros(len(index), 0)
+        return parent, self.finish(parent, options), weight
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The outcome of one draw, for every row."""
+
+    kind: str
+    outcome: Any
+
+
+class Enumerated:
+    """Replays the outcomes chosen so far, then raises `Fork` with all outcomes of the next draw.
+
+    Every row of the batch is a different world: the enumerator splits rows at each fork and calls the decoder again with
+    one more outcome chosen. Draws with finitely many outcomes are exact. A race is exact for two tokens: token 0 wins if
+    and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so the noise is the interval that is left.
+
+    Raises:
+        ContractError: for laws that are no laws, for `uniform` and `normal`, for a race over three tokens or more, and
+            when the decoder's draws are not the same ones on replay.
+    """
+
+    def __init__(self, batch: int, chosen: Sequence[Chosen] = ()) -> None:
+        self.batch, self.chosen = batch, tuple(chosen)
+        self._next = 0
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """See Draws. Outcomes are the w + 1 lengths, not the 2^w coins."""
+        if (replayed := self._replay("accept_run")) is not None:
+            return replayed  # type: ignore[no-any-return]
+        coin = self._probabilities(probability, where, "accept_run").double()
+        survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
+        stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
+        raise Fork("accept_run", (survive * stop)[:, None, :], lambda parent, options: options[:, 0])
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """See Draws."""
+        if (replayed := self._replay("bernoulli")) is not None:
+            return replayed  # type: ignore[no-any-return]
+        coin = self._probabilities(probability, where, "bernoulli").double()
+        shape = coin.shape[1:]
+        flat = coin.reshape(coin.shape[0], -1)
+        raise Fork(
+            "bernoulli",
+            torch.stack([1 - flat, flat], -1),
+            lambda parent, options: options.reshape(-1, *shape).bool(),
+        )
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """See Draws."""
+        if (replayed := self._replay("categorical")) is not None:
+            return replayed  # type: ignore[no-any-return]
+        law = self._law(weights, where, "categorical")
+        shape = law.shape[1:-1]
+        raise Fork(
+            "categorical",
+            law.reshape(law.shape[0], -1, law.shape[-1]),
+            lambda parent, options: options.reshape(-1, *shape),
+        )
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """See Draws. Noise is the interval [low, high] that the uniform E_0 / (E_0 + E_1) is known to lie in."""
+        if vocab != 2:
+            raise ContractError(
+                f"a race over {vocab} tokens cannot be enumerated; use a model with two tokens, or test it statistically"
+            )
+        return torch.tensor([0.0, 1.0], dtype=torch.float64).expand(batch, slots, 2).clone()
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """See Draws."""
+        if (replayed := self._replay("winner")) is not None:
+            return replayed  # type: ignore[no-any-return]
+        cut = self._law(weights, where, "winner")[..., 0]
+        low, high = race.unbind(-1)
+        inside = cut.clamp(min=low, max=high)
+        zero_wins = ((inside - low) / (high - low)).where(where, 1.0)
+
+        def finish(parent: Tensor, options: Tensor) -> tuple[Tensor, Tensor]:
+            cut_here, left = inside[parent], race[parent]
+            zero = options == 0
+            split = torch.stack([left[..., 0].where(zero, cut_here), cut_here.where(zero, left[..., 1])], -1)
+            return options, split.where(where[parent][..., None], left)
+
+        raise Fork("winner", torch.stack([zero_wins, 1 - zero_wins], -1), finish)
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Not enumerable."""
+        raise ContractError("a uniform draw has no finite outcomes; ask for the decision (bernoulli, categorical, accept_run)")
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Not enumerable."""
+        raise ContractError("a normal draw has no finite outcomes; decoders of continuous tokens are tested statistically")
+
+    def _replay(self, kind: str) -> Any:
+        if self._next == len(self.chosen):
+            return None
+        chosen = self.chosen[self._next]
+        if chosen.kind != kind:
+            raise ContractError(
+                f"on replay the decoder asked for {kind} where it asked for {chosen.kind} before: its draws depend on "
+                "something else than its state; enumerate it with rows=1, or make `step` a function of its arguments"
+            )
+        self._next += 1
+        return chosen.outcome
+
+    def _probabilities(self, probability: Tensor, where: Tensor, kind: str) -> Tensor:
+        bad = where & ~((probability >= 0) & (probability <= 1 + 1e-9))
+        if bool(bad.any()):
+            raise ContractError(
+                f"{kind} was asked with probability {float(probability[bad][0])}; a draft token with q = 0 gives NaN here"
+            )
+        return probability.where(where, 0.0).clamp(max=1.0)
+
+    def _law(self, weights: Tensor, where: Tensor, kind: str) -> Tensor:
+        total = weights.sum(-1)
+        bad = where & ~((weights >= 0).all(-1) & (total > 0) & total.isfinite())
+        if bool(bad.any()):
+            raise ContractError(f"{kind} was asked with the weights {weights[bad][0].tolist()}, which are no law")
+        first = torch.zeros_like(weights)
+        first[..., 0] = 1
+        return (weights / total[..., None]).where(where[..., None], first).double()
+
+
+class Recorded:
+    """Writes down every outcome of another Draws, or replays such a record: for debugging one run.
+
+    Args:
+        inner: where outcomes come from while recording; None to replay `outcomes`.
+        outcomes: (kind, outcome) pairs of an earlier run.
+    """
+
+    def __init__(self, inner: Draws | None = None, outcomes: Sequence[tuple[str, Any]] = ()) -> None:
+        self.inner, self.outcomes = inner, list(outcomes)
+        self._next = 0
+
+    def __getattr__(self, kind: str) -> Any:
+        if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "uniform", "normal"):
+            raise AttributeError(kind)
+
+        def draw(*arguments: Any, **named: Any) -> Any:
+            if self.inner is not None:
+                outcome = getattr(self.inner, kind)(*arguments, **named)
+                self.outcomes.append((kind, outcome))
+                return outcome
+            if self._next == len(self.outcomes):
+                raise ContractError(f"the record ends after {self._next} draws, but the decoder asked for another ({kind})")
+            recorded, outcome = self.outcomes[self._next]
+            if recorded != kind:
+                raise ContractError(f"draw {self._next} of the record is {recorded}, but the decoder asked for {kind}")
+            self._next += 1
+            return outcome
+
+        return draw

@@ -1,0 +1,19 @@
+"""The errors that users meet. Each message names the value that was wrong and what to do about it."""
+
+from __future__ import annotations
+
+
+class SpecverifyError(Exception):
+    """Base of every error that specverify raises on purpose; the command line prints its message alone."""
+
+
+class InputError(SpecverifyError, ValueError):
+    """A law, tensor, size, name or file that cannot be used."""
+
+
+class BudgetError(SpecverifyError):
+    """The work asked for is larger than its budget; the message says which size would fit."""
+
+
+class ContractError(SpecverifyError):
+    """A decoder or model that breaks the protocol (wrong shapes, no progress, draws that depend on other rows)."""

@@ -1,0 +1,89 @@
+"""Batched structures: dataclasses, tuples and dicts of tensors whose first axis is the batch.
+
+Decoder states and model contexts are such structures. Nothing here knows what they hold, so that the enumerator, the
+run loop and the recorder can gather, join and compare the rows of any of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def map_tensors(tree: T, function: Callable[[Tensor], Tensor]) -> T:
+    """Apply `function` to every tensor; everything else is kept as it is."""
+    return _rebuild(function, tree)  # type: ignore[no-any-return]
+
+
+def _rebuild(function: Callable[..., Tensor], *trees: Any) -> Any:
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return function(*trees)
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in dataclasses.fields(first)]
+        return dataclasses.replace(
+            first, **{name: _rebuild(function, *(getattr(tree, name) for tree in trees)) for name in names}
+        )
+    if isinstance(first, dict):
+        return {key: _rebuild(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(_rebuild(function, *parts) for parts in zip(*trees, strict=True)))
+    if isinstance(first, tuple | list):
+        return type(first)(_rebuild(function, *parts) for parts in zip(*trees, strict=True))
+    return first
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Every tensor of a structure, in a fixed order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        for field in dataclasses.fields(tree):
+            yield from tensors(getattr(tree, field.name))
+    elif isinstance(tree, dict):
+        for key in tree:
+            yield from tensors(tree[key])
+    elif isinstance(tree, tuple | list):
+        for part in tree:
+            yield from tensors(part)
+
+
+def rows(tree: T, index: Tensor) -> T:
+    """The rows that `index` names (integers, in its order, or a boolean mask), as a structure of the same kind."""
+    if index.dtype == torch.bool:
+        index = index.nonzero().squeeze(1)
+    return map_tensors(tree, lambda tensor: tensor.index_select(0, index))
+
+
+def join(trees: list[T]) -> T:
+    """Structures of one kind, one after the other along the batch axis."""
+    if len(trees) == 1:
+        return trees[0]
+    return _rebuild(lambda *parts: torch.cat(parts), *trees)  # type: ignore[no-any-return]
+
+
+def batch_size(tree: Any) -> int:
+    """The number of rows."""
+    for tensor in tensors(tree):
+        return tensor.shape[0]
+    raise ValueError("this structure holds no tensor, so it has no batch axis")
+
+
+def to_bits(tree: Any) -> Tensor:
+    """Every row's content as 64-bit integers, Int[batch, width]: two rows are equal if and only if these are.
+
+    Floats are compared bit by bit, after -0.0 is made 0.0.
+    """
+    columns: list[Tensor] = []
+    for tensor in tensors(tree):
+        flat = tensor.reshape(tensor.shape[0], -1)
+        if flat.is_floating_point():
+            flat = (flat.double() + 0.0).view(torch.int64)
+        columns.append(flat.to(torch.int64))
+    return torch.cat(columns, dim=1)
