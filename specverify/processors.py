@@ -26,7 +26,7 @@ from specverify.errors import InputError
 from specverify.model import Context, Model, check_laws
 
 
-def temperature(law: Float[Tensor, "*rows vocab"], t: float) -> Float[Tensor, "*rows vocab"]:
+def temperature(law: Float[Tensor, "*rows vocab"], t: float | int) -> Float[Tensor, "*rows vocab"]:
     """The law proportional to law^(1/t): towards the most probable tokens below 1, towards the support's uniform above.
 
     As t goes to 0, tokens that tie for the maximum share the mass. At t = 1 the law comes back unchanged, bit for bit.
@@ -39,9 +39,10 @@ def temperature(law: Float[Tensor, "*rows vocab"], t: float) -> Float[Tensor, "*
         raise InputError(f"temperature is {t}; it must be a finite number above 0 (for greedy decoding use top_k=1)")
     if t == 1:
         return law
-    # Relative to the maximum, so that neither a small nor a large t can make every power 0 or infinite.
-    powers = (law / law.amax(-1, keepdim=True)).pow(1 / t)
-    return _restrict(powers, law > 0)
+    # Not `pow`: its last bit depends on where in the batch a row lies. The clamp keeps 0 / t and -inf / t defined.
+    log = law.log()
+    limits = torch.finfo(law.dtype)
+    return ((log - log.amax(-1, keepdim=True)) / min(max(t, limits.tiny), limits.max)).softmax(-1)
 
 
 def top_k(law: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows vocab"]:
@@ -59,7 +60,7 @@ def top_k(law: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows voc
     return _restrict(law, torch.zeros_like(law, dtype=torch.bool).scatter(-1, order[..., :k], True))
 
 
-def top_p(law: Float[Tensor, "*rows vocab"], mass: float) -> Float[Tensor, "*rows vocab"]:
+def top_p(law: Float[Tensor, "*rows vocab"], mass: float | int) -> Float[Tensor, "*rows vocab"]:
     """The law restricted to the smallest set of most probable tokens whose mass is at least `mass`.
 
     Tokens are taken in descending order of probability, ties by ascending id; sums are of the law's own precision.
@@ -74,8 +75,8 @@ def top_p(law: Float[Tensor, "*rows vocab"], mass: float) -> Float[Tensor, "*row
         return law
     ordered = law.sort(dim=-1, descending=True, stable=True)
     above = ordered.values.cumsum(-1).roll(1, -1)  # the mass of the tokens before each one
-    above[..., 0] = 0
     keep = above < mass
+    keep[..., 0] = True  # also where the mass is too small for the law's precision
     return _restrict(law, torch.zeros_like(keep).scatter(-1, ordered.indices, keep))
 
 
@@ -102,13 +103,13 @@ def mask(law: Float[Tensor, "*rows vocab"], allowed: Bool[Tensor, "*mask"]) -> F
 
 
 def guidance(
-    conditional: Float[Tensor, "*rows vocab"], unconditional: Float[Tensor, "*rows vocab"], scale: float
+    conditional: Float[Tensor, "*rows vocab"], unconditional: Float[Tensor, "*rows vocab"], scale: float | int
 ) -> Float[Tensor, "*rows vocab"]:
     """Classifier-free guidance of laws: softmax(log u + scale (log c - log u)).
 
     Scale 0 is u and scale 1 is c, bit for bit. At any other scale a token with c = 0 gets 0. Where c > 0 = u, the limit
-    as those u go to 0 together is taken: below scale 1 such a token gets nothing; above, it shares all the mass with its
-    like. Where no token is left (disjoint supports, scale below 1), the law is c.
+    as those u go to 0 together is taken: below scale 1 such tokens get nothing, above it they share all the mass. Where
+    no token is left (disjoint supports, scale below 1), the law is c.
 
     Raises:
         InputError: the scale is negative or not finite, or the laws differ in shape or type.
@@ -202,7 +203,7 @@ class Guided:
         InputError: the models differ in vocabulary, length, EOS, dtype or device; or the scale is out of range.
     """
 
-    def __init__(self, conditional_model: Model, unconditional_model: Model, scale: float) -> None:
+    def __init__(self, conditional_model: Model, unconditional_model: Model, scale: float | int) -> None:
         c, u = conditional_model, unconditional_model
         for attribute in ("vocab", "length", "eos", "dtype", "device"):
             if getattr(c, attribute) != getattr(u, attribute):

@@ -1,0 +1,287 @@
+"""Each family against its definition, written again in Python integers over whole prefixes, and its properties."""
+
+import itertools
+
+import pytest
+import torch
+
+from toymodels import names, tabulate, toy
+from toymodels.catalogue import enumerable
+
+MASK = (1 << 64) - 1
+SMALL = [name for name in names() if enumerable(name)]
+
+
+def fold(state: int, value: int) -> int:
+    mixed = (state + (value + 1) * 0x9E3779B97F4A7C15) & MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & MASK
+    return mixed ^ (mixed >> 31)
+
+
+def hashed(start: int, values) -> int:
+    for value in values:
+        start = fold(start, value)
+    return start
+
+
+def skewed(state: int, vocab: int) -> list[int]:
+    return [1 + (fold(state, v) >> 61) ** 3 for v in range(vocab)]
+
+
+def favourite(state: int, vocab: int) -> int:
+    return (fold(state, vocab) >> 33) % vocab
+
+
+def sparse(seed, vocab, s):
+    prefix = hashed(seed, s)
+    best = favourite(prefix, vocab)
+    hashes = [fold(prefix, v) for v in range(vocab)]
+    keep = [(hashes[v] % 4 != 0 or v == best) and v != (best + 1) % vocab for v in range(vocab)]
+    return [(1 + (hashes[v] >> 61)) if keep[v] else 0 for v in range(vocab)]
+
+
+def sharp(seed, vocab, s):
+    prefix = hashed(seed, s)
+    weights = [1 + (fold(prefix, v) >> 62) for v in range(vocab)]
+    weights[favourite(prefix, vocab)] = 400 * (vocab - 1)
+    return weights
+
+
+def skew(seed, vocab, s):
+    return [(4 + (fold(hashed(seed, s), v) >> 62)) * (2 + len(s)) ** v for v in range(vocab)]
+
+
+def raster(seed, vocab, s):
+    if len(s) % 3 == 2:
+        return [0] * (vocab - 1) + [1]
+    left = s[-1] if len(s) % 3 else vocab
+    up = s[-3] if len(s) >= 3 else vocab
+    return [*skewed(hashed(seed, (left, up)), vocab)[:-1], 0]
+
+
+def synonyms(seed, vocab, s):
+    size = vocab // 2
+    totals = skewed(hashed(seed, [token // size for token in s]), 2)
+    excess = [fold(hashed(seed, s), v) >> 62 for v in range(vocab)]
+    nearby = [v // size * size + (v + 1) % size for v in range(vocab)]
+    return [totals[v // size] * (8 + excess[v] - excess[nearby[v]]) for v in range(vocab)]
+
+
+def penalty(seed, vocab, s):
+    base = skewed(fold(seed, len(s)), vocab)
+    return [base[v] * 2 ** (6 - s.count(v)) for v in range(vocab)]
+
+
+def recurrent(seed, vocab, s):
+    state = 0
+    for token in s:
+        state = (5 * state + token + 1) % 16
+    return [1 + (fold(fold(seed, state), v) >> 56) for v in range(vocab)]
+
+
+def switch(seed, vocab, s):
+    weights = skewed(fold(seed, len(s)), vocab)
+    weights[s.count(vocab - 1) % 2] = 0
+    return weights
+
+
+DEFINITIONS = {
+    "dense": lambda seed, vocab, s: skewed(hashed(seed, s), vocab),
+    "hash": lambda seed, vocab, s: skewed(hashed(seed, s), vocab),
+    "sparse": sparse,
+    "ties": lambda seed, vocab, s: [1 + 3 * (fold(hashed(seed, s), v) >> 63) for v in range(vocab)],
+    "sharp": sharp,
+    "skew": skew,
+    "zero": lambda seed, vocab, s: [512, *skewed(hashed(seed, s), vocab)[1:]],
+    "markov": lambda seed, vocab, s: skewed(fold(seed, s[-1] if s else vocab), vocab),
+    "raster": raster,
+    "synonyms": synonyms,
+    "eos": lambda seed, vocab, s: [0, 0, 1] if 2 in s else skewed(hashed(seed, s), vocab),
+    "penalty": penalty,
+    "window": lambda seed, vocab, s: skewed(hashed(seed, ((vocab,) * 3 + s)[-3:]), vocab),
+    "recurrent": recurrent,
+    "switch": switch,
+}
+
+
+def definition(name: str, vocab: int, prefix: tuple[int, ...]) -> list[float]:
+    seed = hashed(0, name.encode())
+    weights = DEFINITIONS[name.split("-")[0]](seed, vocab, prefix)
+    return [weight / sum(weights) for weight in weights]
+
+
+def all_prefixes(model) -> list[tuple[int, ...]]:
+    return [s for n in range(model.length) for s in itertools.product(range(model.vocab), repeat=n)]
+
+
+def laws_by_prefix(name: str) -> dict[tuple[int, ...], list[float]]:
+    """The law after every prefix, through one forward pass over every sequence."""
+    model = toy(name)
+    sequences = torch.tensor(list(itertools.product(range(model.vocab), repeat=model.length)))
+    laws = model.laws(model.start(len(sequences)), sequences[:, :-1]).tolist()
+    return {tuple(s[:n]): laws[row][n] for row, s in enumerate(sequences.tolist()) for n in range(model.length)}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_laws_are_those_of_the_definition(name):
+    model = toy(name)
+    expected = [definition(name, model.vocab, prefix) for prefix in all_prefixes(model)]
+    assert tabulate(model).table.tolist() == expected
+    assert list(laws_by_prefix(name).values()) != []
+    assert laws_by_prefix(name) == dict(zip(all_prefixes(model), expected, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not enumerable(name)])
+def test_laws_of_long_toys_are_those_of_the_definition(name):
+    model = toy(name)
+    sequences = torch.randint(model.vocab, (20, model.length), generator=torch.Generator().manual_seed(2))
+    laws = model.laws(model.start(20), sequences[:, :-1])
+    for row, sequence in enumerate(sequences.tolist()):
+        for n in range(model.length):
+            assert laws[row, n].tolist() == definition(name, model.vocab, tuple(sequence[:n]))
+
+
+@pytest.mark.parametrize("name", names())
+def test_id_0_has_mass_everywhere_but_where_a_mask_is_the_point(name):
+    model = toy(name)
+    sequences = torch.randint(model.vocab, (500, model.length), generator=torch.Generator().manual_seed(3))
+    laws = model.laws(model.start(500), sequences[:, :-1])
+    masked = name.split("-")[0] in {"sparse", "raster", "eos", "switch"}
+    assert bool((laws[..., 0] == 0).any()) == masked
+
+
+@pytest.mark.parametrize("name", ["dense-3x6", "dense-4x6", "dense-8x3", "window-3x6", "hash-16x24", "synonyms-4x5"])
+def test_laws_of_different_contexts_are_far_apart(name):
+    model = toy(name)
+    sequences = torch.randint(model.vocab, (400, model.length), generator=torch.Generator().manual_seed(4))
+    last = model.laws(model.start(400), sequences[:, :-1])[:, -1]
+    distance = (last[:200] - last[200:]).abs().sum(-1) / 2
+    assert float(distance.mean()) > 0.3
+
+
+@pytest.mark.parametrize("name", ["sparse-3x5", "sparse-4x5"])
+def test_sparse_laws_hold_exact_zeros_in_different_places(name):
+    supports = tabulate(toy(name)).table > 0
+    assert bool((supports.sum(-1) < supports.shape[1]).all())
+    assert bool((supports.sum(-1) > 1).any())
+    assert len(supports.unique(dim=0)) > supports.shape[1]
+
+
+def test_ties_hold_equal_probabilities_at_the_top_and_below_it():
+    ordered = tabulate(toy("ties-3x5")).table.sort(dim=-1).values
+    below, top = ordered[:, 0] == ordered[:, 1], ordered[:, 1] == ordered[:, 2]
+    assert bool((below | top).all())
+    assert bool((below & ~top).any())
+    assert bool((top & ~below).any())
+
+
+def test_sharp_laws_give_one_token_more_than_99_percent():
+    table = tabulate(toy("sharp-3x6")).table
+    assert float(table.amax(-1).min()) > 0.99
+    assert bool((table > 0).all())
+    assert sorted(table.argmax(-1).unique().tolist()) == [0, 1, 2]
+
+
+def test_skew_grows_with_the_id_and_with_the_position():
+    laws = laws_by_prefix("skew-3x5")
+    assert all(law[0] < law[1] < law[2] for law in laws.values())
+    means = [sum(law[2] for s, law in laws.items() if len(s) == n) / 3**n for n in range(5)]
+    assert means == sorted(means)
+
+
+def test_zero_is_the_most_probable_token_everywhere():
+    table = tabulate(toy("zero-3x5")).table
+    assert bool((table[:, :1] > table[:, 1:]).all())
+
+
+@pytest.mark.parametrize(("name", "span"), [("markov-3x6", 1), ("window-3x6", 3)])
+def test_only_the_last_tokens_matter_and_all_of_them_do(name, span):
+    laws = laws_by_prefix(name)
+    by_tail = {}
+    for s, law in laws.items():
+        if len(s) >= span:
+            by_tail.setdefault(s[-span:], []).append(law)
+    assert all(law == group[0] for group in by_tail.values() for law in group)
+    for slot in range(span):
+        ignoring = {}
+        for tail, group in by_tail.items():
+            ignoring.setdefault(tail[:slot] + tail[slot + 1 :], set()).add(tuple(group[0]))
+        assert any(len(laws_) > 1 for laws_ in ignoring.values())
+
+
+def test_raster_rows_end_where_they_must_and_pixels_look_left_and_up():
+    laws = laws_by_prefix("raster-4x6")
+    for s, law in laws.items():
+        assert law[3] == (1 if len(s) % 3 == 2 else 0)
+    assert laws[0,] != laws[1,], "the second pixel of a row depends on the first"
+    assert laws[0, 1, 3] != laws[2, 1, 3], "a pixel depends on the one above it"
+    assert laws[0, 1, 3] == laws[0, 2, 3], "and not on the one above to the right"
+    assert laws[0, 1, 3, 2] != laws[0, 2, 3, 2]
+    assert laws[0, 1, 3, 2] == laws[1, 1, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "clusters"), [("synonyms-4x5", ((0, 1), (2, 3))), ("synonyms-6x4", ((0, 1, 2), (3, 4, 5)))]
+)
+def test_cluster_totals_depend_on_clusters_alone_and_synonyms_are_near(name, clusters):
+    assert toy(name).clusters == clusters
+    of = {token: k for k, cluster in enumerate(clusters) for token in cluster}
+    totals, shares = {}, {}
+    for s, law in laws_by_prefix(name).items():
+        key = tuple(of[token] for token in s)
+        total = torch.tensor([sum(law[token] for token in cluster) for cluster in clusters], dtype=torch.float64)
+        torch.testing.assert_close(total, totals.setdefault(key, total), rtol=0, atol=1e-15)
+        shares.setdefault(key, set()).add(tuple(law))
+        for cluster in clusters:
+            inside = [law[token] for token in cluster]
+            assert max(inside) <= 11 / 5 * min(inside) * (1 + 1e-12)
+    assert len(totals) == sum(len(clusters) ** n for n in range(toy(name).length))
+    assert any(len(variants) > 1 for variants in shares.values()), "the synonym emitted must matter somewhere"
+
+
+def test_penalty_halves_the_odds_of_a_counted_token():
+    laws = laws_by_prefix("penalty-3x6")
+    for s, law in laws.items():
+        assert law == laws[tuple(sorted(s))]
+        for old, new in ((0, 1), (1, 2), (2, 0)):
+            if old in s:  # the same prefix with one `old` less and one `new` more
+                other = list(s)
+                other[other.index(old)] = new
+                odds, moved = law[new] / law[old], laws[tuple(other)][new] / laws[tuple(other)][old]
+                assert moved == pytest.approx(odds / 4, rel=1e-12)
+                assert laws[tuple(other)][old] > law[old]
+
+
+def test_recurrent_laws_see_every_earlier_token_and_every_phantom():
+    laws = laws_by_prefix("recurrent-3x6")
+    states = [(definition_state(s), tuple(law)) for s, law in laws.items()]
+    assert len({law for _, law in states}) == len({state for state, _ in states}) > 10
+    for s, slot, token in itertools.product(laws, range(5), range(3)):
+        if slot < len(s) and s[slot] != token:
+            assert laws[s] != laws[(*s[:slot], token, *s[slot + 1 :])]
+        if len(s) < 5:
+            assert laws[s] != laws[(*s, token)], "one more token must show"
+
+
+def definition_state(s: tuple[int, ...]) -> int:
+    state = 0
+    for token in s:
+        state = (5 * state + token + 1) % 16
+    return state
+
+
+def test_switch_moves_the_ban_each_time_the_last_id_comes():
+    for s, law in laws_by_prefix("switch-3x6").items():
+        banned = s.count(2) % 2
+        assert law[banned] == 0
+        assert law[1 - banned] > 0
+        assert law[2] > 0
+
+
+def test_eos_absorbs():
+    model = toy("eos-3x6")
+    assert model.eos == 2
+    for s, law in laws_by_prefix("eos-3x6").items():
+        assert (law == [0, 0, 1]) == (2 in s)
+    assert all(toy(name).eos is None for name in names() if not name.startswith("eos"))
