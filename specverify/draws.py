@@ -4,7 +4,7 @@ A decoder never calls a random number generator. It asks a `Draws` object, and t
 exactly, or replayed, according to which object it was given:
 
     Sampled     draws from a seeded generator, on any device
-    Enumerated  stops at the first draw whose outcome is not yet chosen, and hands out all outcomes with their probabilities
+    Enumerated  stops at the first draw whose outcome is not yet chosen, and hands out all outcomes with their chances
     Recorded    wraps another and writes down, or replays, every outcome
 
 Every draw takes `where`, which says where the outcome is really used. Elsewhere the outcome is 0 and costs nothing: an
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from torch import Tensor
 
 from specverify.errors import ContractError, InputError
 
-BLOCK = 65_536
+BLOCK = 16_384
 """Rows that share one derived seed. Work is cut into blocks of this size whoever runs them."""
 
 
+@runtime_checkable
 class Draws(Protocol):
     """What a decoder may ask for. `weights` are laws up to a factor: at least 0, with a positive finite sum."""
 
@@ -65,8 +66,8 @@ class Draws(Protocol):
 
 def derived_seed(seed: int, *key: int) -> int:
     """A seed for one part of the work, independent of those of other parts (numpy's SeedSequence)."""
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative; use an integer of at least 0")
+    if min(seed, *key, 0) < 0:
+        raise InputError(f"seed {seed}, key {key}: a seed and the numbers of its parts are integers of at least 0")
     high, low = np.random.SeedSequence(seed, spawn_key=key).generate_state(2, np.uint32)
     return (int(high) << 32 | int(low)) & (2**63 - 1)
 
@@ -74,12 +75,12 @@ def derived_seed(seed: int, *key: int) -> int:
 class Sampled:
     """Draws from a generator seeded by (seed, block): same seed, same draws, on the same kind of device.
 
-    Coins have the precision of the laws that they are compared with: 24 bits for float32, 53 for float64; races are always
-    float64, so that rare tokens keep their chance. A coin of 0 never accepts a probability of 0.
+    Coins have the precision of the laws that they are compared with: 24 bits up to float32, 53 for float64; races are
+    always float64, so that rare tokens keep their chance. A coin of 0 never accepts a probability of 0.
 
     Attributes:
-        fault: Bool[], whether a probability was NaN or outside [0, 1], or weights without a positive finite sum, were
-            ever used. Kept on the device, so that drawing never waits for it; `check` reads it.
+        fault: Bool[], whether a probability that is NaN or outside [0, 1], a negative or NaN weight, or weights without
+            a positive finite sum were ever used. Kept on the device, so that drawing never waits; `check` reads it.
     """
 
     def __init__(self, seed: int, block: int = 0, device: torch.device | str = "cpu") -> None:
@@ -111,9 +112,10 @@ class Sampled:
         self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
     ) -> Int[Tensor, "*shape"]:
         """See Draws. By the inverse distribution function: a weight of 0 is never chosen."""
-        edges = weights.cumsum(-1)
+        # Sums of half-precision weights would lose whole tokens.
+        edges = weights.to(torch.promote_types(weights.dtype, torch.float32)).cumsum(-1)
         total = edges[..., -1]
-        self.fault |= (where & ~((total > 0) & total.isfinite())).any()
+        self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & total.isfinite())).any()
         point = self.uniform(total, where) * total
         token = (edges[..., :-1] <= point[..., None]).sum(-1)
         return token.where(where, 0)
@@ -132,20 +134,21 @@ class Sampled:
         """See Draws."""
         arrival = torch.where(weights > 0, race / weights, torch.inf)
         earliest, token = arrival.min(-1)
-        self.fault |= (where & ~earliest.isfinite()).any()
+        self.fault |= (where & ~((weights.amin(-1) >= 0) & earliest.isfinite())).any()
         return token.where(where, 0), race
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """See Draws."""
-        return torch.rand(like.shape, dtype=like.dtype, device=self.device, generator=self.generator)
+        """See Draws. Never coarser than 24 bits, whatever the dtype of `like`."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return torch.rand(like.shape, dtype=dtype, device=self.device, generator=self.generator)
 
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """See Draws."""
         return torch.randn(like.shape, dtype=like.dtype, device=self.device, generator=self.generator)
 
 
-class Fork(Exception):  # noqa: N818  (not an error: it says that a draw has several outcomes)
-    """Raised by Enumerated at the first draw whose outcome is not chosen yet.
+class Fork(Exception):
+    """Raised by Enumerated at the first draw whose outcome is not chosen yet. Not an error, hence the name.
 
     Args:
         kind: the draw's name.
@@ -157,9 +160,9 @@ class Fork(Exception):  # noqa: N818  (not an error: it says that a draw has sev
         super().__init__("a draw has several outcomes")
         self.kind, self.probability, self.finish = kind, probability, finish
 
-    def outcomes(self) -> Int[Tensor, " batch"]:
-        """How many outcomes each row has."""
-        return (self.probability > 0).sum(-1).prod(-1)
+    def outcomes(self) -> Float[Tensor, " batch"]:
+        """How many outcomes each row has; as floats, since 64 coins have more than an integer holds."""
+        return (self.probability > 0).sum(-1).double().prod(-1)
 
     def expand(self, index: Int[Tensor, " some"]) -> tuple[Int[Tensor, " out"], Any, Float[Tensor, " out"]]:
         """All outcomes of some rows: the row that each belongs to, the outcome, its probability."""
@@ -188,17 +191,18 @@ class Chosen:
 class Enumerated:
     """Replays the outcomes chosen so far, then raises `Fork` with all outcomes of the next draw.
 
-    Every row of the batch is a different world: the enumerator splits rows at each fork and calls the decoder again with
-    one more outcome chosen. Draws with finitely many outcomes are exact. A race is exact for two tokens: token 0 wins if
-    and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so the noise is the interval that is left.
+    Every row of the batch is a different world: the enumerator splits rows at each fork and calls the decoder again
+    with one more outcome chosen. Draws with finitely many outcomes are exact. A race is exact for two tokens: token 0
+    wins if and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so the noise is the interval that
+    is left.
 
     Raises:
         ContractError: for laws that are no laws, for `uniform` and `normal`, for a race over three tokens or more, and
             when the decoder's draws are not the same ones on replay.
     """
 
-    def __init__(self, batch: int, chosen: Sequence[Chosen] = ()) -> None:
-        self.batch, self.chosen = batch, tuple(chosen)
+    def __init__(self, batch: int, chosen: Sequence[Chosen] = (), device: torch.device | str = "cpu") -> None:
+        self.batch, self.chosen, self.device = batch, tuple(chosen), device
         self._next = 0
 
     def accept_run(
@@ -243,9 +247,9 @@ class Enumerated:
         """See Draws. Noise is the interval [low, high] that the uniform E_0 / (E_0 + E_1) is known to lie in."""
         if vocab != 2:
             raise ContractError(
-                f"a race over {vocab} tokens cannot be enumerated; use a model with two tokens, or test it statistically"
+                f"a race over {vocab} tokens cannot be enumerated; use a model with two tokens, or test statistically"
             )
-        return torch.tensor([0.0, 1.0], dtype=torch.float64).expand(batch, slots, 2).clone()
+        return torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.device).expand(batch, slots, 2).clone()
 
     def winner(
         self,
@@ -271,11 +275,15 @@ class Enumerated:
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
-        raise ContractError("a uniform draw has no finite outcomes; ask for the decision (bernoulli, categorical, accept_run)")
+        raise ContractError(
+            "a uniform draw has no finite outcomes; ask for the decision (bernoulli, categorical, accept_run)"
+        )
 
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
-        raise ContractError("a normal draw has no finite outcomes; decoders of continuous tokens are tested statistically")
+        raise ContractError(
+            "a normal draw has no finite outcomes; decoders of continuous tokens are tested statistically"
+        )
 
     def _replay(self, kind: str) -> Any:
         if self._next == len(self.chosen):
@@ -293,18 +301,19 @@ class Enumerated:
         bad = where & ~((probability >= 0) & (probability <= 1 + 1e-9))
         if bool(bad.any()):
             raise ContractError(
-                f"{kind} was asked with probability {float(probability[bad][0])}; a draft token with q = 0 gives NaN here"
+                f"{kind} was asked with probability {float(probability[bad][0])}; a draft with q = 0 gives NaN here"
             )
         return probability.where(where, 0.0).clamp(max=1.0)
 
     def _law(self, weights: Tensor, where: Tensor, kind: str) -> Tensor:
+        weights = weights.double()  # before normalising, so that laws of any precision sum to 1
         total = weights.sum(-1)
         bad = where & ~((weights >= 0).all(-1) & (total > 0) & total.isfinite())
         if bool(bad.any()):
             raise ContractError(f"{kind} was asked with the weights {weights[bad][0].tolist()}, which are no law")
         first = torch.zeros_like(weights)
         first[..., 0] = 1
-        return (weights / total[..., None]).where(where[..., None], first).double()
+        return (weights / total[..., None]).where(where[..., None], first)
 
 
 class Recorded:
@@ -319,6 +328,11 @@ class Recorded:
         self.inner, self.outcomes = inner, list(outcomes)
         self._next = 0
 
+    def check(self) -> None:
+        """See Sampled; a replay has nothing to check."""
+        if isinstance(self.inner, Sampled):
+            self.inner.check()
+
     def __getattr__(self, kind: str) -> Any:
         if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "uniform", "normal"):
             raise AttributeError(kind)
@@ -329,7 +343,9 @@ class Recorded:
                 self.outcomes.append((kind, outcome))
                 return outcome
             if self._next == len(self.outcomes):
-                raise ContractError(f"the record ends after {self._next} draws, but the decoder asked for another ({kind})")
+                raise ContractError(
+                    f"the record ends after {self._next} draws, but the decoder asked for another ({kind})"
+                )
             recorded, outcome = self.outcomes[self._next]
             if recorded != kind:
                 raise ContractError(f"draw {self._next} of the record is {recorded}, but the decoder asked for {kind}")

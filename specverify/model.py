@@ -61,9 +61,7 @@ class Model(Protocol):
         Rows may have different lengths. Positions at or beyond `length` get some law; decoders do not look at it.
         """
 
-    def advance(
-        self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]
-    ) -> Context:
+    def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
         """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
 
 
@@ -78,7 +76,9 @@ def check_laws(law: Tensor, *, what: str, vocab: int | None = None) -> None:
     if not law.is_floating_point():
         raise InputError(f"{what} has dtype {law.dtype}; laws must be floating point")
     if law.ndim < 1 or law.shape[-1] == 0:
-        raise InputError(f"{what} has shape {tuple(law.shape)}: the vocabulary is empty; a law needs at least one token")
+        raise InputError(
+            f"{what} has shape {tuple(law.shape)}: the vocabulary is empty; a law needs at least one token"
+        )
     if vocab is not None and law.shape[-1] != vocab:
         raise InputError(f"{what} covers {law.shape[-1]} tokens, but the vocabulary has {vocab}")
     if law.numel() == 0:

@@ -39,7 +39,9 @@ class DraftModel:
         for what in ("vocab", "length", "dtype"):
             ours, theirs = getattr(self.model, what), getattr(model, what)
             if ours != theirs:
-                raise InputError(f"the draft model {self.model.name!r} has {what} {ours}, the target {model.name!r} {theirs}")
+                raise InputError(
+                    f"the draft model {self.model.name!r} has {what} {ours}, the target {model.name!r} {theirs}"
+                )
         return self.model.start(batch)
 
     def propose(self, state: State, model: Model, window: int, draws: Draws) -> Draft:
@@ -62,7 +64,7 @@ class DraftModel:
         before: State,
         after: State,
         draft: Draft,
-        laws: Float[Tensor, "batch window+1 vocab"],
+        laws: Float[Tensor, "batch slots vocab"],
         count: Int[Tensor, " batch"],
         draws: Draws,
     ) -> Context:

@@ -1,15 +1,16 @@
 """Jacobi decoding: the drafts are what the previous iteration's forward pass suggests for the same positions.
 
-The window slides over the sequence. Each forward pass gives, besides the laws that judge the drafts, a new law for every
-position behind the first rejection; the next drafts come from these laws, one of three ways:
+The window slides over the sequence. Each forward pass gives, besides the laws that judge the drafts, a new law for
+every position behind the first rejection; the next drafts come from these laws, one of three ways:
 
     independent  drawn afresh from them                (SJD, arXiv 2410.01699)
     maximal      maximally coupled with the old drafts (SCD, arXiv 2510.24211, pi_MC)
     gumbel       by a race whose noise is kept         (SCD, arXiv 2510.24211, pi_GS)
 
-All three are lossless because each draft, given everything that is looked at before its slot is judged, has exactly the
-law that is kept beside it as q: the law of the pass that it was drawn from, *never* the law it had before a coupling kept
-it. Slots that no pass has looked at yet hold an initial draft, whose q is one-hot: any value there is lossless.
+All three are lossless because each draft, given everything that is looked at before its slot is judged, has exactly
+the law that is kept beside it as q: the law of the pass that it was drawn from, *never* the law it had before a
+coupling kept it. Slots that no pass has looked at yet hold an initial draft, whose q is one-hot: any value there is
+lossless.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Jacobi:
         before: State,
         after: State,
         draft: Draft,
-        laws: Float[Tensor, "batch window+1 vocab"],
+        laws: Float[Tensor, "batch slots vocab"],
         count: Int[Tensor, " batch"],
         draws: Draws,
     ) -> Carried:

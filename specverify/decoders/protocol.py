@@ -1,7 +1,7 @@
 """The decoder protocol: `init` and `step` over a small state of tensors.
 
-One `step` is one forward pass of the target model on a window. The same `step` is enumerated on toys, sampled on a CPU and
-run on a GPU. Three rules make that possible:
+One `step` is one forward pass of the target model on a window. The same `step` is enumerated on toys, sampled on a CPU
+and run on a GPU. Three rules make that possible:
 
 1. All randomness comes from `draws`; `step` is otherwise a function of its arguments.
 2. Rows are independent: a row's outcome does not depend on the other rows. Rows may be at different lengths.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.decoders.protocol import Branch, Decoder
-from specverify.draws import BLOCK, Draws, Sampled
+from specverify.draws import BLOCK, Draws, Recorded, Sampled
 from specverify.errors import ContractError, InputError
 from specverify.model import Model
 
@@ -43,7 +43,9 @@ class Run:
 
 
 @torch.no_grad()
-def run(decoder: Decoder, model: Model, batch: int, draws: Draws, on_tokens: Callable[[int], None] | None = None) -> Run:
+def run(
+    decoder: Decoder, model: Model, batch: int, draws: Draws, on_tokens: Callable[[int], None] | None = None
+) -> Run:
     """Decode `batch` sequences.
 
     Rows that are done are dropped from the batch once they are half of it, so that long rows do not pay for short ones.
@@ -81,7 +83,7 @@ def run(decoder: Decoder, model: Model, batch: int, draws: Draws, on_tokens: Cal
             f"decoder {decoder.name!r} left rows unfinished after {model.length} steps; each step must commit a token"
         )
     tokens[index] = state.tokens
-    if isinstance(draws, Sampled):
+    if isinstance(draws, Sampled | Recorded):
         draws.check()
     totals[:, 4 + Branch.NONE] = 0
     passes, verified, accepted, draft_passes = totals[:, :4].unbind(1)

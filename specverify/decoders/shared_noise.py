@@ -1,9 +1,9 @@
 """SJD with shared Gumbel noise: one race per position, drafts verified by whether they match.
 
-Each position's noise is fixed once. A draft is what the race would pick under the law of an earlier pass; it is kept if the
-race still picks it under p. What is emitted is always the race's winner under p given the emitted prefix, so the tokens
-equal those of sequential Gumbel-max decoding with the same noise, one by one: an oracle without statistics. Also known
-as drafter-invariant speculative decoding (Daliri et al., arXiv 2408.07978), here with Jacobi drafts.
+Each position's noise is fixed once. A draft is what the race would pick under the law of an earlier pass; it is kept if
+the race still picks it under p. What is emitted is always the race's winner under p given the emitted prefix, so the
+tokens equal those of sequential Gumbel-max decoding with the same noise, one by one: an oracle without statistics. Also
+known as drafter-invariant speculative decoding (Daliri et al., arXiv 2408.07978), here with Jacobi drafts.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Every decoder that verifies drafts with the token rule is this step with a diffe
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +36,7 @@ class Draft:
     passes: Int[Tensor, " batch"]
 
 
+@runtime_checkable
 class Drafting(Protocol):
     """Where drafts come from."""
 
@@ -54,13 +55,14 @@ class Drafting(Protocol):
         before: State,
         after: State,
         draft: Draft,
-        laws: Float[Tensor, "batch window+1 vocab"],
+        laws: Float[Tensor, "batch slots vocab"],
         count: Int[Tensor, " batch"],
         draws: Draws,
     ) -> Any:
         """What to carry into the next step, after `count` tokens were committed; `laws` are the window's p."""
 
 
+@runtime_checkable
 class Judging(Protocol):
     """How drafts are judged: when to keep one, and what replaces the first that is not kept."""
 
@@ -101,6 +103,7 @@ class Speculative:
         window: draft tokens verified in one forward pass, at least 1.
         judging: how they are judged.
         claim: what this combination claims.
+        bonus: whether a full acceptance emits one more token, drawn from p.
 
     Raises:
         InputError: for a window below 1.
@@ -108,8 +111,9 @@ class Speculative:
 
     drafting: Drafting
     window: int
-    judging: Judging = TokenRule()  # noqa: RUF009  (frozen)
+    judging: Judging = TokenRule()
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
+    bonus: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
@@ -132,7 +136,7 @@ class Speculative:
         # Slots beyond the end of the sequence, or behind a drafted end-of-sequence token, are not judged.
         room = (model.length - state.length).where(~state.done, 0)
         drafted = room.clamp(max=self.window)
-        wanted = room > self.window
+        wanted = (room > self.window) & self.bonus
         if model.eos is not None:
             is_end = (draft.token == model.eos) & row_mask(drafted, self.window)
             ends = is_end.any(1)
@@ -157,7 +161,9 @@ class Speculative:
         active = (~state.done).long()
         place = torch.arange(self.window + 1, device=block.device)
         last = torch.where(rejected, Branch.RECOVERED, Branch.BONUS)
-        branch = torch.where(place < run[:, None], int(Branch.ACCEPTED), last[:, None]) * row_mask(count, self.window + 1)
+        branch = torch.where(place < run[:, None], int(Branch.ACCEPTED), last[:, None]) * row_mask(
+            count, self.window + 1
+        )
         return after, Info(active, run + rejected, run, count, branch, draft.passes * active)
 
 

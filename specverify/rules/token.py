@@ -1,13 +1,14 @@
 """The token rule and the couplings: pure functions on laws, over any leading shape.
 
-`p` is the law a token should have, `q` the law that the draft was really drawn from. Sources: Leviathan et al.
-(arXiv 2211.17192) and Chen et al. (arXiv 2302.01318) for the rule; Daliri et al. (arXiv 2408.07978) for Gumbel coupling.
+`p` is the law a token should have, `q` the law that the draft was really drawn from. Sources: for the rule
+Leviathan et al. (arXiv 2211.17192) and Chen et al. (arXiv 2302.01318), for Gumbel coupling Daliri et al. (arXiv
+2408.07978).
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from specverify.errors import InputError
@@ -59,9 +60,9 @@ def gumbel_collision(p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape 
     return (1 / column).where(possible, 0.0).sum(-1)
 
 
-def at(law: Float[Tensor, "*shape vocab"], token: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The probability of one token under each law."""
-    return law.gather(-1, token[..., None]).squeeze(-1)
+def at(values: Num[Tensor, "*shape options"], index: Int[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
+    """One value of each row: of a law, the probability of one token."""
+    return values.gather(-1, index[..., None]).squeeze(-1)
 
 
 def check_round(p: Tensor, q: Tensor, draft: Tensor) -> None:

@@ -1,0 +1,306 @@
+"""A campaign: a plan's cells carried out side by side, written down as they finish, and judged as a whole.
+
+Every cell has a seed of its own, derived from the campaign's seed and the cell's name, so that the record does not depend
+on how many processes share the work. Each finished cell lies as a file in the output folder at once: a campaign that is
+interrupted leaves a readable partial record, and the same command continues it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import toymodels.catalogue
+from specverify.cells import Result, Setting, carry_out, checks
+from specverify.errors import InputError
+from specverify.evidence.design import AlphaBudget
+from specverify.plan import ALPHA, BETA, DELTA, Cell, plan
+from specverify.report import record as records
+from specverify.report import render
+from specverify.verdict import Kind, combine
+
+
+def verify(
+    tier: str,
+    seed: int,
+    out: Path,
+    only: str | None = None,
+    jobs: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Carry out a tier's plan and write the record and the report.
+
+    Args:
+        tier, only: see `plan.plan`.
+        seed: all randomness derives from it.
+        out: folder of the record (record.json), the report and the finished cells. If it holds an unfinished campaign of
+            the same plan, that is continued.
+        jobs: processes; one per core if None.
+        device: where real models run.
+        overwrite: begin again even if the folder holds something.
+        console: where progress is shown, if it is a terminal.
+
+    Returns:
+        the record, complete.
+
+    Raises:
+        InputError: for a folder that holds something else, a seed below 0, fewer than one job, an unknown device.
+        KeyboardInterrupt: after writing a partial record.
+    """
+    jobs = os.cpu_count() or 1 if jobs is None else jobs
+    if jobs < 1:
+        raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; use an integer of at least 0")
+    _check_device(device)
+    cells = plan(tier, only)
+    budget = AlphaBudget(ALPHA)
+    names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
+    if names:
+        budget.allocate(names)
+    setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names})
+    store = Store(out, _digest(cells, setting), overwrite)
+    record = _header(tier, seed, only, device, jobs, budget)
+    results = store.finished(cells)
+    todo = [cell for cell in cells if cell.id not in results]
+    try:
+        for result in _work(todo, setting, jobs, console, done=len(results)):
+            store.keep(result)
+            results[result["id"]] = result
+    except KeyboardInterrupt:
+        _write(_finish(record, cells, results), out)
+        raise
+    record = _finish(record, cells, results)
+    _write(record, out)
+    return record
+
+
+class Store:
+    """The finished cells of a campaign, one file each, in a folder that belongs to one plan."""
+
+    def __init__(self, out: Path, digest: str, overwrite: bool) -> None:
+        self.cells = out / "cells"
+        mark = out / "plan.sha256"
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file; name a folder for the record with --out")
+        if out.is_dir() and any(out.iterdir()) and not overwrite:
+            complete = (out / "record.json").exists() and records.load(out / "record.json")["status"] == "complete"
+            if complete or not mark.exists():
+                what = "a finished campaign" if complete else "files that are not a campaign's"
+                raise InputError(f"{out} holds {what}; choose another folder with --out, or begin again with --overwrite")
+            if mark.read_text() != digest:
+                raise InputError(
+                    f"{out} holds an unfinished campaign of another plan, seed or version; continue it with its own "
+                    "command, choose another folder with --out, or begin again with --overwrite"
+                )
+        self.cells.mkdir(parents=True, exist_ok=True)
+        if not mark.exists() or mark.read_text() != digest or overwrite:
+            for stale in (*self.cells.glob("*.json"), out / "record.json"):
+                stale.unlink(missing_ok=True)
+        mark.write_text(digest)
+
+    def finished(self, cells: Sequence[Cell]) -> dict[str, Result]:
+        """What is already there, by cell id; a file that was cut short is carried out again."""
+        results = {}
+        for cell in cells:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                results[cell.id] = json.loads(self._path(cell.id).read_text())
+        return results
+
+    def keep(self, result: Result) -> None:
+        """Write one result down, whole or not at all."""
+        path = self._path(result["id"])
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(result, allow_nan=False))
+        part.replace(path)
+
+    def _path(self, cell: str) -> Path:
+        return self.cells / (cell.replace("/", "~") + ".json")
+
+
+def _work(
+    cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int
+) -> Iterator[Result]:
+    """Results as they come, from worker processes; with a progress bar on a terminal."""
+    if not cells:
+        return
+    columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    visible = console is not None and console.is_terminal
+    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
+        bar = progress.add_task("starting", total=done + len(cells), completed=done)
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(jobs, len(cells)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        )
+        try:
+            pending = {pool.submit(carry_out, cell, setting): cell for cell in cells}
+            for future in concurrent.futures.as_completed(pending):
+                result = future.result()
+                progress.update(bar, advance=1, description=result["id"])
+                yield result
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """Workers leave Ctrl-C to the parent, and take one core each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _digest(cells: Sequence[Cell], setting: Setting) -> str:
+    """What must be equal for finished cells to be taken over."""
+    content = json.dumps([version("specverify"), asdict(setting), [asdict(cell) for cell in cells]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); choose cpu or cuda") from None
+
+
+def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> dict[str, Any]:
+    accelerator = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
+    command = f"specverify verify --tier {tier} --seed {seed}" + (f" --only {shlex.quote(only)}" if only else "")
+    return {
+        "schema": "specverify-record",
+        "version": 1,
+        "created": _now(),
+        "command": command + (f" --device {device}" if device != "cpu" else ""),
+        "tier": tier,
+        "seed": seed,
+        "software": {
+            "specverify": version("specverify"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        "hardware": {"cpus": os.cpu_count() or 1, "threads": jobs, "device": device, "accelerator": accelerator},
+        "errors": {
+            "delta": DELTA,
+            "beta": BETA,
+            "alpha": {
+                "total": budget.total,
+                "parts": [{"check": row["check"], "alpha": row["alpha"]} for row in budget.table()],
+            },
+        },
+    }
+
+
+def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Result]) -> dict[str, Any]:
+    """The record with its results and verdicts, partial if cells are missing."""
+    present = [results[cell.id] for cell in cells if cell.id in results]
+    complete = len(present) == len(cells)
+    verdicts = []
+    subjects = [result for result in present if result["kind"] != "defect"]
+    for decoder in dict.fromkeys(result["decoder"] for result in subjects):
+        rows = [result for result in subjects if result["decoder"] == decoder]
+        kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
+        verdicts.append(
+            {
+                "decoder": decoder,
+                "claim": rows[0]["claim"],
+                "kind": kind.value,
+                "reason": _reason(rows, kind),
+                "cells": [row["id"] for row in rows],
+            }
+        )
+    missed = [r["id"] for r in present if r["expected"] is not None and r["verdict"]["kind"] != r["expected"]]
+    kinds = [Kind(verdict["kind"]) for verdict in verdicts]
+    if missed:
+        overall, reason = Kind.ERROR, f"the checks missed known-wrong decoders: {', '.join(missed)}"
+    elif not kinds:
+        known = [r for r in present if r["expected"] is not None]
+        overall = Kind.PROVED if known else Kind.INCONCLUSIVE
+        reason = f"{len(known)} known-wrong decoders, all refuted; no other decoder was checked"
+    else:
+        overall = combine(kinds)
+        reason = "; ".join(
+            f"{kind.value}: {', '.join(v['decoder'] for v in verdicts if v['kind'] == kind.value)}"
+            for kind in Kind
+            if any(v["kind"] == kind.value for v in verdicts)
+        )
+    if not complete:
+        overall = combine([overall, Kind.INCONCLUSIVE])
+        reason = f"interrupted after {len(present)} of {len(cells)} cells. {reason}"
+    return record | {
+        "status": "complete" if complete else "partial",
+        "finished": _now() if complete else None,
+        "cells": present,
+        "not_covered": _not_covered(cells, results),
+        "verdicts": verdicts,
+        "verdict": {"kind": overall.value, "reason": reason, "exit_code": overall.exit_code},
+    }
+
+
+def _reason(rows: Sequence[Result], kind: Kind) -> str:
+    deciding = [row for row in rows if row["verdict"]["kind"] == kind.value]
+    if kind in (Kind.PROVED, Kind.CONSISTENT):
+        counts = {k: sum(row["verdict"]["kind"] == k.value for row in rows) for k in Kind}
+        return ", ".join(f"{count} {k.value.lower()}" for k, count in counts.items() if count) + " of its cells"
+    return f"{deciding[0]['id']}: {deciding[0]['verdict']['reason']}"
+
+
+def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]:
+    """What this campaign says nothing about."""
+    notes = [f"{cell.id}: not carried out" for cell in cells if cell.id not in results]
+    for cell in cells:
+        result = results.get(cell.id)
+        if result is not None and result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
+            notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
+    exact = {cell.model for cell in cells if cell.kind == "exact"}
+    large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
+    if exact:
+        notes.append(f"toys too large to enumerate were not proved on: {', '.join(large)}")
+        notes.append("decoders that draw by races (scd-gs, sjd-race, ar-race) are proved at two tokens only")
+        notes.append("a proof is of the decoder on the named toys; it covers other models as far as the code is the same")
+    if any(cell.kind == "real" for cell in cells):
+        notes.append(
+            "on real models the target law is what the model's own parallel forward pass gives, in float32; how far that "
+            "is from a pass of one token at a time is tested apart (to 1e-5)"
+        )
+        notes.append("position by position and pairwise checks only watch: their own delta, in their rows, is larger")
+    if not torch.cuda.is_available():
+        notes.append("nothing was run on a GPU")
+    return notes
+
+
+def _write(record: dict[str, Any], out: Path) -> None:
+    records.save(record, out / "record.json")
+    render.write(record, out)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def default_out(tier: str, seed: int) -> Path:
+    """Where a campaign goes unless told otherwise."""
+    return Path("out") / f"verify-{tier}-seed{seed}"

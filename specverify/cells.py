@@ -1,0 +1,290 @@
+"""Carrying out one cell of a plan: from names to evidence to a verdict, as a plain record.
+
+Everything that a report says about a cell comes out of the dict that `carry_out` returns.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import toymodels
+from realmodels import digits
+from specverify import defects, tree
+from specverify.claims import Lossless
+from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
+from specverify.draws import BLOCK, derived_seed
+from specverify.errors import SpecverifyError
+from specverify.evidence.conditional import Conditionals
+from specverify.evidence.copies import Copies
+from specverify.evidence.discrete import ChiSquare, sequence_counts
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.finite import TotalVariation
+from specverify.evidence.independence import Dispersion
+from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
+from specverify.evidence.result import Evidence
+from specverify.evidence.sequential import EProcess
+from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.tokens import reduce
+from specverify.model import Model
+from specverify.plan import BETA, DELTA, Cell
+from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
+
+Result = dict[str, Any]
+Alphas = Mapping[str, float]
+IMAGES = 30
+"""Images that a record keeps of each run on a real model."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every cell of a campaign shares.
+
+    Attributes:
+        tier, seed: as on the command line.
+        device: where real models run; toys run on the CPU.
+        alphas: the false-alarm rate of each check, by "cell id: check".
+    """
+
+    tier: str
+    seed: int
+    device: str
+    alphas: Alphas
+
+
+def carry_out(cell: Cell, setting: Setting) -> Result:
+    """Carry out a cell. An exception becomes an ERROR verdict: one broken cell loses nothing of the others."""
+    start = time.perf_counter()
+    result: Result = {
+        "id": cell.id,
+        "kind": cell.kind,
+        "decoder": cell.decoder,
+        "claim": str(Lossless()),
+        "model": cell.model,
+        "settings": {
+            "window": cell.window,
+            "initial": cell.initial,
+            "draft": cell.draft,
+            "guidance": cell.guidance,
+            "batch": cell.batch,
+        },
+        "expected": Kind.REFUTED.value if cell.kind == "defect" else None,
+        "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'",
+        "exact": None,
+        "evidence": [],
+        "run": None,
+        "figures": {},
+    }
+    try:
+        verdict = _KINDS[cell.kind](cell, setting, result)
+    except SpecverifyError as error:
+        verdict = Verdict(Kind.ERROR, str(error))
+    except Exception as error:  # noqa: BLE001  (a campaign goes on; the reason is in the record)
+        verdict = Verdict(Kind.ERROR, f"{type(error).__name__}: {error}")
+    result["verdict"] = {"kind": verdict.kind.value, "reason": verdict.reason}
+    result["seconds"] = time.perf_counter() - start
+    return result
+
+
+def checks(cell: Cell) -> tuple[str, ...]:
+    """The names of a cell's statistical checks, which the campaign's alpha is split over."""
+    return {
+        "sampled": ("joint", "conditionals", "total variation", "e-process", "dispersion", "copies"),
+        "real": ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies"),
+    }.get(cell.kind, ())
+
+
+def _build(cell: Cell, model: Model) -> Decoder:
+    draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
+    settings = registry.Settings(
+        window=cell.window or 1, initial=cell.initial or "repeat-left", draft_model=draft_model  # type: ignore[arg-type]
+    )
+    if cell.kind == "defect":
+        return defects.get(cell.decoder).build(settings)
+    return registry.build(cell.decoder, settings)
+
+
+def _exact(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    model = toymodels.toy(cell.model)
+    decoder = _build(cell, model)
+    target = target_law(model)
+    exact = enumerate_decoder(decoder, model)
+    result["claim"] = str(decoder.claim)
+    result["exact"] = {
+        "tv": exact.tv(target),
+        "passes": exact.passes,
+        "acceptance_rate": _finite(exact.acceptance_rate),
+        "verified": exact.verified,
+        "accepted": exact.accepted,
+        "branches": exact.branches,
+        "states": exact.states,
+        "worlds": exact.worlds,
+        "sequences": len(exact.law),
+    }
+    coverage = Coverage(cell.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
+    return judge_exact(decoder.claim, exact, target, model.vocab, coverage)
+
+
+def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    model = toymodels.toy(cell.model)
+    decoder = _build(cell, model)
+    target = target_law(model).numpy()
+    run = _timed_sample(cell, setting, decoder, model, result)
+    blocks = [sequence_counts(part, model.vocab) for part in run.tokens.split(BLOCK)]
+    counts = np.sum(blocks, axis=0)
+    full = np.stack([block for block in blocks if block.sum() == BLOCK])
+    half = len(run.tokens) // 2
+    generator = np.random.default_rng(_seed(cell, setting, 1))
+
+    def rates(check: str) -> dict[str, float]:
+        return {"alpha": setting.alphas[f"{cell.id}: {check}"], "beta": BETA}
+
+    evidence = [
+        ChiSquare(target).check(counts, generator=generator, **rates("joint")),
+        Conditionals(target, model.vocab).check(counts, **rates("conditionals")),
+        TotalVariation(target).check(counts, generator=generator, **rates("total variation")),
+        EProcess(target).check(blocks, **rates("e-process")),
+        Dispersion(target, BLOCK).check(full, **rates("dispersion")),
+        Copies().check(run.tokens[:half], run.tokens[half : 2 * half], **rates("copies")),
+    ]
+    path = evidence[3].data
+    result["figures"]["e_process"] = {
+        "n": path["n"],
+        "log10_e": [value / math.log(10) for value in path["log_e"]],
+        "threshold": -math.log10(evidence[3].alpha),
+    }
+    return _judged(cell, decoder, evidence, run, result, ("joint law (g)", "total variation", "e-process"))
+
+
+def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    model = digits.load(cell.model, guidance=cell.guidance or 1.0, device=setting.device)
+    decoder = _build(cell, model)
+    run = _timed_sample(cell, setting, decoder, model, result)
+    generator = np.random.default_rng(_seed(cell, setting, 1))
+    parts = []
+    for tokens in run.tokens.split(cell.batch or BLOCK):
+        with torch.no_grad():
+            laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
+        parts.append(reduce(laws, tokens, generator))
+    trace = tree.join(parts)
+    half = len(run.tokens) // 2
+
+    def rates(check: str) -> dict[str, float]:
+        return {"alpha": setting.alphas[f"{cell.id}: {check}"], "beta": BETA}
+
+    evidence = [
+        PitUniformity().check(trace, **rates("pit")),
+        PitPositions(model.length).check(trace, **rates("pit by position")),
+        PitPairs().check(trace, **rates("pit of neighbours")),
+        PitPairs(across=True).check(trace, **rates("pit across rows")),
+        Surprisal().check(trace, **rates("surprisal")),
+        Tempering().check(trace, **rates("tempering")),
+        Copies().check(run.tokens[:half], run.tokens[half : 2 * half], **rates("copies")),
+    ]
+    result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
+    shown = run.tokens[:IMAGES]
+    result["figures"]["images"] = {
+        "height": math.isqrt(model.length),
+        "width": math.isqrt(model.length),
+        "levels": model.vocab,
+        "labels": model.start(len(shown)).labels.tolist(),
+        "tokens": shown.tolist(),
+    }
+    return _judged(cell, decoder, evidence, run, result, ("PIT uniformity", "surprisal"))
+
+
+def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """The same noise, decoded by races one token at a time and by this decoder: the tokens must be the same.
+
+    In float64, so that the rounding of two window shapes does not decide a race.
+    """
+    if cell.model in toymodels.names():
+        model: Model = toymodels.toy(cell.model)
+    else:
+        model = digits.load(cell.model, guidance=cell.guidance or 1.0, device=setting.device, dtype=torch.float64)
+    run = _timed_sample(cell, setting, _build(cell, model), model, result)
+    seed = _seed(cell, setting)
+    plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)
+    differing = (plain.tokens != run.tokens).any(1)
+    if bool(differing.any()):
+        row = int(differing.nonzero()[0])
+        place = int((plain.tokens[row] != run.tokens[row]).nonzero()[0])
+        return Verdict(
+            Kind.REFUTED,
+            f"{int(differing.sum())} of {len(differing)} sequences differ from plain decoding with the same noise; the "
+            f"first at sequence {row}, position {place}: {int(run.tokens[row, place])}, not {int(plain.tokens[row, place])}",
+        )
+    if gap := _coverage(run, cell).gap():
+        return Verdict(Kind.VACUOUS, gap)
+    return Verdict(
+        Kind.CONSISTENT, f"{len(differing):,} sequences, {run.tokens.numel():,} tokens: each equals plain decoding's"
+    )
+
+
+def _timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: Model, result: Result) -> Run:
+    """Sample, and write down what it cost."""
+    assert cell.n is not None
+    start = time.perf_counter()
+    run = sample(decoder, model, cell.n, _seed(cell, setting), cell.batch or BLOCK)
+    seconds = time.perf_counter() - start
+    tokens = run.tokens.numel()
+    result["claim"] = str(decoder.claim)
+    passes = run.passes.double()
+    result["run"] = {
+        "n": cell.n,
+        "tokens": tokens,
+        "passes_mean": float(passes.mean()),
+        "passes_interval": _interval(passes, torch.ones_like(passes)),
+        "acceptance_rate": _finite(run.acceptance_rate),
+        "acceptance_interval": _interval(run.accepted.double(), run.verified.double()) if run.verified.any() else None,
+        "branches": {b.name.lower(): int(run.branches[:, b].sum()) for b in Branch if b is not Branch.NONE},
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "step_compression": model.length / float(passes.mean()),
+    }
+    values, counts = run.passes.unique(return_counts=True)
+    result["figures"]["passes"] = {"values": values.tolist(), "counts": counts.tolist()}
+    return run
+
+
+def _interval(part: torch.Tensor, whole: torch.Tensor) -> list[float]:
+    """Normal 95% interval of sum(part) / sum(whole), over independent rows."""
+    ratio = part.sum() / whole.sum()
+    error = (part - ratio * whole).std() * math.sqrt(len(part)) / whole.sum() if len(part) > 1 else torch.tensor(0.0)
+    return [float(ratio - 1.96 * error), float(ratio + 1.96 * error)]
+
+
+def _coverage(run: Run, cell: Cell) -> Coverage:
+    recovered = int(run.branches[:, Branch.RECOVERED].sum())
+    return Coverage(cell.window is not None, int(run.verified.sum()), int(run.accepted.sum()), recovered)
+
+
+def _judged(
+    cell: Cell, decoder: Decoder, evidence: list[Evidence], run: Run, result: Result, asked: tuple[str, ...]
+) -> Verdict:
+    result["evidence"] = [item.to_json() for item in evidence]
+    return judge_evidence(decoder.claim, evidence, _coverage(run, cell), {check: DELTA[check] for check in asked})
+
+
+_KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
+    "exact": _exact,
+    "defect": _exact,
+    "sampled": _sampled,
+    "paired": _paired,
+    "real": _real,
+}
+
+
+def _seed(cell: Cell, setting: Setting, *purpose: int) -> int:
+    return derived_seed(setting.seed, zlib.crc32(cell.id.encode()), *purpose)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

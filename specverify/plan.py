@@ -1,0 +1,168 @@
+"""Plans: which decoder is checked on which model, in which setting and how.
+
+A plan is a list of cells, each small enough to be one unit of work. Its cells, their sizes and the alpha of each of their
+checks are fixed before any data are seen.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Literal
+
+import toymodels.catalogue
+from specverify import defects
+from specverify.decoders import registry
+from specverify.errors import InputError
+
+Tier = Literal["quick", "full"]
+CellKind = Literal["exact", "defect", "sampled", "paired", "real"]
+
+ALPHA = 1e-6
+"""Probability that a campaign over perfect decoders raises any false alarm."""
+BETA = 1e-6
+"""Probability that one check misses a discrepancy of the size that is asked for."""
+DELTA = {"joint law (g)": 0.02, "total variation": 0.05, "e-process": 0.02, "PIT uniformity": 0.02, "surprisal": 0.05}
+"""The discrepancy that each check must be able to see for a statistical pass, in the check's own metric."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work.
+
+    Attributes:
+        kind: exact (enumerate), defect (enumerate a known-wrong decoder, which must be refuted), sampled (statistics on a
+            toy), paired (token for token against plain decoding with the same noise), real (statistics on a real model).
+        decoder: a name of `decoders.registry`, or of `defects`.
+        model: a name of `toymodels.catalogue` or of `realmodels.digits`.
+        window: draft tokens per forward pass; None for decoders without drafts.
+        initial: the Jacobi decoders' initial drafts.
+        draft: the kind of draft model.
+        guidance: scale of classifier-free guidance.
+        n: sequences to draw.
+        batch: rows that run together.
+    """
+
+    kind: CellKind
+    decoder: str
+    model: str
+    window: int | None = None
+    initial: str | None = None
+    draft: str | None = None
+    guidance: float | None = None
+    n: int | None = None
+    batch: int | None = None
+
+    @property
+    def id(self) -> str:
+        """What `--only` matches, and what the cell's seed derives from."""
+        parts = [self.kind, self.decoder, self.model]
+        parts += [f"w{self.window}"] if self.window is not None else []
+        parts += [str(part) for part in (self.initial, self.draft) if part is not None]
+        parts += [f"g{self.guidance:g}"] if self.guidance is not None else []
+        parts += [f"b{self.batch}"] if self.batch is not None else []
+        return "/".join(parts)
+
+
+def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
+    """The cells of a tier, longest kinds first.
+
+    Args:
+        tier: "quick" for every change, "full" for a release.
+        only: keep cells whose id matches this shell pattern.
+
+    Raises:
+        InputError: for an unknown tier, or a pattern that matches nothing.
+    """
+    if tier not in ("quick", "full"):
+        raise InputError(f"unknown tier {tier!r}; choose quick or full")
+    full = tier == "full"
+    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_defects()]
+    if only is not None:
+        cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
+        if not cells:
+            raise InputError(f"no cell of the {tier} tier matches {only!r}; `specverify list cells` names them")
+    return tuple(cells)
+
+
+def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:
+    """(initial, draft) settings that a decoder is checked in."""
+    if registry.entry(name).needs_draft_model:
+        return [
+            (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
+        ]
+    if name in ("sjd", "scd-mc", "scd-gs"):
+        return [
+            (initial, None)
+            for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))
+        ]
+    return [(None, None)]
+
+
+def _windows(name: str, length: int, full: bool) -> list[int | None]:
+    """Windows from 1 to beyond the length."""
+    if not registry.entry(name).drafts:
+        return [None]
+    return list(range(1, length + 2)) if full else [1, 3, length + 1]
+
+
+def _exact(full: bool) -> list[Cell]:
+    cells = []
+    for model in toymodels.catalogue.names():
+        if not toymodels.catalogue.enumerable(model):
+            continue
+        vocab, length = (int(part) for part in model.rsplit("-", 1)[1].split("x"))
+        for name in registry.names():
+            if registry.entry(name).races and vocab > 2:
+                continue
+            for window in _windows(name, length, full):
+                for initial, draft in _settings(name, full):
+                    # Random initial drafts multiply the worlds by vocab^window; the largest of them add nothing new.
+                    if initial in ("random", "sample-left") and window is not None and vocab**window > 300:
+                        continue
+                    cells.append(Cell("exact", name, model, window, initial, draft))
+    return cells
+
+
+def _defects() -> list[Cell]:
+    return [Cell("defect", name, *defects.get(name).smallest) for name in defects.names() if defects.get(name).lossy]
+
+
+def _sampled(full: bool) -> list[Cell]:
+    n = 4_000_000 if full else 600_000
+    cells = []
+    for model, window in (("dense-4x6", 4), ("recurrent-3x6", 3), ("eos-3x6", 3)) if full else (("recurrent-3x6", 3),):
+        for name in registry.names():
+            cells.append(
+                Cell(
+                    "sampled",
+                    name,
+                    model,
+                    window if registry.entry(name).drafts else None,
+                    *_settings(name, False)[0],
+                    n=n,
+                )
+            )
+    return cells
+
+
+def _paired(full: bool) -> list[Cell]:
+    cells = [
+        Cell("paired", "sjd-race", "hash-16x24", window, n=4000, batch=1000)
+        for window in ((1, 4, 30) if full else (4,))
+    ]
+    for guidance in (1.0, 1.5):
+        cells.append(Cell("paired", "sjd-race", "digits-s", 8, guidance=guidance, n=400 if full else 200, batch=200))
+        cells.append(Cell("paired", "sjd-race", "digits-s", 8, guidance=guidance, n=10 if full else 4, batch=1))
+    return cells
+
+
+def _real(full: bool) -> list[Cell]:
+    n = 8000 if full else 1600
+    cells = []
+    for guidance in (1.0, 1.5):
+        for name in ("ar", "sjd", "scd-mc", "scd-gs"):
+            for window in ((4, 8, 16, 32) if full else (8,)) if registry.entry(name).drafts else (None,):
+                initial = "repeat-left" if window else None
+                cells.append(Cell("real", name, "digits-s", window, initial, guidance=guidance, n=n, batch=400))
+    return cells

@@ -1,0 +1,200 @@
+"""Verdicts: what the evidence says about a claim.
+
+    PROVED        the exact law satisfies the claim on this model
+    CONSISTENT    no check saw a discrepancy; one of at least delta would have been missed with probability at most beta
+    REFUTED       the exact law breaks the claim, or a check rejected it at its alpha
+    INCONCLUSIVE  nothing was rejected, but the checks cannot see discrepancies as small as was asked for
+    VACUOUS       nothing was rejected, but nothing was at stake: no draft was verified, or none was ever rejected
+    ERROR         the check could not be carried out
+
+A verdict is a function of evidence alone. Several combine as follows (`combine`; symmetric, associative):
+
+                  PROVED        CONSISTENT    VACUOUS       INCONCLUSIVE  ERROR     REFUTED
+    PROVED        PROVED        CONSISTENT    PROVED        INCONCLUSIVE  ERROR     REFUTED
+    CONSISTENT                  CONSISTENT    CONSISTENT    INCONCLUSIVE  ERROR     REFUTED
+    VACUOUS                                   VACUOUS       INCONCLUSIVE  ERROR     REFUTED
+    INCONCLUSIVE                                            INCONCLUSIVE  ERROR     REFUTED
+    ERROR                                                                 ERROR     REFUTED
+    REFUTED                                                                         REFUTED
+
+A vacuous part adds nothing and takes nothing away; it is reported as not covered. One refutation refutes, whatever else
+went wrong.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.errors import InputError
+from specverify.evidence.enumerate import ExactLaw
+from specverify.evidence.result import Evidence
+from specverify.rules.token import total_variation
+
+EXACT_TOLERANCE = 1e-12
+"""Total variation that float64 rounding may leave between two exact laws."""
+
+
+class Kind(enum.Enum):
+    """The six verdicts."""
+
+    PROVED = "PROVED"
+    CONSISTENT = "CONSISTENT"
+    REFUTED = "REFUTED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    VACUOUS = "VACUOUS"
+    ERROR = "ERROR"
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the claim holds, 1 if it is refuted, 2 if nothing can be said, 3 for an error."""
+        return {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3}[self.value]
+
+
+_PRECEDENCE = (Kind.REFUTED, Kind.ERROR, Kind.INCONCLUSIVE, Kind.CONSISTENT, Kind.PROVED, Kind.VACUOUS)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of a claim, and why.
+
+    Attributes:
+        kind: which of the six.
+        reason: one sentence with the figures that it rests on.
+    """
+
+    kind: Kind
+    reason: str
+
+
+def combine(kinds: Iterable[Kind]) -> Kind:
+    """The verdict over several parts, by the table above.
+
+    Raises:
+        InputError: for no parts at all: nothing checked is not a pass.
+    """
+    present = set(kinds)
+    for kind in _PRECEDENCE:
+        if kind in present:
+            return kind
+    raise InputError("no verdicts to combine: nothing was checked, so nothing can be said")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a check exercised, in (expected) numbers of draft tokens.
+
+    Attributes:
+        drafts: whether the decoder verifies drafts at all; plain autoregressive decoding does not.
+        verified, accepted, recovered: how many were judged, kept, and replaced from the residual.
+    """
+
+    drafts: bool
+    verified: float
+    accepted: float
+    recovered: float
+
+    def gap(self) -> str | None:
+        """Why a pass would be vacuous, or None."""
+        if not self.drafts:
+            return None
+        if self.verified <= 0:
+            return "no draft token was verified"
+        if self.accepted <= 0:
+            return "no draft token was accepted"
+        if self.recovered <= 0:
+            return "no draft token was rejected, so the residual was never drawn"
+        return None
+
+
+def judge_exact(
+    claim: Claim,
+    exact: ExactLaw,
+    target: Float[Tensor, " sequences"],
+    vocab: int,
+    coverage: Coverage,
+    tolerance: float = EXACT_TOLERANCE,
+) -> Verdict:
+    """The verdict on a claim when the output law is known exactly.
+
+    Args:
+        claim: what is claimed.
+        exact: the decoder's law.
+        target: the law of autoregressive decoding, over the same sequences.
+        vocab: vocabulary size, which says how a sequence's index falls into tokens.
+        coverage: what the enumeration went through.
+        tolerance: rounding that is forgiven.
+    """
+    law, bound = exact.law, tolerance
+    if isinstance(claim, Relaxed):
+        bound += claim.tv
+    if isinstance(claim, ClusterLossless):
+        law, target = (_by_cluster(x, claim.partition, vocab) for x in (law, target))
+    tv = float(total_variation(law, target.to(law)))
+    if not tv <= bound:
+        return Verdict(Kind.REFUTED, f"exact TV {tv:.6g} from the target, where {claim} allows {bound:.3g}")
+    # A relaxed decoder may accept everything and still keep its bound; losslessness is empty unless drafts were rejected.
+    if (gap := coverage.gap()) and not isinstance(claim, Relaxed):
+        return Verdict(Kind.VACUOUS, gap)
+    return Verdict(Kind.PROVED, f"exact TV {tv:.2g} from the target over {len(exact.law):,} sequences")
+
+
+def judge_evidence(
+    claim: Claim, evidence: Sequence[Evidence], coverage: Coverage, delta: Mapping[str, float]
+) -> Verdict:
+    """The verdict on a lossless claim from statistical checks.
+
+    Args:
+        claim: what is claimed; only Lossless can be judged this way.
+        evidence: results of checks whose alphas were set before the data were seen.
+        coverage: what the sampled sequences went through.
+        delta: for each check, by its name, the discrepancy that should be visible. A check that is not named here
+            only watches: it can refute, but its blindness does not make the verdict inconclusive.
+    """
+    if not isinstance(claim, Lossless):
+        raise InputError(f"these checks test losslessness; they cannot judge the claim {claim}")
+    refuting = [e for e in evidence if e.rejected]
+    if refuting:
+        worst = min(refuting, key=lambda e: (1.0 if e.p_value is None else e.p_value, e.check))
+        return Verdict(Kind.REFUTED, f"{worst.check}: {worst.detail}")
+    if gap := coverage.gap():
+        return Verdict(Kind.VACUOUS, gap)
+    asked = [e for e in evidence if e.check in delta]
+    missing = sorted(set(delta) - {e.check for e in asked})
+    if missing or not asked:
+        return Verdict(Kind.INCONCLUSIVE, f"not carried out: {', '.join(missing) or 'any check'}")
+    for e in asked:
+        if e.vacuous:
+            return Verdict(Kind.INCONCLUSIVE, f"{e.check}: {e.vacuous}")
+        if not e.delta <= delta[e.check]:
+            return Verdict(
+                Kind.INCONCLUSIVE,
+                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}) and more; {delta[e.check]:.3g} was asked for",
+            )
+    seen = {metric: max(e.delta for e in asked if e.metric == metric) for metric in dict.fromkeys(e.metric for e in asked)}
+    bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in seen.items())
+    alpha, beta = sum(e.alpha for e in evidence), max(e.beta for e in asked)
+    return Verdict(Kind.CONSISTENT, f"delta = {bounds}; alpha = {alpha:.2g}, beta = {beta:.2g}, {len(evidence)} checks")
+
+
+def _by_cluster(law: Tensor, partition: tuple[tuple[int, ...], ...], vocab: int) -> Tensor:
+    """The law over sequences of clusters."""
+    if sum(map(len, partition)) != vocab:
+        raise InputError(f"the partition covers {sum(map(len, partition))} tokens, but the vocabulary has {vocab}")
+    member = torch.zeros(vocab, len(partition), dtype=law.dtype, device=law.device)
+    for number, cluster in enumerate(partition):
+        member[list(cluster), number] = 1
+    positions = 0
+    while vocab**positions < len(law):
+        positions += 1
+    table = law.reshape([vocab] * positions)
+    for _ in range(positions):
+        # Each pass turns the first axis into clusters and moves it last, so that all come round once.
+        table = torch.tensordot(table, member, dims=([0], [0]))
+    return table.reshape(-1)
