@@ -270,7 +270,12 @@ def _reason(rows: Sequence[Result], kind: Kind) -> str:
 
 def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]:
     """What this campaign says nothing about."""
-    notes = [f"{cell.id}: not carried out" for cell in cells if cell.id not in results]
+    missing = [cell for cell in cells if cell.id not in results]
+    notes = [
+        f"{sum(cell.kind == kind for cell in missing)} of {sum(cell.kind == kind for cell in cells)} {kind} cells: "
+        "not carried out"
+        for kind in dict.fromkeys(cell.kind for cell in missing)
+    ]
     for cell in cells:
         result = results.get(cell.id)
         if result is not None and result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):

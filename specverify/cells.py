@@ -263,7 +263,8 @@ def _interval(part: torch.Tensor, whole: torch.Tensor) -> list[float]:
 
 def _coverage(run: Run, cell: Cell) -> Coverage:
     recovered = int(run.branches[:, Branch.RECOVERED].sum())
-    return Coverage(cell.window is not None, int(run.verified.sum()), int(run.accepted.sum()), recovered)
+    totals = (float(run.verified.sum()), float(run.accepted.sum()), float(recovered))
+    return Coverage(cell.window is not None, *totals)
 
 
 def _judged(

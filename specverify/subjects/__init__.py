@@ -1,0 +1,1 @@
+"""Judging somebody's decoder, at the level at which it is handed over: decoder, round, sampler or trace."""

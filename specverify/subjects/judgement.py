@@ -1,0 +1,51 @@
+"""What is said of a subject: a verdict, the evidence that it rests on, and where a refuted one goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from specverify.evidence.result import Evidence
+from specverify.verdict import Verdict
+
+Level = Literal["decoder", "round", "sampler", "trace"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of judging one subject.
+
+    Attributes:
+        subject: its name, as the user gave it.
+        level: at which level it was handed over.
+        claim: what it claims, in words.
+        verdict: the verdict and its reason.
+        evidence: statistical checks that were carried out, in order.
+        exact: one row for each exact enumeration: model, setting, tv, passes, coverage.
+        location: for a refuted subject, where it goes wrong: position, prefix, branch, direction, and each part's share.
+        certificate: the counterexample, complete enough to be replayed.
+        not_covered: what this judgement says nothing about.
+        reproduce: a command line that reaches the same verdict.
+        seconds: how long it took.
+    """
+
+    subject: str
+    level: Level
+    claim: str
+    verdict: Verdict
+    evidence: Sequence[Evidence] = ()
+    exact: Sequence[Mapping[str, Any]] = ()
+    location: Mapping[str, Any] | None = None
+    certificate: Mapping[str, Any] | None = None
+    not_covered: Sequence[str] = ()
+    reproduce: str = ""
+    seconds: float = 0.0
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a record."""
+        plain = asdict(self)
+        plain["verdict"] = {"kind": self.verdict.kind.value, "reason": self.verdict.reason}
+        plain["evidence"] = [item.to_json() for item in self.evidence]
+        return plain

@@ -1,0 +1,187 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+
+import pytest
+
+from specverify import campaign, cells
+from specverify.cells import Setting, carry_out, checks
+from specverify.errors import InputError
+from specverify.plan import ALPHA, Cell, plan
+from specverify.report import record as records
+
+SMALL = "exact/*/dense-2x8*"
+
+
+def without_times(record):
+    text = json.dumps(record, sort_keys=True)
+    plain = json.loads(text)
+    for cell in plain["cells"]:
+        cell["seconds"] = 0
+        if cell["run"]:
+            cell["run"]["seconds"] = cell["run"]["tokens_per_second"] = 0
+    for key in ("created", "finished", "hardware"):
+        plain[key] = None
+    return plain
+
+
+def test_plans_name_each_cell_once_and_cover_every_decoder():
+    for tier in ("quick", "full"):
+        ids = [cell.id for cell in plan(tier)]
+        assert len(set(ids)) == len(ids)
+        assert {cell.decoder for cell in plan(tier) if cell.kind == "exact"} >= {"ar", "sd", "sjd", "scd-mc", "scd-gs"}
+    quick, full = ({cell.id for cell in plan(tier)} for tier in ("quick", "full"))
+    assert len(full) > len(quick)
+
+
+def test_a_plan_goes_from_window_one_to_beyond_the_length():
+    windows = defaultdict(set)
+    for cell in plan("quick"):
+        if cell.kind == "exact" and cell.decoder in ("sd", "sjd", "scd-mc"):
+            windows[cell.decoder, cell.model].add(cell.window)
+    assert len(windows) == 3 * 20
+    for (_, model), seen in windows.items():
+        length = int(model.rsplit("x", 1)[1])
+        assert {1, length + 1} <= seen, model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("slow", None), "unknown tier 'slow'"), (("quick", "nothing/*"), "matches 'nothing/\\*'")],
+)
+def test_impossible_plans(arguments, message):
+    with pytest.raises(InputError, match=message):
+        plan(*arguments)
+
+
+def test_a_small_campaign_proves_and_writes_everything(tmp_path):
+    record = campaign.verify("quick", 0, tmp_path / "out", only=SMALL, jobs=1)
+    assert record["status"] == "complete"
+    assert record["verdict"]["kind"] == "PROVED"
+    assert record["verdict"]["exit_code"] == 0
+    assert all(cell["exact"]["tv"] <= 1e-12 for cell in record["cells"])
+    assert records.load(tmp_path / "out" / "record.json") == record
+    for name in ("report.md", "report.html", "figures/exact-tv.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000, name
+
+
+def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
+    only = "paired/sjd-race/hash-16x24*"
+    one = campaign.verify("quick", 3, tmp_path / "one", only=only, jobs=1)
+    two = campaign.verify("quick", 3, tmp_path / "two", only=only, jobs=2)
+    assert without_times(one) == without_times(two)
+    other = campaign.verify("quick", 4, tmp_path / "three", only=only, jobs=1)
+    assert without_times(other)["cells"][0]["figures"] != without_times(one)["cells"][0]["figures"]
+
+
+def test_a_missed_defect_is_an_error(tmp_path, monkeypatch):
+    def blind(cell, setting):
+        result = carry_out(Cell("exact", "ar", "dense-2x8"), setting)
+        return result | {"id": cell.id, "kind": cell.kind, "expected": "REFUTED"}
+
+    monkeypatch.setattr(campaign, "_work", lambda todo, setting, *rest, **named: (blind(c, setting) for c in todo))
+    record = campaign.verify("quick", 0, tmp_path / "out", only="defect/inverted-ratio/*", jobs=1)
+    assert record["verdict"]["kind"] == "ERROR"
+    assert "missed known-wrong decoders: defect/inverted-ratio" in record["verdict"]["reason"]
+
+
+def test_a_cell_that_breaks_is_an_error_and_loses_nothing(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(cells._KINDS, "exact", broken)
+    result = carry_out(Cell("exact", "ar", "dense-2x8"), Setting("quick", 0, "cpu", {}))
+    assert result["verdict"] == {"kind": "ERROR", "reason": "RuntimeError: boom"}
+
+
+def test_the_alpha_of_a_campaign_is_split_over_all_its_checks(tmp_path):
+    record = campaign.verify("quick", 0, tmp_path / "out", only="real/sjd/digits-s/*/g1/*", jobs=1)
+    parts = record["errors"]["alpha"]["parts"]
+    (cell,) = plan("quick", "real/sjd/digits-s/*/g1/*")
+    assert [part["check"] for part in parts] == [f"{cell.id}: {check}" for check in checks(cell)]
+    assert sum(part["alpha"] for part in parts) == pytest.approx(ALPHA)
+    (result,) = record["cells"]
+    assert [e["alpha"] for e in result["evidence"]] == [part["alpha"] for part in parts]
+    assert result["run"]["tokens"] >= 100_000
+    assert result["verdict"]["kind"] == "CONSISTENT"
+    assert len(result["figures"]["images"]["tokens"]) == 30
+
+
+class TestFolders:
+    def test_a_finished_campaign_is_not_overwritten_unless_asked(self, tmp_path):
+        out, only = tmp_path / "out", "exact/ar/dense-2x8"
+        campaign.verify("quick", 0, out, only=only, jobs=1)
+        with pytest.raises(InputError, match="holds a finished campaign; choose another folder with --out"):
+            campaign.verify("quick", 0, out, only=only, jobs=1)
+        assert campaign.verify("quick", 0, out, only=only, jobs=1, overwrite=True)["status"] == "complete"
+
+    def test_a_folder_of_something_else_is_left_alone(self, tmp_path):
+        (tmp_path / "precious.txt").write_text("mine")
+        with pytest.raises(InputError, match="files that are not a campaign's"):
+            campaign.verify("quick", 0, tmp_path, only="exact/ar/dense-2x8", jobs=1)
+        assert (tmp_path / "precious.txt").read_text() == "mine"
+
+    def test_a_file_in_the_way(self, tmp_path):
+        (tmp_path / "out").write_text("")
+        with pytest.raises(InputError, match="is a file"):
+            campaign.verify("quick", 0, tmp_path / "out", only="exact/ar/dense-2x8", jobs=1)
+
+    def test_another_plan_does_not_continue_this_one(self, tmp_path):
+        store = campaign.Store(tmp_path / "out", "digest of one plan", overwrite=False)
+        store.keep({"id": "exact/ar/dense-2x8"})
+        with pytest.raises(InputError, match="unfinished campaign of another plan"):
+            campaign.Store(tmp_path / "out", "digest of another plan", overwrite=False)
+
+    def test_a_result_that_was_cut_short_is_carried_out_again(self, tmp_path):
+        store = campaign.Store(tmp_path / "out", "digest", overwrite=False)
+        cell = Cell("exact", "ar", "dense-2x8")
+        store.keep({"id": cell.id})
+        assert store.finished([cell]) == {cell.id: {"id": cell.id}}
+        next((tmp_path / "out" / "cells").iterdir()).write_text('{"id": "exa')
+        assert store.finished([cell]) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"jobs": 0}, "cannot work with 0 jobs"), ({"seed": -1}, "seed -1 is negative"), ({"device": "warp"}, "device 'warp'")],
+)
+def test_impossible_campaigns(tmp_path, changes, message):
+    arguments = {"tier": "quick", "seed": 0, "out": tmp_path / "out", "only": "exact/ar/dense-2x8", "jobs": 1} | changes
+    with pytest.raises(InputError, match=message):
+        campaign.verify(**arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path):
+    out = tmp_path / "out"
+    only = "exact/*/[dm]*"
+    command = [sys.executable, "-m", "specverify.cli", "verify", "--out", str(out), "--only", only, "--jobs", "1"]
+    total = len(plan("quick", only))
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    finished = out / "cells"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not finished.is_dir() or len(list(finished.glob("*.json"))) < 3):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    partial = records.load(out / "record.json")
+    assert partial["status"] == "partial"
+    assert 3 <= len(partial["cells"]) < total
+    assert partial["verdict"]["kind"] == "INCONCLUSIVE"
+    kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.json")}
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    complete = records.load(out / "record.json")
+    assert complete["status"] == "complete"
+    assert len(complete["cells"]) == total
+    assert all((finished / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())
