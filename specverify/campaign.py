@@ -1,8 +1,8 @@
 """A campaign: a plan's cells carried out side by side, written down as they finish, and judged as a whole.
 
-Every cell has a seed of its own, derived from the campaign's seed and the cell's name, so that the record does not depend
-on how many processes share the work. Each finished cell lies as a file in the output folder at once: a campaign that is
-interrupted leaves a readable partial record, and the same command continues it.
+Every cell has a seed of its own, derived from the campaign's seed and the cell's name, so that the record does not
+depend on how many processes share the work. Each finished cell lies as a file in the output folder at once: a campaign
+that is interrupted leaves a readable partial record, and the same command continues it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def verify(
     Args:
         tier, only: see `plan.plan`.
         seed: all randomness derives from it.
-        out: folder of the record (record.json), the report and the finished cells. If it holds an unfinished campaign of
-            the same plan, that is continued.
+        out: folder of the record (record.json), the report and the finished cells. If it holds an unfinished campaign
+            of the same plan, that is continued.
         jobs: processes; one per core if None.
         device: where real models run.
         overwrite: begin again even if the folder holds something.
@@ -108,7 +108,9 @@ class Store:
             complete = (out / "record.json").exists() and records.load(out / "record.json")["status"] == "complete"
             if complete or not mark.exists():
                 what = "a finished campaign" if complete else "files that are not a campaign's"
-                raise InputError(f"{out} holds {what}; choose another folder with --out, or begin again with --overwrite")
+                raise InputError(
+                    f"{out} holds {what}; choose another folder with --out, or start anew with --overwrite"
+                )
             if mark.read_text() != digest:
                 raise InputError(
                     f"{out} holds an unfinished campaign of another plan, seed or version; continue it with its own "
@@ -139,9 +141,7 @@ class Store:
         return self.cells / (cell.replace("/", "~") + ".json")
 
 
-def _work(
-    cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int
-) -> Iterator[Result]:
+def _work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int) -> Iterator[Result]:
     """Results as they come, from worker processes; with a progress bar on a terminal."""
     if not cells:
         return
@@ -182,7 +182,8 @@ def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); choose cpu or cuda") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used ({reason}); choose cpu or cuda") from None
 
 
 def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> dict[str, Any]:
@@ -285,11 +286,13 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
     if exact:
         notes.append(f"toys too large to enumerate were not proved on: {', '.join(large)}")
         notes.append("decoders that draw by races (scd-gs, sjd-race, ar-race) are proved at two tokens only")
-        notes.append("a proof is of the decoder on the named toys; it covers other models as far as the code is the same")
+        notes.append(
+            "a proof is of the decoder on the named toys; other models are covered as far as the code is the same"
+        )
     if any(cell.kind == "real" for cell in cells):
         notes.append(
-            "on real models the target law is what the model's own parallel forward pass gives, in float32; how far that "
-            "is from a pass of one token at a time is tested apart (to 1e-5)"
+            "on real models the target law is what the model's own parallel forward pass gives, in float32; how far "
+            "that is from a pass of one token at a time is tested apart (to 1e-5)"
         )
         notes.append("position by position and pairwise checks only watch: their own delta, in their rows, is larger")
     if not torch.cuda.is_available():

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from realmodels import digits
 from specverify import defects, tree
 from specverify.claims import Lossless
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
+from specverify.decoders.jacobi import Initial
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
 from specverify.evidence.conditional import Conditionals
@@ -86,7 +87,7 @@ def carry_out(cell: Cell, setting: Setting) -> Result:
         verdict = _KINDS[cell.kind](cell, setting, result)
     except SpecverifyError as error:
         verdict = Verdict(Kind.ERROR, str(error))
-    except Exception as error:  # noqa: BLE001  (a campaign goes on; the reason is in the record)
+    except Exception as error:  # a campaign goes on; the reason is in the record
         verdict = Verdict(Kind.ERROR, f"{type(error).__name__}: {error}")
     result["verdict"] = {"kind": verdict.kind.value, "reason": verdict.reason}
     result["seconds"] = time.perf_counter() - start
@@ -104,7 +105,9 @@ def checks(cell: Cell) -> tuple[str, ...]:
 def _build(cell: Cell, model: Model) -> Decoder:
     draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
     settings = registry.Settings(
-        window=cell.window or 1, initial=cell.initial or "repeat-left", draft_model=draft_model  # type: ignore[arg-type]
+        window=cell.window or 1,
+        initial=cast("Initial", cell.initial or "repeat-left"),
+        draft_model=draft_model,
     )
     if cell.kind == "defect":
         return defects.get(cell.decoder).build(settings)
@@ -219,7 +222,8 @@ def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
         return Verdict(
             Kind.REFUTED,
             f"{int(differing.sum())} of {len(differing)} sequences differ from plain decoding with the same noise; the "
-            f"first at sequence {row}, position {place}: {int(run.tokens[row, place])}, not {int(plain.tokens[row, place])}",
+            f"first at sequence {row}, position {place}: "
+            f"{int(run.tokens[row, place])}, not {int(plain.tokens[row, place])}",
         )
     if gap := _coverage(run, cell).gap():
         return Verdict(Kind.VACUOUS, gap)

@@ -1,8 +1,8 @@
 """The model protocol: what a decoder sees of an autoregressive model.
 
-A model is a next-token law. It answers for a whole window of positions in one *forward pass*, taking the draft tokens of
-the window as given. Whatever shapes the law (temperature, top-k, top-p, guidance, masks) belongs to the model, so that
-there is one target law `p`.
+A model is a next-token law. It answers for a whole window of positions in one *forward pass*, taking the draft tokens
+of the window as given. Whatever shapes the law (temperature, top-k, top-p, guidance, masks) belongs to the model, so
+that there is one target law `p`.
 
     start(batch)                     -> context
     laws(context, draft)             -> p at the next w + 1 positions, Float[batch, w + 1, vocab]

@@ -1,7 +1,7 @@
 """Plans: which decoder is checked on which model, in which setting and how.
 
-A plan is a list of cells, each small enough to be one unit of work. Its cells, their sizes and the alpha of each of their
-checks are fixed before any data are seen.
+A plan is a list of cells, each small enough to be one unit of work. Its cells, their sizes and the alpha of each of
+their checks are fixed before any data are seen.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Cell:
     """One unit of work.
 
     Attributes:
-        kind: exact (enumerate), defect (enumerate a known-wrong decoder, which must be refuted), sampled (statistics on a
-            toy), paired (token for token against plain decoding with the same noise), real (statistics on a real model).
+        kind: exact (enumerate), defect (enumerate a known-wrong decoder, which must be refuted), sampled (statistics on
+            a toy), paired (token for token against plain decoding with the same noise), real (statistics on a real
+            model).
         decoder: a name of `decoders.registry`, or of `defects`.
         model: a name of `toymodels.catalogue` or of `realmodels.digits`.
         window: draft tokens per forward pass; None for decoders without drafts.

@@ -139,7 +139,7 @@ def judge_exact(
     tv = float(total_variation(law, target.to(law)))
     if not tv <= bound:
         return Verdict(Kind.REFUTED, f"exact TV {tv:.6g} from the target, where {claim} allows {bound:.3g}")
-    # A relaxed decoder may accept everything and still keep its bound; losslessness is empty unless drafts were rejected.
+    # A relaxed decoder may accept everything and still keep its bound; losslessness is empty without rejections.
     if (gap := coverage.gap()) and not isinstance(claim, Relaxed):
         return Verdict(Kind.VACUOUS, gap)
     return Verdict(Kind.PROVED, f"exact TV {tv:.2g} from the target over {len(exact.law):,} sequences")
@@ -175,9 +175,9 @@ def judge_evidence(
         if not e.delta <= delta[e.check]:
             return Verdict(
                 Kind.INCONCLUSIVE,
-                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}) and more; {delta[e.check]:.3g} was asked for",
+                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}), not the {delta[e.check]:.3g} asked for",
             )
-    seen = {metric: max(e.delta for e in asked if e.metric == metric) for metric in dict.fromkeys(e.metric for e in asked)}
+    seen = {e.metric: max(other.delta for other in asked if other.metric == e.metric) for e in asked}
     bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in seen.items())
     alpha, beta = sum(e.alpha for e in evidence), max(e.beta for e in asked)
     return Verdict(Kind.CONSISTENT, f"delta = {bounds}; alpha = {alpha:.2g}, beta = {beta:.2g}, {len(evidence)} checks")

@@ -1,10 +1,10 @@
 """The exact law of a decoder's output on a toy model.
 
 The decoder's own `step` is run on a batch of distinct states. At each draw every row is split into all its outcomes
-(`draws.Enumerated`), so that after the step each row is one possible world with its probability. Equal worlds are merged.
-Since worlds are taken up by how many tokens they have committed, each distinct state is expanded once. What comes out is
-exact up to rounding: the law over sequences, the expected number of forward passes, the acceptance rate, and how often each
-branch was taken.
+(`draws.Enumerated`), so that after the step each row is one possible world with its probability. Equal worlds are
+merged. Since worlds are taken up by how many tokens they have committed, each distinct state is expanded once. What
+comes out is exact up to rounding: the law over sequences, the expected number of forward passes, the acceptance rate,
+and how often each branch was taken.
 """
 
 from __future__ import annotations
@@ -115,37 +115,47 @@ def target_law(model: Model) -> Float[Tensor, " sequences"]:
     return law
 
 
+OnStep = Callable[[State, State, Info, Tensor], None]
+"""(state before, state after, what the step did, probability of each row's world)."""
+
+
 @torch.no_grad()
-def enumerate_decoder(decoder: Decoder, model: Model, budget: Budget | None = None) -> ExactLaw:
+def enumerate_decoder(
+    decoder: Decoder, model: Model, budget: Budget | None = None, on_step: OnStep | None = None
+) -> ExactLaw:
     """Run every possible world of a decoder on a model.
 
     Args:
         decoder: any `init`/`step` over `Draws`.
         model: small enough; float64 laws give a law exact to about 1e-15.
         budget: how much it may take.
+        on_step: called after every step with the worlds that went through it.
 
     Raises:
         BudgetError: if the model or the number of worlds is too large; the message says which size would fit.
         ContractError: if the decoder breaks the protocol.
     """
     _check_size(model)
-    return _Enumeration(decoder, model, budget or Budget()).run()
+    return _Enumeration(decoder, model, budget or Budget(), on_step).run()
 
 
 class _Enumeration:
     """One enumeration under way: worlds wait in `waiting`, by length, until their turn to be expanded."""
 
-    def __init__(self, decoder: Decoder, model: Model, budget: Budget) -> None:
-        self.decoder, self.model, self.budget = decoder, model, budget
+    def __init__(self, decoder: Decoder, model: Model, budget: Budget, on_step: OnStep | None) -> None:
+        self.decoder, self.model, self.budget, self.on_step = decoder, model, budget, on_step
         self.law = torch.zeros(model.vocab**model.length, dtype=torch.float64, device=model.device)
         self.spent = torch.zeros(4, dtype=torch.float64, device=model.device)
         self.branches = torch.zeros(len(Branch), dtype=torch.float64, device=model.device)
         self.states = self.worlds = 0
+        self.races = False
         self.waiting: dict[int, list[tuple[State, Tensor]]] = defaultdict(list)
 
     def run(self) -> ExactLaw:
         one = torch.ones(1, dtype=torch.float64, device=self.model.device)
-        for state, _, weight in self._resolve(None, one, lambda _, draws: self.decoder.init(self.model, draws.batch, draws)):
+        for state, _, weight in self._resolve(
+            None, one, lambda _, draws: self.decoder.init(self.model, draws.batch, draws)
+        ):
             self._file(state, weight)
         for length in range(self.model.length):
             parts = self.waiting.pop(length, [])
@@ -159,7 +169,9 @@ class _Enumeration:
                 self._expand(tree.rows(state, chunk), weight[chunk])
         missing = abs(float(self.law.sum()) - 1)
         if missing > 1e-9:
-            raise ContractError(f"decoder {self.decoder.name!r} lost or made probability: its law sums to 1 +- {missing:.3g}")
+            raise ContractError(
+                f"decoder {self.decoder.name!r} lost or made probability: its law sums to 1 +- {missing:.3g}"
+            )
         passes, verified, accepted, draft_passes = self.spent.tolist()
         branches = {b.name.lower(): float(self.branches[b]) for b in Branch if b is not Branch.NONE}
         return ExactLaw(self.law, passes, verified, accepted, draft_passes, branches, self.states, self.worlds)
@@ -170,6 +182,8 @@ class _Enumeration:
 
         for (after, info), before, mass in self._resolve(state, weight, step):
             self._check_progress(before, after)
+            if self.on_step is not None:
+                self.on_step(before, after, info, mass)
             spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1).double()
             self.spent += mass @ spent
             self.branches.index_add_(0, info.branch.reshape(-1), mass[:, None].expand(info.branch.shape).reshape(-1))
@@ -194,7 +208,7 @@ class _Enumeration:
         stack: list[tuple[Any, Tensor, list[Chosen]]] = [(state, weight, [])]
         while stack:
             state, weight, chosen = stack.pop()
-            draws = Enumerated(len(weight), chosen)
+            draws = Enumerated(len(weight), chosen, self.model.device)
             try:
                 result = function(state, draws)
             except Fork as fork:
@@ -206,6 +220,7 @@ class _Enumeration:
     def _split(
         self, fork: Fork, state: Any, weight: Tensor, chosen: list[Chosen]
     ) -> Iterator[tuple[Any, Tensor, list[Chosen]]]:
+        self.races |= fork.kind == "winner"
         outcomes = fork.outcomes()
         self._count(int(outcomes.sum()), ahead=True)
         group = (outcomes.cumsum(0) - 1) // self.budget.rows
@@ -232,17 +247,20 @@ class _Enumeration:
             self.worlds += worlds
         if self.worlds + (worlds if ahead else 0) > self.budget.worlds:
             raise BudgetError(
-                f"enumerating {self.decoder.name!r} on {self.model.name!r} takes more than {self.budget.worlds:,} worlds; "
-                f"{_advice(self.model, self.decoder, self.budget.worlds)}, or raise the budget"
+                f"enumerating {self.decoder.name!r} on {self.model.name!r} takes more than {self.budget.worlds:,} "
+                f"worlds; {_advice(self.model, self.decoder, self.budget.worlds, self.races)}, or raise the budget"
             )
 
 
-def _advice(model: Model, decoder: Decoder, worlds: int) -> str:
-    """Which sizes are certain to fit, by the worst case: every state (prefix, old drafts, drafts) times every outcome."""
+def _advice(model: Model, decoder: Decoder, worlds: int, races: bool) -> str:
+    """Which sizes are certain to fit, by the worst case: every state (prefix, old drafts, drafts) times every outcome.
+
+    What is known of a race depends on the drafts of every pass that its slot was in, at most one per slot.
+    """
 
     def bound(vocab: int, length: int, window: int) -> int:
         reach = [min(window, length - done) for done in range(length)]
-        return sum(vocab ** (done + 3 * width + 1) for done, width in enumerate(reach))
+        return sum(vocab ** (done + 1 + width * (2 + (width if races else 1))) for done, width in enumerate(reach))
 
     window = getattr(decoder, "window", 1)
     windows = [w for w in range(1, window) if bound(model.vocab, model.length, w) <= worlds]
@@ -257,12 +275,16 @@ def _advice(model: Model, decoder: Decoder, worlds: int) -> str:
 
 def _check_size(model: Model) -> None:
     if model.vocab < 1 or model.length < 1:
-        raise InputError(f"model {model.name!r} has vocabulary {model.vocab} and length {model.length}; both are at least 1")
+        raise InputError(
+            f"model {model.name!r} has vocabulary {model.vocab} and length {model.length}; both are at least 1"
+        )
     if model.vocab**model.length > SEQUENCES:
         fits = max(n for n in range(model.length) if model.vocab**n <= SEQUENCES)
+        advice = (
+            f"vocabulary {model.vocab} a length of at most {fits}" if fits else f"length 1 a vocabulary of {SEQUENCES}"
+        )
         raise BudgetError(
-            f"model {model.name!r} has {model.vocab}^{model.length} sequences, too many to tabulate; "
-            f"with vocabulary {model.vocab} a length of at most {fits} fits"
+            f"model {model.name!r} has {model.vocab}^{model.length} sequences, too many to tabulate; with {advice} fits"
         )
 
 
@@ -287,4 +309,6 @@ def _merge(state: State, weight: Tensor) -> tuple[State, Tensor]:
     first[group] = torch.arange(len(group), device=group.device)
     if not torch.equal(bits, bits[first[group]]):
         raise ContractError("two different states have the same hash; change a probability slightly and run again")
-    return tree.rows(state, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(0, group, weight)
+    return tree.rows(state, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(
+        0, group, weight
+    )

@@ -147,7 +147,11 @@ class TestFolders:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"jobs": 0}, "cannot work with 0 jobs"), ({"seed": -1}, "seed -1 is negative"), ({"device": "warp"}, "device 'warp'")],
+    [
+        ({"jobs": 0}, "cannot work with 0 jobs"),
+        ({"seed": -1}, "seed -1 is negative"),
+        ({"device": "warp"}, "device 'warp'"),
+    ],
 )
 def test_impossible_campaigns(tmp_path, changes, message):
     arguments = {"tier": "quick", "seed": 0, "out": tmp_path / "out", "only": "exact/ar/dense-2x8", "jobs": 1} | changes
@@ -179,7 +183,8 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     assert partial["verdict"]["kind"] == "INCONCLUSIVE"
     kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.json")}
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     complete = records.load(out / "record.json")
     assert complete["status"] == "complete"
