@@ -1,0 +1,237 @@
+"""The command line: verify, list, show.
+
+Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an error, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import specverify
+from specverify.errors import SpecverifyError
+
+ERROR, INTERRUPTED = 3, 130
+
+app = typer.Typer(
+    help="Verify speculative decoders of autoregressive image models.",
+    epilog="Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an error, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Tier(StrEnum):
+    """How much is checked."""
+
+    quick = "quick"
+    full = "full"
+
+
+class Device(StrEnum):
+    """Where real models run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    decoders = "decoders"
+    models = "models"
+    checks = "checks"
+    drafts = "drafts"
+    defects = "defects"
+    cells = "cells"
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"specverify {specverify.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def verify(
+    tier: Annotated[Tier, typer.Option(help="quick for every change, full for a release.")] = Tier.quick,
+    seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the record and the report.", show_default="out/verify-TIER-seedSEED")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only the cells whose id matches this shell pattern.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    device: Annotated[Device, typer.Option(help="Where real models run.")] = Device.cpu,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds results.")] = False,
+) -> None:
+    """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
+
+    Results are kept as they come: an interrupted run continues when the same command is given again.
+    """
+    from rich.console import Console
+
+    from specverify import campaign
+    from specverify.report import record as records
+    from specverify.report import render, terminal
+
+    folder = out or campaign.default_out(tier.value, seed)
+    console = Console(highlight=False)
+    try:
+        found = campaign.verify(
+            tier=tier.value,
+            seed=seed,
+            out=folder,
+            only=only,
+            jobs=jobs,
+            device=device.value,
+            overwrite=overwrite,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        kept = folder / records.NAME
+        where = f"the partial record is {kept}" if kept.exists() else f"nothing was finished in {folder}"
+        typer.echo(f"interrupted: {where}; the same command continues", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(terminal.summary(found))
+    _say_where(folder / records.NAME, folder / render.HTML, folder / render.MARKDOWN)
+    raise typer.Exit(found["verdict"]["exit_code"])
+
+
+@app.command()
+def show(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A record.json, or the folder that holds one.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="the record's")] = None,
+) -> None:
+    """Write the report of a record anew, and print its summary. Nothing is checked again; exits with 0."""
+    from rich.console import Console
+
+    from specverify.report import record as records
+    from specverify.report import render, terminal
+
+    found = records.load(record)
+    written = render.write(found, out or (record if record.is_dir() else record.parent))
+    console = Console(highlight=False)
+    console.print(terminal.summary(found))
+    _say_where(written.html, written.markdown)
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[Kind | None, typer.Argument(help="What to list.", show_default="all but cells")] = None,
+    tier: Annotated[Tier, typer.Option(help="Whose cells to list.")] = Tier.quick,
+) -> None:
+    """List what can be named on the command line, and what a plan holds."""
+    from rich.console import Console
+
+    from specverify.report import terminal
+
+    console = Console(highlight=False)
+    if what is Kind.cells:
+        plan = importlib.import_module("specverify.plan")
+        for cell in plan.plan(tier.value):
+            typer.echo(cell.id)
+        return
+    for kind in [what] if what else [k for k in Kind if k is not Kind.cells]:
+        console.print(terminal.listing(list(_names(kind)), (kind.value, "")))
+        if what is None:
+            console.print()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Whatever goes wrong becomes one line; SPECVERIFY_DEBUG=1 shows the traceback."""
+    try:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        code = app(given or ["--help"], prog_name="specverify", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        code = INTERRUPTED
+    except Exception as error:
+        if os.environ.get("SPECVERIFY_DEBUG") == "1":
+            raise
+        code = ERROR
+        if isinstance(error, SpecverifyError):
+            _complain(str(error))
+        elif hasattr(error, "format_message"):  # how typer says that the arguments make no sense
+            _complain(f"{error.format_message().rstrip('.')}; see specverify --help")
+        elif isinstance(error, typer.Abort):
+            typer.echo("interrupted", err=True)
+            code = INTERRUPTED
+        else:
+            _complain(f"unexpected {type(error).__name__}: {error} (SPECVERIFY_DEBUG=1 shows the traceback)")
+    sys.exit(code)
+
+
+def _names(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Names, and a line on each."""
+    if kind is Kind.decoders:
+        from specverify.decoders import registry
+
+        yield from ((name, registry.entry(name).summary) for name in registry.names())
+    elif kind is Kind.models:
+        from realmodels import digits
+        from toymodels import catalogue
+
+        yield from ((name, catalogue.describe(name)) for name in catalogue.names())
+        yield from (
+            (name, "handwritten digits, 8 by 8 pixels, by class; a trained transformer") for name in digits.names()
+        )
+    elif kind is Kind.drafts:
+        from toymodels import drafts
+
+        lines = (line.split(maxsplit=1) for line in (drafts.__doc__ or "").splitlines() if line.startswith("    "))
+        summaries = dict(lines)
+        yield from ((name, summaries.get(name, "")) for name in drafts.kinds())
+    elif kind is Kind.defects:
+        from specverify import defects
+
+        for name in defects.names():
+            defect = defects.get(name)
+            yield name, f"{'' if defect.lossy else 'not a defect: '}{defect.mechanism}"
+    else:
+        yield from _checks()
+
+
+def _checks() -> Iterator[tuple[str, str]]:
+    """Every class of `specverify.evidence` that keeps to the protocol of a check."""
+    evidence = importlib.import_module("specverify.evidence")
+    for module in sorted(info.name for info in pkgutil.iter_modules(evidence.__path__)):
+        found = importlib.import_module(f"specverify.evidence.{module}")
+        for name, value in vars(found).items():
+            own = inspect.isclass(value) and value.__module__ == found.__name__
+            if own and all(hasattr(value, part) for part in ("check", "smallest_detectable", "sample_size")):
+                yield f"{module}.{name}", (value.__doc__ or "").splitlines()[0]
+
+
+def _say_where(*paths: Path) -> None:
+    for path in paths:
+        typer.echo(str(path))
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What the figures share: pictures, one colour and marker per decoder, type sizes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from specverify.report.record import Record
+from specverify.report.tables import number, plain, settings
+
+Cell = dict[str, Any]
+
+WIDTH = 9.0
+"""Inches; a report shows 96 pixels to the inch."""
+_DENSITY = 2
+"""Picture pixels per shown pixel."""
+PANELS = 24
+"""Most panels of one figure."""
+DEFECT = "#882255"
+FRAME = "#555555"
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; markers tell them apart in grey.
+_STYLES = {
+    "ar": ("#222222", "o"),
+    "ar-race": ("#888888", "o"),
+    "sd": ("#E69F00", "s"),
+    "sjd": ("#56B4E9", "^"),
+    "scd-mc": ("#009E73", "v"),
+    "scd-gs": ("#0072B2", "D"),
+    "sjd-race": ("#D55E00", "P"),
+}
+_SPARE = (
+    ("#CC79A7", "X"),
+    ("#8C6D1F", "<"),
+    ("#6A3D9A", ">"),
+    ("#44AA99", "p"),
+    ("#999933", "h"),
+    ("#AA4499", "*"),
+    ("#117733", "8"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        name: file name, without ".png".
+        title, caption: what it shows and how to read it.
+        alt: what it shows, for those who cannot see it.
+        png: the file.
+        width: how many pixels wide it is shown.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    png: bytes
+    width: int
+
+
+@dataclass(frozen=True)
+class Style:
+    """A decoder's colour and marker."""
+
+    colour: str
+    marker: str
+
+
+def styles(record: Record) -> dict[str, Style]:
+    """One style per decoder (defects apart), the same in every figure, and in every report for the known ones."""
+    found = dict.fromkeys(c["decoder"] for c in record["cells"] if c["kind"] != "defect")
+    order = [name for name in _STYLES if name in found] + [name for name in found if name not in _STYLES]
+    unknown = [name for name in order if name not in _STYLES]
+    return {
+        name: Style(*(_STYLES[name] if name in _STYLES else _SPARE[unknown.index(name) % len(_SPARE)]))
+        for name in order
+    }
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Type sizes and frames; names from a record are shown as they are, never as formulas."""
+    chosen: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "font.family": "DejaVu Sans",
+        "text.parse_math": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": FRAME,
+        "xtick.color": FRAME,
+        "ytick.color": FRAME,
+        "xtick.labelcolor": "black",
+        "ytick.labelcolor": "black",
+        "axes.grid": False,
+        "lines.markersize": 4.5,
+    }
+    with mpl.rc_context(chosen), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the tables beside the figure have it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def canvas(height: float) -> Figure:
+    """An empty figure of the report's width."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def picture(figure: Figure, name: str, title: str, caption: str, alt: str) -> Picture:
+    """Draw a figure; the same figure gives the same bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=96 * _DENSITY, facecolor="white", metadata={"Software": None})
+    return Picture(name, title, caption, alt, file.getvalue(), round(figure.get_figwidth() * 96))
+
+
+def legend(figure: Figure, shown: dict[str, Style], lines: bool = False, extra: Sequence[Any] = ()) -> None:
+    """The decoders' names above a figure."""
+    handles = [
+        Line2D([], [], color=s.colour, marker=s.marker, linestyle="-" if lines else "none", label=short(name))
+        for name, s in shown.items()
+    ]
+    handles += extra
+    if handles:
+        rows = -(-len(handles) // 8)
+        figure.legend(handles=handles, loc="outside upper left", ncols=-(-len(handles) // rows), handletextpad=0.4)
+
+
+def panels(figure: Figure, count: int, columns: int, **share: Any) -> list[Axes]:
+    """A grid of axes, without those that would stay empty."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    grid = figure.subplots(rows, columns, squeeze=False, **share)
+    flat: list[Axes] = list(grid.flat)
+    for unused in flat[count:]:
+        unused.remove()
+    return flat[:count]
+
+
+def short(text: str, limit: int = 34) -> str:
+    """A name that fits beside an axis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def rows(axis: Axes, labels: list[str], title: str) -> None:
+    """Names down the side of a figure, first on top, with hairlines between."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_title(title, loc="left")
+    axis.tick_params(axis="y", length=0)
+    for y in range(1, len(labels)):
+        axis.axhline(y - 0.5, color="#EEEEEE", linewidth=0.6, zorder=0)
+
+
+def where(cell: Cell) -> str:
+    """A cell's model and settings."""
+    words = settings(cell)
+    return plain(cell["model"]) if len(words) < 2 else f"{plain(cell['model'])}, {words}"
+
+
+def named(cells: Iterable[Cell]) -> str:
+    """The end of a sentence: the cells' decoders."""
+    names = list(dict.fromkeys(plain(c["decoder"]) for c in cells))
+    more = f" and {number(len(names) - 8)} more" if len(names) > 8 else ""
+    return f": {', '.join(names[:8])}{more}." if names else "."
+
+
+def left_out(count: int, what: str) -> str:
+    """A note where a figure has no room for all."""
+    return f" Shown are the first {PANELS} of {count} {what}; the record has all." if count > PANELS else ""

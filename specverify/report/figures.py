@@ -1,0 +1,21 @@
+"""The figures of a report, each drawn from a record alone."""
+
+from __future__ import annotations
+
+from specverify.report import drawing
+from specverify.report.drawing import Picture
+from specverify.report.figures_cost import passes_histograms, real_cost
+from specverify.report.figures_evidence import e_processes, pit_histograms
+from specverify.report.figures_exact import exact_passes, exact_tv
+from specverify.report.figures_samples import samples
+from specverify.report.record import Record
+
+
+def figures(record: Record) -> list[Picture]:
+    """All figures that the record has numbers for, in the report's order."""
+    known = drawing.styles(record)
+    with drawing.drawing():
+        drawn = [draw(record["cells"], known) for draw in (exact_tv, exact_passes, e_processes)]
+        drawn.append(pit_histograms(record["cells"], float(record["errors"]["alpha"]["total"])))
+        drawn += [draw(record["cells"], known) for draw in (real_cost, passes_histograms)]
+        return [*(picture for picture in drawn if picture is not None), *samples(record["cells"])]

@@ -1,0 +1,110 @@
+"""What decoding cost: forward passes and acceptance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from specverify.report import drawing
+from specverify.report.drawing import FRAME, PANELS, Cell, Picture, Style, left_out, where
+from specverify.report.tables import distinct, interval
+
+
+def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
+    """Forward passes and acceptance on real models, with intervals."""
+    cells = [c for c in cells if c["kind"] == "real" and c["run"] is not None]
+    if not cells:
+        return None
+    cells = sorted(cells, key=lambda c: (c["model"], c["settings"]["guidance"] or 0))
+    figure = drawing.canvas(0.27 * len(cells) + 0.9)
+    left, right = drawing.panels(figure, 2, 2, sharey=True, gridspec_kw={"width_ratios": (1.5, 1)})
+    worst = max(1.0, *(c["run"]["passes_interval"][1] for c in cells))
+    names, common = distinct(cells)
+    for y, c in enumerate(cells):
+        run, style = c["run"], known[c["decoder"]]
+        ends = interval(run["passes_interval"])
+        _interval(left, y, float(run["passes_mean"]), run["passes_interval"], style, f"{run['passes_mean']:.4g}{ends}")
+        left.text(1.75 * worst, y, f"{run['step_compression']:.3g}x", va="center", ha="right", fontsize=8)
+        if (rate := run["acceptance_rate"]) is None:
+            right.text(0.01, y, "no drafts", va="center", fontsize=8, color=FRAME)
+        else:
+            _interval(
+                right,
+                y,
+                float(rate),
+                run["acceptance_interval"],
+                style,
+                f"{rate:.3f}{interval(run['acceptance_interval'], 3)}",
+            )
+    drawing.rows(left, [drawing.short(name, 50) for name in names], "")
+    left.set_xlim(0, 1.75 * worst)
+    left.set_xticks([tick for tick in left.get_xticks() if tick <= 1.05 * worst])
+    left.set_title("forward passes per sequence", loc="left")
+    left.set_title("step compression", loc="right")
+    right.set_xlim(0, 1.45)
+    right.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    right.tick_params(left=False)
+    right.set_title("acceptance rate", loc="left")
+    for y in range(1, len(cells)):
+        if (cells[y]["model"], cells[y]["settings"]["guidance"]) != (
+            cells[y - 1]["model"],
+            cells[y - 1]["settings"]["guidance"],
+        ):
+            for axis in (left, right):
+                axis.axhline(y - 0.5, color="#CCCCCC", linewidth=0.8)
+    best = max(cells, key=lambda c: c["run"]["step_compression"])
+    caption = (
+        "Means with their 95% intervals in brackets. Step compression: forward passes of autoregressive decoding over "
+        f"the decoder's. All: {common}."
+    )
+    alt = (
+        f"Forward passes and acceptance rates of {len(cells)} cells; the highest step compression is "
+        f"{best['run']['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
+    )
+    return drawing.picture(figure, "real-cost", "Cost on real image models", caption, alt)
+
+
+def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
+    """How many forward passes sequences took, one panel per model and guidance."""
+    cells = [c for c in cells if c["kind"] != "defect" and sum(c["figures"].get("passes", {}).get("counts", [])) > 0]
+    groups: dict[str, list[Cell]] = {}
+    for c in cells:
+        guidance = c["settings"]["guidance"]
+        groups.setdefault(c["model"] + (f", guidance {guidance:g}" if guidance is not None else ""), []).append(c)
+    if not groups:
+        return None
+    shown = list(groups.items())[:PANELS]
+    figure = drawing.canvas(2.3 * -(-len(shown) // 2) + 0.6)
+    for axis, (title, group) in zip(drawing.panels(figure, len(shown), 2), shown, strict=True):
+        for c in group:
+            values, counts = (np.asarray(c["figures"]["passes"][key]) for key in ("values", "counts"))
+            order, style = values.argsort(), known[c["decoder"]]
+            if np.count_nonzero(counts) == 1:
+                axis.axvline(values[counts > 0][0], color=style.colour, linestyle="--", linewidth=1.2)
+                continue
+            few = style.marker if len(values) < 25 else ""
+            axis.plot(
+                values[order], counts[order] / counts.sum(), color=style.colour, marker=few, markersize=3, linewidth=1.2
+            )
+        axis.set_title(drawing.short(title, 50))
+        axis.set_xlim(0, 1.05 * max(1, *(max(c["figures"]["passes"]["values"]) for c in group)))
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("forward passes")
+    figure.supylabel("share of sequences", fontsize=9)
+    drawing.legend(
+        figure, {name: s for name, s in known.items() if any(c["decoder"] == name for c in cells)}, lines=True
+    )
+    caption = "Dashed: always as many. Several lines of one colour differ in window or drafts." + left_out(
+        len(groups), "models"
+    )
+    alt = f"Distributions of the forward passes per sequence, for {len(cells)} cells on {len(groups)} models."
+    return drawing.picture(figure, "passes", "How many forward passes a sequence takes", caption, alt)
+
+
+def _interval(axis: Axes, y: int, middle: float, ends: list[Any] | None, style: Style, words: str) -> None:
+    if ends is not None:
+        axis.plot(ends, [y, y], color=style.colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
+    axis.plot(middle, y, style.marker, color=style.colour, markersize=3.5)
+    axis.annotate(words, (ends[1] if ends else middle, y), (7, 0), textcoords="offset points", va="center", fontsize=8)

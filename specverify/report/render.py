@@ -1,0 +1,138 @@
+"""The report: Markdown, one self-contained HTML file, and the pictures, all from a record.
+
+Every value of a record is escaped: by jinja in the HTML, by `escape_markdown` in the Markdown.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from specverify.report import record as records
+from specverify.report import tables
+from specverify.report.drawing import Picture
+from specverify.report.record import Record
+from specverify.report.tables import Table
+
+HTML, MARKDOWN = "report.html", "report.md"
+FOLD = 60
+"""Tables with more rows are folded in the HTML."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a report lies.
+
+    Attributes:
+        html, markdown: the report, twice.
+        figures: the pictures, in the order of the report.
+    """
+
+    html: Path
+    markdown: Path
+    figures: tuple[Path, ...]
+
+
+def write(record: Record, out: Path) -> Written:
+    """Write `report.html`, `report.md` and `figures/*.png` into a folder; pictures of an earlier report are removed.
+
+    Args:
+        record: checked before anything is written.
+        out: made if it is not there.
+
+    Raises:
+        InputError: if the record is invalid, or the folder cannot be written.
+    """
+    from specverify.report.figures import figures  # matplotlib is slow to import
+
+    records.validate(record)
+    out = Path(out)
+    pictures = figures(record)
+    written = Written(
+        out / HTML, out / MARKDOWN, tuple(out / "figures" / f"{picture.name}.png" for picture in pictures)
+    )
+    for path, picture in zip(written.figures, pictures, strict=True):
+        records.write_atomically(path, picture.png)
+    for old in set((out / "figures").glob("*.png")) - set(written.figures):
+        old.unlink()
+    records.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
+    records.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
+    return written
+
+
+def html(record: Record, pictures: list[Picture]) -> str:
+    """The report as one HTML file: no scripts, nothing fetched."""
+    return _environment(html=True).get_template("report.html").render(_contents(record, pictures), fold=FOLD)
+
+
+def markdown(record: Record, pictures: list[Picture]) -> str:
+    """The report as Markdown (GitHub's dialect), with its pictures in `figures/`."""
+    text = _environment(html=False).get_template("report.md").render(_contents(record, pictures))
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text))
+
+
+def escape_markdown(text: Any) -> Markup:
+    """A value as text that Markdown shows as it is, also within a table."""
+    if isinstance(text, Markup):
+        return text
+    words = tables.plain(text).replace("&", "&amp;")
+    return Markup(re.sub(r"([\\`*_\[\]<>|~$#])", r"\\\1", words))
+
+
+def code_markdown(text: Any) -> Markup:
+    """A value as a code span, also within a table."""
+    words = tables.plain(text).replace("|", "\\|")
+    if not words:
+        return Markup()
+    fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
+    space = " " if words[0] == "`" or words[-1] == "`" else ""
+    return Markup(f"{fence}{space}{words}{space}{fence}")
+
+
+def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
+    """What both templates are filled with."""
+    sections: dict[str, list[Table]] = {
+        "covered": [tables.coverage(record), tables.blind_spots(record)],
+        "results": [
+            tables.exact_summary(record),
+            tables.exact(record),
+            tables.checks(record),
+            tables.defects(record),
+            tables.runs(record),
+        ],
+        "provenance": [tables.provenance(record), tables.alpha(record), tables.every_cell(record)],
+    }
+    return {
+        "record": record,
+        "meaning": tables.EXIT_CODES[record["verdict"]["exit_code"]],
+        "verdicts": tables.verdicts(record),
+        "attention": tables.attention(record),
+        **{name: [table for table in group if table.rows] for name, group in sections.items()},
+        "pictures": pictures,
+    }
+
+
+@cache
+def _environment(html: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=html,
+        finalize=None if html else escape_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        plain=tables.plain,
+        code=code_markdown,
+        base64=lambda png: base64.b64encode(png).decode("ascii"),
+    )
+    return environment

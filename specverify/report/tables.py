@@ -1,0 +1,338 @@
+"""Tables of strings, made of a record alone: what the Markdown, the HTML and the terminal show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specverify.report.record import Record
+
+UNKNOWN = "–"
+EXIT_CODES = {
+    0: "every claim that was checked holds, and every known-wrong decoder was caught",
+    1: "a claim is refuted",
+    2: "nothing can be said: checks were inconclusive or vacuous, or cells are missing",
+    3: "something could not be checked",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        cells: a string for each column.
+        kind: the verdict that colours the row, or an empty string.
+        note: a sentence more.
+        reproduce: the command line that runs it again.
+    """
+
+    cells: tuple[str, ...]
+    kind: str = ""
+    note: str = ""
+    reproduce: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: its anchor.
+        title: its heading.
+        intro: a paragraph above it.
+        columns: headings; those that end in "#" are numbers (the mark is not shown).
+        rows: what it holds.
+    """
+
+    name: str
+    title: str
+    intro: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The columns as shown."""
+        return tuple(column.removesuffix("#") for column in self.columns)
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns are numbers."""
+        return tuple(column.endswith("#") for column in self.columns)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether rows can be run again."""
+        return any(row.reproduce for row in self.rows)
+
+
+def plain(text: Any) -> str:
+    """One line of printable characters: what a name in a record may put into a table."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A figure of the record, short; None is unknown."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, dict):
+        return str(value["number"])
+    if isinstance(value, int):
+        return f"{value:,}"
+    if 10**digits <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}g}"
+
+
+def interval(pair: Sequence[Any] | None, digits: int = 4) -> str:
+    """[low, high], or nothing."""
+    return f" [{number(pair[0], digits)}, {number(pair[1], digits)}]" if pair is not None else ""
+
+
+def settings(cell: dict[str, Any], only: Collection[str] | None = None) -> str:
+    """What a cell's decoder and model were set to; `only` names the settings to tell."""
+    names = {"window": "W = ", "initial": "", "draft": "draft ", "guidance": "guidance ", "batch": "batch "}
+    shown = [
+        names.get(key, f"{key} ") + (f"{value:g}" if isinstance(value, float) else str(value))
+        for key, value in cell["settings"].items()
+        if value is not None and (only is None or key in only)
+    ]
+    return plain(", ".join(shown)) or UNKNOWN
+
+
+def distinct(cells: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
+    """A name for each cell by what sets it apart from the others, and what they have in common."""
+    values: dict[str, set[Any]] = {}
+    for cell in cells:
+        for key, value in cell["settings"].items():
+            values.setdefault(key, set()).update(() if value is None else (value,))
+    apart = [key for key, found in values.items() if len(found) > 1]
+    same = [key for key, found in values.items() if len(found) == 1]
+    models = {cell["model"] for cell in cells}
+    labels = []
+    for cell in cells:
+        parts = [cell["decoder"]] + [cell["model"]] * (len(models) > 1) + [settings(cell, apart)]
+        labels.append(plain(", ".join(part for part in parts if part != UNKNOWN)))
+    common = [*(models if len(models) == 1 else ()), *dict.fromkeys(settings(c, [key]) for key in same for c in cells)]
+    return labels, plain(", ".join(part for part in common if part != UNKNOWN))
+
+
+def caught(cell: dict[str, Any]) -> bool:
+    """Whether the checker said of a defect what it must."""
+    return bool(cell["verdict"]["kind"] == cell["expected"])
+
+
+def tally(kinds: Iterable[str]) -> str:
+    """Verdicts and how often each was reached."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common())
+
+
+def verdicts(record: Record) -> Table:
+    """The verdict on each decoder."""
+    rows = [
+        _row([v["decoder"], v["claim"], v["kind"], number(len(v["cells"])), v["reason"]], v["kind"])
+        for v in record["verdicts"]
+    ]
+    return Table("verdicts", "Verdicts", "", ("decoder", "claim", "verdict", "cells#", "why"), tuple(rows))
+
+
+def attention(record: Record) -> Table:
+    """Cells that speak against their claim or say nothing, and defects that were not caught."""
+    rows = [
+        _cell_row(c, [c["id"], c["verdict"]["kind"], _why(c)])
+        for c in record["cells"]
+        if (not caught(c) if c["kind"] == "defect" else c["verdict"]["kind"] in ("REFUTED", "ERROR", "INCONCLUSIVE"))
+    ]
+    intro = "Every cell that is refuted, inconclusive or failed, and every defect that was not caught."
+    return Table("attention", "Cells to look at", intro, ("cell", "verdict", "why"), tuple(rows))
+
+
+def coverage(record: Record) -> Table:
+    """How much of what was checked."""
+    rows = []
+    for kind, meaning in (
+        ("exact", "every possible outcome enumerated, on a toy model"),
+        ("sampled", "sequences drawn on a toy model, and tested"),
+        ("paired", "token for token against plain decoding with the same noise"),
+        ("real", "sequences drawn on a real image model, tested and timed"),
+        ("defect", "a known-wrong decoder, which the checker must refute"),
+    ):
+        cells = [c for c in record["cells"] if c["kind"] == kind]
+        counts = [number(len({c[key] for c in cells})) for key in ("decoder", "model")]
+        time = number(sum(c["seconds"] for c in cells), 3)
+        rows.append(
+            _row(
+                [kind, meaning, number(len(cells)), *counts, tally(c["verdict"]["kind"] for c in cells) or "none", time]
+            )
+        )
+    columns = ("kind", "what is done", "cells#", "decoders#", "models#", "verdicts", "seconds#")
+    return Table("coverage", "What was covered", "", columns, tuple(rows))
+
+
+def exact_summary(record: Record) -> Table:
+    """Exact results per decoder, over all models and settings."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for c in record["cells"]:
+        if c["exact"] is not None and c["kind"] != "defect":
+            groups.setdefault((c["decoder"], c["claim"]), []).append(c)
+    rows = []
+    for (decoder, claim), cells in groups.items():
+        worst = max(cells, key=lambda c: c["exact"]["tv"])
+        models = number(len({c["model"] for c in cells}))
+        kinds = tally(c["verdict"]["kind"] for c in cells)
+        rows.append(
+            _row([decoder, claim, models, number(len(cells)), number(worst["exact"]["tv"], 3), worst["id"], kinds])
+        )
+    intro = "TV: total variation between the decoder's exact law and the target law. Rounding leaves up to 1e-12."
+    columns = ("decoder", "claim", "models#", "cells#", "largest TV#", "where", "verdicts")
+    return Table("exact-summary", "Exact results, per decoder", intro, columns, tuple(rows))
+
+
+def exact(record: Record) -> Table:
+    """Exact results, cell by cell."""
+    rows = []
+    for c in record["cells"]:
+        if (e := c["exact"]) is None or c["kind"] == "defect":
+            continue
+        branches = " / ".join(number(e["branches"].get(name), 3) for name in ("accepted", "recovered", "bonus"))
+        rows.append(
+            _cell_row(
+                c,
+                [
+                    *(c["decoder"], c["model"], settings(c), c["verdict"]["kind"]),
+                    *(number(e["tv"], 3), number(e["passes"]), number(e["acceptance_rate"], 3), branches),
+                    *(number(e["states"]), number(e["worlds"])),
+                ],
+            )
+        )
+    intro = (
+        "Per sequence, in expectation: forward passes, the acceptance rate, and tokens accepted / recovered / bonus. "
+        "States are distinct situations that were expanded, worlds the outcomes that were followed."
+    )
+    columns = ("decoder", "toy", "settings", "verdict", "exact TV#", "passes#", "acceptance#", "acc / rec / bonus#")
+    return Table("exact", "Exact results, cell by cell", intro, (*columns, "states#", "worlds#"), tuple(rows))
+
+
+def checks(record: Record) -> Table:
+    """Every statistical check."""
+    rows = []
+    for c in record["cells"]:
+        for e in c["evidence"]:
+            outcome = "REJECTED" if e["rejected"] else f"vacuous: {e['vacuous']}" if e["vacuous"] else "not rejected"
+            estimate = number(e["estimate"], 3) + interval(e["interval"], 3)
+            rates = [number(e["delta"], 3), number(e["alpha"], 3), number(e["beta"], 3), number(e["p_value"], 3)]
+            known = " / ".join(e[key].replace("finite-sample bound", "bound") for key in ("basis", "power"))
+            cells = [c["id"], e["check"], e["metric"], number(e["n"]), *rates, estimate, outcome, known]
+            rows.append(_cell_row(c, cells, e["detail"]))
+    intro = (
+        "A perfect decoder is rejected with probability at most alpha; a discrepancy of delta or more, in the check's "
+        "metric, is missed with probability at most beta. The last column says how alpha / how beta are known: a bound "
+        "holds at every n."
+    )
+    columns = ("cell", "check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")
+    return Table("checks", "Statistical checks", intro, columns, tuple(rows))
+
+
+def blind_spots(record: Record) -> Table:
+    """What no number of samples would make a check see."""
+    seen = {(e["check"], e["blind"]): None for c in record["cells"] for e in c["evidence"] if e["blind"]}
+    rows = tuple(_row(pair) for pair in seen)
+    return Table("blind", "What the checks cannot see", "", ("check", "blind to"), rows)
+
+
+def defects(record: Record) -> Table:
+    """Known-wrong decoders: expected and obtained."""
+    rows = []
+    for c in record["cells"]:
+        if c["kind"] == "defect":
+            tv = number(c["exact"]["tv"] if c["exact"] else None, 3)
+            verdict = [c["expected"], c["verdict"]["kind"], "yes" if caught(c) else "NO"]
+            cells = [c["decoder"], c["model"], settings(c), *verdict, tv, c["verdict"]["reason"]]
+            rows.append(_cell_row(c, cells, kind="" if caught(c) else "REFUTED"))
+    intro = "Decoders that are wrong on purpose. A checker that misses one cannot be trusted with the others."
+    columns = ("defect", "model", "settings", "expected", "obtained", "caught", "exact TV#", "why")
+    return Table("defects", "Known-wrong decoders", intro, columns, tuple(rows))
+
+
+def runs(record: Record) -> Table:
+    """What was decoded, and what it cost."""
+    rows = []
+    for c in record["cells"]:
+        if (r := c["run"]) is None:
+            continue
+        cost = [
+            number(r["passes_mean"]) + interval(r["passes_interval"]),
+            number(r["step_compression"], 3),
+            number(r["acceptance_rate"], 3) + interval(r["acceptance_interval"], 3),
+            number(r["tokens_per_second"], 3),
+            number(r["seconds"], 3),
+        ]
+        rows.append(_cell_row(c, [c["id"], c["verdict"]["kind"], number(r["n"]), number(r["tokens"]), *cost]))
+    intro = (
+        "NFE are forward passes per sequence; step compression is the forward passes of autoregressive decoding over "
+        "them. 95% intervals are in brackets. Speeds hold for the hardware named below."
+    )
+    columns = ("cell", "verdict", "sequences#", "tokens#", "NFE#", "step compression#")
+    title = "Decoded sequences: forward passes, acceptance, speed"
+    return Table("runs", title, intro, (*columns, "acceptance#", "tokens/s#", "seconds#"), tuple(rows))
+
+
+def alpha(record: Record) -> Table:
+    """How the campaign's false-alarm rate is shared out."""
+    budget = record["errors"]["alpha"]
+    rows = [_row([part["check"], number(part["alpha"], 3)]) for part in budget["parts"]]
+    intro = (
+        "The probability that any check of this campaign rejects a perfect decoder is at most "
+        f"{number(budget['total'], 3)}, shared out before any data were seen."
+    )
+    return Table("alpha", "The false-alarm budget", intro, ("check", "alpha#"), tuple(rows))
+
+
+def provenance(record: Record) -> Table:
+    """How the record came about."""
+    software, hardware, errors = record["software"], record["hardware"], record["errors"]
+    device = f"{hardware['device']} ({hardware['accelerator']})" if hardware["accelerator"] else hardware["device"]
+    rows = [
+        ("command", record["command"]),
+        ("tier", record["tier"]),
+        ("seed", str(record["seed"])),
+        ("started", record["created"]),
+        ("finished", record["finished"] or "not yet"),
+        (
+            "visible discrepancy asked for (delta)",
+            ", ".join(f"{check}: {number(delta)}" for check, delta in errors["delta"].items()),
+        ),
+        ("miss rate of each check at delta (beta)", number(errors["beta"])),
+        ("false-alarm rate of the campaign (alpha)", number(errors["alpha"]["total"])),
+        ("software", ", ".join(f"{name} {version}" for name, version in software.items())),
+        ("hardware", f"{hardware['cpus']} CPUs, {hardware['threads']} at work, device {device}"),
+    ]
+    intro = (
+        "A cell's seed derives from the seed below and the cell's own name, so that any cell can be run again alone."
+    )
+    return Table("provenance", "Seed, software, hardware", intro, ("", "value"), tuple(_row(row) for row in rows))
+
+
+def every_cell(record: Record) -> Table:
+    """All cells, with the lines that reproduce them."""
+    rows = [
+        _cell_row(c, [c["id"], c["claim"], c["verdict"]["kind"], number(c["seconds"], 3), _why(c)])
+        for c in record["cells"]
+    ]
+    return Table("cells", "Every cell", "", ("cell", "claim", "verdict", "seconds#", "why"), tuple(rows))
+
+
+def _why(cell: dict[str, Any]) -> str:
+    missed = cell["kind"] == "defect" and not caught(cell)
+    return (f"known to be wrong, but not {cell['expected']}: " if missed else "") + str(cell["verdict"]["reason"])
+
+
+def _row(cells: Iterable[Any], kind: str = "", note: str = "", reproduce: str = "") -> Row:
+    return Row(tuple(plain(cell) for cell in cells), kind, plain(note), plain(reproduce))
+
+
+def _cell_row(cell: dict[str, Any], cells: Iterable[Any], note: str = "", kind: str | None = None) -> Row:
+    return _row(cells, cell["verdict"]["kind"] if kind is None else kind, note, cell["reproduce"])

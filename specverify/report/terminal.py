@@ -1,0 +1,57 @@
+"""A record's summary for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from specverify.report import tables
+from specverify.report.record import Record
+
+SHOWN = 10
+"""Most cells to look at that are listed."""
+_COLOURS = {"PROVED": "green", "CONSISTENT": "green", "REFUTED": "bold red", "ERROR": "bold red"}
+
+
+def summary(record: Record) -> Group:
+    """The overall verdict, the verdicts per decoder, and the cells that did not pass."""
+    overall, verdict = record["verdict"], tables.verdicts(record)
+    parts: list[Table | Text] = [
+        listing(
+            [(row.cells[0], row.cells[1], _kind(row.cells[2]), row.cells[4]) for row in verdict.rows],
+            ("decoder", "claim", "verdict", "why"),
+        )
+    ]
+    parts.append(Text())
+    attention = tables.attention(record).rows
+    if attention:
+        parts.append(Text(f"{len(attention)} cells to look at:"))
+        for row in attention[:SHOWN]:
+            parts += [Text.assemble(_kind(row.cells[1]), " ", row.cells[0]), Text(f"    {row.cells[2]}", style="dim")]
+        if len(attention) > SHOWN:
+            parts.append(Text(f"... and {len(attention) - SHOWN} more in the report"))
+        parts.append(Text())
+    caught = [tables.caught(c) for c in record["cells"] if c["kind"] == "defect"]
+    if caught:
+        parts.append(Text(f"known-wrong decoders caught: {sum(caught)} of {len(caught)}"))
+    parts.append(Text.assemble("verdict: ", _kind(overall["kind"]), f", exit code {overall['exit_code']}"))
+    parts.append(Text(f"    {tables.plain(overall['reason'])}"))
+    if record["status"] == "partial":
+        parts.append(Text("This record is partial; running the same command again continues.", style="yellow"))
+    return Group(*parts)
+
+
+def listing(rows: list[tuple[str | Text, ...]], headings: tuple[str, ...]) -> Table:
+    """A plain table: long words are folded, never cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, heading in enumerate(headings):
+        last = number == len(headings) - 1
+        table.add_column(heading, overflow="fold", ratio=1 if last else None, max_width=None if last else 24)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(tables.plain(cell)) for cell in row))
+    return table
+
+
+def _kind(kind: str) -> Text:
+    return Text(kind, style=_COLOURS.get(kind, "yellow"))

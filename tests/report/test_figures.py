@@ -1,0 +1,142 @@
+"""Figures: drawn from the record, and from nothing else."""
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from specverify.report import drawing, figures_exact
+from specverify.report.figures_cost import passes_histograms, real_cost
+from specverify.report.figures_evidence import e_processes, pit_histograms
+from specverify.report.figures_exact import exact_passes, exact_tv
+from specverify.report.figures_samples import samples
+from specverify.verdict import EXACT_TOLERANCE
+
+NAMES = ["exact-tv", "exact-passes", "e-processes", "pit", "real-cost", "passes", "samples-1", "samples-2"]
+
+
+def _pixels(png):
+    return matplotlib.image.imread(io.BytesIO(png))[..., :3]
+
+
+def test_all_figures_are_there(written):
+    assert [path.stem for path in written.figures] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_show_something(written, name):
+    pixels = _pixels(next(path for path in written.figures if path.stem == name).read_bytes())
+    height, width, _ = pixels.shape
+    assert width == round(drawing.WIDTH * 96 * 2)
+    assert height > 300
+    ink = (pixels < 0.9).any(-1)
+    assert ink.mean() > 0.005
+    assert ink[:, :4].mean() < 0.5  # nothing runs over the left edge ...
+    assert not ink[:, -2:].all(0).any()  # ... or the right
+
+
+def test_the_tolerance_is_that_of_the_verdict():
+    assert figures_exact.TOLERANCE == EXACT_TOLERANCE
+
+
+def test_a_decoder_keeps_its_style_from_report_to_report(record, partial):
+    styles = drawing.styles(record)
+    assert len(set(styles.values())) == len(styles)
+    assert all(styles[name] == style for name, style in drawing.styles(partial).items())
+
+
+def test_unknown_decoders_get_styles_of_their_own(example, record):
+    record["cells"] += [example["cell"]("exact", f"new-{i}", "m", "PROVED", "") for i in range(5)]
+    styles = drawing.styles(record)
+    assert len(set(styles.values())) == len(styles) == 8 + 5
+
+
+def _draw(draw, cells, *arguments):
+    with drawing.drawing():
+        return draw(cells, *arguments)
+
+
+def test_the_same_record_gives_the_same_bytes(partial):
+    known = drawing.styles(partial)
+    first, second = (_draw(exact_tv, partial["cells"], known) for _ in range(2))
+    assert first == second
+
+
+def test_exact_zero_and_a_tiny_distance_are_drawn_apart(example):
+    def pixels(tv):
+        cells = [example["cell"]("exact", "sd", "dense-3x6", "PROVED", "", exact=example["exact"](tv, 4.0))]
+        return _pixels(_draw(exact_tv, cells, drawing.styles({"cells": cells})).png)
+
+    orange = np.array([230, 159, 0]) / 255
+    columns = [
+        np.nonzero((abs(pixels(tv) - orange) < 0.3).all(-1)[100:].any(0))[0].mean() for tv in (0.0, 1e-16, 1e-12, 0.5)
+    ]
+    assert columns == sorted(columns)
+    assert min(np.diff(columns)) > 50
+
+
+def test_alternative_texts_tell_what_is_to_be_seen(record):
+    cells, known = record["cells"], drawing.styles(record)
+    assert _draw(exact_tv, cells, known).alt.endswith(
+        "Exact total variation of 81 cells of correct decoders, at most 0.2, and of 4 known-wrong ones, at least 4e-05."
+    )
+    assert "2 cross the threshold: sjd-race, tempered." in _draw(e_processes, cells, known).alt
+    assert "8 histograms" in (pit := _draw(pit_histograms, cells, 1e-6)).alt
+    assert pit.alt.endswith("2 leave the band: scd-gs.")
+    assert "highest step compression is 3.37, by scd-gs" in _draw(real_cost, cells, known).alt
+    assert "for 8 cells on 2 models" in _draw(passes_histograms, cells, known).alt
+    assert [picture.title for picture in _draw(samples, cells)] == [
+        "Samples: digits-s, guidance 1",
+        "Samples: digits-s, guidance 1.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "alpha", "leaving"), [(0, 1e-6, 0), (4.5, 1e-6, 0), (-7, 1e-6, 1), (7, 1e-6, 1), (4.5, 1e-3, 1)]
+)
+def test_the_band_of_uniform_transforms_is_as_wide_as_its_rate_says(example, sigmas, alpha, leaving):
+    # 20 bins of 2000 each, one of them moved; at alpha = 1e-6, two tails of 2.5e-8 lie beyond 5.5 standard deviations
+    moved = round(sigmas * (40_000 * 0.05 * 0.95) ** 0.5)
+    counts = [2000] * 4 + [2000 + moved] + [2000 - moved // 5] * 5 + [2000] * 10
+    cells = [example["cell"]("real", "ar", "m", "CONSISTENT", "", figures={"pit": {"counts": counts}})]
+    assert f"{leaving} leave the band" in _draw(pit_histograms, cells, alpha).alt
+
+
+def test_figures_without_numbers_are_left_out(example):
+    cells = [example["cell"]("exact", "sd", "m", "ERROR", "")]
+    known = drawing.styles({"cells": cells})
+    for draw in (exact_tv, exact_passes, e_processes, real_cost, passes_histograms):
+        assert _draw(draw, cells, known) is None
+    assert _draw(pit_histograms, cells, 1e-6) is None
+    assert _draw(samples, cells) == []
+
+
+def test_defects_alone_and_decoders_alone_can_be_drawn(record):
+    known = drawing.styles(record)
+    wrong = [c for c in record["cells"] if c["kind"] == "defect"]
+    right = [c for c in record["cells"] if c["kind"] != "defect"]
+    assert "0 cells of correct decoders, and of 4" in _draw(exact_tv, wrong, known).alt
+    assert "of 0 known-wrong ones" not in _draw(exact_tv, right, known).alt
+    assert _draw(e_processes, wrong, known).alt.startswith("1 e-processes; 1 cross")
+
+
+def test_an_infinite_e_value_leaves_the_top(example):
+    path = {"n": [1, 2, 3], "log10_e": [0.0, 1.0, {"number": "inf"}], "threshold": 6.0}
+    cells = [example["cell"]("sampled", "sd", "m", "REFUTED", "", figures={"e_process": path})]
+    assert "1 cross the threshold: sd." in _draw(e_processes, cells, drawing.styles({"cells": cells})).alt
+
+
+def test_samples_match_labels_and_begin_with_plain_decoding(example):
+    def cell(name, labels, level):
+        images = {"height": 2, "width": 2, "levels": 4, "labels": labels, "tokens": [[level] * 4 for _ in labels]}
+        return example["cell"]("real", name, "m", "CONSISTENT", "", figures={"images": images})
+
+    cells = [cell("sjd", [0, 1, 1, 2, 2], 3), cell("ar", [2, 1, 2, 3, 1], 0)]
+    (picture,) = _draw(samples, cells)
+    assert picture.alt == "Sample images on m, 2 for each of the labels 1 to 2, from ar, sjd."
+    pixels = _pixels(picture.png)
+    black = (pixels < 0.05).all(-1)
+    assert black[:, : pixels.shape[1] // 2].mean() > 0.3  # plain decoding's are black here, and stand on the left
+    assert black[:, pixels.shape[1] // 2 :].mean() < 0.1
+    assert _draw(samples, [cell("sjd", [0], 3), cell("ar", [1], 0)]) == []

@@ -1,0 +1,197 @@
+"""The record: read, checked, written, refused."""
+
+import json
+import math
+import re
+
+import jsonschema
+import pytest
+
+from specverify.errors import InputError
+from specverify.evidence.result import Evidence
+from specverify.report import record as records
+from specverify.verdict import Kind
+
+
+@pytest.fixture
+def record(example):
+    return example["small"]()
+
+
+def test_a_record_comes_back_as_it_was(record, tmp_path):
+    records.save(record, tmp_path / "record.json")
+    assert records.load(tmp_path / "record.json") == record
+    assert records.load(tmp_path) == record  # the folder will do
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]  # nothing temporary stays
+
+
+def test_each_cell_is_one_line(record, tmp_path):
+    records.save(record, tmp_path / "record.json")
+    lines = (tmp_path / "record.json").read_text().splitlines()
+    for cell in record["cells"]:
+        assert sum(line.startswith(json.dumps({"id": cell["id"]})[:-1] + ",") for line in lines) == 1
+
+
+def test_a_partial_and_an_empty_record_are_valid(partial):
+    records.validate(partial)
+    records.validate(partial | {"cells": [], "verdicts": []})
+
+
+def test_the_schema_is_one_and_knows_the_verdicts():
+    jsonschema.Draft202012Validator.check_schema(records.schema())
+    assert records.schema()["$defs"]["kind"]["enum"] == [kind.value for kind in Kind]
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("code", range(4))
+def test_the_exit_code_is_that_of_the_verdict(record, kind, code):
+    record["verdict"] = {"kind": kind.value, "reason": "", "exit_code": code}
+    if code == kind.exit_code:
+        records.validate(record)
+    else:
+        with pytest.raises(InputError, match=r"invalid at \$\.verdict\.exit_code"):
+            records.validate(record)
+
+
+def test_what_a_check_hands_back_fits_the_schema(record):
+    evidence = Evidence(
+        check="joint",
+        statistic=math.inf,
+        p_value=None,
+        alpha=1e-6,
+        beta=1e-6,
+        delta=math.inf,
+        metric="total variation",
+        n=10,
+        rejected=True,
+        basis="monte-carlo",
+        power="asymptotic",
+        estimate=math.nan,
+        interval=(-math.inf, 0.5),
+        coverage={"cells": 3},
+        data={"counts": [1, 2]},
+    )
+    record["cells"][0]["evidence"] = [evidence.to_json()]
+    records.validate(record)
+
+
+def _cell(record):
+    return next(c for c in record["cells"] if c["kind"] == "real" and c["decoder"] == "sjd")
+
+
+def _delete(mapping, key):
+    del mapping[key]
+
+
+BROKEN = {
+    "a field is missing": (lambda r: _delete(r, "seed"), "$: 'seed' is a required property"),
+    "a field is unknown": (
+        lambda r: r.update(extra=1),
+        "$: Additional properties are not allowed ('extra' was unexpected)",
+    ),
+    "a cell's field is unknown": (lambda r: _cell(r).update(p=1), "$.cells["),
+    "an unknown verdict": (
+        lambda r: r["verdicts"][0].update(kind="PASSED"),
+        "$.verdicts[0].kind: 'PASSED' is not one of",
+    ),
+    "a probability above 1": (lambda r: _cell(r)["evidence"][0].update(p_value=1.5), ".evidence[0].p_value"),
+    "a negative time": (lambda r: _cell(r).update(seconds=-1), ".seconds: -1 is less than the minimum of 0"),
+    "no date": (lambda r: r.update(created="yesterday"), "$.created: 'yesterday' does not match"),
+    "a text for a number": (
+        lambda r: _cell(r)["run"].update(passes_mean="few"),
+        ".run.passes_mean: 'few' is not of type",
+    ),
+    "an interval of one": (
+        lambda r: _cell(r)["run"].update(passes_interval=[1.0]),
+        ".run.passes_interval: [1.0] is too short",
+    ),
+    "settings that are lists": (lambda r: _cell(r)["settings"].update(window=[1]), ".settings.window"),
+    "another tier": (lambda r: r.update(tier="slow"), "$.tier: 'slow' is not one of ['quick', 'full']"),
+    "NaN": (lambda r: _cell(r).update(seconds=math.nan), ".seconds: the number is not finite"),
+    "infinity in a check's data": (
+        lambda r: _cell(r)["evidence"][1]["data"].update(counts=[1, math.inf]),
+        ".evidence[1].data.counts[1]: the number is not finite",
+    ),
+    "a cell twice": (lambda r: r["cells"].append(r["cells"][0]), "the cell 'exact/ar/dense-2x8' is there twice"),
+    "an unknown cell": (
+        lambda r: r["verdicts"][1]["cells"].append("x/y"),
+        "$.verdicts[1].cells: there is no cell 'x/y'",
+    ),
+    "a defect that expects nothing": (
+        lambda r: next(c for c in r["cells"] if c["kind"] == "defect").update(expected=None),
+        ".expected: a defect must say which verdict it expects",
+    ),
+    "alphas beyond the total": (
+        lambda r: r["errors"]["alpha"]["parts"][0].update(alpha=1e-3),
+        "$.errors.alpha.parts: they add up to 0.0010009, more than the total of 1e-06",
+    ),
+    "a label short": (
+        lambda r: _cell(r)["figures"]["images"]["labels"].pop(),
+        ".figures.images: 49 labels for 50 tokens",
+    ),
+    "a pixel short": (
+        lambda r: _cell(r)["figures"]["images"]["tokens"][3].pop(),
+        ".figures.images.tokens[3]: an image takes 64 grey levels from 0 to 16",
+    ),
+    "a pixel too bright": (lambda r: _cell(r)["figures"]["images"]["tokens"][3].__setitem__(0, 17), "images.tokens[3]"),
+    "a count short": (lambda r: _cell(r)["figures"]["passes"]["counts"].pop(), "counts"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_wrong_is_named_with_its_place(record, name, tmp_path):
+    change, message = BROKEN[name]
+    change(record)
+    path = tmp_path / "record.json"
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        records.save(record, path)
+    assert str(path) in str(caught.value)
+    assert "make the record anew" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no JSON"),
+        ('{"schema": "specverify-record", "vers', "is no JSON"),
+        ('{"schema": "specverify-record", "version": NaN}', "NaN is no JSON number"),
+        ("[" * 100_000, "is no JSON"),
+        ("[1, 2]", "is not a specverify record"),
+        ('{"schema": "other"}', "is not a specverify record"),
+        ('{"schema": "specverify-record", "version": 2}', "has version 2, but this specverify reads version 1"),
+        ('{"schema": "specverify-record", "version": 1}', "is invalid at $: "),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_broken_file_gets_one_message(tmp_path, text, message):
+    path = tmp_path / "broken.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        records.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(
+        InputError, match=r"there is no record at .*nowhere.json; `specverify verify --out .*` makes one"
+    ):
+        records.load(tmp_path / "nowhere.json")
+
+
+def test_a_refused_record_leaves_the_old_file(record, tmp_path):
+    path = tmp_path / "record.json"
+    records.save(record, path)
+    before = path.read_bytes()
+    with pytest.raises(InputError):
+        records.save(record | {"tier": "slow"}, path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_an_input_error(record, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .* choose another --out"):
+        records.save(record, tmp_path / "file" / "record.json")

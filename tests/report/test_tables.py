@@ -1,0 +1,85 @@
+"""Tables: strings of a record's figures, nothing rounded into something else."""
+
+import pytest
+
+from specverify.report import tables
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (0, "0"),
+        (1_000_000, "1,000,000"),
+        (8192.4, "8,192"),
+        (3.14159, "3.142"),
+        (1e-6, "1e-06"),
+        (2.345e-16, "2.345e-16"),
+        (0.99996, "1"),
+        ({"number": "inf"}, "inf"),
+    ],
+)
+def test_numbers(value, shown):
+    assert tables.number(value) == shown
+
+
+def test_a_text_becomes_one_printable_line():
+    assert tables.plain("a\nb\t\x1b[31mred\x00  c") == "a b [31mred c"
+
+
+def test_cells_are_named_by_what_sets_them_apart(example):
+    cells = [
+        example["cell"]("real", "ar", "m", "PROVED", "", settings={"guidance": 1.5, "batch": 4}),
+        example["cell"]("real", "sjd", "m", "PROVED", "", settings={"guidance": 1.0, "batch": 4, "window": 8}),
+        example["cell"]("real", "sjd", "m", "PROVED", "", settings={"guidance": 1.0, "batch": 4, "window": 16}),
+    ]
+    labels, common = tables.distinct(cells)
+    assert labels == ["ar, guidance 1.5", "sjd, W = 8, guidance 1", "sjd, W = 16, guidance 1"]
+    assert common == "m, batch 4"
+
+
+def test_every_row_has_a_cell_for_each_column(record):
+    made = [
+        make(record)
+        for make in (
+            *(
+                tables.verdicts,
+                tables.attention,
+                tables.coverage,
+                tables.blind_spots,
+                tables.exact_summary,
+                tables.exact,
+            ),
+            *(tables.checks, tables.defects, tables.runs, tables.alpha, tables.provenance, tables.every_cell),
+        )
+    ]
+    for table in made:
+        assert table.rows, table.name
+        assert {len(row.cells) for row in table.rows} == {len(table.columns)}, table.name
+
+
+def test_attention_is_for_what_did_not_pass(record):
+    kinds = [(row.cells[0].split("/")[0], row.cells[1]) for row in tables.attention(record).rows]
+    assert ("defect", "PROVED") in kinds  # a defect that was not caught
+    assert ("defect", "REFUTED") not in kinds
+    assert ("exact", "ERROR") in kinds
+    assert not {("exact", "PROVED"), ("exact", "VACUOUS"), ("sampled", "CONSISTENT")} & set(kinds)
+
+
+def test_the_worst_cell_stands_for_its_decoder(record):
+    rows = {row.cells[0]: row.cells for row in tables.exact_summary(record).rows}
+    exact = [c for c in record["cells"] if c["decoder"] == "sd" and c["kind"] == "exact"]
+    worst = max(exact, key=lambda c: c["exact"]["tv"])
+    assert rows["sd"][3:6] == (str(len(exact)), tables.number(worst["exact"]["tv"], 3), worst["id"])
+
+
+def test_every_check_is_shown_with_its_rates(record):
+    rows = tables.checks(record).rows
+    assert len(rows) == sum(len(c["evidence"]) for c in record["cells"])
+    rejected = [row for row in rows if "REJECTED" in row.cells]
+    assert len(rejected) == 1
+    assert rejected[0].cells[:9] == (
+        *("sampled/sjd-race/recurrent-3x6/w3", "joint", "total variation", "1,000,000"),
+        *("0.0123", "1e-07", "1e-06", "1e-12", "0.0011 [0, 0.0123]"),
+    )

@@ -1,0 +1,261 @@
+"""The command line: what it prints, where it writes, how it exits; no traceback ever."""
+
+import io
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rich.console
+
+import specverify
+from specverify import campaign, cli
+from specverify.errors import BudgetError
+from specverify.report import record as records
+from specverify.report import terminal
+
+EXAMPLE = runpy.run_path(str(Path(__file__).parent / "report" / "example.py"))
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the command line: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("SPECVERIFY_DEBUG", raising=False)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        found = capsys.readouterr()
+        assert "Traceback" not in found.out + found.err
+        return caught.value.code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a record in it."""
+    records.save(EXAMPLE["small"](), tmp_path / "made" / "record.json")
+    return tmp_path / "made"
+
+
+def _refused(outcome, *words):
+    code, out, err = outcome
+    assert code == 3
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def _fits(text):
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_version(run):
+    assert run("--version") == (0, f"specverify {specverify.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("verify", "--help"), ("show", "--help"), ("list", "--help")])
+def test_help(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: specverify")
+    _fits(out)
+
+
+def test_help_says_what_exit_codes_mean(run):
+    assert "0 every claim holds, 1 one is refuted, 2 nothing can be said, 3" in run("--help")[1]
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom specverify import cli\n"
+        "try:\n    cli.main(['verify', '--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'torch', 'matplotlib', 'scipy', 'jsonschema'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("decoders", ["ar ", "sd ", "sjd ", "scd-mc ", "scd-gs ", "sjd-race "]),
+        ("models", ["dense-3x6 ", "hash-16x24 "]),
+        ("checks", ["discrete.ChiSquare ", "pit.PitUniformity ", "sequential.EProcess "]),
+        ("drafts", ["perturbed ", "identical ", "half the target law"]),
+        ("defects", ["bonus-from-draft "]),
+        ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n"]),
+    ],
+)
+def test_list(run, what, names):
+    code, out, err = run("list", what)
+    assert (code, err) == (0, "")
+    _fits(out)
+    for name in names:
+        assert f"\n{name}" in f"\n{out}" or (" " in name.strip() and name in out), name
+
+
+def test_list_alone_lists_all(run):
+    code, out, _ = run("list")
+    assert code == 0
+    _fits(out)
+    for heading in ("decoders", "models", "checks", "drafts", "defects"):
+        assert f"\n{heading}" in f"\n{out}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verfy"], ["No such command 'verfy'", "specverify --help"]),
+        (["list", "colours"], ["colours", "specverify --help"]),
+        (["verify", "--tier", "slow"], ["--tier", "slow", "quick", "full"]),
+        (["verify", "--seed", "-1"], ["seed -1 is negative; use an integer of at least 0"]),
+        (["verify", "--jobs", "0"], ["0 jobs; use at least 1"]),
+        (["verify", "--device", "tpu"], ["--device", "tpu", "cpu", "cuda"]),
+        (["verify", "--colour"], ["--colour"]),
+        (["show"], ["RECORD"]),
+        (
+            ["verify", "--only", "exact/sdj/*"],
+            ["no cell of the quick tier matches 'exact/sdj/*'", "specverify list cells"],
+        ),
+        (["show", "nowhere"], ["there is no record at nowhere", "specverify verify"]),
+    ],
+)
+def test_bad_arguments_get_one_line(run, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _refused(run(*arguments), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_left_alone(run, tmp_path):
+    (tmp_path / "diary.txt").write_text("dear")
+    _refused(run("verify", "--only", "exact/ar/dense-2x8", "--out", tmp_path), str(tmp_path), "--out", "--overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_a_file_for_a_folder(run, tmp_path):
+    (tmp_path / "out").write_text("")
+    _refused(run("verify", "--only", "exact/ar/dense-2x8", "--out", tmp_path / "out"), "out is a file")
+
+
+def test_show_writes_the_report_beside_the_record(run, folder):
+    code, out, err = run("show", folder)
+    assert (code, err) == (0, "")
+    _fits(out.split(str(folder))[0])
+    assert "verdict: REFUTED, exit code 1" in out
+    assert "known-wrong decoders caught: 1 of 1" in out
+    assert out.splitlines()[-2:] == [str(folder / "report.html"), str(folder / "report.md")]
+    assert (folder / "report.html").stat().st_size > 50_000
+
+
+def test_show_can_write_elsewhere(run, folder, tmp_path):
+    assert run("show", folder / "record.json", "--out", tmp_path / "elsewhere")[0] == 0
+    assert (tmp_path / "elsewhere" / "report.md").exists()
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
+def test_the_summary_names_every_decoder_and_what_to_look_at():
+    record = EXAMPLE["record"]()
+    console = rich.console.Console(width=80, file=io.StringIO(), highlight=False)
+    console.print(terminal.summary(record))
+    out = console.file.getvalue()
+    _fits(out)
+    together = "".join(out.split())
+    for verdict in record["verdicts"]:
+        assert "".join(f"{verdict['decoder']}"[:24].split()) in together
+    assert "6 cells to look at:" in out
+    assert "ERROR exact/sjd/skew-3x5/w9\n    ValueError: broken | pipe and a second line\n" in out
+    assert "known-wrong decoders caught: 4 of 5" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[: len(text) // 2], ["is no JSON"]),
+        (lambda text: text.replace('"version": 1', '"version": 7'), ["version 7", "reads version 1"]),
+        (lambda text: text.replace('"seed": 0', '"seed": -5'), ["$.seed", "-5"]),
+    ],
+)
+def test_show_refuses_a_broken_record(run, folder, change, words):
+    path = folder / "record.json"
+    path.write_text(change(path.read_text()))
+    _refused(run("show", folder), str(path), "specverify verify", *words)
+
+
+@pytest.mark.parametrize(("kind", "code"), [("PROVED", 0), ("REFUTED", 1), ("INCONCLUSIVE", 2), ("ERROR", 3)])
+def test_verify_exits_with_the_verdict(run, tmp_path, monkeypatch, kind, code):
+    asked = {}
+
+    def verify(**arguments):
+        asked.update(arguments)
+        return EXAMPLE["small"]() | {"verdict": {"kind": kind, "reason": "because", "exit_code": code}}
+
+    monkeypatch.setattr(campaign, "verify", verify)
+    arguments = ("--tier", "full", "--seed", 3, "--only", "a*", "--jobs", 2, "--device", "cuda", "--overwrite")
+    found, out, err = run("verify", "--out", tmp_path, *arguments)
+    assert (found, err) == (code, "")
+    assert f"verdict: {kind}, exit code {code}\n    because\n" in out
+    assert out.splitlines()[-3:] == [str(tmp_path / name) for name in ("record.json", "report.html", "report.md")]
+    console = asked.pop("console")
+    assert not console.is_terminal
+    assert asked.pop("out") == tmp_path
+    assert asked == {"tier": "full", "seed": 3, "only": "a*", "jobs": 2, "device": "cuda", "overwrite": True}
+
+
+def test_an_interrupted_run_says_what_is_kept(run, tmp_path, monkeypatch):
+    def verify(out, **_):
+        if finished:
+            records.save(EXAMPLE["partial"](), out / "record.json")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign, "verify", verify)
+    finished = False
+    code, out, err = run("verify", "--out", tmp_path)
+    assert (code, out, err.count("\n")) == (130, "", 1)
+    assert "nothing was finished" in err
+    finished = True
+    code, out, err = run("verify", "--out", tmp_path)
+    assert (code, out, err.count("\n")) == (130, "", 1)
+    assert f"the partial record is {tmp_path / 'record.json'}; the same command continues" in err
+
+
+def test_what_nobody_expected_is_one_line_with_a_hint(run, tmp_path, monkeypatch):
+    def verify(**_):
+        raise ZeroDivisionError("one\nover zero")
+
+    monkeypatch.setattr(campaign, "verify", verify)
+    _refused(
+        run("verify", "--out", tmp_path), "unexpected ZeroDivisionError: one over zero", "SPECVERIFY_DEBUG=1 shows the"
+    )
+    monkeypatch.setenv("SPECVERIFY_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["verify", "--out", str(tmp_path)])
+
+
+def test_errors_of_specverify_are_shown_as_they_are(run, tmp_path, monkeypatch):
+    def verify(**_):
+        raise BudgetError("too many worlds; a window of 3 fits")
+
+    monkeypatch.setattr(campaign, "verify", verify)
+    assert run("verify", "--out", tmp_path) == (3, "", "error: too many worlds; a window of 3 fits\n")
+
+
+def test_a_campaign_from_end_to_end(run, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["verify", "--only", "exact/ar/dense-2x8", "--jobs", "1", "--out", str(out)]
+    command = [sys.executable, "-m", "specverify.cli", *arguments]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "verdict: PROVED, exit code 0" in first.stdout
+    record = records.load(out)
+    assert [(c["id"], c["verdict"]["kind"]) for c in record["cells"]] == [("exact/ar/dense-2x8", "PROVED")]
+    assert record["cells"][0]["exact"]["passes"] == 8
+    assert "--only 'exact/ar/dense-2x8'" in record["cells"][0]["reproduce"]
+    assert {"report.html", "report.md", "figures"} <= {path.name for path in out.iterdir()}
+    _refused(run(*arguments), f"{out} holds a finished campaign")
