@@ -270,7 +270,7 @@ def _advice(model: Model, decoder: Decoder, worlds: int, races: bool) -> str:
         fits.append(f"a window of {windows[-1]}")
     if lengths:
         fits.append(f"a length of {lengths[-1]}")
-    return f"{' or '.join(fits) or 'a smaller vocabulary'} fits for certain"
+    return f"{' or '.join(fits)} fits for certain" if fits else "a smaller vocabulary may fit"
 
 
 def _check_size(model: Model) -> None:

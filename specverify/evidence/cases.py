@@ -1,0 +1,217 @@
+"""Small settings to judge a decoder in: a model in integer weights, a draft model, a window, an arrangement of rows.
+
+A case is plain data, so that it can be drawn, shrunk, compared, printed and written down; its models are made from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from jaxtyping import Int
+from torch import Tensor
+
+import toymodels
+from specverify.decoders.registry import Settings
+from specverify.errors import InputError
+from specverify.evidence.arrange import ARRANGEMENTS, Arrangement
+from specverify.model import Model
+from specverify.processors import Processed, parse_processors
+from toymodels import strategies
+from toymodels.automata import Recursion, StateModel, shifted
+from toymodels.tables import TableModel, prefixes
+
+PROCESSORS = ("", "top_k=1", "top_k=2", "temperature=0.5", "top_p=0.75")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model whose laws are ratios of small integers.
+
+    Attributes:
+        vocab, length: its sizes.
+        weights: the law, up to a factor, after each of `contexts()`.
+        eos: the id that ends a sequence early, or None.
+        span: None if the law depends on the whole prefix, which is the model's context; else on the last `span` tokens
+            only, which the context keeps as its `state`.
+        processors: applied to these laws, as on the command line.
+
+    Raises:
+        InputError: if the numbers do not fit together.
+    """
+
+    vocab: int
+    length: int
+    weights: tuple[tuple[int, ...], ...]
+    eos: int | None = None
+    span: int | None = None
+    processors: str = ""
+
+    def __post_init__(self) -> None:
+        if self.vocab < 1 or self.length < 1 or (self.span is not None and self.span < 1):
+            raise InputError(f"a model of {self.vocab} tokens, length {self.length}, span {self.span}; all are at least 1")
+        if self.eos is not None and not 0 <= self.eos < self.vocab:
+            raise InputError(f"eos {self.eos} is outside the vocabulary 0..{self.vocab - 1}")
+        if len(self.weights) != prefixes(self.vocab, self._depth()):
+            raise InputError(
+                f"{len(self.weights)} laws are given; {self.vocab} tokens and length {self.length} have "
+                f"{prefixes(self.vocab, self._depth())} contexts"
+            )
+        for row in self.weights:
+            if len(row) != self.vocab or min(row) < 0 or sum(row) < 1:
+                raise InputError(f"{row} are no weights: {self.vocab} integers of at least 0, not all 0")
+
+    def _depth(self) -> int:
+        return self.length if self.span is None else min(self.length, self.span + 1)
+
+    def contexts(self) -> list[tuple[int, ...]]:
+        """What a law can depend on: token prefixes, or the last tokens of one, level by level."""
+        return [c for n in range(self._depth()) for c in itertools.product(range(self.vocab), repeat=n)]
+
+    def model(self, name: str = "drawn") -> Model:
+        """The model: a table, or a recursion over its `state`, with the processors around it."""
+        made: Model
+        table = torch.tensor(self.weights)
+        if self.span is None:
+            laws = table.double() / table.sum(-1, keepdim=True)
+            made = TableModel(name, laws, self.length, eos=self.eos)
+        else:
+            made = StateModel(name, self.vocab, self.length, self._recursion(table), torch.float64, torch.device("cpu"))
+        return Processed(made, parse_processors(self.processors)) if self.processors else made
+
+    def _recursion(self, table: Int[Tensor, "contexts vocab"]) -> Recursion:
+        assert self.span is not None
+        initial = (self.vocab,) * self.span
+
+        def follow(position: Tensor, state: Tensor) -> Tensor:
+            code, seen = torch.zeros_like(position), torch.zeros_like(position)
+            for token in state.unbind(1):
+                code = torch.where(token < self.vocab, code * self.vocab + token, code)
+                seen = seen + (token < self.vocab).long()
+            starts = torch.tensor([prefixes(self.vocab, n) for n in range(len(initial) + 1)])
+            return table[(starts[seen] + code).clamp(max=len(table) - 1)]
+
+        return Recursion(initial=initial, update=shifted, weights=follow, eos=self.eos)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A setting.
+
+    Attributes:
+        model: weights, or a toy's name.
+        draft: for decoders that take a draft model: weights, or a kind of draft model for toys.
+        window: draft tokens per pass; None for a decoder that came with its own.
+        initial: the initial drafts, where they can be chosen.
+        arrangement: of the rows.
+
+    Raises:
+        InputError: for an arrangement that there is not.
+    """
+
+    model: Weights | str
+    draft: Weights | str | None = None
+    window: int | None = None
+    initial: str | None = None
+    arrangement: Arrangement = "together"
+
+    def __post_init__(self) -> None:
+        if self.arrangement not in ARRANGEMENTS:
+            raise InputError(f"unknown arrangement {self.arrangement!r}; choose one of {', '.join(ARRANGEMENTS)}")
+
+    def target(self) -> Model:
+        """The target model."""
+        return toymodels.toy(self.model) if isinstance(self.model, str) else self.model.model()
+
+    def settings(self, target: Model) -> Settings:
+        """What the decoder is built from."""
+        if isinstance(self.draft, str):
+            draft: Model | None = toymodels.draft(self.draft, target)
+        else:
+            draft = None if self.draft is None else self.draft.model("drawn-draft")
+        initial: Any = self.initial or "repeat-left"
+        return Settings(self.window or 1, initial, draft)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What cases are drawn from; in each tuple the simplest comes first.
+
+    Attributes:
+        vocab, length: smallest and largest.
+        windows, initials, drafts, arrangements: choices; `drafts` says whether there is a draft model.
+        eos: whether the last id ends the sequence.
+        spans: see `Weights`.
+        processors: of the target model.
+        partition: clusters whose sequence has a law of its own: their totals depend on the clusters before alone.
+    """
+
+    vocab: tuple[int, int] = (2, 3)
+    length: tuple[int, int] = (1, 4)
+    windows: tuple[int | None, ...] = (1, 2, 3)
+    initials: tuple[str | None, ...] = (None,)
+    drafts: tuple[bool, ...] = (False,)
+    eos: tuple[bool, ...] = (False, True)
+    spans: tuple[int | None, ...] = (None, 2, 1)
+    processors: tuple[str, ...] = PROCESSORS
+    arrangements: tuple[Arrangement, ...] = ("together", "ragged")
+    partition: tuple[tuple[int, ...], ...] | None = None
+
+    def cases(self) -> st.SearchStrategy[Case]:
+        """A strategy whose examples shrink to short sequences, few tokens, few different laws and small weights."""
+        return _cases(self)
+
+
+@st.composite
+def _cases(draw: strategies.Draw, space: Space) -> Case:
+    def choose(options: tuple[Any, ...]) -> Any:
+        return draw(st.sampled_from(options)) if len(options) > 1 else options[0]
+
+    length = draw(st.integers(*space.length))
+    vocab = draw(st.integers(*space.vocab))
+    span, ends = choose(space.spans), choose(space.eos)
+    eos = vocab - 1 if ends else None
+    contexts = prefixes(vocab, length if span is None else min(length, span + 1))
+    if space.partition is None:
+        weights = _few(draw, contexts, vocab)
+    else:
+        span, weights = None, _lumped(draw, space.partition, vocab, length)
+    model = Weights(vocab, length, weights, eos, span, choose(space.processors))
+    draft = None
+    if choose(space.drafts):
+        draft = Weights(vocab, length, _few(draw, prefixes(vocab, length), vocab), eos)
+    return Case(model, draft, choose(space.windows), choose(space.initials), choose(space.arrangements))
+
+
+def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, ...], ...]:
+    """A row of weights for every context, out of a few different ones."""
+    rows = draw(st.lists(strategies.weights(vocab), min_size=1, max_size=strategies.LAWS))
+    which = draw(st.lists(st.integers(0, len(rows) - 1), min_size=contexts, max_size=contexts))
+    return tuple(tuple(rows[k].tolist()) for k in which)
+
+
+def _lumped(
+    draw: strategies.Draw, partition: tuple[tuple[int, ...], ...], vocab: int, length: int
+) -> tuple[tuple[int, ...], ...]:
+    """Weights whose totals by cluster depend on the clusters before alone, while the shares depend on every token."""
+    totals = _few(draw, prefixes(len(partition), length), len(partition))
+    shares = [_few(draw, prefixes(vocab, length), len(cluster)) for cluster in partition]
+    number = {token: k for k, cluster in enumerate(partition) for token in cluster}
+    rows = []
+    contexts = [c for n in range(length) for c in itertools.product(range(vocab), repeat=n)]
+    for place, context in enumerate(contexts):
+        code = 0
+        for token in context:
+            code = code * len(partition) + number[token]
+        total = totals[prefixes(len(partition), len(context)) + code]
+        common = math.lcm(*(sum(share[place]) for share in shares))
+        row = [0] * vocab
+        for k, cluster in enumerate(partition):
+            for token, part in zip(cluster, shares[k][place], strict=True):
+                row[token] = total[k] * part * (common // sum(shares[k][place]))
+        rows.append(tuple(row))
+    return tuple(rows)

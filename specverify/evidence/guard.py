@@ -1,0 +1,358 @@
+"""A decoder whose every call is checked, so that one that breaks the protocol is told what it broke, and where.
+
+Somebody's decoder may keep its own kind of state and report, as long as a state has `tokens`, `length` and `done` and a
+report has the fields of `Info`; behind the guard every decoder has the project's own. Its claim is taken as it is:
+what the guard looks at is shape, type and range, progress, and that nothing is changed that was only lent.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify import tree
+from specverify.claims import Claim, Lossless
+from specverify.decoders.protocol import Branch, Info, State
+from specverify.draws import Draws, Fork
+from specverify.errors import ContractError, InputError, SpecverifyError
+from specverify.model import Context, Model, row_mask
+
+COUNTS = ("passes", "verified", "accepted", "emitted", "draft_passes")
+
+
+class Relay:
+    """Draws whose every request goes through one function: (kind, *arguments) -> outcome."""
+
+    def __init__(self, relay: Callable[..., Any]) -> None:
+        self.relay = relay
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """See Draws."""
+        return self.relay("accept_run", probability, where)  # type: ignore[no-any-return]
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """See Draws."""
+        return self.relay("bernoulli", probability, where)  # type: ignore[no-any-return]
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """See Draws."""
+        return self.relay("categorical", weights, where)  # type: ignore[no-any-return]
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """See Draws."""
+        return self.relay("race", batch, slots, vocab)  # type: ignore[no-any-return]
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """See Draws."""
+        return self.relay("winner", race, weights, where)  # type: ignore[no-any-return]
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """See Draws."""
+        return self.relay("uniform", like, where)  # type: ignore[no-any-return]
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """See Draws."""
+        return self.relay("normal", like, where)  # type: ignore[no-any-return]
+
+
+class Watched:
+    """A model that looks at the tokens it is given, and keeps those of the first pass over a window in `draft`."""
+
+    def __init__(self, model: Model) -> None:
+        self.inner = model
+        self.name, self.vocab, self.length, self.eos = model.name, model.vocab, model.length, model.eos
+        self.dtype, self.device = model.dtype, model.device
+        self.draft: Tensor | None = None
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)  # what a family has besides, such as its clusters
+
+    def start(self, batch: int) -> Context:
+        """The inner model's."""
+        return self.inner.start(batch)
+
+    def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """The inner model's."""
+        self._look(draft, torch.ones_like(draft, dtype=torch.bool), "model.laws was given the draft")
+        self.calls += 1
+        if self.draft is None and draft.shape[1] > 0:
+            self.draft = draft.clone()
+        return self.inner.laws(context, draft)
+
+    def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
+        """The inner model's."""
+        if bool(((count < 0) | (count > tokens.shape[1])).any()):
+            raise ContractError(f"model.advance was given {tokens.shape[1]} tokens per row and told to take {_few(count)}")
+        self._look(tokens, row_mask(count, tokens.shape[1]), "model.advance was given the tokens")
+        return self.inner.advance(context, tokens, count)
+
+    def _look(self, tokens: Tensor, used: Tensor, what: str) -> None:
+        if tokens.dtype != torch.int64:
+            raise ContractError(f"{what} in {tokens.dtype}; tokens are int64")
+        outside = used & ((tokens < 0) | (tokens >= self.vocab))
+        if bool(outside.any()):
+            raise ContractError(f"{what} {int(tokens[outside][0])}; tokens are 0..{self.vocab - 1}")
+
+
+class Guarded:
+    """A decoder, checked.
+
+    Attributes:
+        drafts: the drafts that the last complete step showed to the model, Int[batch, w]; None if it showed none.
+        kinds: the kinds of draw asked for so far.
+        widest: the most drafts that a pass was shown so far.
+
+    Raises:
+        InputError: if it has no `init` and `step`; and whatever InputError it raises itself, which says that it does
+            not take this model.
+        ContractError: from every call that breaks the protocol, or raises anything else.
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        if not all(callable(getattr(decoder, part, None)) for part in ("init", "step")):
+            raise InputError(f"{decoder!r} is no decoder; it needs the methods init(model, batch, draws) and step(state, model, draws)")
+        self.decoder = decoder
+        self.name = str(getattr(decoder, "name", type(decoder).__name__))
+        claim = getattr(decoder, "claim", None)
+        self.claim: Claim = Lossless() if claim is None else claim
+        window = getattr(decoder, "window", None)
+        self.window = window if isinstance(window, int) and window > 0 else 1
+        self.drafts: Tensor | None = None
+        self.kinds: set[str] = set()
+        self.widest = 0
+        self._template: Any = None
+
+    def init(self, model: Model, batch: int, draws: Draws) -> State:
+        """See Decoder."""
+        own = self._call("init", Watched(model), batch, self._lent(draws, batch))
+        return self._state(own, model, batch, "init")
+
+    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        """See Decoder."""
+        batch = len(state.length)
+        own, watched = self._unpack(state), Watched(model)
+        lent = tree.map_tensors(own, torch.clone)
+        try:
+            result = self._call("step", lent, watched, self._lent(draws, batch))
+        finally:
+            _check_unchanged(own, lent)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ContractError(f"step returned {_kind(result)}; it returns a pair: the next state, and an Info")
+        after = self._state(result[0], model, batch, "step")
+        _check_layout(own, result[0])
+        count = _check_commits(state, after)
+        self.drafts = watched.draft if watched.draft is not None and len(watched.draft) == batch else None
+        self.widest = max(self.widest, 0 if watched.draft is None else watched.draft.shape[1])
+        return after, _info(result[1], count, state.done)
+
+    def _call(self, part: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self.decoder, part)(*arguments)
+        except (Fork, SpecverifyError):
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+            raise ContractError(f"{part} raised {type(error).__name__}: {error} ({where}, in {place.name})") from error
+
+    def _lent(self, draws: Draws, batch: int) -> Relay:
+        """The draws, with their arguments looked at; outcomes are copies, so that changing them changes no replay."""
+
+        def relay(kind: str, *arguments: Any) -> Any:
+            self.kinds.add(kind)
+            if kind == "race":
+                rows = arguments[0]
+            else:
+                values, where = arguments[-2], arguments[-1]
+                rows = values.shape[0] if values.ndim else 0
+                due = values.shape[:-1] if kind in ("categorical", "winner") else values.shape
+                if where.dtype != torch.bool or where.shape != due:
+                    raise ContractError(
+                        f"draws.{kind} was given `where` of shape {tuple(where.shape)}, {where.dtype}; "
+                        f"here it is a mask of shape {tuple(due)}"
+                    )
+            if rows != batch:
+                raise ContractError(f"draws.{kind} was asked for {rows} rows; the batch has {batch}")
+            return tree.map_tensors(getattr(draws, kind)(*arguments), torch.clone)
+
+        return Relay(relay)
+
+    def _state(self, own: Any, model: Model, batch: int, part: str) -> State:
+        missing = [name for name in ("tokens", "length", "done") if not isinstance(getattr(own, name, None), Tensor)]
+        if missing:
+            raise ContractError(f"the state of {part}, {_kind(own)}, has no tensor {', '.join(missing)}; it needs tokens, length, done")
+        _check("tokens", own.tokens, (batch, model.length), torch.int64)
+        _check("length", own.length, (batch,), torch.int64)
+        _check("done", own.done, (batch,), torch.bool)
+        _check_tokens(own, model)
+        packed = own
+        if not (dataclasses.is_dataclass(own) or isinstance(own, tuple)):
+            self._template, packed = own, dict(vars(own))
+        for path, leaf in _leaves(packed):
+            if isinstance(leaf, Tensor) and (leaf.ndim == 0 or leaf.shape[0] != batch):
+                raise ContractError(
+                    f"the state's {path} has shape {tuple(leaf.shape)}; every tensor of a state has one row for each of "
+                    f"the {batch} sequences (keep what they share on the decoder)"
+                )
+        return own if isinstance(own, State) else State(None, own.tokens, own.length, own.done, _Own(packed))
+
+    def _unpack(self, state: State) -> Any:
+        if not isinstance(state.drafting, _Own):
+            return state
+        if not isinstance(state.drafting.state, dict):
+            return state.drafting.state
+        own = copy.copy(self._template)
+        vars(own).update(state.drafting.state)
+        return own
+
+
+@dataclass(frozen=True)
+class _Own:
+    """Somebody's own state: a structure of tensors, or the attributes of an object as a dict."""
+
+    state: Any
+
+
+def _check(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(value.shape) != shape or value.dtype != dtype:
+        raise ContractError(
+            f"the state's {name} has shape {tuple(value.shape)} and {value.dtype}; expected {shape} and {dtype}"
+        )
+
+
+def _check_tokens(own: Any, model: Model) -> None:
+    """Lengths within the model's, tokens within the vocabulary, and rows done exactly where the sequence has ended."""
+    tokens, length, done = own.tokens, own.length, own.done
+    if bool(((length < 0) | (length > model.length)).any()):
+        raise ContractError(f"the state's length holds {_few(length)}; a sequence has 0..{model.length} tokens")
+    committed = row_mask(length, model.length)
+    outside = (committed | done[:, None]) & ((tokens < 0) | (tokens >= model.vocab))
+    if bool(outside.any()):
+        raise ContractError(f"committed token {int(tokens[outside][0])} is outside 0..{model.vocab - 1}")
+    ended = torch.zeros_like(done)
+    if model.eos is not None:
+        ended = ((tokens == model.eos) & committed).any(1)
+        unpadded = ended & done & (~committed & (tokens != model.eos)).any(1)
+        if bool(unpadded.any()):
+            raise ContractError(
+                f"a row ended early and holds {tokens[unpadded][0].tolist()}; behind its end every token is eos, {model.eos}"
+            )
+    full = length == model.length
+    if bool((done & ~full & ~ended).any()):
+        raise ContractError(f"a row is done after {_few(length[done & ~full & ~ended])} of {model.length} tokens, without eos")
+    if bool((full & ~done).any()):
+        raise ContractError(f"a row has all {model.length} tokens and is not done")
+
+
+def _check_unchanged(lent: Any, returned: Any) -> None:
+    for (path, before), (_, after) in zip(_leaves(lent), _leaves(returned), strict=True):
+        if isinstance(before, Tensor) and not (before.shape == after.shape and _same(before, after)):
+            raise ContractError(f"step changed its argument state.{path} in place; it must return a new one")
+
+
+def _check_layout(before: Any, after: Any) -> None:
+    """What is no tensor in a state is the same in every row and at every step."""
+    old, new = list(_leaves(before)), list(_leaves(after))
+    if [path for path, _ in old] != [path for path, _ in new]:
+        odd = {path for path, _ in old} ^ {path for path, _ in new}
+        raise ContractError(f"the state's layout changed in a step: {', '.join(sorted(odd))} is not in both")
+    for (path, was), (_, now) in zip(old, new, strict=True):
+        if isinstance(was, Tensor) and isinstance(now, Tensor):
+            continue
+        if isinstance(was, Tensor) != isinstance(now, Tensor) or not (was is now or was == now):
+            raise ContractError(
+                f"the state's {path} was {_kind(was)} and is {_kind(now)}; what changes must be a tensor with one row per sequence"
+            )
+
+
+def _check_commits(before: State, after: State) -> Tensor:
+    """How many tokens each row committed."""
+    count = after.length - before.length
+    if bool((before.done & ((count != 0) | ~after.done)).any()):
+        raise ContractError("a row that was done has changed; step leaves such rows as they are")
+    stuck = ~before.done & (count < 1)
+    if bool(stuck.any()):
+        raise ContractError(
+            f"step committed nothing after {before.tokens[stuck][0, : int(before.length[stuck][0])].tolist()}; each step commits at least one "
+            "token in every row that is not done"
+        )
+    kept = row_mask(before.length, before.tokens.shape[1])
+    changed = (kept & (before.tokens != after.tokens)).any(1)
+    if bool(changed.any()):
+        raise ContractError(
+            f"step changed tokens that were committed: {before.tokens[changed][0].tolist()} with length "
+            f"{int(before.length[changed][0])} became {after.tokens[changed][0].tolist()}"
+        )
+    return count
+
+
+def _info(own: Any, count: Tensor, was_done: Tensor) -> Info:
+    batch = len(count)
+    parts = {name: getattr(own, name, None) for name in (*COUNTS, "branch")}
+    for name, value in parts.items():
+        if not isinstance(value, Tensor) or value.is_floating_point() or value.shape[:1] != (batch,) or value.ndim != 1 + (name == "branch"):
+            shape = f"{tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else _kind(value)
+            due = f"({batch}, tokens per step)" if name == "branch" else f"({batch},)"
+            raise ContractError(f"Info.{name} is {shape}; it is an integer tensor of shape {due}")
+    info = Info(**parts)
+    if not torch.equal(info.emitted.long(), count):
+        raise ContractError(f"Info.emitted says {_few(info.emitted)}, but {_few(count)} tokens were committed")
+    named = (info.branch > 0) & (info.branch < len(Branch))
+    if not torch.equal(named, row_mask(count, info.branch.shape[1])):
+        raise ContractError(
+            f"Info.branch is {info.branch[0].tolist()} where {int(count[0])} tokens were committed; it names the Branch of each "
+            "committed token, in order, and is 0 behind them"
+        )
+    spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes])
+    if bool((spent < 0).any()) or bool((spent[:, was_done] != 0).any()):
+        raise ContractError("Info counts something in a row that was done before, or less than nothing")
+    return info
+
+
+def _leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in a state that is no container, with its name."""
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
+        parts = [(field.name, getattr(structure, field.name)) for field in dataclasses.fields(structure)]
+    elif isinstance(structure, dict):
+        parts = [(str(key), value) for key, value in structure.items()]
+    elif isinstance(structure, tuple | list):
+        names = getattr(structure, "_fields", range(len(structure)))
+        parts = [(str(name), value) for name, value in zip(names, structure, strict=True)]
+    else:
+        yield path, structure
+        return
+    for name, value in parts:
+        yield from _leaves(value, f"{path}.{name}" if path else name)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num()) if one.is_floating_point() else torch.equal(one, other)
+
+
+def _few(values: Tensor) -> str:
+    some = values.unique().tolist()
+    return ", ".join(map(str, some[:4])) + (", ..." if len(some) > 4 else "")
+
+
+def _kind(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return f"a {type(value).__name__}"

@@ -1,0 +1,188 @@
+"""Are the emitted tokens as surprising as the target says they should be?
+
+Given the tokens before it, a token drawn from p has surprisal -log p(x) of mean H(p), so the sum of the differences is
+a martingale whose conditional variances are known exactly too, from the laws alone. A sampler that keeps surprising
+tokens too often (a relaxed acceptance rule) drives the sum up; one that prefers likely tokens (a lower temperature,
+typical acceptance, a re-warped residual) drives it down.
+
+* `Surprisal`: z-test with the martingale's own variance. Sharp, and asymptotic.
+* `Tempering`: an e-process on the same sum, whose false-alarm rate holds at every n and at every time of stopping.
+
+Both see only samplers whose mean surprisal is off: `delta` is that mean less the target's, in nats per open token.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from specverify.errors import InputError
+from specverify.evidence import design
+from specverify.evidence.result import NATS, Evidence, check_delta, check_rates, check_size
+from specverify.evidence.tokens import TILTS, TokenStatistics
+
+BLIND = "samplers whose tokens are, on average, as surprising as the target's"
+NO_SURPRISE = "every law is uniform over the tokens that it allows: none is more surprising than another"
+
+
+@dataclass(frozen=True)
+class Surprisal:
+    """Two-sided z-test of sum(surprisal - entropy), over the square root of the sum of its conditional variances.
+
+    Normal by the martingale central limit theorem; the tails of single surprisals are skewed, so below some thousand
+    open tokens prefer `Tempering`. The miss rate takes the sampler's variance to be the target's.
+
+    Attributes:
+        deviation: standard deviation of a token's surprisal under the target, in nats; for planning alone. `check` uses
+            the trace's own.
+    """
+
+    deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_deviation(self.deviation)
+
+    def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
+        """Test every open token of a trace."""
+        check_rates(alpha, beta)
+        excess, variance, n = _sums(statistics)
+        impossible = int(statistics.impossible.sum())
+        total, spread = float(excess.sum()), math.sqrt(float(variance.sum()))
+        z = math.inf if impossible else total / spread if spread else 0.0
+        p_value = 2 * float(stats.norm.sf(abs(z)))
+        seen = Surprisal(spread / math.sqrt(n)).smallest_detectable(n, alpha=alpha, beta=beta) if spread else math.inf
+        half = float(stats.norm.isf(alpha / 2)) * spread / max(n, 1)
+        estimate = total / max(n, 1)
+        return Evidence(
+            check="surprisal",
+            statistic=z,
+            p_value=p_value,
+            alpha=alpha,
+            beta=beta,
+            delta=seen,
+            metric=NATS,
+            n=n,
+            rejected=p_value <= alpha,
+            basis="asymptotic",
+            power="asymptotic",
+            estimate=estimate,
+            interval=(estimate - half, estimate + half),
+            vacuous="" if spread else NO_SURPRISE,
+            blind=BLIND,
+            detail=f"z = {z:+.3f}{_direction(estimate, p_value <= alpha)}",
+            coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
+            data={"excess by position": excess.sum(0).tolist(), "variance by position": variance.sum(0).tolist()},
+        )
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The shift of the mean surprisal, in nats, that n open tokens miss with probability at most beta."""
+        check_rates(alpha, beta)
+        check_size(n)
+        return float(stats.norm.isf(alpha / 2) + stats.norm.isf(beta)) * self.deviation / math.sqrt(n)
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The number of open tokens that misses a shift of delta nats with probability at most beta."""
+        check_delta(delta, NATS)
+        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+
+
+@dataclass(frozen=True)
+class Tempering:
+    """E-process that bets on the sampler running at a higher or lower temperature than the target.
+
+    For any tilt t, E_p[exp(t surprisal)] = sum p ** (1 - t) is known from the law, so the product over tokens of
+    exp(t surprisal) / sum p ** (1 - t), the likelihood ratio of p ** (1 - t) against p, is a martingale of mean 1. The
+    e-value is the mean over the ten `TILTS`; by Ville's inequality its running maximum over sequences reaches
+    1 / alpha with probability at most alpha. No limit theorem is used and surprisals need no bound.
+
+    Attributes:
+        deviation: standard deviation of a token's surprisal under the target, in nats; for planning alone.
+    """
+
+    deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_deviation(self.deviation)
+
+    def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
+        """Test every open token of a trace, sequence by sequence."""
+        check_rates(alpha, beta)
+        excess, variance, n = _sums(statistics)
+        impossible = int(statistics.impossible.sum())
+        path = self.log_e(statistics)
+        highest = math.inf if impossible else float(path.max())
+        spread = math.sqrt(float(variance.sum()) / max(n, 1))
+        seen = Tempering(spread).smallest_detectable(n, alpha=alpha, beta=beta) if spread else math.inf
+        estimate = float(excess.sum()) / max(n, 1)
+        rejected = highest >= -math.log(alpha)
+        return Evidence(
+            check="tempering",
+            statistic=highest,
+            p_value=min(1.0, math.exp(-highest)),
+            alpha=alpha,
+            beta=beta,
+            delta=seen,
+            metric=NATS,
+            n=n,
+            rejected=rejected,
+            basis="finite-sample bound",
+            power="asymptotic",
+            estimate=estimate,
+            vacuous="" if spread else NO_SURPRISE,
+            blind=BLIND,
+            detail=f"log e-value at most {highest:.4g}, {-math.log(alpha):.4g} rejects{_direction(estimate, rejected)}",
+            coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
+            data={"log_e": path.tolist()},
+        )
+
+    def log_e(self, statistics: TokenStatistics) -> np.ndarray:
+        """Logarithm of the e-value after each sequence, Float[sequences]."""
+        used = statistics.open.numpy()[..., None]
+        bets = statistics.surprisal.numpy()[..., None] * np.array(TILTS) - statistics.tilted.numpy()
+        sums = np.where(used, bets, 0.0).sum(1).cumsum(0)
+        return np.asarray(np.logaddexp.reduce(sums, axis=1) - math.log(len(TILTS)))
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The shift of the mean surprisal, in nats, that n open tokens miss with probability at most beta.
+
+        The log e-value of tilt t is near t (sum - t n deviation^2 / 2), and one of the tilts has to reach
+        log(number of tilts / alpha).
+        """
+        check_rates(alpha, beta)
+        check_size(n)
+        tilts = np.array([tilt for tilt in TILTS if tilt > 0])
+        needed = math.log(len(TILTS) / alpha) / (n * tilts) + tilts * self.deviation**2 / 2
+        return float(needed.min() + stats.norm.isf(beta) * self.deviation / math.sqrt(n))
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The number of open tokens that misses a shift of delta nats with probability at most beta."""
+        check_delta(delta, NATS)
+        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+
+
+def _sums(statistics: TokenStatistics) -> tuple[np.ndarray, np.ndarray, int]:
+    """Surprisal less entropy, and its variance, 0 where a position is not open; and the number of open tokens.
+
+    What rounding leaves where all allowed tokens are equally surprising is made 0, lest its ratio be taken for a score.
+    """
+    used = statistics.open.numpy()
+    entropy, variance = statistics.entropy.numpy(), statistics.variance.numpy()
+    excess = statistics.surprisal.numpy() - entropy
+    excess = np.where(used & (np.abs(excess) > 1e-12 * (1 + entropy)), excess, 0.0)
+    return excess, np.where(used & (variance > 1e-24), variance, 0.0), int(used.sum())
+
+
+def _direction(estimate: float, rejected: bool) -> str:
+    if not rejected:
+        return ""
+    if estimate > 0:
+        return f": {estimate:+.3g} nats per token; surprising tokens are kept too often"
+    return f": {estimate:+.3g} nats per token; likely tokens are preferred"
+
+
+def _check_deviation(deviation: float) -> None:
+    if not 0 <= deviation < math.inf:
+        raise InputError(f"deviation is {deviation}; a standard deviation is finite and at least 0")
