@@ -21,7 +21,6 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from specverify.decoders.protocol import State
 from specverify.decoders.speculative import Draft
@@ -94,7 +93,8 @@ class Jacobi:
         token = draws.categorical(carried.law, has_law) if self.redraw == "independent" else carried.token
         in_reach = row_mask((model.length - state.length).where(~state.done, 0), window)
         token = token.where(has_law, self._initial(state, token, in_reach & ~has_law, model, draws))
-        law = carried.law.where(has_law[..., None], one_hot(token, model.vocab).to(carried.law.dtype))
+        # Without a law, the law is 0 so far and becomes one-hot.
+        law = carried.law.scatter_add(-1, token[..., None], (~has_law)[..., None].to(carried.law.dtype))
         return Draft(token, law, torch.zeros_like(state.length))
 
     def _initial(self, state: State, token: Tensor, where: Tensor, model: Model, draws: Draws) -> Tensor:

@@ -1,0 +1,164 @@
+"""The trained digit models behind the model protocol: 8x8 images, 17 grey levels, ten classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from realmodels import cache, store
+from realmodels.transformer import Shape, Transformer
+from specverify.errors import InputError
+
+
+@dataclass(frozen=True)
+class Context:
+    """Sequences begun.
+
+    Attributes:
+        cache: what was fed to the transformer; its `length` is also the number of pixels committed, since the class is
+            fed before the first pixel and the last pixel not yet.
+        pending: Int[batch], the last committed pixel, fed at the head of the next window (nothing where there is none).
+        labels: Int[batch], the class of each row.
+    """
+
+    cache: cache.Cache
+    pending: Int[Tensor, " batch"]
+    labels: Int[Tensor, " batch"]
+
+
+class DigitsModel:
+    """Next-pixel laws of a class-conditional transformer, with classifier-free guidance (see `specverify.model.Model`).
+
+    Guidance combines logits before the softmax, null + s * (class - null): Ho and Salimans 2022, eq. 6, written so that
+    s = 1 is the conditional law. It costs a second pass, run in the same batch.
+
+    A forward pass writes its keys and values into the buffers of the context, in place: after `advance`, the context
+    that it was given must not be used again.
+
+    Main arguments:
+        transformer: the trained weights; moved to `dtype` and `device`.
+        guidance: s >= 0; 1 or None is the conditional law in one pass.
+        classes: the class of row i of a batch is `classes[i % len(classes)]`; see `start_with` for others.
+
+    Other arguments:
+        name: how reports call it, before the guidance.
+        dtype: type of the weights and cache. Laws are at least float32.
+        device: where everything lives.
+
+    Raises:
+        InputError: a guidance below 0 or not finite, no classes, or a class that is not one of the model's.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        guidance: float | None = 1.0,
+        classes: Sequence[int] = tuple(range(10)),
+        *,
+        name: str = "digits",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        guidance = 1.0 if guidance is None else float(guidance)
+        if not math.isfinite(guidance) or guidance < 0:
+            raise InputError(f"guidance {guidance} is not a finite number of at least 0; 1 is the conditional law")
+        if not dtype.is_floating_point:
+            raise InputError(f"dtype {dtype} cannot hold logits; use torch.float32 or torch.float64")
+        self.shape = transformer.shape
+        self.transformer = transformer.to(device=device, dtype=dtype).requires_grad_(False).eval()
+        self.guidance, self.passes = guidance, 1 if guidance == 1 else 2
+        self.name = name if guidance == 1 else f"{name}-guidance-{guidance:g}"
+        self.vocab, self.length, self.eos = self.shape.vocab, self.shape.length, None
+        self.dtype, self.device = torch.promote_types(dtype, torch.float32), torch.device(device)
+        self.classes = self._labels(torch.tensor(list(classes), dtype=torch.int64))
+
+    def start(self, batch: int) -> Context:
+        """Empty sequences, their classes dealt in turn from `classes`."""
+        return self.start_with(self.classes[torch.arange(batch, device=self.device) % len(self.classes)])
+
+    def start_with(self, labels: Int[Tensor, " batch"]) -> Context:
+        """Empty sequences of the given classes (the number of classes, 10, is the null class: no condition)."""
+        labels, shape = self._labels(labels), self.shape
+        buffers = cache.empty(
+            len(labels), self.passes, shape.layers, shape.length + 1, shape.heads, shape.dim // shape.heads,
+            dtype=next(self.transformer.parameters()).dtype, device=self.device,
+        )  # fmt: skip
+        return Context(buffers, torch.zeros_like(labels), labels)
+
+    @torch.no_grad()
+    def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """p of the next w + 1 pixels in one forward pass, without waiting for the device."""
+        labels = context.labels[:, None]
+        if self.passes == 2:
+            labels = torch.cat([labels, torch.full_like(labels, self.shape.null)], dim=1)
+        first = torch.where(context.cache.length[:, None] == 0, self.vocab + labels, context.pending[:, None])
+        window = draft[:, None].expand(-1, self.passes, -1)
+        inputs = torch.cat([first[..., None], window], dim=2)
+        logits: Tensor = self.transformer(inputs.flatten(0, 1), context.cache).to(self.dtype)
+        if self.passes == 2:
+            of_class, of_null = logits.unflatten(0, (-1, 2)).unbind(1)
+            logits = of_null + self.guidance * (of_class - of_null)
+        return logits.softmax(-1)
+
+    def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
+        """Count the slots of the pending pixel and of all accepted ones but the last, which becomes the pending one."""
+        last = tokens.gather(1, (count - 1).clamp(min=0)[:, None]).squeeze(1)
+        return Context(
+            dataclasses.replace(context.cache, length=context.cache.length + count),
+            torch.where(count > 0, last, context.pending),
+            context.labels,
+        )
+
+    def _labels(self, labels: Tensor) -> Tensor:
+        if labels.ndim != 1 or len(labels) == 0:
+            raise InputError(f"class labels have shape {tuple(labels.shape)}; give one label per row")
+        if bool((labels < 0).any()) or bool((labels > self.shape.null).any()):
+            raise InputError(f"class labels {labels.tolist()} are not all in 0..{self.shape.null}")
+        return labels.to(self.device)
+
+
+def load(
+    name: str = "digits-s",
+    guidance: float | None = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    *,
+    classes: Sequence[int] = tuple(range(10)),
+    folder: Path = store.SHIPPED,
+) -> DigitsModel:
+    """A trained model by name, from the package or from a folder that `python -m realmodels.train` wrote.
+
+    Raises:
+        InputError: naming the file that is missing, damaged or not what its card says, and how to train it again.
+    """
+    return DigitsModel(load_transformer(name, folder), guidance, classes, name=name, dtype=dtype, device=device)
+
+
+def load_transformer(name: str, folder: Path = store.SHIPPED) -> Transformer:
+    """The transformer of a checkpoint, in float32 on the CPU."""
+    card = store.read_card(name, folder)
+    try:
+        if card["kind"] != "transformer" or not all(type(size) is int and size > 0 for size in card["shape"].values()):
+            raise ValueError(f"kind {card['kind']!r}, sizes {card['shape']}")
+        shape = Shape(**card["shape"])
+        if shape.dim % shape.heads:
+            raise ValueError(f"{shape.heads} heads do not divide {shape.dim} dimensions")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / name}.json does not describe a transformer ({error!r}); {store.remedy(name, folder)}"
+        ) from error
+    transformer = Transformer(shape)
+    store.fill(name, transformer, card, folder)
+    return transformer
+
+
+def names(folder: Path = store.SHIPPED) -> list[str]:
+    """The digit models that `load` knows."""
+    return [name for name in store.names(folder) if store.read_card(name, folder).get("kind") == "transformer"]

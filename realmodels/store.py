@@ -1,0 +1,112 @@
+"""Checkpoints: `<name>.safetensors` (weights alone, half precision) beside `<name>.json` (what they are).
+
+Nothing is unpickled. The JSON pins the weights by SHA-256, so that a figure belongs to exactly one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from specverify.errors import InputError
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+
+
+def names(folder: Path = SHIPPED) -> list[str]:
+    """The checkpoints of a folder."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def write(name: str, module: nn.Module, card: Mapping[str, Any], folder: Path) -> None:
+    """Store a module's weights in half precision, and its card (kind, shape, training, figures) with their hash."""
+    weights = serialise({key: tensor.to(torch.float16) for key, tensor in module.state_dict().items()})
+    replace(folder / f"{name}.safetensors", weights)
+    write_card(name, {**card, "sha256": hashlib.sha256(weights).hexdigest()}, folder)
+
+
+def write_card(name: str, card: Mapping[str, Any], folder: Path) -> None:
+    """Store a card alone, for instance with figures that were measured on the stored weights."""
+    replace(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
+
+
+def read_card(name: str, folder: Path = SHIPPED) -> dict[str, Any]:
+    """What `<name>.json` says.
+
+    Raises:
+        InputError: no such checkpoint, or a file that is not a JSON object.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(names(folder)) or "none"
+        raise InputError(f"no checkpoint {name!r}: {path} does not exist (there: {known}); {remedy(name, folder)}")
+    try:
+        card = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); {remedy(name, folder)}") from error
+    if not isinstance(card, dict):
+        raise InputError(f"{path} holds a {type(card).__name__} where an object is due; {remedy(name, folder)}")
+    return card
+
+
+def read_weights(name: str, card: Mapping[str, Any], folder: Path = SHIPPED) -> dict[str, Tensor]:
+    """The tensors of `<name>.safetensors`, in float32.
+
+    Raises:
+        InputError: a missing file, one whose hash is not the card's, or one that is not safetensors.
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; {remedy(name, folder)}")
+    blob = path.read_bytes()
+    found, due = hashlib.sha256(blob).hexdigest(), card.get("sha256")
+    if found != due:
+        raise InputError(
+            f"{path} has SHA-256 {found}, but its card says {due}: it was truncated or changed; {remedy(name, folder)}"
+        )
+    try:
+        return {key: tensor.float() for key, tensor in parse(blob).items()}
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file ({error}); {remedy(name, folder)}") from error
+
+
+def fill(name: str, module: nn.Module, card: Mapping[str, Any], folder: Path = SHIPPED) -> None:
+    """Put the weights of `<name>.safetensors` into a module built from its card.
+
+    Raises:
+        InputError: as `read_weights`, and where the names or shapes of the tensors are not the module's.
+    """
+    tensors = read_weights(name, card, folder)
+    due = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    wrong = sorted(key for key in due.keys() | found.keys() if due.get(key) != found.get(key))
+    if wrong:
+        key = wrong[0]
+        raise InputError(
+            f"{folder / name}.safetensors does not fit its card: {key!r} has shape {found.get(key)}, expected "
+            f"{due.get(key)} ({len(wrong)} such tensors); {remedy(name, folder)}"
+        )
+    module.load_state_dict(tensors)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def remedy(name: str, folder: Path) -> str:
+    """What to do about a checkpoint that cannot be used."""
+    return f"train it again with: python -m realmodels.train {name} --out {folder}"

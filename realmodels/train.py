@@ -1,0 +1,193 @@
+"""Train the shipped checkpoints again: `python -m realmodels.train`, in minutes on two CPU cores.
+
+The recipes, the seed and the split are fixed, so a run repeats itself bit for bit on one machine with one number of
+threads; elsewhere rounding differs, and figures move in their third digit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from realmodels import classifier, store, transformer
+from realmodels.data import CLASSES, LEVELS, SIDE, augment, digits
+from realmodels.digits import load_transformer
+from realmodels.figures import figures, next_pixel_loss
+from realmodels.fit import Recipe, fit
+from specverify.errors import InputError
+
+NULL_SHARE = 0.1  # of training images, shown without their class so that guidance has an unconditional law
+AUGMENTED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """One checkpoint: what it is, how it is made and judged while it trains."""
+
+    kind: str
+    shape: dict[str, int]
+    recipe: Recipe
+    build: Callable[[torch.Generator], nn.Module]
+    loss: Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+
+
+def _pixel_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    dropped = torch.rand(len(labels), generator=generator) < NULL_SHARE
+    return next_pixel_loss(model, tokens, torch.where(dropped, CLASSES, labels), LEVELS)
+
+
+def _class_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    return F.cross_entropy(model(tokens), labels, label_smoothing=0.1)
+
+
+def _digits(recipe: Recipe, **sizes: int) -> Job:
+    shape = transformer.Shape(vocab=LEVELS, classes=CLASSES, length=SIDE * SIDE, **sizes)
+    return Job("transformer", asdict(shape), recipe, lambda rng: transformer.initialise(shape, rng), _pixel_loss)
+
+
+JOBS = {
+    "digits-classifier": Job(
+        "classifier",
+        {"width": 32},
+        Recipe(steps=600, batch=64, rate=2e-3, decay=0.05),
+        lambda rng: classifier.initialise(32, rng),
+        _class_loss,
+    ),
+    "digits-s": _digits(Recipe(steps=1200, batch=64, rate=8e-3, decay=0.5), dim=64, layers=3, heads=4),
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Among {', '.join(JOBS)}. By default, all.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; by default the recipe's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoints and of unfinished runs.")] = Path("checkpoints"),
+    seed: Annotated[int | None, typer.Option(help="Of all random choices; by default the recipe's.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Images sampled per guidance for the card's figures.")] = 1000,
+) -> None:
+    """Train digit models on scikit-learn's digits and write <name>.safetensors and <name>.json.
+
+    Ctrl-C stops after the current step; the same command takes up where it stopped.
+    """
+    try:
+        for name in names or list(JOBS):
+            if name not in JOBS:
+                raise InputError(f"no model {name!r} to train; choose among {', '.join(JOBS)}")
+            if not run(name, out, steps, seed, samples, Console(stderr=True)):
+                raise typer.Exit(130)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int, console: Console) -> bool:
+    """Train one model and store it; False if it was interrupted first."""
+    job = JOBS[name]
+    recipe = dataclasses.replace(
+        job.recipe,
+        steps=job.recipe.steps if steps is None else steps,
+        seed=job.recipe.seed if seed is None else seed,
+    )
+    model = job.build(torch.Generator().manual_seed(recipe.seed))
+    out.mkdir(parents=True, exist_ok=True)
+    begun, progress = time.process_time(), None
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[best]}"),
+        TimeRemainingColumn(),
+    )
+    with _interruptions() as interrupted, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=recipe.steps, best="")
+        training = fit(model, *objectives(job), recipe, out / f"{name}.state.safetensors")
+        for progress in training:
+            bar.update(task, completed=progress.step, best=f"held-out loss {progress.best:.4f}")
+            if interrupted():
+                training.close()
+                return False
+    card = {
+        "kind": job.kind,
+        "shape": job.shape,
+        "data": "scikit-learn load_digits: 1437 training and 360 held-out images",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "training": {
+            **asdict(recipe),
+            "best_step": None if progress is None else progress.best_step,
+            "cpu_minutes": round((time.process_time() - begun) / 60, 2),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
+    }
+    store.write(name, model, card, out)
+    _measure(name, job, out, samples)
+    return True
+
+
+def objectives(job: Job) -> tuple[Callable[[nn.Module, torch.Generator, int], Tensor], Callable[[nn.Module], float]]:
+    """What `fit` needs of a job: the loss of a random training batch, and the held-out loss."""
+    train, held_out = digits()
+
+    def loss(model: nn.Module, generator: torch.Generator, batch: int) -> Tensor:
+        chosen = torch.randint(len(train.labels), (batch,), generator=generator)
+        tokens, changed = train.tokens[chosen], round(batch * AUGMENTED_SHARE)
+        tokens = torch.cat([augment(tokens[:changed], generator), tokens[changed:]])
+        return job.loss(model, tokens, train.labels[chosen], generator)
+
+    @torch.no_grad()
+    def judge(model: nn.Module) -> float:
+        if job.kind == "transformer":
+            return float(next_pixel_loss(model, held_out.tokens, held_out.labels, LEVELS))
+        return float(F.cross_entropy(model(held_out.tokens), held_out.labels))
+
+    return loss, judge
+
+
+def _measure(name: str, job: Job, out: Path, samples: int) -> None:
+    """Add to a card the figures of the weights as stored; class accuracy needs the classifier of the same folder."""
+    card: dict[str, Any] = store.read_card(name, out)
+    judge = "digits-classifier"
+    judge_folder = out if judge in store.names(out) else store.SHIPPED
+    if job.kind == "transformer":
+        measured = figures(load_transformer(name, out), classifier.load_classifier(judge, folder=judge_folder), samples)
+        measured["classifier_sha256"] = store.read_card(judge, judge_folder)["sha256"]
+    else:
+        _, held_out = digits()
+        hits = classifier.load_classifier(name, folder=out)(held_out.tokens).argmax(-1) == held_out.labels
+        measured = {"held_out_accuracy": round(float(hits.float().mean()), 4)}
+    store.write_card(name, {**card, "figures": measured}, out)
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C only sets a flag, so that a step is never left half done; the second one interrupts."""
+    seen: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    sys.exit(app())
