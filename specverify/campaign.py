@@ -31,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import toymodels.catalogue
 from specverify.cells import Result, Setting, carry_out, checks
+from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, Cell, plan
@@ -221,7 +222,7 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     complete = len(present) == len(cells)
     verdicts = []
     subjects = [result for result in present if result["kind"] != "defect"]
-    for decoder in dict.fromkeys(result["decoder"] for result in subjects):
+    for decoder in (name for name in registry.names() if any(row["decoder"] == name for row in subjects)):
         rows = [result for result in subjects if result["decoder"] == decoder]
         kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
         verdicts.append(

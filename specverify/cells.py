@@ -96,10 +96,11 @@ def carry_out(cell: Cell, setting: Setting) -> Result:
 
 def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a cell's statistical checks, which the campaign's alpha is split over."""
-    return {
-        "sampled": ("joint", "conditionals", "total variation", "e-process", "dispersion", "copies"),
-        "real": ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies"),
-    }.get(cell.kind, ())
+    if cell.n is None or cell.kind == "paired":
+        return ()
+    if cell.model in toymodels.names():
+        return ("joint", "conditionals", "total variation", "e-process", "dispersion", "copies")
+    return ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies")
 
 
 def _build(cell: Cell, model: Model) -> Decoder:
@@ -278,9 +279,16 @@ def _judged(
     return judge_evidence(decoder.claim, evidence, _coverage(run, cell), {check: DELTA[check] for check in asked})
 
 
+def _defect(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """A known-wrong decoder goes through what any other would."""
+    if cell.n is None:
+        return _exact(cell, setting, result)
+    return (_sampled if cell.model in toymodels.names() else _real)(cell, setting, result)
+
+
 _KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
     "exact": _exact,
-    "defect": _exact,
+    "defect": _defect,
     "sampled": _sampled,
     "paired": _paired,
     "real": _real,

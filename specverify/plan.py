@@ -31,9 +31,9 @@ class Cell:
     """One unit of work.
 
     Attributes:
-        kind: exact (enumerate), defect (enumerate a known-wrong decoder, which must be refuted), sampled (statistics on
-            a toy), paired (token for token against plain decoding with the same noise), real (statistics on a real
-            model).
+        kind: exact (enumerate), sampled (statistics on a toy), paired (token for token against plain decoding with the
+            same noise), real (statistics on a real model), defect (a known-wrong decoder, which must be refuted:
+            enumerated, or with an `n` by the statistics of its model).
         decoder: a name of `decoders.registry`, or of `defects`.
         model: a name of `toymodels.catalogue` or of `realmodels.digits`.
         window: draft tokens per forward pass; None for decoders without drafts.
@@ -62,6 +62,7 @@ class Cell:
         parts += [str(part) for part in (self.initial, self.draft) if part is not None]
         parts += [f"g{self.guidance:g}"] if self.guidance is not None else []
         parts += [f"b{self.batch}"] if self.batch is not None else []
+        parts += [f"n{self.n}"] if self.kind == "defect" and self.n is not None else []
         return "/".join(parts)
 
 
@@ -78,7 +79,7 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
     full = tier == "full"
-    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_defects()]
+    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_defects(full)]
     if only is not None:
         cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
         if not cells:
@@ -125,8 +126,16 @@ def _exact(full: bool) -> list[Cell]:
     return cells
 
 
-def _defects() -> list[Cell]:
-    return [Cell("defect", name, *defects.get(name).smallest) for name in defects.names() if defects.get(name).lossy]
+def _defects(full: bool) -> list[Cell]:
+    """Every known-wrong decoder enumerated; some of them sampled, so that the statistics are seen to reject too."""
+    wrong = [defects.get(name) for name in defects.names() if defects.get(name).lossy]
+    cells = [Cell("defect", defect.id, *defect.smallest) for defect in wrong]
+    sampled = ("recovered-from-target", "stale-scores-after-coupling", "bonus-from-draft", "inverted-ratio")
+    cells += [Cell("defect", name, *defects.get(name).smallest, n=200_000) for name in sampled]
+    on_digits = {"residual-rewarped": 1600} | ({"stale-scores-after-coupling": 8000} if full else {})
+    for name, n in on_digits.items():
+        cells.append(Cell("defect", name, "digits-s", 16, "repeat-left", guidance=1.0, n=n, batch=400))
+    return cells
 
 
 def _sampled(full: bool) -> list[Cell]:
@@ -163,7 +172,7 @@ def _real(full: bool) -> list[Cell]:
     cells = []
     for guidance in (1.0, 1.5):
         for name in ("ar", "sjd", "scd-mc", "scd-gs"):
-            for window in ((4, 8, 16, 32) if full else (8,)) if registry.entry(name).drafts else (None,):
+            for window in ((4, 8, 16, 32) if full else (16,)) if registry.entry(name).drafts else (None,):
                 initial = "repeat-left" if window else None
                 cells.append(Cell("real", name, "digits-s", window, initial, guidance=guidance, n=n, batch=400))
     return cells

@@ -84,7 +84,7 @@ def test_a_missed_defect_is_an_error(tmp_path, monkeypatch):
         return result | {"id": cell.id, "kind": cell.kind, "expected": "REFUTED"}
 
     monkeypatch.setattr(campaign, "_work", lambda todo, setting, *rest, **named: (blind(c, setting) for c in todo))
-    record = campaign.verify("quick", 0, tmp_path / "out", only="defect/inverted-ratio/*", jobs=1)
+    record = campaign.verify("quick", 0, tmp_path / "out", only="defect/inverted-ratio/dense-2x8/w1/perturbed", jobs=1)
     assert record["verdict"]["kind"] == "ERROR"
     assert "missed known-wrong decoders: defect/inverted-ratio" in record["verdict"]["reason"]
 
