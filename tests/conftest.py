@@ -1,0 +1,110 @@
+"""Seeds, profiles and the statistical check that all tests share.
+
+`--seed N` (default 0) moves every sampling seed, and with N > 0 hypothesis draws other examples too: by default it is
+derandomised. Same N, same run. Tests marked `gpu` are deselected, not skipped, where there is no CUDA device, and the
+number of them is reported.
+"""
+
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+
+from specverify import tree
+from specverify.draws import Chosen, Enumerated, Fork, derived_seed
+
+ALPHA = 1e-6
+"""False-alarm rate of each statistical assertion."""
+POWER = 0.999
+"""Chance that such an assertion sees the discrepancy that it states."""
+_DESELECTED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="moves every seed of the tests (default 0: those of CI)")
+
+
+def pytest_configure(config):
+    seed = config.getoption("--seed")
+    if seed < 0:
+        raise pytest.UsageError(f"--seed {seed}: use an integer of at least 0")
+    torch.set_num_threads(1)
+    hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.register_profile("vary", deadline=None, database=None, print_blob=True)
+    hypothesis.settings.load_profile("vary" if seed else "ci")
+    if seed:
+        hypothesis.core.global_force_seed = seed
+
+
+def pytest_report_header(config):
+    seed = config.getoption("--seed")
+    return f"seed {seed}, hypothesis profile {'vary' if seed else 'ci'}, alpha {ALPHA:g} per statistical assertion"
+
+
+def pytest_collection_modifyitems(config, items):
+    gpu = [] if torch.cuda.is_available() else [item for item in items if item.get_closest_marker("gpu")]
+    items[:] = [item for item in items if item not in gpu]
+    config.hook.pytest_deselected(items=gpu)
+    config.stash[_DESELECTED] = len(gpu)
+
+
+def pytest_report_collectionfinish(config):
+    number = config.stash.get(_DESELECTED, 0)
+    return f"no CUDA device: {number} gpu tests deselected, none of them counts as passed" if number else []
+
+
+@pytest.fixture
+def seed(request):
+    """This test's own sampling seed, moved by --seed."""
+    return derived_seed(request.config.getoption("--seed"), zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(scope="session")
+def agrees():
+    """`agrees(counts, law, sees)`: a chi-square test at ALPHA that sees a total variation of `sees` with chance POWER.
+
+    Impossible outcomes must not occur at all; those expected fewer than ten times are pooled.
+    """
+
+    def check(counts, law, sees):
+        counts, law = np.asarray(counts, dtype=float), np.asarray(law, dtype=float)
+        n = counts.sum()
+        assert not counts[law == 0].any(), f"impossible outcomes {np.flatnonzero((law == 0) & (counts > 0))}"
+        rare = n * law < 10
+        observed = np.append(counts[~rare], counts[rare].sum())
+        expected = np.append(n * law[~rare], n * law[rare].sum())
+        observed, expected = observed[expected > 0], expected[expected > 0]
+        assert len(expected) > 1, "a law with one outcome says nothing"
+        delta = smallest_seen(len(expected) - 1, n) + float(law[rare].sum())
+        assert delta <= sees, f"n = {n:.0f} sees a total variation of {delta:.4f}, not of {sees}"
+        p = stats.chisquare(observed, expected * n / expected.sum()).pvalue
+        assert p >= ALPHA, f"p = {p:.2e} with n = {n:.0f} and {len(expected)} outcomes (seen from {delta:.4f})"
+
+    return check
+
+
+def smallest_seen(freedom, n):
+    """The total variation delta from which the test has POWER: the noncentrality is at least 4 n delta^2."""
+    critical = stats.chi2.isf(ALPHA, freedom)
+    noncentrality = optimize.brentq(lambda x: stats.ncx2.sf(critical, freedom, x) - POWER, 1e-3, 1e4)
+    return float(np.sqrt(noncentrality / (4 * n)))
+
+
+@pytest.fixture(scope="session")
+def worlds():
+    """`worlds(function)`: the result of a function of draws in every possible world, one per row, and their weights."""
+
+    def enumerate_function(function):
+        chosen, weight = [], torch.ones(1, dtype=torch.float64)
+        while True:
+            try:
+                return function(Enumerated(len(weight), chosen)), weight
+            except Fork as fork:
+                parent, outcome, probability = fork.expand(torch.arange(len(weight)))
+                chosen = [*(tree.rows(earlier, parent) for earlier in chosen), Chosen(fork.kind, outcome)]
+                weight = weight[parent] * probability
+
+    return enumerate_function

@@ -1,0 +1,75 @@
+"""Every decoder by its name: what the registry says of it is so."""
+
+import pytest
+import torch
+
+from specverify.claims import Lossless
+from specverify.decoders import Decoder, registry, run
+from specverify.draws import Recorded, Sampled
+from toymodels import draft, toy
+
+
+def test_the_core_decoders_are_there_in_the_order_of_the_literature():
+    core = ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"]
+    assert [name for name in registry.names() if name in core] == core
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_an_entry_tells_the_truth(name, seed):
+    entry, model = registry.entry(name), toy("dense-3x6")
+    settings = registry.Settings(window=2, draft_model=draft("perturbed", model) if entry.needs_draft_model else None)
+    decoder = registry.build(name, settings)
+    assert isinstance(decoder, Decoder)
+    assert decoder.name == name
+    assert entry.summary
+    draws = Recorded(Sampled(seed))
+    result = run(decoder, model, 64, draws)
+    assert (result.verified.sum() > 0) == entry.drafts
+    assert (result.draft_passes.sum() > 0) == entry.needs_draft_model
+    assert any(kind in ("race", "winner") for kind, _ in draws.outcomes) == entry.races
+
+
+@pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
+def test_the_core_decoders_claim_to_be_lossless(name):
+    settings = registry.Settings(draft_model=draft("perturbed", toy("dense-3x6")))
+    assert registry.build(name, settings).claim == Lossless()
+
+
+@pytest.mark.parametrize("name", ["sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
+def test_settings_reach_the_decoder(name, seed):
+    model = toy("markov-8x32")
+    for window in (1, 4):
+        decoder = registry.build(name, registry.Settings(window, "random", draft("perturbed", model)))
+        assert decoder.window == window
+        draws, judged = Sampled(seed), 0
+        state = decoder.init(model, 512, draws)
+        for _ in range(8):
+            state, info = decoder.step(state, model, draws)
+            judged = max(judged, int(info.verified.max()))
+        assert judged == window
+
+
+@pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])
+def test_initial_drafts_are_what_they_are_called(initial, seed):
+    model = toy("markov-8x32")
+    decoder = registry.build("sjd", registry.Settings(3, initial))
+    draws = Sampled(seed)
+    state = decoder.init(model, 1000, draws)
+    first = decoder.drafting.propose(state, model, 3, draws).token
+    state, _ = decoder.step(state, model, draws)
+    proposal = decoder.drafting.propose(state, model, 3, draws)
+    carried = state.drafting.count
+    fresh = (torch.arange(3) >= carried[:, None]) & (torch.arange(3) < (model.length - state.length)[:, None])
+    assert fresh.sum() > 100
+    left = torch.cat([state.tokens.gather(1, state.length[:, None] - 1), proposal.token], 1)[:, :-1]
+    if initial == "zero":
+        assert not first.any()
+        assert not proposal.token[fresh].any()
+    elif initial == "repeat-left":
+        assert not first.any()
+        assert torch.equal(proposal.token[fresh], left[fresh])
+    else:
+        assert len(first.unique()) == model.vocab
+        assert len(proposal.token[fresh].unique()) > 4
+    certain = proposal.law.gather(2, proposal.token[..., None])[fresh]
+    assert torch.equal(certain, torch.ones_like(certain))

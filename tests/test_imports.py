@@ -1,0 +1,98 @@
+"""Imports run one way, so that the core can be read, and used, without what is built on it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A file may import its own part (folder or module) and those of the lines above, never a neighbour on its own line.
+LAYERS = (
+    ("errors", "tree"),
+    ("claims", "model"),
+    ("draws", "processors"),
+    ("rules",),
+    ("decoders",),
+    ("evidence",),
+    ("verdict",),
+    ("subjects",),
+    ("report", "defects"),
+    ("plan",),
+    ("cells",),
+    ("campaign",),
+    ("cli_validate", "integrations"),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MAY_USE_TOYS = {"subjects", "defects", "plan", "cells", "campaign", "integrations", "cli_validate", "cli"}
+MAKES_MODELS = {"evidence/cases.py", "evidence/localise.py"}
+"""The search for counterexamples: its cases are models, and it shrinks them as tables."""
+MODELS = ("toymodels", "realmodels")
+
+
+def files(package):
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(file):
+    """The dotted names that a file imports from this repository, inside functions too."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text(), file)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} is a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in ("specverify", *MODELS))
+
+
+def parts(names):
+    """The parts of specverify among dotted names."""
+    return {name.split(".")[1] for name in names if name.startswith("specverify.")} & set(LEVEL)
+
+
+def part(file):
+    """What a file of specverify belongs to: its folder or its own name."""
+    return Path(file).parts[1].removesuffix(".py")
+
+
+def test_every_part_has_its_layer():
+    found = {part(file) for file in files("specverify")} - {"__init__"}
+    assert len(found) > 8
+    assert found <= set(LEVEL), f"give {found - set(LEVEL)} a line in LAYERS"
+
+
+@pytest.mark.parametrize("file", files("specverify"))
+def test_imports_point_one_way(file):
+    own = part(file)
+    if own == "__init__":
+        assert not parts(imported(file)), "importing specverify must not import the rest of it"
+        return
+    wrong = {other for other in parts(imported(file)) if other != own and LEVEL[other] >= LEVEL[own]}
+    assert not wrong, f"{file} ({own}) imports {wrong}, which are built on it or beside it"
+
+
+@pytest.mark.parametrize("file", [file for package in MODELS for file in files(package)])
+def test_models_know_nothing_of_evidence(file):
+    wrong = {other for other in parts(imported(file)) if LEVEL[other] >= LEVEL["evidence"]}
+    assert not wrong, f"{file} imports {wrong}; models are judged, they do not judge"
+
+
+@pytest.mark.parametrize("file", files("specverify"))
+def test_the_core_takes_its_models_as_arguments(file):
+    models = {name for name in imported(file) if name.split(".")[0] in MODELS}
+    allowed = part(file) in MAY_USE_TOYS or file.removeprefix("specverify/") in MAKES_MODELS
+    assert allowed or not models, f"{file} imports {models}"
+
+
+def test_the_core_loads_without_models_figures_or_command_line():
+    heavy = ("toymodels", "realmodels", "matplotlib", "sklearn", "typer", "transformers", "hypothesis")
+    program = (
+        "import sys, specverify.decoders, specverify.evidence.enumerate, specverify.verdict; "
+        f"print(*(name for name in {heavy} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
