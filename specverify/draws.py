@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -265,13 +266,7 @@ class Enumerated:
         inside = cut.clamp(min=low, max=high)
         zero_wins = ((inside - low) / (high - low)).where(where, 1.0)
 
-        def finish(parent: Tensor, options: Tensor) -> tuple[Tensor, Tensor]:
-            cut_here, left = inside[parent], race[parent]
-            zero = options == 0
-            split = torch.stack([left[..., 0].where(zero, cut_here), cut_here.where(zero, left[..., 1])], -1)
-            return options, split.where(where[parent][..., None], left)
-
-        raise Fork("winner", torch.stack([zero_wins, 1 - zero_wins], -1), finish)
+        raise Fork("winner", torch.stack([zero_wins, 1 - zero_wins], -1), partial(_narrowed, race, inside, where))
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
@@ -316,6 +311,15 @@ class Enumerated:
         return (weights / total[..., None]).where(where[..., None], first)
 
 
+def _narrowed(
+    race: Tensor, cut: Tensor, where: Tensor, parent: Tensor, winner: Tensor
+) -> tuple[Int[Tensor, "out slots"], Float[Tensor, "out slots 2"]]:
+    """The winners, and the side of the cut that each leaves its race with."""
+    left, edge, zero = race[parent], cut[parent], winner == 0
+    split = torch.stack([left[..., 0].where(zero, edge), edge.where(zero, left[..., 1])], -1)
+    return winner, split.where(where[parent][..., None], left)
+
+
 class Recorded:
     """Writes down every outcome of another Draws, or replays such a record: for debugging one run.
 
@@ -337,19 +341,17 @@ class Recorded:
         if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "uniform", "normal"):
             raise AttributeError(kind)
 
-        def draw(*arguments: Any, **named: Any) -> Any:
-            if self.inner is not None:
-                outcome = getattr(self.inner, kind)(*arguments, **named)
-                self.outcomes.append((kind, outcome))
-                return outcome
-            if self._next == len(self.outcomes):
-                raise ContractError(
-                    f"the record ends after {self._next} draws, but the decoder asked for another ({kind})"
-                )
-            recorded, outcome = self.outcomes[self._next]
-            if recorded != kind:
-                raise ContractError(f"draw {self._next} of the record is {recorded}, but the decoder asked for {kind}")
-            self._next += 1
-            return outcome
+        return partial(self._draw, kind)
 
-        return draw
+    def _draw(self, kind: str, *arguments: Any, **named: Any) -> Any:
+        if self.inner is not None:
+            outcome = getattr(self.inner, kind)(*arguments, **named)
+            self.outcomes.append((kind, outcome))
+            return outcome
+        if self._next == len(self.outcomes):
+            raise ContractError(f"the record ends after {self._next} draws, but the decoder asked for another ({kind})")
+        recorded, outcome = self.outcomes[self._next]
+        if recorded != kind:
+            raise ContractError(f"draw {self._next} of the record is {recorded}, but the decoder asked for {kind}")
+        self._next += 1
+        return outcome

@@ -1,8 +1,8 @@
 """The same decoder, its rows in other company: what a row does must not depend on the rows beside it.
 
-    together   all worlds of one length in one batch, as the enumerator makes them
-    ragged     the same in reverse order, among rows of every other length and rows that are done
-    alone      one row at a time
+together   all worlds of one length in one batch, as the enumerator makes them
+ragged     the same in reverse order, among rows of every other length and rows that are done
+alone      one row at a time
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.claims import Claim
-from specverify.decoders.protocol import Info, State
+from specverify.decoders.protocol import Decoder, Info, State
 from specverify.draws import Draws, Sampled
 from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, enumerate_decoder
-from specverify.evidence.guard import Guarded, Relay
+from specverify.evidence.relay import Relay
 from specverify.model import Model
 
 Arrangement = Literal["together", "ragged", "alone"]
@@ -25,7 +25,7 @@ ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
 
 
 def enumerate_arranged(
-    decoder: Guarded,
+    decoder: Decoder,
     model: Model,
     arrangement: Arrangement = "together",
     budget: Budget | None = None,
@@ -41,8 +41,8 @@ def enumerate_arranged(
 class Ragged:
     """A decoder whose every step runs among companions: sampled rows of every length, before and behind its own."""
 
-    def __init__(self, decoder: Guarded) -> None:
-        self.decoder, self.name, self.window = decoder, decoder.name, decoder.window
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.name, self.window = decoder, decoder.name, getattr(decoder, "window", 1)
         self.claim: Claim = decoder.claim
         self._company: State | None = None
 
@@ -77,7 +77,7 @@ class Ragged:
         return tree.rows(result, back[:own])
 
 
-def _company(decoder: Guarded, model: Model) -> State:
+def _company(decoder: Decoder, model: Model) -> State:
     """One row of every length that a few sampled runs went through, the longest of them done."""
     draws = Sampled(0, 0, model.device)
     state = decoder.init(model, 3, draws)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ from toymodels import strategies
 from toymodels.automata import Recursion, StateModel, shifted
 from toymodels.tables import TableModel, prefixes
 
+EXCEPTIONS, EXCEPTIONAL = 6, 40
+"""At most so many contexts have a law of their own, out of so many in the largest drawn model."""
 PROCESSORS = ("", "top_k=1", "top_k=2", "temperature=0.5", "top_p=0.75")
 
 
@@ -53,7 +56,9 @@ class Weights:
 
     def __post_init__(self) -> None:
         if self.vocab < 1 or self.length < 1 or (self.span is not None and self.span < 1):
-            raise InputError(f"a model of {self.vocab} tokens, length {self.length}, span {self.span}; all are at least 1")
+            raise InputError(
+                f"a model of {self.vocab} tokens, length {self.length}, span {self.span}; all are at least 1"
+            )
         if self.eos is not None and not 0 <= self.eos < self.vocab:
             raise InputError(f"eos {self.eos} is outside the vocabulary 0..{self.vocab - 1}")
         if len(self.weights) != prefixes(self.vocab, self._depth()):
@@ -147,7 +152,8 @@ class Space:
         eos: whether the last id ends the sequence.
         spans: see `Weights`.
         processors: of the target model.
-        partition: clusters whose sequence has a law of its own: their totals depend on the clusters before alone.
+        partition: clusters whose sequence has a law of its own: their totals depend on the clusters before alone. Such
+            models are tables, without processors.
     """
 
     vocab: tuple[int, int] = (2, 3)
@@ -173,14 +179,14 @@ def _cases(draw: strategies.Draw, space: Space) -> Case:
 
     length = draw(st.integers(*space.length))
     vocab = draw(st.integers(*space.vocab))
-    span, ends = choose(space.spans), choose(space.eos)
+    span, ends, processors = choose(space.spans), choose(space.eos), choose(space.processors)
     eos = vocab - 1 if ends else None
     contexts = prefixes(vocab, length if span is None else min(length, span + 1))
     if space.partition is None:
         weights = _few(draw, contexts, vocab)
     else:
-        span, weights = None, _lumped(draw, space.partition, vocab, length)
-    model = Weights(vocab, length, weights, eos, span, choose(space.processors))
+        span, processors, weights = None, "", _lumped(draw, space.partition, vocab, length)
+    model = Weights(vocab, length, weights, eos, span, processors)
     draft = None
     if choose(space.drafts):
         draft = Weights(vocab, length, _few(draw, prefixes(vocab, length), vocab), eos)
@@ -188,28 +194,61 @@ def _cases(draw: strategies.Draw, space: Space) -> Case:
 
 
 def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, ...], ...]:
-    """A row of weights for every context, out of a few different ones."""
-    rows = draw(st.lists(strategies.weights(vocab), min_size=1, max_size=strategies.LAWS))
-    which = draw(st.lists(st.integers(0, len(rows) - 1), min_size=contexts, max_size=contexts))
-    return tuple(tuple(rows[k].tolist()) for k in which)
+    """A row of weights for every context, out of a few: one for all, by the last token, or mixed; with exceptions.
+
+    How much is drawn does not depend on the number of contexts, so that an example can shrink to a shorter sequence.
+    """
+    rows = [
+        tuple(row.tolist()) for row in draw(st.lists(strategies.weights(vocab), min_size=1, max_size=strategies.LAWS))
+    ]
+    rule = draw(st.sampled_from(("one", "last", "mixed")))
+    # In level order the children of a context are neighbours, one for each last token; context 0 is the empty one.
+    numbers = range(contexts)
+    if rule == "one":
+        numbered = [0 for _ in numbers]
+    elif rule == "last":
+        numbered = [n and (n - 1) % vocab + 1 for n in numbers]
+    else:
+        numbered = [n * n * 7 >> 2 for n in numbers]
+    table = [rows[number % len(rows)] for number in numbered]
+    place = st.integers(0, EXCEPTIONAL - 1)
+    for exception, row in draw(st.lists(st.tuples(place, place), max_size=EXCEPTIONS)):
+        table[exception % contexts] = rows[row % len(rows)]
+    return tuple(table)
 
 
 def _lumped(
     draw: strategies.Draw, partition: tuple[tuple[int, ...], ...], vocab: int, length: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Weights whose totals by cluster depend on the clusters before alone, while the shares depend on every token."""
     totals = _few(draw, prefixes(len(partition), length), len(partition))
     shares = [_few(draw, prefixes(vocab, length), len(cluster)) for cluster in partition]
+    return lumped(partition, length, totals, shares)
+
+
+def lumped(
+    partition: tuple[tuple[int, ...], ...],
+    length: int,
+    totals: Sequence[Sequence[int]],
+    shares: Sequence[Sequence[Sequence[int]]],
+) -> tuple[tuple[int, ...], ...]:
+    """Weights whose clusters have a law of their own: their totals depend on the clusters before alone.
+
+    Args:
+        partition: of the vocabulary.
+        length: positions.
+        totals: for each prefix of clusters, each cluster's weight.
+        shares: for each cluster, for each prefix of tokens, its tokens' weights within it.
+    """
     number = {token: k for k, cluster in enumerate(partition) for token in cluster}
     rows = []
-    contexts = [c for n in range(length) for c in itertools.product(range(vocab), repeat=n)]
+    contexts = [c for n in range(length) for c in itertools.product(range(len(number)), repeat=n)]
     for place, context in enumerate(contexts):
         code = 0
         for token in context:
             code = code * len(partition) + number[token]
         total = totals[prefixes(len(partition), len(context)) + code]
         common = math.lcm(*(sum(share[place]) for share in shares))
-        row = [0] * vocab
+        row = [0] * len(number)
         for k, cluster in enumerate(partition):
             for token, part in zip(cluster, shares[k][place], strict=True):
                 row[token] = total[k] * part * (common // sum(shares[k][place]))

@@ -177,10 +177,9 @@ class _Enumeration:
         return ExactLaw(self.law, passes, verified, accepted, draft_passes, branches, self.states, self.worlds)
 
     def _expand(self, state: State, weight: Tensor) -> None:
-        def step(state: State, draws: Enumerated) -> tuple[State, Info]:
-            return self.decoder.step(state, self.model, draws)
-
-        for (after, info), before, mass in self._resolve(state, weight, step):
+        for (after, info), before, mass in self._resolve(
+            state, weight, lambda state, draws: self.decoder.step(state, self.model, draws)
+        ):
             self._check_progress(before, after)
             if self.on_step is not None:
                 self.on_step(before, after, info, mass)

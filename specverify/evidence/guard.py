@@ -10,12 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify import tree
@@ -23,93 +22,10 @@ from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, State
 from specverify.draws import Draws, Fork
 from specverify.errors import ContractError, InputError, SpecverifyError
-from specverify.model import Context, Model, row_mask
+from specverify.evidence.relay import Relay, Watched, few
+from specverify.model import Model, row_mask
 
 COUNTS = ("passes", "verified", "accepted", "emitted", "draft_passes")
-
-
-class Relay:
-    """Draws whose every request goes through one function: (kind, *arguments) -> outcome."""
-
-    def __init__(self, relay: Callable[..., Any]) -> None:
-        self.relay = relay
-
-    def accept_run(
-        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
-    ) -> Int[Tensor, " batch"]:
-        """See Draws."""
-        return self.relay("accept_run", probability, where)  # type: ignore[no-any-return]
-
-    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        """See Draws."""
-        return self.relay("bernoulli", probability, where)  # type: ignore[no-any-return]
-
-    def categorical(
-        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
-    ) -> Int[Tensor, "*shape"]:
-        """See Draws."""
-        return self.relay("categorical", weights, where)  # type: ignore[no-any-return]
-
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
-        """See Draws."""
-        return self.relay("race", batch, slots, vocab)  # type: ignore[no-any-return]
-
-    def winner(
-        self,
-        race: Float[Tensor, "batch slots noise"],
-        weights: Float[Tensor, "batch slots vocab"],
-        where: Bool[Tensor, "batch slots"],
-    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
-        """See Draws."""
-        return self.relay("winner", race, weights, where)  # type: ignore[no-any-return]
-
-    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """See Draws."""
-        return self.relay("uniform", like, where)  # type: ignore[no-any-return]
-
-    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """See Draws."""
-        return self.relay("normal", like, where)  # type: ignore[no-any-return]
-
-
-class Watched:
-    """A model that looks at the tokens it is given, and keeps those of the first pass over a window in `draft`."""
-
-    def __init__(self, model: Model) -> None:
-        self.inner = model
-        self.name, self.vocab, self.length, self.eos = model.name, model.vocab, model.length, model.eos
-        self.dtype, self.device = model.dtype, model.device
-        self.draft: Tensor | None = None
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)  # what a family has besides, such as its clusters
-
-    def start(self, batch: int) -> Context:
-        """The inner model's."""
-        return self.inner.start(batch)
-
-    def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
-        """The inner model's."""
-        self._look(draft, torch.ones_like(draft, dtype=torch.bool), "model.laws was given the draft")
-        self.calls += 1
-        if self.draft is None and draft.shape[1] > 0:
-            self.draft = draft.clone()
-        return self.inner.laws(context, draft)
-
-    def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
-        """The inner model's."""
-        if bool(((count < 0) | (count > tokens.shape[1])).any()):
-            raise ContractError(f"model.advance was given {tokens.shape[1]} tokens per row and told to take {_few(count)}")
-        self._look(tokens, row_mask(count, tokens.shape[1]), "model.advance was given the tokens")
-        return self.inner.advance(context, tokens, count)
-
-    def _look(self, tokens: Tensor, used: Tensor, what: str) -> None:
-        if tokens.dtype != torch.int64:
-            raise ContractError(f"{what} in {tokens.dtype}; tokens are int64")
-        outside = used & ((tokens < 0) | (tokens >= self.vocab))
-        if bool(outside.any()):
-            raise ContractError(f"{what} {int(tokens[outside][0])}; tokens are 0..{self.vocab - 1}")
 
 
 class Guarded:
@@ -128,7 +44,10 @@ class Guarded:
 
     def __init__(self, decoder: Any) -> None:
         if not all(callable(getattr(decoder, part, None)) for part in ("init", "step")):
-            raise InputError(f"{decoder!r} is no decoder; it needs the methods init(model, batch, draws) and step(state, model, draws)")
+            raise InputError(
+                f"{decoder!r} is no decoder; it needs the methods init(model, batch, draws) and "
+                "step(state, model, draws)"
+            )
         self.decoder = decoder
         self.name = str(getattr(decoder, "name", type(decoder).__name__))
         claim = getattr(decoder, "claim", None)
@@ -148,16 +67,17 @@ class Guarded:
     def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
         """See Decoder."""
         batch = len(state.length)
-        own, watched = self._unpack(state), Watched(model)
-        lent = tree.map_tensors(own, torch.clone)
+        watched = Watched(model)
+        before = state.drafting.state if isinstance(state.drafting, _Own) else state
+        lent = self._unpacked(tree.map_tensors(before, torch.clone))
         try:
             result = self._call("step", lent, watched, self._lent(draws, batch))
         finally:
-            _check_unchanged(own, lent)
+            _check_unchanged(before, _packed(lent))
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ContractError(f"step returned {_kind(result)}; it returns a pair: the next state, and an Info")
         after = self._state(result[0], model, batch, "step")
-        _check_layout(own, result[0])
+        _check_layout(before, _packed(result[0]))
         count = _check_commits(state, after)
         self.drafts = watched.draft if watched.draft is not None and len(watched.draft) == batch else None
         self.widest = max(self.widest, 0 if watched.draft is None else watched.draft.shape[1])
@@ -198,29 +118,29 @@ class Guarded:
     def _state(self, own: Any, model: Model, batch: int, part: str) -> State:
         missing = [name for name in ("tokens", "length", "done") if not isinstance(getattr(own, name, None), Tensor)]
         if missing:
-            raise ContractError(f"the state of {part}, {_kind(own)}, has no tensor {', '.join(missing)}; it needs tokens, length, done")
+            raise ContractError(
+                f"the state of {part}, {_kind(own)}, has no tensor {', '.join(missing)}; it needs tokens, length, done"
+            )
         _check("tokens", own.tokens, (batch, model.length), torch.int64)
         _check("length", own.length, (batch,), torch.int64)
         _check("done", own.done, (batch,), torch.bool)
         _check_tokens(own, model)
-        packed = own
-        if not (dataclasses.is_dataclass(own) or isinstance(own, tuple)):
-            self._template, packed = own, dict(vars(own))
+        packed = _packed(own)
+        if isinstance(packed, dict):
+            self._template = own
         for path, leaf in _leaves(packed):
             if isinstance(leaf, Tensor) and (leaf.ndim == 0 or leaf.shape[0] != batch):
                 raise ContractError(
-                    f"the state's {path} has shape {tuple(leaf.shape)}; every tensor of a state has one row for each of "
-                    f"the {batch} sequences (keep what they share on the decoder)"
+                    f"the state's {path} has shape {tuple(leaf.shape)}; every tensor of a state has one row for "
+                    f"each of the {batch} sequences (keep what they share on the decoder)"
                 )
         return own if isinstance(own, State) else State(None, own.tokens, own.length, own.done, _Own(packed))
 
-    def _unpack(self, state: State) -> Any:
-        if not isinstance(state.drafting, _Own):
-            return state
-        if not isinstance(state.drafting.state, dict):
-            return state.drafting.state
+    def _unpacked(self, packed: Any) -> Any:
+        if not isinstance(packed, dict):
+            return packed
         own = copy.copy(self._template)
-        vars(own).update(state.drafting.state)
+        vars(own).update(packed)
         return own
 
 
@@ -229,6 +149,11 @@ class _Own:
     """Somebody's own state: a structure of tensors, or the attributes of an object as a dict."""
 
     state: Any
+
+
+def _packed(own: Any) -> Any:
+    """A state as a structure that `tree` knows."""
+    return own if dataclasses.is_dataclass(own) or isinstance(own, tuple) else dict(vars(own))
 
 
 def _check(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -242,7 +167,7 @@ def _check_tokens(own: Any, model: Model) -> None:
     """Lengths within the model's, tokens within the vocabulary, and rows done exactly where the sequence has ended."""
     tokens, length, done = own.tokens, own.length, own.done
     if bool(((length < 0) | (length > model.length)).any()):
-        raise ContractError(f"the state's length holds {_few(length)}; a sequence has 0..{model.length} tokens")
+        raise ContractError(f"the state's length holds {few(length)}; a sequence has 0..{model.length} tokens")
     committed = row_mask(length, model.length)
     outside = (committed | done[:, None]) & ((tokens < 0) | (tokens >= model.vocab))
     if bool(outside.any()):
@@ -253,33 +178,39 @@ def _check_tokens(own: Any, model: Model) -> None:
         unpadded = ended & done & (~committed & (tokens != model.eos)).any(1)
         if bool(unpadded.any()):
             raise ContractError(
-                f"a row ended early and holds {tokens[unpadded][0].tolist()}; behind its end every token is eos, {model.eos}"
+                f"a row ended early and holds {tokens[unpadded][0].tolist()}; behind its end every token is "
+                f"eos, {model.eos}"
             )
     full = length == model.length
     if bool((done & ~full & ~ended).any()):
-        raise ContractError(f"a row is done after {_few(length[done & ~full & ~ended])} of {model.length} tokens, without eos")
+        raise ContractError(
+            f"a row is done after {few(length[done & ~full & ~ended])} of {model.length} tokens, without eos"
+        )
     if bool((full & ~done).any()):
         raise ContractError(f"a row has all {model.length} tokens and is not done")
 
 
 def _check_unchanged(lent: Any, returned: Any) -> None:
-    for (path, before), (_, after) in zip(_leaves(lent), _leaves(returned), strict=True):
-        if isinstance(before, Tensor) and not (before.shape == after.shape and _same(before, after)):
+    before, after = dict(_leaves(lent)), dict(_leaves(returned))
+    for path, was in before.items():
+        now = after.get(path)
+        if isinstance(was, Tensor) and not (isinstance(now, Tensor) and now.shape == was.shape and _same(was, now)):
             raise ContractError(f"step changed its argument state.{path} in place; it must return a new one")
 
 
 def _check_layout(before: Any, after: Any) -> None:
     """What is no tensor in a state is the same in every row and at every step."""
-    old, new = list(_leaves(before)), list(_leaves(after))
-    if [path for path, _ in old] != [path for path, _ in new]:
-        odd = {path for path, _ in old} ^ {path for path, _ in new}
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    if odd := old.keys() ^ new.keys():
         raise ContractError(f"the state's layout changed in a step: {', '.join(sorted(odd))} is not in both")
-    for (path, was), (_, now) in zip(old, new, strict=True):
+    for path, was in old.items():
+        now = new[path]
         if isinstance(was, Tensor) and isinstance(now, Tensor):
             continue
         if isinstance(was, Tensor) != isinstance(now, Tensor) or not (was is now or was == now):
             raise ContractError(
-                f"the state's {path} was {_kind(was)} and is {_kind(now)}; what changes must be a tensor with one row per sequence"
+                f"the state's {path} was {_kind(was)} and is {_kind(now)}; what changes must be a tensor with "
+                "one row per sequence"
             )
 
 
@@ -290,9 +221,9 @@ def _check_commits(before: State, after: State) -> Tensor:
         raise ContractError("a row that was done has changed; step leaves such rows as they are")
     stuck = ~before.done & (count < 1)
     if bool(stuck.any()):
+        prefix = before.tokens[stuck][0, : int(before.length[stuck][0])].tolist()
         raise ContractError(
-            f"step committed nothing after {before.tokens[stuck][0, : int(before.length[stuck][0])].tolist()}; each step commits at least one "
-            "token in every row that is not done"
+            f"step committed nothing after {prefix}; each step commits at least one token in every row that is not done"
         )
     kept = row_mask(before.length, before.tokens.shape[1])
     changed = (kept & (before.tokens != after.tokens)).any(1)
@@ -306,20 +237,25 @@ def _check_commits(before: State, after: State) -> Tensor:
 
 def _info(own: Any, count: Tensor, was_done: Tensor) -> Info:
     batch = len(count)
-    parts = {name: getattr(own, name, None) for name in (*COUNTS, "branch")}
+    parts: dict[str, Any] = {name: getattr(own, name, None) for name in (*COUNTS, "branch")}
     for name, value in parts.items():
-        if not isinstance(value, Tensor) or value.is_floating_point() or value.shape[:1] != (batch,) or value.ndim != 1 + (name == "branch"):
+        if (
+            not isinstance(value, Tensor)
+            or value.is_floating_point()
+            or value.shape[:1] != (batch,)
+            or value.ndim != 1 + (name == "branch")
+        ):
             shape = f"{tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else _kind(value)
             due = f"({batch}, tokens per step)" if name == "branch" else f"({batch},)"
             raise ContractError(f"Info.{name} is {shape}; it is an integer tensor of shape {due}")
     info = Info(**parts)
     if not torch.equal(info.emitted.long(), count):
-        raise ContractError(f"Info.emitted says {_few(info.emitted)}, but {_few(count)} tokens were committed")
+        raise ContractError(f"Info.emitted says {few(info.emitted)}, but {few(count)} tokens were committed")
     named = (info.branch > 0) & (info.branch < len(Branch))
     if not torch.equal(named, row_mask(count, info.branch.shape[1])):
         raise ContractError(
-            f"Info.branch is {info.branch[0].tolist()} where {int(count[0])} tokens were committed; it names the Branch of each "
-            "committed token, in order, and is 0 behind them"
+            f"Info.branch is {info.branch[0].tolist()} where {int(count[0])} tokens were committed; it names the "
+            "Branch of each committed token, in order, and is 0 behind them"
         )
     spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes])
     if bool((spent < 0).any()) or bool((spent[:, was_done] != 0).any()):
@@ -345,11 +281,6 @@ def _leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num()) if one.is_floating_point() else torch.equal(one, other)
-
-
-def _few(values: Tensor) -> str:
-    some = values.unique().tolist()
-    return ", ".join(map(str, some[:4])) + (", ..." if len(some) > 4 else "")
 
 
 def _kind(value: Any) -> str:
