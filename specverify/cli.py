@@ -1,4 +1,4 @@
-"""The command line: verify, list, show.
+"""The command line: verify, show, list. Others are in `cli_validate.py` and `cli_defects.py`.
 
 Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an error, 130 interrupted.
 """
@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import specverify
+from specverify import cli_defects, cli_validate
 from specverify.errors import SpecverifyError
 
 ERROR, INTERRUPTED = 3, 130
@@ -159,6 +160,12 @@ def list_names(
             console.print()
 
 
+app.command()(cli_validate.validate)
+app.command()(cli_validate.replay)
+app.command()(cli_defects.plan)
+app.command()(cli_defects.defects)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Whatever goes wrong becomes one line; SPECVERIFY_DEBUG=1 shows the traceback."""
     try:
@@ -187,8 +194,10 @@ def _names(kind: Kind) -> Iterator[tuple[str, str]]:
     """Names, and a line on each."""
     if kind is Kind.decoders:
         from specverify.decoders import registry
+        from specverify.subjects import resolve
 
         yield from ((name, registry.entry(name).summary) for name in registry.names())
+        yield from ((name, plugin.summary) for name, plugin in resolve.plugins().items())
     elif kind is Kind.models:
         from realmodels import digits
         from toymodels import catalogue

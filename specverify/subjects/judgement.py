@@ -23,7 +23,7 @@ class Judgement:
         verdict: the verdict and its reason.
         evidence: statistical checks that were carried out, in order.
         exact: one row for each exact enumeration: model, setting, tv, passes, coverage.
-        location: for a refuted subject, where it goes wrong: position, prefix, branch, direction, and each part's share.
+        location: for a refuted subject, where it goes wrong: position, prefix, branch, direction, each part's share.
         certificate: the counterexample, complete enough to be replayed.
         not_covered: what this judgement says nothing about.
         reproduce: a command line that reaches the same verdict.

@@ -1,0 +1,157 @@
+"""The commands that judge somebody's subject: validate, replay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from specverify.subjects.judgement import Judgement
+
+JUDGEMENT, CERTIFICATE = "judgement.json", "certificate.json"
+
+
+class Level(StrEnum):
+    """What is handed over."""
+
+    decoder = "decoder"
+    round = "round"
+    sampler = "sampler"
+    trace = "trace"
+
+
+Seconds = Annotated[float, typer.Option(help="What the checks may take, in seconds.")]
+Limit = Annotated[
+    float | None,
+    typer.Option(help="End the subject's process after so many seconds.", show_default="twice --seconds, and 10"),
+]
+Memory = Annotated[
+    int | None, typer.Option(help="MiB of address space that its process may add.", show_default="no limit")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")]
+
+
+def validate(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF", help="PKG.MOD:OBJECT, path/to/file.py:OBJECT, a plug-in, or a trace (.npz, .safetensors)."
+        ),
+    ],
+    claim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLAIM",
+            help="lossless, relaxed:0.05, or cluster:0,1|2,3.",
+            show_default="the subject's own, or lossless",
+        ),
+    ] = None,
+    level: Annotated[
+        Level | None, typer.Option(help="What REF is.", show_default="told by looking at it, where it can be")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
+    seconds: Seconds = 60.0,
+    limit: Limit = None,
+    memory: Memory = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the judgement and the certificate.", show_default="out/validate-REF")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a decoder, kernel, sampler or trace in a process of its own, and exit with the verdict's code.
+
+    Writes judgement.json and, where a claim is refuted, certificate.json, which `specverify replay` runs again.
+    """
+    from rich.console import Console
+
+    from specverify.subjects import isolation
+
+    console = Console(highlight=False)
+    with _waiting(f"judging {reference}"):
+        judgement = isolation.judge_isolated(
+            reference, level and level.value, claim, seed=seed, seconds=seconds, limit=limit, memory=memory
+        )
+    written = _write(judgement, out or default_out(reference))
+    _print(console, judgement, as_json)
+    if not as_json:
+        typer.echo("\n".join(["", *map(str, written)]))
+    raise typer.Exit(judgement.verdict.kind.exit_code)
+
+
+def default_out(reference: str) -> Path:
+    """Where the results go."""
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", reference).strip("-.") or "subject"
+    return Path("out") / f"validate-{name}"
+
+
+def _write(judgement: Judgement, folder: Path) -> list[Path]:
+    from specverify.errors import InputError
+    from specverify.subjects import certificate
+
+    written = [folder / JUDGEMENT, folder / CERTIFICATE]
+    found = judgement.certificate
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written[0].write_text(_json(judgement) + "\n", encoding="utf-8")
+        written[1].unlink(missing_ok=True)  # of an earlier run
+        if found is None or judgement.level != "decoder":  # only those can be replayed
+            return written[:1]
+        certificate.save(found, written[1])
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+    return written
+
+
+def _json(judgement: Judgement) -> str:
+    return json.dumps(judgement.to_json(), indent=1, allow_nan=False)
+
+
+def _print(console: Console, judgement: Judgement, as_json: bool) -> None:
+    from specverify.report.judgement import show
+
+    if as_json:
+        typer.echo(_json(judgement))
+    else:
+        show(judgement, console)
+
+
+def _waiting(what: str) -> AbstractContextManager[Any]:
+    """A spinner, on a terminal only."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    return console.status(what) if console.is_terminal else contextlib.nullcontext()
+
+
+def replay(
+    certificate: Annotated[
+        Path, typer.Argument(metavar="CERT", help="A certificate.json, or the folder that holds one.")
+    ],
+    subject: Annotated[
+        str | None, typer.Option(metavar="REF", help="Try another subject.", show_default="the one it is about")
+    ] = None,
+    seconds: Seconds = 60.0,
+    limit: Limit = None,
+    memory: Memory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a counterexample again: exits with 1 if it still refutes its subject, and with 0 if the subject passes it."""
+    from rich.console import Console
+
+    from specverify.subjects import isolation
+
+    path = certificate / CERTIFICATE if certificate.is_dir() else certificate
+    console = Console(highlight=False)
+    with _waiting(f"replaying {path}"):
+        judgement = isolation.replay_isolated(path, subject, seconds=seconds, limit=limit, memory=memory)
+    _print(console, judgement, as_json)
+    raise typer.Exit(judgement.verdict.kind.exit_code)

@@ -1,0 +1,292 @@
+"""Counterexamples: hypothesis draws small cases until a decoder breaks its claim, and shrinks to the simplest.
+
+Nothing is left to chance: the same seed draws the same cases. A search that runs out of time says so, and keeps the
+simplest counterexample that it has come to.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from hypothesis import HealthCheck, Phase, Verbosity, find, settings
+from hypothesis.errors import Flaky, HypothesisWarning, NoSuchExample
+from jaxtyping import Float
+from torch import Tensor
+
+from specverify.claims import Claim, Relaxed
+from specverify.decoders.registry import Settings
+from specverify.errors import BudgetError, ContractError, InputError
+from specverify.evidence.arrange import enumerate_arranged
+from specverify.evidence.cases import Case, Space
+from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, target_law
+from specverify.evidence.guard import Guarded
+from specverify.evidence.localise import TOLERANCE, Location, localise, quotient
+from specverify.rules.token import total_variation
+
+Build = Callable[[Settings], object]
+"""Makes a decoder for some settings; raises InputError for those that it does not take."""
+SMALL = Budget(worlds=200_000)
+"""Enough for any drawn case, and for most toys."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A decoder on one case.
+
+    Attributes:
+        case: the setting.
+        exact: what the enumeration gave.
+        due: the target law.
+        came: the law that came out, and due, over clusters where the claim is of clusters.
+        tv: their total variation, as the claim measures it.
+        bound: what the claim allows.
+    """
+
+    case: Case
+    exact: ExactLaw
+    due: Float[Tensor, " outcomes"]
+    came: Float[Tensor, " outcomes"]
+    tv: float
+    bound: float
+
+    @property
+    def fails(self) -> bool:
+        """Whether the claim does not hold here."""
+        return not self.tv <= self.bound
+
+    def row(self) -> dict[str, Any]:
+        """What a record keeps of it."""
+        case, exact = self.case, self.exact
+        return {
+            "model": case.model if isinstance(case.model, str) else f"drawn, {case.target().vocab} tokens",
+            "window": case.window,
+            "initial": case.initial,
+            "draft": case.draft if case.draft is None or isinstance(case.draft, str) else "drawn",
+            "arrangement": case.arrangement,
+            "tv": self.tv,
+            "passes": exact.passes,
+            "acceptance_rate": exact.acceptance_rate if exact.verified > 0 else None,
+            "verified": exact.verified,
+            "accepted": exact.accepted,
+            "branches": exact.branches,
+            "sequences": len(exact.law),
+            "worlds": exact.worlds,
+        }
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A case in which a claim does not hold, or in which the decoder breaks down.
+
+    Attributes:
+        case: the setting.
+        claim: what was claimed.
+        problem: "law", or "error".
+        outcome: the laws and their distance, for a law.
+        location: where the law goes wrong.
+        error: what was raised, for an error.
+    """
+
+    case: Case
+    claim: Claim
+    problem: Literal["law", "error"]
+    outcome: Outcome | None = None
+    location: Location | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What came of a search.
+
+    Attributes:
+        counterexample: the simplest; None if there was none.
+        tried: different cases that the decoder was run on.
+        refused: cases that it did not take, or that were too large.
+        complete: whether it ended for another reason than time.
+    """
+
+    counterexample: Counterexample | None
+    tried: int
+    refused: int
+    complete: bool
+
+
+def evaluate(
+    build: Build,
+    case: Case,
+    claim: Claim,
+    budget: Budget = SMALL,
+    tolerance: float = TOLERANCE,
+    on_step: OnStep | None = None,
+) -> Outcome:
+    """Enumerate a decoder in one setting and hold the result against its claim.
+
+    Raises:
+        InputError: the decoder does not take this setting.
+        ContractError: it breaks the protocol.
+        BudgetError: the case is too large.
+    """
+    model = case.target()
+    decoder = guarded(build, case.settings(model))
+    exact = enumerate_arranged(decoder, model, case.arrangement, budget, on_step)
+    target = target_law(model)
+    (came, _), (due, _) = quotient(exact.law, claim, model.vocab), quotient(target, claim, model.vocab)
+    bound = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
+    return Outcome(case, exact, due, came, float(total_variation(came, due)), bound)
+
+
+def guarded(build: Build, given: Settings) -> Guarded:
+    """A decoder of these settings, checked; what its making raises is the decoder's fault."""
+    try:
+        decoder = build(given)
+    except (InputError, ContractError):
+        raise
+    except Exception as error:
+        raise ContractError(f"making the decoder raised {type(error).__name__}: {error}") from error
+    return Guarded(decoder)
+
+
+def explain(
+    build: Build, case: Case, claim: Claim, budget: Budget = SMALL, tolerance: float = TOLERANCE
+) -> Counterexample | Outcome:
+    """The counterexample that a case is, with where it goes wrong; where the claim holds, just what came out.
+
+    Raises:
+        InputError, BudgetError: as `evaluate`.
+    """
+    try:
+        outcome = evaluate(build, case, claim, budget, tolerance)
+        if not outcome.fails:
+            return outcome
+        model = case.target()
+        decoder = guarded(build, case.settings(model))
+        # States carry their trail here, so that there are more worlds than the budget was made for.
+        larger = Budget(budget.worlds * 20, budget.rows)
+        return Counterexample(
+            case, claim, "law", outcome, _localised(decoder, model, claim, case.arrangement, larger, tolerance)
+        )
+    except ContractError as error:
+        return Counterexample(case, claim, "error", error=str(error))
+
+
+def _localised(*arguments: Any) -> Location | None:
+    try:
+        return localise(*arguments)
+    except BudgetError:  # only for the largest toys; the law is refuted all the same
+        return None
+
+
+def search(
+    build: Build,
+    space: Space,
+    claim: Claim,
+    *,
+    seed: int = 0,
+    examples: int = 200,
+    seconds: float = 20.0,
+    budget: Budget = SMALL,
+    tolerance: float = TOLERANCE,
+    problems: tuple[str, ...] = ("law", "error"),
+) -> Search:
+    """Look for the simplest case in which the decoder breaks its claim, or breaks down.
+
+    Args:
+        build: makes the decoder.
+        space: what cases are drawn from.
+        claim: what it claims.
+
+    Other arguments:
+        seed: of the cases.
+        examples: how many are drawn before giving up; shrinking takes more.
+        seconds: when to stop, drawing or shrinking.
+        budget, tolerance: of each enumeration.
+        problems: what counts; the first kind found is then kept to.
+    """
+    deadline = time.monotonic() + seconds
+    known: dict[Case, str] = {}
+    wanted = set(problems)
+    late = False
+
+    def problem(case: Case) -> str:
+        nonlocal late
+        if case not in known:
+            if time.monotonic() > deadline:
+                late = True
+                return ""
+            known[case] = _problem(build, case, claim, budget, tolerance)
+        return known[case]
+
+    def fails(case: Case) -> bool:
+        found = problem(case)
+        if found in wanted:
+            wanted.intersection_update({found})
+            return True
+        return False
+
+    best = _find(space, fails, seed, examples)
+    narrower = iter(()) if best is None else _narrower(space, best)
+    while (smaller := next(narrower, None)) is not None:
+        if (better := _find(smaller, fails, seed, examples // 4)) is not None:
+            best, narrower = better, _narrower(space, better)
+    tried = sum(value != "refused" for value in known.values())
+    counterexample: Counterexample | None = None
+    if best is not None:
+        explained = explain(build, best, claim, budget, tolerance)
+        if isinstance(explained, Outcome):
+            error = "wrong when it was enumerated first, right the second time: it depends on more than its arguments"
+            explained = Counterexample(best, claim, "error", error=error)
+        counterexample = explained
+    return Search(counterexample, tried, len(known) - tried, not late)
+
+
+def _narrower(space: Space, best: Case) -> Iterator[Space]:
+    """Parts of a space in which everything is smaller than a case: shrinking has its local optima."""
+    model = best.target()
+    if model.vocab > space.vocab[0]:
+        yield replace(space, vocab=(space.vocab[0], model.vocab - 1), length=(space.length[0], model.length))
+    if model.length > space.length[0]:
+        yield replace(space, vocab=(space.vocab[0], model.vocab), length=(space.length[0], model.length - 1))
+
+
+def _problem(build: Build, case: Case, claim: Claim, budget: Budget, tolerance: float) -> str:
+    try:
+        return "law" if evaluate(build, case, claim, budget, tolerance).fails else ""
+    except (InputError, BudgetError):
+        return "refused"
+    except ContractError:
+        return "error"
+
+
+def _find(space: Space, fails: Callable[[Case], bool], seed: int, examples: int) -> Case | None:
+    found: list[Case] = []
+
+    def condition(case: Case) -> bool:
+        if fails(case):
+            found.append(case)
+            return True
+        return False
+
+    quiet = settings(
+        max_examples=examples,
+        derandomize=False,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )
+    with warnings.catch_warnings():
+        # What else in the process draws from `random` while cases are made is no concern of theirs.
+        warnings.simplefilter("ignore", HypothesisWarning)
+        try:
+            return find(space.cases(), condition, settings=quiet, random=random.Random(seed))
+        except NoSuchExample:
+            return None
+        except Flaky:  # time ran out while shrinking
+            return found[-1]

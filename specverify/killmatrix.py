@@ -1,0 +1,358 @@
+"""The kill matrix: every known-wrong subject against every checker of its level, and the controls, which must pass.
+
+    decoder   exact          its smallest setting, enumerated
+              judge_decoder  proofs on the toys and a search, without a hint
+    round     standard       `judge_round`: contract, independence, laws by sampling
+              forced-coins   coins at the edges and integrated over, where they are an argument
+              nan-rows       draft laws of NaN; asked only of kernels that name it
+    sampler   judge_sampler  black-box statistics
+
+A cell's outcome is one of
+
+    caught, missed            a defect was refuted, or was not
+    flagged, not flagged      a control was refuted (or said to be in error), or was not
+    not applicable            the checker cannot take the subject
+    out of time, error        it did not come to an end
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fnmatch
+import math
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import toymodels
+from specverify import defects
+from specverify.decoders.jacobi import Initial
+from specverify.decoders.registry import Settings
+from specverify.defects import rounds, samplers
+from specverify.errors import InputError
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.result import check_delta
+from specverify.subjects.decoder import judge_decoder
+from specverify.subjects.judgement import Judgement
+from specverify.subjects.round import judge_round
+from specverify.subjects.sampler import judge_sampler
+from specverify.verdict import EXACT_TOLERANCE, Kind
+
+LEVELS = ("decoder", "round", "sampler")
+Row = dict[str, Any]
+"""Plain JSON: defect, level, category, lossy, checker, named (whether the corpus names this checker), outcome, verdict,
+reason, tv (exact, or None), by (the statistical checks that rejected, strongest first; none where the contract was
+broken or a law computed), n (of the first of these, in its own unit; of the largest check where nothing was rejected),
+seconds."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the corpus says of a subject.
+
+    Attributes:
+        id, level, category, source, mechanism, conditions: as in its registry.
+        named: the checkers that must catch it.
+        check: the evidence that a sampler's defect is for, else empty.
+        lossy: False for a control.
+    """
+
+    id: str
+    level: str
+    category: str
+    source: str
+    mechanism: str
+    conditions: str
+    named: tuple[str, ...]
+    check: str
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One defect and one checker; `absent` says why the checker cannot take it."""
+
+    known: Known
+    checker: str
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cells share.
+
+    Attributes:
+        seed: of every judgement.
+        delta: discrepancy that the statistics must be able to see.
+        seconds: what a judgement may take by its own clock.
+        limit: after how many seconds it is stopped.
+    """
+
+    seed: int = 0
+    delta: float = 0.02
+    seconds: float = 60.0
+    limit: float = 130.0
+
+    def __post_init__(self) -> None:
+        check_delta(self.delta)
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} is negative; use an integer of at least 0")
+        for name, value in (("seconds", self.seconds), ("limit", self.limit)):
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"{name} is {value}; use a positive number")
+
+
+def corpus(level: str | None = None, only: str | None = None) -> tuple[Known, ...]:
+    """Everything known, defects and controls.
+
+    Args:
+        level: of `LEVELS`; all of them if None.
+        only: keep ids that match this shell pattern.
+
+    Raises:
+        InputError: for an unknown level, or a pattern that matches nothing.
+    """
+    if level not in (None, *LEVELS):
+        raise InputError(f"unknown level {level!r}; use {', '.join(LEVELS)}")
+    found = [known for known in _everything() if level in (None, known.level)]
+    if only is not None:
+        found = [known for known in found if fnmatch.fnmatchcase(known.id, only)]
+        if not found:
+            where = f" at level {level}" if level else ""
+            raise InputError(f"no defect{where} matches {only!r}; `specverify defects` lists them")
+    return tuple(found)
+
+
+def _everything() -> Iterator[Known]:
+    for name in defects.names():
+        one = defects.get(name)
+        named = CHECKERS["decoder"] if one.lossy else ()
+        yield Known(
+            name, "decoder", one.category, one.source, one.mechanism, one.conditions, tuple(named), "", one.lossy
+        )
+    for name in rounds.names():
+        kernel = rounds.get(name)
+        named = (kernel.caught_by,) if kernel.lossy else ()
+        yield Known(
+            name, "round", kernel.category, kernel.source, kernel.mechanism, kernel.conditions, named, "", kernel.lossy
+        )
+    for name in samplers.names():
+        box = samplers.get(name)
+        named = tuple(CHECKERS["sampler"]) if box.lossy else ()
+        yield Known(
+            name, "sampler", box.category, box.source, box.mechanism, box.conditions, named, box.caught_by, box.lossy
+        )
+
+
+def matrix(known: Sequence[Known]) -> tuple[Cell, ...]:
+    """Every subject with every checker of its level."""
+    return tuple(Cell(one, checker, _absent(one, checker)) for one in known for checker in CHECKERS[one.level])
+
+
+def _absent(known: Known, checker: str) -> str:
+    if checker == "forced-coins" and rounds.get(known.id).kernel.with_coins is None:
+        return "the kernel draws its own coins"
+    if checker == "nan-rows" and checker not in known.named:
+        return "few kernels claim to take draft laws of NaN"
+    return ""
+
+
+def passed(rows: Sequence[Row]) -> bool:
+    """Whether every defect was caught by all that the corpus names, and no control was flagged."""
+    wrong = [row for row in rows if not sound(row)]
+    named = {row["defect"] for row in rows if row["named"]}
+    return not wrong and all(row["defect"] in named for row in rows if row["lossy"])
+
+
+def sound(row: Row) -> bool:
+    """Whether a row is as it must be."""
+    if row["outcome"] == "not applicable":
+        return not row["named"]
+    if not row["lossy"]:
+        return bool(row["outcome"] == "not flagged")
+    return bool(row["outcome"] == "caught" or (row["outcome"] == "missed" and not row["named"]))
+
+
+def work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None = None) -> Iterator[Row]:
+    """Rows as they come, from worker processes of one thread each; with a progress bar on a terminal.
+
+    Raises:
+        InputError: for fewer than one job.
+    """
+    if jobs < 1:
+        raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+    yield from (_row(cell, "not applicable", reason=cell.absent) for cell in cells if cell.absent)
+    todo = [cell for cell in cells if not cell.absent]
+    if not todo:
+        return
+    columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    visible = console is not None and console.is_terminal
+    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
+        bar = progress.add_task("starting", total=len(todo))
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(jobs, len(todo)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        )
+        try:
+            pending = [pool.submit(carry_out, cell, setting) for cell in todo]
+            for future in concurrent.futures.as_completed(pending):
+                row = future.result()
+                progress.update(bar, advance=1, description=row["defect"])
+                yield row
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+class _Late(BaseException):
+    """The time is up. No Exception: what a judgement catches of its subjects must not catch this."""
+
+
+def carry_out(cell: Cell, setting: Setting) -> Row:
+    """One cell of the matrix. An exception is an outcome: the others go on."""
+    start = time.perf_counter()
+    try:
+        with _limited(setting.limit):
+            found = _CHECKS[cell.known.level, cell.checker](cell.known.id, setting)
+    except _Late:
+        return _row(cell, "out of time", reason=f"stopped after {setting.limit:g} s", seconds=setting.limit)
+    except Exception as error:
+        seconds = time.perf_counter() - start
+        return _row(cell, "error", reason=f"{type(error).__name__}: {error}", seconds=seconds)
+    kind = found.pop("verdict")
+    if cell.known.lossy:
+        outcome = "caught" if kind is Kind.REFUTED else "missed"
+    else:
+        outcome = "flagged" if kind in (Kind.REFUTED, Kind.ERROR) else "not flagged"
+    return _row(cell, outcome, verdict=kind.value, seconds=time.perf_counter() - start, **found)
+
+
+def _row(
+    cell: Cell,
+    outcome: str,
+    *,
+    verdict: str | None = None,
+    reason: str = "",
+    tv: float | None = None,
+    n: int | None = None,
+    by: Sequence[str] = (),
+    seconds: float = 0.0,
+) -> Row:
+    return {
+        "defect": cell.known.id,
+        "level": cell.known.level,
+        "category": cell.known.category,
+        "lossy": cell.known.lossy,
+        "checker": cell.checker,
+        "named": cell.checker in cell.known.named,
+        "outcome": outcome,
+        "verdict": verdict,
+        "reason": reason,
+        "tv": tv,
+        "n": n,
+        "by": list(by),
+        "seconds": seconds,
+    }
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise _Late in the main thread after so long; without a timer of the system, checks keep their own time."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Late
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _exact(name: str, setting: Setting) -> dict[str, Any]:
+    defect = defects.get(name)
+    toy, window, initial, kind = defect.smallest
+    model = toymodels.toy(toy)
+    draft = toymodels.draft(kind, model) if kind else None
+    decoder = defect.build(Settings(window, cast("Initial", initial or "repeat-left"), draft))
+    tv = enumerate_decoder(decoder, model).tv(target_law(model))
+    where = "/".join(str(part) for part in (toy, f"w{window}", initial, kind) if part)
+    return {
+        "verdict": Kind.REFUTED if tv > EXACT_TOLERANCE else Kind.PROVED,
+        "tv": tv,
+        "reason": f"exact TV {tv:.6g} from the target in {where}",
+    }
+
+
+def _decoder(name: str, setting: Setting) -> dict[str, Any]:
+    found = judge_decoder(defects.get(name).build, name=name, seed=setting.seed, seconds=setting.seconds)
+    return _found(found) | {"tv": max((float(row["tv"]) for row in found.exact), default=None)}
+
+
+def _round(check: str) -> Callable[[str, Setting], dict[str, Any]]:
+    def judge(name: str, setting: Setting) -> dict[str, Any]:
+        found = judge_round(
+            rounds.get(name).kernel,
+            seed=setting.seed,
+            delta=setting.delta,
+            seconds=setting.seconds,
+            checks=(check,),
+            name=name,
+        )
+        return _found(found) | {"tv": max((float(row["tv"]) for row in found.exact), default=None)}
+
+    return judge
+
+
+def _sampler(name: str, setting: Setting) -> dict[str, Any]:
+    return _found(
+        judge_sampler(
+            samplers.get(name).sample, seed=setting.seed, delta=setting.delta, seconds=setting.seconds, name=name
+        )
+    )
+
+
+def _found(judgement: Judgement) -> dict[str, Any]:
+    rejected = [item for item in judgement.evidence if item.rejected]
+    rejected.sort(key=lambda item: 1.0 if item.p_value is None else item.p_value)
+    refuted = judgement.verdict.kind is Kind.REFUTED
+    deciding = rejected if refuted else judgement.evidence
+    return {
+        "verdict": judgement.verdict.kind,
+        "reason": judgement.verdict.reason,
+        "n": deciding[0].n if refuted and deciding else max((item.n for item in deciding), default=None),
+        "by": [item.check for item in rejected],
+    }
+
+
+_CHECKS: dict[tuple[str, str], Callable[[str, Setting], dict[str, Any]]] = {
+    ("decoder", "exact"): _exact,
+    ("decoder", "judge_decoder"): _decoder,
+    ("round", "standard"): _round("standard"),
+    ("round", "forced-coins"): _round("forced-coins"),
+    ("round", "nan-rows"): _round("nan-rows"),
+    ("sampler", "judge_sampler"): _sampler,
+}
+CHECKERS = {level: tuple(name for of, name in _CHECKS if of == level) for level in LEVELS}
+"""The checkers of each level."""

@@ -1,0 +1,315 @@
+"""What it costs to see a discrepancy: samples, toys, time on this machine, and what no number of samples shows.
+
+The numbers are the checks' own (`sample_size`), on the toys that the campaign samples. How long they take is measured
+now: speculative Jacobi decoding draws a small sample of each toy, and its time is scaled.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import toymodels
+import toymodels.catalogue
+from specverify.decoders import registry, sample
+from specverify.draws import BLOCK, derived_seed
+from specverify.errors import InputError
+from specverify.evidence.conditional import Conditionals
+from specverify.evidence.copies import Copies
+from specverify.evidence.design import AlphaBudget
+from specverify.evidence.discrete import ChiSquare
+from specverify.evidence.enumerate import target_law
+from specverify.evidence.finite import TotalVariation
+from specverify.evidence.independence import Dispersion
+from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
+from specverify.evidence.result import Evidence, check_delta, check_rates
+from specverify.evidence.sequential import EProcess
+from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.tokens import reduce
+from specverify.model import Model
+from specverify.plan import DELTA, Cell, plan
+
+DECODER = "sjd"
+"""Whose time is measured."""
+TIMED = 0.5
+"""Seconds that a sample must take to be a measure of speed, unless it is a whole block of rows."""
+
+
+@runtime_checkable
+class Check(Protocol):
+    """What planning needs of a check; see `evidence/result.py`."""
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The n that misses delta with probability at most beta."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one check on one toy needs.
+
+    Attributes:
+        toy, check, metric: which; `metric` says what delta measures.
+        asked: whether a pass of the campaign rests on it; other checks only watch.
+        alpha: its share of the false-alarm rate.
+        n: what the check asks for, in its own unit; None if no n suffices, and `why` not.
+        unit: what n counts.
+        sequences: what n comes to in sequences of the toy.
+        expected: for a test that stops early, its mean number of samples at a discrepancy of delta.
+        seconds: of drawing the sequences, on this machine.
+        basis, power: how its rates are known.
+        blind: what no n makes it see.
+        why: why there is no n.
+    """
+
+    toy: str
+    check: str
+    metric: str
+    asked: bool
+    alpha: float
+    n: int | None
+    unit: str
+    sequences: int | None
+    expected: float | None
+    seconds: float | None
+    basis: str
+    power: str
+    blind: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measurement: `sequences` of a toy, drawn by `decoder` with a window, took `seconds`."""
+
+    toy: str
+    decoder: str
+    window: int
+    sequences: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Sequences per second."""
+        return self.sequences / self.seconds
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The whole plan.
+
+    Attributes:
+        tier: whose toys.
+        delta: the discrepancy to be seen, in each check's metric.
+        alpha: probability that any check of the plan raises a false alarm.
+        beta: probability that one check misses a discrepancy of delta.
+        speeds: measured, one for each toy.
+        needs: one for each toy and check.
+        unseen: what none of this shows.
+    """
+
+    tier: str
+    delta: float
+    alpha: float
+    beta: float
+    speeds: tuple[Speed, ...]
+    needs: tuple[Need, ...]
+    unseen: tuple[str, ...]
+
+    def draws(self, toy: str) -> int | None:
+        """The sequences of a toy that all asked checks need, or None if one of them has no n."""
+        sizes = [need.sequences for need in self.needs if need.toy == toy and need.asked]
+        return None if None in sizes else max(size for size in sizes if size is not None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time to draw what the asked checks need, for one decoder in one process; None where one has no n."""
+        parts = [(self.draws(speed.toy), speed.rate) for speed in self.speeds]
+        return None if any(n is None for n, _ in parts) else sum(n / rate for n, rate in parts if n is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        toys = [{**asdict(speed), "rate": speed.rate, "draws": self.draws(speed.toy)} for speed in self.speeds]
+        return {**asdict(self), "speeds": toys, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A check, ready to be planned and to be tried on perfect samples, so that it can say what it is blind to."""
+
+    name: str
+    check: Check
+    unit: str
+    sequences: Callable[[int], int]
+    tried: Callable[[int, float, float], Evidence]
+
+
+def make_plan(
+    delta: float, alpha: float, beta: float, *, tier: str = "quick", toys: Sequence[str] | None = None, seed: int = 0
+) -> Planned:
+    """Plan for a discrepancy.
+
+    Args:
+        delta: total variation that has to be seen; for other metrics (see `Need`) the same number.
+        alpha: false-alarm rate of all checks together, split evenly over toys and checks.
+        beta: miss rate of each check.
+
+    Other arguments:
+        tier: whose toys; see `plan.plan`.
+        toys: other ones than the tier samples.
+        seed: of the samples that are timed.
+
+    Raises:
+        InputError: for rates, a delta, a tier or toys that cannot be.
+    """
+    check_delta(delta)
+    check_rates(alpha, beta)
+    cells = [cell for cell in plan(tier) if cell.kind in ("sampled", "paired") and cell.model in toymodels.names()]
+    toys = list(dict.fromkeys((cell.model for cell in cells) if toys is None else toys))
+    if not toys:
+        raise InputError("no toys to plan for; name at least one, or leave them to the tier")
+    timed = [_time(toy, cells, seed) for toy in toys]
+    generator = np.random.default_rng(derived_seed(seed, 1))
+    parts = [
+        (speed, part)
+        for speed, tokens in timed
+        for part in (_counted if toymodels.catalogue.enumerable(speed.toy) else _traced)(speed.toy, tokens, generator)
+    ]
+    budget = AlphaBudget(alpha)
+    names = [f"{speed.toy}: {part.name}" for speed, part in parts]
+    budget.allocate(names)
+    needs = [
+        _need(speed, part, delta, budget.spend(name), beta) for (speed, part), name in zip(parts, names, strict=True)
+    ]
+    return Planned(tier, delta, alpha, beta, tuple(speed for speed, _ in timed), tuple(needs), _unseen(toys))
+
+
+def _need(speed: Speed, part: _Part, delta: float, alpha: float, beta: float) -> Need:
+    n: int | None = None
+    why = ""
+    try:
+        n = part.check.sample_size(delta, alpha=alpha, beta=beta)
+    except InputError as error:
+        why = str(error)
+    found = part.tried(n or BLOCK, alpha, beta)
+    sequences = None if n is None else part.sequences(n)
+    return Need(
+        toy=speed.toy,
+        check=found.check,
+        metric=found.metric,
+        asked=found.check in DELTA,
+        alpha=alpha,
+        n=n,
+        unit=part.unit,
+        sequences=sequences,
+        expected=part.check.expected_sample_size(delta, alpha=alpha) if isinstance(part.check, EProcess) else None,
+        seconds=None if sequences is None else sequences / speed.rate,
+        basis=found.basis,
+        power=found.power,
+        blind=found.blind,
+        why=why,
+    )
+
+
+def _counted(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_Part]:
+    """The checks of a toy whose sequences can be counted, tried on as many perfect samples as are planned."""
+    model = toymodels.toy(toy)
+    law = target_law(model).numpy()
+
+    def counts(n: int) -> np.ndarray:
+        return np.asarray(generator.multinomial(n, law))
+
+    def same(n: int) -> int:
+        return n
+
+    joint, laws, distance, bets = ChiSquare(law), Conditionals(law, model.vocab), TotalVariation(law), EProcess(law)
+    spread = Dispersion(law, BLOCK)
+    return [
+        _Part("joint", joint, "sequences", same,
+              lambda n, alpha, beta: joint.check(counts(n), alpha=alpha, beta=beta, generator=generator)),
+        _Part("total variation", distance, "sequences", same,
+              lambda n, alpha, beta: distance.check(counts(n), alpha=alpha, beta=beta, generator=generator)),
+        _Part("e-process", bets, "sequences", same,
+              lambda n, alpha, beta: bets.check([counts(n)], alpha=alpha, beta=beta)),
+        _Part("conditionals", laws, "sequences", same,
+              lambda n, alpha, beta: laws.check(counts(n), alpha=alpha, beta=beta)),
+        _Part("dispersion", spread, f"calls of {BLOCK:,}", lambda n: n * BLOCK,
+              lambda n, alpha, beta: spread.check(
+                  generator.multinomial(BLOCK, law, size=min(max(n, 2), 16)), alpha=alpha, beta=beta)),
+    ]  # fmt: skip
+
+
+def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_Part]:
+    """The checks of traces, tried on the sample that was timed; the spread of a token's surprisal is taken from it."""
+    model = toymodels.toy(toy)
+    length = model.length
+    with torch.no_grad():
+        laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
+    trace = reduce(laws, tokens, generator)
+    deviation = math.sqrt(float(trace.variance[trace.open].mean()))
+    is_open = float(trace.open.double().mean())
+    half = len(tokens) // 2
+
+    def part(name: str, check: Any, unit: str, sequences: Callable[[int], float]) -> _Part:
+        return _Part(
+            name,
+            check,
+            unit,
+            lambda n: math.ceil(sequences(n)),
+            lambda n, alpha, beta: check.check(trace, alpha=alpha, beta=beta),
+        )
+
+    copies = Copies()
+    return [
+        part("pit", PitUniformity(), "tokens", lambda n: n / length),
+        part("surprisal", Surprisal(deviation), "open tokens", lambda n: n / (length * is_open)),
+        part("tempering", Tempering(deviation), "open tokens", lambda n: n / (length * is_open)),
+        part("pit by position", PitPositions(length), "sequences", lambda n: n),
+        # A phase takes every other pair; the smaller one of a row has (length - 1) // 2 of them.
+        part("pit of neighbours", PitPairs(), "pairs", lambda n: n / ((length - 1) // 2)),
+        part("pit across rows", PitPairs(across=True), "pairs", lambda n: 2 * n / length + 2),
+        _Part(
+            "copies",
+            copies,
+            "rows of 2 runs",
+            lambda n: 2 * n,
+            lambda n, alpha, beta: copies.check(tokens[:half], tokens[half : 2 * half], alpha=alpha, beta=beta),
+        ),
+    ]
+
+
+def _time(toy: str, cells: Sequence[Cell], seed: int) -> tuple[Speed, Tensor]:
+    """Draw ever larger samples until one took long enough, or fills a block; that one is the measure."""
+    model: Model = toymodels.toy(toy)
+    windows = [cell.window for cell in cells if cell.model == toy and cell.window is not None]
+    settings = registry.Settings(window=windows[0]) if windows else registry.Settings()
+    decoder = registry.build(DECODER, settings)
+    sample(decoder, model, 16, seed)  # what is done once
+    rows = 256
+    while True:
+        start = time.perf_counter()
+        tokens = sample(decoder, model, rows, seed).tokens
+        speed = Speed(toy, DECODER, settings.window, rows, time.perf_counter() - start)
+        if speed.seconds >= TIMED or rows >= BLOCK:
+            return speed, tokens
+        rows = min(BLOCK, 2 * rows)
+
+
+def _unseen(toys: Sequence[str]) -> tuple[str, ...]:
+    every = toymodels.names()
+    large = [name for name in every if not toymodels.catalogue.enumerable(name)]
+    others = [name for name in every if name not in (*toys, *large)]
+    return (
+        f"toys too large for their sequences to be counted, {', '.join(large)}: seen as traces at best, so that only "
+        "what shows in single tokens and pairs of tokens is",
+        f"toys that this plan does not sample, {', '.join(others)}: `specverify verify` enumerates them",
+        "models of other sizes and laws than these: covered as far as the code that runs is the same",
+        "continuous tokens: every check here counts discrete tokens, or looks their probability up",
+        "a discrepancy below delta, and one that a decoder shows in other settings (windows, batches) than were run",
+    )

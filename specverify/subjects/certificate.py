@@ -1,0 +1,226 @@
+"""Certificates: a counterexample as JSON, complete enough that anybody can check it again.
+
+A certificate names the subject, its claim, the setting (the model as integer weights after each context, the draft
+model, the window) and what came of it: the total variation, both laws as fractions where they are some, and where it
+goes wrong. `replay` takes none of the results on trust: it enumerates the subject in that setting once more.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.errors import BudgetError, InputError
+from specverify.evidence.cases import Case, Weights
+from specverify.evidence.enumerate import Budget
+from specverify.evidence.rational import as_fraction
+from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
+from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
+from specverify.subjects.describe import headline
+from specverify.subjects.factory import as_factory
+from specverify.subjects.judgement import Judgement
+from specverify.verdict import EXACT_TOLERANCE, Kind, Verdict
+
+LISTED = 4096
+"""Longest law that is written out."""
+
+
+def certificate(counterexample: Counterexample, *, name: str, subject: str | None) -> dict[str, Any]:
+    """The certificate of a counterexample.
+
+    Args:
+        counterexample: what was found.
+        name: how the subject is called.
+        subject: `pkg.mod:object`, where the subject is found again; None if it has to be handed to `replay`.
+    """
+    outcome, location, case = counterexample.outcome, counterexample.location, counterexample.case
+    laws = None
+    if outcome is not None and len(outcome.came) <= LISTED:
+        laws = {"due": [_exact(x) for x in outcome.due.tolist()], "came": [_exact(x) for x in outcome.came.tolist()]}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "subject": subject,
+        "name": name,
+        "claim": _claim_to_json(counterexample.claim),
+        "setting": {
+            "model": _model_to_json(case.model),
+            "draft": None if case.draft is None else _model_to_json(case.draft),
+            "window": case.window,
+            "initial": case.initial,
+            "arrangement": case.arrangement,
+        },
+        "problem": counterexample.problem,
+        "tv": None if outcome is None else outcome.tv,
+        "bound": None if outcome is None else outcome.bound,
+        "laws": laws,
+        "location": None if location is None else json.loads(json.dumps(location.to_json())),
+        "error": counterexample.error,
+    }
+
+
+def save(found: Mapping[str, Any], path: Path | str) -> Path:
+    """Write a certificate, and say where."""
+    path = Path(path)
+    path.write_text(json.dumps(check(found), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """Read a certificate.
+
+    Raises:
+        InputError: there is no such file, it is no JSON, or no certificate of this version.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"certificate {path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # also for bytes that are no text
+        raise InputError(f"certificate {path} is no JSON: {error}") from None
+    return check(found, str(path))
+
+
+def check(found: Any, what: str = "the certificate") -> dict[str, Any]:
+    """The certificate itself, once it has the form and numbers of one.
+
+    Raises:
+        InputError: naming the part that is wrong.
+    """
+    if isinstance(found, dict) and found.get("format") == FORMAT and found.get("version") != VERSION:
+        raise InputError(
+            f"{what} has version {found.get('version')!r}; this specverify reads version {VERSION}: find it anew"
+        )
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(found))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the whole"
+        raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
+    case_of(found)
+    claim_of(found)
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def case_of(found: Mapping[str, Any]) -> Case:
+    """The setting of a certificate."""
+    setting = found["setting"]
+    draft = setting["draft"]
+    return Case(
+        model=_model_from_json(setting["model"]),
+        draft=None if draft is None else _model_from_json(draft),
+        window=setting["window"],
+        initial=setting["initial"],
+        arrangement=setting["arrangement"],
+    )
+
+
+def claim_of(found: Mapping[str, Any]) -> Claim:
+    """The claim of a certificate."""
+    claim = found["claim"]
+    if claim["kind"] == "relaxed":
+        return Relaxed(claim["tv"])
+    if claim["kind"] == "cluster-lossless":
+        return ClusterLossless(tuple(tuple(cluster) for cluster in claim["partition"]))
+    return Lossless()
+
+
+def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: Budget = SMALL) -> Judgement:
+    """Carry out a certificate's enumeration again, and say whether the refutation stands.
+
+    Args:
+        found: a certificate, or the file that holds one.
+        subject: the decoder; by default the one that the certificate names.
+        budget: for the enumeration.
+
+    Returns:
+        REFUTED (or ERROR) where the claim is broken again, PROVED, for this one setting, where it is not.
+
+    Raises:
+        InputError: the file is no certificate, or there is no subject.
+    """
+    start = time.monotonic()
+    path = found if isinstance(found, str | Path) else None
+    found = load(path) if path is not None else check(found)
+    if subject is None and found["subject"] is None:
+        raise InputError(f"the certificate of {found['name']!r} does not say where its subject is; pass the subject")
+    factory = as_factory(found["subject"] if subject is None else subject, found["name"])
+    case, claim = case_of(found), claim_of(found)
+    recorded = "the certificate says " + (found["error"] if found["tv"] is None else f"TV {found['tv']:.6g}")
+    again: Counterexample | None = None
+    exact: list[dict[str, Any]] = []
+    try:
+        came = explain(factory.build, case, claim, budget, EXACT_TOLERANCE)
+    except (InputError, BudgetError) as error:
+        verdict = Verdict(Kind.ERROR, f"the certificate's setting cannot be judged: {error}; {recorded}")
+    else:
+        if isinstance(came, Outcome):
+            exact = [came.row()]
+            reason = f"the refutation does not stand: exact TV {came.tv:.3g} in its setting; {recorded}"
+            verdict = Verdict(Kind.PROVED, reason)
+        else:
+            again = came
+            exact = [] if again.outcome is None else [again.outcome.row()]
+            verdict = _stands(again, found, recorded)
+    return Judgement(
+        subject=factory.name,
+        level="decoder",
+        claim=str(claim),
+        verdict=verdict,
+        exact=exact,
+        location=again.location.to_json() if again is not None and again.location is not None else None,
+        certificate=found if again is None else certificate(again, name=factory.name, subject=factory.reference),
+        not_covered=("every setting but the certificate's",),
+        reproduce=f"specverify replay {shlex.quote(str(path))}" if path is not None else "",
+        seconds=time.monotonic() - start,
+    )
+
+
+def _stands(again: Counterexample, found: Mapping[str, Any], recorded: str) -> Verdict:
+    if again.outcome is None:
+        return Verdict(Kind.ERROR, f"the decoder breaks down: {again.error}; {recorded}")
+    same = found["tv"] is not None and abs(again.outcome.tv - found["tv"]) <= 1e-9
+    stands = "the refutation stands" if same else f"refuted, but not as before ({recorded})"
+    return Verdict(Kind.REFUTED, f"{stands}: {headline(again)}")
+
+
+def _claim_to_json(claim: Claim) -> dict[str, Any]:
+    if isinstance(claim, Relaxed):
+        return {"kind": "relaxed", "tv": claim.tv}
+    if isinstance(claim, ClusterLossless):
+        return {"kind": "cluster-lossless", "partition": [list(cluster) for cluster in claim.partition]}
+    return {"kind": "lossless"}
+
+
+def _model_to_json(model: Weights | str) -> Any:
+    if isinstance(model, str):
+        return model
+    laws = [
+        {"after": list(after), "weights": list(row)} for after, row in zip(model.contexts(), model.weights, strict=True)
+    ]
+    plain = asdict(model)
+    del plain["weights"]
+    return {**plain, "laws": laws}
+
+
+def _model_from_json(plain: Any) -> Weights | str:
+    if isinstance(plain, str):
+        return plain
+    parts = {key: value for key, value in plain.items() if key != "laws"}
+    model = Weights(weights=tuple(tuple(law["weights"]) for law in plain["laws"]), **parts)
+    for context, law in zip(model.contexts(), plain["laws"], strict=True):
+        if list(context) != law["after"]:
+            raise InputError(f"the law after {law['after']} stands where that after {list(context)} belongs")
+    return model
+
+
+def _exact(value: float) -> str | float:
+    near = as_fraction(value)
+    return value if near is None else str(near)

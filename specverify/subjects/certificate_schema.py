@@ -1,0 +1,110 @@
+"""The JSON schema of a certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specverify.evidence.arrange import ARRANGEMENTS
+
+FORMAT, VERSION = "specverify-certificate", 1
+
+_NATURAL = {"type": "integer", "minimum": 0}
+_PROBABILITIES = {"type": ["array", "null"], "items": {"type": ["string", "number"]}}
+_WEIGHTS = {
+    "type": "object",
+    "required": ["vocab", "length", "eos", "span", "processors", "laws"],
+    "additionalProperties": False,
+    "properties": {
+        "vocab": {"type": "integer", "minimum": 1},
+        "length": {"type": "integer", "minimum": 1},
+        "eos": {"type": ["integer", "null"], "minimum": 0},
+        "span": {"type": ["integer", "null"], "minimum": 1},
+        "processors": {"type": "string"},
+        "laws": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["after", "weights"],
+                "additionalProperties": False,
+                "properties": {
+                    "after": {"type": "array", "items": _NATURAL},
+                    "weights": {"type": "array", "items": _NATURAL},
+                },
+            },
+        },
+    },
+}
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "A counterexample to the claim of a speculative decoder",
+    "type": "object",
+    "required": [
+        "format",
+        "version",
+        "subject",
+        "name",
+        "claim",
+        "setting",
+        "problem",
+        "tv",
+        "bound",
+        "laws",
+        "location",
+        "error",
+    ],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": FORMAT},
+        "version": {"const": VERSION},
+        "subject": {"type": ["string", "null"]},
+        "name": {"type": "string"},
+        "claim": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "required": ["kind"],
+                    "additionalProperties": False,
+                    "properties": {"kind": {"const": "lossless"}},
+                },
+                {
+                    "type": "object",
+                    "required": ["kind", "tv"],
+                    "additionalProperties": False,
+                    "properties": {"kind": {"const": "relaxed"}, "tv": {"type": "number", "minimum": 0, "maximum": 1}},
+                },
+                {
+                    "type": "object",
+                    "required": ["kind", "partition"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "kind": {"const": "cluster-lossless"},
+                        "partition": {"type": "array", "items": {"type": "array", "items": _NATURAL}},
+                    },
+                },
+            ]
+        },
+        "setting": {
+            "type": "object",
+            "required": ["model", "draft", "window", "initial", "arrangement"],
+            "additionalProperties": False,
+            "properties": {
+                "model": {"oneOf": [{"type": "string"}, _WEIGHTS]},
+                "draft": {"oneOf": [{"type": "string"}, {"type": "null"}, _WEIGHTS]},
+                "window": {"type": ["integer", "null"], "minimum": 1},
+                "initial": {"type": ["string", "null"]},
+                "arrangement": {"enum": list(ARRANGEMENTS)},
+            },
+        },
+        "problem": {"enum": ["law", "error"]},
+        "tv": {"type": ["number", "null"]},
+        "bound": {"type": ["number", "null"]},
+        "laws": {
+            "type": ["object", "null"],
+            "required": ["due", "came"],
+            "additionalProperties": False,
+            "properties": {"due": _PROBABILITIES, "came": _PROBABILITIES},
+        },
+        "location": {"type": ["object", "null"]},
+        "error": {"type": "string"},
+    },
+}

@@ -1,0 +1,66 @@
+"""Judging whatever was handed over, at the level that it has, in this process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from specverify.claims import Claim, Lossless
+from specverify.errors import InputError
+from specverify.subjects import resolve
+from specverify.subjects.judgement import Judgement
+
+_JUDGES = {level: (f"specverify.subjects.{level}", f"judge_{level}") for level in resolve.LEVELS}
+
+
+def judge_here(
+    subject: Any,
+    level: str | None = None,
+    claim: Claim | str | None = None,
+    *,
+    seed: int = 0,
+    seconds: float = 60.0,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Judgement:
+    """Judge an object in this process: no time limit, and a crash of it is a crash of the caller.
+
+    Args:
+        subject: the object.
+        level, claim, seed, seconds, options: as for `judge_isolated`.
+        name: what to call it.
+
+    Raises:
+        InputError: the subject, level or claim cannot be used.
+    """
+    called = name or getattr(subject, "__qualname__", None) or repr(subject)
+    level, claim = prepared(called, subject, level, claim)
+    return judged(called, subject, level, claim, seed, seconds, options or {})
+
+
+def prepared(name: str, subject: Any, level: str | None, claim: Claim | str | None) -> tuple[str, Claim | None]:
+    """A subject's level, and the claim if one was given.
+
+    Raises:
+        InputError: they do not go together.
+    """
+    level = resolve.level_of(name, subject, level)
+    claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
+    if level in ("round", "trace") and claim not in (None, Lossless()):
+        raise InputError(f"a {level} is judged for losslessness, not for the claim {claim}")
+    return level, claim
+
+
+def judged(
+    name: str, subject: Any, level: str, claim: Claim | None, seed: int, seconds: float, options: Mapping[str, Any]
+) -> Judgement:
+    """What the level's own function makes of a subject that was prepared."""
+    module, function = _JUDGES[level]
+    judge: Callable[..., Judgement] = getattr(importlib.import_module(module), function)
+    arguments: dict[str, Any] = {"name": name, "seed": seed, **options}
+    if level != "trace":  # where there is nothing to call, and nothing that could take long
+        arguments["seconds"] = seconds
+        if claim is not None:
+            arguments["claim"] = claim
+    return judge(subject, **arguments)

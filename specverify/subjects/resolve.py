@@ -1,0 +1,297 @@
+"""From text to what it names: a subject, a plug-in, a claim, a level.
+
+A subject is named by
+
+    PKG.MOD:OBJECT       something that can be imported, from the current folder too; OBJECT may have dots
+    path/to/file.py:OBJECT
+    NAME                 a plug-in (an entry point of the group `specverify.decoders`), or a decoder or known-wrong
+                         decoder of specverify's own
+    path/to/trace.npz    or .safetensors: a trace
+
+Resolving a subject runs its module, so it is done in a process of its own (`isolation.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.errors import InputError
+
+GROUP = "specverify.decoders"
+TRACES = (".npz", ".safetensors")
+LEVELS = {
+    "decoder": "an object with `init(model, batch, draws)` and `step(state, model, draws)`, or what makes one",
+    "round": "a function (draft_tokens, q or None, p, generator) -> (accepted, token)",
+    "sampler": "a function (target, draft, n, seed) -> Int[n, length] tokens",
+    "trace": f"a file ({', '.join(TRACES)}) of tokens and log-probabilities",
+}
+"""What is handed over at each level."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of the group, not loaded.
+
+    Attributes:
+        name: how the command line calls it.
+        value: the `module:object` that it stands for.
+        distribution: who installed it.
+        broken: why it cannot be loaded, as far as can be told without running any of it; empty otherwise.
+    """
+
+    name: str
+    value: str
+    distribution: str
+    broken: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        return f"plug-in of {self.distribution}: {self.broken or self.value}"
+
+
+def plugins() -> dict[str, Plugin]:
+    """What is installed in the group, by name. Nothing of it is run."""
+    found: dict[str, Plugin] = {}
+    own = _own()
+    for entry in metadata.entry_points(group=GROUP):
+        owner = entry.dist.name if entry.dist else "an unknown distribution"
+        module, _, attribute = entry.value.partition(":")
+        if not module.strip() or not attribute.strip():
+            broken = f"broken: {entry.value!r} is not MODULE:OBJECT"
+        elif entry.name in own:
+            broken = "broken: its name is taken by a decoder of specverify's own"
+        elif entry.name in found:
+            broken = f"broken: {found[entry.name].distribution} has a plug-in of that name too"
+        elif importlib.util.find_spec(module.split(".")[0].strip()) is None:
+            broken = f"broken: {entry.value!r} names a module that is not installed"
+        else:
+            broken = ""
+        found[entry.name] = Plugin(entry.name, entry.value, owner, broken)
+    return found
+
+
+def resolve(reference: str) -> Any:
+    """The object, or for a trace the path, that a reference names.
+
+    Raises:
+        InputError: it names nothing; the message says which part, and what is near. Also where its module raises.
+    """
+    where, _, attribute = reference.rpartition(":")
+    if not where:
+        return _by_name(reference)
+    if not attribute:
+        raise InputError(f"{reference!r} names no object; write {where}:OBJECT")
+    module = _from_file(Path(where)) if where.endswith(".py") else _imported(where, reference)
+    found: Any = module
+    for number, part in enumerate(attribute.split(".")):
+        if not hasattr(found, part):
+            owner = ":".join([where, ".".join(attribute.split(".")[:number])]).rstrip(":")
+            raise InputError(f"{owner} has no {part!r}; {_near(part, _public(found), f'{owner} holds')}")
+        found = getattr(found, part)
+    return found
+
+
+def level_of(reference: str, subject: Any, level: str | None = None) -> str:
+    """At which level a subject is handed over: as given, or as it can be told.
+
+    Raises:
+        InputError: an unknown level, one that the subject cannot have, or none where it cannot be told.
+    """
+    if level is not None and level not in LEVELS:
+        raise InputError(f"unknown level {level!r}; use {', '.join(LEVELS)}")
+    if isinstance(subject, Path):
+        if level not in (None, "trace"):
+            raise InputError(f"{reference} is a file, which is judged at level trace, not {level}")
+        return "trace"
+    fits = {
+        "decoder": _is_decoder(subject),
+        "round": callable(subject) or _is_kernel(subject),
+        "sampler": callable(subject),
+        "trace": False,
+    }
+    if level is not None:
+        if not fits[level]:
+            raise InputError(f"{reference} is {_kind(subject)}; at level {level} a subject is {LEVELS[level]}")
+        return level
+    if _is_decoder(subject):
+        return "decoder"
+    if _is_kernel(subject):
+        return "round"
+    if not callable(subject):
+        known = "; ".join(f"{name}: {what}" for name, what in LEVELS.items())
+        raise InputError(f"{reference} is {_kind(subject)}, which is no subject. {known}")
+    known = "; ".join(f"--level {name} if it is {LEVELS[name]}" for name in ("round", "sampler"))
+    raise InputError(f"{reference} is {_kind(subject)}; say how it is to be called: {known}")
+
+
+def parse_claim(text: str) -> Claim:
+    """`lossless`, `relaxed:0.05` (a total variation), or `cluster:0,1|2,3` (token ids, `|` between clusters).
+
+    Raises:
+        InputError: anything else.
+    """
+    name, _, value = text.strip().partition(":")
+    try:
+        if name == "lossless" and not value:
+            return Lossless()
+        if name == "relaxed":
+            return Relaxed(float(value))
+        if name == "cluster":
+            return ClusterLossless(tuple(tuple(int(x) for x in part.split(",")) for part in value.split("|")))
+    except InputError:
+        raise
+    except ValueError:
+        pass  # no number: answered as any other text that is no claim
+    raise InputError(f"claim {text!r}: use lossless, relaxed:TV such as relaxed:0.05, or cluster:0,1|2,3")
+
+
+def claim_text(claim: Claim) -> str:
+    """The inverse of `parse_claim`."""
+    if isinstance(claim, Relaxed):
+        return f"relaxed:{claim.tv!r}"
+    if isinstance(claim, ClusterLossless):
+        return "cluster:" + "|".join(",".join(map(str, part)) for part in claim.partition)
+    return "lossless"
+
+
+def _by_name(name: str) -> Any:
+    path = Path(name)
+    if path.suffix in TRACES:
+        if not path.is_file():
+            raise InputError(f"{name}: no such file")
+        return path
+    if path.suffix == ".py" or path.is_file():
+        raise InputError(f"{name} is a file; name an object in it: {name}:OBJECT")
+    own, installed = _own(), plugins()
+    if name in own:
+        return own[name]
+    if name not in installed:
+        hint = _near(name, [*own, *installed], "decoders and plug-ins are")
+        raise InputError(f"{name!r} is no plug-in and no decoder; {hint}. Other subjects are named PKG.MOD:OBJECT")
+    plugin = installed[name]
+    if plugin.broken:
+        raise InputError(f"plug-in {name!r} of {plugin.distribution} is {plugin.broken}")
+    try:
+        return resolve(plugin.value)
+    except InputError as error:
+        raise InputError(f"plug-in {name!r} of {plugin.distribution} is broken: {error}") from error
+
+
+def _own() -> dict[str, Callable[[Any], Any]]:
+    """Decoders of specverify's own, the known-wrong ones too: each as what makes it from settings."""
+    from specverify import defects
+    from specverify.decoders import registry
+
+    def maker(name: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def make(settings: Any) -> Any:
+            return build(settings)
+
+        make.__qualname__ = name
+        return make
+
+    found = {name: maker(name, registry.entry(name).build) for name in registry.names()}
+    return found | {name: maker(name, defects.get(name).build) for name in defects.names()}
+
+
+def _imported(name: str, reference: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"{reference!r} is no reference; write PKG.MOD:OBJECT or path/to/file.py:OBJECT")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if not (name == missing or name.startswith(f"{missing}.")):
+            raise InputError(f"{name} cannot be imported: it needs the module {missing!r}, which is missing") from error
+        where = f"in {os.getcwd()} or among the installed packages"
+        raise InputError(
+            f"no module named {missing!r} {where}; a file is named by its path: path/to/file.py:OBJECT"
+        ) from error
+    except BaseException as error:
+        raise InputError(f"{name} {_raised(error)}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    name = f"subject_{path.stem}" if path.stem in sys.modules else path.stem  # a file may be called random.py
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.resolve().parent))  # as `python file.py` does
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise InputError(f"{path} {_raised(error)}") from error
+    return module
+
+
+def place_of(error: BaseException) -> str:
+    """Where something was raised, in brackets: the last frame that is not the import system's."""
+    if isinstance(error, SyntaxError):
+        return f" ({Path(error.filename or '?').name}:{error.lineno})"
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    shown = [f" ({Path(name).name}:{line})" for name, line in frames if not name.startswith("<frozen")]
+    return shown[-1] if shown else ""
+
+
+def _raised(error: BaseException) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"raises {type(error).__name__} when imported: {said or 'no message'}{place_of(error)}"
+
+
+def _is_decoder(subject: Any) -> bool:
+    """Whether it is a decoder, or makes one."""
+    from specverify.subjects.factory import as_factory
+
+    try:
+        as_factory(subject)
+    except InputError:
+        return False
+    return True
+
+
+def _is_kernel(subject: Any) -> bool:
+    """Whether it is a kernel in one of the conventions of `specverify.subjects.round`."""
+    from specverify.subjects.rounds.kernel import Kernel
+
+    return isinstance(subject, Kernel)
+
+
+def _kind(subject: Any) -> str:
+    if inspect.isroutine(subject):
+        try:
+            return f"a function of {inspect.signature(subject)}"
+        except (TypeError, ValueError):
+            return "a function"
+    return f"an object of type {type(subject).__name__}"
+
+
+def _public(found: Any) -> list[str]:
+    return sorted(name for name in vars(found) if not name.startswith("_")) if hasattr(found, "__dict__") else []
+
+
+def _near(name: str, known: Iterable[str], otherwise: str) -> str:
+    options = list(known)
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{otherwise} {', '.join(options[:20]) or 'nothing'}"

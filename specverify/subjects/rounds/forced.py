@@ -1,0 +1,268 @@
+"""Kernels whose coins are an argument: coins at the edges, and the exact law by integrating over all coins.
+
+*Edges.* Every combination of coins at 0, one step above, at each ratio p / q and one step to either side, and one step
+below 1, with picks at the edges of the recovered and bonus laws. No rule may then emit what the target law forbids,
+however rarely such a coin comes up.
+
+*Integration.* Given the drafts, the outcome is a function of the coins, taken to be constant but for a few steps. Along
+each axis these are found by evaluating it at `GRID` places and dividing on between neighbours that differ, down to
+`STEP`. Nested over the coins of two drafts and the pick, this gives the law of the outcome, and with the draft law and
+the completion the exact law of the sequence. It cannot see a feature that begins and ends between two neighbouring
+places, nor a difference below `TOLERANCE`, to which the steps' places add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify import tree
+from specverify.rules.token import at, residual
+from specverify.subjects.rounds.contexts import Contexts, deal
+from specverify.subjects.rounds.kernel import NONE, Fault, Kernel, Outcome, Round
+from specverify.subjects.rounds.play import forbidden, indices, sources
+from specverify.verdict import Kind
+
+ULP = 2.0**-24
+"""The step of a float32 coin."""
+STEP = 2.0**-18
+"""How closely steps of the outcome are located."""
+TOLERANCE = 32 * STEP
+"""Total variation that their places may leave."""
+GRID = 10
+PARTS = 4
+"""Into how many parts a stretch that holds a step is divided at a time."""
+MOST_STEPS = 16
+"""Steps along one axis beyond which the outcome is not taken to be piecewise constant."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All drafts that can come up, one row for each.
+
+    Attributes:
+        contexts: where.
+        context: Int[rows], index of the row's context.
+        lengths: Int[rows].
+        drafts: Int[rows, most], tokens; 0 beyond the row's length.
+        weight: Float[rows], their probability under q, given the length.
+        given: the round that judges them all.
+    """
+
+    contexts: Contexts
+    context: Int[Tensor, " rows"]
+    lengths: Int[Tensor, " rows"]
+    drafts: Int[Tensor, "rows drafts"]
+    weight: Float[Tensor, " rows"]
+    given: Round
+
+
+def paths(kernel: Kernel, contexts: Contexts, gamma: int, most: int, *, certain: bool) -> Paths:
+    """Every context, every number of drafts up to `most`, and all drafts that q gives some probability.
+
+    Args:
+        gamma: slots for drafts.
+        most: the most drafts of a row: each is an axis of the integration, and the pick is one more.
+        certain: keep q from the kernel.
+    """
+    rows: list[tuple[int, int, tuple[int, ...], float]] = []
+    for context, length in product(range(len(contexts.names)), range(kernel.fewest, most + 1)):
+        for drafts in product(range(contexts.tokens), repeat=length):
+            node, weight = 0, 1.0
+            for token in drafts:
+                weight *= float(contexts.q[context, node, token])
+                node = node * contexts.tokens + 1 + token
+            if weight > 0:
+                rows.append((context, length, drafts, weight))
+    index, lengths = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
+    padded = torch.tensor([[*row[2], *[0] * (gamma - row[1])] for row in rows])
+    given, _ = deal(contexts, index, torch.zeros_like(index), padded, lengths, certain=certain)
+    weights = torch.tensor([row[3] for row in rows], dtype=torch.float64)
+    return Paths(contexts, index, lengths, padded[:, :most], weights, given)
+
+
+@torch.no_grad()
+def edges(kernel: Kernel, where: Paths) -> str:
+    """Coins at the edges.
+
+    Returns:
+        what the kernel does with a coin that equals the ratio, for a note.
+
+    Raises:
+        Fault: if a coin makes it emit a token that the target law forbids.
+    """
+    given, contexts = where.given, where.contexts
+    rows, gamma = given.draft.shape
+    p, draft = given.p[:, :-1], given.draft
+    q = torch.zeros_like(p).scatter(-1, draft[..., None], 1.0) if given.q is None else given.q
+    ratio = (at(p, draft) / at(q, draft)).clamp(max=1)
+    law = torch.cat([residual(p, q), given.p], 1).cumsum(-1).flatten(1)
+    coins = [torch.full_like(ratio, 0.0), torch.full_like(ratio, ULP), ratio - ULP, ratio, ratio + ULP, ratio * 0 + 1]
+    picks = torch.cat([law, law - ULP, torch.zeros(rows, 1), torch.ones(rows, 1)], 1)
+    several = list(product(range(len(coins)), repeat=where.drafts.shape[1]))
+    index = torch.arange(rows).repeat_interleave(len(several) * picks.shape[1])
+    coin = torch.stack([_in_range(each) for each in coins])  # kinds rows gamma
+    kinds = torch.tensor(several).repeat_interleave(picks.shape[1], 0).repeat(rows, 1)
+    chosen = torch.full((len(index), gamma), 0.5)
+    for slot in range(kinds.shape[1]):
+        chosen[:, slot] = coin[kinds[:, slot], index, slot]
+    pick = _in_range(picks).repeat_interleave(len(several), 0).reshape(rows, len(several), -1).flatten()
+    outcome = _outcome(kernel, tree.rows(given, index), chosen, pick)
+
+    node = torch.zeros_like(index)
+    context, block = where.context[index], indices(outcome, contexts)
+    branch = sources(outcome, where.lengths[index])
+    for slot in range(min(contexts.depth, block.shape[1])):
+        emitted = outcome.tokens[:, slot] != NONE
+        token = block[:, slot].clamp(min=0)
+        bad = emitted & (at(contexts.law(contexts.p, context, node), token) == 0)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            name = contexts.names[int(context[row])]
+            fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]))
+            assert fault.certificate is not None
+            assert fault.location is not None
+            forced = {"coins": chosen[row].tolist(), "pick": float(pick[row])}
+            shown = f"with coins {_shown(chosen[row])} and pick {_shown(pick[row : row + 1])}, "
+            raise Fault(
+                Kind.REFUTED,
+                shown + str(fault),
+                {**fault.certificate, **forced},
+                {**fault.location, "check": "forced coins", **forced},
+            )
+        node = torch.where(emitted, contexts.child(node, token), node)
+    first = ratio[index, 0]
+    equal = (kinds[:, 0] == 3) & (where.lengths[index] > 0) & (first > 0) & (_in_range(first) == first)
+    kept = outcome.accepted[equal] > 0
+    does = "accepts" if bool(kept.all()) else "accepts or rejects" if bool(kept.any()) else "rejects"
+    return f"a coin that equals p / q {does}"
+
+
+@dataclass(frozen=True)
+class Integrated:
+    """The exact law of what a kernel emits, completed to the depth of the contexts.
+
+    Attributes:
+        law: Float[contexts, lengths, sequences]; row l is for `fewest + l` drafts.
+        flow: Float[rows, outcomes], the law of the outcome of each row of the paths. Outcome a (V + 1) + b is a drafts
+            accepted, and then token b - 1, or none if b is 0.
+        evaluations: rows that the kernel judged.
+        steps: the most steps found along one axis.
+    """
+
+    law: Float[Tensor, "contexts lengths sequences"]
+    flow: Float[Tensor, "rows outcomes"]
+    evaluations: int
+    steps: int
+
+
+@torch.no_grad()
+def integrate(kernel: Kernel, where: Paths) -> Integrated | None:
+    """The exact law, or None where the outcome is not piecewise constant in the coins."""
+    search = _Search(kernel, where)
+    try:
+        flow = search.law(torch.arange(len(where.lengths)), torch.zeros(len(where.lengths), 0, dtype=torch.int64))
+    except _Irregular:
+        return None
+    contexts, joint = where.contexts, where.contexts.joint()
+    tokens, depth = contexts.tokens, contexts.depth
+    fewest, most = int(where.lengths.min()), int(where.lengths.max())
+    law = torch.zeros(len(contexts.names), most - fewest + 1, tokens**depth, dtype=torch.float64)
+    for row, outcome in flow.nonzero().tolist():
+        accepted, token = divmod(outcome, tokens + 1)
+        prefix = [*where.drafts[row, :accepted].tolist(), *([token - 1] if token else [])]
+        start, size = 0, tokens**depth
+        for emitted in prefix:
+            size //= tokens
+            start += emitted * size
+        rest = joint[where.context[row], start : start + size]
+        # What is forbidden has no continuation; any will do to count it.
+        rest = rest / rest.sum() if float(rest.sum()) > 0 else torch.full_like(rest, 1 / size)
+        share = where.weight[row] * flow[row, outcome]
+        law[where.context[row], where.lengths[row] - fewest, start : start + size] += share * rest
+    return Integrated(law, flow, search.evaluations, search.steps)
+
+
+class _Irregular(Exception):
+    """The outcome has more steps along an axis than `MOST_STEPS`."""
+
+
+class _Search:
+    """Nested integration over the axes (coin of each draft, then the pick), for many rows at once."""
+
+    def __init__(self, kernel: Kernel, where: Paths) -> None:
+        self.kernel, self.where, self.axes = kernel, where, where.drafts.shape[1] + 1
+        self.width = self.axes * (where.contexts.tokens + 1)
+        self.evaluations = self.steps = 0
+        last = round(1 / STEP) - 1
+        # Irregular, so that no regular feature of a kernel falls between its places throughout.
+        inner = [round(last * (k + 0.31 + 0.07 * (k % 3)) / (GRID - 2)) for k in range(GRID - 2)]
+        self.grid = torch.tensor([0, *inner, last])
+
+    def law(self, rows: Tensor, fixed: Tensor) -> Float[Tensor, "rows outcomes"]:
+        """The law of the outcome with the first axes fixed, Int[rows, axes] in units of STEP."""
+        innermost = fixed.shape[1] == self.axes - 1
+        result = torch.zeros(len(rows), self.width, dtype=torch.float64)
+
+        def ask(index: Tensor, place: Tensor) -> Tensor:
+            """What the outcome is (one number), or its law, with the next axis fixed as well."""
+            more = torch.cat([fixed[index], place[:, None]], 1)
+            return self._outcomes(rows[index], more)[:, None] if innermost else self.law(rows[index], more)
+
+        def add(index: Tensor, value: Tensor, size: Tensor) -> None:
+            if innermost:
+                result.view(-1).index_add_(0, index * self.width + value[:, 0], size * STEP)
+            else:
+                result.index_add_(0, index, value * (size * STEP)[:, None])
+
+        every = torch.arange(len(rows))
+        places = len(self.grid)
+        value = ask(every.repeat_interleave(places), self.grid.repeat(len(rows))).unflatten(0, (-1, places))
+        add(every, value[:, -1], torch.ones(len(rows), dtype=torch.float64))  # no stretch begins at the last place
+        # A stretch goes from one place up to the next.
+        index = every.repeat_interleave(places - 1)
+        low, high = self.grid[:-1].repeat(len(rows)), self.grid[1:].repeat(len(rows))
+        at_low, at_high = value[:, :-1].flatten(0, 1), value[:, 1:].flatten(0, 1)
+        while len(index):
+            known = (at_low == at_high).all(1) | (high - low <= 1)
+            add(index[known], at_low[known], (high - low)[known].double())
+            index, low, high, at_low, at_high = (x[~known] for x in (index, low, high, at_low, at_high))
+            if len(index):
+                self.steps = max(self.steps, int(torch.bincount(index).max()))
+                if self.steps > MOST_STEPS:
+                    raise _Irregular
+            inner = [low + (high - low) * part // PARTS for part in range(1, PARTS)]
+            between = ask(index.repeat(PARTS - 1), torch.cat(inner)) if len(index) else at_low
+            index, low, high = index.repeat(PARTS), torch.cat([low, *inner]), torch.cat([*inner, high])
+            at_low, at_high = torch.cat([at_low, between]), torch.cat([between, at_high])
+        return result
+
+    def _outcomes(self, rows: Tensor, fixed: Tensor) -> Int[Tensor, " rows"]:
+        """accepted (V + 1) + (0 for no further token, else 1 + token), with all axes fixed."""
+        given = tree.rows(self.where.given, rows)
+        coin = torch.full(given.draft.shape, 0.5)
+        # Half a step in, so that a coin is never equal to a threshold that is a multiple of STEP.
+        value = ((fixed.double() + 0.5) * STEP).float()
+        coin[:, : self.axes - 1] = value[:, :-1]
+        outcome = _outcome(self.kernel, given, coin, value[:, -1].contiguous())
+        self.evaluations += len(rows)
+        following = at(indices(outcome, self.where.contexts), outcome.accepted)
+        return outcome.accepted * (self.where.contexts.tokens + 1) + 1 + following
+
+
+def _outcome(kernel: Kernel, given: Round, coin: Tensor, pick: Tensor) -> Outcome:
+    assert kernel.with_coins is not None
+    return kernel.with_coins(given, coin, pick)
+
+
+def _in_range(coin: Tensor) -> Tensor:
+    """On the grid of float32 coins, within [0, 1)."""
+    return ((coin / ULP).round() * ULP).clamp(0, 1 - ULP)
+
+
+def _shown(values: Tensor) -> str:
+    return ", ".join("1 - 2^-24" if value == 1 - ULP else f"{float(value):.9g}" for value in values)

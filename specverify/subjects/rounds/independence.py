@@ -1,0 +1,70 @@
+"""Are the rows of a batch, and the calls with one generator, independent of each other?
+
+Each row may have the right law, and still be a copy of another: of a stream that rows share, or that starts again at
+every call. Batches of rows that are given the same drafts show the copies, and how often each outcome comes in a batch
+varies too much or too little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from specverify import tree
+from specverify.draws import derived_seed
+from specverify.evidence.copies import Copies
+from specverify.evidence.independence import Dispersion
+from specverify.evidence.result import Evidence
+from specverify.subjects.rounds.contexts import build
+from specverify.subjects.rounds.contract import sample_round
+from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
+
+CHECKS = {"copies between calls": 0.3, "copies between rows": 0.3, "dispersion of calls": 0.6}
+"""The share of copied rows that each check is sure to see, at the sizes below."""
+CALLS, ROWS, CANDIDATES, REPEATS = 64, 512, 32, 128
+CALIBRATION = 8
+"""Calls that choose the cells of the dispersion."""
+
+
+@torch.no_grad()
+def check(
+    kernel: Kernel, gamma: int, seed: int, generator: torch.Generator, alphas: dict[str, float], beta: float
+) -> list[Evidence]:
+    """The three checks: do rows repeat those of the call before, their neighbours, or any others of their batch?
+
+    Args:
+        alphas: the false-alarm rate of each of `CHECKS`.
+    """
+    between, within, spread = (alphas[name] for name in CHECKS)
+    given, collision = _varied(kernel, gamma, seed, generator)
+    blocks = np.stack([_blocks(kernel.verify(given, generator)) for _ in range(CALLS + CALIBRATION)])
+    outcome = np.unique(blocks.reshape(-1, blocks.shape[-1]), axis=0, return_inverse=True)[1].reshape(len(blocks), ROWS)
+    counts = np.stack([np.bincount(call, minlength=int(outcome.max()) + 1) for call in outcome])
+    law = (counts[CALLS:].sum(0) + 0.5) / (counts[CALLS:].sum() + 0.5 * counts.shape[1])
+    flat, copies = outcome[:CALLS].reshape(-1, 1), Copies(collision)
+    evidence = [
+        copies.check(outcome[0:CALLS:2].reshape(-1, 1), outcome[1:CALLS:2].reshape(-1, 1), alpha=between, beta=beta),
+        copies.check(flat[0::2], flat[1::2], alpha=within, beta=beta),
+    ]
+    # With next to no randomness there is nothing to be counted; the laws will have something to say of such a kernel.
+    if law.max() < 1 - 20 / ROWS:
+        evidence.append(Dispersion(law, ROWS).check(counts[:CALLS], alpha=spread, beta=beta))
+    return [replace(item, check=name) for item, name in zip(evidence, CHECKS, strict=False)]
+
+
+def _varied(kernel: Kernel, gamma: int, seed: int, generator: torch.Generator) -> tuple[Round, float]:
+    """A round of equal rows, and an estimate of how likely two come out equal: the least of several such rounds."""
+    contexts = build(("dense",), 8, 2, key="independence")
+    candidates = sample_round(kernel, contexts, gamma, derived_seed(seed, 4), rows=CANDIDATES)
+    index = torch.arange(CANDIDATES).repeat_interleave(REPEATS)
+    blocks = _blocks(kernel.verify(tree.rows(candidates, index), generator)).reshape(CANDIDATES, REPEATS, -1)
+    shares = [np.unique(each, axis=0, return_counts=True)[1] / REPEATS for each in blocks]
+    collision, row = min((float((share**2).sum()), number) for number, share in enumerate(shares))
+    return tree.rows(candidates, torch.full((ROWS,), row)), min(collision, 0.999)
+
+
+def _blocks(outcome: Outcome) -> Int[np.ndarray, "rows width"]:
+    return torch.cat([outcome.tokens, outcome.accepted[:, None]], 1).numpy()

@@ -1,0 +1,152 @@
+"""Where a refuted kernel goes wrong: the first position and prefix, the branch, the token, and which way.
+
+At each position and prefix, what came out is laid beside the target law p, and the part of each branch beside what the
+token rule would put there: a draft is accepted and is x with probability min(p, q)(x); once one is rejected, x replaces
+it in proportion to (p - q)+(x); a bonus is x with p(x). Without q, a draft x of the testbed's own law q is kept with
+probability p(x), so that the parts are q p and (1 - q) p. For a rule of another kind the parts differ without being
+wrong, but the position and the prefix still stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specverify.decoders.protocol import Branch
+from specverify.evidence.finite import entropy_tail
+from specverify.subjects.rounds.contexts import Contexts
+from specverify.subjects.rounds.forced import TOLERANCE, Integrated, Paths
+from specverify.subjects.rounds.play import Played
+
+BRANCHES = (Branch.ACCEPTED, Branch.RECOVERED, Branch.BONUS, Branch.SAMPLED)
+SUSPICIOUS = 1e-4
+"""p-value, over all prefixes of a position, at which it is taken for the first wrong one."""
+
+
+def from_samples(played: Iterable[Played], contexts: Contexts, context: int, *, certain: bool) -> dict[str, Any]:
+    """Where samples in one context leave the target law."""
+    tables = _empty(contexts)
+    for part in played:
+        rows = part.context == context
+        prefix = torch.zeros(int(rows.sum()), dtype=torch.int64)
+        for position, table in enumerate(tables):
+            token, branch = part.tokens[rows, position], part.branch[rows, position]
+            kind = sum((branch == each) * number for number, each in enumerate(BRANCHES))
+            code = (prefix * len(BRANCHES) + kind) * contexts.tokens + token
+            table += torch.bincount(code, minlength=table.numel()).reshape(table.shape)
+            prefix = prefix * contexts.tokens + token
+
+    def doubt(count: Tensor, law: Tensor) -> float:
+        n, possible = float(count.sum()), law > 0
+        if n == 0 or int(possible.sum()) < 2:
+            return 1.0
+        information = float(torch.special.xlogy(count, count / (n * law)).nan_to_num(0.0)[possible].sum())
+        return entropy_tail(information, int(possible.sum()))
+
+    return {"check": "laws", **_describe(tables, contexts, context, doubt, SUSPICIOUS, certain)}
+
+
+def from_integral(found: Integrated, where: Paths, context: int, length: int, *, certain: bool) -> dict[str, Any]:
+    """Where the exact law in one context, for one number of drafts, leaves the target law."""
+    contexts, tables = where.contexts, _empty(where.contexts)
+    tokens = contexts.tokens
+    for row in ((where.context == context) & (where.lengths == length)).nonzero().squeeze(1).tolist():
+        for outcome in found.flow[row].nonzero().squeeze(1).tolist():
+            mass = float(where.weight[row] * found.flow[row, outcome])
+            accepted, following = divmod(outcome, tokens + 1)
+            emitted = [*where.drafts[row, :accepted].tolist(), *([following - 1] if following else [])]
+            node, prefix = 0, 0
+            for position, token in enumerate(emitted):
+                last = 1 if accepted < length else 2
+                tables[position][prefix, 0 if position < accepted else last, token] += mass
+                node, prefix = node * tokens + 1 + token, prefix * tokens + token
+            _complete(tables, contexts, context, len(emitted), node, prefix, mass)
+
+    def doubt(mass: Tensor, law: Tensor) -> float:
+        # Small where the distance is large, as a p-value is.
+        distance = float((mass - mass.sum() * law).abs().sum()) / 2
+        return TOLERANCE / distance if distance > TOLERANCE else 1.0
+
+    where_wrong = _describe(tables, contexts, context, doubt, 0.999, certain)
+    return {"check": "coins integrated", "drafts": length, **where_wrong}
+
+
+def sentence(location: dict[str, Any]) -> str:
+    """A location in words."""
+    return (
+        f"in context '{location['context']}', position {location['position']} after {location['prefix']}, the "
+        f"{location['branch']} token {location['token']} comes {location['direction']}: "
+        f"{location['observed']:.4g} of what arrives there, {location['expected']:.4g} expected"
+    )
+
+
+def _empty(contexts: Contexts) -> list[Tensor]:
+    """For each position the mass by prefix, branch and token."""
+    shape = (len(BRANCHES), contexts.tokens)
+    return [torch.zeros(contexts.tokens**position, *shape, dtype=torch.float64) for position in range(contexts.depth)]
+
+
+def _complete(
+    tables: Sequence[Tensor], contexts: Contexts, context: int, position: int, node: int, prefix: int, mass: float
+) -> None:
+    for continuation in product(range(contexts.tokens), repeat=contexts.depth - position):
+        at_node, code, chance = node, prefix, mass
+        for place, token in enumerate(continuation, start=position):
+            if all(later == 0 for later in continuation[place - position + 1 :]):
+                share = float(contexts.p[context, at_node, token])
+                tables[place][code, 3, token] += chance * share
+            chance *= float(contexts.p[context, at_node, token])
+            at_node, code = at_node * contexts.tokens + 1 + token, code * contexts.tokens + token
+
+
+def _describe(
+    tables: Sequence[Tensor],
+    contexts: Contexts,
+    context: int,
+    doubt: Callable[[Tensor, Tensor], float],
+    threshold: float,
+    certain: bool,
+) -> dict[str, Any]:
+    best: tuple[float, int, int] | None = None
+    first = 0
+    for position, table in enumerate(tables):
+        doubts = [
+            doubt(table[prefix].sum(0), contexts.p[context, first + prefix].double()) for prefix in range(len(table))
+        ]
+        prefix = min(range(len(doubts)), key=doubts.__getitem__)
+        if best is None or doubts[prefix] < best[0]:
+            best = (doubts[prefix], position, prefix)
+        if doubts[prefix] * len(doubts) <= threshold:
+            best = (doubts[prefix], position, prefix)
+            break
+        first += len(table)
+    assert best is not None  # contexts have at least one position
+    _, position, prefix = best
+    node = sum(contexts.tokens**earlier for earlier in range(position)) + prefix
+    p, q = contexts.p[context, node].double(), contexts.q[context, node].double()
+    table = tables[position][prefix][:3]
+    verified, rejected, bonus = float(table[:2].sum()), float(table[1].sum()), float(table[2].sum())
+    total = max(float(table.sum()), 1e-300)
+    kept = q * p if certain else torch.minimum(p, q)
+    left = p - kept if bool((p > kept).any()) else p
+    # As many as were rejected, so that a wrong test of the drafts does not show as a wrong recovered law.
+    expected = torch.stack([verified * kept, rejected * left / left.sum(), bonus * p]) / total
+    excess = table / total - expected
+    branch, token = divmod(int(excess.abs().argmax()), contexts.tokens)
+    return {
+        "context": contexts.names[context],
+        "position": position,
+        "prefix": [
+            int(contexts.ids[prefix // contexts.tokens**k % contexts.tokens]) for k in reversed(range(position))
+        ],
+        "branch": BRANCHES[branch].name.lower(),
+        "token": int(contexts.ids[token]),
+        "direction": "too often" if float(excess[branch, token]) > 0 else "too rarely",
+        "observed": float(table[branch, token]) / total,
+        "expected": float(expected[branch, token]),
+        "split": {each.name.lower(): float(excess[number].abs().sum()) / 2 for number, each in enumerate(BRANCHES[:3])},
+    }

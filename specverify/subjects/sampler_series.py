@@ -1,0 +1,243 @@
+"""A series of calls of a black box on one case: made, checked, added up.
+
+Whatever the subject raises or breaks ends its series with an error and is no error of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.decoders.run import Run
+from specverify.errors import ContractError, InputError
+from specverify.evidence.enumerate import sequence_index, target_law
+from specverify.evidence.result import COPIES, Evidence
+from specverify.model import Model
+from specverify.subjects.sampler_checks import INDEPENDENCE, Bounds, Counts, Rows, Tally, dispersion, independence
+from specverify.subjects.sampler_location import locate, place_in_trace
+from specverify.subjects.sampler_suite import Case
+from toymodels import tables
+from toymodels.catalogue import fixed_sequences
+
+Sampler = Callable[[Model, Model, int, int], Any]
+"""(target, draft, n, seed) -> tokens Int[n, length], a tensor or an array; or a `decoders.Run`, whose counts of
+verified and accepted drafts then show whether anything was at stake."""
+
+DISPERSION = "dispersion of the first calls"
+FIRST_CALLS = 8
+"""Small calls of one size that begin each series."""
+FIRST_ROWS, ROWS = 512, 16_384
+"""Most rows of one of those, and of any call."""
+LOCATION = 1e-3
+"""Probability that a refuted sampler is said to be wrong, for certain, at a prefix where it is not."""
+
+
+class Series:
+    """The calls on one case, what they add up to, and what is wrong with them."""
+
+    def __init__(
+        self, sample: Sampler, case: Case, claim: Claim, first_seed: int, generator: np.random.Generator
+    ) -> None:
+        self.sample, self.case, self.first_seed = sample, case, first_seed
+        self.law, self.cluster, self.vocab = claimed_law(case, claim)
+        self.tally: Tally
+        if self.law is None:
+            if not isinstance(claim, Lossless):
+                raise InputError(f"{case.name}: too many sequences to judge the claim {claim}; use a smaller toy")
+            self.tally = Rows(case.target, generator)
+        elif isinstance(claim, Relaxed):
+            self.tally = Bounds(self.law, self.vocab, claim.tv, generator)
+        else:
+            self.tally = Counts(self.law, self.vocab, generator)
+        self.checks = {**self.tally.checks, **INDEPENDENCE, DISPERSION: 1.0}
+        self.before = _fingerprint(case)
+        self.first: list[Tensor] = []
+        self.inside: Int[Tensor, " branches"] | None = None
+        self.calls = self.drawn = self.planned = 0
+        self.spent = 0.0
+        self.copies: list[Evidence] = []
+        self.evidence: list[Evidence] = []
+        self.refuted = False
+        self.error = ""
+        self.location: dict[str, Any] | None = None
+
+    def plan(self, rates: Mapping[str, float], delta: float, beta: float, seconds: float) -> None:
+        """Fix the number of sequences and the size of the first calls, before any."""
+        self.rates, self.beta, self.patience = rates, beta, seconds / 20
+        n = self.tally.sample_size(delta, rates, beta)
+        self.rows = min(FIRST_ROWS, max(32, n // 32))
+        self.planned = max(n, FIRST_CALLS * self.rows)
+        self.most = min(ROWS, max(self.rows, n // 8))
+
+    @property
+    def progress(self) -> float:
+        """The share of the planned sequences that are drawn; 1 once there is nothing left to do."""
+        return 1.0 if self.error or self.refuted else self.drawn / self.planned
+
+    def advance(self, deadline: float) -> None:
+        """Begin with the first calls, or make the next one, twice as large as the last but none too long."""
+        with self._caught():
+            begins = len(self.first) < FIRST_CALLS
+            for _ in range(FIRST_CALLS - len(self.first) if begins else 1):
+                if time.perf_counter() >= deadline:
+                    return
+                if not begins:
+                    in_time = int(self.patience * self.drawn / self.spent)
+                    self.rows = max(1, min(2 * self.rows, self.most, in_time, self.planned - self.drawn))
+                tokens = self._next(self.rows)
+                self.drawn += len(tokens)
+                self.refuted |= self.tally.add(tokens, self.rates)
+                if begins:
+                    self.first.append(tokens)
+            if begins:
+                self.copies = self._look_for_copies()
+                self.refuted |= any(found.rejected for found in self.copies)
+
+    def repeat(self, complaint: str) -> None:
+        """Make the first call again; other tokens for the same seed are an error."""
+        with self._caught():
+            if not torch.equal(self.call(len(self.first[0]), self.first_seed), self.first[0]):
+                raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
+
+    def settle(self, deadline: float) -> None:
+        """After the last call: all checks on what was drawn, and where the law is wrong if it is."""
+        with self._caught():
+            if _fingerprint(self.case) != self.before:
+                raise ContractError("changed the model that it was given; leave target and draft as they are")
+        if not self.drawn:
+            return
+        self.evidence = [*self.copies, *self.tally.evidence(self.rates, self.beta)]
+        wrong = [found for found in self.evidence if found.rejected]
+        self.refuted |= bool(wrong)
+        if wrong and not any(found.metric == COPIES for found in wrong) and not self.error:
+            with self._caught():
+                self.location = place_in_trace(self.evidence) if self.law is None else self._locate(deadline)
+
+    def _locate(self, deadline: float) -> dict[str, Any] | None:
+        """From fresh sequences: as many again, up to 16 times as many while it is unclear."""
+        assert self.law is not None  # sequences are counted
+        total, rows = np.zeros(len(self.law), dtype=np.int64), min(self.most, max(self.drawn, self.rows))
+        found = None
+        for _ in range(16):
+            if time.perf_counter() >= deadline:
+                break
+            total += self._count(self._next(rows))
+            found = locate(self.law, total, self.vocab, alpha=LOCATION, beta=self.beta)
+            if found["certain"]:
+                break
+        return found
+
+    def call(self, rows: int, seed: int) -> Int[Tensor, "rows length"]:
+        """One call, its outcome checked and mapped to the claim's clusters.
+
+        Raises:
+            ContractError: for anything but Int[rows, length] tokens in range.
+        """
+        start = time.perf_counter()
+        output = self.sample(self.case.target, self.case.draft, rows, seed)
+        self.spent += time.perf_counter() - start
+        if isinstance(output, Run):
+            branches = output.branches.sum(0).cpu()
+            self.inside = branches if self.inside is None else self.inside + branches
+            output = output.tokens
+        tokens = checked(output, rows, self.case.target)
+        return tokens if self.cluster is None else self.cluster[tokens]
+
+    def _next(self, rows: int) -> Int[Tensor, "rows length"]:
+        self.calls += 1
+        return self.call(rows, self.first_seed + self.calls - 1)
+
+    def _look_for_copies(self) -> list[Evidence]:
+        found = independence(self.first, self.rates, self.beta)
+        if self.law is not None:
+            counts = [self._count(tokens) for tokens in self.first]
+            found += dispersion(self.law, counts, alpha=self.rates[DISPERSION], beta=self.beta)
+        return found
+
+    def _count(self, tokens: Tensor) -> Int[np.ndarray, " sequences"]:
+        assert self.law is not None  # sequences are counted only where they are few
+        return np.bincount(sequence_index(tokens, self.vocab).numpy(), minlength=len(self.law))
+
+    @contextlib.contextmanager
+    def _caught(self) -> Iterator[None]:
+        """Subjects are arbitrary code: whatever they raise is the reason of a verdict, and the other cases go on."""
+        try:
+            yield
+        except Exception as error:
+            self.error = f"on {self.case.name}: {message_of(error)}"
+
+
+def claimed_law(case: Case, claim: Claim) -> tuple[np.ndarray | None, Tensor | None, int]:
+    """The law of the sequences as far as it is claimed, the cluster of each token, and how many tokens or clusters."""
+    model = case.target
+    if not tables.enumerable(model):
+        return None, None, model.vocab
+    law = target_law(model)
+    if not isinstance(claim, ClusterLossless):
+        return law.cpu().numpy(), None, model.vocab
+    clusters = len(claim.partition)
+    if sum(map(len, claim.partition)) != model.vocab or clusters < 2:
+        raise InputError(
+            f"{case.name}: the claim has {clusters} clusters of {sum(map(len, claim.partition))} tokens, the toy "
+            f"{model.vocab} tokens; give a suite with the claim's own clusters, two or more"
+        )
+    cluster = torch.empty(model.vocab, dtype=torch.int64)
+    for number, members in enumerate(claim.partition):
+        cluster[list(members)] = number
+    every = torch.cartesian_prod(*[torch.arange(model.vocab)] * model.length).reshape(-1, model.length)
+    index = sequence_index(cluster[every], clusters)
+    return np.bincount(index, law.cpu().numpy(), clusters**model.length), cluster, clusters
+
+
+def checked(output: Any, rows: int, model: Model) -> Int[Tensor, "rows length"]:
+    """What a sampler returned, as int64 on the CPU and a copy.
+
+    Raises:
+        ContractError: for anything but integers in range, Int[rows, length].
+    """
+    if not isinstance(output, Tensor | np.ndarray):
+        raise ContractError(f"returned {type(output).__name__}; return a tensor or an array of tokens, Int[n, length]")
+    tokens = torch.as_tensor(output).detach()
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        nan = ", with NaN" if tokens.is_floating_point() and bool(tokens.isnan().any()) else ""
+        raise ContractError(f"returned tokens of dtype {tokens.dtype}{nan}; tokens are integers")
+    if tokens.ndim != 2 or tokens.shape[1] != model.length:
+        raise ContractError(
+            f"returned shape {tuple(tokens.shape)}; {rows} sequences of {model.length} tokens were asked for"
+        )
+    if len(tokens) != rows:
+        raise ContractError(f"returned {len(tokens)} sequences; {rows} were asked for")
+    tokens = tokens.to("cpu", torch.int64, copy=True)
+    if int(tokens.min()) < 0 or int(tokens.max()) >= model.vocab:
+        raise ContractError(f"returned tokens {int(tokens.min())}..{int(tokens.max())}, outside 0..{model.vocab - 1}")
+    return tokens
+
+
+def message_of(error: Exception) -> str:
+    """What a subject did wrong, or what it raised."""
+    return str(error) if isinstance(error, ContractError) else f"raised {type(error).__name__}: {error}"
+
+
+def name_of(sample: Sampler) -> str:
+    """`module:name`, where it has one."""
+    module = getattr(sample, "__module__", None)
+    return f"{module}:{getattr(sample, '__qualname__', type(sample).__qualname__)}" if module else repr(sample)
+
+
+def _fingerprint(case: Case) -> tuple[Any, ...]:
+    """What a sampler must leave as it is: the models' laws along fixed sequences, and what they say of themselves."""
+    parts: list[Any] = []
+    for model in (case.target, case.draft):
+        tokens = fixed_sequences(256, model.vocab, model.length).to(model.device)
+        with torch.no_grad():
+            laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
+        parts += [laws.cpu().numpy().tobytes(), model.vocab, model.length, model.eos]
+    return tuple(parts)

@@ -1,0 +1,113 @@
+"""What runs in the process of a subject: see `isolation.py`, which starts it."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from specverify.claims import Claim, Lossless
+from specverify.errors import InputError
+from specverify.evidence.search import Counterexample, explain
+from specverify.subjects import certificate, here, resolve
+from specverify.subjects.describe import describe
+from specverify.subjects.factory import as_factory
+from specverify.subjects.judgement import Judgement
+from specverify.verdict import EXACT_TOLERANCE, Kind
+
+
+def answer(name: str) -> NoReturn:
+    """Carry out the request in a folder, write the reply there, and end."""
+    folder = Path(name)
+    request = json.loads((folder / "request.json").read_text())
+    stack = (folder / "stack.txt").open("w")
+    faulthandler.enable(stack)
+    _write(folder / "stage.json", {})
+    faulthandler.dump_traceback_later(request["limit"], file=stack)
+    if request["memory"] is not None:
+        _limit_memory(request["memory"])
+    try:
+        reply = _reply(request, folder)
+    except BaseException as error:  # SystemExit too: whatever the subject raises is its answer
+        said = " ".join(str(error).split()) or "no message"
+        reply = {"raised": f"raised {type(error).__name__}: {said}{resolve.place_of(error)}"}
+    faulthandler.cancel_dump_traceback_later()
+    _write(folder / "reply.json", reply)
+    sys.stdout.flush()
+    os._exit(0)  # threads that the subject left behind are not waited for
+
+
+def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    name = request["reference"]
+    try:
+        subject = resolve.resolve(name)
+        level, claim = here.prepared(name, subject, request["level"], request["claim"])
+    except InputError as error:
+        return {"refused": str(error)}
+    own = getattr(subject, "claim", None)
+    said = claim or (own if isinstance(own, Claim) else Lossless())
+    _write(folder / "stage.json", {"level": level, "claim": str(said)})
+    if request["certificate"] is not None:
+        return {"judgement": _record(_replayed(request["certificate"], subject))}
+    try:
+        judgement = here.judged(name, subject, level, claim, request["seed"], request["seconds"], request["options"])
+    except InputError as error:
+        if level != "trace":
+            raise  # from within a subject that calls specverify: its own fault, not the user's
+        return {"refused": str(error)}
+    return {"judgement": _record(judgement)}
+
+
+def _replayed(found: Mapping[str, Any], subject: Any) -> Judgement:
+    """A certificate's judgement, with the counterexample in words where it stands."""
+    judgement = certificate.replay(found, subject)
+    if judgement.verdict.kind is not Kind.REFUTED or judgement.notes:
+        return judgement
+    build = as_factory(subject, found["name"]).build
+    again = explain(build, certificate.case_of(found), certificate.claim_of(found), tolerance=EXACT_TOLERANCE)
+    return replace(judgement, notes=(describe(again),)) if isinstance(again, Counterexample) else judgement
+
+
+def _record(judgement: Judgement) -> dict[str, Any]:
+    record = judgement.to_json()
+    evidence = record.pop("evidence")  # plain already, with its own way of writing infinities
+    return {**to_plain(record), "evidence": evidence}
+
+
+def _limit_memory(mebibytes: int) -> None:
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return  # a system that cannot limit it, or cannot say what is taken already
+    most = pages * resource.getpagesize() + mebibytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    """All at once, so that nobody reads half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, allow_nan=False))
+    part.replace(path)
+
+
+def to_plain(value: Any) -> Any:
+    """Plain data for strict JSON: tensors become lists, numbers that are not finite None, anything else its text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

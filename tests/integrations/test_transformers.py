@@ -1,0 +1,219 @@
+"""The installed transformers' own `generate`, judged: exactly where it can be, by its samples too."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.errors import InputError
+from specverify.evidence.enumerate import target_law
+from specverify.integrations.transformers import generation_sampler, pretrained
+from specverify.processors import Processed, parse_processors
+from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_suite import Case, Shortened, small, tiny
+from specverify.verdict import Kind
+from toymodels import draft, toy
+
+ROUNDING = 1e-6
+"""Total variation that float32, in which `generate` works, may leave."""
+
+
+def case(name="dense-3x6", length=3, processors=""):
+    model = Shortened(toy(name), length)
+    model = Processed(model, parse_processors(processors)) if processors else model
+    return Case(model, draft("perturbed", model))
+
+
+def assisted(**options):
+    return generation_sampler(assistant="assistant_model", **{"num_assistant_tokens": 2} | options)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        generation_sampler(),
+        generation_sampler(prompt_lookup_num_tokens=2, max_matching_ngram_size=1),
+        assisted(),
+        assisted(
+            num_assistant_tokens=20, num_assistant_tokens_schedule="heuristic", assistant_confidence_threshold=0.4
+        ),
+    ],
+    ids=lambda sampler: sampler.__qualname__,
+)
+def test_generate_is_proved(sampler):
+    suite = [one for one in tiny() if one.target.name.startswith(("dense-3x6", "eos", "sparse"))]
+    found = prove_sampler(sampler, suite=suite)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert len(found.exact) == 3
+    assert all(row["tv"] < ROUNDING for row in found.exact)
+    verifies_by_ratio = "assistant" in sampler.__qualname__
+    assert all((row["coins"] > 0.5) == verifies_by_ratio for row in found.exact)
+
+
+def test_processors_are_honoured_on_the_assisted_path():
+    found = prove_sampler(assisted(), suite=(case("skew-3x5", 3, "temperature=1.5,top_k=2"),))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.exact[0]["coins"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"repetition_penalty": 1.7}, {"min_new_tokens": 2, "top_p": 0.9}, {"no_repeat_ngram_size": 2, "min_p": 0.1}],
+    ids=str,
+)
+def test_what_assisted_generation_gives_is_what_plain_generation_gives(settings):
+    """The law of plain generation with the same settings is due; it is another than the toy's."""
+    one = case("eos-3x6", 3)
+    plain = generation_sampler(batch=1, **settings)
+    assert prove_sampler(plain, suite=(one,)).verdict.kind is Kind.REFUTED
+    for sampler in (assisted(**settings), generation_sampler(prompt_lookup_num_tokens=2, **settings)):
+        found = prove_sampler(sampler, reference=plain, suite=(one,))
+        assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+
+
+def test_an_ensemble_of_target_and_draft_is_refuted():
+    """`assistant_ensemble_weight` is lossy by its own account."""
+    lossy = assisted(assistant_ensemble_weight=0.7)
+    exact = prove_sampler(lossy, suite=(case("sparse-3x5", 3),))
+    assert exact.verdict.kind is Kind.REFUTED
+    assert exact.exact[0]["tv"] > 0.05
+    found = judge_sampler(lossy, suite=small()[:1], delta=0.25)
+    assert found.verdict.kind is Kind.REFUTED
+    assert found.location["certain"]
+    assert "assistant_ensemble_weight=0.7" in found.subject
+
+
+def test_samples_say_the_same_as_far_as_they_go():
+    """A thousand sequences show a total variation of 0.25, and no less."""
+    found = judge_sampler(assisted(), suite=small()[:1], delta=0.25)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert "off by 0.25" in found.verdict.reason
+    assert int(found.notes[0].split()[0].replace(",", "")) < 1500
+
+
+def test_plain_generation_is_fast_enough_for_small_distances():
+    found = judge_sampler(generation_sampler(), suite=small()[:2], delta=0.02)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+
+
+def loop(crop):
+    """A custom generation loop: two drafts from `draft_model`, verified in one pass over a shared cache."""
+
+    def speculate(model, input_ids, logits_processor, stopping_criteria, generation_config, draft_model, **kwargs):
+        cache = kwargs["past_key_values"]
+        while input_ids.shape[1] < generation_config.max_length:
+            room = generation_config.max_length - input_ids.shape[1]
+            drafted, laws = input_ids, []
+            for _ in range(min(2, room)):
+                laws.append(draft_model(drafted, use_cache=False).logits[0, -1].softmax(-1))
+                drafted = torch.cat([drafted, torch.multinomial(laws[-1], 1)[None]], 1)
+            unseen = drafted[:, cache.get_seq_length() :] if crop else drafted[:, input_ids.shape[1] - 1 :]
+            p = model(unseen, past_key_values=cache).logits[0].softmax(-1)[-len(laws) - 1 :]
+            kept = 0
+            for k, q in enumerate(laws):
+                x = drafted[0, input_ids.shape[1] + k]
+                if torch.rand(()) >= p[k, x] / q[x]:
+                    break
+                kept += 1
+            tokens = drafted[:, : input_ids.shape[1] + kept]
+            law = (p[kept] - laws[kept]).clamp(min=0) if kept < len(laws) else p[kept]
+            if kept < len(laws) or kept < room:
+                tokens = torch.cat([tokens, torch.multinomial(law, 1)[None]], 1)
+            if crop:
+                cache.crop(min(0, tokens.shape[1] - 1 - cache.get_seq_length()))
+            input_ids = tokens
+        return input_ids
+
+    return speculate
+
+
+def test_a_custom_generation_loop_is_judged_with_its_cache():
+    one = case("dense-2x8", 3)
+    right = generation_sampler(assistant="draft_model", custom_generate=loop(crop=True), batch=1)
+    found = prove_sampler(right, suite=(one,))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.exact[0]["coins"] > 0.5
+    wrong = generation_sampler(assistant="draft_model", custom_generate=loop(crop=False), batch=1)
+    found = prove_sampler(wrong, suite=(one,))
+    assert found.verdict.kind is Kind.REFUTED, "rejected drafts stay in the cache"
+    assert found.location["position"] >= 1, "the first token has no cache to be wrong in"
+    assert "speculate" in right.__qualname__
+
+
+@pytest.mark.parametrize("name", ["dense-3x6", "sparse-3x5", "recurrent-3x6", "eos-3x6"])
+def test_logits_follow_from_what_the_cache_holds(name):
+    model = toy(name)
+    engine = pretrained(model)
+    tokens = torch.randint(model.vocab, (5, model.length - 1), generator=torch.Generator().manual_seed(0))
+    sequence = torch.cat([torch.full((5, 1), model.vocab), tokens], 1)
+    due = model.laws(model.start(5), tokens)
+    whole = engine(sequence).logits
+    assert whole.shape == (5, model.length, model.vocab + 1)
+    assert torch.equal(whole[..., : model.vocab].exp(), due.log().exp())
+    assert bool((whole[..., model.vocab] == -torch.inf).all())
+    first = engine(sequence[:, :2])
+    junk = engine(sequence[:, 1:3].flip(1) % model.vocab, past_key_values=first.past_key_values)
+    junk.past_key_values.crop(-2)
+    rest = engine(sequence[:, 2:], past_key_values=junk.past_key_values)
+    assert torch.equal(torch.cat([first.logits, rest.logits], 1), whole)
+    assert rest.past_key_values.get_seq_length() == model.length
+
+
+def test_what_a_toy_does_not_take_says_so():
+    engine = pretrained(toy("dense-3x6"))
+    begin = torch.full((1, 1), 3)
+    with pytest.raises(ValueError, match="a toy takes no padding; leave attention_mask out"):
+        engine(begin, attention_mask=torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="a toy's sequences begin with token 3 and have it nowhere else"):
+        engine(torch.zeros(1, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="have it nowhere else"):
+        engine(torch.cat([begin, begin], 1))
+
+
+def test_a_call_is_a_function_of_its_seed_and_touches_no_other_generator():
+    one = case("eos-3x6", 4)
+    for sampler in (generation_sampler(batch=7), assisted()):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first, again, other = (sampler(one.target, one.draft, 20, seed) for seed in (3, 3, 4))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert first.shape == (20, 4)
+        ended = (first == 2).cumsum(1) > 0
+        assert bool((first[:, 1:][ended[:, :-1]] == 2).all())
+
+
+def test_nothing_is_said_on_the_way(caplog):
+    one = case("eos-3x6", 4)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        assisted()(one.target, one.draft, 3, 0)
+        generation_sampler()(one.target, one.draft, 3, 0)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
+
+
+def test_a_target_is_unwrapped_unless_its_tokens_tie():
+    tied = Processed(toy("ties-3x5"), parse_processors("top_k=1"))
+    rows = generation_sampler()(tied, tied, 300, 0)
+    (only,) = rows.unique(dim=0).tolist()
+    assert only == np.unravel_index(int(target_law(tied).argmax()), (3,) * 5) or len(only) == 5
+    wrong_order = Processed(toy("skew-3x5"), parse_processors("top_k=2,temperature=0.5"))
+    with pytest.raises(
+        InputError, match="`generate` applies T, top-k, top-p, each at most once and in this order; not"
+    ):
+        generation_sampler()(wrong_order, wrong_order, 1, 0)
+
+
+def test_without_transformers_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r"needs the package transformers; .* 'specverify\[transformers\]'"):
+        generation_sampler()

@@ -1,0 +1,337 @@
+"""Somebody's decoder: proved if it is right, refuted in small if it is not."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from specverify import defects
+from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.decoders import Autoregressive, Jacobi, Speculative, TokenRule, registry
+from specverify.decoders.registry import Settings
+from specverify.errors import InputError
+from specverify.evidence.enumerate import Budget
+from specverify.rules.token import at, residual
+from specverify.subjects.decoder import judge_decoder
+from specverify.verdict import Kind
+
+QUICK = {"examples": 10, "toys": ("dense-2x8", "eos-3x6", "synonyms-4x5")}
+"""Enough where only the outline of a judgement is looked at."""
+
+
+@dataclass
+class Progress:
+    seen: object
+    tokens: Tensor
+    length: Tensor
+    done: Tensor
+
+
+class Lookahead:
+    """One token of lookahead: repeat the last token, keep the guess with probability p, else draw from p without it."""
+
+    def init(self, model, batch, draws):
+        zero = torch.zeros(batch, dtype=torch.int64)
+        return Progress(model.start(batch), zero[:, None].repeat(1, model.length), zero, zero.bool())
+
+    def step(self, state, model, draws):
+        row, active = torch.arange(len(state.length)), ~state.done
+        guess = state.tokens[row, (state.length - 1).clamp(min=0)]
+        now, later = model.laws(state.seen, guess[:, None]).unbind(1)
+        kept = draws.bernoulli(now[row, guess], active)
+        more = kept & (state.length + 1 < model.length) & (guess != (-1 if model.eos is None else model.eos))
+        law = torch.where(kept[:, None], later, self.rest(now, guess))
+        drawn = draws.categorical(law, active & (more | ~kept))
+        first = torch.where(kept, guess, drawn)
+        block = torch.stack([first, drawn], 1)
+        count = active * (1 + more.long())
+        tokens, length = state.tokens.clone(), state.length + count
+        for k in range(2):
+            place = (state.length + k).clamp(max=model.length - 1)
+            tokens[row, place] = torch.where(count > k, block[:, k], tokens[row, place])
+        ended = state.done | (length == model.length)
+        if model.eos is not None:
+            ended = ended | ((block == model.eos) & (torch.arange(2) < count[:, None])).any(1)
+            tokens[(torch.arange(model.length) >= length[:, None]) & ended[:, None]] = model.eos
+        after = Progress(model.advance(state.seen, block, count), tokens, length, ended)
+        branch = torch.stack([torch.where(kept, 2, 3) * active, torch.where(more, 4, 0)], 1)
+        one, none = active.long(), torch.zeros_like(count)
+        return after, SimpleNamespace(
+            passes=one, verified=one, accepted=kept * one, emitted=count, branch=branch, draft_passes=none
+        )
+
+    def rest(self, p, guess):
+        return p.scatter(1, guess[:, None], 0.0)
+
+
+class Careless(Lookahead):
+    """A rejected guess is replaced from all of p."""
+
+    def rest(self, p, guess):
+        return p
+
+
+class Plain:
+    """Keeps its state in an ordinary object."""
+
+    def __init__(self):
+        self.inner = Lookahead()
+
+    def init(self, model, batch, draws):
+        return SimpleNamespace(**vars(self.inner.init(model, batch, draws)))
+
+    def step(self, state, model, draws):
+        after, info = self.inner.step(Progress(**vars(state)), model, draws)
+        return SimpleNamespace(**vars(after)), info
+
+
+def test_its_broken_variant_is_refuted_in_small():
+    judgement = judge_decoder(Careless())
+    assert judgement.verdict.kind is Kind.REFUTED
+    model = judgement.certificate["setting"]["model"]
+    assert (model["vocab"], model["length"]) == (2, 1)
+    assert judgement.location["branch"] == "recovered (initial)"
+    assert "recovered tokens have the law (1/2, 1/2); due is the residual, (0, 1)" in judgement.verdict.reason
+    (text,) = judgement.notes
+    assert "total variation 1/4" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_state_may_be_any_object():
+    judgement = judge_decoder(Plain(), **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
+
+
+@pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
+def test_right_decoders_are_proved(name):
+    judgement = judge_decoder(lambda settings: registry.build(name, settings), name=name, **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
+    assert max(row["tv"] for row in judgement.exact) <= 1e-12
+    races = any("races" in line for line in judgement.not_covered)
+    assert races == registry.entry(name).races
+    assert {row["draft"] for row in judgement.exact} - {None} != set() or name != "sd"
+    if name in ("sjd", "scd-mc"):
+        assert {row["initial"] for row in judgement.exact} == {"repeat-left", "zero", "random", "sample-left"}
+
+
+def test_the_coupling_as_released_beside_the_right_one():
+    """A draft that the coupling keeps has a new law; the code as released keeps the old one beside it."""
+    released = judge_decoder(defects.get("stale-scores-after-coupling").build, name="scd-mc, as released")
+    assert released.verdict.kind is Kind.REFUTED
+    setting = released.certificate["setting"]
+    assert (setting["model"]["vocab"], setting["model"]["length"], setting["window"]) == (2, 2, 2)
+    assert released.certificate["tv"] == pytest.approx(1 / 8, abs=1e-12)
+    assert released.location["branch"] == "accepted (redraft)"
+    assert (released.location["position"], released.location["prefix"]) == (1, (1,))
+    assert released.notes[0].splitlines() == [
+        "not lossless: total variation 1/8 = 0.125 from the target law",
+        "setting    2 tokens, 2 positions; window 2; initial drafts repeat-left",
+        "p            1/2    1/2   always",
+        "wrong at   position 1, after 1 (probability 1/2); too often: 1",
+        "                                    token 0    token 1",
+        "           due                          1/2        1/2",
+        "           came                         1/4        3/4",
+        "           accepted (redraft)   1/4 not 1/2        1/2",
+        "           recovered (redraft)            0  1/4 not 0",
+        "branch     accepted (redraft): draft 0 is kept with probability 1/2; of drafts",
+        "           with the law that these have, (1/2, 1/2), the token rule keeps 1",
+        "           sequence  due  came",
+        "           1 0       1/4   1/8",
+        "           1 1       1/4   3/8",
+    ]
+
+
+@dataclass(frozen=True)
+class Lenient:
+    """Keeps a share of what the token rule rejects: at each position the law is at most `share` off."""
+
+    share: float
+
+    def accept(self, p, q, draft):
+        keep = TokenRule().accept(p, q, draft)
+        return keep + self.share * (1 - keep)
+
+    def recover(self, p, q, draft):
+        return residual(p, q)
+
+
+def lenient(window, share=0.01, claim=None):
+    return Speculative(Jacobi(), window, Lenient(share), claim or Lossless())
+
+
+def test_a_relaxed_claim_is_proved_and_refuted():
+    assert judge_decoder(lenient, Relaxed(0.08), **QUICK).verdict.kind is Kind.PROVED
+    judgement = judge_decoder(partial(lenient, share=0.5), Relaxed(0.08), **QUICK)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert "where relaxed(tv<=0.08) is claimed" in judgement.verdict.reason
+    assert judgement.certificate["tv"] > 0.08
+    assert judge_decoder(lenient, Lossless(), **QUICK).verdict.kind is Kind.REFUTED
+
+
+def test_by_default_a_decoder_is_held_to_its_own_claim():
+    relaxed = partial(lenient, claim=Relaxed(0.08))
+    assert judge_decoder(relaxed, **QUICK).claim == "relaxed(tv<=0.08)"
+    assert judge_decoder(relaxed, **QUICK).verdict.kind is Kind.PROVED
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """The token rule on clusters; what is recovered is drawn by cluster, or by token from the residual."""
+
+    partition: tuple[tuple[int, ...], ...]
+    by_cluster: bool = True
+
+    def member(self, p):
+        member = torch.zeros(p.shape[-1], len(self.partition), dtype=p.dtype)
+        for column, cluster in enumerate(self.partition):
+            member[list(cluster), column] = 1
+        return member
+
+    def accept(self, p, q, draft):
+        member = self.member(p)
+        cluster = member.argmax(1)[draft]
+        return (at(p @ member, cluster) / at(q @ member, cluster)).clamp(max=1)
+
+    def recover(self, p, q, draft):
+        if not self.by_cluster:
+            return residual(p, q)
+        member = self.member(p)
+        total = p @ member
+        left = residual(total, q @ member) / torch.where(total > 0, total, 1.0)
+        return p * (left @ member.T)
+
+
+PAIRS = ((0, 1), (2, 3))
+
+
+def grouped(window, by_cluster=True):
+    return Speculative(Jacobi(), window, Grouped(PAIRS, by_cluster))
+
+
+def test_a_cluster_claim_is_proved_and_refuted():
+    judgement = judge_decoder(grouped, ClusterLossless(PAIRS), **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
+    assert "synonyms-4x5" in {row["model"] for row in judgement.exact}
+    assert not {row["model"] for row in judgement.exact} & {"dense-4x6", "raster-4x6", "dense-3x6"}
+
+    judgement = judge_decoder(partial(grouped, by_cluster=False), ClusterLossless(PAIRS), **QUICK)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert judgement.location["branch"].startswith("recovered")
+    assert len(judgement.location["due"]) == 2, "places are of clusters"
+    assert judgement.certificate["setting"]["model"]["vocab"] == 4
+    assert "cluster 0" in judgement.notes[0]
+
+
+def test_a_partition_without_a_toy_is_judged_on_drawn_models():
+    partition = ((0,), (1, 2))
+    decoder = lambda window: Speculative(Jacobi(), window, Grouped(partition))  # noqa: E731
+    judgement = judge_decoder(decoder, ClusterLossless(partition), **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED
+    assert {row["model"] for row in judgement.exact} == {"drawn, 3 tokens"}
+
+
+class WithoutEnds(Lookahead):
+    """Says that it does not take models with an end."""
+
+    def init(self, model, batch, draws):
+        if model.eos is not None:
+            raise InputError("no end of sequence is supported")
+        return super().init(model, batch, draws)
+
+
+def test_what_a_decoder_does_not_take_is_not_covered():
+    judgement = judge_decoder(WithoutEnds(), **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED
+    assert "eos-3x6: it says no end of sequence is supported" in judgement.not_covered
+    assert "eos-3x6" not in {row["model"] for row in judgement.exact}
+
+
+def test_a_pass_in_which_nothing_was_rejected_is_vacuous():
+    def identical(draft_model):
+        return Speculative(Oracle(), 2)
+
+    judgement = judge_decoder(identical, **QUICK)
+    assert judgement.verdict.kind is Kind.VACUOUS
+    assert judgement.verdict.reason == "no draft token was rejected, so the residual was never drawn"
+
+
+class Oracle:
+    """Drafts from the target itself, asked one token at a time."""
+
+    name = "oracle"
+
+    def start(self, model, batch, window, draws):
+        return None
+
+    def propose(self, state, model, window, draws):
+        from specverify.decoders import DraftModel
+
+        return DraftModel(model).propose(replace(state, drafting=state.context), model, window, draws)
+
+    def carry(self, before, after, draft, laws, count, draws):
+        return None
+
+
+def test_time_that_runs_out_is_reported():
+    judgement = judge_decoder(Lookahead(), seconds=0.0, toys=("dense-2x8",))
+    assert judgement.verdict.kind is Kind.PROVED, "what was proved on the tiny models"
+    assert any("time ran out" in line and "dense-2x8" in line for line in judgement.not_covered)
+    assert "no counterexample among 0 drawn cases" in judgement.verdict.reason
+
+
+def test_larger_toys_than_the_budget_are_not_covered():
+    judgement = judge_decoder(Lookahead(), budget=Budget(worlds=300), examples=1, toys=("dense-2x8", "dense-4x6"))
+    assert "dense-4x6: more than 300 worlds" in judgement.not_covered
+
+
+def test_the_same_seed_gives_the_same_judgement():
+    first, second = (judge_decoder(Careless(), seed=3) for _ in range(2))
+    assert first.certificate == second.certificate
+    assert first.verdict == second.verdict
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (3, "int is neither a decoder nor something that makes one; hand over an object with init and step"),
+        (lambda temperature, window: None, "needs temperature, which judging cannot supply; give a default"),
+        (lambda window, /: None, "needs window, which judging cannot supply"),
+        ("mypackage", "'mypackage' names no object; write pkg.mod:object"),
+        ("no_such_module:thing", "no_such_module:thing cannot be imported: ModuleNotFoundError"),
+        ("specverify.decoders:nothing", "cannot be imported: AttributeError"),
+    ],
+)
+def test_what_is_no_decoder_is_an_input_error(subject, message):
+    with pytest.raises(InputError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        judge_decoder(subject)
+
+
+def test_what_makes_a_decoder_must_make_one():
+    judgement = judge_decoder(lambda: None, name="nothing")
+    assert judgement.verdict.kind is Kind.ERROR
+    assert "nothing returned a NoneType, which has no init and step" in judgement.verdict.reason
+
+
+def test_a_decoder_is_found_by_its_reference():
+    judgement = judge_decoder("specverify.decoders:Autoregressive", **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.reproduce == "specverify validate specverify.decoders:Autoregressive --claim lossless --seed 0"
+    assert judge_decoder(Autoregressive, **QUICK).reproduce.startswith(
+        "specverify validate specverify.decoders.autoregressive:Autoregressive "
+    )
+
+
+def test_a_draft_model_is_given_where_it_is_named():
+    asked = []
+
+    def sd(window, draft_model=None):
+        asked.append(draft_model is not None)
+        return registry.build("sjd" if draft_model is None else "sd", Settings(window, "repeat-left", draft_model))
+
+    judgement = judge_decoder(sd, **QUICK)
+    assert judgement.verdict.kind is Kind.PROVED
+    assert set(asked) == {True, False}, "with a default it is judged both ways"
+    assert {row["draft"] is None for row in judgement.exact} == {True, False}

@@ -1,0 +1,417 @@
+"""Broken subjects: each gets ERROR or REFUTED, with the reason."""
+
+import random
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from specverify.decoders import Autoregressive, Jacobi, Speculative
+from specverify.draws import Sampled
+from specverify.errors import ContractError, InputError
+from specverify.evidence.arrange import ARRANGEMENTS, enumerate_arranged
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.guard import Guarded
+from specverify.rules.token import total_variation
+from specverify.subjects.decoder import judge_decoder
+from specverify.verdict import Kind
+from toymodels import toy
+
+
+class Subject:
+    """Plain decoding, with something wrong in its step."""
+
+    inner = Autoregressive()
+
+    def init(self, model, batch, draws):
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        return self.inner.step(state, model, draws)
+
+
+class Jacobian(Subject):
+    """As `Subject`, with drafts."""
+
+    inner = Speculative(Jacobi(), 2)
+
+
+class Raises(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        if bool((after.length == model.length).any()):
+            raise ZeroDivisionError("no more tokens")
+        return after, info
+
+
+class RaisesInInit(Subject):
+    def init(self, model, batch, draws):
+        raise KeyError("weights")
+
+
+class RaisesLate(Subject):
+    """Only where two tokens of a kind come in a row."""
+
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        tokens = after.tokens
+        assert not ((tokens[:, 1:] == 1) & (tokens[:, :-1] == 1)).any(), "two ones"
+        return after, info
+
+
+class WrongShape(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return replace(after, tokens=after.tokens[:, :-1]), info
+
+
+class TooFew(Subject):
+    def init(self, model, batch, draws):
+        return super().init(model, max(1, batch // 2), draws)
+
+
+class FloatLength(Subject):
+    def init(self, model, batch, draws):
+        state = super().init(model, batch, draws)
+        return replace(state, length=state.length.double())
+
+
+class OutOfRange(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return replace(after, tokens=after.tokens.masked_fill(after.tokens == 1, model.vocab)), info
+
+
+class DraftOutOfRange(Subject):
+    def step(self, state, model, draws):
+        model.laws(state.context, state.tokens[:, :1] + model.vocab)
+        return super().step(state, model, draws)
+
+
+class StopsEarly(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return replace(after, done=after.done | (after.length == 1)), info
+
+
+class NeverDone(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return replace(after, done=torch.zeros_like(after.done)), info
+
+
+class Stuck(Subject):
+    def step(self, state, model, draws):
+        _, info = super().step(state, model, draws)
+        return state, info
+
+
+class Restarts(Subject):
+    """Ignores its state."""
+
+    def step(self, state, model, draws):
+        return super().step(super().init(model, len(state.length), draws), model, draws)
+
+
+class Rewrites(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return replace(after, tokens=torch.where(after.length[:, None] > 1, 0, after.tokens)), info
+
+
+class Mutates(Subject):
+    def step(self, state, model, draws):
+        state.tokens[:, 0] = 0
+        return super().step(state, model, draws)
+
+
+class NoPair(Subject):
+    def step(self, state, model, draws):
+        return super().step(state, model, draws)[0]
+
+
+class NoBranch(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        parts = {name: value for name, value in vars(info).items() if name != "branch"}
+        return after, SimpleNamespace(**parts)
+
+
+class Miscounts(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return after, replace(info, emitted=info.emitted + 1)
+
+
+class Misnames(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return after, replace(info, branch=info.branch * 0)
+
+
+class Flat(Subject):
+    """Asks for one coin for all rows."""
+
+    def step(self, state, model, draws):
+        draws.bernoulli(torch.tensor([0.5]).double(), torch.tensor([True]))
+        return super().step(state, model, draws)
+
+
+class Masks(Subject):
+    def step(self, state, model, draws):
+        draws.bernoulli(state.length[:, None] * 0.5, state.done)
+        return super().step(state, model, draws)
+
+
+class Uniform(Subject):
+    def step(self, state, model, draws):
+        draws.uniform(state.length * 0.5, ~state.done)
+        return super().step(state, model, draws)
+
+
+class TorchRandom(Subject):
+    def step(self, state, model, draws):
+        torch.rand(1)
+        return super().step(state, model, draws)
+
+
+class NumpyRandom(Subject):
+    def step(self, state, model, draws):
+        np.random.rand()  # noqa: NPY002
+        return super().step(state, model, draws)
+
+
+class OwnRandom(Subject):
+    """Ignores its seed: tokens come from a generator of its own."""
+
+    def __init__(self):
+        self.random = random.Random(0)
+
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        token = torch.tensor([self.random.randrange(model.vocab) for _ in state.length])
+        place = (state.length < model.length).long().cumsum(0) * 0 + state.length.clamp(max=model.length - 1)
+        tokens = after.tokens.scatter(1, place[:, None], token[:, None])
+        return replace(after, tokens=torch.where(state.done[:, None], after.tokens, tokens)), info
+
+
+class Remembers(Jacobian):
+    """What it accepts depends on how often it was called before."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def init(self, model, batch, draws):
+        self.calls += 1
+        self.inner = Speculative(Jacobi(initial="zero" if self.calls > 3 else "repeat-left"), 2)
+        return super().init(model, batch, draws)
+
+
+@dataclass(frozen=True)
+class Counted:
+    tokens: Tensor
+    length: Tensor
+    done: Tensor
+    inner: object
+    steps: int = 0
+
+
+class CountsInPython(Subject):
+    """Keeps a number in its state that is no tensor."""
+
+    def init(self, model, batch, draws):
+        state = super().init(model, batch, draws)
+        return Counted(state.tokens, state.length, state.done, state)
+
+    def step(self, state, model, draws):
+        after, info = super().step(state.inner, model, draws)
+        return Counted(after.tokens, after.length, after.done, after, state.steps + 1), info
+
+
+class SharedTable(Subject):
+    """Keeps a tensor in its state that has no row per sequence."""
+
+    def init(self, model, batch, draws):
+        return replace(super().init(model, batch, draws), drafting=torch.ones(model.vocab + 7))
+
+
+class NotPadded(Subject):
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        behind = torch.arange(model.length) >= after.length[:, None]
+        return replace(after, tokens=after.tokens.masked_fill(behind, 0)), info
+
+
+BROKEN = {
+    Raises: "step raised ZeroDivisionError: no more tokens (test_decoder_contract.py:",
+    RaisesInInit: "init raised KeyError: 'weights'",
+    RaisesLate: "step raised AssertionError: two ones",
+    WrongShape: "the state's tokens has shape (16, 2) and torch.int64; expected (16, 3) and torch.int64",
+    TooFew: "the state's tokens has shape (8, 3) and torch.int64; expected (16, 3) and torch.int64",
+    FloatLength: "the state's length has shape (16,) and torch.float64; expected (16,) and torch.int64",
+    OutOfRange: "committed token 2 is outside 0..1",
+    DraftOutOfRange: "model.laws was given the draft 2; tokens are 0..1",
+    StopsEarly: "a row is done after 1 of 3 tokens, without eos",
+    NeverDone: "a row has all 3 tokens and is not done",
+    Stuck: "step committed nothing after []; each step commits at least one token",
+    Restarts: "step committed nothing after [",
+    Rewrites: "step changed tokens that were committed",
+    Mutates: "step changed its argument state.tokens in place; it must return a new one",
+    NoPair: "step returned a State; it returns a pair: the next state, and an Info",
+    NoBranch: "Info.branch is None; it is an integer tensor of shape (16, tokens per step)",
+    Miscounts: "Info.emitted says 2, but 1 tokens were committed",
+    Misnames: "Info.branch is [0] where 1 tokens were committed",
+    Flat: "draws.bernoulli was asked for 1 rows; the batch has 16",
+    Masks: "draws.bernoulli was given `where` of shape (16,), torch.bool; here it is a mask of shape (16, 1)",
+    Uniform: "it asks for uniform draws, whose outcomes cannot be enumerated; ask draws for the decision itself",
+    TorchRandom: "it drew from torch's global generator; all randomness comes from `draws`",
+    NumpyRandom: "it drew from numpy's global generator; all randomness comes from `draws`",
+    OwnRandom: "the same seed gave other tokens the second time: it keeps state between calls",
+    Remembers: "it keeps state between calls, or has randomness of its own",
+    CountsInPython: "the state's steps was 0 and is 1; what changes must be a tensor with one row per sequence",
+    SharedTable: "the state's drafting has shape (9,); every tensor of a state has one row for each of the 16 sequences",
+    NotPadded: "behind its end every token is eos, 1",
+}
+
+
+@pytest.mark.parametrize("subject", BROKEN, ids=lambda subject: subject.__name__)
+def test_a_broken_subject_gets_the_reason(subject):
+    judgement = judge_decoder(subject, seconds=30.0)
+    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
+    assert BROKEN[subject] in judgement.verdict.reason
+    assert judgement.seconds < 30
+
+
+class OneAcceptsForAll(Jacobian):
+    """How many drafts are kept is read off row 0."""
+
+    def step(self, state, model, draws):
+        return super().step(state, FirstRow(model), draws)
+
+
+class FirstRow:
+    """A model that gives every row the law of row 0."""
+
+    def __init__(self, model):
+        self.inner = model
+        for part in ("name", "vocab", "length", "eos", "dtype", "device", "start", "advance"):
+            setattr(self, part, getattr(model, part))
+
+    def laws(self, context, draft):
+        laws = self.inner.laws(context, draft)
+        return laws[:1].expand_as(laws).clone()
+
+
+class AllAtOneLength(Subject):
+    """Takes every row to be where row 0 is."""
+
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        place = state.length[0].clamp(max=model.length - 1)
+        token = after.tokens.gather(1, (after.length - 1).clamp(min=0)[:, None])
+        moved = state.tokens.scatter(1, place.expand(len(token), 1), token)
+        return replace(after, tokens=torch.where(state.done[:, None], after.tokens, moved)), info
+
+
+class Lockstep(Jacobian):
+    """Every row commits as few tokens as the row that commits fewest: lossless, but no row is its own."""
+
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        least = info.emitted[~state.done].min() if bool((~state.done).any()) else 0
+        if bool((info.emitted > least).any()):
+            single = Speculative(Jacobi(), 1, bonus=False)
+            fresh = replace(state, drafting=single.init(model, len(state.length), Sampled(0)).drafting)
+            after, info = single.step(fresh, model, draws)
+            after = replace(after, drafting=super().init(model, len(state.length), Sampled(0)).drafting)
+        return after, info
+
+
+def test_rows_that_take_the_law_of_another_are_refuted():
+    judgement = judge_decoder(OneAcceptsForAll)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert "its rows influence each other: one row at a time it is right" in judgement.verdict.reason
+    model = judgement.certificate["setting"]["model"]
+    assert model["vocab"] <= 3
+    assert model["length"] <= 4
+
+
+def test_rows_that_take_the_length_of_another_are_seen_among_others():
+    model = toy("dense-2x8")
+    exact = enumerate_decoder(Guarded(AllAtOneLength()), model)
+    assert exact.tv(target_law(model)) <= 1e-12, "the enumerator's rows are all at one length"
+    judgement = judge_decoder(AllAtOneLength)
+    assert judgement.verdict.kind in (Kind.ERROR, Kind.REFUTED)
+    assert "it cannot run rows among rows of other lengths: step changed tokens" in judgement.verdict.reason
+
+
+def test_rows_that_wait_for_each_other_are_an_error():
+    judgement = judge_decoder(Lockstep)
+    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
+    assert "rows" in judgement.verdict.reason
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+@pytest.mark.parametrize("decoder", [Speculative(Jacobi(), 2), Speculative(Jacobi("gumbel"), 2)], ids=["sjd", "scd-gs"])
+def test_a_right_decoder_gives_the_same_however_its_rows_are_arranged(decoder, arrangement):
+    model = toy("dense-2x8")
+    if arrangement == "alone":
+        model = Short(model, 3)
+    plain, exact = enumerate_decoder(decoder, model), enumerate_arranged(Guarded(decoder), model, arrangement)
+    assert float(total_variation(plain.law, exact.law)) <= 1e-15
+    assert exact.passes == pytest.approx(plain.passes, abs=1e-12)
+    assert exact.branches == pytest.approx(plain.branches, abs=1e-12)
+
+
+class Short:
+    """The first positions of a model."""
+
+    def __init__(self, model, length):
+        self.length = length
+        for part in ("name", "vocab", "eos", "dtype", "device", "start", "advance", "laws"):
+            setattr(self, part, getattr(model, part))
+
+
+def test_the_guard_keeps_refusals_apart_from_faults():
+    class Refuses(Subject):
+        def init(self, model, batch, draws):
+            raise InputError("two tokens are too few")
+
+    with pytest.raises(InputError, match="two tokens are too few"):
+        enumerate_decoder(Guarded(Refuses()), toy("dense-2x8"))
+    judgement = judge_decoder(Refuses)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert judgement.verdict.reason == ("it takes none of the models that it was tried on: two tokens are too few")
+    with pytest.raises(InputError, match="is no decoder; it needs the methods init"):
+        Guarded(object())
+
+
+def test_a_drawn_outcome_may_be_changed_in_place():
+    class Clamps(Subject):
+        """Turns over every token that it has drawn, twice."""
+
+        def step(self, state, model, draws):
+            def flipped(weights, where):
+                token = draws.categorical(weights.flip(-1), where)
+                token.neg_().add_(model.vocab - 1)
+                return token.where(where, 0)
+
+            return super().step(state, model, SimpleNamespace(categorical=flipped))
+
+    model = toy("ties-3x5")
+    exact = enumerate_decoder(Guarded(Clamps()), model)
+    assert exact.tv(target_law(model)) <= 1e-12
+
+
+def test_contract_errors_name_the_call():
+    with pytest.raises(ContractError, match=r"model.advance was given 1 tokens per row and told to take 2"):
+
+        class Advances(Subject):
+            def step(self, state, model, draws):
+                model.advance(state.context, state.tokens[:, :1], state.length + 2)
+                return super().step(state, model, draws)
+
+        enumerate_decoder(Guarded(Advances()), toy("dense-2x8"))

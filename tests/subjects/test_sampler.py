@@ -1,0 +1,353 @@
+"""Black boxes: right ones, wrong ones at exactly known distances, and ones that break the contract."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.decoders import DraftModel, Speculative, sample
+from specverify.errors import InputError
+from specverify.evidence.alternatives import KINDS, alternative
+from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
+from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_suite import Case, Shortened, clustered, small, standard
+from specverify.verdict import Kind
+from toymodels import draft, toy
+
+
+def right(target, draft, n, seed):
+    return sample(Speculative(DraftModel(draft), 3), target, n, seed).tokens
+
+
+def case(name="recurrent-3x6", length=4, kind="perturbed"):
+    model = Shortened(toy(name), length)
+    return Case(model, draft(kind, model))
+
+
+def every_sequence(model):
+    return torch.cartesian_prod(*[torch.arange(model.vocab)] * model.length).reshape(-1, model.length)
+
+
+def drawing_from(law_of):
+    """A sampler that draws whole sequences from a law, `law_of(target)`."""
+
+    def drawn(target, draft, n, seed):
+        index = np.random.default_rng(seed).choice(target.vocab**target.length, size=n, p=law_of(target))
+        return every_sequence(target)[torch.from_numpy(index)]
+
+    return drawn
+
+
+perfect = drawing_from(lambda target: target_law(target).numpy())
+
+
+def verdict(sampler, *arguments, suite=None, delta=0.1, **options):
+    return judge_sampler(sampler, *arguments, suite=(case(),) if suite is None else suite, delta=delta, **options)
+
+
+def test_a_right_sampler_is_consistent_at_the_rates_that_were_asked_for():
+    suite = [one for one in standard() if one.target.name.startswith(("hash", "skew", "eos", "window"))]
+    found = judge_sampler(right, suite=suite, delta=0.1, seed=1)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert "4 toys" in found.verdict.reason
+    assert sum(item.alpha for item in found.evidence) <= 1e-6
+    for one in suite:
+        mine = [item for item in found.evidence if item.check.startswith(f"{one.name}: ")]
+        main = [item for item in mine if item.check.endswith(("joint law (g)", "PIT uniformity"))]
+        assert len(main) == 1
+        assert main[0].delta <= 0.1
+        assert main[0].beta == 1e-6
+        assert len(mine) >= 6
+    assert found.location is None
+    assert not any("of" in note and "sequences" in note for note in found.not_covered), "everything planned was drawn"
+    assert any("whether a draft was verified" in note for note in found.not_covered)
+
+
+def test_a_run_shows_what_was_at_stake():
+    def run(target, draft, n, seed):
+        return sample(Speculative(DraftModel(draft), 3), target, n, seed)
+
+    def itself(target, draft, n, seed):
+        return sample(Speculative(DraftModel(target), 3), target, n, seed)
+
+    assert verdict(run).verdict.kind is Kind.CONSISTENT
+    never_rejected = verdict(itself)
+    assert never_rejected.verdict.kind is Kind.VACUOUS
+    assert "no draft token was rejected" in never_rejected.verdict.reason
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_law_at_a_total_variation_of_one_hundredth_is_refuted(kind):
+    """The miss rate is stated for the hardest alternative at this distance, and 1e-6."""
+    wrong = drawing_from(lambda target: alternative(target_law(target).numpy(), 0.01, kind))
+    found = verdict(wrong, suite=(case("sparse-3x5", 4),), delta=0.01)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+
+
+def test_perfect_samplers_are_never_refuted():
+    for seed in range(12):
+        found = verdict(perfect, suite=(case("eos-3x6", 4),), delta=0.1, seed=seed, alpha=1e-3)
+        assert found.verdict.kind is Kind.CONSISTENT, (seed, found.verdict.reason)
+
+
+def test_calls_stop_once_the_evidence_suffices():
+    wrong = drawing_from(lambda target: alternative(target_law(target).numpy(), 0.1, "spread"))
+    found = verdict(wrong, suite=(case("sparse-3x5", 4),), delta=0.01)
+    planned = verdict(perfect, suite=(case("sparse-3x5", 4),), delta=0.01)
+    drawn, needed = (int(one.notes[0].split()[0].replace(",", "")) for one in (found, planned))
+    assert found.verdict.kind is Kind.REFUTED
+    assert drawn < needed / 10
+    (process,) = (item for item in found.evidence if "e-process" in item.check)
+    assert process.rejected
+    assert process.basis == "finite-sample bound"
+
+
+def test_the_place_found_is_the_first_that_is_wrong():
+    """Against the exact law: the draft model's token is always accepted in the slot behind the first."""
+    from specverify import defects
+    from specverify.decoders.registry import Settings
+
+    model = case("dense-3x6", 3)
+    decoder = defects.get("shape-bug-accept-count").build(Settings(2, draft_model=model.draft))
+    found = verdict(lambda target, draft, n, seed: sample(decoder, target, n, seed).tokens, suite=(model,))
+    came = enumerate_decoder(decoder, model.target).law.reshape(3, 3, 3)
+    due = target_law(model.target).reshape(3, 3, 3)
+    assert torch.allclose(came.sum((1, 2)), due.sum((1, 2)))
+    place = found.location
+    assert (place["position"], place["certain"]) == (1, True)
+    (first,) = place["prefix"]
+    after = [x[first].sum(1) / x[first].sum() for x in (due, came)]
+    assert place["expected"] == pytest.approx(after[0].tolist())
+    assert place["observed"] == pytest.approx(after[1].tolist(), abs=0.1)
+    more = (after[1] > after[0])[place["token"]]
+    assert place["direction"] == ("too often" if more else "too rarely")
+    assert place["share by position"][0] < 0.2
+    assert sum(place["share by position"]) == pytest.approx(1)
+    assert "first at position 1" in found.verdict.reason
+
+
+def test_a_forbidden_token_is_named():
+    model = case("sparse-3x5", 4)
+    law = target_law(model.target).reshape(3, 3, 3, 3).sum(3)
+    first, second, third = ((law == 0) & (law.sum(2, keepdim=True) > 0)).nonzero()[0].tolist()
+
+    def stuck(target, draft, n, seed):
+        tokens = right(target, draft, n, seed)
+        tokens[0] = torch.tensor([first, second, third, 0])
+        return tokens
+
+    found = verdict(stuck, suite=(model,))
+    assert found.verdict.kind is Kind.REFUTED
+    assert found.location["prefix"] == [first, second]
+    assert (found.location["token"], found.location["direction"]) == (third, "too often")
+    assert found.location["certain"]
+    assert "that the law forbids" in found.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("claim", "kind"),
+    [(Relaxed(0.2), Kind.CONSISTENT), (Relaxed(0.02), Kind.REFUTED), (Relaxed(0.1), Kind.INCONCLUSIVE)],
+)
+def test_a_relaxed_claim_is_held_to_its_bound(claim, kind):
+    wrong = drawing_from(lambda target: alternative(target_law(target).numpy(), 0.1, "spread"))
+    found = verdict(wrong, claim, suite=(case("sparse-3x5", 4),), delta=0.03)
+    assert found.verdict.kind is kind, found.verdict.reason
+    (bounds,) = (item for item in found.evidence if "total variation" in item.check)
+    low, high = bounds.interval
+    assert low <= 0.1 <= high
+
+
+def test_a_claim_about_clusters_looks_at_clusters_alone():
+    partition = ((0, 1), (2, 3))
+
+    def swapped(target, draft, n, seed):
+        """Each token's synonym instead: wrong token by token, right cluster by cluster."""
+        return right(target, draft, n, seed) ^ 1
+
+    def reversed_(target, draft, n, seed):
+        return 3 - right(target, draft, n, seed)
+
+    suite = clustered(partition)
+    options = {"suite": suite, "delta": 0.05}
+    assert verdict(swapped, ClusterLossless(partition), **options).verdict.kind is Kind.CONSISTENT
+    assert verdict(swapped, Lossless(), **options).verdict.kind is Kind.REFUTED
+    assert verdict(reversed_, ClusterLossless(partition), **options).verdict.kind is Kind.REFUTED
+
+
+def test_time_that_is_up_leaves_no_verdict_but_says_what_would():
+    def slow(target, draft, n, seed):
+        time.sleep(0.05)
+        return right(target, draft, n, seed)
+
+    found = verdict(slow, suite=small(), delta=0.01, seconds=1.0)
+    assert found.verdict.kind is Kind.INCONCLUSIVE
+    assert "the time was up after" in found.verdict.reason
+    assert "seconds would do, or a larger delta" in found.verdict.reason
+    assert found.seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (lambda tokens: tokens.tolist(), "returned list; return a tensor or an array"),
+        (lambda tokens: tokens[:, 1:], r"returned shape \(\d+, 3\); \d+ sequences of 4 tokens were asked for"),
+        (lambda tokens: tokens[:-1], r"returned \d+ sequences; \d+ were asked for"),
+        (lambda tokens: tokens.float(), "tokens of dtype torch.float32; tokens are integers"),
+        (lambda tokens: tokens.float().masked_fill(tokens == 0, torch.nan), "torch.float32, with NaN"),
+        (lambda tokens: tokens + 1, r"tokens 1\.\.3, outside 0\.\.2"),
+        (lambda tokens: tokens - 1, r"tokens -1\.\.1, outside 0\.\.2"),
+    ],
+)
+def test_what_is_no_set_of_sequences_is_an_error(outcome, message):
+    found = verdict(lambda *call: outcome(right(*call)))
+    assert found.verdict.kind is Kind.ERROR
+    assert "on recurrent-3x6[:4]" in found.verdict.reason
+    assert re.search(message, found.verdict.reason)
+
+
+def test_an_exception_is_an_error_and_the_other_toys_are_judged():
+    def brittle(target, draft, n, seed):
+        if target.eos is not None:
+            raise KeyError("no such state")
+        return right(target, draft, n, seed)
+
+    suite = (case("eos-3x6"), case("recurrent-3x6"))
+    found = verdict(brittle, suite=suite)
+    assert found.verdict.kind is Kind.ERROR
+    assert found.verdict.reason == "on eos-3x6[:4] (perturbed draft): raised KeyError: 'no such state'"
+    law = [item for item in found.evidence if item.check.startswith("recurrent-3x6[:4]") and "joint law" in item.check]
+    assert law[0].n > 1000
+
+    def wrong_too(target, draft, n, seed):
+        tokens = brittle(target, draft, n, seed)
+        return tokens.flip(1)
+
+    assert verdict(wrong_too, suite=suite).verdict.kind is Kind.REFUTED
+
+
+def test_arrays_of_any_integer_type_will_do_and_are_copied():
+    buffer = np.zeros((4096, 4), dtype=np.int16)
+
+    def reused(target, draft, n, seed):
+        buffer[:n] = right(target, draft, n, seed).numpy()
+        return buffer[:n]
+
+    assert verdict(reused).verdict.kind is Kind.CONSISTENT
+
+
+def test_a_seed_that_has_no_effect_is_refuted():
+    found = verdict(lambda target, draft, n, seed: right(target, draft, n, 7))
+    assert found.verdict.kind is Kind.REFUTED
+    assert "calls with other seeds give the same sequences" in found.verdict.reason
+    assert found.location is None
+
+
+def test_a_greedy_target_has_one_sequence_whatever_the_seed():
+    greedy = [one for one in standard() if "top-k=1" in one.target.name]
+    assert verdict(right, suite=greedy).verdict.kind is Kind.CONSISTENT
+
+
+def test_a_generator_of_its_own_is_an_error_unless_it_is_allowed():
+    seeds = iter(range(10**6))
+
+    def unseeded(target, draft, n, seed):
+        return right(target, draft, n, next(seeds))
+
+    found = verdict(unseeded)
+    assert found.verdict.kind is Kind.ERROR
+    assert "gives other sequences when it is called twice with the same seed" in found.verdict.reason
+    assert "or pass reproducible=False" in found.verdict.reason
+    assert verdict(unseeded, reproducible=False).verdict.kind is Kind.CONSISTENT
+
+
+def test_state_that_leaks_between_calls_is_an_error():
+    calls = []
+
+    def aging(target, draft, n, seed):
+        calls.append(seed)
+        return right(target, draft, n, seed + (len(calls) > 10) * 10**6)
+
+    found = verdict(aging)
+    assert found.verdict.kind is Kind.ERROR
+    assert "state leaks between calls" in found.verdict.reason
+
+
+def test_drafts_left_over_from_the_last_call_are_refuted():
+    """The first token of a row is that of the last call's row where p allows it: right once, wrong from then on."""
+    left = {}
+
+    def forgetful(target, draft, n, seed):
+        tokens = right(target, draft, n, seed)
+        old = left.get(target.name, tokens)
+        left[target.name] = tokens.clone()
+        keep = min(len(old), n)
+        tokens[:keep, 1] = torch.where(tokens[:keep, 0] == 0, old[:keep, 1], tokens[:keep, 1])
+        return tokens
+
+    assert verdict(forgetful, reproducible=False).verdict.kind is Kind.REFUTED
+
+
+@pytest.mark.parametrize("which", ["target", "draft"])
+def test_a_model_that_is_changed_is_an_error(which):
+    model = Case(toy("dense-2x8"), draft("perturbed", toy("dense-2x8")))
+
+    def meddling(target, draft, n, seed):
+        tokens = right(target, draft, n, seed)
+        changed = (target if which == "target" else draft)._rows
+        changed[5] = changed[6]
+        return tokens
+
+    found = verdict(meddling, suite=(model,), reproducible=False)
+    assert found.verdict.kind in (Kind.ERROR, Kind.REFUTED)
+    assert any("changed the model that it was given" in note for note in found.notes)
+
+
+def test_the_same_seed_gives_the_same_judgement():
+    first, second = (verdict(right, seed=5) for _ in range(2))
+    assert [item.to_json() for item in first.evidence] == [item.to_json() for item in second.evidence]
+    other = verdict(right, seed=6)
+    assert [item.statistic for item in other.evidence] != [item.statistic for item in first.evidence]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.0}, "alpha is 0.0; a false-alarm rate"),
+        ({"delta": 2.0}, "delta is 2.0; a discrepancy in total variation is above 0 and at most 1"),
+        ({"seconds": 0}, "seconds is 0; give the calls some time"),
+        ({"suite": ()}, r"the suite holds \[\]; give at least one toy, and each once"),
+        ({"suite": (case(), case())}, "give at least one toy, and each once"),
+    ],
+)
+def test_what_cannot_be_judged_says_so(options, message):
+    with pytest.raises(InputError, match=message):
+        verdict(right, **options)
+
+
+def test_claims_that_do_not_fit_the_suite_say_so():
+    long = [one for one in standard() if one.target.name == "hash-16x24"]
+    with pytest.raises(InputError, match="too many sequences to judge the claim relaxed"):
+        verdict(right, Relaxed(0.1), suite=long)
+    with pytest.raises(InputError, match="the claim has 2 clusters of 4 tokens, the toy 3 tokens"):
+        verdict(right, ClusterLossless(((0, 1), (2, 3))))
+    with pytest.raises(InputError, match="no toy has the clusters"):
+        judge_sampler(right, ClusterLossless(((0, 2), (1, 3))))
+    with pytest.raises(InputError, match="they must cover the same sequences"):
+        Case(toy("dense-3x6"), toy("dense-2x8"))
+    with pytest.raises(InputError, match="cannot cut 'dense-2x8' to 9 positions; it has 8"):
+        Shortened(toy("dense-2x8"), 9)
+
+
+def test_cut_toys_keep_the_law_of_their_beginning():
+    for one in (*small(), case("penalty-3x6", 5)):
+        inner = one.target if isinstance(one.target, Shortened) else one.target.inner
+        whole = inner.inner
+        law = target_law(whole).reshape(whole.vocab**inner.length, -1).sum(1)
+        assert torch.allclose(target_law(inner), law, atol=1e-14)
+    sequences = every_sequence(case().target)
+    assert sequence_index(sequences, 3).tolist() == list(range(81))

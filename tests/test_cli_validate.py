@@ -1,0 +1,216 @@
+"""`specverify validate` and `specverify replay`: what they print, write and exit with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from specverify import cli, cli_validate
+from specverify.decoders import Autoregressive, sample
+from specverify.subjects import isolation
+from specverify.subjects.isolation import judgement_from_json
+from specverify.subjects.judgement import Judgement
+from specverify.verdict import Kind, Verdict
+from toymodels import toy
+
+EXAMPLES = Path(__file__).parent / "subjects" / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(EXAMPLES, tmp_path / "mine")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the command line: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("SPECVERIFY_DEBUG", raising=False)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        found = capsys.readouterr()
+        assert "Traceback" not in found.out + found.err
+        shown = [line for line in found.out.splitlines() if not line.startswith("    specverify ")]  # to be copied
+        assert "--json" in arguments or max(map(len, shown), default=0) <= 80
+        return caught.value.code, found.out, found.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["validate", "replay"])
+def test_help(run, command):
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: specverify {command}")
+
+
+def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
+    code, out, err = run("validate", "mine/lookahead.py:DECODER", "--claim", "lossless")
+    assert (code, err) == (0, "")
+    assert out.startswith("PROVED: mine/lookahead.py:DECODER, decoder, lossless\n    exact TV at most ")
+    folder = tmp_path / "out" / "validate-mine-lookahead.py-DECODER"
+    assert out.splitlines()[-1] == str((folder / "judgement.json").relative_to(tmp_path))
+    judgement = judgement_from_json(json.loads((folder / "judgement.json").read_text()))
+    assert judgement.verdict.kind is Kind.PROVED
+    assert len({row["model"] for row in judgement.exact}) > 10
+    assert not (folder / "certificate.json").exists()
+
+
+def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
+    code, out, err = run("validate", "mine/lookahead.py:BROKEN", "--out", "found")
+    assert (code, err) == (1, "")
+    for words in (
+        "REFUTED: mine/lookahead.py:BROKEN, decoder, lossless\n    exact TV 1/4 from the target",
+        "\ncounterexample\nnot lossless: total variation 1/4",
+        "p            1/2    1/2   always",
+        "\nreproduce\n    specverify validate mine/lookahead.py:BROKEN --seed 0 --seconds 60\n",
+        "\nfound/judgement.json\nfound/certificate.json\n",
+    ):
+        assert words in out
+    assert json.loads((tmp_path / "found" / "certificate.json").read_text())["subject"] == "mine/lookahead.py:BROKEN"
+
+    code, out, err = run("replay", "found")
+    assert (code, err) == (1, "")
+    assert "REFUTED: mine/lookahead.py:BROKEN, decoder, lossless\n    the refutation stands" in out
+    assert "\ncounterexample\nnot lossless: total variation 1/4" in out
+
+    source = tmp_path / "mine" / "lookahead.py"
+    source.write_text(source.read_text().replace("forgetful=True", "forgetful=False"))
+    code, out, err = run("replay", "found/certificate.json", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["verdict"]["kind"] == "PROVED"
+
+
+def test_plugins_are_listed_and_judged_by_name_and_a_broken_one_is_named(run, tmp_path, monkeypatch):
+    info = tmp_path / "acme_decoders-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-decoders\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[specverify.decoders]\nacme-fast = mine.lookahead:BROKEN\nacme-old = mine.gone:DECODER\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, err = run("list", "decoders")
+    assert (code, err) == (0, "")
+    assert "plug-in of acme-decoders: mine.lookahead:BROKEN" in out
+    code, out, err = run("validate", "acme-old")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: plug-in 'acme-old' of acme-decoders is broken: no module named 'mine.gone' in ")
+    code, out, err = run("validate", "acme-fast")
+    assert (code, err) == (1, "")
+    assert out.startswith("REFUTED: acme-fast, decoder, lossless\n    exact TV 1/4 from the target")
+
+
+def test_one_that_hangs_is_an_error_with_the_reason(run, monkeypatch):
+    monkeypatch.setenv("SPECVERIFY_TEST_MARK", "of no use here")
+    code, out, err = run("validate", "mine/misbehaving.py:hangs", "--level", "sampler", "--limit", 3)
+    assert (code, err) == (3, "")
+    assert out.startswith(
+        "ERROR: mine/misbehaving.py:hangs, sampler, lossless\n    gave no answer within 3 s, in hangs"
+    )
+    assert "\nnotes\n    about to wait\n" in out
+
+
+def test_a_trace_is_judged_by_its_path(run, tmp_path):
+    model, n = toy("dense-3x6"), 20_000
+    tokens = sample(Autoregressive(), model, n, 1).tokens
+    context, logprobs = model.start(n), []
+    for position in range(model.length):
+        logprobs.append(model.laws(context, tokens[:, :0])[:, 0].log())
+        context = model.advance(context, tokens[:, position : position + 1], torch.ones(n, dtype=torch.int64))
+    np.savez(tmp_path / "engine.npz", tokens=tokens.numpy(), logprobs=torch.stack(logprobs, 1).numpy())
+    code, out, err = run("validate", "engine.npz")
+    assert (code, err) == (0, "")
+    assert out.startswith("CONSISTENT: engine.npz, trace, lossless\n")
+    assert "PIT uniformity" in out
+    judgement = judgement_from_json(json.loads((tmp_path / "out/validate-engine.npz/judgement.json").read_text()))
+    assert {item.check for item in judgement.evidence} >= {"PIT uniformity", "surprisal"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mine/lookahead.py:DECODR"], "mine/lookahead.py has no 'DECODR'; did you mean DECODER?"),
+        (
+            ["mine/misbehaving.py:plain"],
+            "say how it is to be called: --level round if it is a function (draft_tokens, q",
+        ),
+        (["mine/lookahead.py:DECODER", "--claim", "perfect"], "claim 'perfect': use lossless, relaxed:TV such as"),
+        (["mine/lookahead.py:DECODER", "--seconds", "0"], "seconds is 0.0; use a positive number"),
+        (["mine/lookahead.py:DECODER", "--level", "kernel"], "kernel"),
+        (["absent.npz"], "absent.npz: no such file"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line(run, arguments, words):
+    code, out, err = run("validate", *arguments)
+    assert (code, out) == (3, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot be read"), ("{", "is no JSON"), ("{}", "is not valid")],
+)
+def test_what_is_no_certificate_is_one_line(run, tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "certificate.json").write_text(text)
+    code, out, err = run("replay", "certificate.json")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "certificate.json" in err
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(Kind.CONSISTENT, 0), (Kind.REFUTED, 1), (Kind.VACUOUS, 2), (Kind.ERROR, 3)]
+)
+def test_it_asks_for_what_was_given_and_exits_with_the_verdict(run, monkeypatch, kind, code):
+    asked = []
+
+    def judge(*given, **named):
+        asked.append((given, named))
+        return Judgement(
+            subject="a.b:c",
+            level="round",
+            claim="lossless",
+            verdict=Verdict(kind, "because [bold]"),
+            location={"position": 2, "prefix": [0, 1], "shares": [{"branch": "bonus", "error": 0.125}]},
+        )
+
+    monkeypatch.setattr(isolation, "judge_isolated", judge)
+    given = ("--claim", "lossless", "--level", "round", "--seed", 4, "--seconds", 9, "--limit", 20, "--memory", 100)
+    found, out, err = run("validate", "a.b:c", *given)
+    assert (found, err) == (code, "")
+    assert asked == [(("a.b:c", "round", "lossless"), {"seed": 4, "seconds": 9.0, "limit": 20.0, "memory": 100})]
+    assert out.startswith(f"{kind.value}: a.b:c, round, lossless\n    because [bold]\n")
+    assert "where\n    position: 2\n    prefix: (0, 1)\n\nshares\n    branch  error\n    bonus   0.125\n" in out
+    assert out.endswith("out/validate-a.b-c/judgement.json\n")
+
+
+def test_a_certificate_of_an_earlier_run_does_not_stay(run, tmp_path, monkeypatch):
+    judgement = Judgement(subject="x", level="decoder", claim="lossless", verdict=Verdict(Kind.PROVED, "now"))
+    monkeypatch.setattr(isolation, "judge_isolated", lambda *given, **named: judgement)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "certificate.json").write_text("{}")
+    assert run("validate", "x", "--out", "o")[0] == 0
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["judgement.json"]
+    (tmp_path / "file").write_text("")
+    code, out, err = run("validate", "x", "--out", "file")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: cannot write to file: ")
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [("a.b:c", "validate-a.b-c"), ("../x/y.py:D", "validate-x-y.py-D"), ("::", "validate-subject")],
+)
+def test_default_folders(reference, name):
+    assert cli_validate.default_out(reference) == Path("out") / name

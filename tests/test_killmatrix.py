@@ -1,0 +1,208 @@
+"""The kill matrix: what is known is caught by what it names, and a checker that sees nothing is found out."""
+
+import json
+import time
+
+import pytest
+
+from specverify import cli, defects, killmatrix
+from specverify.defects import rounds, samplers
+from specverify.errors import InputError
+from specverify.verdict import Kind
+
+QUICK = killmatrix.Setting(delta=0.2, seconds=10.0, limit=60.0)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the command line: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        found = capsys.readouterr()
+        assert max(map(len, found.out.splitlines()), default=0) <= 80
+        return caught.value.code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """(level, subject) -> its rows by checker: worked out in one process, without type checks, so quickly."""
+    subjects = [
+        ("decoder", "recovered-from-target"),
+        ("decoder", "sample-and-match"),
+        ("round", "recovered-from-target"),
+        ("round", "zero-coin-inclusive"),
+        ("round", "token-rule"),
+        ("sampler", "reseed-per-call"),
+    ]
+    cells = [cell for subject in subjects for cell in killmatrix.matrix(killmatrix.corpus(*subject))]
+    found = {subject: {} for subject in subjects}
+    for row in killmatrix.work(cells, QUICK, 1):
+        found[row["level"], row["defect"]][row["checker"]] = row
+    return found
+
+
+def here(cells, setting, jobs, console=None):
+    """`killmatrix.work` without processes, which monkeypatches do not reach."""
+    for cell in cells:
+        yield killmatrix._row(cell, "not applicable") if cell.absent else killmatrix.carry_out(cell, setting)
+
+
+def test_the_corpus_is_what_the_registries_hold():
+    found = [(known.level, known.id) for known in killmatrix.corpus()]
+    registries = (("decoder", defects), ("round", rounds), ("sampler", samplers))
+    assert found == [(level, name) for level, registry in registries for name in registry.names()]
+    for known in killmatrix.corpus():
+        assert known.lossy == bool(known.named)
+        assert set(known.named) <= set(killmatrix.CHECKERS[known.level])
+
+
+def test_a_defect_of_each_level_is_caught(trials):
+    decoder = trials["decoder", "recovered-from-target"]
+    assert {row["outcome"] for row in decoder.values()} == {"caught"}
+    assert decoder["exact"]["tv"] == pytest.approx(0.266264701881)  # its smallest setting, as tests/defects has it
+    assert decoder["judge_decoder"]["tv"] > 0.01
+    kernel = trials["round", "recovered-from-target"]
+    assert kernel["standard"]["outcome"] == kernel["forced-coins"]["outcome"] == "caught"
+    assert kernel["standard"]["n"] > 0
+    assert kernel["standard"]["by"]
+    assert kernel["forced-coins"]["tv"] > 0.01
+    (box,) = trials["sampler", "reseed-per-call"].values()
+    assert (box["outcome"], box["verdict"], box["named"]) == ("caught", "REFUTED", True)
+    assert box["n"] > 0
+    every = [*decoder.values(), *kernel.values(), box]
+    assert killmatrix.passed(every)
+    assert json.loads(json.dumps(every, allow_nan=False)) == every
+
+
+def test_what_sampling_misses_is_no_fault_where_forced_coins_are_named(trials):
+    found = trials["round", "zero-coin-inclusive"]
+    assert found["forced-coins"]["outcome"] == "caught"
+    assert (found["standard"]["outcome"], found["standard"]["named"]) == ("missed", False)
+    assert killmatrix.passed(list(found.values()))
+
+
+def test_controls_are_not_flagged(trials):
+    found = [*trials["round", "token-rule"].values(), *trials["decoder", "sample-and-match"].values()]
+    tried = {row["checker"]: row["outcome"] for row in found}
+    assert tried.pop("nan-rows") == "not applicable"
+    assert tried == dict.fromkeys(("standard", "forced-coins", "exact", "judge_decoder"), "not flagged")
+    assert killmatrix.passed(found)
+
+
+def test_not_applicable_says_why():
+    cells = {cell.checker: cell for cell in killmatrix.matrix(killmatrix.corpus("round", "token-rule"))}
+    assert cells["nan-rows"].absent == "few kernels claim to take draft laws of NaN"
+    assert not cells["forced-coins"].absent
+    drawn = [name for name in rounds.names() if rounds.get(name).kernel.with_coins is None]
+    for name in drawn:
+        (cell,) = (c for c in killmatrix.matrix(killmatrix.corpus("round", name)) if c.checker == "forced-coins")
+        assert cell.absent == "the kernel draws its own coins"
+    assert drawn
+
+
+def test_time_is_limited(monkeypatch):
+    def slow(name, setting):
+        try:
+            time.sleep(20)
+        except Exception as error:  # a judgement that catches what its subject raises
+            return {"verdict": Kind.REFUTED, "reason": str(error)}
+
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "exact"), slow)
+    (cell, _) = killmatrix.matrix(killmatrix.corpus("decoder", "inverted-ratio"))
+    start = time.perf_counter()
+    row = killmatrix.carry_out(cell, killmatrix.Setting(limit=0.2))
+    assert time.perf_counter() - start < 5
+    assert (row["outcome"], row["reason"]) == ("out of time", "stopped after 0.2 s")
+    assert not killmatrix.sound(row)
+
+
+def test_a_checker_that_breaks_down_is_an_outcome(monkeypatch):
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "exact"), lambda name, setting: 1 / 0)
+    (cell, _) = killmatrix.matrix(killmatrix.corpus("decoder", "inverted-ratio"))
+    row = killmatrix.carry_out(cell, QUICK)
+    assert (row["outcome"], row["reason"]) == ("error", "ZeroDivisionError: division by zero")
+    assert not killmatrix.passed([row])
+
+
+def test_the_command_lists(run, tmp_path):
+    code, out, err = run("defects", "--level", "decoder", "--json", tmp_path / "new" / "list.json")
+    assert (code, err) == (0, "")
+    for name in defects.names():
+        assert f"{name} (decoder, {defects.get(name).category})\n" in out
+    lossy = sum(defects.get(name).lossy for name in defects.names())
+    assert f"{lossy} defects and {len(defects.names()) - lossy} controls; --run tries the checkers on them" in out
+    assert out.count("\n    caught by: exact, judge_decoder") == lossy
+    listed = json.loads((tmp_path / "new" / "list.json").read_text())
+    assert [one["id"] for one in listed] == list(defects.names())
+    assert {"level", "category", "conditions", "source", "mechanism"} <= set(listed[0])
+
+
+def test_the_command_runs_the_matrix_in_processes(run, tmp_path):
+    file = tmp_path / "rows.json"
+    code, out, err = run("defects", "--run", "--level", "round", "--only", "lenience", "--jobs", "1", "--json", file)
+    assert (code, err) == (0, "")
+    found = json.loads(file.read_text())
+    assert [(row["checker"], row["outcome"]) for row in found] == [
+        ("standard", "caught"),
+        ("forced-coins", "caught"),
+        ("nan-rows", "not applicable"),
+    ]
+    assert "1 of 1 caught by a checker that they name; 0 of 0 trials of controls" in out
+
+
+def test_a_blind_checker_is_found_out(run, monkeypatch):
+    monkeypatch.setattr(killmatrix, "work", here)
+    monkeypatch.setitem(  # leaves the exact checker, which takes no time
+        killmatrix._CHECKS, ("decoder", "judge_decoder"), lambda *_: {"verdict": Kind.REFUTED, "reason": "it is"}
+    )
+    arguments = ("defects", "--run", "--level", "decoder", "--only", "inverted-ratio")
+    assert run(*arguments)[0] == 0
+    monkeypatch.setitem(
+        killmatrix._CHECKS, ("decoder", "exact"), lambda name, setting: {"verdict": Kind.PROVED, "reason": "blind"}
+    )
+    code, out, _ = run(*arguments)
+    assert code == 1
+    assert "inverted-ratio: missed by exact: blind" in out
+    assert "1 of 2 caught by a checker that they name" in out
+
+
+def test_a_checker_that_refutes_everything_is_found_out(run, monkeypatch):
+    monkeypatch.setattr(killmatrix, "work", here)
+    for key in (("round", "standard"), ("round", "forced-coins")):
+        monkeypatch.setitem(
+            killmatrix._CHECKS, key, lambda name, setting: {"verdict": Kind.REFUTED, "reason": "why not"}
+        )
+    code, out, _ = run("defects", "--run", "--level", "round", "--only", "token-rule")
+    assert code == 1
+    assert "token-rule: flagged by standard: why not" in out
+    assert "2 of 2 trials of controls" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "zzz*"), "no defect matches 'zzz*'; `specverify defects` lists them"),
+        (("--only", "zzz*", "--level", "round"), "no defect at level round matches 'zzz*'"),
+        (("--run", "--only", "lenience", "--jobs", "0"), "cannot work with 0 jobs; use at least 1"),
+        (("--run", "--only", "lenience", "--seed", "-1"), "seed -1 is negative; use an integer of at least 0"),
+        (("--run", "--only", "lenience", "--delta", "0"), "delta is 0.0; a discrepancy"),
+        (("--run", "--only", "lenience", "--seconds", "0"), "seconds is 0.0; use a positive number"),
+        (("--level", "trace"), "Invalid value for '--level'"),
+        (("--json", "/dev/null/list.json"), "cannot write to /dev/null/list.json: "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(run, arguments, message):
+    code, out, err = run("defects", *arguments)
+    assert (code, out) == (3, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_levels_have_names():
+    with pytest.raises(InputError, match="unknown level 'kernel'; use decoder, round, sampler"):
+        killmatrix.corpus("kernel")
