@@ -47,7 +47,7 @@ Category = Literal[
     "declared lossy",
     "control",
 ]
-Check = Literal["standard", "forced-coins", "many-draws", "nan-rows", "none"]
+Check = Literal["standard", "forced-coins", "nan-rows", "none"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RoundDefect:
         source: where it was shipped, proposed or suspected.
         mechanism: what happens.
         conditions: without these it does not show.
-        caught_by: the check that refutes it; `many-draws` is `standard` at a delta below its TV, "none" for controls.
+        caught_by: the check that refutes it; "none" for controls.
         kernel: the kernel.
         level: where it lives.
     """

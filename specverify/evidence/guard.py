@@ -25,6 +25,8 @@ from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.evidence.relay import Relay, Watched, few
 from specverify.model import Model, row_mask
 
+LONGEST = 300
+"""Characters of somebody's error message that are repeated."""
 COUNTS = ("passes", "verified", "accepted", "emitted", "draft_passes")
 
 
@@ -91,7 +93,10 @@ class Guarded:
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-            raise ContractError(f"{part} raised {type(error).__name__}: {error} ({where}, in {place.name})") from error
+            message = " ".join(str(error).split())[:LONGEST]
+            raise ContractError(
+                f"{part} raised {type(error).__name__}: {message} ({where}, in {place.name})"
+            ) from error
 
     def _lent(self, draws: Draws, batch: int) -> Relay:
         """The draws, with their arguments looked at; outcomes are copies, so that changing them changes no replay."""
@@ -100,6 +105,8 @@ class Guarded:
             self.kinds.add(kind)
             if kind == "race":
                 rows = arguments[0]
+            elif not all(isinstance(argument, Tensor) for argument in arguments):
+                raise ContractError(f"draws.{kind} was given {', '.join(map(_kind, arguments))}; it takes tensors")
             else:
                 values, where = arguments[-2], arguments[-1]
                 rows = values.shape[0] if values.ndim else 0
@@ -153,7 +160,13 @@ class _Own:
 
 def _packed(own: Any) -> Any:
     """A state as a structure that `tree` knows."""
-    return own if dataclasses.is_dataclass(own) or isinstance(own, tuple) else dict(vars(own))
+    if dataclasses.is_dataclass(own) or isinstance(own, tuple):
+        return own
+    if not hasattr(own, "__dict__"):
+        raise ContractError(
+            f"the state, {_kind(own)}, cannot be taken apart; make it a dataclass or a named tuple of tensors"
+        )
+    return dict(vars(own))
 
 
 def _check(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

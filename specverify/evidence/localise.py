@@ -162,8 +162,8 @@ def _verdict(shares: Sequence[Share], p: Tensor, symbol: str) -> tuple[str, str]
             token = over[0]
             allowed, alone = numbers(float(p[token]), kept.came[token] / mass)
             return kept.name, (
-                f"where a draft is judged, p gives {symbol} {token} {allowed}, and accepted drafts alone give it {alone}: "
-                f"no recovered {symbol} can make up for that"
+                f"where a draft is judged, p gives {symbol} {token} {allowed}, and accepted drafts alone give it "
+                f"{alone}: no recovered {symbol} can make up for that"
             )
     if replaced is not None and (
         kept is None

@@ -68,6 +68,8 @@ class Watched:
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # asked for by copying, before there is one
+            raise AttributeError(name)
         return getattr(self.inner, name)  # what a family has besides, such as its clusters
 
     def start(self, batch: int) -> Context:

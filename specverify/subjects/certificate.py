@@ -24,7 +24,7 @@ from specverify.evidence.enumerate import Budget
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
 from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
-from specverify.subjects.describe import headline
+from specverify.subjects.describe import describe, headline
 from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import EXACT_TOLERANCE, Kind, Verdict
@@ -179,6 +179,7 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
         certificate=found if again is None else certificate(again, name=factory.name, subject=factory.reference),
         not_covered=("every setting but the certificate's",),
         reproduce=f"specverify replay {shlex.quote(str(path))}" if path is not None else "",
+        notes=() if again is None else (describe(again),),
         seconds=time.monotonic() - start,
     )
 

@@ -31,6 +31,7 @@ from specverify.subjects.describe import describe, headline
 from specverify.subjects.factory import Factory, as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes, own_claim
+from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, suite
 from specverify.verdict import EXACT_TOLERANCE, Coverage, Kind, Verdict
 
@@ -54,7 +55,7 @@ def judge_decoder(
     """Prove or refute what a decoder claims.
 
     Args:
-        subject: a decoder, what makes one, or `pkg.mod:object` that names one of these (see `factory.as_factory`).
+        subject: a decoder, what makes one, or a reference to one of these (see `factory.as_factory`).
         claim: what it claims; by default what it says of itself in `claim`, else that it is lossless.
 
     Other arguments:
@@ -114,7 +115,7 @@ class _Judge:
             verdict, found = reached.verdict, reached.counterexample
         except SpecverifyError as error:
             verdict = Verdict(Kind.ERROR, str(error))
-        named = shlex.quote(self.factory.reference or self.factory.name)
+        named, text = shlex.quote(self.factory.reference or self.factory.name), claim_text(self.claim)
         return Judgement(
             subject=self.factory.name,
             level="decoder",
@@ -126,7 +127,7 @@ class _Judge:
             if found is None
             else certificate(found, name=self.factory.name, subject=self.factory.reference),
             not_covered=tuple(f"{', '.join(what)}: {why}" for why, what in self.missed.items()),
-            reproduce=f"specverify validate {named} --claim {shlex.quote(str(self.claim))} --seed {self.plan.seed}",
+            reproduce=f"specverify validate {named} --claim {shlex.quote(text)} --seed {self.plan.seed}",
             seconds=time.monotonic() - start,
             notes=() if found is None else (describe(found),),
         )

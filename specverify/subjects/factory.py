@@ -22,6 +22,7 @@ from typing import Any
 
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
+from specverify.subjects import resolve
 
 SUPPLIED = ("window", "draft_model", "initial")
 _HOW = "hand over an object with init and step, or a class or function of (window, draft_model, initial, settings)"
@@ -36,7 +37,7 @@ class Factory:
         build: makes the decoder for some settings.
         takes: which settings it takes.
         needs: which of them it cannot do without.
-        reference: `pkg.mod:object`, if it can be found again by that.
+        reference: where it can be found again, such as `pkg.mod:object`; None if that is not known.
     """
 
     name: str
@@ -50,7 +51,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     """The factory for what was handed over, by the rule above.
 
     Args:
-        subject: a decoder, what makes one, or `pkg.mod:object` that names one of these.
+        subject: a decoder, what makes one, or a reference to one of these, such as `pkg.mod:object` (see `resolve.py`).
         name: how to call it; by default the name that it has.
 
     Raises:
@@ -59,7 +60,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     if isinstance(subject, Factory):
         return subject
     if isinstance(subject, str):
-        found = as_factory(resolve(subject), name)
+        found = as_factory(resolve.resolve(subject), name)
         return Factory(found.name, found.build, found.takes, found.needs, subject)
     label = name or _label(subject)
     reference = _reference(subject)
@@ -100,30 +101,13 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     return Factory(label, build, takes, needs, reference)
 
 
-def resolve(reference: str) -> Any:
-    """The object that `pkg.mod:object` names.
-
-    Raises:
-        InputError: for another form, or if there is no such module or object; and if importing it fails.
-    """
-    module, _, path = reference.partition(":")
-    if not (module and path):
-        raise InputError(f"{reference!r} names no object; write pkg.mod:object, such as mypackage.decoding:MyDecoder")
-    try:
-        return pkgutil.resolve_name(reference)
-    except Exception as error:
-        raise InputError(
-            f"{reference} cannot be imported: {type(error).__name__}: {error}; is its folder on the Python path?"
-        ) from error
-
-
 def _is_decoder(thing: Any) -> bool:
     return all(callable(getattr(thing, part, None)) for part in ("init", "step"))
 
 
 def _label(subject: Any) -> str:
     name = getattr(subject, "name", None) if not isinstance(subject, type) else None
-    return name if isinstance(name, str) else getattr(subject, "__qualname__", None) or f"a {type(subject).__name__}"
+    return name if isinstance(name, str) else getattr(subject, "__qualname__", type(subject).__name__)
 
 
 def _reference(subject: Any) -> str | None:

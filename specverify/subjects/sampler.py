@@ -30,18 +30,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.protocol import Branch
 from specverify.draws import derived_seed
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import COPIES, Evidence, check_delta, check_rates
-from specverify.subjects import sampler_suite
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.resolve import claim_text
+from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_series import Sampler, Series, name_of
-from specverify.subjects.sampler_suite import Case
+from specverify.subjects.sampler_suite import Case, chosen
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
 
@@ -54,7 +54,8 @@ def judge_sampler(
     alpha: float = 1e-6,
     beta: float = 1e-6,
     seconds: float = 300.0,
-    suite: Sequence[Case] | None = None,
+    suite: Sequence[Case] | str | None = None,
+    exact: bool = False,
     name: str | None = None,
     reproducible: bool = True,
 ) -> Judgement:
@@ -71,7 +72,10 @@ def judge_sampler(
         alpha: probability of refuting a perfect sampler.
         beta: probability of missing a discrepancy of delta on a toy.
         seconds: no call is begun after this time; what is seen until then counts. A call that hangs is not interrupted.
-        suite: the toys; by default `sampler_suite.standard()`, or the toys with the claim's clusters.
+        suite: the toys, or the name of a suite of `sampler_suite`; by default "standard", or the toys with the claim's
+            clusters.
+        exact: by every possible run of the sampler rather than by samples of it, as far as that is possible; see
+            `sampler_exact.prove_sampler`. Rates and seed then play no part.
         name: what to call it.
         reproducible: whether the same seed must give the same sequences. If not, that is not asked.
 
@@ -83,23 +87,20 @@ def judge_sampler(
     check_delta(delta)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the calls some time")
-    if suite is None:
-        suite = (
-            sampler_suite.clustered(claim.partition) if isinstance(claim, ClusterLossless) else sampler_suite.standard()
-        )
-    if not suite or len({case.name for case in suite}) < len(suite):
-        raise InputError(f"the suite holds {[case.name for case in suite]}; give at least one toy, and each once")
+    if exact:
+        return prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name)
+    cases = chosen(suite, claim, "standard")
     base = derived_seed(seed) % 2**30
     series = [
         Series(sample, case, claim, base + number * 2**16, np.random.default_rng(derived_seed(seed, number)))
-        for number, case in enumerate(suite)
+        for number, case in enumerate(cases)
     ]
     budget = AlphaBudget(alpha)
     budget.allocate({f"{one.case.name}: {check}": weight for one in series for check, weight in one.checks.items()})
     for one in series:
         one.plan({check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}, delta, beta, seconds)
     _carry_out(series, start + seconds, reproducible)
-    return _judgement(series, claim, seed, delta, alpha, beta, seconds, name or name_of(sample), start)
+    return _judgement(series, suite, claim, seed, delta, alpha, beta, seconds, name or name_of(sample), start)
 
 
 def _carry_out(series: Sequence[Series], deadline: float, reproducible: bool) -> None:
@@ -125,6 +126,7 @@ def _carry_out(series: Sequence[Series], deadline: float, reproducible: bool) ->
 
 def _judgement(
     series: Sequence[Series],
+    suite: Sequence[Case] | str | None,
     claim: Claim,
     seed: int,
     delta: float,
@@ -167,7 +169,8 @@ def _judgement(
         location=deciding.location if kind is Kind.REFUTED else None,
         not_covered=_not_covered(series, kind),
         reproduce=f"specverify validate {name} --level sampler --claim '{claim_text(claim)}' --seed {seed} "
-        f"--delta {delta:g} --alpha {alpha:g} --beta {beta:g} --seconds {seconds:g}",
+        f"--delta {delta:g} --alpha {alpha:g} --beta {beta:g} --seconds {seconds:g}"
+        + (f" --suite {suite}" if isinstance(suite, str) else ""),
         seconds=elapsed,
         notes=(
             f"{drawn:,} sequences in {sum(one.calls for one in series):,} calls on {len(series)} toys",

@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.errors import BudgetError
 from specverify.evidence.enumerate import sequence_index
-from specverify.subjects import sampler_suite
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.resolve import claim_text
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_series import Sampler, checked, claimed_law, message_of, name_of
-from specverify.subjects.sampler_suite import Case
+from specverify.subjects.sampler_suite import Case, chosen
 from specverify.subjects.sampler_worlds import World, worlds
 from specverify.verdict import Kind, Verdict, combine
 
@@ -46,7 +45,7 @@ def prove_sampler(
     tolerance: float = 1e-6,
     budget: int = 20_000,
     seconds: float = 600.0,
-    suite: Sequence[Case] | None = None,
+    suite: Sequence[Case] | str | None = None,
     name: str | None = None,
 ) -> Judgement:
     """Prove or refute a claim by the exact law of a sampler on tiny toys.
@@ -61,19 +60,17 @@ def prove_sampler(
         tolerance: the total variation that rounding may leave; samplers that work in float32 leave some 1e-7.
         budget: most worlds on one toy.
         seconds: how long it may take.
-        suite: the toys; by default `sampler_suite.tiny()`, or the toys with the claim's clusters.
+        suite: the toys, or the name of a suite of `sampler_suite`; by default "tiny", or the toys with the claim's
+            clusters.
         name: what to call it.
     """
     start = time.perf_counter()
     end = start + seconds
-    if suite is None:
-        grouped = claim.partition if isinstance(claim, ClusterLossless) else None
-        suite = sampler_suite.tiny() if grouped is None else sampler_suite.clustered(grouped)
     what = "the target" if reference is None else name_of(reference)
     verdicts: list[Verdict] = []
     exact: list[dict[str, Any]] = []
     location: dict[str, Any] | None = None
-    for case in suite:
+    for case in chosen(suite, claim, "tiny"):
         try:
             came, count, coins = _law(sample, case, claim, budget, end)
             due = claimed_law(case, claim)[0] if reference is None else _law(reference, case, claim, budget, end)[0]
@@ -108,7 +105,8 @@ def prove_sampler(
         exact=exact,
         location=location,
         not_covered=NOT_COVERED,
-        reproduce=f"specverify validate {called} --level sampler --claim '{claim_text(claim)}' --exact",
+        reproduce=f"specverify validate {called} --level sampler --claim '{claim_text(claim)}' --exact"
+        + (f" --suite {suite}" if isinstance(suite, str) else ""),
         seconds=time.perf_counter() - start,
         notes=tuple(verdict.reason for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE)),
     )

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import toymodels
+from specverify.claims import Claim, ClusterLossless
 from specverify.errors import InputError
 from specverify.model import Context, Model
 from specverify.processors import Processed, parse_processors
@@ -117,6 +118,23 @@ def tiny() -> tuple[Case, ...]:
     return tuple(_case(*entry) for entry in _TINY)
 
 
+def chosen(suite: Sequence[Case] | str | None, claim: Claim, default: str) -> tuple[Case, ...]:
+    """The suite that was asked for: cases, a name, or by default the toys with the claim's clusters or those of a name.
+
+    Raises:
+        InputError: for an unknown name, no case, or one given twice.
+    """
+    if suite is None:
+        suite = clustered(claim.partition) if isinstance(claim, ClusterLossless) else default
+    if isinstance(suite, str):
+        if suite not in SUITES:
+            raise InputError(f"there is no suite {suite!r}; choose {', '.join(SUITES)}, or give cases")
+        suite = SUITES[suite]()
+    if not suite or len({case.name for case in suite}) < len(suite):
+        raise InputError(f"the suite holds {[case.name for case in suite]}; give at least one toy, and each once")
+    return tuple(suite)
+
+
 def clustered(partition: Sequence[Sequence[int]]) -> tuple[Case, ...]:
     """Toys with redundant tokens whose own clusters are the partition.
 
@@ -131,6 +149,9 @@ def clustered(partition: Sequence[Sequence[int]]) -> tuple[Case, ...]:
             "((0, 1), (2, 3)) with synonyms-4x5"
         )
     return tuple(_case(name, "", "perturbed", toymodels.toy(name).length) for name in found)
+
+
+SUITES = {"standard": standard, "small": small, "tiny": tiny}
 
 
 def _case(name: str, processors: str, kind: str, length: int) -> Case:

@@ -168,8 +168,8 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     # A job started in the background may inherit an ignored Ctrl-C; this one must hear it.
     hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", hear, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", hear, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     finished = out / "cells"
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""Broken subjects: each gets ERROR or REFUTED, with the reason."""
+"""Broken subjects, each with the reason that it must get; and what the guard lets pass."""
 
 import random
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from specverify.errors import ContractError, InputError
 from specverify.evidence.arrange import ARRANGEMENTS, enumerate_arranged
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.guard import Guarded
+from specverify.evidence.relay import Relay
 from specverify.rules.token import total_variation
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind
@@ -199,14 +200,13 @@ class OwnRandom(Subject):
 
 
 class Remembers(Jacobian):
-    """What it accepts depends on how often it was called before."""
+    """Every seventh run has no bonus tokens."""
 
-    def __init__(self):
-        self.calls = 0
+    runs = 0
 
     def init(self, model, batch, draws):
-        self.calls += 1
-        self.inner = Speculative(Jacobi(initial="zero" if self.calls > 3 else "repeat-left"), 2)
+        Remembers.runs += 1
+        self.inner = Speculative(Jacobi(), 2, bonus=Remembers.runs % 7 != 0)
         return super().init(model, batch, draws)
 
 
@@ -272,17 +272,9 @@ BROKEN = {
     OwnRandom: "the same seed gave other tokens the second time: it keeps state between calls",
     Remembers: "it keeps state between calls, or has randomness of its own",
     CountsInPython: "the state's steps was 0 and is 1; what changes must be a tensor with one row per sequence",
-    SharedTable: "the state's drafting has shape (9,); every tensor of a state has one row for each of the 16 sequences",
+    SharedTable: "the state's drafting has shape (9,); every tensor of a state has one row for each of the 16",
     NotPadded: "behind its end every token is eos, 1",
 }
-
-
-@pytest.mark.parametrize("subject", BROKEN, ids=lambda subject: subject.__name__)
-def test_a_broken_subject_gets_the_reason(subject):
-    judgement = judge_decoder(subject, seconds=30.0)
-    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
-    assert BROKEN[subject] in judgement.verdict.reason
-    assert judgement.seconds < 30
 
 
 class OneAcceptsForAll(Jacobian):
@@ -312,8 +304,10 @@ class AllAtOneLength(Subject):
         after, info = super().step(state, model, draws)
         place = state.length[0].clamp(max=model.length - 1)
         token = after.tokens.gather(1, (after.length - 1).clamp(min=0)[:, None])
-        moved = state.tokens.scatter(1, place.expand(len(token), 1), token)
-        return replace(after, tokens=torch.where(state.done[:, None], after.tokens, moved)), info
+        tokens = state.tokens.scatter(1, place.expand(len(token), 1), token)
+        behind = after.done[:, None] & (torch.arange(model.length) >= after.length[:, None])
+        tokens = torch.where(behind | state.done[:, None], after.tokens, tokens)
+        return replace(after, tokens=tokens), info
 
 
 class Lockstep(Jacobian):
@@ -330,28 +324,13 @@ class Lockstep(Jacobian):
         return after, info
 
 
-def test_rows_that_take_the_law_of_another_are_refuted():
-    judgement = judge_decoder(OneAcceptsForAll)
-    assert judgement.verdict.kind is Kind.REFUTED
-    assert "its rows influence each other: one row at a time it is right" in judgement.verdict.reason
-    model = judgement.certificate["setting"]["model"]
-    assert model["vocab"] <= 3
-    assert model["length"] <= 4
-
-
 def test_rows_that_take_the_length_of_another_are_seen_among_others():
     model = toy("dense-2x8")
     exact = enumerate_decoder(Guarded(AllAtOneLength()), model)
     assert exact.tv(target_law(model)) <= 1e-12, "the enumerator's rows are all at one length"
     judgement = judge_decoder(AllAtOneLength)
-    assert judgement.verdict.kind in (Kind.ERROR, Kind.REFUTED)
+    assert judgement.verdict.kind is Kind.ERROR
     assert "it cannot run rows among rows of other lengths: step changed tokens" in judgement.verdict.reason
-
-
-def test_rows_that_wait_for_each_other_are_an_error():
-    judgement = judge_decoder(Lockstep)
-    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
-    assert "rows" in judgement.verdict.reason
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
@@ -390,28 +369,28 @@ def test_the_guard_keeps_refusals_apart_from_faults():
 
 
 def test_a_drawn_outcome_may_be_changed_in_place():
-    class Clamps(Subject):
-        """Turns over every token that it has drawn, twice."""
+    class TurnsOver(Subject):
+        """Draws from the law turned over, and turns the token over."""
 
         def step(self, state, model, draws):
-            def flipped(weights, where):
-                token = draws.categorical(weights.flip(-1), where)
+            def relay(kind, weights, where):
+                token = getattr(draws, kind)(weights.flip(-1), where)
                 token.neg_().add_(model.vocab - 1)
                 return token.where(where, 0)
 
-            return super().step(state, model, SimpleNamespace(categorical=flipped))
+            return super().step(state, model, Relay(relay))
 
     model = toy("ties-3x5")
-    exact = enumerate_decoder(Guarded(Clamps()), model)
+    exact = enumerate_decoder(Guarded(TurnsOver()), model)
     assert exact.tv(target_law(model)) <= 1e-12
 
 
-def test_contract_errors_name_the_call():
-    with pytest.raises(ContractError, match=r"model.advance was given 1 tokens per row and told to take 2"):
+class Advances(Subject):
+    def step(self, state, model, draws):
+        model.advance(state.context, state.tokens[:, :1], state.length + 2)
+        return super().step(state, model, draws)
 
-        class Advances(Subject):
-            def step(self, state, model, draws):
-                model.advance(state.context, state.tokens[:, :1], state.length + 2)
-                return super().step(state, model, draws)
 
+def test_the_model_looks_at_how_far_it_is_advanced():
+    with pytest.raises(ContractError, match=r"model\.advance was given 1 tokens per row and told to take 2"):
         enumerate_decoder(Guarded(Advances()), toy("dense-2x8"))

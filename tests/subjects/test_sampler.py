@@ -307,6 +307,15 @@ def test_a_model_that_is_changed_is_an_error(which):
     assert any("changed the model that it was given" in note for note in found.notes)
 
 
+def test_a_suite_has_a_name_and_what_was_asked_is_repeated_in_one_line():
+    found = judge_sampler(right, suite="small", delta=0.3, seed=2)
+    assert found.verdict.kind is Kind.CONSISTENT
+    assert "5 toys" in found.verdict.reason
+    assert found.reproduce.startswith("specverify validate tests.subjects.test_sampler:right --level sampler")
+    for part in ("--claim 'lossless'", "--seed 2", "--delta 0.3", "--alpha 1e-06", "--suite small"):
+        assert part in found.reproduce
+
+
 def test_the_same_seed_gives_the_same_judgement():
     first, second = (verdict(right, seed=5) for _ in range(2))
     assert [item.to_json() for item in first.evidence] == [item.to_json() for item in second.evidence]
@@ -322,6 +331,7 @@ def test_the_same_seed_gives_the_same_judgement():
         ({"seconds": 0}, "seconds is 0; give the calls some time"),
         ({"suite": ()}, r"the suite holds \[\]; give at least one toy, and each once"),
         ({"suite": (case(), case())}, "give at least one toy, and each once"),
+        ({"suite": "large"}, "there is no suite 'large'; choose standard, small, tiny, or give cases"),
     ],
 )
 def test_what_cannot_be_judged_says_so(options, message):

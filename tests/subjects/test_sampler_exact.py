@@ -10,6 +10,7 @@ from specverify.claims import ClusterLossless, Relaxed
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_suite import Case, Shortened
 from specverify.subjects.sampler_worlds import worlds
@@ -123,6 +124,7 @@ def test_a_textbook_decoder_is_proved():
     found = prove_sampler(textbook, suite=(case(), case("recurrent-3x6"), case("dense-2x8", 3)))
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     assert "3 toys" in found.verdict.reason
+    assert judge_sampler(textbook, suite=(case(),), exact=True).exact == found.exact[:1]
     for row in found.exact:
         assert row["tv"] < 1e-12
         assert row["coins"] > 0.5
