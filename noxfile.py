@@ -81,7 +81,7 @@ def stats(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """pytest-benchmark: sampling and enumeration speed."""
     install(session, "tests")
-    plain = ("-p", "no:xdist", "-o", "addopts=")  # no shape checks while the clock runs
+    plain = ("-s", "-p", "no:xdist", "-p", "no:specverify", "-o", "addopts=")  # no shape checks while the clock runs
     session.run("pytest", "tests/bench", "--benchmark-only", *plain, *session.posargs, env=THREADS)
 
 

@@ -42,11 +42,12 @@ class Session:
     ) -> None:
         self.kernel, self.gamma, self.seed, self.beta, self.deadline = kernel, gamma, seed, beta, deadline
         self.checks, self.names = checks, names
-        self.trials = trials(kernel, gamma, delta, names, by_rule)
+        self.trials = trials(kernel, gamma, delta, names, by_rule) if "laws" in checks else []
         self.streams = [stream for trial in self.trials for stream in trial.streams]
         self.budget = AlphaBudget(alpha)
         self.apart = independence.CHECKS if "independence" in checks else {}
-        self.budget.allocate([*(stream.check for stream in self.streams), *self.apart])
+        if sampled := [*(stream.check for stream in self.streams), *self.apart]:
+            self.budget.allocate(sampled)
         self.alphas = {row["check"]: row["alpha"] for row in self.budget.table()}
         for trial in self.trials:
             trial.plan(self.alphas, beta)
@@ -67,8 +68,8 @@ class Session:
         if "nan-rows" in self.checks:
             self.notes.append(contract.refuses_or_survives_nan(self.kernel, dense, self.gamma, self.seed))
         places = self._places() if coins else []
-        for where, _ in places:
-            self.notes.append(forced.edges(self.kernel, where))
+        for where, certain in places:
+            self.notes.append(forced.edges(self.kernel, where) + (", q = None" if certain else ""))
         verdicts: list[Verdict] = []
         if "independence" in self.checks and (verdict := self._independent()) is not None:
             return verdict
@@ -91,6 +92,8 @@ class Session:
             f"more than {self.gamma} drafts, trees of drafts, laws in other dtypes than float32, "
             "batches above some 60,000 rows"
         ]
+        if self.names is not None:
+            gaps.append(f"contexts other than {', '.join(sorted(self.names))}")
         if self.kernel.fewest:
             gaps.append("rows without drafts, which this convention has not")
         if not self.kernel.certain:

@@ -1,0 +1,151 @@
+"""Full judgements, in a process without the test run's type checks, as a user has them.
+
+Every known-wrong decoder is refuted in seconds by a small counterexample that replays, no control is flagged, and a
+decoder that somebody wrote by hand is proved in time.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specverify import defects
+
+HERE = Path(__file__).parent
+DEFECTS = """
+import json, sys, time
+from specverify import defects
+from specverify.subjects.certificate import replay
+from specverify.subjects.decoder import judge_decoder
+for name in sys.argv[1:]:
+    build = defects.get(name).build
+    start = time.process_time()
+    judgement = judge_decoder(build, name=name)
+    seconds = time.process_time() - start
+    again = replay(judgement.certificate, subject=build)
+    print(json.dumps({"seconds": seconds, "first": judgement.to_json(), "again": again.to_json()}))
+"""
+CONTROLS = """
+import json, sys
+from specverify import defects
+from specverify.subjects.decoder import judge_decoder
+toys = (("dense-2x8", "sparse-3x5"), ("dense-2x8", "eos-3x6"), ("dense-2x8", "penalty-3x6"))
+for seed in range(3):
+    judgement = judge_decoder(defects.get(sys.argv[1]).build, seed=seed, examples=60, toys=toys[seed])
+    print(json.dumps(judgement.to_json()))
+"""
+BROKEN = """
+import json
+from specverify.subjects.decoder import judge_decoder
+import test_decoder_contract
+for subject, reason in test_decoder_contract.BROKEN.items():
+    print(json.dumps([reason, judge_decoder(subject).to_json()]))
+"""
+COMPANY = """
+import json
+from specverify.subjects.decoder import judge_decoder
+for name in ("OneAcceptsForAll", "Lockstep"):
+    print(json.dumps(judge_decoder(f"test_decoder_contract:{name}").to_json()))
+"""
+LOOKAHEAD = """
+import json, time
+from specverify.errors import InputError
+from specverify.subjects.decoder import judge_decoder
+start = time.process_time()
+judgement = judge_decoder("test_decoder:Lookahead")
+print(json.dumps({"seconds": time.process_time() - start, **judgement.to_json()}))
+try:
+    judge_decoder("test_decoder:Lookahead", "lossless")
+except InputError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def plain(code, *arguments):
+    """What a process prints, one JSON value a line."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]\n{code}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+LOSSY = [name for name in defects.names() if defects.get(name).lossy]
+CATEGORIES = list(dict.fromkeys(defects.get(name).category for name in LOSSY))
+BRANCHES = {
+    "acceptance rule": ("accepted", "recovered"),  # keeping and replacing are two halves of one rule
+    "residual": ("recovered", "accepted"),
+    "bonus token": ("bonus", "accepted"),
+}
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_defect_is_refuted_in_small(category):
+    names = [name for name in LOSSY if defects.get(name).category == category]
+    for name, result in zip(names, plain(DEFECTS, *names), strict=True):
+        first, again = result["first"], result["again"]
+        assert first["verdict"]["kind"] == "REFUTED", f"{name}: {first['verdict']['reason']}"
+        assert result["seconds"] < 10, f"{name} took {result['seconds']:.1f} s"
+
+        model = first["certificate"]["setting"]["model"]
+        assert model["vocab"] <= 3, name
+        assert model["length"] <= 4, name
+        assert len({tuple(law["weights"]) for law in model["laws"]}) <= 2, f"{name}: the model is not simple"
+        assert first["location"]["branch"].startswith(BRANCHES.get(category, ("accepted", "recovered", "bonus"))), name
+        assert max(map(len, first["notes"][0].splitlines())) <= 80, name
+
+        assert again["verdict"]["kind"] == "REFUTED", f"{name}: {again['verdict']['reason']}"
+        assert again["verdict"]["reason"].startswith("the refutation stands: "), name
+        assert again["certificate"]["tv"] == pytest.approx(first["certificate"]["tv"], abs=1e-15), name
+        assert again["location"] == first["location"], name
+
+
+@pytest.mark.parametrize("name", [name for name in defects.names() if not defects.get(name).lossy])
+def test_controls_are_not_flagged(name):
+    for judgement in plain(CONTROLS, name):
+        assert judgement["verdict"]["kind"] == "PROVED", judgement["verdict"]["reason"]
+
+
+def test_a_decoder_of_40_lines_is_proved_in_20_seconds():
+    judgement, message = plain(LOOKAHEAD)
+    assert judgement["seconds"] < 20
+    assert judgement["verdict"]["kind"] == "PROVED", judgement["verdict"]["reason"]
+    assert judgement["subject"] == "Lookahead"
+    assert judgement["reproduce"] == "specverify validate test_decoder:Lookahead --claim lossless --seed 0"
+    assert max(row["tv"] for row in judgement["exact"]) <= 1e-12
+    assert len({row["model"] for row in judgement["exact"]}) >= 20
+    assert judgement["certificate"] is None
+    assert judgement["not_covered"] == ["other windows: it comes with its own"]
+    assert message == "'lossless' is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)"
+
+
+def test_every_broken_subject_gets_the_reason():
+    results = plain(BROKEN)
+    assert len(results) > 25
+    for reason, judgement in results:
+        name = judgement["subject"]
+        assert judgement["verdict"]["kind"] == "ERROR", f"{name}: {judgement['verdict']}"
+        assert reason in judgement["verdict"]["reason"], f"{name}: {judgement['verdict']['reason']}"
+        assert judgement["seconds"] < 20, name
+
+
+def test_rows_that_influence_each_other():
+    law, speed = plain(COMPANY)
+    assert law["verdict"]["kind"] == "REFUTED"
+    assert "its rows influence each other: one row at a time it is right" in law["verdict"]["reason"]
+    model = law["certificate"]["setting"]["model"]
+    assert (model["vocab"] <= 3, model["length"] <= 4) == (True, True)
+    assert speed["verdict"]["kind"] == "ERROR"
+    assert (
+        "its rows influence each other: on 2 tokens by 3, alone they give another result" in speed["verdict"]["reason"]
+    )
