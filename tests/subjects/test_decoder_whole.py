@@ -52,14 +52,16 @@ for name in ("OneAcceptsForAll", "Lockstep"):
 LOOKAHEAD = """
 import json, time
 from specverify.errors import InputError
+from specverify.evidence.cases import Case
 from specverify.subjects.decoder import judge_decoder
 start = time.process_time()
 judgement = judge_decoder("test_decoder:Lookahead")
 print(json.dumps({"seconds": time.process_time() - start, **judgement.to_json()}))
-try:
-    judge_decoder("test_decoder:Lookahead", "lossless")
-except InputError as error:
-    print(json.dumps(str(error)))
+for wrong in (lambda: judge_decoder("test_decoder:Lookahead", "lossless"), lambda: Case("dense-2x8", arrangement="sideways")):
+    try:
+        wrong()
+    except InputError as error:
+        print(json.dumps(str(error)))
 """
 
 
@@ -117,7 +119,7 @@ def test_controls_are_not_flagged(name):
 
 
 def test_a_decoder_of_40_lines_is_proved_in_20_seconds():
-    judgement, message = plain(LOOKAHEAD)
+    judgement, claim, arrangement = plain(LOOKAHEAD)
     assert judgement["seconds"] < 20
     assert judgement["verdict"]["kind"] == "PROVED", judgement["verdict"]["reason"]
     assert judgement["subject"] == "Lookahead"
@@ -126,7 +128,8 @@ def test_a_decoder_of_40_lines_is_proved_in_20_seconds():
     assert len({row["model"] for row in judgement["exact"]}) >= 20
     assert judgement["certificate"] is None
     assert judgement["not_covered"] == ["other windows: it comes with its own"]
-    assert message == "'lossless' is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)"
+    assert claim == "'lossless' is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)"
+    assert arrangement == "unknown arrangement 'sideways'; choose one of together, ragged, alone"
 
 
 def test_every_broken_subject_gets_the_reason():
