@@ -16,19 +16,6 @@ TORCH = os.environ.get("SPECVERIFY_TORCH", "torch==2.13.0")
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-# Judging somebody's decoder: slower tests, many of which start processes of their own.
-JUDGE = (
-    "tests/subjects",
-    "tests/integrations",
-    "tests/defects/test_rounds.py",
-    "tests/evidence/test_search.py",
-    "tests/evidence/test_localise.py",
-    "tests/test_cli_validate.py",
-    "tests/test_planner.py",
-    "tests/test_killmatrix.py",
-)
-
-
 def install(session: nox.Session, *extras: str) -> None:
     session.install(TORCH, f"-e.[{','.join(extras)}]" if extras else "-e.")
 
@@ -38,15 +25,8 @@ def tests(session: nox.Session) -> None:
     """The test suite (under 12 minutes on 2 cores). `-- --seed 1` varies every seed."""
     install(session, "tests")
     workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
-    apart = [f"--ignore={path}" for path in ("tests/bench", "tests/stats", *JUDGE)]
+    apart = ("--ignore=tests/bench", "--ignore=tests/stats")
     session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
-
-
-@nox.session
-def judge(session: nox.Session) -> None:
-    """Tests of what judges other people's decoders: subjects, plug-ins, the defect corpus at every level."""
-    install(session, "tests")
-    session.run("pytest", "-n", "auto", "--benchmark-disable", *JUDGE, *session.posargs, env=THREADS)
 
 
 @nox.session

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from specverify.claims import Claim, Lossless
 from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.shared_noise import SharedNoise
@@ -91,6 +92,18 @@ CONTROLS = (
         conditions="suspected wherever all drafts can be accepted; it only emits less per step",
         smallest=Smallest("dense-3x6", 2, draft="perturbed"),
         assemble=lambda settings, _, model: (Speculative(drafting(settings), settings.window, bonus=False), model),
+    ),
+    Defect(
+        id="random-init-outside-allowed-ids",
+        category="control",
+        source="tyshiwo1/Accelerating-T2I-AR-with-SJD issue #7; junhyukso/GSD issue #1",
+        mechanism="Random initial drafts may be tokens that the target forbids: those are rejected, and p is drawn from.",
+        conditions="suspected wherever the target has zeros; it only accepts less",
+        smallest=Smallest("sparse-3x5", 2, initial="random"),
+        assemble=lambda settings, _, model: (
+            Speculative(Jacobi("independent", settings.initial), settings.window),
+            model,
+        ),
     ),
     Defect(
         id="draft-cache-over-trimmed",

@@ -19,6 +19,7 @@ from specverify.defects.defect import Assemble, Defect, Smallest
 from specverify.draws import Draws
 from specverify.model import Model, row_mask
 from specverify.processors import Processed, Processor, top_k
+from specverify.rules.token import at
 
 Carry = Callable[[Drafting, State, State, Draft, Tensor, Tensor, Draws], Any]
 
@@ -81,6 +82,26 @@ def _misreported(
     return assemble
 
 
+def _beam(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    """SD whose drafts are the draft model's most probable continuation, reported with the laws that it was found by."""
+    raw = settings.draft_model
+    assert raw is not None  # Defect.build has looked
+
+    def report(state: State, draft: Draft) -> Draft:
+        best, best_law, best_score = draft.token, draft.law, torch.full_like(draft.law[:, 0, 0], -torch.inf)
+        choices = torch.arange(raw.vocab, device=best.device)
+        for continuation in torch.cartesian_prod(*[choices] * best.shape[1]).view(-1, best.shape[1]):  # few: toys
+            token = continuation.expand_as(best)
+            law = raw.laws(state.drafting, token)[:, :-1]
+            score = at(law, token).log().sum(1)
+            better = score > best_score
+            best, best_law = token.where(better[:, None], best), law.where(better[:, None, None], best_law)
+            best_score = score.where(better, best_score)
+        return replace(draft, token=best, law=best_law)
+
+    return Speculative(Altered(DraftModel(raw), report=report), settings.window), model
+
+
 def _half_precision(law: Tensor, setting: None) -> Tensor:
     return law.log().bfloat16().to(law.dtype).softmax(-1)
 
@@ -135,6 +156,16 @@ DEFECTS = (
         conditions="a draft model that is not one-hot",
         smallest=Smallest("dense-2x8", 1, draft="perturbed"),
         assemble=_misreported(lambda _: Processor("top-k=1", top_k, 1)),
+        needs=("draft model",),
+    ),
+    Defect(
+        id="beam-search-draw-q",
+        category="draft-distribution mismatch",
+        source="apple/ml-recurrent-drafter issue #6",
+        mechanism="The draft is the draft model's most probable continuation, and its probability is taken for q.",
+        conditions="a draft model that is not one-hot; from a window of 2 on it differs from the greedy draft",
+        smallest=Smallest("dense-2x8", 2, draft="perturbed"),
+        assemble=_beam,
         needs=("draft model",),
     ),
     Defect(

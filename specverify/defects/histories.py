@@ -90,6 +90,37 @@ def _state_of_start(inner: Model, context: Context, draft: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class WithoutSeed:
+    """A decoder whose model sees, in its state, all committed tokens but the last: the one that a step starts from."""
+
+    decoder: Decoder
+    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
+
+    @property
+    def name(self) -> str:
+        """The inner decoder's."""
+        return self.decoder.name
+
+    def init(self, model: Model, batch: int, draws: Draws) -> State:
+        """See Decoder."""
+        return self.decoder.init(model, batch, draws)
+
+    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        """See Decoder."""
+
+        def laws(inner: Model, context: Context, draft: Tensor) -> Tensor:
+            earlier = inner.advance(inner.start(len(draft)), state.tokens, (state.length - 1).clamp(min=0))
+            return inner.laws(replace(context, state=earlier.state), draft)
+
+        return self.decoder.step(state, View(model, laws=laws), draws)
+
+
+def _seed_omitted(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    decoder, _ = _shown(lambda shown: View(shown))(settings, strength, model)
+    return WithoutSeed(decoder), model
+
+
+@dataclass(frozen=True)
 class StopOnLast:
     """A decoder that ends a row when its last committed token is `eos`, wherever others may be."""
 
@@ -159,6 +190,16 @@ DEFECTS = (
         conditions="a law that depends on counts; a step that commits at least 2 tokens",
         smallest=Smallest("penalty-3x6", 1, draft="perturbed"),
         assemble=_advancing(_last_only),
+        needs=("state",),
+    ),
+    Defect(
+        id="penalty-history-omits-seed-token",
+        category="processor mismatch",
+        source="Luce-Org/lucebox PR #374 (review)",
+        mechanism="The history that the penalties of a step are counted over lacks the last committed token.",
+        conditions="a law that depends on counts",
+        smallest=Smallest("penalty-3x6", 1, draft="perturbed"),
+        assemble=_seed_omitted,
         needs=("state",),
     ),
     Defect(

@@ -45,6 +45,7 @@ DISTANCES = {
     "missing-sync-partial-residual-sum": 0.310431339073,
     "raw-q-for-processed-draw": 0.185685512832,
     "argmax-draw-softmax-q": 0.263753549313,
+    "beam-search-draw-q": 0.293929993373,
     "bf16-draw-fp32-ratio": 0.000234675198247,
     "stale-scores-after-coupling": 0.0838113623984,
     "race-not-shifted": 0.00894738678401,
@@ -56,6 +57,7 @@ DISTANCES = {
     "rotating-cache-stale-keys": 0.0789968677479,
     "processor-state-shared-by-copy": 0.0884474588671,
     "penalty-counts-last-token-only": 0.127523013444,
+    "penalty-history-omits-seed-token": 0.127034369411,
     "window-start-processor-state": 0.506713450326,
     "eos-inside-block-ignored": 0.364953908251,
 }
@@ -197,6 +199,7 @@ INVISIBLE = {
     "missing-sync-partial-residual-sum": of("dense-2x8", draft=a_draft("perturbed")),
     "raw-q-for-processed-draw": of("dense-2x8", draft=a_draft("perturbed")),  # the top 2 are all
     "argmax-draw-softmax-q": of("dense-3x6", draft=a_draft("one-hot")),
+    "beam-search-draw-q": of("dense-3x6", draft=a_draft("one-hot")),
     "bf16-draw-fp32-ratio": of("dense-3x6", draft=a_draft("one-hot")),
     "stale-scores-after-coupling": of("dense-3x6", 1),
     "race-not-shifted": of("dense-2x8", 1),
@@ -210,6 +213,7 @@ INVISIBLE = {
     "penalty-counts-last-token-only": of(
         "penalty-3x6", draft=a_draft("perturbed", "allowed=2"), processors="allowed=0+1"
     ),
+    "penalty-history-omits-seed-token": forgetful,
     "window-start-processor-state": forgetful,
     "eos-inside-block-ignored": of("dense-3x6", draft=a_draft("perturbed")),
 }

@@ -1,0 +1,50 @@
+"""The examples of specverify/subjects/README.md, word for word."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specverify.subjects.isolation import judge_isolated
+from specverify.verdict import Kind
+
+TEXT = (Path(__file__).parents[2] / "specverify" / "subjects" / "README.md").read_text()
+EXAMPLES = {name: body for name, body in re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S)}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name, body in EXAMPLES.items():
+        (tmp_path / name).write_text(body)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_each_is_at_most_20_lines():
+    assert sorted(EXAMPLES) == ["box.py", "engine.py", "kernel.py", "log.py"]
+    assert max(body.count("\n") for body in EXAMPLES.values()) <= 20
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("reference", "level", "options", "kind"),
+    [
+        ("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT),
+        ("box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT),
+        ("engine.py:assisted", "sampler", {"exact": True}, Kind.PROVED),
+        ("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED),
+    ],
+)
+def test_each_gets_its_verdict(reference, level, options, kind):
+    judgement = judge_isolated(reference, level, seconds=60, options=options)
+    assert judgement.verdict.kind is kind, judgement.verdict.reason
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_log_is_written_and_judged():
+    subprocess.run([sys.executable, "log.py"], check=True)
+    judgement = judge_isolated("trace.npz")
+    assert judgement.level == "trace"
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
