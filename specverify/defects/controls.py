@@ -97,7 +97,7 @@ CONTROLS = (
         id="random-init-outside-allowed-ids",
         category="control",
         source="tyshiwo1/Accelerating-T2I-AR-with-SJD issue #7; junhyukso/GSD issue #1",
-        mechanism="Random initial drafts may be tokens that the target forbids: those are rejected, and p is drawn from.",
+        mechanism="Random initial drafts may be tokens that the target forbids: they are rejected for a draw from p.",
         conditions="suspected wherever the target has zeros; it only accepts less",
         smallest=Smallest("sparse-3x5", 2, initial="random"),
         assemble=lambda settings, _, model: (
