@@ -58,6 +58,14 @@ class Draws(Protocol):
     ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
         """Each race's winner under a law, and the race to keep for asking again."""
 
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
+        """Which token comes first in any of a row's races, under one law; these races are spent."""
+
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Uniform on [0, 1)."""
 
@@ -137,6 +145,16 @@ class Sampled:
         earliest, token = arrival.min(-1)
         self.fault |= (where & ~((weights.amin(-1) >= 0) & earliest.isfinite())).any()
         return token.where(where, 0), race
+
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
+        """See Draws."""
+        together = race.masked_fill(~where[..., None], torch.inf).amin(1, keepdim=True)
+        return self.winner(together, weights[:, None], where.any(1, keepdim=True))[0].squeeze(1)
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """See Draws. Never coarser than 24 bits, whatever the dtype of `like`."""
@@ -268,6 +286,18 @@ class Enumerated:
 
         raise Fork("winner", torch.stack([zero_wins, 1 - zero_wins], -1), partial(_narrowed, race, inside, where))
 
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
+        """See Draws. Races that were already looked at tell less than all of their noise: see `_chance_of_zero`."""
+        if (replayed := self._replay("earliest")) is not None:
+            return replayed  # type: ignore[no-any-return]
+        zero = _chance_of_zero(race, self._law(weights, where.any(1), "earliest")[:, 0], where)
+        raise Fork("earliest", torch.stack([zero, 1 - zero], -1)[:, None], lambda parent, options: options[:, 0])
+
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
         raise ContractError(
@@ -279,6 +309,14 @@ class Enumerated:
         raise ContractError(
             "a normal draw has no finite outcomes; decoders of continuous tokens are tested statistically"
         )
+
+    def finish(self) -> None:
+        """Raise ContractError if the decoder did not ask again for all that it was given before."""
+        if self._next < len(self.chosen):
+            raise ContractError(
+                f"on replay the decoder asked for {self._next} draws where it asked for {len(self.chosen)} before: its "
+                "draws depend on something else than its state; make `step` a function of its arguments"
+            )
 
     def _replay(self, kind: str) -> Any:
         if self._next == len(self.chosen):
@@ -320,6 +358,32 @@ def _narrowed(
     return winner, split.where(where[parent][..., None], left)
 
 
+def _chance_of_zero(
+    race: Float[Tensor, "batch slots 2"], p: Float[Tensor, " batch"], where: Bool[Tensor, "batch slots"]
+) -> Float[Tensor, " batch"]:
+    """The chance that token 0 comes first in any of several races, each known by the interval [a, b] of its noise.
+
+    Under the law (p, 1 - p) one race brings token 0 at time t with density p (exp(-p t / b') - exp(-p t / a')), where
+    a' = min(a, p) and b' = min(b, p), and token 1 likewise, with 1 - p, 1 - a and 1 - b in place of p, b and a. So the
+    chance that it brings nothing before t is a sum of four exponentials c exp(-r t), and a product of such sums is
+    integrated term by term.
+    """
+    low, high = race.unbind(-1)
+    cut = p[:, None]
+    size = torch.stack([high.minimum(cut), -low.minimum(cut), 1 - low.maximum(cut), high.maximum(cut) - 1], -1)
+    rate = torch.stack([cut, cut, 1 - cut, 1 - cut], -1) / size.abs().where(size != 0, 1.0)
+    size = size.where(where[..., None], torch.tensor([1.0, 0, 0, 0], dtype=size.dtype, device=size.device))
+    rate = rate.where(where[..., None], 0.0)
+    product, total, zero = torch.ones_like(cut), torch.zeros_like(cut), torch.zeros_like(cut)
+    of_zero = torch.tensor([1.0, 1, 0, 0], dtype=size.dtype, device=size.device)
+    for slot in range(race.shape[1]):
+        product = (product[..., None] * size[:, slot, None]).flatten(1)
+        total = (total[..., None] + rate[:, slot, None]).flatten(1)
+        zero = (zero[..., None] + (rate[:, slot] * of_zero)[:, None]).flatten(1)
+    chance = (product * zero / total.where(total > 0, 1.0)).sum(1) / product.sum(1)
+    return chance.clamp(0, 1).where(where.any(1), 1.0)
+
+
 class Recorded:
     """Writes down every outcome of another Draws, or replays such a record: for debugging one run.
 
@@ -338,7 +402,7 @@ class Recorded:
             self.inner.check()
 
     def __getattr__(self, kind: str) -> Any:
-        if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "uniform", "normal"):
+        if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "earliest", "uniform", "normal"):
             raise AttributeError(kind)
 
         return partial(self._draw, kind)

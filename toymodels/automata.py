@@ -28,6 +28,7 @@ class Recursion:
             is proportional to them.
         eos: the id that ends a sequence early, or None.
         clusters: the partition of the vocabulary that the family defines, if it does.
+        embedding: a place for each token, Float[vocab, dim], if the family gives one.
     """
 
     initial: tuple[int, ...]
@@ -35,6 +36,7 @@ class Recursion:
     weights: Callable[[Tensor, Tensor], Tensor]
     eos: int | None = None
     clusters: tuple[tuple[int, ...], ...] = ()
+    embedding: Tensor | None = None
 
 
 def over_prefixes(seed: int, weights: Callable[[Tensor, Tensor], Tensor], *, eos: int | None = None) -> Recursion:
@@ -55,6 +57,18 @@ def skewed(hashes: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
 def favourite(prefix: Int[Tensor, "*any"], vocab: int) -> Int[Tensor, "*any"]:
     """A token for every prefix hash, from the branch that no token takes."""
     return high_bits(branches(prefix, vocab + 1)[..., vocab], 31) % vocab
+
+
+def near_clusters(clusters: tuple[tuple[int, ...], ...]) -> Float[Tensor, "vocab 2"]:
+    """Places for tokens: cluster c around (4 c^2, 0), its members one quarter apart along the other axis.
+
+    Inside a cluster of two or three, squared distances are at most 1/4; between clusters they are at least 16.
+    """
+    place = torch.zeros(sum(map(len, clusters)), 2, dtype=torch.float64)
+    for number, cluster in enumerate(clusters):
+        for copy, token in enumerate(cluster):
+            place[token] = torch.tensor([4.0 * number**2, copy / 4])
+    return place
 
 
 def shifted(state: Int[Tensor, "batch width"], token: Int[Tensor, " batch"]) -> Int[Tensor, "batch width"]:
@@ -78,6 +92,7 @@ class StateModel:
     ) -> None:
         self.name, self.vocab, self.length, self.recursion = name, vocab, length, recursion
         self.eos, self.clusters = recursion.eos, recursion.clusters
+        self.embedding = None if recursion.embedding is None else recursion.embedding.to(device, dtype)
         self.dtype, self.device = dtype, device
 
     def start(self, batch: int) -> Memory:

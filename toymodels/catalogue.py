@@ -21,6 +21,7 @@ from toymodels.markov import markov
 from toymodels.penalty import penalty
 from toymodels.raster import raster
 from toymodels.recurrent import recurrent
+from toymodels.redundant import redundant
 from toymodels.sharp import sharp
 from toymodels.skew import skew
 from toymodels.sparse import sparse
@@ -60,6 +61,7 @@ _FAMILIES = {
         raster, ("4x6",), "rows of two pixels and a forced end-of-row token, with left and upper neighbours"
     ),
     "synonyms": Family(synonyms, ("4x5", "6x4"), "two clusters of near-synonyms, whose totals the context sets"),
+    "redundant": Family(redundant, ("4x4", "4x6", "6x3", "8x4"), "pairs of copies that later laws cannot tell apart"),
     "eos": Family(eos, ("3x6",), "the last id ends the sequence early"),
     "penalty": Family(penalty, ("3x6",), "every earlier occurrence of a token halves its odds", tabulated=False),
     "window": Family(window, ("3x6",), "only the last three tokens have influence", tabulated=False),

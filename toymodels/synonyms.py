@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toymodels.automata import Recursion, skewed
+from toymodels.automata import Recursion, near_clusters, skewed
 from toymodels.hashing import branches, fold, high_bits
 
 
@@ -31,4 +31,6 @@ def synonyms(seed: int, vocab: int, length: int) -> Recursion:
         excess = high_bits(branches(state[:, 1], vocab), 2)
         return totals * (8 + excess - excess[:, following])
 
-    return Recursion(initial=(seed, seed), update=update, weights=weights, clusters=clusters)
+    return Recursion(
+        initial=(seed, seed), update=update, weights=weights, clusters=clusters, embedding=near_clusters(clusters)
+    )

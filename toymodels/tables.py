@@ -47,6 +47,7 @@ class TableModel:
         length: positions of a sequence; contexts = `prefixes(vocab, length)`.
         eos: the id that ends a sequence early, or None.
         clusters: the partition of the vocabulary that the family defines, if it does.
+        embedding: a place for each token, if there is one.
 
     Raises:
         InputError: the table has another number of rows, or a row is no law.
@@ -60,6 +61,7 @@ class TableModel:
         *,
         eos: int | None = None,
         clusters: tuple[tuple[int, ...], ...] = (),
+        embedding: Float[Tensor, "vocab dim"] | None = None,
     ) -> None:
         check_laws(table, what=f"the table of {name!r}")
         vocab = table.shape[1]
@@ -69,6 +71,7 @@ class TableModel:
                 f"make {prefixes(vocab, length)} prefixes, and each needs one row"
             )
         self.name, self.vocab, self.length, self.eos, self.clusters = name, vocab, length, eos, clusters
+        self.embedding = embedding
         self.table, self.dtype, self.device = table, table.dtype, table.device
         self._rows = torch.cat([table, torch.full_like(table[:1], 1 / vocab)]).contiguous()
 
@@ -120,5 +123,5 @@ def tabulate(model: Model, *, budget: int = 1 << 22) -> TableModel:
             parents = torch.arange(size, device=model.device).repeat_interleave(vocab)
             tokens = torch.arange(vocab, device=model.device).repeat(size)
             context = model.advance(tree.rows(context, parents), tokens[:, None], torch.ones_like(tokens))
-    clusters = getattr(model, "clusters", ())
-    return TableModel(model.name, torch.cat(levels), length, eos=model.eos, clusters=clusters)
+    known = {what: getattr(model, what) for what in ("clusters", "embedding") if hasattr(model, what)}
+    return TableModel(model.name, torch.cat(levels), length, eos=model.eos, **known)

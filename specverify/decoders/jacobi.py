@@ -75,6 +75,11 @@ class Jacobi:
         """The decoder's name in the field."""
         return {"independent": "sjd", "maximal": "scd-mc", "gumbel": "scd-gs"}[self.redraw]
 
+    @property
+    def coupled(self) -> bool:
+        """Whether drafts depend on earlier ones for their position, so that later drafts' laws tell of them."""
+        return self.redraw != "independent"
+
     def start(self, model: Model, batch: int, window: int, draws: Draws) -> Carried:
         """See Drafting."""
         flat = torch.zeros(batch, window, model.vocab, dtype=model.dtype, device=model.device)

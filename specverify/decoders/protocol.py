@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Num
 from torch import Tensor
 
 from specverify.claims import Claim
 from specverify.draws import Draws
+from specverify.laws import ContinuousModel
 from specverify.model import Context, Model, row_mask
 
 
@@ -46,14 +47,14 @@ class State:
 
     Attributes:
         context: the model's context of the committed tokens.
-        tokens: committed tokens; 0 beyond `length`, or the model's `eos` once a row has ended with it.
+        tokens: committed tokens, ids or vectors; 0 beyond `length`, or the model's `eos` once a row has ended with it.
         length: number of committed tokens.
         done: rows that have reached the model's length or its `eos`.
         drafting: whatever the decoder's drafting carries; None if nothing.
     """
 
     context: Context
-    tokens: Int[Tensor, "batch length"]
+    tokens: Num[Tensor, "batch length *dim"]
     length: Int[Tensor, " batch"]
     done: Bool[Tensor, " batch"]
     drafting: Any = None
@@ -101,19 +102,45 @@ class Decoder(Protocol):
         """One forward pass: judge the drafts, commit at least one token in every row that is not done."""
 
 
-def begin(model: Model, batch: int, drafting: Any = None) -> State:
+@runtime_checkable
+class ContinuousDecoder(Protocol):
+    """A decoder of models over continuous tokens; all that is said of `Decoder` holds."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def claim(self) -> Claim: ...  # noqa: D102
+
+    def init(self, model: ContinuousModel, batch: int, draws: Draws) -> State:
+        """See Decoder."""
+
+    def step(self, state: State, model: ContinuousModel, draws: Draws) -> tuple[State, Info]:
+        """See Decoder."""
+
+
+def begin(model: Model | ContinuousModel, batch: int, drafting: Any = None) -> State:
     """The state of empty sequences."""
     return State(
         context=model.start(batch),
-        tokens=torch.zeros(batch, model.length, dtype=torch.int64, device=model.device),
+        tokens=no_tokens(model, batch),
         length=torch.zeros(batch, dtype=torch.int64, device=model.device),
         done=torch.zeros(batch, dtype=torch.bool, device=model.device),
         drafting=drafting,
     )
 
 
+def no_tokens(model: Model | ContinuousModel, batch: int) -> Num[Tensor, "batch length *dim"]:
+    """Room for a batch of sequences: of ids for models with a vocabulary, else of vectors."""
+    if hasattr(model, "vocab"):
+        return torch.zeros(batch, model.length, dtype=torch.int64, device=model.device)
+    return torch.zeros(batch, model.length, model.dim, dtype=model.dtype, device=model.device)
+
+
 def commit(
-    state: State, model: Model, block: Int[Tensor, "batch block"], count: Int[Tensor, " batch"]
+    state: State,
+    model: Model | ContinuousModel,
+    block: Num[Tensor, "batch block *dim"],
+    count: Int[Tensor, " batch"],
 ) -> tuple[State, Int[Tensor, " batch"]]:
     """Commit the first `count` tokens of each row's block, less what lies behind an end-of-sequence token.
 
@@ -121,19 +148,25 @@ def commit(
         the state with tokens, length, done and context advanced (drafting as it was), and how many were committed.
     """
     size, end = block.shape[1], model.length
+    eos: int | None = getattr(model, "eos", None)  # models over vectors have none
     count = torch.minimum(count, end - state.length).where(~state.done, 0)
     ended = torch.zeros_like(state.done)
-    if model.eos is not None:
-        is_end = (block == model.eos) & row_mask(count, size)
+    if eos is not None:
+        is_end = (block == eos) & row_mask(count, size)
         ended = is_end.any(1)
         count = torch.where(ended, is_end.int().argmax(1) + 1, count)
     # Beyond the end there is room to write to, so that clamped indexes never collide.
-    room = torch.cat([state.tokens, state.tokens.new_zeros(len(count), size)], 1)
-    place = state.length[:, None] + torch.arange(size, device=block.device)
-    kept = block.where(row_mask(count, size), room.gather(1, place))
+    room = torch.cat([state.tokens, state.tokens.new_zeros(block.shape)], 1)
+    place = _of_tokens(state.length[:, None] + torch.arange(size, device=block.device), block)
+    kept = block.where(_of_tokens(row_mask(count, size), block), room.gather(1, place))
     tokens = room.scatter(1, place, kept)[:, :end]
     length = state.length + count
-    if model.eos is not None:
-        tokens = tokens.masked_fill(ended[:, None] & ~row_mask(length, end), model.eos)
+    if eos is not None:
+        tokens = tokens.masked_fill(ended[:, None] & ~row_mask(length, end), eos)
     context = model.advance(state.context, block, count)
     return State(context, tokens, length, state.done | ended | (length == end), state.drafting), count
+
+
+def _of_tokens(values: Tensor, tokens: Tensor) -> Tensor:
+    """Values of slots, one for each number that a token consists of."""
+    return values[..., None].expand_as(tokens) if tokens.ndim > values.ndim else values

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Num
 from torch import Tensor
 
 from specverify import tree
-from specverify.decoders.protocol import Branch, Decoder
+from specverify.decoders.protocol import Branch, ContinuousDecoder, Decoder, no_tokens
 from specverify.draws import BLOCK, Draws, Recorded, Sampled
 from specverify.errors import ContractError, InputError
+from specverify.laws import ContinuousModel
 from specverify.model import Model
 
 
@@ -21,14 +23,14 @@ class Run:
     """Sequences and what they cost.
 
     Attributes:
-        tokens: the sequences.
+        tokens: the sequences, of ids or of vectors.
         passes: forward passes of the target (NFE) that each took.
         verified, accepted: draft tokens judged and kept.
         draft_passes: forward passes of the draft model.
         branches: tokens emitted by each `Branch`.
     """
 
-    tokens: Int[Tensor, "batch length"]
+    tokens: Num[Tensor, "batch length *dim"]
     passes: Int[Tensor, " batch"]
     verified: Int[Tensor, " batch"]
     accepted: Int[Tensor, " batch"]
@@ -44,14 +46,18 @@ class Run:
 
 @torch.no_grad()
 def run(
-    decoder: Decoder, model: Model, batch: int, draws: Draws, on_tokens: Callable[[int], None] | None = None
+    decoder: Decoder | ContinuousDecoder,
+    model: Model | ContinuousModel,
+    batch: int,
+    draws: Draws,
+    on_tokens: Callable[[int], None] | None = None,
 ) -> Run:
     """Decode `batch` sequences.
 
     Rows that are done are dropped from the batch once they are half of it, so that long rows do not pay for short ones.
 
     Args:
-        decoder, model, batch, draws: what to run.
+        decoder, model, batch, draws: what to run; decoder and model are of one kind of token.
         on_tokens: called after each step with the number of tokens that it committed.
 
     Raises:
@@ -61,12 +67,13 @@ def run(
         raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
     branches = len(Branch)
     device = model.device
-    tokens = torch.zeros(batch, model.length, dtype=torch.int64, device=device)
+    tokens = no_tokens(model, batch)
     totals = torch.zeros(batch, 4 + branches, dtype=torch.int64, device=device)
     index = torch.arange(batch, device=device)
-    state = decoder.init(model, batch, draws)
+    either: Any = decoder  # which of the two kinds is for the caller to match with the model's
+    state = either.init(model, batch, draws)
     for _ in range(model.length):
-        state, info = decoder.step(state, model, draws)
+        state, info = either.step(state, model, draws)
         spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1)
         totals[index] += torch.cat([spent, (info.branch[..., None] == torch.arange(branches, device=device)).sum(1)], 1)
         left = int((~state.done).sum())
@@ -91,8 +98,8 @@ def run(
 
 
 def sample(
-    decoder: Decoder,
-    model: Model,
+    decoder: Decoder | ContinuousDecoder,
+    model: Model | ContinuousModel,
     n: int,
     seed: int,
     block: int = BLOCK,

@@ -1,7 +1,8 @@
-"""The speculative step: draft, one forward pass, judge left to right, commit, carry on.
+"""The speculative step: draft, one forward pass, judge, commit, carry on.
 
-Every decoder that verifies drafts with the token rule is this step with a different `Drafting`: a draft model
-(`draft_model.py`), or the previous Jacobi iteration (`jacobi.py`).
+Every decoder that verifies one chain of drafts is this step with a different `Drafting`, a draft model
+(`draft_model.py`) or the previous Jacobi iteration (`jacobi.py`), and a way to judge: token by token from left to
+right, or the whole window at once (`block.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specverify.claims import Claim, Lossless
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.errors import InputError
@@ -77,6 +78,24 @@ class Judging(Protocol):
         """The law that replaces a rejected draft."""
 
 
+@runtime_checkable
+class WindowJudging(Protocol):
+    """How a whole window is judged at once, where a draft's fate may depend on those behind it."""
+
+    @property
+    def name(self) -> str:
+        """What a decoder that judges so is called, behind its drafting."""
+
+    def verify(
+        self,
+        p: Float[Tensor, "batch window vocab"],
+        draft: Draft,
+        drafted: Int[Tensor, " batch"],
+        draws: Draws,
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
+        """How many of the first `drafted` drafts to keep, and the law that follows where these are not all."""
+
+
 @dataclass(frozen=True)
 class TokenRule:
     """Keep x with probability min(1, p(x) / q(x)), else draw from the residual (Leviathan et al., arXiv 2211.17192)."""
@@ -106,23 +125,31 @@ class Speculative:
         bonus: whether a full acceptance emits one more token, drawn from p.
 
     Raises:
-        InputError: for a window below 1.
+        InputError: for a window below 1, and for coupled drafts judged by the window and claimed to be lossless.
     """
 
     drafting: Drafting
     window: int
-    judging: Judging = TokenRule()
+    judging: Judging | WindowJudging = TokenRule()
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
     bonus: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
             raise InputError(f"window {self.window!r}: it is the number of draft tokens per forward pass, at least 1")
+        by_window = isinstance(self.judging, WindowJudging)
+        if by_window and getattr(self.drafting, "coupled", False) and not isinstance(self.claim, Relaxed):
+            raise InputError(
+                f"{self.name} is not lossless: the laws of coupled drafts tell what the drafts before them were, and "
+                "judging by the window looks ahead at them; redraw drafts independently, or say what to hold it to, "
+                "such as claim=Relaxed(tv=0.01)"
+            )
 
     @property
     def name(self) -> str:
-        """The drafting's name."""
-        return self.drafting.name
+        """The drafting's name, and that of its judging if this is by the window."""
+        own = self.drafting.name
+        return f"{own}-{self.judging.name}" if isinstance(self.judging, WindowJudging) else own
 
     def init(self, model: Model, batch: int, draws: Draws) -> State:
         """See Decoder."""
@@ -142,15 +169,13 @@ class Speculative:
             ends = is_end.any(1)
             drafted = torch.where(ends, is_end.int().argmax(1) + 1, drafted)
             wanted = wanted & ~ends
-        accept = self.judging.accept(laws[:, :-1], draft.law, draft.token)
-        run = draws.accept_run(accept, row_mask(drafted, self.window))
+        if isinstance(self.judging, WindowJudging):
+            run, recovered = self.judging.verify(laws[:, :-1], draft, drafted, draws)
+        else:
+            run, recovered = left_to_right(self.judging, laws[:, :-1], draft, drafted, draws)
 
         rejected = run < drafted
-        slot = run.clamp(max=self.window - 1)
-        p = row(laws, run)
-        law = torch.where(
-            rejected[:, None], self.judging.recover(row(laws, slot), row(draft.law, slot), at(draft.token, slot)), p
-        )
+        law = torch.where(rejected[:, None], recovered, row(laws, run))
         emits_next = rejected | wanted
         token = draws.categorical(law, emits_next)
 
@@ -165,6 +190,20 @@ class Speculative:
             count, self.window + 1
         )
         return after, Info(active, run + rejected, run, count, branch, draft.passes * active)
+
+
+def left_to_right(
+    judging: Judging,
+    p: Float[Tensor, "batch window vocab"],
+    draft: Draft,
+    drafted: Int[Tensor, " batch"],
+    draws: Draws,
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
+    """Judge token by token up to the first rejection; returns as `WindowJudging.verify`."""
+    window = p.shape[1]
+    run = draws.accept_run(judging.accept(p, draft.law, draft.token), row_mask(drafted, window))
+    slot = run.clamp(max=window - 1)
+    return run, judging.recover(row(p, slot), row(draft.law, slot), at(draft.token, slot))
 
 
 def row(law: Float[Tensor, "batch slots vocab"], slot: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:

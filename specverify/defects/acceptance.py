@@ -11,6 +11,7 @@ from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
 from specverify.defects.defect import Defect, Judge, Smallest, drafting, judged
 from specverify.model import Model
+from specverify.processors import temperature
 from specverify.rules.token import accept_probability, at, residual
 
 
@@ -68,6 +69,15 @@ def _keyed(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
     width = at(q, draft)
     low = at(q.cumsum(-1), draft) - width
     return ((accept_probability(p, q, draft) - low) / width).clamp(0, 1)
+
+
+def _raw_ratio(t: float) -> Judge:
+    """The laws at hand are those at temperature t; before it they were at temperature 1 / t of these."""
+
+    def keep(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
+        return accept_probability(temperature(p, 1 / t), temperature(q, 1 / t), draft)
+
+    return Judge(keep)
 
 
 def _special(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
@@ -164,6 +174,17 @@ DEFECTS = (
         conditions="q(0) > 0",
         smallest=Smallest("zero-3x5", 1, draft="perturbed"),
         assemble=judged(lambda _: Judge(_unless_zero, _target_after_zero)),
+    ),
+    Defect(
+        id="greedy-with-raw-ratio",
+        category="acceptance rule",
+        source="jaymody/speculative-sampling issues #3 and #9, at temperature 0",
+        mechanism="Drafts and recovered tokens are drawn at a temperature, but accepted by the ratio of the raw laws.",
+        conditions="a temperature (the strength) other than 1",
+        smallest=Smallest("dense-2x8", 1, draft="perturbed"),
+        assemble=judged(_raw_ratio),
+        strength=0.5,
+        harmless=1.0,
     ),
     Defect(
         id="forced-accept-special-tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from specverify.defects import acceptance, controls, drafts, histories, residuals, targets
+from specverify.defects import acceptance, blocks, controls, drafts, histories, residuals, targets, trees
 from specverify.defects.defect import Defect
 from specverify.errors import InputError
 
@@ -16,6 +16,8 @@ _DEFECTS = {
         drafts.DEFECTS,
         targets.DEFECTS,
         histories.DEFECTS,
+        blocks.DEFECTS,
+        trees.DEFECTS,
         controls.CONTROLS,
     )
     for defect in group

@@ -9,6 +9,7 @@ other run, or of any one other row.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 
@@ -92,13 +93,19 @@ class Copies:
         """The probability of a copy that n rows miss with probability at most beta, at most 1."""
         check_rates(alpha, beta)
         check_size(n)
-        equal = np.arange(1, n + 1)
         # equal pairs at different places: third moments of the law are at most collision ** 1.5
         chance, pairs = self.collision, n * (n - 1)
         spread = math.sqrt(pairs * chance + 2 * pairs * n * max(0.0, chance**1.5 - chance**2))
-        apart = pairs * chance + stats.norm.isf(beta / 2) * spread
-        rejects = _exponent(equal, (equal + apart) / n) >= math.log(2 / alpha)
-        return _least_share(rejects, n, beta / 2)
+        apart = pairs * chance + float(stats.norm.isf(beta / 2)) * spread
+
+        def rejects(equal: int) -> bool:
+            return float(_exponent(np.array(equal), np.array((equal + apart) / n))) >= math.log(2 / alpha)
+
+        if not rejects(n):
+            return 1.0
+        enough = 1 + bisect.bisect_left(range(1, n), True, key=rejects)  # the more are equal, the stronger
+        # rows that are no copies are equal by chance too
+        return max(0.0, _share(enough, n, beta / 2) - chance) / (1 - chance)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of rows that misses copies of probability delta with probability at most beta."""
@@ -222,4 +229,9 @@ def _least_share(rejects: np.ndarray, n: int, miss: float) -> float:
     if not rejects[-1]:
         return 1.0
     enough = 1 + len(rejects) - int(np.logical_and.accumulate(rejects[::-1]).sum())
+    return _share(enough, n, miss)
+
+
+def _share(enough: int, n: int, miss: float) -> float:
+    """The probability of an event under which it happens fewer than `enough` times in n with probability `miss`."""
     return float(stats.beta.isf(miss, enough, n - enough + 1))

@@ -106,6 +106,7 @@ def noncentrality_above(critical: float, df: int, beta: float) -> float:
     return float(optimize.brentq(lambda value: stats.ncx2.cdf(critical, df, value) - beta, 0, top, xtol=1e-9 * top))
 
 
+@lru_cache(maxsize=4096)
 def kolmogorov_threshold(n: int, alpha: float) -> float:
     """What the Kolmogorov-Smirnov statistic of n independent uniforms exceeds with probability alpha, exactly."""
     return float(stats.kstwo.isf(alpha, n))

@@ -41,6 +41,7 @@ from specverify.evidence.result import (
 ENUMERATE = 50_000  # count vectors that are enumerated rather than sampled
 SIMULATE = 50_000_000  # cells of Monte Carlo count vectors that are worth their second
 SAFETY = 2.0  # asymptotic p-values are multiplied by this; see ChiSquare
+UNSTEADY = 0.1  # how much rare outcomes may add to the variance of Pearson's statistic, as a share of chi-square's
 
 
 def sequence_counts(tokens: Tokens, vocab: int) -> Int[np.ndarray, " outcomes"]:
@@ -88,6 +89,10 @@ class ChiSquare:
     The asymptotic p-value is doubled for what remains: over two-cell laws, where the tail of G is a binomial sum, the
     true false-alarm rate is then at most alpha down to 1e-6 and 2.1 alpha at 1e-9 (a test computes it).
 
+    Pearson's statistic is unsteady where some outcomes are expected much less than once: a single draw of them is
+    worth more than all the rest. In a Monte Carlo p-value the rarest outcomes share cells until they add no more than a
+    tenth to its variance, and the critical value is taken as that much farther from the mean.
+
     Miss rate: under a q at total variation delta the statistic is taken as noncentral chi-square. Its noncentrality is
     n chi2(q, p) >= 4 n delta^2 (Cauchy-Schwarz) or 2 n KL(q, p) >= 4 n delta^2 (Pinsker), attained where |q - p| is
     proportional to p.
@@ -122,10 +127,10 @@ class ChiSquare:
             return Plan("asymptotic", apart, 0.0, 0)
         draws = math.ceil(20 / alpha)
         if draws * len(p) <= SIMULATE:
-            return Plan("monte-carlo", apart, 0.0, draws)
+            cell = apart if self.statistic == "g" else _steady(n * p)
+            return Plan("monte-carlo", cell, _hidden(p, cell), draws)
         cell = pool(n * p, enough)
-        shared = np.bincount(cell)[cell] > 1
-        return Plan("asymptotic", cell, float(p[shared].sum()), 0)
+        return Plan("asymptotic", cell, _hidden(p, cell), 0)
 
     def check(
         self, counts: Counts, *, alpha: float, beta: float, generator: np.random.Generator | None = None
@@ -188,7 +193,12 @@ class ChiSquare:
         if freedom == 0:
             return 1.0 if plan.hidden else outside_support(n, beta)
         level = alpha / SAFETY if plan.basis == "asymptotic" else alpha
-        return min(1.0, plan.hidden + math.sqrt(design.noncentrality(freedom, level, beta) / (4 * n)))
+        noncentrality = design.noncentrality(freedom, level, beta)
+        if plan.basis == "monte-carlo" and self.statistic == "pearson":
+            stretch = math.sqrt(1 + _unsteadiness(n * np.bincount(plan.cell, self._p[self._p > 0])))
+            critical = freedom + stretch * (float(stats.chi2.isf(level, freedom)) - freedom)
+            noncentrality = design.noncentrality_above(critical, freedom, beta)
+        return min(1.0, plan.hidden + math.sqrt(noncentrality / (4 * n)))
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The n that misses total variation delta with probability at most beta."""
@@ -247,6 +257,28 @@ def pool(expected: Vector, enough: float) -> Int[np.ndarray, " outcomes"]:
     if filled:  # the last cell was left short: it joins the one before it
         label[label == cell] = max(cell - 1, 0)
     return label
+
+
+def _hidden(p: Vector, cell: Int[np.ndarray, " outcomes"]) -> float:
+    """The probability of the outcomes that share a cell."""
+    return float(p[np.bincount(cell)[cell] > 1].sum())
+
+
+def _unsteadiness(expected: Vector) -> float:
+    """By which share the variance of Pearson's statistic exceeds that of chi-square (Haldane, 1937)."""
+    n, cells = float(expected.sum()), len(expected)
+    return max(0.0, float((1 / expected).sum()) - (cells**2 + 2 * cells - 2) / n) / (2 * (cells - 1))
+
+
+def _steady(expected: Vector) -> Int[np.ndarray, " outcomes"]:
+    """A cell for each outcome: the rarest share cells, as few as make the statistic steady."""
+    cell = np.arange(len(expected))
+    for enough in (0.0, *np.geomspace(0.01, 20, 12).tolist()):
+        cell = pool(expected, enough) if enough else cell
+        pooled = np.bincount(cell, expected)
+        if len(pooled) == 1 or _unsteadiness(pooled) <= UNSTEADY:
+            break
+    return cell
 
 
 def _count_vectors(n: int, cells: int) -> Int[np.ndarray, "vectors cells"]:

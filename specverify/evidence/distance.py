@@ -63,12 +63,12 @@ def expected_tv(law: Law, n: int) -> float:
     return 0.5 * float(mean_deviations.sum()) / n
 
 
-def excess(law: Law, n: int) -> Float[np.ndarray, " weights"]:
-    """C(w) for each of `WEIGHTS`: never less than the truth, by convexity."""
+def excess(law: Law, n: int, weights: Float[np.ndarray, " weights"] = WEIGHTS) -> Float[np.ndarray, " weights"]:
+    """C(w) for each of the weights, of which the last is 1/2: never less than the truth, by convexity."""
     check_size(n)
     cells, repeats = np.unique(to_law(law), return_counts=True)
     # every weight with every distinct probability; w = 1/2 needs no search, its maximum is 0 and lies at x = 0 or 1
-    p, weight = np.tile(cells, len(WEIGHTS) - 1), np.repeat(WEIGHTS[:-1], len(cells))
+    p, weight = np.tile(cells, len(weights) - 1), np.repeat(weights[:-1], len(cells))
     highest = -0.5 * _mean_deviation(p, p, n)
     for sign in (1.0, -1.0):
         close, far = _optimum(p, weight, n, sign)
@@ -100,12 +100,14 @@ def _optimum(p: Vector, weight: Vector, n: int, sign: float) -> tuple[Vector, Ve
     return close, far
 
 
-def tv_reach(height: float, excess: Float[np.ndarray, " weights"]) -> float:
+def tv_reach(
+    height: float, excess: Float[np.ndarray, " weights"], weights: Float[np.ndarray, " weights"] = WEIGHTS
+) -> float:
     """The largest TV(q, p) of any q under which the mean of T may be as small as `height`, at most 1.
 
-    The least (height + C(w)) / (2 w) over `WEIGHTS`; each of them is a valid bound.
+    The least (height + C(w)) / (2 w) over the weights; each of them is a valid bound.
     """
-    return min(1.0, float(((height + excess) / (2 * WEIGHTS)).min()))
+    return min(1.0, float(((height + excess) / (2 * weights)).min()))
 
 
 def _below(k: Vector, trials: int, x: Vector) -> Vector:

@@ -213,13 +213,14 @@ class _Enumeration:
             except Fork as fork:
                 stack.extend(self._split(fork, state, weight, chosen))
             else:
+                draws.finish()
                 self._count(len(weight))
                 yield result, state, weight
 
     def _split(
         self, fork: Fork, state: Any, weight: Tensor, chosen: list[Chosen]
     ) -> Iterator[tuple[Any, Tensor, list[Chosen]]]:
-        self.races |= fork.kind == "winner"
+        self.races |= fork.kind in ("winner", "earliest")
         outcomes = fork.outcomes()
         self._count(int(outcomes.sum()), ahead=True)
         group = (outcomes.cumsum(0) - 1) // self.budget.rows
@@ -259,9 +260,11 @@ def _advice(model: Model, decoder: Decoder, worlds: int, races: bool) -> str:
 
     def bound(vocab: int, length: int, window: int) -> int:
         reach = [min(window, length - done) for done in range(length)]
-        return sum(vocab ** (done + 1 + width * (2 + (width if races else 1))) for done, width in enumerate(reach))
+        return sum(
+            vocab ** (done + 1 + chains * width * (2 + (width if races else 1))) for done, width in enumerate(reach)
+        )
 
-    window = getattr(decoder, "window", 1)
+    window, chains = getattr(decoder, "window", 1), getattr(decoder, "chains", 1)
     windows = [w for w in range(1, window) if bound(model.vocab, model.length, w) <= worlds]
     lengths = [n for n in range(1, model.length) if bound(model.vocab, n, window) <= worlds]
     fits = []

@@ -22,7 +22,7 @@ from scipy import optimize, special, stats
 
 from specverify.evidence import design
 from specverify.evidence.discrete import forbidden_note, outside_support
-from specverify.evidence.distance import deviation, excess, expected_tv, tv_reach
+from specverify.evidence.distance import WEIGHTS, deviation, excess, expected_tv, tv_reach
 from specverify.evidence.result import (
     TOTAL_VARIATION,
     Counts,
@@ -142,12 +142,24 @@ class TotalVariation:
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The n that misses total variation delta with probability at most beta."""
         check_delta(delta)
-        start = 1024
+        start, weights = 1024, WEIGHTS
         if len(np.unique(self._p)) > 1:
-            # as many equal outcomes as give the same mean of T ask for nearly the same n, and all cost what one costs
+            # as many equal outcomes as give the same mean of T ask for nearly the same n, and all cost what one costs;
+            # the weight that is best for them is nearly the best here
             alike = 1 + max(1, round(float(np.sqrt(self._p * (1 - self._p)).sum()) ** 2))
-            start = TotalVariation(np.full(alike, 1 / alike)).sample_size(delta, alpha=alpha, beta=beta)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta, start=start)
+            similar = TotalVariation(np.full(alike, 1 / alike))
+            start = similar.sample_size(delta, alpha=alpha, beta=beta)
+            reach = (similar.threshold(start, alpha) + deviation(start, beta) + similar._excess(start)) / (2 * WEIGHTS)
+            best = int(reach.argmin())
+            weights = np.unique(np.append(WEIGHTS[max(0, best - 1) : best + 2], WEIGHTS[-1]))
+
+        def visible(n: int) -> float:
+            height = self.threshold(n, alpha) + deviation(n, beta)
+            return tv_reach(height, excess(self._p, n, weights), weights)
+
+        if (self._p > 0).sum() == 1:
+            return design.sample_size(lambda n: outside_support(n, beta), delta)
+        return design.sample_size(lru_cache(visible), delta, start=start)
 
 
 @dataclass(frozen=True, eq=False)

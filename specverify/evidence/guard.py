@@ -111,6 +111,8 @@ class Guarded:
                 values, where = arguments[-2], arguments[-1]
                 rows = values.shape[0] if values.ndim else 0
                 due = values.shape[:-1] if kind in ("categorical", "winner") else values.shape
+                if kind == "earliest":
+                    due = arguments[0].shape[:-1]
                 if where.dtype != torch.bool or where.shape != due:
                     raise ContractError(
                         f"draws.{kind} was given `where` of shape {tuple(where.shape)}, {where.dtype}; "

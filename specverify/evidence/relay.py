@@ -48,6 +48,15 @@ class Relay:
         """See Draws."""
         return self.relay("winner", race, weights, where)  # type: ignore[no-any-return]
 
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
+        """See Draws."""
+        return self.relay("earliest", race, weights, where)  # type: ignore[no-any-return]
+
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """See Draws."""
         return self.relay("uniform", like, where)  # type: ignore[no-any-return]

@@ -25,6 +25,8 @@ from specverify.evidence.result import NATS, Evidence, check_delta, check_rates,
 from specverify.evidence.tokens import TILTS, TokenStatistics
 
 BLIND = "samplers whose tokens are, on average, as surprising as the target's"
+SPREAD = 1.25
+"""How far a wrong sampler's sum may spread, in standard deviations of the target's, for the miss rate to hold."""
 NO_SURPRISE = "every law is uniform over the tokens that it allows: none is more surprising than another"
 
 
@@ -33,7 +35,8 @@ class Surprisal:
     """Two-sided z-test of sum(surprisal - entropy), over the square root of the sum of its conditional variances.
 
     Normal by the martingale central limit theorem; the tails of single surprisals are skewed, so below some thousand
-    open tokens prefer `Tempering`. The miss rate takes the sampler's variance to be the target's.
+    open tokens prefer `Tempering`. The miss rate is for samplers whose sum spreads at most `SPREAD` times as far as the
+    target's: one that is too flat has rarer tokens, and is off by more after some beginnings than after others.
 
     Attributes:
         deviation: standard deviation of a token's surprisal under the target, in nats; for planning alone. `check` uses
@@ -81,7 +84,9 @@ class Surprisal:
         """The shift of the mean surprisal, in nats, that n open tokens miss with probability at most beta."""
         check_rates(alpha, beta)
         check_size(n)
-        return float(stats.norm.isf(alpha / 2) + stats.norm.isf(beta)) * self.deviation / math.sqrt(n)
+        reach = float(stats.norm.isf(beta))
+        needed = float(stats.norm.isf(alpha / 2)) + max(reach, SPREAD * reach)
+        return needed * self.deviation / math.sqrt(n)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of open tokens that misses a shift of delta nats with probability at most beta."""

@@ -6,6 +6,7 @@ import torch
 from specverify.claims import Lossless
 from specverify.decoders import Decoder, registry, run
 from specverify.draws import Recorded, Sampled
+from specverify.errors import InputError
 from toymodels import draft, toy
 
 
@@ -26,16 +27,16 @@ def test_an_entry_tells_the_truth(name, seed):
     result = run(decoder, model, 64, draws)
     assert (result.verified.sum() > 0) == entry.drafts
     assert (result.draft_passes.sum() > 0) == entry.needs_draft_model
-    assert any(kind in ("race", "winner") for kind, _ in draws.outcomes) == entry.races
+    assert any(kind in ("race", "winner", "earliest") for kind, _ in draws.outcomes) == entry.races
 
 
-@pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
-def test_the_core_decoders_claim_to_be_lossless(name):
+@pytest.mark.parametrize("name", registry.names())
+def test_all_claim_to_be_lossless(name):
     settings = registry.Settings(draft_model=draft("perturbed", toy("dense-3x6")))
     assert registry.build(name, settings).claim == Lossless()
 
 
-@pytest.mark.parametrize("name", ["sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
+@pytest.mark.parametrize("name", [name for name in registry.names() if registry.entry(name).drafts])
 def test_settings_reach_the_decoder(name, seed):
     model = toy("markov-8x32")
     for window in (1, 4):
@@ -47,6 +48,20 @@ def test_settings_reach_the_decoder(name, seed):
             state, info = decoder.step(state, model, draws)
             judged = max(judged, int(info.verified.max()))
         assert judged == window
+
+
+def test_decoders_with_a_draft_model_ask_for_it_by_their_own_name():
+    named = [name for name in registry.names() if registry.entry(name).needs_draft_model]
+    assert named == ["sd", "sd-block", "sd-multi", "sd-list-gumbel"]
+    for name in named:
+        with pytest.raises(InputError, match=f"decoder '{name}' drafts with a second model; give it one"):
+            registry.build(name)
+
+
+def test_the_number_of_chains_is_what_the_entry_says():
+    settings = registry.Settings(draft_model=draft("perturbed", toy("dense-3x6")))
+    for name in registry.names():
+        assert getattr(registry.build(name, settings), "chains", 1) == registry.entry(name).chains
 
 
 @pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])

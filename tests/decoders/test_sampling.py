@@ -45,7 +45,7 @@ def test_sampled_sequences_and_costs_agree_with_the_enumerated_ones(name, toy_na
     if model.vocab == 2 or not registry.entry(name).races:
         assert_costs(result, enumerate_decoder(decoder, model))
     if registry.entry(name).drafts:
-        assert 0.2 < result.acceptance_rate < 0.9, "both branches are needed"
+        assert 0.2 < result.acceptance_rate < 0.95, "both branches are needed"
 
 
 @pytest.mark.parametrize("toy_name", ["sparse-4x5", "synonyms-4x5"])

@@ -32,6 +32,7 @@ DISTANCES = {
     "argmax-verify-at-temperature": 0.506489652473,
     "match-else-redraw": 0.11119615805,
     "pad-id-collides-with-token-0": 0.241416414249,
+    "greedy-with-raw-ratio": 0.225508170374,
     "forced-accept-special-tokens": 0.166604831399,
     "accept-uniform-keyed-like-draft": 0.234013997467,
     "recovered-from-target": 0.266264701881,
@@ -60,6 +61,17 @@ DISTANCES = {
     "penalty-history-omits-seed-token": 0.127034369411,
     "window-start-processor-state": 0.506713450326,
     "eos-inside-block-ignored": 0.364953908251,
+    "block-verify-tokenwise-accept": 0.404314541569,
+    "block-verify-break-at-first": 0.233337754139,
+    "joint-ratio-one-coin": 0.0640536770729,
+    "block-verify-tokenwise-residual": 0.00152927354603,
+    "block-on-coupled-drafts": 0.00818894626359,
+    "duplicate-node-reverified": 0.0382250672052,
+    "stale-target-prob-when-absent": 0.0110348655754,
+    "stale-branch-after-accept": 0.086488055219,
+    "without-replacement-q-not-renormalised": 0.015359025948,
+    "stale-residual-as-bonus": 0.136171126591,
+    "rejected-draft-kv-retained": 0.547879307492,
 }
 TINY = {"zero-coin-inclusive": 5e-8, "residual-smoothing-leak": 1e-10}
 
@@ -186,6 +198,7 @@ INVISIBLE = {
     "argmax-verify-at-temperature": of("dense-3x6", draft=a_draft("perturbed"), processors="top_k=1"),
     "match-else-redraw": of("dense-3x6", draft=a_draft("perturbed"), processors="top_k=1"),
     "pad-id-collides-with-token-0": of("zero-3x5", draft=a_draft("perturbed", "allowed=1+2")),
+    "greedy-with-raw-ratio": of("dense-3x6", draft=itself),
     "forced-accept-special-tokens": of("raster-4x6", draft=a_draft("perturbed", "allowed=0+1+2")),
     "accept-uniform-keyed-like-draft": of("dense-3x6", draft=itself),
     "recovered-from-target": of("dense-3x6", draft=itself),
@@ -216,6 +229,17 @@ INVISIBLE = {
     "penalty-history-omits-seed-token": forgetful,
     "window-start-processor-state": forgetful,
     "eos-inside-block-ignored": of("dense-3x6", draft=a_draft("perturbed")),
+    "block-verify-tokenwise-accept": of("dense-3x6", 1, a_draft("perturbed")),
+    "block-verify-break-at-first": of("dense-3x6", 1, a_draft("perturbed")),
+    "joint-ratio-one-coin": of("dense-3x6", 1, a_draft("perturbed")),
+    "block-verify-tokenwise-residual": of("dense-2x8", 3, a_draft("perturbed")),
+    "block-on-coupled-drafts": of("dense-3x6", 1),
+    "duplicate-node-reverified": of("dense-2x8", draft=a_draft("perturbed")),
+    "stale-target-prob-when-absent": of("dense-3x6", draft=a_draft("perturbed")),
+    "stale-branch-after-accept": of("dense-3x6", 1, a_draft("perturbed")),
+    "without-replacement-q-not-renormalised": of("dense-2x8", draft=a_draft("perturbed")),
+    "stale-residual-as-bonus": of("sparse-3x5", draft=a_draft("disjoint")),  # every draft is rejected
+    "rejected-draft-kv-retained": of("dense-3x6", draft=a_draft("one-hot")),  # all branches are one
 }
 
 

@@ -139,6 +139,27 @@ def test_sample_sizes_grow_as_delta_shrinks():
         assert sizes == sorted(set(sizes))
 
 
+@pytest.mark.parametrize("collision", [0.05, 0.3])
+def test_copies_rarer_than_chance_collisions_are_planned_for(collision):
+    check = Copies(collision)
+    for delta in (0.01, 0.001):
+        n = check.sample_size(delta, alpha=1e-6, beta=1e-6)
+        assert check.smallest_detectable(n, alpha=1e-6, beta=1e-6) <= delta
+        assert check.smallest_detectable(n // 2, alpha=1e-6, beta=1e-6) > delta
+
+
+def test_miss_rate_of_copies_among_chance_collisions(seed):
+    generator, collision, delta, beta, trials = np.random.default_rng(seed), 0.25, 0.1, 0.05, 200
+    check = Copies(collision)
+    n = check.sample_size(delta, alpha=0.01, beta=beta)
+    missed = 0
+    for _ in range(trials):
+        first, other = generator.integers(4, size=(2, n, 1))
+        second = np.where(generator.random((n, 1)) < delta, first, other)
+        missed += not check.check(first, second, alpha=0.01, beta=beta).rejected
+    assert rate_excess(missed, trials, beta) > 1e-6, f"missed {missed} of {trials} at n = {n}"
+
+
 def test_bad_input_is_named():
     one = rows(np.random.default_rng(0), 5)
     with pytest.raises(InputError, match=r"the runs have shapes \(5, 6\) and \(4, 6\)"):

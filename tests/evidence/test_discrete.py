@@ -173,6 +173,28 @@ def test_pooled_cells_are_expected_often_enough(weights, n):
     assert cells.sum() == pytest.approx(n)
 
 
+def test_pearson_pools_what_would_make_it_unsteady(seed):
+    law = np.append(np.full(30, (1 - 2e-6) / 30), [1e-6, 1e-6])
+    check, g = ChiSquare(law, "pearson"), ChiSquare(law)
+    plan = check.plan(2000, 0.01)
+    assert (plan.basis, plan.hidden) == ("monte-carlo", pytest.approx(2e-6 + law[0]))
+    assert g.plan(2000, 0.01).hidden == 0
+    assert check.plan(2000, 0.01).cell.max() == 29
+    generator, trials, delta, beta = np.random.default_rng(seed), 150, 0.1, 0.05
+    n = check.sample_size(delta, alpha=0.01, beta=beta)
+    wrong = alternative(law, delta, "spread")
+    missed = sum(
+        not check.check(counts, alpha=0.01, beta=beta, generator=generator).rejected
+        for counts in generator.multinomial(n, wrong, size=trials)
+    )
+    assert rate_excess(missed, trials, beta) > 1e-6, f"missed {missed} of {trials} at n = {n}"
+
+
+def test_a_flat_law_is_steady_however_few_samples():
+    plan = ChiSquare(np.full(1000, 1e-3), "pearson").plan(50, 0.01)
+    assert (plan.basis, plan.hidden, len(plan.cell)) == ("monte-carlo", 0.0, 1000)
+
+
 def test_a_forbidden_outcome_rejects_at_once():
     found = ChiSquare(np.array([0.5, 0.5, 0.0])).check(np.array([500, 499, 1]), alpha=1e-9, beta=0.1)
     assert found.rejected

@@ -271,13 +271,20 @@ class Odd:
             calls.append(None)
             if len(calls) % 2:
                 draws.bernoulli(torch.full_like(active, 0.5, dtype=torch.float64), active)
+        if self.oddity == "once":
+            calls.append(None)
+            if len(calls) == 1:
+                return one_token(state, model, draws.categorical(laws, active), active)
+            return one_token(state, model, laws.argmax(-1), active)
         if self.oddity == "no law":
             laws = laws * torch.nan
-        token = draws.categorical(laws, active)
-        count = active[:, 0].long() * (self.oddity != "no progress")
-        after, count = commit(state, model, token, count)
-        none = count * 0
-        return after, Info(count, none, none, count, count[:, None], none)
+        return one_token(state, model, draws.categorical(laws, active), active & (self.oddity != "no progress"))
+
+
+def one_token(state: State, model: Model, token: Tensor, active: Tensor) -> tuple[State, Info]:
+    after, count = commit(state, model, token, active[:, 0].long())
+    none = count * 0
+    return after, Info(count, none, none, count, count[:, None], none)
 
 
 calls: list[None] = []
@@ -295,6 +302,12 @@ def test_a_decoder_that_draws_by_hidden_state_is_reported() -> None:
     calls.clear()
     with pytest.raises(ContractError, match=r"on replay the decoder asked for .* where it asked for .* before"):
         enumerate_decoder(Odd("python state"), shortened("dense-3x6", 3))
+
+
+def test_a_decoder_that_draws_less_when_asked_again_is_reported() -> None:
+    calls.clear()
+    with pytest.raises(ContractError, match="on replay the decoder asked for 0 draws where it asked for 1 before"):
+        enumerate_decoder(Odd("once"), shortened("dense-3x6", 3))
 
 
 def test_a_decoder_that_makes_no_progress_is_reported() -> None:

@@ -134,3 +134,13 @@ def test_sample_size_sees_delta_and_grows_as_it_shrinks(make, delta, rate):
 def test_a_certain_outcome_sees_mass_elsewhere(make):
     delta = make(np.array([0.0, 1.0])).smallest_detectable(50, alpha=0.01, beta=0.01)
     assert (1 - delta) ** 50 == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("outcomes", [40, 400])
+def test_the_sample_size_of_an_uneven_law_is_the_smallest_to_a_part_in_a_thousand(outcomes):
+    law = np.random.default_rng(3).dirichlet(np.full(outcomes, 0.4))
+    check = TotalVariation(law)
+    for delta in (0.02, 0.2):
+        n = check.sample_size(delta, alpha=1e-3, beta=1e-2)
+        assert check.smallest_detectable(n, alpha=1e-3, beta=1e-2) <= delta
+        assert check.smallest_detectable(round(n * 0.998), alpha=1e-3, beta=1e-2) > delta

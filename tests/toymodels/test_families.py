@@ -68,6 +68,13 @@ def synonyms(seed, vocab, s):
     return [totals[v // size] * (8 + excess[v] - excess[nearby[v]]) for v in range(vocab)]
 
 
+def redundant(seed, vocab, s):
+    state = hashed(seed, [token // 2 for token in s])
+    totals = skewed(state, vocab // 2)
+    first = [1 + (fold(fold(state, vocab), c) >> 33) % 15 for c in range(vocab // 2)]
+    return [totals[v // 2] * (16 - first[v // 2] if v % 2 else first[v // 2]) for v in range(vocab)]
+
+
 def penalty(seed, vocab, s):
     base = skewed(fold(seed, len(s)), vocab)
     return [base[v] * 2 ** (6 - s.count(v)) for v in range(vocab)]
@@ -97,6 +104,7 @@ DEFINITIONS = {
     "markov": lambda seed, vocab, s: skewed(fold(seed, s[-1] if s else vocab), vocab),
     "raster": raster,
     "synonyms": synonyms,
+    "redundant": redundant,
     "eos": lambda seed, vocab, s: [0, 0, 1] if 2 in s else skewed(hashed(seed, s), vocab),
     "penalty": penalty,
     "window": lambda seed, vocab, s: skewed(hashed(seed, ((vocab,) * 3 + s)[-3:]), vocab),
@@ -238,6 +246,34 @@ def test_cluster_totals_depend_on_clusters_alone_and_synonyms_are_near(name, clu
             assert max(inside) <= 11 / 5 * min(inside) * (1 + 1e-12)
     assert len(totals) == sum(len(clusters) ** n for n in range(toy(name).length))
     assert any(len(variants) > 1 for variants in shares.values()), "the synonym emitted must matter somewhere"
+
+
+@pytest.mark.parametrize("name", ["redundant-4x4", "redundant-6x3"])
+def test_copies_are_interchangeable_in_history_and_differ_in_their_shares(name):
+    model = toy(name)
+    assert model.clusters == tuple((first, first + 1) for first in range(0, model.vocab, 2))
+    by_clusters, ratios = {}, set()
+    for s, law in laws_by_prefix(name).items():
+        assert law == by_clusters.setdefault(tuple(token // 2 for token in s), law)
+        ratios |= {law[first] / law[first + 1] for first, _ in model.clusters}
+    assert len(by_clusters) == sum(len(model.clusters) ** n for n in range(model.length))
+    assert min(ratios) < 1 / 5
+    assert max(ratios) > 5
+
+
+@pytest.mark.parametrize("name", ["redundant-4x4", "redundant-6x3", "synonyms-4x5", "synonyms-6x4"])
+def test_tokens_of_a_cluster_lie_close_and_clusters_lie_apart(name):
+    model = toy(name, torch.float32)
+    assert model.embedding.shape == (model.vocab, 2)
+    assert model.embedding.dtype == torch.float32
+    assert torch.equal(model.embedding, tabulate(model).embedding)
+    of = {token: k for k, cluster in enumerate(model.clusters) for token in cluster}
+    distance = torch.cdist(model.embedding, model.embedding).square()
+    for a, b in itertools.combinations(range(model.vocab), 2):
+        assert distance[a, b] > 0
+        assert (distance[a, b] <= 1 / 4) == (of[a] == of[b])
+        assert distance[a, b] <= 1 / 4 or distance[a, b] >= 16
+    assert toy("dense-3x6").embedding is None
 
 
 def test_penalty_halves_the_odds_of_a_counted_token():

@@ -1,0 +1,29 @@
+"""Laws over continuous tokens, and the protocol of the models that give them."""
+
+from specverify.laws.chain import Chain, Denoised, Denoiser, Head
+from specverify.laws.gaussian import FullGaussian, Gaussian, from_covariance
+from specverify.laws.law import Law, at, check_pair, check_tokens, choose, gather, repeated, select, window
+from specverify.laws.mixture import Mixture
+from specverify.laws.model import CheckedContinuous, ContinuousModel
+
+__all__ = [
+    "Chain",
+    "CheckedContinuous",
+    "ContinuousModel",
+    "Denoised",
+    "Denoiser",
+    "FullGaussian",
+    "Gaussian",
+    "Head",
+    "Law",
+    "Mixture",
+    "at",
+    "check_pair",
+    "check_tokens",
+    "choose",
+    "from_covariance",
+    "gather",
+    "repeated",
+    "select",
+    "window",
+]

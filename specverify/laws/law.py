@@ -1,0 +1,127 @@
+"""What a law over continuous tokens is, and how batches of laws are gathered.
+
+A law is a batch of distributions over R^dim: a frozen dataclass of tensors whose first axes, `shape`, are the batch's.
+Everything else follows its values alone, so that rows of laws are gathered like rows of a decoder's state (`tree.py`).
+Log densities are always double precision, whatever the law's own: a ratio of densities is a difference of large sums.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify import tree
+from specverify.draws import Draws
+from specverify.errors import InputError
+
+L = TypeVar("L")
+
+
+@runtime_checkable
+class Law(Protocol):
+    """A batch of distributions over R^dim.
+
+    Laws whose conditional distribution functions are known have `rosenblatt(x) -> Float[*shape dim]` beside this.
+    """
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    def log_prob(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
+        """The log density at x, in double precision."""
+
+    def sample(self, draws: Draws, where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape dim"]:
+        """One token of each distribution, in the law's own precision; 0 where not `where`."""
+
+    def check(self, what: str) -> None:
+        """Raise InputError, calling the law `what`, unless its parameters are those of a distribution."""
+
+
+def select(law: L, index: Int[Tensor, " some"] | Bool[Tensor, "*shape"]) -> L:
+    """The laws that a mask over `shape` picks, as a batch of shape [some]; or, by integers, those of the first axis."""
+    return tree.map_tensors(law, lambda tensor: tensor[index])
+
+
+def at(law: L, slot: Int[Tensor, " batch"]) -> L:
+    """Each row's law at its own slot: shape [batch, slots] becomes [batch]."""
+    return tree.map_tensors(law, lambda tensor: tensor[torch.arange(len(slot), device=slot.device), slot])
+
+
+def gather(law: L, slots: Int[Tensor, "batch n"]) -> L:
+    """Each row's laws at `n` slots of its own: shape [batch, slots] becomes [batch, n]."""
+    row = torch.arange(len(slots), device=slots.device)[:, None]
+    return tree.map_tensors(law, lambda tensor: tensor[row, slots])
+
+
+def window(law: L, first: Int[Tensor, " batch"], size: int) -> L:
+    """Each row's laws at the slots first .. first + size - 1; past the last slot the last one again."""
+
+    def taken(tensor: Tensor) -> Tensor:
+        steps = torch.arange(size, device=first.device)
+        slots = (first[:, None] + steps).clamp(max=tensor.shape[1] - 1)
+        return tensor[torch.arange(len(first), device=first.device)[:, None], slots]
+
+    return tree.map_tensors(law, taken)
+
+
+def choose(mask: Bool[Tensor, "*shape"], law: L, other: L) -> L:
+    """`law` where the mask holds, else `other`; both of one kind and shape."""
+    others = tree.tensors(other)
+
+    def chosen(tensor: Tensor) -> Tensor:
+        return torch.where(mask.reshape(*mask.shape, *(1,) * (tensor.ndim - mask.ndim)), tensor, next(others))
+
+    return tree.map_tensors(law, chosen)
+
+
+def repeated(law: L, times: int) -> L:
+    """Every law of a batch `times` over: shape [batch] becomes [batch, times], without a copy."""
+    return tree.map_tensors(law, lambda tensor: tensor[:, None].expand(-1, times, *tensor.shape[1:]))
+
+
+def check_pair(p: Law, q: Law, x: Tensor) -> None:
+    """Raise InputError unless p and q are laws of one shape and dimension, and x a token of each distribution."""
+    if p.dim != q.dim or p.shape != q.shape:
+        raise InputError(
+            f"p has shape {p.shape} and dimension {p.dim}, q {q.shape} and {q.dim}; "
+            "a target law and a draft law are compared row by row over one space"
+        )
+    check_tokens(x, p, "the draft tokens")
+    p.check("p")
+    q.check("q")
+
+
+def check_tokens(x: Tensor, law: Law, what: str) -> None:
+    """Raise InputError unless x holds one finite token for each distribution of a law."""
+    if tuple(x.shape) != (*law.shape, law.dim):
+        raise InputError(
+            f"{what} have shape {tuple(x.shape)}, but the law has shape {law.shape} and dimension {law.dim}: "
+            f"pass {(*law.shape, law.dim)}"
+        )
+    if not x.is_floating_point():
+        raise InputError(f"{what} have dtype {x.dtype}; continuous tokens are floating point")
+    if not bool(x.isfinite().all()):
+        raise InputError(f"{what} hold {float(x[~x.isfinite()][0])}; tokens are finite")
+
+
+def check_mean(mean: Tensor, what: str) -> None:
+    """Raise InputError unless every mean is finite."""
+    if not bool(mean.isfinite().all()):
+        raise InputError(
+            f"{what} has the mean {float(mean[~mean.isfinite()][0])}; means are finite: check the network that gave it"
+        )
+
+
+def check_scale(scale: Tensor, what: str) -> None:
+    """Raise InputError unless every scale is positive and finite."""
+    bad = ~((scale > 0) & scale.isfinite())
+    if bool(bad.any()):
+        raise InputError(
+            f"{what} has the standard deviation {float(scale[bad][0])}; it must be positive and finite: "
+            "a distribution without noise has no density, so bound the variances from below"
+        )

@@ -1,0 +1,120 @@
+"""The protocol of models over continuous tokens: `specverify.model`'s, with laws over R^dim in place of tables.
+
+    start(batch)                     -> context
+    laws(context, draft)             -> p at the next w + 1 positions, a Law of shape [batch, w + 1]
+    advance(context, tokens, count)  -> context after each row's first `count` tokens
+
+What is said there of contexts, and of what `advance` may rely on, holds here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.errors import InputError
+from specverify.laws.law import Law
+from specverify.model import row_mask
+
+Context = Any
+
+
+@runtime_checkable
+class ContinuousModel(Protocol):
+    """An autoregressive model over tokens in R^dim and sequences of `length` positions.
+
+    Attributes:
+        name: how reports and the command line call it.
+        dim: coordinates of a token.
+        length: number of positions of a sequence; sequences do not end early.
+        dtype: floating type of the tokens.
+        device: where the laws live.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    @property
+    def dtype(self) -> torch.dtype: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def start(self, batch: int) -> Context:
+        """The context of `batch` empty sequences."""
+
+    def laws(self, context: Context, draft: Float[Tensor, "batch w dim"]) -> Law:
+        """One forward pass: the laws of the next w + 1 positions, row k given the context and `draft[:, :k]`.
+
+        Rows may have different lengths. Positions at or beyond `length` get some law; decoders do not look at it.
+        """
+
+    def advance(self, context: Context, tokens: Float[Tensor, "batch n dim"], count: Int[Tensor, " batch"]) -> Context:
+        """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
+
+
+class CheckedContinuous:
+    """A model that checks every call: shapes, laws, tokens, and the promise that `advance` relies on.
+
+    Slow, since it looks at values; for tests and for a first run of somebody's model or decoder.
+
+    Raises:
+        InputError: naming the call and the value.
+    """
+
+    def __init__(self, model: ContinuousModel) -> None:
+        if model.dim < 1 or model.length < 1:
+            raise InputError(
+                f"model {model.name!r} has dimension {model.dim} and length {model.length}; both must be at least 1"
+            )
+        self.inner = model
+        self.name, self.dim, self.length = model.name, model.dim, model.length
+        self.dtype, self.device = model.dtype, model.device
+        self._seen = torch.zeros(0, 0, model.dim, dtype=model.dtype)  # the draft of the last forward pass
+
+    def start(self, batch: int) -> Context:
+        """As the inner model's."""
+        if batch < 1:
+            raise InputError(f"cannot start a batch of {batch} sequences; it must be at least 1")
+        return self.inner.start(batch)
+
+    def laws(self, context: Context, draft: Float[Tensor, "batch w _"]) -> Law:
+        """As the inner model's, with the laws checked."""
+        self._check_tokens(draft, "the draft tokens")
+        laws = self.inner.laws(context, draft)
+        expected = (draft.shape[0], draft.shape[1] + 1)
+        if (laws.shape, laws.dim) != (expected, self.dim):
+            raise InputError(
+                f"model {self.name!r} gave laws of shape {laws.shape} and dimension {laws.dim}, "
+                f"expected {expected} and {self.dim}"
+            )
+        laws.check(f"a law of model {self.name!r}")
+        self._seen = draft
+        return laws
+
+    def advance(self, context: Context, tokens: Float[Tensor, "batch n _"], count: Int[Tensor, " batch"]) -> Context:
+        """As the inner model's, after checking that all but each row's last token were in the last draft."""
+        self._check_tokens(tokens, "the committed tokens")
+        if bool((count < 0).any()) or bool((count > tokens.shape[1]).any()):
+            raise InputError(f"cannot advance by {count.tolist()} of {tokens.shape[1]} tokens")
+        relied_on = row_mask(count - 1, tokens.shape[1])
+        same = torch.zeros_like(relied_on)
+        if self._seen.shape[0] == tokens.shape[0]:
+            shared = min(self._seen.shape[1], tokens.shape[1])
+            same[:, :shared] = (tokens[:, :shared] == self._seen[:, :shared]).all(-1)
+        if bool((relied_on & ~same).any()):
+            raise InputError("advance was given tokens that the last forward pass did not see as its draft")
+        return self.inner.advance(context, tokens, count)
+
+    def _check_tokens(self, tokens: Tensor, what: str) -> None:
+        if tokens.shape[-1] != self.dim:
+            raise InputError(f"{what} have {tokens.shape[-1]} coordinates, but model {self.name!r} has {self.dim}")
+        if tokens.dtype != self.dtype:
+            raise InputError(f"{what} have dtype {tokens.dtype}, but those of model {self.name!r} have {self.dtype}")
+        if not bool(tokens.isfinite().all()):
+            raise InputError(f"{what} hold {float(tokens[~tokens.isfinite()][0])}; tokens are finite")

@@ -1,0 +1,185 @@
+"""Acceptance rates against overlaps: exact binomial rates, and rules and surrogates on Gaussians of known overlap."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from specverify.draws import Sampled
+from specverify.errors import InputError
+from specverify.evidence.bounds import BoundedMean, Rate, acceptance, at_most, cap_failure, overlap_interval
+from specverify.evidence.design import rate_excess
+from specverify.evidence.quadrature import density, line, overlap
+from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
+from specverify.rules import reflection, rejection, trajectory
+
+
+def pair(n, distance, scale=1.0, dim=3):
+    """n pairs of Gaussians whose means are `distance` apart along the diagonal, the draft's scale `scale`."""
+    mean = torch.zeros(n, dim, dtype=torch.float64)
+    p = Gaussian(mean, torch.ones_like(mean))
+    return p, Gaussian(mean + distance / math.sqrt(dim), torch.full_like(mean, scale))
+
+
+def drafts(law, seed):
+    return law.sample(Sampled(seed), torch.ones(law.shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("n", [1, 20, 150])
+def test_false_alarm_rate_is_exact(low, n):
+    # over all numbers of hits, at either end of the allowed probabilities
+    high = low if low else 0.4
+    check = Rate(low, high, "hits")
+    for alpha in (0.3, 0.05, 1e-4):
+        rejected = np.array([check.check(np.arange(n) < k, alpha=alpha, beta=0.1).rejected for k in range(n + 1)])
+        for truth in {low, high}:
+            assert stats.binom.pmf(np.arange(n + 1), n, truth)[rejected].sum() <= alpha * (1 + 1e-9)
+
+
+@settings(max_examples=30)
+@given(middle=st.floats(0.02, 0.98), n=st.integers(1, 5000), rate=st.floats(1e-9, 0.2))
+def test_miss_rate_is_exact_at_the_stated_distance(middle, n, rate):
+    check = acceptance(middle)
+    delta = check.smallest_detectable(n, alpha=rate, beta=rate)
+    many, few = check._critical(n, rate)
+    for truth in (middle + delta, middle - delta):
+        if 0 <= truth <= 1 and delta < min(middle, 1 - middle):
+            missed = stats.binom.cdf(many - 1, n, truth) - (stats.binom.cdf(few, n, truth) if few >= 0 else 0)
+            assert missed <= rate * (1 + 1e-6)
+
+
+def test_planning_sees_what_it_promises():
+    for check, delta in ((acceptance(0.8), 0.01), (acceptance((0.79, 0.81)), 0.02), (at_most(0.5), 0.005)):
+        n = check.sample_size(delta, alpha=1e-6, beta=1e-3)
+        assert check.smallest_detectable(n, alpha=1e-6, beta=1e-3) <= delta
+        assert check.smallest_detectable(n // 2, alpha=1e-6, beta=1e-3) > delta
+
+
+@pytest.mark.parametrize("rule", [rejection.decide, reflection.couple], ids=["thinning", "reflection"])
+@pytest.mark.parametrize("distance", [0.01, 1.0, 4.0])
+def test_exact_rules_accept_at_the_closed_form_rate(rule, distance, seed):
+    p, q = pair(40_000, distance)
+    beta = 2 * stats.norm.cdf(-distance / 2)
+    assert float(reflection.overlap(p, q)[0]) == pytest.approx(beta, rel=1e-12)
+    found = rule(p, q, drafts(q, seed), Sampled(seed + 1), torch.ones(40_000, dtype=torch.bool))
+    evidence = acceptance(beta).check(found.accepted, alpha=1e-6, beta=1e-6)
+    assert not evidence.rejected
+    assert not evidence.vacuous
+    assert evidence.delta < 0.03
+    assert not at_most(beta).check(found.accepted, alpha=1e-6, beta=1e-6).rejected
+
+
+def test_unequal_covariances_have_their_overlap_by_quadrature(seed):
+    p, q = pair(60_000, 0.7, 1.4, dim=1)
+    one = [Gaussian(law.mean[:1], law.scale[:1]) for law in (p, q)]
+    log_p, log_q = map(density, one)
+    exact = overlap(line([0.0, 0.7], [1.0, 1.4], (log_p, log_q)), log_p, log_q)
+    accept = rejection.accept_probability(p, q, drafts(q, seed))
+    other = rejection.accept_probability(q, p, drafts(p, seed + 1))
+    low, high = overlap_interval(accept, other, alpha=1e-6)
+    assert low <= exact <= high
+    assert high - low < 0.03
+    kept = rejection.decide(p, q, drafts(q, seed + 2), Sampled(seed + 3), torch.ones(60_000, dtype=torch.bool)).accepted
+    assert not acceptance(exact).check(kept, alpha=1e-6, beta=0.1).rejected
+    assert not acceptance((low, high)).check(kept, alpha=1e-6, beta=0.1).rejected
+    assert acceptance((low - 0.1, high - 0.1)).check(kept, alpha=1e-6, beta=0.1).rejected
+
+
+def test_an_acceptance_above_the_overlap_is_refuted(seed):
+    # at inner temperature 42 nearly all drafts are kept, where the laws leave 0.32 in common
+    p, q = pair(3000, 2.0)
+    x = drafts(q, seed)
+    kept = (
+        torch.rand(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        < (rejection.log_ratio(p, q, x) / 42**2).exp()
+    )
+    found = at_most(2 * stats.norm.cdf(-1.0)).check(kept, alpha=1e-6, beta=1e-3)
+    assert found.rejected
+    assert found.estimate > 0.6
+    assert f"where the law has between 0 and {2 * stats.norm.cdf(-1.0):.6g}" in found.detail
+
+
+def test_acceptance_of_paths_is_at_most_that_of_tokens(seed):
+    rows, chains = 20_000, []
+    for mean in (0.2, 0.7):
+        data = [torch.full((rows, 1, 1), value, dtype=torch.float64) for value in (mean, 0.5)]
+        weight = torch.zeros(rows, 1, dtype=torch.float64)
+        chains.append(Chain(Denoised(Mixture(weight, *data), weight[:, 0] + 1), Denoiser(1, 4)))
+    p, q = chains
+    where = torch.ones(rows, dtype=torch.bool)
+    token = float(reflection.overlap(p.marginal(), q.marginal())[0])
+    kept = trajectory.decide_path(p, q, q.path(Sampled(seed), where), Sampled(seed + 1), where).accepted
+    found = at_most(token).check(kept, alpha=1e-6, beta=1e-3)
+    assert not found.rejected
+    assert found.check == "acceptance over trajectories is at most that over tokens"
+    assert found.statistic < token - 0.01
+    # the other way round no data can hold it
+    assert acceptance((token, 1.0)).check(kept, alpha=1e-6, beta=1e-3).rejected
+
+
+def test_failures_beyond_a_cap(seed):
+    p, q = pair(50_000, 0.02, dim=1)
+    beta, cap = 2 * stats.norm.cdf(-0.01), 20
+    found = rejection.decide(p, q, drafts(q, seed), Sampled(seed + 1), torch.ones(50_000, dtype=torch.bool), limit=cap)
+    check = cap_failure(beta, cap)
+    assert check.high == pytest.approx((1 - beta) * beta**cap)
+    assert not check.check(~found.resolved, alpha=1e-6, beta=1e-3).rejected
+    assert cap_failure(0.9, cap).check(torch.arange(50_000) < 5_000, alpha=1e-6, beta=1e-3).rejected
+    # no overlap makes a cap of 100 fail more often than 0.37 percent of the time
+    assert max(cap_failure(b, 100).high for b in np.linspace(0.9, 0.9999, 200)) == pytest.approx(0.00366, rel=0.01)
+
+
+def test_false_alarm_and_miss_rate_of_bounded_means(seed):
+    generator, rate, trials, n = np.random.default_rng(seed), 0.05, 300, 400
+    check, alarms, misses = BoundedMean(), 0, 0
+    delta = check.smallest_detectable(n, alpha=rate, beta=rate)
+    for _ in range(trials):
+        means = generator.random(n) * (1 - delta)
+        alarms += check.check(generator.random(n) < means, means, alpha=rate, beta=rate).rejected
+        misses += not check.check(generator.random(n) < means + delta, means, alpha=rate, beta=rate).rejected
+    assert rate_excess(alarms, trials, rate) > 1e-6
+    assert rate_excess(misses, trials, rate) > 1e-6
+    assert check.sample_size(delta, alpha=rate, beta=rate) == pytest.approx(n, rel=0.01)
+
+
+def test_bounded_means_take_a_law_for_each_decision(seed):
+    generator = np.random.default_rng(seed)
+    distance = torch.from_numpy(generator.exponential(1.0, 20_000))
+    mean = torch.zeros(20_000, 1, dtype=torch.float64)
+    p, q = Gaussian(mean, torch.ones_like(mean)), Gaussian(distance[:, None], torch.ones_like(mean))
+    kept = reflection.couple(p, q, drafts(q, seed), Sampled(seed + 1), torch.ones(20_000, dtype=torch.bool)).accepted
+    overlaps = reflection.overlap(p, q)
+    assert not BoundedMean().check(kept, overlaps, alpha=1e-6, beta=1e-3).rejected
+    found = BoundedMean().check(kept, overlaps * 0.95, alpha=1e-6, beta=1e-3)
+    assert found.rejected
+    assert found.interval[0] < float(overlaps.mean()) * 0.05 < found.interval[1]
+
+
+def test_what_cannot_reject_is_vacuous():
+    found = acceptance(0.5).check(np.array([True, False]), alpha=1e-6, beta=0.1)
+    assert found.vacuous == "n = 2 events can reject nothing; draw more"
+    assert found.delta == 1.0
+
+
+def test_bad_input_is_named():
+    with pytest.raises(InputError, match=r"to lie between 0\.5 and 0\.4"):
+        Rate(0.5, 0.4, "hits")
+    with pytest.raises(InputError, match="to lie between nan and nan"):
+        acceptance(math.nan)
+    with pytest.raises(InputError, match="cap is 0"):
+        cap_failure(0.5, 0)
+    with pytest.raises(InputError, match=r"the overlap is 1\.5"):
+        cap_failure(1.5, 3)
+    with pytest.raises(InputError, match="n is 0"):
+        acceptance(0.5).check(np.zeros(0, dtype=bool), alpha=0.01, beta=0.1)
+    with pytest.raises(InputError, match="row 1 of values holds nan"):
+        BoundedMean().check(np.array([0.5, np.nan]), np.array([0.5, 0.5]), alpha=0.01, beta=0.1)
+    with pytest.raises(InputError, match=r"means span 0\.5 to 1\.5, outside 0 to 1"):
+        BoundedMean().check(np.array([0.5, 0.5]), np.array([0.5, 1.5]), alpha=0.01, beta=0.1)
+    with pytest.raises(InputError, match="contradict each other"):
+        overlap_interval(np.zeros(10_000), np.ones(10_000), alpha=0.01)

@@ -1,0 +1,213 @@
+"""Toys over continuous tokens, by name: autoregressive chains in which every law depends on all tokens before.
+
+A state of dim + 2 numbers takes in every token, s' = tanh(R s + U x + c), and the next law's means, scales,
+correlations and weights are functions of it. The matrices come from the hash of the name, so that a name fixes its laws
+for ever, up to the last digits of tanh and exp: `continuous_digests.json` holds digests of laws at fixed contexts, and
+a test compares. Laws are made in double precision, by the same operations whatever the batch, and rounded once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify import tree
+from specverify.errors import InputError
+from specverify.laws import Chain, ContinuousModel, Denoised, Denoiser, FullGaussian, Gaussian, Law, Mixture
+from toymodels.hashing import branches, high_bits, seed
+
+STEPS = 6
+"""Denoising steps of the toys whose laws are diffusion heads."""
+_FIXED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of toys.
+
+    Attributes:
+        make: (state, weights, dim) -> the next token's law.
+        sizes: DIMxLENGTH of its toys.
+        summary: what is special about it.
+    """
+
+    make: Callable[[Tensor, _Weights, int], Law]
+    sizes: tuple[str, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class State:
+    """The context of a `ContinuousToy`: what its tokens so far left."""
+
+    state: Float[Tensor, "batch width"]
+
+
+class _Weights:
+    """Fixed numbers in [-1, 1), each block of them the hash of a toy's name and of the block's."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, block: str, *shape: int) -> Float[Tensor, "*any"]:
+        if block not in self._known:
+            hashes = torch.tensor(seed(f"{self.name}/{block}"))
+            for size in shape:
+                hashes = branches(hashes, size)
+            self._known[block] = (high_bits(hashes, 53).double() / 2**52 - 1).to(self.device)
+        return self._known[block]
+
+    def rows(self, block: str, out: int, width: int) -> Float[Tensor, "out width"]:
+        """A matrix whose rows have length 1."""
+        matrix = self(block, out, width)
+        return matrix / matrix.square().sum(-1, keepdim=True).sqrt()
+
+
+class ContinuousToy:
+    """The model of a family; see `toy`."""
+
+    def __init__(
+        self, name: str, dim: int, length: int, family: Family, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.name, self.dim, self.length, self.family = name, dim, length, family
+        self.dtype, self.device = dtype, device
+        self._weights = _Weights(name, device)
+        self._width = dim + 2
+
+    def start(self, batch: int) -> State:
+        """The context of `batch` empty sequences."""
+        return State(self._weights("start", self._width).repeat(batch, 1))
+
+    def laws(self, context: State, draft: Float[Tensor, "batch w dim"]) -> Law:
+        """One forward pass: the state is run through the draft, then all laws are made at once."""
+        states = [context.state]
+        for token in draft.unbind(1):
+            states.append(self._update(states[-1], token))
+        law = self.family.make(torch.stack(states, 1), self._weights, self.dim)
+        return tree.map_tensors(law, lambda tensor: tensor.to(self.dtype))
+
+    def advance(self, context: State, tokens: Float[Tensor, "batch n dim"], count: Int[Tensor, " batch"]) -> State:
+        """The context after the first `count` tokens of each row; later ones leave no trace in the state."""
+        state = context.state
+        for k, token in enumerate(tokens.unbind(1)):
+            state = torch.where((count > k)[:, None], self._update(state, token), state)
+        return State(state)
+
+    def _update(self, state: Tensor, token: Tensor) -> Tensor:
+        kept = _apply(self._weights.rows("keep", self._width, self._width), state)
+        taken = _apply(self._weights.rows("take", self._width, self.dim), token.double())
+        return torch.tanh(0.7 * kept + 0.9 * taken + 0.3 * self._weights("drift", self._width))
+
+
+def names() -> tuple[str, ...]:
+    """Every toy's name, family-DIMxLENGTH."""
+    return tuple(_TOYS)
+
+
+def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> ContinuousModel:
+    """The toy of that name.
+
+    Raises:
+        InputError: there is none; the message lists names that are close.
+    """
+    family, dim, length = _entry(name)
+    return ContinuousToy(name, dim, length, family, dtype, torch.device(device))
+
+
+def describe(name: str) -> str:
+    """One line: what is special about the toy, and its size."""
+    family, dim, length = _entry(name)
+    return f"{family.summary}; {dim} dimension{'s' * (dim > 1)}, {length} positions"
+
+
+def digest(model: ContinuousModel) -> str:
+    """SHA-256 of a model's laws at every position of 32 fixed sequences, rounded to 1e-7, after dimension and length.
+
+    Of a chain, the transitions at fixed states count. The name plays no part.
+    """
+    tokens = fixed_tokens(_FIXED_ROWS, model.length, model.dim).to(model.device, model.dtype)
+    laws = model.laws(model.start(_FIXED_ROWS), tokens[:, :-1])
+    parts = list(tree.tensors(laws))
+    if isinstance(laws, Chain):
+        parts = list(tree.tensors([laws.transition(t, tokens) for t in range(laws.steps, 0, -1)]))
+    content = hashlib.sha256(f"{model.dim} {model.length} {type(laws).__name__}\n".encode())
+    for part in parts:
+        whole = (part.double() * 1e7).round().to(torch.int64)
+        content.update(whole.cpu().contiguous().numpy().astype("<i8").tobytes())
+    return content.hexdigest()
+
+
+def fixed_tokens(rows: int, length: int, dim: int) -> Float[Tensor, "rows length dim"]:
+    """Pseudo-random sequences of tokens in [-2, 2), the same for ever."""
+    return 2 * _Weights("tokens", torch.device("cpu"))("sequences", rows, length, dim)
+
+
+def _gauss(state: Tensor, weights: _Weights, dim: int) -> Gaussian:
+    width = state.shape[-1]
+    mean = 2 * _apply(weights.rows("mean", dim, width), state) + 0.5 * weights("centre", dim)
+    return Gaussian(mean, torch.exp(0.6 * torch.tanh(_apply(weights.rows("scale", dim, width), state))))
+
+
+def _full(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
+    plain, width = _gauss(state, weights, dim), state.shape[-1]
+    across = torch.arange(dim, device=state.device)
+    turn = state[..., (across[:, None] + across) % width]
+    lower = (weights("lower", dim, dim) * turn).tril(-1) * (1.5 / dim**0.5)
+    return FullGaussian(plain.mean, plain.scale[..., None] * (lower + torch.eye(dim, device=state.device)))
+
+
+def _mix(state: Tensor, weights: _Weights, dim: int) -> Mixture:
+    plain, width, size = _gauss(state, weights, dim), state.shape[-1], dim + 1
+    log_weight = torch.log_softmax(_apply(weights.rows("weight", size, width), state), -1)
+    # Centres to alternate sides, so that no two components lie on each other.
+    side = (-1.0) ** torch.arange(size, device=state.device, dtype=state.dtype)[:, None]
+    centre = plain.mean[..., None, :] + side * (1.2 + 0.8 * weights("apart", size, dim))
+    scale = 0.5 * plain.scale[..., None, :] * torch.exp(0.5 * weights("spread", size, dim))
+    return Mixture(log_weight, centre, scale)
+
+
+def _chain(state: Tensor, weights: _Weights, dim: int) -> Chain:
+    plain = _gauss(state, weights, dim)
+    alone = Mixture(torch.zeros_like(state[..., :1]), plain.mean[..., None, :], 0.7 * plain.scale[..., None, :])
+    return Chain(Denoised(alone, torch.ones_like(state[..., 0])), Denoiser(dim, STEPS))
+
+
+def _score(state: Tensor, weights: _Weights, dim: int) -> Chain:
+    return Chain(Denoised(_mix(state, weights, dim), torch.ones_like(state[..., 0])), Denoiser(dim, STEPS))
+
+
+def _apply(matrix: Float[Tensor, "out width"], vector: Float[Tensor, "*any width"]) -> Float[Tensor, "*any out"]:
+    """Matrix times vector, summed in one order whatever the batch, so that a row's law never depends on the others."""
+    total = torch.zeros((), dtype=vector.dtype, device=vector.device)
+    for column, value in zip(matrix.unbind(1), vector.unbind(-1), strict=True):
+        total = total + column * value[..., None]
+    return total
+
+
+def _entry(name: str) -> tuple[Family, int, int]:
+    if name not in _TOYS:
+        close = difflib.get_close_matches(name, _TOYS, n=4, cutoff=0.4)
+        hint = f"did you mean {', '.join(close)}?" if close else f"the toys are {', '.join(_TOYS)}"
+        raise InputError(f"there is no continuous toy {name!r}; {hint}")
+    return _TOYS[name]
+
+
+_FAMILIES = {
+    "gauss": Family(_gauss, ("1x6", "2x6", "8x4", "16x4"), "Gaussians with independent coordinates"),
+    "full": Family(_full, ("2x4", "8x4"), "Gaussians with correlated coordinates"),
+    "mix": Family(_mix, ("1x6", "2x4"), "mixtures of Gaussians, one more of them than dimensions"),
+    "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), f"linear-Gaussian diffusion heads of {STEPS} steps"),
+    "score": Family(_score, ("1x4",), f"diffusion heads of {STEPS} steps that denoise a mixture"),
+}
+_TOYS = {
+    f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
+    for kind, family in _FAMILIES.items()
+    for size in family.sizes
+}
