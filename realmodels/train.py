@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from realmodels import classifier, store, transformer
-from realmodels.data import CLASSES, LEVELS, SIDE, augment, digits
+from realmodels import classifier, continuous, patch_figures, patches, store, transformer
+from realmodels.data import CLASSES, LEVELS, SIDE, Images, augment, digits
 from realmodels.digits import load_transformer
 from realmodels.figures import figures, next_pixel_loss
 from realmodels.fit import Recipe, fit
@@ -36,38 +36,99 @@ AUGMENTED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """One checkpoint: what it is, how it is made and judged while it trains."""
+    """One checkpoint: what it is, how it is made and judged.
 
-    kind: str
-    shape: dict[str, int]
+    Attributes:
+        card: what tells its kind and sizes to whoever loads it.
+        recipe: how it is trained.
+        build: the network, of fresh weights.
+        loss: of a training batch of pixels and labels.
+        held_out: what training makes small, of the held-out images.
+        figures: of the weights as stored, from name, folder and number of samples, judged by a classifier.
+    """
+
+    card: dict[str, Any]
     recipe: Recipe
     build: Callable[[torch.Generator], nn.Module]
     loss: Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+    held_out: Callable[[nn.Module, Images], Tensor]
+    figures: Callable[[str, Path, int, nn.Module], dict[str, Any]]
+
+
+def _without_some(labels: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.where(torch.rand(len(labels), generator=generator) < NULL_SHARE, CLASSES, labels)
 
 
 def _pixel_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    dropped = torch.rand(len(labels), generator=generator) < NULL_SHARE
-    return next_pixel_loss(model, tokens, torch.where(dropped, CLASSES, labels), LEVELS)
+    return next_pixel_loss(model, tokens, _without_some(labels, generator), LEVELS)
+
+
+def _pixels(recipe: Recipe, **sizes: int) -> Job:
+    shape = transformer.Shape(vocab=LEVELS, classes=CLASSES, length=SIDE * SIDE, **sizes)
+    return Job(
+        {"kind": "transformer", "shape": asdict(shape)},
+        recipe,
+        lambda rng: transformer.initialise(shape, rng),
+        _pixel_loss,
+        lambda model, images: next_pixel_loss(model, images.tokens, images.labels, LEVELS),
+        lambda name, out, samples, judge: figures(load_transformer(name, out), judge, samples),
+    )
+
+
+def _patch_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    labels = _without_some(labels, generator)
+    return patch_figures.loss(model, patches.to_patches(tokens, generator), labels, generator)
+
+
+def _held_out_patch_loss(model: nn.Module, images: Images) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return patch_figures.loss(model, patches.to_patches(images.tokens, generator), images.labels, generator)
+
+
+def _patches(recipe: Recipe, kind: str, head: dict[str, int], sizes: dict[str, int]) -> Job:
+    shape = continuous.Shape(dim=patches.DIM, classes=CLASSES, length=patches.LENGTH, heads=4, **sizes)
+    return Job(
+        {"kind": kind, "shape": asdict(shape), "head": head},
+        recipe,
+        lambda rng: continuous.initialise(continuous.build(kind, shape, head), rng),
+        _patch_loss,
+        _held_out_patch_loss,
+        lambda name, out, samples, judge: patch_figures.figures(continuous.load_network(name, out), judge, samples),
+    )
+
+
+def _mixture(recipe: Recipe, **sizes: int) -> Job:
+    return _patches(recipe, "mixture", {"components": 8}, sizes)
+
+
+def _diffusion(recipe: Recipe, hidden: int, blocks: int, **sizes: int) -> Job:
+    return _patches(recipe, "diffusion", {"steps": 20, "hidden": hidden, "blocks": blocks}, sizes)
 
 
 def _class_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     return F.cross_entropy(model(tokens), labels, label_smoothing=0.1)
 
 
-def _digits(recipe: Recipe, **sizes: int) -> Job:
-    shape = transformer.Shape(vocab=LEVELS, classes=CLASSES, length=SIDE * SIDE, **sizes)
-    return Job("transformer", asdict(shape), recipe, lambda rng: transformer.initialise(shape, rng), _pixel_loss)
+def _accuracy(name: str, out: Path, samples: int, judge: nn.Module) -> dict[str, Any]:
+    _, held_out = digits()
+    hits = classifier.load_classifier(name, folder=out)(held_out.tokens).argmax(-1) == held_out.labels
+    return {"held_out_accuracy": round(float(hits.float().mean()), 4)}
 
 
 JOBS = {
     "digits-classifier": Job(
-        "classifier",
-        {"width": 32},
+        {"kind": "classifier", "shape": {"width": 32}},
         Recipe(steps=600, batch=64, rate=2e-3, decay=0.05),
         lambda rng: classifier.initialise(32, rng),
         _class_loss,
+        lambda model, images: F.cross_entropy(model(images.tokens), images.labels),
+        _accuracy,
     ),
-    "digits-s": _digits(Recipe(steps=1200, batch=64, rate=8e-3, decay=0.5), dim=64, layers=3, heads=4),
+    "digits-s": _pixels(Recipe(steps=1200, batch=64, rate=8e-3, decay=0.5), dim=64, layers=3, heads=4),
+    "digits-gmm": _mixture(Recipe(steps=2500, batch=64, rate=6e-3, decay=0.5), width=96, layers=4),
+    "digits-gmm-draft": _mixture(Recipe(steps=1500, batch=64, rate=8e-3, decay=0.5), width=48, layers=2),
+    "digits-diff": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 128, 3, width=96, layers=4),
+    "digits-diff-draft": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 64, 2, width=48, layers=2),
 }
 
 app = typer.Typer(add_completion=False)
@@ -122,8 +183,7 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
                 training.close()
                 return False
     card = {
-        "kind": job.kind,
-        "shape": job.shape,
+        **job.card,
         "data": "scikit-learn load_digits: 1437 training and 360 held-out images",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training": {
@@ -151,9 +211,7 @@ def objectives(job: Job) -> tuple[Callable[[nn.Module, torch.Generator, int], Te
 
     @torch.no_grad()
     def judge(model: nn.Module) -> float:
-        if job.kind == "transformer":
-            return float(next_pixel_loss(model, held_out.tokens, held_out.labels, LEVELS))
-        return float(F.cross_entropy(model(held_out.tokens), held_out.labels))
+        return float(job.held_out(model, held_out))
 
     return loss, judge
 
@@ -163,13 +221,9 @@ def _measure(name: str, job: Job, out: Path, samples: int) -> None:
     card: dict[str, Any] = store.read_card(name, out)
     judge = "digits-classifier"
     judge_folder = out if judge in store.names(out) else store.SHIPPED
-    if job.kind == "transformer":
-        measured = figures(load_transformer(name, out), classifier.load_classifier(judge, folder=judge_folder), samples)
+    measured = job.figures(name, out, samples, classifier.load_classifier(judge, folder=judge_folder))
+    if name != judge:
         measured["classifier_sha256"] = store.read_card(judge, judge_folder)["sha256"]
-    else:
-        _, held_out = digits()
-        hits = classifier.load_classifier(name, folder=out)(held_out.tokens).argmax(-1) == held_out.labels
-        measured = {"held_out_accuracy": round(float(hits.float().mean()), 4)}
     store.write_card(name, {**card, "figures": measured}, out)
 
 

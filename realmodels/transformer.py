@@ -92,28 +92,41 @@ class Transformer(nn.Module):
 
         Inputs past the end of the sequence get the logits of some last position, and change nothing that is read later.
         """
-        last, n = self.shape.length - 1, tokens.shape[1]
-        start = torch.zeros(1, dtype=torch.int64, device=tokens.device)
-        slots = n
-        if cache is not None:
-            start = cache.length.repeat_interleave(cache.keys.shape[1])
-            slots = cache.keys.shape[3]
-        slot = (start[:, None] + torch.arange(n, device=tokens.device)).clamp(max=last + 1)
-        position = slot.clamp(max=last)
-        x = self.token(tokens) + self.position(position)
-        visible = torch.arange(slots, device=tokens.device) <= position[..., None]
-        bias = torch.zeros(1, dtype=x.dtype, device=x.device).where(visible, -torch.inf)[:, None]
-        for block in self.blocks:
-            x = block(x, slot, bias, cache)
+        x = through(self.blocks, self.position, self.token(tokens), cache)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
 
+def through(
+    blocks: nn.ModuleList, positions: nn.Embedding, x: Float[Tensor, "rows n dim"], cache: Cache | None
+) -> Float[Tensor, "rows n dim"]:
+    """Embedded inputs through blocks, behind each row's cached prefix (without a cache, from the first position on)."""
+    last, n = positions.num_embeddings - 1, x.shape[1]
+    start = torch.zeros(1, dtype=torch.int64, device=x.device)
+    slots = n
+    if cache is not None:
+        start = cache.length.repeat_interleave(cache.keys.shape[1])
+        slots = cache.keys.shape[3]
+    slot = (start[:, None] + torch.arange(n, device=x.device)).clamp(max=last + 1)
+    position = slot.clamp(max=last)
+    x = x + positions(position)
+    visible = torch.arange(slots, device=x.device) <= position[..., None]
+    bias = torch.zeros(1, dtype=x.dtype, device=x.device).where(visible, -torch.inf)[:, None]
+    for block in blocks:
+        x = block(x, slot, bias, cache)
+    return x
+
+
 def initialise(shape: Shape, generator: torch.Generator) -> Transformer:
-    """A fresh transformer: normal weights of deviation 0.05, less by the depth where they feed the residual stream."""
+    """A fresh transformer."""
     model = Transformer(shape)
+    scatter(model, shape.layers, generator)
+    return model
+
+
+def scatter(model: nn.Module, layers: int, generator: torch.Generator) -> None:
+    """Normal weights of deviation 0.05, less by the depth where they feed the residual stream."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
-            scale = 0.05 / (2 * shape.layers) ** 0.5 if name.endswith(("out.weight", "down.weight")) else 0.05
+            scale = 0.05 / (2 * layers) ** 0.5 if name.endswith(("out.weight", "down.weight")) else 0.05
             nn.init.normal_(parameter, std=scale, generator=generator)
-    return model

@@ -1,0 +1,206 @@
+"""How good images of digits are: distances to held-out real ones, and whether they show what was asked for.
+
+    fd                   Frechet distance (Heusel et al. 2017, arXiv 1706.08500), by torchmetrics
+    precision, recall    Kynkaanniemi et al. 2019 (arXiv 1904.06991), by prdc
+    density, coverage    Naeem et al. 2020 (arXiv 2002.09797), by prdc
+    accuracy             the share of images that the classifier takes for their class
+
+Distances are between features of the pinned classifier (`classifier.py`) and mean something for its weights alone.
+They also depend on how many images there are: compare sets of one size. Resampling draws the measured images anew; the
+real ones are the same for every set that is compared, and stay. So do the nearest-neighbour radii of either set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from realmodels.bootstrap import Estimate, estimate
+from realmodels.classifier import Classifier, load_classifier
+from realmodels.data import CLASSES, LEVELS, SIDE, digits
+from specverify.errors import InputError
+
+NEIGHBOURS = 5
+METRICS = ("fd", "precision", "recall", "density", "coverage", "accuracy")
+
+
+class Features(nn.Module):
+    """The classifier's features as a module of their own, as torchmetrics takes it."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier, self.num_features = classifier, classifier.num_features
+
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
+        """See Classifier.features."""
+        return self.classifier.features(tokens)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What images are measured against.
+
+    Attributes:
+        classifier: judges classes, and gives the features.
+        tokens: the real images.
+        features: theirs.
+        root: square root of the covariance of `features`.
+        radii: of each real image, the distance to its `NEIGHBOURS`-th nearest among them.
+    """
+
+    classifier: Classifier
+    tokens: Int[Tensor, "real length"]
+    features: Float[np.ndarray, "real features"]
+    root: Float[np.ndarray, "features features"]
+    radii: Float[np.ndarray, " real"]
+
+
+def reference(classifier: Classifier, tokens: Int[Tensor, "real length"]) -> Reference:
+    """Real images to measure against.
+
+    Raises:
+        InputError: too few of them, or pixels that are no grey levels.
+    """
+    features = _features(classifier, tokens, "real images")
+    values, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False))
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    return Reference(
+        classifier, tokens, features, root, _prdc().compute_nearest_neighbour_distances(features, NEIGHBOURS)
+    )
+
+
+@cache
+def held_out() -> Reference:
+    """The 360 real digits that no model was trained on, and the shipped classifier."""
+    return reference(load_classifier(), digits()[1].tokens)
+
+
+@torch.no_grad()
+def measure(
+    tokens: Int[Tensor, "n length"],
+    labels: Int[Tensor, " labels"],
+    weight: Int[np.ndarray, "resamples n"],
+    against: Reference | None = None,
+) -> dict[str, Estimate]:
+    """All `METRICS` of a set of images.
+
+    Args:
+        tokens: grey levels in raster order.
+        labels: the class that each image was asked to show.
+        weight: see `bootstrap.weights`.
+        against: `held_out()` if None.
+
+    Raises:
+        InputError: too few images for a covariance of the features, pixels that are no grey levels, labels that are no
+            classes, or torchmetrics or prdc not installed.
+    """
+    against = against or held_out()
+    if len(labels) != len(tokens) or not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES:
+        raise InputError(f"{len(labels)} labels for {len(tokens)} images; give each a class of 0..{CLASSES - 1}")
+    features = _features(against.classifier, tokens, "images")
+    correct = int((against.classifier(tokens).argmax(-1) == labels).sum())
+    return {
+        "fd": _frechet(tokens, features, weight, against),
+        **_neighbourhoods(features, weight, against),
+        "accuracy": _share(correct, len(tokens), weight),
+    }
+
+
+def frechet(
+    mean: Float[np.ndarray, "*sets features"],
+    covariance: Float[np.ndarray, "*sets features features"],
+    other_mean: Float[np.ndarray, " features"],
+    other_root: Float[np.ndarray, "features features"],
+) -> Float[np.ndarray, "*sets"]:
+    """|m - m'|^2 + tr(C + C' - 2 (C C')^1/2) for many (m, C) at once; `other_root` is the square root of C'."""
+    inner = other_root @ covariance @ other_root
+    overlap = np.sqrt(np.linalg.eigvalsh(inner).clip(0)).sum(-1)
+    traces = np.trace(covariance, axis1=-2, axis2=-1) + np.square(other_root).sum()
+    return np.asarray(np.square(mean - other_mean).sum(-1) + traces - 2 * overlap)
+
+
+def _frechet(tokens: Tensor, features: np.ndarray, weight: np.ndarray, against: Reference) -> Estimate:
+    metric = _torchmetrics().FrechetInceptionDistance(feature=Features(against.classifier))
+    metric.update(against.tokens, real=True)
+    metric.update(tokens, real=False)
+    n, x = len(features), features.astype(np.float64)
+    means = weight @ x / n
+    spread = np.stack([(x * w[:, None]).T @ x for w in weight]) - n * means[:, :, None] * means[:, None, :]
+    return estimate(
+        float(metric.compute()),
+        frechet(means, spread / (n - 1), against.features.astype(np.float64).mean(0), against.root),
+    )
+
+
+def _neighbourhoods(features: np.ndarray, weight: np.ndarray, against: Reference) -> dict[str, Estimate]:
+    prdc = _prdc()
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports the numbers of images
+        found = prdc.compute_prdc(against.features, features, NEIGHBOURS)
+    distance = prdc.compute_pairwise_distance(against.features, features)
+    near_real = distance < against.radii[:, None]
+    near_image = distance < prdc.compute_nearest_neighbour_distances(features, NEIGHBOURS)
+    drawn = (weight > 0).astype(np.float32)
+    n = len(features)
+    replicates = {
+        "precision": weight @ near_real.any(0) / n,
+        "recall": (drawn @ near_image.T.astype(np.float32) > 0).mean(1),
+        "density": weight @ near_real.sum(0) / (NEIGHBOURS * n),
+        "coverage": (drawn @ near_real.T.astype(np.float32) > 0).mean(1),
+    }
+    moved = {name: estimate(float(found[name]), values) for name, values in replicates.items()}
+    return {
+        name: one if name == "density" else Estimate(one.value, one.replicates.clip(0, 1))
+        for name, one in moved.items()
+    }
+
+
+def _share(count: int, n: int, weight: np.ndarray) -> Estimate:
+    """A share near 1 has no spread under resampling; Jeffreys' posterior has."""
+    generator = np.random.default_rng([count, n, int(weight[0] @ np.arange(n))])
+    return Estimate(count / n, generator.beta(count + 0.5, n - count + 0.5, size=len(weight)))
+
+
+def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.ndarray, "n features"]:
+    size = classifier.num_features
+    if tokens.ndim != 2 or tokens.shape[1] != SIDE * SIDE or not 0 <= int(tokens.min()) <= int(tokens.max()) < LEVELS:
+        raise InputError(
+            f"the {what} have shape {tuple(tokens.shape)}; they are [n, {SIDE * SIDE}] grey levels of 0..{LEVELS - 1}"
+        )
+    if len(tokens) <= size:
+        raise InputError(f"{len(tokens)} {what} give no covariance of {size} features; use at least {size + 1}")
+    with torch.no_grad():
+        return classifier.features(tokens).cpu().numpy()
+
+
+def check_installed() -> None:
+    """Raise InputError unless the libraries that measure are there."""
+    _torchmetrics()
+    _prdc()
+
+
+def _torchmetrics() -> ModuleType:
+    return _extra("torchmetrics.image.fid")
+
+
+def _prdc() -> Any:
+    return _extra("prdc.prdc")
+
+
+def _extra(name: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"image quality needs {error.name}, which is not installed: pip install 'specverify[real]'"
+        ) from error
