@@ -60,6 +60,20 @@ def stats(session: nox.Session) -> None:
 
 
 @nox.session
+def calibrate(session: nox.Session) -> None:
+    """Measure the checkers' own rates: false alarms, misses at the stated delta; fails where a rate does not hold."""
+    install(session)
+    session.run("specverify", "calibrate", *session.posargs, env=THREADS)
+
+
+@nox.session
+def tradeoff(session: nox.Session) -> None:
+    """Relaxed decoding on the digits model: speed against quality, with the settings that are worth it."""
+    install(session, "real")
+    session.run("specverify", "tradeoff", *session.posargs, env=THREADS)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """pytest-benchmark: sampling and enumeration speed."""
     install(session, "tests")

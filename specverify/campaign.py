@@ -7,15 +7,13 @@ that is interrupted leaves a readable partial record, and the same command conti
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import shlex
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,16 +25,17 @@ import numpy as np
 import scipy
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import toymodels.catalogue
+from specverify import pool
 from specverify.cells import Result, Setting, carry_out, checks
 from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, Cell, plan
+from specverify.report import parts, render
 from specverify.report import record as records
-from specverify.report import render
+from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Kind, combine
 
 
@@ -70,8 +69,7 @@ def verify(
         KeyboardInterrupt: after writing a partial record.
     """
     jobs = os.cpu_count() or 1 if jobs is None else jobs
-    if jobs < 1:
-        raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+    pool.check_jobs(jobs)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use an integer of at least 0")
     _check_device(device)
@@ -143,34 +141,9 @@ class Store:
 
 
 def _work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int) -> Iterator[Result]:
-    """Results as they come, from worker processes; with a progress bar on a terminal."""
-    if not cells:
-        return
-    columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    visible = console is not None and console.is_terminal
-    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
-        bar = progress.add_task("starting", total=done + len(cells), completed=done)
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(jobs, len(cells)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
-        )
-        try:
-            pending = {pool.submit(carry_out, cell, setting): cell for cell in cells}
-            for future in concurrent.futures.as_completed(pending):
-                result = future.result()
-                progress.update(bar, advance=1, description=result["id"])
-                yield result
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare_worker() -> None:
-    """Workers leave Ctrl-C to the parent, and take one core each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    """Results as they come; see `pool.share_out`."""
+    work = functools.partial(carry_out, setting=setting)
+    return pool.share_out(work, cells, jobs, console, name=lambda result: str(result["id"]), done=done)
 
 
 def _digest(cells: Sequence[Cell], setting: Setting) -> str:
@@ -220,20 +193,14 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     """The record with its results and verdicts, partial if cells are missing."""
     present = [results[cell.id] for cell in cells if cell.id in results]
     complete = len(present) == len(cells)
-    verdicts = []
-    subjects = [result for result in present if result["kind"] != "defect"]
-    for decoder in (name for name in registry.names() if any(row["decoder"] == name for row in subjects)):
-        rows = [result for result in subjects if result["decoder"] == decoder]
-        kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
-        verdicts.append(
-            {
-                "decoder": decoder,
-                "claim": rows[0]["claim"],
-                "kind": kind.value,
-                "reason": _reason(rows, kind),
-                "cells": [row["id"] for row in rows],
-            }
-        )
+    verdicts = [
+        _verdict(decoder, rows)
+        for decoder in registry.names()
+        if (rows := [r for r in present if r["decoder"] == decoder and r["kind"] not in ("defect", "relaxed")])
+    ]
+    claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]
+    for rule in dict.fromkeys(r["settings"]["rule"] for r in claiming):
+        verdicts.append(_verdict(f"{rule} rule", [r for r in claiming if r["settings"]["rule"] == rule]))
     missed = [r["id"] for r in present if r["expected"] is not None and r["verdict"]["kind"] != r["expected"]]
     kinds = [Kind(verdict["kind"]) for verdict in verdicts]
     if missed:
@@ -262,6 +229,18 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     }
 
 
+def _verdict(subject: str, rows: Sequence[Result]) -> dict[str, Any]:
+    kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
+    claims = list(dict.fromkeys(row["claim"] for row in rows))
+    return {
+        "decoder": subject,
+        "claim": claims[0] if len(claims) == 1 else f"{len(claims)} claims, one in each setting",
+        "kind": kind.value,
+        "reason": _reason(rows, kind),
+        "cells": [row["id"] for row in rows],
+    }
+
+
 def _reason(rows: Sequence[Result], kind: Kind) -> str:
     deciding = [row for row in rows if row["verdict"]["kind"] == kind.value]
     if kind in (Kind.PROVED, Kind.CONSISTENT):
@@ -280,13 +259,20 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
     ]
     for cell in cells:
         result = results.get(cell.id)
-        if result is not None and result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
+        if result is None or result["claim"] == str(NOTHING):
+            continue
+        if result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
+    silent = [r for r in results.values() if r["claim"] == str(NOTHING) and r["verdict"]["kind"] == Kind.VACUOUS.value]
+    if silent:
+        names = ", ".join(dict.fromkeys(r["settings"]["rule"] for r in silent))
+        notes.append(f"relaxed rules that claim nothing in {len(silent)} cells: {names}; only their price was measured")
     exact = {cell.model for cell in cells if cell.kind == "exact"}
     large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
     if exact:
         notes.append(f"toys too large to enumerate were not proved on: {', '.join(large)}")
-        notes.append("decoders that draw by races (scd-gs, sjd-race, ar-race) are proved at two tokens only")
+        races = ", ".join(name for name in registry.names() if registry.entry(name).races)
+        notes.append(f"decoders that draw by races ({races}) are proved at two tokens only")
         notes.append(
             "a proof is of the decoder on the named toys; other models are covered as far as the code is the same"
         )
@@ -302,6 +288,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
 
 
 def _write(record: dict[str, Any], out: Path) -> None:
+    record = record | parts.carried(out)
     records.save(record, out / "record.json")
     render.write(record, out)
 

@@ -17,10 +17,11 @@ import torch
 
 import toymodels
 from realmodels import digits
-from specverify import defects, tree
-from specverify.claims import Lossless
+from specverify import defects, relaxed, tree
+from specverify.claims import Claim, Lossless
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
+from specverify.decoders.speculative import TokenRule
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
 from specverify.evidence.conditional import Conditionals
@@ -36,6 +37,8 @@ from specverify.evidence.surprisal import Surprisal, Tempering
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
 from specverify.plan import BETA, DELTA, Cell
+from specverify.rules import registry as rules
+from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
 
 Result = dict[str, Any]
@@ -75,7 +78,8 @@ def carry_out(cell: Cell, setting: Setting) -> Result:
             "draft": cell.draft,
             "guidance": cell.guidance,
             "batch": cell.batch,
-        },
+        }
+        | ({"rule": cell.rule or "token", "value": cell.value} if cell.kind == "relaxed" else {}),
         "expected": Kind.REFUTED.value if cell.kind == "defect" else None,
         "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'",
         "exact": None,
@@ -103,12 +107,13 @@ def checks(cell: Cell) -> tuple[str, ...]:
     return ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies")
 
 
-def _build(cell: Cell, model: Model) -> Decoder:
+def _build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decoder:
     draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
     settings = registry.Settings(
         window=cell.window or 1,
         initial=cast("Initial", cell.initial or "repeat-left"),
         draft_model=draft_model,
+        judging=judging,
     )
     if cell.kind == "defect":
         return defects.get(cell.decoder).build(settings)
@@ -118,9 +123,13 @@ def _build(cell: Cell, model: Model) -> Decoder:
 def _exact(cell: Cell, setting: Setting, result: Result) -> Verdict:
     model = toymodels.toy(cell.model)
     decoder = _build(cell, model)
+    return _enumerated(decoder, decoder.claim, model, cell, result)
+
+
+def _enumerated(decoder: Decoder, claim: Claim, model: Model, cell: Cell, result: Result) -> Verdict:
     target = target_law(model)
     exact = enumerate_decoder(decoder, model)
-    result["claim"] = str(decoder.claim)
+    result["claim"] = str(claim)
     result["exact"] = {
         "tv": exact.tv(target),
         "passes": exact.passes,
@@ -133,7 +142,22 @@ def _exact(cell: Cell, setting: Setting, result: Result) -> Verdict:
         "sequences": len(exact.law),
     }
     coverage = Coverage(cell.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
-    return judge_exact(decoder.claim, exact, target, model.vocab, coverage)
+    return judge_exact(claim, exact, target, model.vocab, coverage)
+
+
+def _relaxed(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """A rule that may be lossy: how far it is from the target and how fast, and whether it keeps what it claims."""
+    model = toymodels.toy(cell.model)
+    judging = None if cell.rule is None else rules.build(cell.rule, cell.value, relaxed.context(model))
+    claim: Claim = Lossless() if judging is None else relaxed.claim_on(judging, model)
+    decoder = _build(cell, model, judging)
+    verdict = _enumerated(decoder, claim, model, cell, result)
+    if cell.draft is not None:
+        drafts = toymodels.draft(cell.draft, model)
+        result["figures"]["price"] = relaxed.exact_price(judging or TokenRule(), model, drafts)
+    if claim == NOTHING:
+        return Verdict(Kind.VACUOUS, f"the rule claims nothing; {verdict.reason}")
+    return verdict
 
 
 def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -296,6 +320,7 @@ def _defect(cell: Cell, setting: Setting, result: Result) -> Verdict:
 
 _KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
     "exact": _exact,
+    "relaxed": _relaxed,
     "defect": _defect,
     "sampled": _sampled,
     "paired": _paired,

@@ -45,7 +45,9 @@ class Relaxed:
             raise InputError(f"Relaxed(tv={self.tv}): a total variation lies between 0 and 1")
 
     def __str__(self) -> str:
-        return f"relaxed(tv<={self.tv:g})"
+        short = f"{self.tv:g}"
+        # What rounds to 1 is not 1, which claims nothing.
+        return f"relaxed(tv<={self.tv if short == '1' and self.tv < 1 else short})"
 
 
 Claim = Lossless | ClusterLossless | Relaxed

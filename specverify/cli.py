@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import specverify
-from specverify import cli_defects, cli_validate
+from specverify import cli_calibrate, cli_defects, cli_tradeoff, cli_validate
 from specverify.errors import SpecverifyError
 
 ERROR, INTERRUPTED = 3, 130
@@ -164,6 +164,8 @@ app.command()(cli_validate.validate)
 app.command()(cli_validate.replay)
 app.command()(cli_defects.plan)
 app.command()(cli_defects.defects)
+app.command()(cli_calibrate.calibrate)
+app.command()(cli_tradeoff.tradeoff)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

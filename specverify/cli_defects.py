@@ -76,6 +76,9 @@ def defects(
     delta: Annotated[float, typer.Option(help="What the statistics must be able to see.")] = 0.02,
     seconds: Annotated[float, typer.Option(help="What one judgement may take.")] = 60.0,
     jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Add the rows to the record and report there; with --run.")
+    ] = None,
 ) -> None:
     """List the known-wrong subjects and the controls; with --run, every checker against each of them.
 
@@ -84,8 +87,15 @@ def defects(
     from rich.console import Console
 
     from specverify import killmatrix
+    from specverify.errors import InputError
+    from specverify.report import parts, testers
+    from specverify.report import record as records
 
     console = Console(highlight=False)
+    if report is not None:
+        if not run:
+            raise InputError("--report takes the rows of --run; give both")
+        records.load(report / records.NAME)  # a record that cannot be added to is said before the work
     known = killmatrix.corpus(level and level.value, only)
     if not run:
         if out is not None:
@@ -106,7 +116,11 @@ def defects(
     if out is not None:
         _write(out, rows)
     _show_matrix(rows, console)
-    raise typer.Exit(0 if killmatrix.passed(rows) else 1)
+    if report is not None:
+        limits = {"level": level and level.value, "only": only}
+        written = parts.add(report, "kill_matrix", {"seed": seed, "delta": delta, **limits, "rows": rows})
+        typer.echo(f"\n{written.html}\n{written.markdown}")
+    raise typer.Exit(0 if testers.passed(rows) else 1)
 
 
 def _waiting(what: str) -> AbstractContextManager[Any]:
@@ -208,8 +222,8 @@ def _show_corpus(known: Sequence[Known], console: Console) -> None:
 def _show_matrix(rows: Sequence[Row], console: Console) -> None:
     from rich.text import Text
 
-    from specverify.killmatrix import passed, sound
     from specverify.report.terminal import listing
+    from specverify.report.testers import passed, sound
 
     for level in dict.fromkeys(row["level"] for row in rows):
         here = [row for row in rows if row["level"] == level]
@@ -241,7 +255,7 @@ def _show_matrix(rows: Sequence[Row], console: Console) -> None:
 def _outcome(row: Row) -> Any:
     from rich.text import Text
 
-    from specverify.killmatrix import sound
+    from specverify.report.testers import sound
 
     figures = [] if row["tv"] is None else [f"TV {row['tv']:.2g}"]
     figures += [] if row["n"] is None else [f"n {row['n']:,}"]

@@ -60,10 +60,20 @@ def validate(
     ] = None,
     seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
     seconds: Seconds = 60.0,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="What the statistics must be able to see.", show_default="0.02 for rounds, else 0.01"),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Follow every draw of a sampler from torch's global generator.")
+    ] = False,
     limit: Limit = None,
     memory: Memory = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the judgement and the certificate.", show_default="out/validate-REF")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Add the judgement to the record and report there.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,14 +83,32 @@ def validate(
     """
     from rich.console import Console
 
+    from specverify.report import record as records
     from specverify.subjects import isolation
 
+    if report is not None:
+        records.load(report / records.NAME)  # a record that cannot be added to is said before the work
+    options: dict[str, Any] = {} if delta is None else {"delta": delta}
+    if exact:
+        options["exact"] = True
     console = Console(highlight=False)
     with _waiting(f"judging {reference}"):
         judgement = isolation.judge_isolated(
-            reference, level and level.value, claim, seed=seed, seconds=seconds, limit=limit, memory=memory
+            reference,
+            level and level.value,
+            claim,
+            seed=seed,
+            seconds=seconds,
+            options=options,
+            limit=limit,
+            memory=memory,
         )
     written = _write(judgement, out or default_out(reference))
+    if report is not None:
+        from specverify.report import parts
+
+        added = parts.add(report, "judgements", judgement.to_json() | {"seed": seed})
+        written += [added.html, added.markdown]
     _print(console, judgement, as_json)
     if not as_json:
         typer.echo("\n".join(["", *map(str, written)]))

@@ -17,11 +17,10 @@ A cell's outcome is one of
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import fnmatch
+import functools
 import math
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +28,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import toymodels
-from specverify import defects
+from specverify import defects, pool
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.defects import rounds, samplers
@@ -166,58 +163,17 @@ def _absent(known: Known, checker: str) -> str:
     return ""
 
 
-def passed(rows: Sequence[Row]) -> bool:
-    """Whether every defect was caught by all that the corpus names, and no control was flagged."""
-    wrong = [row for row in rows if not sound(row)]
-    named = {row["defect"] for row in rows if row["named"]}
-    return not wrong and all(row["defect"] in named for row in rows if row["lossy"])
-
-
-def sound(row: Row) -> bool:
-    """Whether a row is as it must be."""
-    if row["outcome"] == "not applicable":
-        return not row["named"]
-    if not row["lossy"]:
-        return bool(row["outcome"] == "not flagged")
-    return bool(row["outcome"] == "caught" or (row["outcome"] == "missed" and not row["named"]))
-
-
 def work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None = None) -> Iterator[Row]:
     """Rows as they come, from worker processes of one thread each; with a progress bar on a terminal.
 
     Raises:
         InputError: for fewer than one job.
     """
-    if jobs < 1:
-        raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+    pool.check_jobs(jobs)
     yield from (_row(cell, "not applicable", reason=cell.absent) for cell in cells if cell.absent)
     todo = [cell for cell in cells if not cell.absent]
-    if not todo:
-        return
-    columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    visible = console is not None and console.is_terminal
-    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
-        bar = progress.add_task("starting", total=len(todo))
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(jobs, len(todo)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
-        )
-        try:
-            pending = [pool.submit(carry_out, cell, setting) for cell in todo]
-            for future in concurrent.futures.as_completed(pending):
-                row = future.result()
-                progress.update(bar, advance=1, description=row["defect"])
-                yield row
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    one = functools.partial(carry_out, setting=setting)
+    yield from pool.share_out(one, todo, jobs, console, name=lambda row: str(row["defect"]))
 
 
 class _Late(BaseException):

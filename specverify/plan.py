@@ -14,14 +14,17 @@ import toymodels.catalogue
 from specverify import defects
 from specverify.decoders import registry
 from specverify.errors import InputError
+from specverify.rules import registry as relaxed_rules
 
 Tier = Literal["quick", "full"]
-CellKind = Literal["exact", "defect", "sampled", "paired", "real"]
+CellKind = Literal["exact", "relaxed", "defect", "sampled", "paired", "real"]
 
 ALPHA = 1e-6
 """Probability that a campaign over perfect decoders raises any false alarm."""
 BETA = 1e-6
 """Probability that one check misses a discrepancy of the size that is asked for."""
+RELAXED_ON = ("redundant-4x6", "redundant-8x4", "synonyms-4x5")
+"""Toys whose vocabularies are redundant, as those of image models are."""
 DELTA = {"joint law (g)": 0.02, "total variation": 0.05, "e-process": 0.02, "PIT uniformity": 0.02, "surprisal": 0.05}
 """The discrepancy that each check must be able to see for a statistical pass, in the check's own metric."""
 
@@ -31,9 +34,10 @@ class Cell:
     """One unit of work.
 
     Attributes:
-        kind: exact (enumerate), sampled (statistics on a toy), paired (token for token against plain decoding with the
-            same noise), real (statistics on a real model), defect (a known-wrong decoder, which must be refuted:
-            enumerated, or with an `n` by the statistics of its model).
+        kind: exact (enumerate), relaxed (the same with a relaxed rule: its distance and its speed), sampled (statistics
+            on a toy), paired (token for token against plain decoding with the same noise), real (statistics on a real
+            model), defect (a known-wrong decoder, which must be refuted: enumerated, or with an `n` by the statistics
+            of its model).
         decoder: a name of `decoders.registry`, or of `defects`.
         model: a name of `toymodels.catalogue` or of `realmodels.digits`.
         window: draft tokens per forward pass; None for decoders without drafts.
@@ -42,6 +46,8 @@ class Cell:
         guidance: scale of classifier-free guidance.
         n: sequences to draw.
         batch: rows that run together.
+        rule: a name of `rules.registry`, instead of the token rule.
+        value: of the rule's parameter.
     """
 
     kind: CellKind
@@ -53,6 +59,8 @@ class Cell:
     guidance: float | None = None
     n: int | None = None
     batch: int | None = None
+    rule: str | None = None
+    value: float | None = None
 
     @property
     def id(self) -> str:
@@ -63,6 +71,8 @@ class Cell:
         parts += [f"g{self.guidance:g}"] if self.guidance is not None else []
         parts += [f"b{self.batch}"] if self.batch is not None else []
         parts += [f"n{self.n}"] if self.kind == "defect" and self.n is not None else []
+        if self.rule is not None:
+            parts.append(self.rule if self.value is None else f"{self.rule}={self.value:g}")
         return "/".join(parts)
 
 
@@ -79,7 +89,7 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
     full = tier == "full"
-    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_defects(full)]
+    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_relaxed(full), *_defects(full)]
     if only is not None:
         cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
         if not cells:
@@ -93,7 +103,7 @@ def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:
         return [
             (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
         ]
-    if name in ("sjd", "scd-mc", "scd-gs"):
+    if name in ("sjd", "sjd-block", "scd-mc", "scd-gs"):
         return [
             (initial, None)
             for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))
@@ -101,10 +111,12 @@ def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:
     return [(None, None)]
 
 
-def _windows(name: str, length: int, full: bool) -> list[int | None]:
-    """Windows from 1 to beyond the length."""
+def _windows(name: str, vocab: int, length: int, full: bool) -> list[int | None]:
+    """Windows from 1 to beyond the length; of several chains at once, those that can be enumerated in seconds."""
     if not registry.entry(name).drafts:
         return [None]
+    if (chains := registry.entry(name).chains) > 1:
+        return [window for window in ((1, 2, 3) if full else (1, 2)) if vocab ** (chains * window) <= 1000]
     return list(range(1, length + 2)) if full else [1, 3, length + 1]
 
 
@@ -117,12 +129,32 @@ def _exact(full: bool) -> list[Cell]:
         for name in registry.names():
             if registry.entry(name).races and vocab > 2:
                 continue
-            for window in _windows(name, length, full):
+            for window in _windows(name, vocab, length, full):
                 for initial, draft in _settings(name, full):
                     # Random initial drafts multiply the worlds by vocab^window; the largest of them add nothing new.
                     if initial in ("random", "sample-left") and window is not None and vocab**window > 300:
                         continue
                     cells.append(Cell("exact", name, model, window, initial, draft))
+    return cells
+
+
+def _relaxed(full: bool) -> list[Cell]:
+    """Every relaxed rule over its sweep, and the token rule beside it, on toys with redundant vocabularies."""
+    rules: list[tuple[str | None, float | None]] = [(None, None)]
+    for name in relaxed_rules.names():
+        rules += [(name, value) for value in relaxed_rules.rule(name).sweep or (None,)]
+    cells = []
+    for model in RELAXED_ON:
+        for decoder, initial, draft in (
+            ("sjd", "repeat-left", None),
+            ("scd-mc", "repeat-left", None),
+            ("sd", None, "perturbed"),
+        ):
+            for window in (2, 4, 8) if full else (4,):
+                cells += [
+                    Cell("relaxed", decoder, model, window, initial, draft, rule=rule, value=value)
+                    for rule, value in rules
+                ]
     return cells
 
 

@@ -13,6 +13,7 @@ def test_claims_read_as_what_they_say():
     assert str(Lossless()) == "lossless"
     assert str(ClusterLossless(((0, 2), (1,)))) == "cluster-lossless(2 clusters)"
     assert [str(Relaxed(tv)) for tv in (0, 0.25, 1)] == ["relaxed(tv<=0)", "relaxed(tv<=0.25)", "relaxed(tv<=1)"]
+    assert str(Relaxed(1 - 1e-8)) == "relaxed(tv<=0.99999999)"
 
 
 def test_claims_are_values():

@@ -169,7 +169,7 @@ def test_the_summary_names_every_decoder_and_what_to_look_at():
     together = "".join(out.split())
     for verdict in record["verdicts"]:
         assert "".join(f"{verdict['decoder']}"[:24].split()) in together
-    assert "6 cells to look at:" in out
+    assert "9 to look at:" in out
     assert "ERROR exact/sjd/skew-3x5/w9\n    ValueError: broken | pipe and a second line\n" in out
     assert "known-wrong decoders caught: 4 of 5" in out
 

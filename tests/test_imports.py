@@ -14,6 +14,7 @@ LAYERS = (
     ("errors", "tree"),
     ("claims", "model"),
     ("draws", "processors"),
+    ("laws",),
     ("rules",),
     ("decoders",),
     ("evidence",),
@@ -22,9 +23,10 @@ LAYERS = (
     ("defects",),
     ("subjects",),
     ("report",),
-    ("plan",),
-    ("cells", "planner", "killmatrix"),
+    ("plan", "pool", "relaxed"),
+    ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
+    ("tradeoff",),
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -8,6 +8,7 @@ import pytest
 from specverify import cli, defects, killmatrix
 from specverify.defects import rounds, samplers
 from specverify.errors import InputError
+from specverify.report import testers
 from specverify.verdict import Kind
 
 QUICK = killmatrix.Setting(delta=0.2, seconds=10.0, limit=60.0)
@@ -75,7 +76,7 @@ def test_a_defect_of_each_level_is_caught(trials):
     assert (box["outcome"], box["verdict"], box["named"]) == ("caught", "REFUTED", True)
     assert box["n"] > 0
     every = [*decoder.values(), *kernel.values(), box]
-    assert killmatrix.passed(every)
+    assert testers.passed(every)
     assert json.loads(json.dumps(every, allow_nan=False)) == every
 
 
@@ -83,7 +84,7 @@ def test_what_sampling_misses_is_no_fault_where_forced_coins_are_named(trials):
     found = trials["round", "zero-coin-inclusive"]
     assert found["forced-coins"]["outcome"] == "caught"
     assert (found["standard"]["outcome"], found["standard"]["named"]) == ("missed", False)
-    assert killmatrix.passed(list(found.values()))
+    assert testers.passed(list(found.values()))
 
 
 def test_controls_are_not_flagged(trials):
@@ -91,7 +92,7 @@ def test_controls_are_not_flagged(trials):
     tried = {row["checker"]: row["outcome"] for row in found}
     assert tried.pop("nan-rows") == "not applicable"
     assert tried == dict.fromkeys(("standard", "forced-coins", "exact", "judge_decoder"), "not flagged")
-    assert killmatrix.passed(found)
+    assert testers.passed(found)
 
 
 def test_not_applicable_says_why():
@@ -118,7 +119,7 @@ def test_time_is_limited(monkeypatch):
     row = killmatrix.carry_out(cell, killmatrix.Setting(limit=0.2))
     assert time.perf_counter() - start < 5
     assert (row["outcome"], row["reason"]) == ("out of time", "stopped after 0.2 s")
-    assert not killmatrix.sound(row)
+    assert not testers.sound(row)
 
 
 def test_a_checker_that_breaks_down_is_an_outcome(monkeypatch):
@@ -126,7 +127,7 @@ def test_a_checker_that_breaks_down_is_an_outcome(monkeypatch):
     (cell, _) = killmatrix.matrix(killmatrix.corpus("decoder", "inverted-ratio"))
     row = killmatrix.carry_out(cell, QUICK)
     assert (row["outcome"], row["reason"]) == ("error", "ZeroDivisionError: division by zero")
-    assert not killmatrix.passed([row])
+    assert not testers.passed([row])
 
 
 def test_the_command_lists(run, tmp_path):

@@ -7,7 +7,9 @@ from specverify.report.drawing import Picture
 from specverify.report.figures_cost import passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
 from specverify.report.figures_exact import exact_passes, exact_tv
+from specverify.report.figures_relaxed import frontier
 from specverify.report.figures_samples import samples
+from specverify.report.figures_testers import calibration, kill_matrix
 from specverify.report.record import Record
 
 
@@ -15,7 +17,10 @@ def figures(record: Record) -> list[Picture]:
     """All figures that the record has numbers for, in the report's order."""
     known = drawing.styles(record)
     with drawing.drawing():
-        drawn = [draw(record["cells"], known) for draw in (exact_tv, exact_passes, e_processes)]
+        drawn = [draw(record["cells"], known) for draw in (exact_tv, exact_passes)]
+        drawn += [frontier(record["cells"]), e_processes(record["cells"], known)]
         drawn.append(pit_histograms(record["cells"], float(record["errors"]["alpha"]["total"])))
         drawn += [draw(record["cells"], known) for draw in (real_cost, passes_histograms)]
-        return [*(picture for picture in drawn if picture is not None), *samples(record["cells"])]
+        testing = kill_matrix(record["kill_matrix"]) if "kill_matrix" in record else []
+        testing += calibration(record["calibration"]["rows"]) if "calibration" in record else []
+        return [*(picture for picture in drawn if picture is not None), *testing, *samples(record["cells"])]

@@ -7,16 +7,14 @@ import math
 from matplotlib.lines import Line2D
 
 from specverify.report import drawing
+from specverify.report.contradictions import TOLERANCE
 from specverify.report.drawing import DEFECT, FRAME, PANELS, Cell, Picture, Style, left_out
 from specverify.report.tables import plain
-
-TOLERANCE = 1e-12
-"""Total variation that rounding may leave between two exact laws (`verdict.EXACT_TOLERANCE`)."""
 
 
 def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """Exact total variation of decoders per toy, above that of defects, on one axis."""
-    cells = [c for c in cells if c["exact"] is not None]
+    cells = [c for c in cells if c["exact"] is not None and c["kind"] in ("exact", "defect")]
     if not cells:
         return None
     right = [c for c in cells if c["kind"] != "defect"]
@@ -80,7 +78,7 @@ def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
 
 def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """Expected forward passes against the window, one panel per toy."""
-    cells = [c for c in cells if c["exact"] is not None and c["kind"] != "defect"]
+    cells = [c for c in cells if c["exact"] is not None and c["kind"] == "exact"]
     toys = list(dict.fromkeys(c["model"] for c in cells))
     if not toys:
         return None

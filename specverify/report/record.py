@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from specverify.errors import InputError
+from specverify.report.contradictions import contradictions
 
 VERSION = 1
 NAME = "record.json"
@@ -59,15 +59,21 @@ def save(record: Record, path: Path) -> None:
     """
     path = Path(path)
     validate(record, f"the record for {path}")
-    # One line per field and per cell: small, and two records can be compared line by line.
+    write_atomically(path, (_by_line(record, ("cells", "judgements")) + "\n").encode())
+
+
+def _by_line(value: Any, rows: Collection[str]) -> str:
+    """JSON with one line per field and per row: small, and two records can be compared line by line."""
     lines = []
-    for name, value in record.items():
-        if name == "cells" and value:
-            text = "[\n" + ",\n".join(json.dumps(cell, allow_nan=False) for cell in value) + "\n]"
+    for name, item in value.items():
+        if name in rows and item:
+            part = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in item) + "\n]"
+        elif isinstance(item, dict) and "rows" in item:
+            part = _by_line(item, ("rows",))
         else:
-            text = json.dumps(value, allow_nan=False)
-        lines.append(f"{json.dumps(name)}: {text}")
-    write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+            part = json.dumps(item, allow_nan=False)
+        lines.append(f"{json.dumps(name)}: {part}")
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -92,28 +98,29 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise InputError(f"cannot write {path} ({error}); choose another --out") from None
 
 
-def validate(record: Any, source: str = "the record") -> None:
+def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> None:
     """Raise InputError unless `record` fits the schema and agrees with itself.
 
     Args:
         record: what was read, or is about to be written.
         source: how the message names it.
+        remedy: what to do about it.
     """
     import jsonschema  # slow to import, and needed here only
 
     if not isinstance(record, dict) or record.get("schema") != "specverify-record":
-        raise InputError(f"{source} is not a specverify record: it lacks schema = 'specverify-record'; {_REMEDY}")
+        raise InputError(f"{source} is not a specverify record: it lacks schema = 'specverify-record'; {remedy}")
     if record.get("version") != VERSION:
         raise InputError(
             f"{source} has version {record.get('version')!r}, but this specverify reads version {VERSION}; "
-            f"read it with the specverify that wrote it, or {_REMEDY}"
+            f"read it with the specverify that wrote it, or {remedy}"
         )
     error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
     if error is not None:
         message = error.message if len(error.message) <= 160 else f"{error.message[:60]} ... {error.message[-90:]}"
-        raise InputError(f"{source} is invalid at {error.json_path}: {message}; {_REMEDY}")
-    for place, message in _contradictions(record):
-        raise InputError(f"{source} contradicts itself at {place}: {message}; {_REMEDY}")
+        raise InputError(f"{source} is invalid at {error.json_path}: {message}; {remedy}")
+    for place, message in contradictions(record):
+        raise InputError(f"{source} contradicts itself at {place}: {message}; {remedy}")
 
 
 @functools.cache
@@ -137,56 +144,3 @@ def _validator() -> Any:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
-
-
-def _contradictions(record: Record) -> Iterator[tuple[str, str]]:
-    """What a schema cannot say: (JSON path, message)."""
-    for place in _not_finite(record, "$"):
-        yield place, "the number is not finite; an unknown one is null"
-    ids: set[str] = set()
-    for number, cell in enumerate(record["cells"]):
-        place = f"$.cells[{number}]"
-        if cell["id"] in ids:
-            yield f"{place}.id", f"the cell {cell['id']!r} is there twice"
-        ids.add(cell["id"])
-        if cell["kind"] == "defect" and cell["expected"] is None:
-            yield f"{place}.expected", "a defect must say which verdict it expects"
-        yield from _figure_contradictions(cell["figures"], f"{place}.figures")
-    for number, verdict in enumerate(record["verdicts"]):
-        for unknown in (name for name in verdict["cells"] if name not in ids):
-            yield f"$.verdicts[{number}].cells", f"there is no cell {unknown!r}"
-    alpha = record["errors"]["alpha"]
-    spent = math.fsum(part["alpha"] for part in alpha["parts"])
-    if spent > alpha["total"] * (1 + 1e-9):
-        yield "$.errors.alpha.parts", f"they add up to {spent:.6g}, more than the total of {alpha['total']:.6g}"
-
-
-def _figure_contradictions(figures: dict[str, Any], place: str) -> Iterator[tuple[str, str]]:
-    for name, one, other in (
-        ("e_process", "n", "log10_e"),
-        ("passes", "values", "counts"),
-        ("images", "labels", "tokens"),
-    ):
-        if name in figures and len(figures[name][one]) != len(figures[name][other]):
-            yield f"{place}.{name}", f"{len(figures[name][one])} {one} for {len(figures[name][other])} {other}"
-    if "images" in figures:
-        images = figures["images"]
-        size = images["height"] * images["width"]
-        for number, tokens in enumerate(images["tokens"]):
-            if len(tokens) != size or max(tokens) >= images["levels"]:
-                yield (
-                    f"{place}.images.tokens[{number}]",
-                    f"an image takes {size} grey levels from 0 to {images['levels'] - 1}",
-                )
-
-
-def _not_finite(value: Any, place: str) -> Iterator[str]:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield place
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _not_finite(item, f"{place}.{key}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _not_finite(item, f"{place}[{number}]")

@@ -15,8 +15,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from specverify.report import attention, judgements, tables, tables_relaxed, tables_testers, testers
 from specverify.report import record as records
-from specverify.report import tables
 from specverify.report.drawing import Picture
 from specverify.report.record import Record
 from specverify.report.tables import Table
@@ -96,6 +96,11 @@ def code_markdown(text: Any) -> Markup:
     return Markup(f"{fence}{space}{words}{space}{fence}")
 
 
+def block_markdown(text: Any) -> Markup:
+    """Lines as a code block."""
+    return Markup("\n".join(f"    {line}" for line in str(text).splitlines()))
+
+
 def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
     """What both templates are filled with."""
     sections: dict[str, list[Table]] = {
@@ -103,17 +108,25 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
         "results": [
             tables.exact_summary(record),
             tables.exact(record),
+            tables_relaxed.relaxed(record),
             tables.checks(record),
             tables.defects(record),
             tables.runs(record),
         ],
+        "testing": tables_testers.tables(record),
         "provenance": [tables.provenance(record), tables.alpha(record), tables.every_cell(record)],
     }
+    found = testers.testers(record)
     return {
         "record": record,
+        "testers": found,
+        "judged": judgements.overview(record),
+        "judged_line": judgements.line(record),
+        "judgements": judgements.sections(record),
+        "not_covered": [*record["not_covered"], *found.missing],
         "meaning": tables.EXIT_CODES[record["verdict"]["exit_code"]],
         "verdicts": tables.verdicts(record),
-        "attention": tables.attention(record),
+        "attention": attention.attention(record),
         **{name: [table for table in group if table.rows] for name, group in sections.items()},
         "pictures": pictures,
     }
@@ -133,6 +146,7 @@ def _environment(html: bool) -> jinja2.Environment:
     environment.filters.update(
         plain=tables.plain,
         code=code_markdown,
+        block=block_markdown,
         base64=lambda png: base64.b64encode(png).decode("ascii"),
     )
     return environment

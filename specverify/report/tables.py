@@ -17,6 +17,8 @@ EXIT_CODES = {
     3: "something could not be checked",
 }
 
+CHECK_COLUMNS = ("check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,12 +29,14 @@ class Row:
         kind: the verdict that colours the row, or an empty string.
         note: a sentence more.
         reproduce: the command line that runs it again.
+        bad: the columns that are not as they must be.
     """
 
     cells: tuple[str, ...]
     kind: str = ""
     note: str = ""
     reproduce: str = ""
+    bad: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,21 +137,10 @@ def tally(kinds: Iterable[str]) -> str:
 def verdicts(record: Record) -> Table:
     """The verdict on each decoder."""
     rows = [
-        _row([v["decoder"], v["claim"], v["kind"], number(len(v["cells"])), v["reason"]], v["kind"])
+        row([v["decoder"], v["claim"], v["kind"], number(len(v["cells"])), v["reason"]], v["kind"])
         for v in record["verdicts"]
     ]
     return Table("verdicts", "Verdicts", "", ("decoder", "claim", "verdict", "cells#", "why"), tuple(rows))
-
-
-def attention(record: Record) -> Table:
-    """Cells that speak against their claim or say nothing, and defects that were not caught."""
-    rows = [
-        _cell_row(c, [c["id"], c["verdict"]["kind"], _why(c)])
-        for c in record["cells"]
-        if (not caught(c) if c["kind"] == "defect" else c["verdict"]["kind"] in ("REFUTED", "ERROR", "INCONCLUSIVE"))
-    ]
-    intro = "Every cell that is refuted, inconclusive or failed, and every defect that was not caught."
-    return Table("attention", "Cells to look at", intro, ("cell", "verdict", "why"), tuple(rows))
 
 
 def coverage(record: Record) -> Table:
@@ -155,6 +148,7 @@ def coverage(record: Record) -> Table:
     rows = []
     for kind, meaning in (
         ("exact", "every possible outcome enumerated, on a toy model"),
+        ("relaxed", "the same with a relaxed rule: how far from the target, and how fast"),
         ("sampled", "sequences drawn on a toy model, and tested"),
         ("paired", "token for token against plain decoding with the same noise"),
         ("real", "sequences drawn on a real image model, tested and timed"),
@@ -164,7 +158,7 @@ def coverage(record: Record) -> Table:
         counts = [number(len({c[key] for c in cells})) for key in ("decoder", "model")]
         time = number(sum(c["seconds"] for c in cells), 3)
         rows.append(
-            _row(
+            row(
                 [kind, meaning, number(len(cells)), *counts, tally(c["verdict"]["kind"] for c in cells) or "none", time]
             )
         )
@@ -176,7 +170,7 @@ def exact_summary(record: Record) -> Table:
     """Exact results per decoder, over all models and settings."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for c in record["cells"]:
-        if c["exact"] is not None and c["kind"] != "defect":
+        if c["exact"] is not None and c["kind"] == "exact":
             groups.setdefault((c["decoder"], c["claim"]), []).append(c)
     rows = []
     for (decoder, claim), cells in groups.items():
@@ -184,7 +178,7 @@ def exact_summary(record: Record) -> Table:
         models = number(len({c["model"] for c in cells}))
         kinds = tally(c["verdict"]["kind"] for c in cells)
         rows.append(
-            _row([decoder, claim, models, number(len(cells)), number(worst["exact"]["tv"], 3), worst["id"], kinds])
+            row([decoder, claim, models, number(len(cells)), number(worst["exact"]["tv"], 3), worst["id"], kinds])
         )
     intro = "TV: total variation between the decoder's exact law and the target law. Rounding leaves up to 1e-12."
     columns = ("decoder", "claim", "models#", "cells#", "largest TV#", "where", "verdicts")
@@ -195,11 +189,11 @@ def exact(record: Record) -> Table:
     """Exact results, cell by cell."""
     rows = []
     for c in record["cells"]:
-        if (e := c["exact"]) is None or c["kind"] == "defect":
+        if (e := c["exact"]) is None or c["kind"] != "exact":
             continue
         branches = " / ".join(number(e["branches"].get(name), 3) for name in ("accepted", "recovered", "bonus"))
         rows.append(
-            _cell_row(
+            cell_row(
                 c,
                 [
                     *(c["decoder"], c["model"], settings(c), c["verdict"]["kind"]),
@@ -217,29 +211,33 @@ def exact(record: Record) -> Table:
 
 
 def checks(record: Record) -> Table:
-    """Every statistical check."""
+    """Every statistical check of the cells."""
     rows = []
     for c in record["cells"]:
         for e in c["evidence"]:
-            outcome = "REJECTED" if e["rejected"] else f"vacuous: {e['vacuous']}" if e["vacuous"] else "not rejected"
-            estimate = number(e["estimate"], 3) + interval(e["interval"], 3)
-            rates = [number(e["delta"], 3), number(e["alpha"], 3), number(e["beta"], 3), number(e["p_value"], 3)]
-            known = " / ".join(e[key].replace("finite-sample bound", "bound") for key in ("basis", "power"))
-            cells = [c["id"], e["check"], e["metric"], number(e["n"]), *rates, estimate, outcome, known]
-            rows.append(_cell_row(c, cells, e["detail"]))
+            rows.append(cell_row(c, [c["id"], *check_cells(e)], e["detail"], (9,) if e["rejected"] else ()))
     intro = (
         "A perfect decoder is rejected with probability at most alpha; a discrepancy of delta or more, in the check's "
         "metric, is missed with probability at most beta. The last column says how alpha / how beta are known: a bound "
         "holds at every n."
     )
-    columns = ("cell", "check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")
-    return Table("checks", "Statistical checks", intro, columns, tuple(rows))
+    return Table("checks", "Statistical checks", intro, ("cell", *CHECK_COLUMNS), tuple(rows))
+
+
+def check_cells(evidence: dict[str, Any]) -> list[str]:
+    """One statistical check, in `CHECK_COLUMNS`."""
+    e = evidence
+    outcome = "REJECTED" if e["rejected"] else f"vacuous: {e['vacuous']}" if e["vacuous"] else "not rejected"
+    estimate = number(e["estimate"], 3) + interval(e["interval"], 3)
+    rates = [number(e["delta"], 3), number(e["alpha"], 3), number(e["beta"], 3), number(e["p_value"], 3)]
+    known = " / ".join(e[key].replace("finite-sample bound", "bound") for key in ("basis", "power"))
+    return [e["check"], e["metric"], number(e["n"]), *rates, estimate, outcome, known]
 
 
 def blind_spots(record: Record) -> Table:
     """What no number of samples would make a check see."""
     seen = {(e["check"], e["blind"]): None for c in record["cells"] for e in c["evidence"] if e["blind"]}
-    rows = tuple(_row(pair) for pair in seen)
+    rows = tuple(row(pair) for pair in seen)
     return Table("blind", "What the checks cannot see", "", ("check", "blind to"), rows)
 
 
@@ -251,7 +249,7 @@ def defects(record: Record) -> Table:
             tv = number(c["exact"]["tv"] if c["exact"] else None, 3)
             verdict = [c["expected"], c["verdict"]["kind"], "yes" if caught(c) else "NO"]
             cells = [c["decoder"], c["model"], settings(c), *verdict, tv, c["verdict"]["reason"]]
-            rows.append(_cell_row(c, cells, kind="" if caught(c) else "REFUTED"))
+            rows.append(cell_row(c, cells, bad=() if caught(c) else (5,)))
     intro = "Decoders that are wrong on purpose. A checker that misses one cannot be trusted with the others."
     columns = ("defect", "model", "settings", "expected", "obtained", "caught", "exact TV#", "why")
     return Table("defects", "Known-wrong decoders", intro, columns, tuple(rows))
@@ -270,7 +268,7 @@ def runs(record: Record) -> Table:
             number(r["tokens_per_second"], 3),
             number(r["seconds"], 3),
         ]
-        rows.append(_cell_row(c, [c["id"], c["verdict"]["kind"], number(r["n"]), number(r["tokens"]), *cost]))
+        rows.append(cell_row(c, [c["id"], c["verdict"]["kind"], number(r["n"]), number(r["tokens"]), *cost]))
     intro = (
         "NFE are forward passes per sequence; step compression is the forward passes of autoregressive decoding over "
         "them. 95% intervals are in brackets. Speeds hold for the hardware named below."
@@ -283,7 +281,7 @@ def runs(record: Record) -> Table:
 def alpha(record: Record) -> Table:
     """How the campaign's false-alarm rate is shared out."""
     budget = record["errors"]["alpha"]
-    rows = [_row([part["check"], number(part["alpha"], 3)]) for part in budget["parts"]]
+    rows = [row([part["check"], number(part["alpha"], 3)]) for part in budget["parts"]]
     intro = (
         "The probability that any check of this campaign rejects a perfect decoder is at most "
         f"{number(budget['total'], 3)}, shared out before any data were seen."
@@ -313,26 +311,29 @@ def provenance(record: Record) -> Table:
     intro = (
         "A cell's seed derives from the seed below and the cell's own name, so that any cell can be run again alone."
     )
-    return Table("provenance", "Seed, software, hardware", intro, ("", "value"), tuple(_row(row) for row in rows))
+    return Table("provenance", "Seed, software, hardware", intro, ("", "value"), tuple(map(row, rows)))
 
 
 def every_cell(record: Record) -> Table:
     """All cells, with the lines that reproduce them."""
     rows = [
-        _cell_row(c, [c["id"], c["claim"], c["verdict"]["kind"], number(c["seconds"], 3), _why(c)])
+        cell_row(c, [c["id"], c["claim"], c["verdict"]["kind"], number(c["seconds"], 3), why(c)])
         for c in record["cells"]
     ]
     return Table("cells", "Every cell", "", ("cell", "claim", "verdict", "seconds#", "why"), tuple(rows))
 
 
-def _why(cell: dict[str, Any]) -> str:
+def why(cell: dict[str, Any]) -> str:
+    """A cell's reason, and what is wrong with it."""
     missed = cell["kind"] == "defect" and not caught(cell)
     return (f"known to be wrong, but not {cell['expected']}: " if missed else "") + str(cell["verdict"]["reason"])
 
 
-def _row(cells: Iterable[Any], kind: str = "", note: str = "", reproduce: str = "") -> Row:
-    return Row(tuple(plain(cell) for cell in cells), kind, plain(note), plain(reproduce))
+def row(cells: Iterable[Any], kind: str = "", note: str = "", reproduce: str = "", bad: tuple[int, ...] = ()) -> Row:
+    """A row of plain strings."""
+    return Row(tuple(plain(cell) for cell in cells), kind, plain(note), plain(reproduce), bad)
 
 
-def _cell_row(cell: dict[str, Any], cells: Iterable[Any], note: str = "", kind: str | None = None) -> Row:
-    return _row(cells, cell["verdict"]["kind"] if kind is None else kind, note, cell["reproduce"])
+def cell_row(cell: dict[str, Any], cells: Iterable[Any], note: str = "", bad: tuple[int, ...] = ()) -> Row:
+    """A row on a cell of the record."""
+    return row(cells, cell["verdict"]["kind"], note, cell["reproduce"], bad)

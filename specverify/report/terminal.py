@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from specverify.report import tables
+from specverify.report import attention, judgements, tables, testers
 from specverify.report.record import Record
 
 SHOWN = 10
-"""Most cells to look at that are listed."""
+"""Most things to look at that are listed."""
 _COLOURS = {"PROVED": "green", "CONSISTENT": "green", "REFUTED": "bold red", "ERROR": "bold red"}
 
 
 def summary(record: Record) -> Group:
     """The overall verdict, the verdicts per decoder, and the cells that did not pass."""
     overall, verdict = record["verdict"], tables.verdicts(record)
-    parts: list[Table | Text] = [
+    parts: list[RenderableType] = [
         listing(
             [(row.cells[0], row.cells[1], _kind(row.cells[2]), row.cells[4]) for row in verdict.rows],
             ("decoder", "claim", "verdict", "why"),
         )
     ]
     parts.append(Text())
-    attention = tables.attention(record).rows
-    if attention:
-        parts.append(Text(f"{len(attention)} cells to look at:"))
-        for row in attention[:SHOWN]:
+    rows = attention.attention(record).rows
+    if rows:
+        parts.append(Text(f"{len(rows)} to look at:"))
+        for row in rows[:SHOWN]:
             parts += [Text.assemble(_kind(row.cells[1]), " ", row.cells[0]), Text(f"    {row.cells[2]}", style="dim")]
-        if len(attention) > SHOWN:
-            parts.append(Text(f"... and {len(attention) - SHOWN} more in the report"))
+        if len(rows) > SHOWN:
+            parts.append(Text(f"... and {len(rows) - SHOWN} more in the report"))
         parts.append(Text())
     caught = [tables.caught(c) for c in record["cells"] if c["kind"] == "defect"]
     if caught:
         parts.append(Text(f"known-wrong decoders caught: {sum(caught)} of {len(caught)}"))
+    found = testers.testers(record)
+    colour = "bold red" if found.fail else "green" if found.status == testers.HOLD else "yellow"
+    parts.append(Text.assemble("testers ", (found.status, colour)))
+    parts += [Padding(Text(tables.plain(line)), (0, 0, 0, 4), expand=False) for line in (*found.lines, *found.missing)]
+    if judged := judgements.line(record):
+        parts.append(Text(judged))
     parts.append(Text.assemble("verdict: ", _kind(overall["kind"]), f", exit code {overall['exit_code']}"))
     parts.append(Text(f"    {tables.plain(overall['reason'])}"))
     if record["status"] == "partial":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,9 +56,15 @@ def prepared(name: str, subject: Any, level: str | None, claim: Claim | str | No
 def judged(
     name: str, subject: Any, level: str, claim: Claim | None, seed: int, seconds: float, options: Mapping[str, Any]
 ) -> Judgement:
-    """What the level's own function makes of a subject that was prepared."""
+    """What the level's own function makes of a subject that was prepared.
+
+    Raises:
+        InputError: an option that the level does not have.
+    """
     module, function = _JUDGES[level]
     judge: Callable[..., Judgement] = getattr(importlib.import_module(module), function)
+    if unknown := sorted(set(options) - set(inspect.signature(judge).parameters)):
+        raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
     arguments: dict[str, Any] = {"name": name, "seed": seed, **options}
     if level != "trace":  # where there is nothing to call, and nothing that could take long
         arguments["seconds"] = seconds

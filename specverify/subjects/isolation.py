@@ -73,8 +73,8 @@ def judge_isolated(
             limit it.
 
     Raises:
-        InputError: the reference, level, claim or limits cannot be used. Whatever a subject does when it is called ends
-            in a verdict; one whose module cannot be imported is no subject yet.
+        InputError: the reference names nothing, or the level, claim or limits cannot be used. Whatever a subject does
+            when it is imported or called ends in a verdict.
     """
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     text = None if claim is None else resolve.claim_text(claim)
@@ -85,11 +85,11 @@ def judge_isolated(
     begun = time.perf_counter()
     request = {"reference": reference, "level": level, "claim": text, "seed": seed, "certificate": None}
     reply = ask(request | {"seconds": seconds, "options": dict(options or {})}, seconds, limit, memory)
-    if options:
+    if set(options or {}) - {"delta", "exact"}:
         arguments = f"{reference!r}, {reply.level!r}, {text!r}, seed={seed}, seconds={seconds:g}, options={options!r}"
         line = f"specverify.subjects.isolation.judge_isolated({arguments})"
     else:
-        line = _command_line(reference, level, text, seed, seconds)
+        line = _command_line(reference, level, text, seed, seconds, dict(options or {}))
     return _judgement(reply, reference, line, begun)
 
 
@@ -118,7 +118,8 @@ def replay_isolated(
     reference = subject or found["subject"]
     if reference is None:
         raise InputError(f"{path} does not say where its subject {found['name']!r} is; name it with --subject REF")
-    request = {"reference": reference, "level": "decoder", "claim": None, "certificate": found}
+    claim = resolve.claim_text(certificate.claim_of(found))
+    request = {"reference": reference, "level": "decoder", "claim": claim, "certificate": found}
     reply = ask(request, seconds, limit, memory)
     parts = ["specverify", "replay", str(path), *(["--subject", subject] if subject else [])]
     return _judgement(reply, reference, shlex.join(parts), begun)
@@ -161,7 +162,7 @@ def ask(request: Mapping[str, Any], seconds: float, limit: float | None = None, 
     """Have a process of its own carry out a request; see `judge_isolated` for the arguments.
 
     Raises:
-        InputError: for limits that cannot be used, and for whatever keeps the subject from being called at all.
+        InputError: for limits that cannot be used, and for a reference, level or claim that is refused.
     """
     limit = 2 * seconds + 10 if limit is None else limit
     for name, value in (("seconds", seconds), ("limit", limit), ("memory", memory or 1)):
@@ -191,7 +192,8 @@ def ask(request: Mapping[str, Any], seconds: float, limit: float | None = None, 
         stage = json.loads(_read(folder / "stage.json") or "{}")
         reply = json.loads(_read(folder / "reply.json") or "{}")
         place = _place(_read(folder / "stack.txt"))
-    level, claim = stage.get("level") or request.get("level") or "", stage.get("claim", "")
+    level = stage.get("level") or request["level"] or "unknown"
+    claim = stage.get("claim") or str(resolve.parse_claim(request["claim"] or "lossless"))
     if "refused" in reply:
         raise InputError(reply["refused"])
     if "judgement" in reply:
@@ -204,8 +206,8 @@ def ask(request: Mapping[str, Any], seconds: float, limit: float | None = None, 
         reason += f"; the last line that it printed: {lines[-1].strip()}"
     if memory is not None:
         reason += f" (memory limited to {memory} MiB)"
-    if "level" not in stage:
-        raise InputError(f"{request['reference']}, when imported, {reason}")
+    if "level" not in stage and "raised" not in reply:
+        reason = f"when imported, {reason}"
     return Reply(level, claim, None, reason, lines)
 
 
@@ -291,7 +293,11 @@ def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _command_line(reference: str, level: str | None, claim: str | None, seed: int, seconds: float) -> str:
+def _command_line(
+    reference: str, level: str | None, claim: str | None, seed: int, seconds: float, options: Mapping[str, Any]
+) -> str:
     named = [("--claim", claim), ("--level", level), ("--seed", str(seed)), ("--seconds", f"{seconds:g}")]
+    named += [("--delta", f"{options['delta']:g}")] if "delta" in options else []
     parts = [part for name, value in named if value is not None for part in (name, value)]
+    parts += ["--exact"] if options.get("exact") else []
     return shlex.join(["specverify", "validate", reference, *parts])

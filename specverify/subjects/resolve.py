@@ -41,6 +41,10 @@ LEVELS = {
 """What is handed over at each level."""
 
 
+class BrokenModule(InputError):
+    """The module of a subject raises when it is imported: the reference is right, the subject is not."""
+
+
 @dataclass(frozen=True)
 class Plugin:
     """An entry point of the group, not loaded.
@@ -88,7 +92,8 @@ def resolve(reference: str) -> Any:
     """The object, or for a trace the path, that a reference names.
 
     Raises:
-        InputError: it names nothing; the message says which part, and what is near. Also where its module raises.
+        InputError: it names nothing; the message says which part, and what is near.
+        BrokenModule: its module raises.
     """
     where, _, attribute = reference.rpartition(":")
     if not where:
@@ -188,7 +193,7 @@ def _by_name(name: str) -> Any:
     try:
         return resolve(plugin.value)
     except InputError as error:
-        raise InputError(f"plug-in {name!r} of {plugin.distribution} is broken: {error}") from error
+        raise type(error)(f"plug-in {name!r} of {plugin.distribution} is broken: {error}") from error
 
 
 def _own() -> dict[str, Callable[[Any], Any]]:
@@ -217,13 +222,15 @@ def _imported(name: str, reference: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if not (name == missing or name.startswith(f"{missing}.")):
-            raise InputError(f"{name} cannot be imported: it needs the module {missing!r}, which is missing") from error
+            raise BrokenModule(
+                f"{name} cannot be imported: it needs the module {missing!r}, which is missing"
+            ) from error
         where = f"in {os.getcwd()} or among the installed packages"
         raise InputError(
             f"no module named {missing!r} {where}; a file is named by its path: path/to/file.py:OBJECT"
         ) from error
     except BaseException as error:
-        raise InputError(f"{name} {_raised(error)}") from error
+        raise BrokenModule(f"{name} {_raised(error)}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -240,7 +247,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        raise InputError(f"{path} {_raised(error)}") from error
+        raise BrokenModule(f"{path} {_raised(error)}") from error
     return module
 
 

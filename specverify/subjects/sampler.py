@@ -37,7 +37,6 @@ from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import COPIES, Evidence, check_delta, check_rates
 from specverify.subjects.judgement import Judgement
-from specverify.subjects.resolve import claim_text
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_series import Sampler, Series, name_of
@@ -167,10 +166,9 @@ def _judgement(
         verdict=Verdict(kind, reason),
         evidence=evidence,
         location=deciding.location if kind is Kind.REFUTED else None,
-        not_covered=_not_covered(series, kind),
-        reproduce=f"specverify validate {name} --level sampler --claim '{claim_text(claim)}' --seed {seed} "
-        f"--delta {delta:g} --alpha {alpha:g} --beta {beta:g} --seconds {seconds:g}"
-        + (f" --suite {suite}" if isinstance(suite, str) else ""),
+        not_covered=_not_covered(series, kind, claim),
+        reproduce=f"judge_sampler({name}, {claim!r}, seed={seed}, delta={delta:g}, alpha={alpha:g}, beta={beta:g}, "
+        f"seconds={seconds:g}{f', suite={suite!r}' if isinstance(suite, str) else ''})",
         seconds=elapsed,
         notes=(
             f"{drawn:,} sequences in {sum(one.calls for one in series):,} calls on {len(series)} toys",
@@ -215,7 +213,7 @@ def _judge_bounds(claim: Relaxed, asked: Sequence[Evidence]) -> Verdict:
     return Verdict(kind, said)
 
 
-def _not_covered(series: Sequence[Series], kind: Kind) -> list[str]:
+def _not_covered(series: Sequence[Series], kind: Kind, claim: Claim) -> list[str]:
     notes = [
         f"{one.case.name}: {one.drawn:,} of {one.planned:,} sequences" for one in series if one.drawn < one.planned
     ]
@@ -223,6 +221,8 @@ def _not_covered(series: Sequence[Series], kind: Kind) -> list[str]:
         notes.append(
             "what happens inside: whether a draft was verified or rejected, and which branch a token came from"
         )
+    if isinstance(claim, Relaxed):
+        notes.append("sequences too long for their joint law to be known, such as those of hash-16x24")
     if kind is Kind.CONSISTENT:
         notes.append("models of other sizes, vocabularies and lengths than these toys'")
     return notes

@@ -23,7 +23,6 @@ from specverify.claims import Claim, Lossless, Relaxed
 from specverify.errors import BudgetError
 from specverify.evidence.enumerate import sequence_index
 from specverify.subjects.judgement import Judgement
-from specverify.subjects.resolve import claim_text
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_series import Sampler, checked, claimed_law, message_of, name_of
 from specverify.subjects.sampler_suite import Case, chosen
@@ -105,8 +104,8 @@ def prove_sampler(
         exact=exact,
         location=location,
         not_covered=NOT_COVERED,
-        reproduce=f"specverify validate {called} --level sampler --claim '{claim_text(claim)}' --exact"
-        + (f" --suite {suite}" if isinstance(suite, str) else ""),
+        reproduce=f"prove_sampler({called}, {claim!r}, tolerance={tolerance:g}, budget={budget}, seconds={seconds:g}"
+        f"{f', suite={suite!r}' if isinstance(suite, str) else ''})",
         seconds=time.perf_counter() - start,
         notes=tuple(verdict.reason for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE)),
     )

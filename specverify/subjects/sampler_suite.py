@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import toymodels
-from specverify.claims import Claim, ClusterLossless
+from specverify.claims import Claim, ClusterLossless, Relaxed
 from specverify.errors import InputError
 from specverify.model import Context, Model
 from specverify.processors import Processed, parse_processors
+from toymodels import tables
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def tiny() -> tuple[Case, ...]:
 def chosen(suite: Sequence[Case] | str | None, claim: Claim, default: str) -> tuple[Case, ...]:
     """The suite that was asked for: cases, a name, or by default the toys with the claim's clusters or those of a name.
 
+    For a relaxed claim a name stands for those of its toys whose sequences are few enough for a joint law.
+
     Raises:
         InputError: for an unknown name, no case, or one given twice.
     """
@@ -130,6 +133,8 @@ def chosen(suite: Sequence[Case] | str | None, claim: Claim, default: str) -> tu
         if suite not in SUITES:
             raise InputError(f"there is no suite {suite!r}; choose {', '.join(SUITES)}, or give cases")
         suite = SUITES[suite]()
+        if isinstance(claim, Relaxed):  # a bound on the total variation needs the law of whole sequences
+            suite = tuple(case for case in suite if tables.enumerable(case.target))
     if not suite or len({case.name for case in suite}) < len(suite):
         raise InputError(f"the suite holds {[case.name for case in suite]}; give at least one toy, and each once")
     return tuple(suite)

@@ -130,8 +130,7 @@ def judge_trace(
         evidence=evidence,
         location=place_in_trace(evidence) if verdict.kind is Kind.REFUTED else None,
         not_covered=_not_covered(trace),
-        reproduce=f"specverify validate {called} --level trace --delta {delta:g} --alpha {alpha:g} --beta {beta:g} "
-        f"--seed {seed}",
+        reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta:g}, alpha={alpha:g}, beta={beta:g})",
         seconds=time.perf_counter() - start,
         notes=(f"{int(trace.counted.sum()):,} tokens of {sequences:,} sequences; {trace.form}", *trace.notes),
     )

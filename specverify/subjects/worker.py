@@ -8,18 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from specverify.claims import Claim, Lossless
 from specverify.errors import InputError
-from specverify.evidence.search import Counterexample, explain
 from specverify.subjects import certificate, here, resolve
-from specverify.subjects.describe import describe
-from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
-from specverify.verdict import EXACT_TOLERANCE, Kind
 
 
 def answer(name: str) -> NoReturn:
@@ -48,13 +43,15 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         subject = resolve.resolve(name)
         level, claim = here.prepared(name, subject, request["level"], request["claim"])
+    except resolve.BrokenModule as error:
+        return {"raised": str(error)}
     except InputError as error:
         return {"refused": str(error)}
     own = getattr(subject, "claim", None)
     said = claim or (own if isinstance(own, Claim) else Lossless())
     _write(folder / "stage.json", {"level": level, "claim": str(said)})
     if request["certificate"] is not None:
-        return {"judgement": _record(_replayed(request["certificate"], subject))}
+        return {"judgement": _record(certificate.replay(request["certificate"], subject))}
     try:
         judgement = here.judged(name, subject, level, claim, request["seed"], request["seconds"], request["options"])
     except InputError as error:
@@ -62,16 +59,6 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             raise  # from within a subject that calls specverify: its own fault, not the user's
         return {"refused": str(error)}
     return {"judgement": _record(judgement)}
-
-
-def _replayed(found: Mapping[str, Any], subject: Any) -> Judgement:
-    """A certificate's judgement, with the counterexample in words where it stands."""
-    judgement = certificate.replay(found, subject)
-    if judgement.verdict.kind is not Kind.REFUTED or judgement.notes:
-        return judgement
-    build = as_factory(subject, found["name"]).build
-    again = explain(build, certificate.case_of(found), certificate.claim_of(found), tolerance=EXACT_TOLERANCE)
-    return replace(judgement, notes=(describe(again),)) if isinstance(again, Counterexample) else judgement
 
 
 def _record(judgement: Judgement) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import pytest
 
+import toymodels.catalogue
 from specverify import campaign, cells
 from specverify.cells import Setting, carry_out, checks
 from specverify.errors import InputError
@@ -43,7 +44,7 @@ def test_a_plan_goes_from_window_one_to_beyond_the_length():
     for cell in plan("quick"):
         if cell.kind == "exact" and cell.decoder in ("sd", "sjd", "scd-mc"):
             windows[cell.decoder, cell.model].add(cell.window)
-    assert len(windows) == 3 * 20
+    assert len(windows) == 3 * sum(toymodels.catalogue.enumerable(name) for name in toymodels.catalogue.names())
     for (_, model), seen in windows.items():
         length = int(model.rsplit("x", 1)[1])
         assert {1, length + 1} <= seen, model

@@ -101,6 +101,106 @@ def _path(rng: np.random.Generator, drift: float) -> dict[str, Any]:
     return {"n": [1000 * (i + 1) for i in range(60)], "log10_e": steps.tolist(), "threshold": 7.0}
 
 
+def trial(level: str, defect: str, checker: str, outcome: str, **parts: Any) -> dict[str, Any]:
+    """A row of a kill matrix."""
+    lossy = outcome not in ("flagged", "not flagged")
+    verdict = {"caught": "REFUTED", "flagged": "REFUTED", "missed": "CONSISTENT", "not flagged": "PROVED"}.get(outcome)
+    return {
+        "defect": defect,
+        "level": level,
+        "category": "residual" if lossy else "control",
+        "lossy": lossy,
+        "checker": checker,
+        "named": lossy,
+        "outcome": outcome,
+        "verdict": verdict,
+        "reason": f"what {checker} said",
+        "tv": 0.25 if checker == "exact" else None,
+        "n": None if checker == "exact" or verdict is None else 2048,
+        "by": [],
+        "seconds": 0.5,
+    } | parts
+
+
+def rate(check: str, what: str, events: int, holds: bool = True, **parts: Any) -> dict[str, Any]:
+    """A row of a calibration."""
+    return {
+        "check": check,
+        "what": what,
+        "on": "sparse-3x5, perfect",
+        "stated": 0.01,
+        "delta": 0.05 if what == "misses" else None,
+        "tv": 0.05 if what == "misses" else None,
+        "n": 5000,
+        "trials": 1000,
+        "events": events,
+        "interval": [max(0.0, events / 1000 - 0.008), events / 1000 + 0.008],
+        "p_value": 0.5 if holds else 1e-30,
+        "holds": holds,
+        "seconds": 3.0,
+    } | parts
+
+
+def judgement(subject: str, kind: str, level: str = "decoder", **parts: Any) -> dict[str, Any]:
+    """A judgement, as `Judgement.to_json` has it, with its seed."""
+    return {
+        "subject": subject,
+        "level": level,
+        "claim": "lossless",
+        "seed": 0,
+        "verdict": {"kind": kind, "reason": f"why {subject} is {kind}"},
+        "evidence": [],
+        "exact": [],
+        "location": None,
+        "certificate": None,
+        "not_covered": [f"what {subject} does elsewhere"],
+        "reproduce": f"specverify validate '{subject}' --seed 0",
+        "seconds": 1.25,
+        "notes": [],
+    } | parts
+
+
+def parts() -> dict[str, Any]:
+    """What other commands add to a record: a tester that fails in each way, and judgements at three levels."""
+    names = [f"defect {number}" for number in range(30)]
+    rows = [trial("round", name, "standard", "caught") for name in names]
+    rows += [
+        trial("round", name, "forced-coins", "caught" if i % 2 else "missed", named=False)
+        for i, name in enumerate(names)
+    ]
+    rows += [trial("decoder", name, "exact", "caught") for name in names[:3]]
+    rows += [
+        trial("decoder", NASTY, "exact", "missed"),
+        trial("decoder", "sound, but odd", "exact", "not flagged", tv=0.0),
+        trial("round", "sound", "standard", "flagged"),
+        trial("round", "sound", "forced-coins", "not applicable", lossy=False, named=False, category="control"),
+    ]
+    rates = [rate(check, what, 9) for check in ("joint", "PIT") for what in ("false alarms", "misses")]
+    rates += [rate("joint", "optional stopping", 0, interval=[0.0, 0.005]), rate(NASTY, "misses", 300, holds=False)]
+    share = {"branch": "recovered", "draft": "initial", "came": [0.25, 0.25], "due": [0.0, 0.5], "drafts": [1.0, 0.0]}
+    return {
+        "kill_matrix": {"seed": 0, "delta": 0.02, "rows": rows},
+        "calibration": {"seed": 0, "rows": rates},
+        "judgements": [
+            judgement(
+                f"mine.py:{NASTY}",
+                "REFUTED",
+                exact=[{"model": "drawn, 2 tokens", "window": 2, "tv": 1 / 3, "passes": 1.5, "worlds": 4}],
+                location={"position": 1, "prefix": [0], "due": [1 / 3, 2 / 3], "came": [0.5, 0.5], "shares": [share]},
+                notes=[f"not lossless: total variation 1/3\n  due   1/3   2/3\n  {NASTY}", "a remark"],
+            ),
+            judgement(
+                "kernel.py:kernel",
+                "REFUTED",
+                "round",
+                evidence=[evidence("one round", 1e-40, True)],
+                location={"token": 3, "observed": 0.134765625, "split": {"accepted": 0.002, "recovered": 0.18945}},
+            ),
+            judgement("box.py:box", "CONSISTENT", "sampler", seed=None, evidence=[evidence("e-process", 0.5)]),
+        ],
+    }
+
+
 def record() -> dict[str, Any]:
     """The record, made anew at each call."""
     rng = np.random.default_rng(7)
@@ -260,12 +360,13 @@ def record() -> dict[str, Any]:
             for name in names
         ],
         "verdict": {"kind": "REFUTED", "reason": f"2 decoders are refuted: {NASTY}, sjd-race", "exit_code": 1},
+        **parts(),
     }
 
 
 def partial() -> dict[str, Any]:
     """The record of a campaign that was interrupted early: exact cells alone."""
-    cut = _only(slice(3))
+    cut = {name: value for name, value in _only(slice(3)).items() if name not in parts()}
     return cut | {
         "status": "partial",
         "finished": None,

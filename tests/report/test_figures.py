@@ -11,9 +11,13 @@ from specverify.report.figures_cost import passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
 from specverify.report.figures_exact import exact_passes, exact_tv
 from specverify.report.figures_samples import samples
+from specverify.report.figures_testers import calibration, kill_matrix
 from specverify.verdict import EXACT_TOLERANCE
 
-NAMES = ["exact-tv", "exact-passes", "e-processes", "pit", "real-cost", "passes", "samples-1", "samples-2"]
+NAMES = [
+    *("exact-tv", "exact-passes", "e-processes", "pit", "real-cost", "passes"),
+    *("kill-matrix-round", "kill-matrix-decoder", "calibration", "samples-1", "samples-2"),
+]
 
 
 def _pixels(png):
@@ -125,6 +129,58 @@ def test_an_infinite_e_value_leaves_the_top(example):
     path = {"n": [1, 2, 3], "log10_e": [0.0, 1.0, {"number": "inf"}], "threshold": 6.0}
     cells = [example["cell"]("sampled", "sd", "m", "REFUTED", "", figures={"e_process": path})]
     assert "1 cross the threshold: sd." in _draw(e_processes, cells, drawing.styles({"cells": cells})).alt
+
+
+def _shares(picture, colours):
+    """The part of a picture that each colour takes."""
+    pixels = _pixels(picture.png)
+    wanted = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in colours]
+    return [(abs(pixels - colour) < 0.02).all(-1).mean() for colour in wanted]
+
+
+def test_a_kill_matrix_colours_what_is_not_as_it_must_be(example):
+    def drawn(*outcomes):
+        rows = [example["trial"]("round", f"d{i}", "standard", outcome) for i, outcome in enumerate(outcomes)]
+        (picture,) = _draw(kill_matrix, {"rows": rows})
+        return picture
+
+    right, wrong = drawn("caught", "not flagged"), drawn("caught", "not flagged", "missed", "flagged")
+    assert right.alt == ("Kill matrix of 2 subjects of level round and 1 checkers; 0 fields are not as they must be.")
+    assert wrong.alt.endswith("2 fields are not as they must be: d2, d3.")
+    green, blue, red = _shares(right, ("#5FBF9F", "#A9D3EC", "#D55E00"))
+    assert green > 0.01
+    assert blue > 0.01
+    assert red == 0
+    assert _shares(wrong, ("#D55E00",))[0] > 0.01
+
+
+def test_each_level_of_a_kill_matrix_is_a_picture(record):
+    pictures = _draw(kill_matrix, record["kill_matrix"])
+    assert [picture.name for picture in pictures] == ["kill-matrix-round", "kill-matrix-decoder"]
+    assert "31 subjects of level round and 2 checkers; 1 fields are not as they must be: sound." in pictures[0].alt
+
+
+def test_a_calibration_colours_what_does_not_hold(record, example):
+    rows = record["calibration"]["rows"]
+    (picture,) = _draw(calibration, rows)
+    assert picture.alt == (
+        f"Counted against stated error rates in 6 rows of 3 checks; 1 do not hold: {example['NASTY']}."
+    )
+    assert _shares(picture, ("#D55E00",))[0] > 0
+    (fine,) = _draw(calibration, rows[:-1])
+    assert fine.alt.endswith("0 do not hold.")
+    assert _shares(fine, ("#D55E00",)) == [0]
+    assert _draw(calibration, []) == []
+
+
+def test_a_long_calibration_is_several_pictures(example):
+    rows = [example["rate"](f"check {i}", "misses", 9, on=f"law {j}") for i in range(5) for j in range(30)]
+    pictures = _draw(calibration, rows)
+    assert [picture.name for picture in pictures] == ["calibration-1", "calibration-2", "calibration-3"]
+    assert [picture.alt.split(";")[0].split(" in ")[1] for picture in pictures] == [
+        *("60 rows of 2 checks", "60 rows of 2 checks", "30 rows of 1 checks"),
+    ]
+    assert pictures[1].title.endswith(", check 2 to check 3")
 
 
 def test_samples_match_labels_and_begin_with_plain_decoding(example):

@@ -134,6 +134,76 @@ BROKEN = {
         ".figures.images.tokens[3]: an image takes 64 grey levels from 0 to 16",
     ),
     "a pixel too bright": (lambda r: _cell(r)["figures"]["images"]["tokens"][3].__setitem__(0, 17), "images.tokens[3]"),
+    "a trial twice": (
+        lambda r: r["kill_matrix"]["rows"].append(r["kill_matrix"]["rows"][0]),
+        "$.kill_matrix.rows[67]: it is there twice: level round, defect defect 0, checker standard",
+    ),
+    "a control that is caught": (
+        lambda r: r["kill_matrix"]["rows"][0].update(lossy=False),
+        "$.kill_matrix.rows[0].outcome: a control cannot be 'caught'",
+    ),
+    "a defect that is flagged": (
+        lambda r: r["kill_matrix"]["rows"][0].update(outcome="flagged"),
+        "$.kill_matrix.rows[0].outcome: a defect cannot be 'flagged'",
+    ),
+    "a defect and a control of one name": (
+        lambda r: r["kill_matrix"]["rows"][30].update(lossy=False, outcome="not flagged", verdict="PROVED"),
+        "$.kill_matrix.rows[30].lossy: 'defect 0' is a defect in one row and a control in another",
+    ),
+    "caught without a refutation": (
+        lambda r: r["kill_matrix"]["rows"][0].update(verdict="PROVED"),
+        "$.kill_matrix.rows[0].verdict: 'defect 0' cannot be caught with the verdict PROVED",
+    ),
+    "missed with a refutation": (
+        lambda r: r["kill_matrix"]["rows"][30].update(verdict="REFUTED"),
+        "$.kill_matrix.rows[30].verdict: 'defect 0' cannot be missed with the verdict REFUTED",
+    ),
+    "flagged without a refutation": (
+        lambda r: r["kill_matrix"]["rows"][65].update(verdict="CONSISTENT"),
+        "$.kill_matrix.rows[65].verdict: 'sound' cannot be flagged with the verdict CONSISTENT",
+    ),
+    "a control that must be caught": (
+        lambda r: r["kill_matrix"]["rows"][65].update(named=True),
+        "$.kill_matrix.rows[65].named: no checker has to catch a control",
+    ),
+    "an unknown outcome": (lambda r: r["kill_matrix"]["rows"][0].update(outcome="seen"), "rows[0].outcome: 'seen'"),
+    "a rate twice": (
+        lambda r: r["calibration"]["rows"].append(r["calibration"]["rows"][1]),
+        "$.calibration.rows[6]: it is there twice: check joint, what misses, on sparse-3x5, perfect, stated 0.01",
+    ),
+    "more events than trials": (
+        lambda r: r["calibration"]["rows"][0].update(events=1001),
+        "$.calibration.rows[0].events: 1001 events in 1000 trials",
+    ),
+    "an interval without its rate": (
+        lambda r: r["calibration"]["rows"][0].update(interval=[0.01, 0.02]),
+        "$.calibration.rows[0].interval: the rate of 0.009 is not between 0.01 and 0.02",
+    ),
+    "a failure of a rate that is kept to": (
+        lambda r: r["calibration"]["rows"][0].update(holds=False),
+        "$.calibration.rows[0].holds: the rate of 0.009 does not exceed the stated 0.01",
+    ),
+    "no trials": (lambda r: r["calibration"]["rows"][0].update(trials=0), "rows[0].trials: 0 is less than"),
+    "a judgement twice": (
+        lambda r: r["judgements"].append(r["judgements"][1]),
+        "$.judgements[3]: it is there twice: subject kernel.py:kernel, claim lossless, seed 0",
+    ),
+    "proved and off": (
+        lambda r: r["judgements"][0]["verdict"].update(kind="PROVED"),
+        "$.judgements[0].verdict: PROVED, with an exact total variation of 0.333333",
+    ),
+    "consistent and rejected": (
+        lambda r: r["judgements"][1]["verdict"].update(kind="CONSISTENT"),
+        "$.judgements[1].verdict: CONSISTENT, though a check rejected",
+    ),
+    "a judgement of an unknown kind": (
+        lambda r: r["judgements"][1]["verdict"].update(kind="PASSED"),
+        "$.judgements[1].verdict.kind: 'PASSED' is not one of",
+    ),
+    "infinity in a location": (
+        lambda r: r["judgements"][1]["location"].update(observed=math.inf),
+        "$.judgements[1].location.observed: the number is not finite",
+    ),
     "a count short": (lambda r: _cell(r)["figures"]["passes"]["counts"].pop(), "counts"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from specverify.errors import InputError
-from specverify.report import render, tables
+from specverify.report import attention, judgements, render, tables, tables_testers
 
 VOID = {"meta", "img", "wbr", "br", "link", "input"}
 
@@ -58,9 +58,12 @@ def document(written):
 
 def _tables_of(record):
     return [
-        *(tables.verdicts(record), tables.attention(record), tables.coverage(record), tables.blind_spots(record)),
+        *(tables.verdicts(record), attention.attention(record), tables.coverage(record), tables.blind_spots(record)),
         *(tables.exact_summary(record), tables.exact(record), tables.checks(record), tables.defects(record)),
         *(tables.runs(record), tables.alpha(record), tables.provenance(record), tables.every_cell(record)),
+        *tables_testers.tables(record),
+        judgements.overview(record),
+        *(table for section in judgements.sections(record) for table in section.tables),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specverify.report import tables
+from specverify.report import attention, judgements, tables, tables_testers
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,14 @@ def test_cells_are_named_by_what_sets_them_apart(example):
 
 
 def test_every_row_has_a_cell_for_each_column(record):
-    made = [
+    made = [*tables_testers.tables(record), judgements.overview(record)]
+    made += [table for section in judgements.sections(record) for table in section.tables]
+    made += [
         make(record)
         for make in (
             *(
                 tables.verdicts,
-                tables.attention,
+                attention.attention,
                 tables.coverage,
                 tables.blind_spots,
                 tables.exact_summary,
@@ -60,7 +62,7 @@ def test_every_row_has_a_cell_for_each_column(record):
 
 
 def test_attention_is_for_what_did_not_pass(record):
-    kinds = [(row.cells[0].split("/")[0], row.cells[1]) for row in tables.attention(record).rows]
+    kinds = [(row.cells[0].split("/")[0], row.cells[1]) for row in attention.attention(record).rows]
     assert ("defect", "PROVED") in kinds  # a defect that was not caught
     assert ("defect", "REFUTED") not in kinds
     assert ("exact", "ERROR") in kinds
@@ -83,3 +85,36 @@ def test_every_check_is_shown_with_its_rates(record):
         *("sampled/sjd-race/recurrent-3x6/w3", "joint", "total variation", "1,000,000"),
         *("0.0123", "1e-07", "1e-06", "1e-12", "0.0011 [0, 0.0123]"),
     )
+
+
+def test_the_kill_matrix_is_a_row_for_each_subject_and_a_column_for_each_checker(record):
+    found = {table.name: table for table in tables_testers.tables(record)}
+    assert list(found) == [
+        "kill-matrix",
+        *("kill-round-defects", "kill-round-controls", "kill-decoder-defects", "kill-decoder-controls", "calibration"),
+    ]
+    table = found["kill-round-defects"]
+    assert table.headings == ("defect", "category", "standard", "forced-coins")
+    rows = {row.cells[0]: row for row in table.rows}
+    assert rows["defect 0"].cells[2:] == ("caught (n 2,048, 0.50 s)", "missed, as may be (n 2,048, 0.50 s)")
+    assert rows["defect 0"].bad == ()
+    assert rows["defect 0"].reproduce == (
+        "specverify defects --run --level round --only 'defect 0' --seed 0 --delta 0.02"
+    )
+    (control,) = found["kill-round-controls"].rows
+    assert control.cells == ("sound", "control", "FLAGGED (n 2,048, 0.50 s)", "not applicable")
+    assert control.bad == (2,)
+    assert found["kill-decoder-defects"].rows[-1].cells[2] == "MISSED (TV 0.25, 0.50 s)"
+    sums = {row.cells[:2]: (row.cells[2:7], row.bad) for row in found["kill-matrix"].rows}
+    assert sums["round", "standard"] == (("31", "30 of 30", "0 of 0", "1 of 1", "0"), (5,))
+    assert sums["round", "forced-coins"] == (("31", "0 of 0", "15 of 30", "0 of 0", "1"), ())
+    assert sums["decoder", "exact"] == (("5", "3 of 4", "0 of 0", "0 of 1", "0"), (3,))
+
+
+def test_counted_rates_stand_beside_stated_ones(record):
+    rows = tables_testers.rates(record["calibration"]).rows
+    assert rows[1].cells == (
+        *("joint", "misses", "sparse-3x5, perfect", "0.05", "0.05", "5,000", "0.01", "9 of 1,000"),
+        *("0.009 [0.001, 0.017]", "0.5", "yes", "3"),
+    )
+    assert [row.bad for row in rows] == [()] * 5 + [(10,)]

@@ -46,9 +46,9 @@ def test_misbehaviour_gets_a_verdict_with_the_reason(name, words):
 def test_one_that_hangs_is_ended_with_all_that_it_started(monkeypatch):
     mark = f"specverify-test-{os.getpid()}-{time.monotonic_ns()}"
     monkeypatch.setenv("SPECVERIFY_TEST_MARK", mark)
-    judgement = judge("hangs", limit=3)
+    judgement = judge("hangs", limit=8)
     assert judgement.verdict.kind is Kind.ERROR
-    assert "gave no answer within 3 s, in hangs (misbehaving.py:" in judgement.verdict.reason
+    assert "gave no answer within 8 s, in hangs (misbehaving.py:" in judgement.verdict.reason
     assert judgement.verdict.reason.endswith("the last line that it printed: about to wait")
     commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert mark not in commands
@@ -93,10 +93,43 @@ def test_a_reference_that_names_nothing_is_no_verdict():
         judge("hang")
 
 
-def test_a_module_that_ends_the_process_is_named(tmp_path):
-    (tmp_path / "rude.py").write_text("import os\nos._exit(4)\n")
-    with pytest.raises(InputError, match=r"rude.py:f, when imported, its process exited with code 4"):
-        judge_isolated(f"{tmp_path}/rude.py:f", "sampler")
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import os\nos._exit(4)\n", "when imported, its process exited with code 4, without an answer"),
+        ("import ctypes\nctypes.string_at(0)\n", "when imported, its process was ended by SIGSEGV"),
+        (
+            "import time\nprint('dozing', flush=True)\ntime.sleep(600)\n",
+            "when imported, gave no answer within 3 s, in <module> (rude.py:3); the last line that it printed: dozing",
+        ),
+        ("1 / 0\n", "rude.py raises ZeroDivisionError when imported: division by zero (rude.py:1)"),
+    ],
+)
+def test_misbehaviour_on_import_is_a_verdict_too(tmp_path, source, words):
+    (tmp_path / "rude.py").write_text(source)
+    judgement = judge_isolated(f"{tmp_path}/rude.py:f", limit=3)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert words in judgement.verdict.reason
+    assert (judgement.level, judgement.claim) == ("unknown", "lossless")
+    assert judgement_from_json(to_plain(judgement.to_json())).verdict == judgement.verdict
+
+
+def test_what_was_said_of_a_subject_stands_where_it_cannot_be_imported(tmp_path):
+    (tmp_path / "rude.py").write_text("raise SystemExit\n")
+    judgement = judge_isolated(f"{tmp_path}/rude.py:f", "sampler", "relaxed:0.5")
+    assert (judgement.verdict.kind, judgement.level, judgement.claim) == (Kind.ERROR, "sampler", "relaxed(tv<=0.5)")
+
+
+def test_a_plugin_that_breaks_on_import_is_a_verdict_too(tmp_path, monkeypatch):
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[specverify.decoders]\nacme-old = acme_old:DECODER\n")
+    (tmp_path / "acme_old.py").write_text("import not_there_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    judgement = judge_isolated("acme-old")
+    assert judgement.verdict.kind is Kind.ERROR
+    assert judgement.verdict.reason.startswith("plug-in 'acme-old' of acme is broken: acme_old cannot be imported: it")
 
 
 def test_a_record_of_something_else_is_refused():

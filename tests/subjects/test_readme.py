@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from specverify.subjects.isolation import judge_isolated
 from specverify.verdict import Kind
 
-TEXT = (Path(__file__).parents[2] / "specverify" / "subjects" / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "specverify" / "subjects" / "README.md").read_text()
 EXAMPLES = {name: body for name, body in re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S)}
 
 
@@ -20,6 +22,13 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).write_text(body)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_first_example_is_the_file_that_it_names():
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "README.md").read_text(), re.M)
+    (shown,) = (block for block in blocks if "class Lookahead" in block)
+    example = (ROOT / "tests" / "subjects" / "examples" / "lookahead.py").read_text()
+    assert textwrap.dedent(shown).strip() == example.split('"""', 2)[2].strip()
 
 
 def test_each_is_at_most_20_lines():

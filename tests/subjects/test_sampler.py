@@ -15,7 +15,7 @@ from specverify.errors import InputError
 from specverify.evidence.alternatives import KINDS, alternative
 from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
 from specverify.subjects.sampler import judge_sampler
-from specverify.subjects.sampler_suite import Case, Shortened, clustered, small, standard
+from specverify.subjects.sampler_suite import Case, Shortened, chosen, clustered, small, standard
 from specverify.verdict import Kind
 from toymodels import draft, toy
 
@@ -160,6 +160,15 @@ def test_a_relaxed_claim_is_held_to_its_bound(claim, kind):
     (bounds,) = (item for item in found.evidence if "total variation" in item.check)
     low, high = bounds.interval
     assert low <= 0.1 <= high
+
+
+def test_a_relaxed_claim_is_judged_where_the_joint_law_is_known():
+    known = {case.name for case in standard() if case.target.name != "hash-16x24"}
+    assert {case.name for case in chosen(None, Relaxed(0.5), "standard")} == known
+    assert {case.name for case in chosen(None, Lossless(), "standard")} > known
+    found = judge_sampler(right, Relaxed(0.5), delta=0.3, seconds=0.5)
+    assert found.verdict.kind in (Kind.CONSISTENT, Kind.INCONCLUSIVE), found.verdict.reason
+    assert "sequences too long for their joint law to be known, such as those of hash-16x24" in found.not_covered
 
 
 def test_a_claim_about_clusters_looks_at_clusters_alone():
@@ -311,9 +320,10 @@ def test_a_suite_has_a_name_and_what_was_asked_is_repeated_in_one_line():
     found = judge_sampler(right, suite="small", delta=0.3, seed=2)
     assert found.verdict.kind is Kind.CONSISTENT
     assert "5 toys" in found.verdict.reason
-    assert found.reproduce.startswith("specverify validate tests.subjects.test_sampler:right --level sampler")
-    for part in ("--claim 'lossless'", "--seed 2", "--delta 0.3", "--alpha 1e-06", "--suite small"):
-        assert part in found.reproduce
+    assert found.reproduce == (
+        "judge_sampler(tests.subjects.test_sampler:right, Lossless(), seed=2, delta=0.3, alpha=1e-06, beta=1e-06, "
+        "seconds=300, suite='small')"
+    )
 
 
 def test_the_same_seed_gives_the_same_judgement():

@@ -1,0 +1,171 @@
+"""Rates of the checks of traces: transforms (PIT), surprisal and tempering.
+
+What a wrong decoder's flaw comes to in each check's own metric is computed, not estimated: from the exact law of its
+sequences and the target's laws along all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from specverify import tree
+from specverify.calibration.sources import Source, distance, every_sequence, exact, laws, target, tuned
+from specverify.calibration.trial import Measured, gather
+from specverify.evidence.distance import tv
+from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
+from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.tokens import TokenStatistics, reduce
+
+GRID = 4
+"""Of the pairs."""
+
+TOOLS: dict[str, Callable[[int], Any]] = {
+    "PIT uniformity": lambda length: PitUniformity(),
+    "PIT by position": PitPositions,
+    "PIT pairs of positions": lambda length: PitPairs(grid=GRID),
+    "PIT pairs of rows": lambda length: PitPairs(grid=GRID, across=True),
+    "surprisal": lambda length: Surprisal(),
+    "tempering": lambda length: Tempering(),
+}
+"""Checks of traces, by length."""
+
+
+def alarms(trials: int, seed: int, *, check: str, source: Source, rows: int, alpha: float) -> Measured:
+    """A check of traces on what a correct decoder emits, run for real."""
+    tool = TOOLS[check](source.model().length)
+    found = [tool.check(trace, alpha=alpha, beta=0.1) for trace in traces(source, rows, trials, seed)]
+    return gather(found, n=found[0].n)
+
+
+def misses(
+    trials: int, seed: int, *, check: str, source: Source, side: float, delta: float, alpha: float, beta: float
+) -> Measured:
+    """A check of traces on a wrong decoder, run for real, whose flaw is tuned to delta in the check's metric."""
+    wrong = tuned(source, delta, partial(_size, check), side)
+    length = source.model().length
+    n, rows = _needs(check, wrong, length, delta, alpha, beta)
+    tool = TOOLS[check](length)
+    found = [tool.check(trace, alpha=alpha, beta=beta) for trace in traces(wrong, rows, trials, seed)]
+    return gather(found, n=n, delta=delta, tv=distance(wrong))
+
+
+def copied_misses(trials: int, seed: int, *, share: float, alpha: float, beta: float) -> Measured:
+    """Pairs of rows where tokens, uniform over 16, repeat the one above them in every second row with chance `share`.
+
+    The cells of such a pair are uniform but for the share, which lies on the diagonal: total variation share (1 - 1/4).
+    """
+    generator = np.random.default_rng(seed)
+    delta, length, vocab = share * (1 - 1 / GRID), 16, GRID**2
+    tool = PitPairs(grid=GRID, across=True)
+    n = tool.sample_size(delta, alpha=alpha, beta=beta)
+    rows = 2 * -(-n // length) + 2
+    flat = torch.full((rows, length, vocab), 1 / vocab, dtype=torch.float64)
+    found = []
+    for _ in range(trials):
+        tokens = generator.integers(vocab, size=(rows, length))
+        copied = generator.random((rows // 2, length)) < share
+        tokens[1::2] = np.where(copied, tokens[0::2][: rows // 2], tokens[1::2])
+        found.append(tool.check(reduce(flat, tokens, generator), alpha=alpha, beta=beta))
+    return gather(found, n=n, delta=delta)
+
+
+def traces(source: Source, rows: int, trials: int, seed: int) -> Iterator[TokenStatistics]:
+    """A trace for each repetition, of so many sequences each."""
+    generator = np.random.default_rng(seed)
+    for part in source.parts(rows, trials, seed):
+        flat = part.flatten(0, 1)
+        together = reduce(laws(source.toy, flat), flat, generator)
+        for first in range(0, len(flat), rows):
+            yield tree.rows(together, torch.arange(first, first + rows))
+
+
+@dataclass(frozen=True)
+class Along:
+    """A toy's laws along all of its sequences.
+
+    Attributes:
+        low, high: ends of the interval that a token's transform is uniform on, by falling probability.
+        excess: surprisal less entropy.
+        variance: of the surprisal.
+    """
+
+    low: Float[np.ndarray, "sequences length"]
+    high: Float[np.ndarray, "sequences length"]
+    excess: Float[np.ndarray, "sequences length"]
+    variance: Float[np.ndarray, "sequences length"]
+    overlap: Float[np.ndarray, "sequences length cells"] = field(repr=False)
+
+
+@lru_cache(maxsize=8)
+def along(toy: str) -> Along:
+    """See Along. The transforms are worked out here anew, not by `reduce`, which is on trial."""
+    tokens = every_sequence(toy)
+    p = laws(toy, tokens).double()
+    possible = torch.from_numpy(target(toy) > 0)
+    own = p.gather(2, tokens[..., None])
+    order = torch.arange(p.shape[2])
+    ahead = (p > own) | ((p == own) & (order < tokens[..., None]))
+    low = (p * ahead).sum(2)
+    high = low + own[..., 0]
+    surprise = torch.where(p > 0, -p.log(), 0.0)
+    entropy = (p * surprise).sum(2)
+    variance = (p * (surprise - entropy[..., None]) ** 2).sum(2)
+    excess = torch.where(possible[:, None], surprise.gather(2, tokens[..., None])[..., 0] - entropy, 0.0)
+    edges = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
+    inside = (high[..., None].minimum(edges[1:]) - low[..., None].maximum(edges[:-1])).clamp(min=0)
+    overlap = inside / own.clamp(min=1e-300)
+    return Along(low.numpy(), high.numpy(), excess.numpy(), variance.numpy(), overlap.numpy())
+
+
+def kolmogorov(toy: str, law: Float[np.ndarray, " sequences"], positions: slice = slice(None)) -> float:
+    """Exact Kolmogorov distance from uniform of the transforms at some positions together."""
+    here = along(toy)
+    low, high = here.low[:, positions], here.high[:, positions]
+    mass = np.repeat(law[:, None], low.shape[1], 1) / low.shape[1]
+    seen = (mass > 0) & (high > low)
+    low, high, mass = low[seen], high[seen], mass[seen]
+    levels = np.unique(np.concatenate([low, high]))
+    # the distribution function is linear between levels: its slope changes where an interval begins or ends
+    slope = np.zeros(len(levels))
+    np.add.at(slope, np.searchsorted(levels, low), mass / (high - low))
+    np.add.at(slope, np.searchsorted(levels, high), -mass / (high - low))
+    function = np.concatenate([[0.0], np.cumsum(np.cumsum(slope)[:-1] * np.diff(levels))])
+    return float(np.abs(function - levels).max())
+
+
+def _size(check: str, source: Source) -> float:
+    """The exact size of a decoder's flaw in a check's own metric."""
+    law, here = exact(source), along(source.toy)
+    length = here.low.shape[1]
+    if check == "PIT uniformity":
+        return kolmogorov(source.toy, law)
+    if check == "PIT by position":
+        return max(kolmogorov(source.toy, law, slice(t, t + 1)) for t in range(length))
+    if check == "PIT pairs of positions":
+        uniform = np.full(GRID**2, GRID**-2)
+        cells = [
+            np.einsum("s,sa,sb->ab", law, here.overlap[:, t], here.overlap[:, t + 1]).ravel() for t in range(length - 1)
+        ]
+        return max(tv(np.mean(phase, axis=0), uniform) for phase in (cells[0::2], cells[1::2]) if phase)
+    return abs(float(law @ here.excess.mean(1)))
+
+
+def _needs(check: str, wrong: Source, length: int, delta: float, alpha: float, beta: float) -> tuple[int, int]:
+    """What the check asks for, in its own unit, and in sequences."""
+    tool = TOOLS[check](length)
+    if check in ("surprisal", "tempering"):
+        spread = float(np.sqrt(exact(wrong) @ along(wrong.toy).variance.mean(1)))
+        tool = type(tool)(spread)
+    n = int(tool.sample_size(delta, alpha=alpha, beta=beta))
+    if check == "PIT by position":
+        return n, n
+    if check == "PIT pairs of positions":
+        return n, -(-n // ((length - 1) // 2))
+    return n, -(-n // length)

@@ -1,0 +1,80 @@
+"""Long work shared out over processes: results as they come, a bar on a terminal, and Ctrl-C is heard at once."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from specverify.errors import InputError
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise InputError unless there is at least one job."""
+    if jobs < 1:
+        raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+
+
+def share_out(
+    carry_out: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    jobs: int,
+    console: Console | None = None,
+    *,
+    name: Callable[[Result], str] = str,
+    done: int = 0,
+) -> Iterator[Result]:
+    """Results in the order in which they are finished, from worker processes of one thread each.
+
+    Whatever the workers draw must derive from the unit alone: then no result depends on how the work was shared out.
+
+    Args:
+        carry_out: a function that can be pickled, as units and results can.
+        units: what there is to do; taken up in this order.
+        jobs: processes, at least 1.
+        console: where progress is shown, if it is a terminal.
+
+    Other args:
+        name: what the bar calls a result.
+        done: units that were finished before, which the bar counts.
+
+    Raises:
+        InputError: for fewer than one job.
+    """
+    check_jobs(jobs)
+    if not units:
+        return
+    columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    visible = console is not None and console.is_terminal
+    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
+        bar = progress.add_task("starting", total=done + len(units), completed=done)
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(jobs, len(units)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        )
+        try:
+            pending = [pool.submit(carry_out, unit) for unit in units]
+            for future in concurrent.futures.as_completed(pending):
+                result = future.result()
+                progress.update(bar, advance=1, description=name(result))
+                yield result
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """Workers leave Ctrl-C to the parent, and take one core each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,131 @@
+"""What a record must not say although it fits its schema: figures that do not go together, and names used twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+TOLERANCE = 1e-12
+"""Total variation that rounding may leave between two exact laws (`verdict.EXACT_TOLERANCE`)."""
+Found = Iterator[tuple[str, str]]
+"""(JSON path, message)."""
+_OUTCOMES = {
+    True: ("caught", "missed", "not applicable", "out of time", "error"),
+    False: ("flagged", "not flagged", "not applicable", "out of time", "error"),
+}
+_SPEAKS_AGAINST = {True: ("REFUTED",), False: ("REFUTED", "ERROR")}
+"""Verdicts that catch a defect, and that flag a control."""
+_SAYS = {"caught": True, "missed": False, "flagged": True, "not flagged": False}
+
+
+def contradictions(record: dict[str, Any]) -> Found:
+    """Everything in a record that a schema cannot forbid."""
+    for place in _not_finite(record, "$"):
+        yield place, "the number is not finite; an unknown one is null"
+    ids: set[str] = set()
+    for number, cell in enumerate(record["cells"]):
+        place = f"$.cells[{number}]"
+        if cell["id"] in ids:
+            yield f"{place}.id", f"the cell {cell['id']!r} is there twice"
+        ids.add(cell["id"])
+        if cell["kind"] == "defect" and cell["expected"] is None:
+            yield f"{place}.expected", "a defect must say which verdict it expects"
+        yield from _figures(cell["figures"], f"{place}.figures")
+    for number, verdict in enumerate(record["verdicts"]):
+        for unknown in (name for name in verdict["cells"] if name not in ids):
+            yield f"$.verdicts[{number}].cells", f"there is no cell {unknown!r}"
+    alpha = record["errors"]["alpha"]
+    spent = math.fsum(part["alpha"] for part in alpha["parts"])
+    if spent > alpha["total"] * (1 + 1e-9):
+        yield "$.errors.alpha.parts", f"they add up to {spent:.6g}, more than the total of {alpha['total']:.6g}"
+    yield from _kill_matrix(record.get("kill_matrix", {"rows": []})["rows"])
+    yield from _calibration(record.get("calibration", {"rows": []})["rows"])
+    yield from _judgements(record.get("judgements", []))
+
+
+def _kill_matrix(rows: list[dict[str, Any]]) -> Found:
+    where = "$.kill_matrix.rows"
+    yield from _twice(rows, where, ("level", "defect", "checker"))
+    lossy: dict[tuple[str, str], bool] = {}
+    for number, row in enumerate(rows):
+        place, outcome, name = f"{where}[{number}]", row["outcome"], row["defect"]
+        what = "defect" if row["lossy"] else "control"
+        if lossy.setdefault((row["level"], name), row["lossy"]) != row["lossy"]:
+            yield f"{place}.lossy", f"{name!r} is a defect in one row and a control in another"
+        if outcome not in _OUTCOMES[row["lossy"]]:
+            yield f"{place}.outcome", f"a {what} cannot be {outcome!r}"
+        elif outcome in _SAYS and (row["verdict"] in _SPEAKS_AGAINST[row["lossy"]]) != _SAYS[outcome]:
+            yield f"{place}.verdict", f"{name!r} cannot be {outcome} with the verdict {row['verdict']}"
+        if row["named"] and not row["lossy"]:
+            yield f"{place}.named", "no checker has to catch a control"
+
+
+def _calibration(rows: list[dict[str, Any]]) -> Found:
+    where = "$.calibration.rows"
+    yield from _twice(rows, where, ("check", "what", "on", "stated", "delta", "tv", "n"))
+    for number, row in enumerate(rows):
+        place, (low, high) = f"{where}[{number}]", row["interval"]
+        if row["events"] > row["trials"]:
+            yield f"{place}.events", f"{row['events']} events in {row['trials']} trials"
+            continue
+        rate = row["events"] / row["trials"]
+        if not low - 1e-9 <= rate <= high + 1e-9:
+            yield f"{place}.interval", f"the rate of {rate:.6g} is not between {low:.6g} and {high:.6g}"
+        # A p-value says how well the uniform law fits; the others state a rate that is not to be exceeded.
+        if row["what"] != "uniform p-values" and not row["holds"] and rate <= row["stated"]:
+            yield f"{place}.holds", f"the rate of {rate:.6g} does not exceed the stated {row['stated']:.6g}"
+
+
+def _judgements(judgements: list[dict[str, Any]]) -> Found:
+    where = "$.judgements"
+    yield from _twice([{"seed": None} | one for one in judgements], where, ("subject", "claim", "seed"))
+    for number, one in enumerate(judgements):
+        kind, worst = one["verdict"]["kind"], max((row.get("tv") or 0 for row in one["exact"]), default=0)
+        if one["claim"] != "lossless" or kind not in ("PROVED", "CONSISTENT"):
+            continue
+        if worst > TOLERANCE and one["level"] == "decoder":  # other levels forgive the rounding of float32
+            yield f"{where}[{number}].verdict", f"{kind}, with an exact total variation of {worst:.6g}"
+        if any(item["rejected"] for item in one["evidence"]):
+            yield f"{where}[{number}].verdict", f"{kind}, though a check rejected"
+
+
+def _twice(rows: Iterable[dict[str, Any]], place: str, keys: tuple[str, ...]) -> Found:
+    seen = set()
+    for number, row in enumerate(rows):
+        name = tuple(row[key] for key in keys)
+        if name in seen:
+            words = ", ".join(f"{key} {value}" for key, value in zip(keys, name, strict=True) if value is not None)
+            yield f"{place}[{number}]", f"it is there twice: {words}"
+        seen.add(name)
+
+
+def _figures(figures: dict[str, Any], place: str) -> Found:
+    for name, one, other in (
+        ("e_process", "n", "log10_e"),
+        ("passes", "values", "counts"),
+        ("images", "labels", "tokens"),
+    ):
+        if name in figures and len(figures[name][one]) != len(figures[name][other]):
+            yield f"{place}.{name}", f"{len(figures[name][one])} {one} for {len(figures[name][other])} {other}"
+    if "images" in figures:
+        images = figures["images"]
+        size = images["height"] * images["width"]
+        for number, tokens in enumerate(images["tokens"]):
+            if len(tokens) != size or max(tokens) >= images["levels"]:
+                yield (
+                    f"{place}.images.tokens[{number}]",
+                    f"an image takes {size} grey levels from 0 to {images['levels'] - 1}",
+                )
+
+
+def _not_finite(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield place
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _not_finite(item, f"{place}[{number}]")

@@ -1,0 +1,198 @@
+"""Pictures of a sweep: quality over speed, a figure for each drafting, and sample images at matched seeds."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from specverify.report import drawing
+from specverify.report.drawing import FRAME, Picture, Style
+from specverify.tradeoff.plan import AR, LOSSLESS, REAL
+
+Record = dict[str, Any]
+Row = dict[str, Any]
+
+PANELS = {
+    "bias": "bias: total variation per token",
+    "excess": "excess of bias over gain",
+    "surprisal": "surprisal less entropy, nats per token",
+    "pit": "Kolmogorov distance of transforms",
+    "fd": "Frechet distance to real images",
+    "accuracy": "class accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+_STYLES = {
+    LOSSLESS: ("#000000", "P"),
+    "gsd-static": ("#E69F00", "^"),
+    "gsd-clusters": ("#8C6D1F", "v"),
+    "gsd": ("#D55E00", "o"),
+    "gsd-max": ("#CC3311", "s"),
+    "gsd-gap": ("#CC79A7", "d"),
+    "gsd-released": ("#882255", "X"),
+    "lantern": ("#56B4E9", "o"),
+    "lantern++": ("#0072B2", "s"),
+    "scaling": ("#009E73", "o"),
+    "amplify": ("#44AA99", "p"),
+    "cool": ("#117733", "D"),
+    "mixture": ("#999933", "s"),
+    "typical": ("#AA4499", "*"),
+}
+_BAND, _REAL = "#D8D8DE", "#3B6EA5"
+_ACROSS = 2
+"""Images of each class side by side."""
+_CLOSE = 0.1
+"""Bias up to which the close-up shows settings: beyond it images are ruined, and the rest would be crowded."""
+
+
+def figures(record: Record) -> list[Picture]:
+    """Everything that can be drawn of a sweep."""
+    found: list[Picture] = []
+    with drawing.drawing():
+        groups = groups_of(record)
+        for (guidance, kind), rows in groups.items():
+            plain = baselines(record, guidance)
+            found.append(_trade(guidance, kind, rows, plain))
+            close = [row for row in rows if row["metrics"]["bias"]["value"] <= _CLOSE]
+            if 1 < len(close) < len(rows):
+                found.append(_trade(guidance, kind, close, plain, close=True))
+        for (guidance, kind), rows in groups.items():
+            found.append(_samples(record, guidance, kind, rows, baselines(record, guidance)))
+    return found
+
+
+def groups_of(record: Record) -> dict[tuple[float, str], list[Row]]:
+    """The measured settings by guidance and drafting."""
+    found: dict[tuple[float, str], list[Row]] = {}
+    for row in record["rows"]:
+        if row["rule"] not in (AR, REAL) and row["error"] is None:
+            found.setdefault((row["guidance"], row["drafting"]), []).append(row)
+    return found
+
+
+def baselines(record: Record, guidance: float) -> list[Row]:
+    """The real images and the AR runs that settings of a guidance are compared with."""
+    return [
+        row
+        for row in record["rows"]
+        if row["error"] is None and (row["rule"] == REAL or (row["rule"] == AR and row["guidance"] == guidance))
+    ]
+
+
+def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False) -> Picture:
+    shown = [name for name in PANELS if any(name in row["metrics"] for row in rows)]
+    figure = drawing.canvas(2.35 * -(-len(shown) // 2) + 1.1)
+    style = {rule: _style(rule) for rule in dict.fromkeys(row["rule"] for row in rows)}
+    for axis, name in zip(drawing.panels(figure, len(shown), 2), shown, strict=True):
+        _band(axis, name, plain)
+        for rule, sweep in groupby(rows, key=lambda row: row["rule"]):
+            _line(axis, name, list(sweep), style[rule])
+        axis.set_title(PANELS[name], loc="left")
+        axis.set_xlabel("speed-up in forward passes")
+        axis.grid(True, color="#EEEEEE", linewidth=0.6)
+        axis.set_axisbelow(True)
+    marks = [Patch(color=_BAND, label="AR, two runs"), Line2D([], [], color=_REAL, ls=":", label="real images")]
+    lines = [
+        Line2D([], [], color=one.colour, marker=one.marker, linestyle="none", label=drawing.short(rule))
+        for rule, one in style.items()
+    ]
+    figure.legend(handles=[*lines, *marks], loc="outside upper left", ncols=6, handletextpad=0.4)
+    fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
+    caption = (
+        "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
+        "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
+        "is as many images of the training set. Bias and excess are known from the laws of each step, and have no "
+        "noise floor."
+    )
+    if close:
+        caption = f"As above, for the settings with a bias of at most {_CLOSE:g}."
+    alt = (
+        f"Quality over speed-up for {len(style)} rules with {kind} drafting at guidance {guidance:g}; the fastest "
+        f"setting, {fastest['id']}, has a speed-up of {fastest['metrics']['speedup']['value']:.3g} and a bias of "
+        f"{fastest['metrics']['bias']['value']:.3g} per token."
+    )
+    title = f"Quality over speed{', close up' * close}: {kind} drafting, guidance {guidance:g}"
+    name = f"tradeoff-{kind}-guidance-{guidance:g}{'-close' * close}"
+    return drawing.picture(figure, name, title, caption, alt)
+
+
+def _line(axis: Axes, name: str, sweep: list[Row], style: Style) -> None:
+    x, y = (np.array([row["metrics"][metric]["value"] for row in sweep]) for metric in ("speedup", name))
+    across, along = (_bars(sweep, metric) for metric in ("speedup", name))
+    star = style.marker == "P"
+    axis.errorbar(
+        x, y, xerr=across, yerr=along, color=style.colour, marker=style.marker, linewidth=1.0, elinewidth=0.6,
+        alpha=0.9, markersize=7 if star else 4.5, zorder=4 if star else 3,
+    )  # fmt: skip
+
+
+def _bars(sweep: list[Row], metric: str) -> np.ndarray:
+    """Lengths of error bars, [2, settings]; an interval of a clipped metric may end at its value."""
+    found = [row["metrics"][metric] for row in sweep]
+    ends = [(one["value"] - one["interval"][0], one["interval"][1] - one["value"]) for one in found]
+    return np.array(ends).clip(0).T
+
+
+def _band(axis: Axes, name: str, plain: list[Row]) -> None:
+    runs = [row["metrics"][name] for row in plain if row["rule"] == AR and name in row["metrics"]]
+    if runs:
+        axis.axhspan(min(one["interval"][0] for one in runs), max(one["interval"][1] for one in runs), color=_BAND)
+        for one in runs:
+            axis.axhline(one["value"], color="#888888", linewidth=0.6)
+    for row in plain:
+        if row["rule"] == REAL and name in row["metrics"]:
+            axis.axhline(row["metrics"][name]["value"], color=_REAL, linewidth=1.0, linestyle=":")
+
+
+def _samples(record: Record, guidance: float, kind: str, rows: list[Row], plain: list[Row]) -> Picture:
+    """One line of images per rule, at the boldest end of its sweep."""
+    boldest = {row["rule"]: row for row in sorted(rows, key=lambda row: row["metrics"]["speedup"]["value"])}
+    order = dict.fromkeys(row["rule"] for row in rows)
+    shown = [*plain, *(boldest[rule] for rule in order)]
+    side = int(np.sqrt(record["length"]))
+    labels = sorted({label for row in shown for label in row["images"]["labels"]})
+    step = side + 1
+    sheet = np.full((len(shown) * step - 1, len(labels) * (_ACROSS * step + 2) - 3), np.nan)
+    for down, row in enumerate(shown):
+        for column, label in enumerate(labels):
+            own = [t for t, of in zip(row["images"]["tokens"], row["images"]["labels"], strict=True) if of == label]
+            for place, tokens in enumerate(own[:_ACROSS]):
+                left = column * (_ACROSS * step + 2) + place * step
+                sheet[down * step :, left:][:side, :side] = np.reshape(tokens, (side, side)) / (record["levels"] - 1)
+    figure = drawing.canvas(6.2 * sheet.shape[0] / sheet.shape[1] + 0.5)
+    axis = figure.subplots()
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_yticks([down * step + side / 2 for down in range(len(shown))], [_name(row) for row in shown])
+    axis.set_xticks([c * (_ACROSS * step + 2) + side for c in range(len(labels))], [str(label) for label in labels])
+    axis.tick_params(length=0)
+    axis.xaxis.tick_top()
+    axis.set_anchor("E")
+    axis.spines[:].set_visible(False)
+    caption = (
+        "The first images of each class that every setting drew; nothing is picked. All decoders started from the same "
+        "seed (the second AR run from another), and each rule is shown at the boldest end of its sweep, with its "
+        "speed-up. A lossless decoder's images are other samples of AR's law, not AR's images."
+    )
+    alt = f"Sample digits 0 to 9 from {len(shown)} settings with {kind} drafting at guidance {guidance:g}."
+    title = f"Samples: {kind} drafting, guidance {guidance:g}"
+    return drawing.picture(figure, f"samples-{kind}-guidance-{guidance:g}", title, caption, alt)
+
+
+def _name(row: Row) -> str:
+    if row["rule"] == REAL:
+        return "real"
+    value = f" {row['parameter']} {row['value']:g}" if row["parameter"] else ""
+    if row["rule"] == AR:
+        value = " " + row["id"].rpartition("/")[2]
+    return f"{row['rule']}{value}  {row['metrics']['speedup']['value']:.2f}x"
+
+
+def _style(rule: str) -> Style:
+    return Style(*_STYLES.get(rule, (FRAME, "d")))

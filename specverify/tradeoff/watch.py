@@ -1,0 +1,112 @@
+"""Watching a drafting at work: what its judged drafts cost, from the laws p and q that they were judged by.
+
+A watched drafting proposes and carries on exactly as the one inside, with the same draws. After each step it looks at
+the slots that were judged and prices each of them (`specverify.rules.price`): no draw is needed, since the law of the
+token that comes out is known from p and q.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.decoders.protocol import State
+from specverify.decoders.speculative import Draft, Drafting, Judging
+from specverify.draws import Draws
+from specverify.model import Model, row_mask
+from specverify.rules.price import price
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the drafting inside carries, and which sequence each row is: the run loop drops rows that are done."""
+
+    inner: Any
+    row: Int[Tensor, " batch"]
+
+
+class Watched:
+    """A drafting that adds up, for each sequence, the price of its judged drafts.
+
+    Args:
+        drafting: the one inside.
+        judging: how its drafts are judged.
+
+    Attributes:
+        judged: drafts that were judged, one number per sequence.
+        gain, bias: sums of `Price.gain` and `Price.bias` over them.
+        seconds: what the watching itself took: processor time on a CPU, wall time on other devices.
+    """
+
+    def __init__(self, drafting: Drafting, judging: Judging) -> None:
+        self.inner, self.judging = drafting, judging
+        self.seconds = 0.0
+        self._totals: list[Float[Tensor, "batch 3"]] = []
+
+    @property
+    def judged(self) -> Float[Tensor, " sequences"]:
+        """See the class."""
+        return torch.cat(self._totals)[:, 0]
+
+    @property
+    def gain(self) -> Float[Tensor, " sequences"]:
+        """See the class."""
+        return torch.cat(self._totals)[:, 1]
+
+    @property
+    def bias(self) -> Float[Tensor, " sequences"]:
+        """See the class."""
+        return torch.cat(self._totals)[:, 2]
+
+    @property
+    def name(self) -> str:
+        """See Drafting."""
+        return self.inner.name
+
+    def start(self, model: Model, batch: int, window: int, draws: Draws) -> Carried:
+        """See Drafting. Sequences are numbered from 0 in each batch."""
+        self._totals.append(torch.zeros(batch, 3, dtype=torch.float64, device=model.device))
+        row = torch.arange(batch, device=model.device)
+        return Carried(self.inner.start(model, batch, window, draws), row)
+
+    def propose(self, state: State, model: Model, window: int, draws: Draws) -> Draft:
+        """See Drafting."""
+        return self.inner.propose(_unwrapped(state), model, window, draws)
+
+    def carry(
+        self,
+        before: State,
+        after: State,
+        draft: Draft,
+        laws: Float[Tensor, "batch slots vocab"],
+        count: Int[Tensor, " batch"],
+        draws: Draws,
+    ) -> Carried:
+        """See Drafting. Every token of a step took a judged draft, but for the bonus token behind a full window."""
+        row: Tensor = before.drafting.row
+        inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
+        clock = time.process_time if laws.device.type == "cpu" else time.perf_counter
+        start = clock()
+        judged = count.clamp(max=draft.token.shape[1])
+        # Few rows get far into a window: rows that get about as far are priced together, for that many slots.
+        low, high = 0, 2
+        while low < draft.token.shape[1]:
+            some = ((judged > low) & (judged <= high)).nonzero().squeeze(1)
+            if len(some):
+                p, q = laws[some, :-1][:, :high], draft.law[some, :high]
+                priced = price(p, q, self.judging)
+                used = row_mask(judged[some], p.shape[1])
+                sums = [torch.where(used, part, 0.0).sum(1) for part in (used.double(), priced.gain, priced.bias)]
+                self._totals[-1].index_add_(0, row[some], torch.stack(sums, 1))
+            low, high = high, 2 * high
+        self.seconds += clock() - start
+        return Carried(inner, row)
+
+
+def _unwrapped(state: State) -> State:
+    return replace(state, drafting=state.drafting.inner)

@@ -1,0 +1,61 @@
+"""Judgements in a report: where a subject goes wrong, in fractions where the law is exact."""
+
+import pytest
+
+from specverify.report import judgements
+
+
+@pytest.fixture
+def record(example):
+    return example["record"]()
+
+
+def test_a_decoder_is_shown_with_fractions_and_the_error_of_each_branch(record, example):
+    section = judgements.sections(record)[0]
+    tables = {table.title: table for table in section.tables}
+    assert (section.kind, section.facts) == ("REFUTED", "level decoder, claim lossless, seed 0, 1.2 s")
+    assert section.texts == (f"not lossless: total variation 1/3\n  due   1/3   2/3\n  {example['NASTY']}",)
+    assert section.notes == ("a remark",)
+    where = {row.cells[0]: row.cells[1] for row in tables["Where it goes wrong"].rows}
+    assert where == {"position": "1", "prefix": "(0)", "due": "(1/3, 2/3)", "came": "(1/2, 1/2)"}
+    shares = tables["What each branch brings"]
+    assert shares.headings == ("branch", "draft", "came", "due", "drafts", "error")
+    assert shares.rows[0].cells == ("recovered", "initial", "(1/4, 1/4)", "(0, 1/2)", "(1, 0)", "1/4")
+    exact = tables["Exact results"]
+    assert exact.headings == ("model", "window", "exact TV", "passes", "worlds")
+    assert exact.rows[0].cells == ("drawn, 2 tokens", "2", "1/3", "1.5", "4")
+
+
+def test_what_was_counted_is_shown_in_decimals(record):
+    section = judgements.sections(record)[1]
+    tables = {table.title: table for table in section.tables}
+    assert [row.cells for row in tables["Where it goes wrong"].rows] == [("token", "3"), ("observed", "0.1348")]
+    assert [row.cells for row in tables["Each branch's part in the distance"].rows] == [
+        ("accepted", "0.002"),
+        ("recovered", "0.1895"),
+    ]
+    (check,) = tables["Statistical checks"].rows
+    assert (check.cells[0], check.cells[8], check.bad) == ("one round", "REJECTED", (8,))
+
+
+def test_the_worst_enumerations_are_shown_and_the_others_counted(example):
+    exact = [{"model": f"m{i}", "tv": 0.01 * i, "window": None} for i in range(20)]
+    (section,) = judgements.sections({"judgements": [example["judgement"]("a", "REFUTED", exact=exact)]})
+    (table,) = section.tables
+    assert [row.cells[0] for row in table.rows] == [f"m{i}" for i in range(19, 7, -1)]
+    assert table.headings == ("model", "exact TV")
+    assert "The 12 furthest off of 20; the record has all." in table.intro
+
+
+def test_a_tiny_distance_is_not_rounded_to_none(example):
+    exact = [{"model": "m", "tv": 1.5e-16}]
+    (section,) = judgements.sections({"judgements": [example["judgement"]("a", "PROVED", exact=exact)]})
+    assert section.tables[0].rows[0].cells == ("m", "1.5e-16")
+
+
+def test_they_are_counted_in_a_line(record, partial):
+    assert judgements.line(record) == "judged subjects: 2 REFUTED, 1 CONSISTENT"
+    assert judgements.line(partial) == ""
+    assert [row.cells[:4] for row in judgements.overview(record).rows][1] == (
+        *("kernel.py:kernel", "round", "lossless", "REFUTED"),
+    )
