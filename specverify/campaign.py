@@ -27,16 +27,20 @@ import torch
 from rich.console import Console
 
 import toymodels.catalogue
-from specverify import pool
+from specverify import continuous_cells, pool
 from specverify.cells import Result, Setting, carry_out, checks
 from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
-from specverify.plan import ALPHA, BETA, DELTA, Cell, plan
+from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, Cell, plan
 from specverify.report import parts, render
 from specverify.report import record as records
 from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Kind, combine
+
+_OF_DECODERS = ("exact", "sampled", "paired", "real")
+_OF_VECTORS = {"density": " rule (continuous)", "continuous": " (continuous)"}
+"""How subjects are called that emit vectors; names of decoders are taken by those that emit ids."""
 
 
 def verify(
@@ -179,7 +183,7 @@ def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budg
         },
         "hardware": {"cpus": os.cpu_count() or 1, "threads": jobs, "device": device, "accelerator": accelerator},
         "errors": {
-            "delta": DELTA,
+            "delta": DELTA | DELTA_CONTINUOUS,
             "beta": BETA,
             "alpha": {
                 "total": budget.total,
@@ -196,11 +200,15 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     verdicts = [
         _verdict(decoder, rows)
         for decoder in registry.names()
-        if (rows := [r for r in present if r["decoder"] == decoder and r["kind"] not in ("defect", "relaxed")])
+        if (rows := [r for r in present if r["decoder"] == decoder and r["kind"] in _OF_DECODERS])
     ]
     claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]
     for rule in dict.fromkeys(r["settings"]["rule"] for r in claiming):
         verdicts.append(_verdict(f"{rule} rule", [r for r in claiming if r["settings"]["rule"] == rule]))
+    vectors = [r for r in present if r["kind"] in _OF_VECTORS and r["expected"] is None and r["claim"] != str(NOTHING)]
+    for kind, name in dict.fromkeys((r["kind"], r["decoder"]) for r in vectors):
+        rows = [r for r in vectors if (r["kind"], r["decoder"]) == (kind, name)]
+        verdicts.append(_verdict(f"{name}{_OF_VECTORS[kind]}", rows))
     missed = [r["id"] for r in present if r["expected"] is not None and r["verdict"]["kind"] != r["expected"]]
     kinds = [Kind(verdict["kind"]) for verdict in verdicts]
     if missed:
@@ -265,7 +273,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
     silent = [r for r in results.values() if r["claim"] == str(NOTHING) and r["verdict"]["kind"] == Kind.VACUOUS.value]
     if silent:
-        names = ", ".join(dict.fromkeys(r["settings"]["rule"] for r in silent))
+        names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
         notes.append(f"relaxed rules that claim nothing in {len(silent)} cells: {names}; only their price was measured")
     exact = {cell.model for cell in cells if cell.kind == "exact"}
     large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
@@ -282,6 +290,11 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
             "that is from a pass of one token at a time is tested apart (to 1e-5)"
         )
         notes.append("position by position and pairwise checks only watch: their own delta, in their rows, is larger")
+    if any(cell.kind in _OF_VECTORS for cell in cells):
+        notes.append(
+            f"over continuous tokens a proof is of one token in one dimension, to {continuous_cells.TOLERANCE:g}; of "
+            "sequences and of more dimensions there are tests; all on toys, none on a real model of continuous tokens"
+        )
     if not torch.cuda.is_available():
         notes.append("nothing was run on a GPU")
     return notes

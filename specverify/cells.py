@@ -17,10 +17,11 @@ import torch
 
 import toymodels
 from realmodels import digits
-from specverify import defects, relaxed, tree
+from specverify import continuous_cells, defects, relaxed, tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
+from specverify.decoders.protocol import ContinuousDecoder
 from specverify.decoders.speculative import TokenRule
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
@@ -35,8 +36,9 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.surprisal import Surprisal, Tempering
 from specverify.evidence.tokens import reduce
+from specverify.laws import ContinuousModel
 from specverify.model import Model
-from specverify.plan import BETA, DELTA, Cell
+from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, Cell
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
@@ -80,7 +82,7 @@ def carry_out(cell: Cell, setting: Setting) -> Result:
             "batch": cell.batch,
         }
         | ({"rule": cell.rule or "token", "value": cell.value} if cell.kind == "relaxed" else {}),
-        "expected": Kind.REFUTED.value if cell.kind == "defect" else None,
+        "expected": Kind.REFUTED.value if cell.kind == "defect" or continuous_cells.known_wrong(cell) else None,
         "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'",
         "exact": None,
         "evidence": [],
@@ -102,6 +104,8 @@ def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a cell's statistical checks, which the campaign's alpha is split over."""
     if cell.n is None or cell.kind == "paired":
         return ()
+    if cell.kind == "continuous":
+        return continuous_cells.checks(cell)
     if cell.model in toymodels.names():
         return ("joint", "conditionals", "total variation", "e-process", "dispersion", "copies")
     return ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies")
@@ -188,7 +192,7 @@ def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
         "log10_e": [value / math.log(10) for value in path["log_e"]],
         "threshold": -math.log10(evidence[3].alpha),
     }
-    return _judged(cell, decoder, evidence, run, result, ("joint law (g)", "total variation", "e-process"))
+    return _judged(cell, decoder.claim, evidence, run, result, _asked("joint law (g)", "total variation", "e-process"))
 
 
 def _looks(tokens: torch.Tensor, vocab: int) -> Iterator[np.ndarray]:
@@ -233,7 +237,7 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
         "labels": model.start(len(shown)).labels.tolist(),
         "tokens": shown.tolist(),
     }
-    return _judged(cell, decoder, evidence, run, result, ("PIT uniformity", "surprisal"))
+    return _judged(cell, decoder.claim, evidence, run, result, _asked("PIT uniformity", "surprisal"))
 
 
 def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -265,13 +269,34 @@ def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
     )
 
 
-def _timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: Model, result: Result) -> Run:
+def _density(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    return continuous_cells.density(cell, result)
+
+
+def _continuous(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """Sequences of vectors, tested; what claims nothing is held to be lossless all the same."""
+    model, decoder = continuous_cells.build(cell)
+    run = _timed_sample(cell, setting, decoder, model, result)
+    alphas = {check: setting.alphas[f"{cell.id}: {check}"] for check in checks(cell)}
+    seed = _seed(cell, setting, 1)
+    evidence = continuous_cells.evidence(cell, model, decoder, run.tokens, alphas, seed, result)
+    result["claim"] = str(Lossless())
+    return _judged(cell, Lossless(), evidence, run, result, DELTA_CONTINUOUS)
+
+
+def _timed_sample(
+    cell: Cell,
+    setting: Setting,
+    decoder: Decoder | ContinuousDecoder,
+    model: Model | ContinuousModel,
+    result: Result,
+) -> Run:
     """Sample, and write down what it cost."""
     assert cell.n is not None
     start = time.perf_counter()
     run = sample(decoder, model, cell.n, _seed(cell, setting), cell.batch or BLOCK)
     seconds = time.perf_counter() - start
-    tokens = run.tokens.numel()
+    tokens = len(run.tokens) * model.length
     result["claim"] = str(decoder.claim)
     passes = run.passes.double()
     result["run"] = {
@@ -305,10 +330,14 @@ def _coverage(run: Run, cell: Cell) -> Coverage:
 
 
 def _judged(
-    cell: Cell, decoder: Decoder, evidence: list[Evidence], run: Run, result: Result, asked: tuple[str, ...]
+    cell: Cell, claim: Claim, evidence: list[Evidence], run: Run, result: Result, delta: Mapping[str, float]
 ) -> Verdict:
     result["evidence"] = [item.to_json() for item in evidence]
-    return judge_evidence(decoder.claim, evidence, _coverage(run, cell), {check: DELTA[check] for check in asked})
+    return judge_evidence(claim, evidence, _coverage(run, cell), delta)
+
+
+def _asked(*names: str) -> dict[str, float]:
+    return {check: DELTA[check] for check in names}
 
 
 def _defect(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -325,6 +354,8 @@ _KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
     "sampled": _sampled,
     "paired": _paired,
     "real": _real,
+    "density": _density,
+    "continuous": _continuous,
 }
 
 

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import toymodels.catalogue
+import toymodels.continuous
 from specverify import defects
 from specverify.decoders import registry
+from specverify.decoders.continuous import registry as continuous_decoders
+from specverify.defects import continuous as continuous_defects
 from specverify.errors import InputError
 from specverify.rules import registry as relaxed_rules
 
 Tier = Literal["quick", "full"]
-CellKind = Literal["exact", "relaxed", "defect", "sampled", "paired", "real"]
+CellKind = Literal["exact", "relaxed", "defect", "sampled", "paired", "real", "density", "continuous"]
 
 ALPHA = 1e-6
 """Probability that a campaign over perfect decoders raises any false alarm."""
@@ -27,6 +30,30 @@ RELAXED_ON = ("redundant-4x6", "redundant-8x4", "synonyms-4x5")
 """Toys whose vocabularies are redundant, as those of image models are."""
 DELTA = {"joint law (g)": 0.02, "total variation": 0.05, "e-process": 0.02, "PIT uniformity": 0.02, "surprisal": 0.05}
 """The discrepancy that each check must be able to see for a statistical pass, in the check's own metric."""
+DELTA_CONTINUOUS = {"Rosenblatt uniformity": 0.01}
+"""The same over continuous tokens."""
+
+CONTINUOUS_BESIDE = (
+    ("sd", "gauss-1x6", "shifted"),
+    ("sd-reflection", "gauss-1x6", "shifted"),
+    ("ar", "full-2x4", None),
+    ("sd", "mix-2x4", "narrower"),
+    ("sd-reflection", "full-2x4", "shifted"),
+    ("sd", "full-8x4", "wider"),
+    ("sd-steps", "chain-8x3", "shifted"),
+    ("jacobi-noise", "gauss-8x4", None),
+    ("sd-reflection", "gauss-16x4", "shifted"),
+    ("jacobi-maximal", "gauss-16x4", None),
+)
+"""Decoders of continuous tokens that are checked on more toys than the smallest in the quick tier."""
+CONTINUOUS_WRONG = (
+    ("cspd-acceptance-temperature", "gauss-1x6", "shifted"),
+    ("cspd-target-not-conditioned-on-drafts", "gauss-1x6", "shifted"),
+    ("cspd-inverted-trajectory-factor", "chain-1x4", "narrower"),
+    ("cspd-last-step-law", "chain-1x4", "wider"),
+    ("cspd-variance-as-std", "gauss-1x6", "shifted"),
+)
+"""Known-wrong ones where they show, the last a control; the zero vectors of another need nearly equal laws."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +64,11 @@ class Cell:
         kind: exact (enumerate), relaxed (the same with a relaxed rule: its distance and its speed), sampled (statistics
             on a toy), paired (token for token against plain decoding with the same noise), real (statistics on a real
             model), defect (a known-wrong decoder, which must be refuted: enumerated, or with an `n` by the statistics
-            of its model).
-        decoder: a name of `decoders.registry`, or of `defects`.
-        model: a name of `toymodels.catalogue` or of `realmodels.digits`.
+            of its model), density (one step over continuous tokens, by quadrature), continuous (statistics on a toy
+            over continuous tokens).
+        decoder: a name of `decoders.registry`, or of `defects`; of `continuous_cells` or of
+            `decoders.continuous.registry` where tokens are continuous.
+        model: a name of `toymodels.catalogue` or of `realmodels.digits`; of `toymodels.continuous`.
         window: draft tokens per forward pass; None for decoders without drafts.
         initial: the Jacobi decoders' initial drafts.
         draft: the kind of draft model.
@@ -90,6 +119,7 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
     full = tier == "full"
     cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_relaxed(full), *_defects(full)]
+    cells += [*_continuous(full), *_density()]
     if only is not None:
         cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
         if not cells:
@@ -207,4 +237,49 @@ def _real(full: bool) -> list[Cell]:
             for window in ((4, 8, 16, 32) if full else (16,)) if registry.entry(name).drafts else (None,):
                 initial = "repeat-left" if window else None
                 cells.append(Cell("real", name, "digits-s", window, initial, guidance=guidance, n=n, batch=400))
+    return cells
+
+
+def _density() -> list[Cell]:
+    """Rules of one step over continuous tokens: the exact ones, and CSpD wherever its factor Sigma is not 1, or is."""
+    gauss, altered = "gauss-1x6", ("shifted", "wider", "narrower")
+    chosen = [("thinning", model, draft) for model in (gauss, "mix-1x6") for draft in altered]
+    chosen += [("thinning", gauss, "disjoint"), ("reflection", gauss, "shifted")]
+    chosen += [("maximal", gauss, draft) for draft in ("wider", "narrower")]
+    chosen += [("last-step", model, draft) for model in ("chain-1x4", "score-1x4") for draft in altered]
+    slips = ("inverted-factor", "acceptance-temperature", "zero-after-100", "released")
+    for draft in ("wider", "narrower"):
+        chosen += [(name, "chain-1x4", draft) for name in ("cspd", *(f"cspd-{slip}" for slip in slips))]
+    for model, draft in (("score-1x4", "wider"), ("score-1x4", "shifted"), ("chain-1x4", "shifted")):
+        chosen += [("cspd", model, draft), ("cspd-released", model, draft)]
+    chosen.append(("cspd-acceptance-temperature", "chain-1x4", "shifted"))
+    return [Cell("density", rule, model, draft=draft) for rule, model, draft in chosen]
+
+
+def _continuous(full: bool) -> list[Cell]:
+    """Every decoder of continuous tokens on a toy of one dimension, and some on more; all on all for a release."""
+    values = 1_000_000 if full else 360_000
+    toys = {"heads": ("chain",), "gaussian": ("gauss", "full"), "any": ("gauss", "full", "mix", "chain")}
+    chosen: list[tuple[str, str, str | None]] = [*CONTINUOUS_WRONG]
+    for name in continuous_decoders.names():
+        entry = continuous_decoders.entry(name)
+        families = toys.get(entry.laws, toys["any"])
+        models = [model for model in toymodels.continuous.names() if model.split("-")[0] in families]
+        drafts: tuple[str | None, ...] = ("wider", "narrower", "shifted") if full else ("wider",)
+        if not entry.needs_draft_model:
+            drafts = (None,)
+        elif name.startswith("cspd"):
+            # As published it is exact where drafts are shifted, and in 16 dimensions where they are narrower: Sigma is
+            # then next to 0, no draft is kept, and when all proposals have failed the target's last step is drawn.
+            drafts, models = drafts[:2], [model for model in models if "16x" not in model]
+        chosen += [(name, model, draft) for model in (models if full else models[:1]) for draft in drafts]
+    chosen += [] if full else CONTINUOUS_BESIDE
+    wrong = ["cspd", "cspd-released"]
+    wrong += [name for name in continuous_defects.names() if continuous_defects.get(name).lossy]
+    cells = []
+    for name, model, draft in chosen:
+        dim, length = (int(part) for part in model.split("-")[1].split("x"))
+        n = -(-values // (dim * length)) // (10 if name in wrong else 1)
+        window = None if name == "ar" else 3
+        cells.append(Cell("continuous", name, model, window, draft=draft, n=n))
     return cells

@@ -189,7 +189,8 @@ def test_it_asks_for_what_was_given_and_exits_with_the_verdict(run, monkeypatch,
     given = ("--claim", "lossless", "--level", "round", "--seed", 4, "--seconds", 9, "--limit", 20, "--memory", 100)
     found, out, err = run("validate", "a.b:c", *given)
     assert (found, err) == (code, "")
-    assert asked == [(("a.b:c", "round", "lossless"), {"seed": 4, "seconds": 9.0, "limit": 20.0, "memory": 100})]
+    named = {"seed": 4, "seconds": 9.0, "options": {}, "limit": 20.0, "memory": 100}
+    assert asked == [(("a.b:c", "round", "lossless"), named)]
     assert out.startswith(f"{kind.value}: a.b:c, round, lossless\n    because [bold]\n")
     assert "where\n    position: 2\n    prefix: (0, 1)\n\nshares\n    branch  error\n    bonus   0.125\n" in out
     assert out.endswith("out/validate-a.b-c/judgement.json\n")

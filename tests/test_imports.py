@@ -24,6 +24,7 @@ LAYERS = (
     ("subjects",),
     ("report",),
     ("plan", "pool", "relaxed"),
+    ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("tradeoff",),

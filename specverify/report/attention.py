@@ -14,7 +14,7 @@ def attention(record: Record) -> Table:
     rows = [
         cell_row(c, [c["id"], c["verdict"]["kind"], why(c)])
         for c in record["cells"]
-        if (not caught(c) if c["kind"] == "defect" else c["verdict"]["kind"] in _KINDS)
+        if (not caught(c) if c["expected"] is not None else c["verdict"]["kind"] in _KINDS)
     ]
     rows += tables_testers.attention(record)
     intro = (

@@ -105,6 +105,7 @@ def _figures(figures: dict[str, Any], place: str) -> Found:
         ("e_process", "n", "log10_e"),
         ("passes", "values", "counts"),
         ("images", "labels", "tokens"),
+        *(("density", "x", curve) for curve in ("p", "q", "out")),
     ):
         if name in figures and len(figures[name][one]) != len(figures[name][other]):
             yield f"{place}.{name}", f"{len(figures[name][one])} {one} for {len(figures[name][other])} {other}"

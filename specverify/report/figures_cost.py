@@ -68,7 +68,8 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
 
 def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """How many forward passes sequences took, one panel per model and guidance."""
-    cells = [c for c in cells if c["kind"] != "defect" and sum(c["figures"].get("passes", {}).get("counts", [])) > 0]
+    cells = [c for c in cells if c["kind"] not in ("defect", "continuous")]
+    cells = [c for c in cells if sum(c["figures"].get("passes", {}).get("counts", [])) > 0]
     groups: dict[str, list[Cell]] = {}
     for c in cells:
         guidance = c["settings"]["guidance"]

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from specverify.report import attention, judgements, tables, tables_relaxed, tables_testers, testers
+from specverify.report import attention, judgements, tables, tables_continuous, tables_relaxed, tables_testers, testers
 from specverify.report import record as records
 from specverify.report.drawing import Picture
 from specverify.report.record import Record
@@ -109,6 +109,8 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
             tables.exact_summary(record),
             tables.exact(record),
             tables_relaxed.relaxed(record),
+            tables_continuous.densities(record),
+            tables_continuous.decoders(record),
             tables.checks(record),
             tables.defects(record),
             tables.runs(record),

@@ -152,6 +152,8 @@ def coverage(record: Record) -> Table:
         ("sampled", "sequences drawn on a toy model, and tested"),
         ("paired", "token for token against plain decoding with the same noise"),
         ("real", "sequences drawn on a real image model, tested and timed"),
+        ("density", "the output density of one continuous token, summed by quadrature"),
+        ("continuous", "sequences of vectors drawn on a toy model, and tested"),
         ("defect", "a known-wrong decoder, which the checker must refute"),
     ):
         cells = [c for c in record["cells"] if c["kind"] == kind]
@@ -325,7 +327,7 @@ def every_cell(record: Record) -> Table:
 
 def why(cell: dict[str, Any]) -> str:
     """A cell's reason, and what is wrong with it."""
-    missed = cell["kind"] == "defect" and not caught(cell)
+    missed = cell["expected"] is not None and not caught(cell)
     return (f"known to be wrong, but not {cell['expected']}: " if missed else "") + str(cell["verdict"]["reason"])
 
 

@@ -13,7 +13,7 @@ from specverify.verdict import Kind
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "specverify" / "subjects" / "README.md").read_text()
-EXAMPLES = {name: body for name, body in re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S)}
+EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S))
 
 
 @pytest.fixture

@@ -1,0 +1,206 @@
+"""Continuous tokens in a campaign: exact rules are proved, decoders consistent, and CSpD refuted where it is wrong."""
+
+import numpy as np
+import pytest
+import torch
+
+from specverify import campaign, continuous_cells
+from specverify.cells import Setting, carry_out, checks
+from specverify.claims import Lossless
+from specverify.continuous_cells import CSPD, EXACT, NODES, judge_density, known_wrong, pair
+from specverify.decoders import sample
+from specverify.decoders.continuous import registry
+from specverify.defects import continuous as continuous_defects
+from specverify.errors import InputError
+from specverify.evidence import quadrature
+from specverify.evidence.quadrature import Output
+from specverify.evidence.rosenblatt import RosenblattUniformity
+from specverify.plan import ALPHA, BETA, DELTA_CONTINUOUS, Cell, plan
+from specverify.rules import rejection
+from specverify.rules.relaxation import NOTHING
+from toymodels import continuous
+
+CONTROL = "cspd-variance-as-std"
+
+
+@pytest.fixture(scope="module")
+def densities():
+    cells = plan("quick", "density/*")
+    return campaign._finish({}, cells, carried_out(cells))
+
+
+def by_name(record):
+    return {(c["decoder"], c["model"], c["settings"]["draft"]): c for c in record["cells"]}
+
+
+def test_exact_rules_are_proved_to_a_millionth(densities):
+    exact = [c for c in densities["cells"] if c["decoder"] in EXACT]
+    assert {c["decoder"] for c in exact} == set(EXACT)
+    for cell in exact:
+        found = cell["figures"]["density"]
+        assert cell["verdict"]["kind"] == "PROVED", cell["id"]
+        assert (cell["claim"], cell["expected"]) == ("lossless", None)
+        assert found["tv"] + found["error"] <= 1e-6
+        assert found["accepted"] <= found["overlap"] + 1e-9, "no lossless rule keeps more"
+        if cell["decoder"] != "last-step":
+            assert found["accepted"] == pytest.approx(found["overlap"], abs=1e-9), "a maximal coupling"
+
+
+def test_cspd_is_refuted_with_its_bias_wherever_its_factor_is_not_one(densities):
+    found = by_name(densities)
+    wrong = [c for c in densities["cells"] if c["expected"] == "REFUTED"]
+    assert {c["decoder"] for c in wrong} == set(CSPD)
+    for cell in wrong:
+        assert cell["verdict"]["kind"] == "REFUTED", cell["id"]
+        assert cell["claim"] == "lossless"
+        assert cell["figures"]["density"]["tv"] > 0.05 > 20 * cell["figures"]["density"]["error"]
+    published = found["cspd", "chain-1x4", "wider"]["figures"]["density"]
+    assert published["tv"] == pytest.approx(0.0743, abs=2e-4)
+    assert published["accepted"] > published["overlap"] + 0.05, "more than any lossless rule could keep"
+    assert found["cspd-released", "chain-1x4", "wider"]["figures"]["density"]["atom"] > 1e-4
+    assert densities["verdict"]["kind"] == "PROVED"
+    assert not any("cspd" in verdict["decoder"] for verdict in densities["verdicts"])
+
+
+def test_cspd_as_published_is_exact_where_covariances_are_shared_and_claims_nothing(densities):
+    found = by_name(densities)
+    for model, least in (("chain-1x4", 1e-14), ("score-1x4", 1e-6)):
+        cell = found["cspd", model, "shifted"]
+        assert cell["figures"]["density"]["tv"] < least
+        assert (cell["claim"], cell["expected"], cell["verdict"]["kind"]) == ("relaxed(tv<=1)", None, "VACUOUS")
+        assert "Sigma is 1" in cell["verdict"]["reason"]
+        assert cell["figures"]["density"]["accepted"] < cell["figures"]["density"]["overlap"] - 0.01
+    silent = [note for note in densities["not_covered"] if "claim nothing" in note]
+    assert len(silent) == 1
+    assert "cspd" in silent[0]
+    assert found["cspd-acceptance-temperature", "chain-1x4", "shifted"]["verdict"]["kind"] == "REFUTED"
+
+
+def test_the_curves_of_a_density_are_densities(densities):
+    found = by_name(densities)["thinning", "mix-1x6", "shifted"]["figures"]["density"]
+    for name in ("p", "q", "out"):
+        assert np.trapezoid(found[name], found["x"]) == pytest.approx(1, abs=5e-3)
+    assert np.allclose(found["out"], found["p"], atol=1e-4)
+    assert not np.allclose(found["q"], found["p"], atol=0.05)
+
+
+def test_a_broken_rule_is_refuted(monkeypatch):
+    """What is summed is the rule itself: thinning that keeps every proposal draws from p, not from the residual."""
+    monkeypatch.setattr(continuous_cells, "thin_probability", lambda p, q, x: torch.ones_like(p.log_prob(x)))
+    result = carry_out(Cell("density", "thinning", "gauss-1x6", draft="shifted"), Setting("quick", 0, "cpu", {}))
+    assert result["verdict"]["kind"] == "REFUTED"
+    assert 0.1 < result["figures"]["density"]["tv"] < 0.3
+
+
+@pytest.mark.parametrize(("rule", "model"), [("thinning", "mix-1x6"), ("maximal", "gauss-1x6")])
+def test_rules_sampled_have_the_density(rule, model, seed):
+    """4,000 decisions by the rule that is shipped, in ten cells of equal mass."""
+    found = pair(model, "wider")
+    output = EXACT[rule](found, NODES)
+    assert output.accepted == pytest.approx(quadrature.overlap(found.on, found.log_p, found.log_q), abs=1e-12)
+    rows = 4000
+    many = [continuous_cells.select(law, torch.zeros(rows, dtype=torch.int64)) for law in (found.p, found.q)]
+    where = torch.ones(rows, dtype=torch.bool)
+    draws = continuous_cells.Sampled(seed)
+    decided = rejection.decide(*many, many[1].sample(draws, where), draws, where)
+    below = np.cumsum(output.out * output.line.weight)
+    counts = np.bincount(
+        (np.interp(decided.x[:, 0].numpy(), output.x, below) * 10).astype(int).clip(0, 9), minlength=10
+    )
+    assert ((counts - rows / 10) ** 2 / (rows / 10)).sum() < 50  # 9 degrees of freedom: p = 1e-7
+
+
+def test_verdicts_of_densities():
+    on = quadrature.panels(np.linspace(-9.0, 9.0, 40))
+    p = np.exp(-0.5 * on.x**2) / np.sqrt(2 * np.pi)
+
+    def judged(out, claim=None, **parts):
+        return judge_density(claim or Lossless(), Output(on, p, out, 0.6, **parts), 0.7)
+
+    moved = p * (1 + 0.1 * np.sign(on.x))
+    assert judged(p).kind.value == "PROVED"
+    assert judged(moved).kind.value == "REFUTED"
+    assert "0.05 from p" in judged(moved).reason
+    assert judged(p, error=1e-3).kind.value == "INCONCLUSIVE"
+    assert judged(moved, NOTHING).kind.value == "VACUOUS"
+    none_rejected = judge_density(Lossless(), Output(on, p, p, 1.0), 1.0)
+    assert (none_rejected.kind.value, "residual" in none_rejected.reason) == ("VACUOUS", True)
+    with pytest.raises(InputError, match=r"mass 0\.5"):
+        judged(p / 2)
+    with pytest.raises(InputError, match="'gauss-2x6' has 2 dimensions"):
+        pair("gauss-2x6", "shifted")
+
+
+def test_the_plan_checks_every_decoder_at_a_hundredth():
+    for tier in ("quick", "full"):
+        cells = [cell for cell in plan(tier) if cell.kind == "continuous"]
+        assert {cell.decoder for cell in cells} >= set(registry.names())
+        assert {int(cell.model.split("-")[1].split("x")[0]) for cell in cells} >= {1, 2, 8, 16}
+        alpha = ALPHA / sum(len(checks(cell)) for cell in plan(tier))
+        for cell in cells:
+            model = continuous.toy(cell.model)
+            check = RosenblattUniformity("all", model.length, model.dim)
+            seen = check.smallest_detectable(cell.n, alpha=alpha, beta=BETA)
+            assert known_wrong(cell) or seen <= DELTA_CONTINUOUS["Rosenblatt uniformity"] == 0.01, cell.id
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    return campaign.verify("quick", 0, tmp_path_factory.mktemp("continuous"), only="continuous/sd*/gauss-1x6*", jobs=2)
+
+
+def test_decoders_are_consistent_at_a_hundredth(sampled):
+    assert sampled["verdict"]["kind"] == "CONSISTENT"
+    assert {v["decoder"] for v in sampled["verdicts"]} == {"sd (continuous)", "sd-reflection (continuous)"}
+    for cell in sampled["cells"]:
+        assert cell["verdict"]["kind"] == "CONSISTENT", cell["verdict"]["reason"]
+        uniform = cell["evidence"][0]
+        assert (uniform["check"], uniform["rejected"]) == ("Rosenblatt uniformity", False)
+        assert uniform["delta"] <= 0.01
+        assert cell["run"]["tokens"] == 6 * cell["run"]["n"]
+        if cell["decoder"] == "sd" and cell["settings"]["draft"] == "shifted":
+            assert cell["figures"]["overlap"] == pytest.approx(0.6170750774519738)
+            assert cell["evidence"][-1]["check"] == "acceptance rate is the overlap"
+    assert any("continuous tokens" in note for note in sampled["not_covered"])
+
+
+def carried_out(cells):
+    alphas = {f"{cell.id}: {check}": 1e-9 for cell in cells for check in checks(cell)}
+    return {cell.id: carry_out(cell, Setting("quick", 0, "cpu", alphas)) for cell in cells}
+
+
+def test_cspd_and_its_flaws_are_refuted_by_their_samples():
+    cells = plan("quick", "continuous/cspd*")
+    found = carried_out(cells)
+    wrong = {cell.decoder for cell in cells if known_wrong(cell)}
+    assert wrong == {"cspd", "cspd-released", *continuous_defects.names()} - {"cspd-trial-cap-zero", CONTROL}
+    for cell in cells:
+        result = found[cell.id]
+        assert result["claim"] == "lossless"
+        assert result["verdict"]["kind"] == ("REFUTED" if cell.decoder in wrong else "CONSISTENT"), cell.id
+        assert result["expected"] == ("REFUTED" if cell.decoder in wrong else None)
+        assert cell.decoder == CONTROL or result["evidence"][0]["estimate"] > 0.015
+    record = campaign._finish({}, cells, found)
+    assert record["verdict"]["kind"] == "CONSISTENT"
+    assert [verdict["decoder"] for verdict in record["verdicts"]] == [f"{CONTROL} (continuous)"]
+
+
+def test_what_is_known_to_be_wrong_and_passes_is_an_error(monkeypatch):
+    monkeypatch.setattr(continuous_cells.registry, "build", lambda name, settings: registry.Autoregressive())
+    (cell,) = plan("quick", "continuous/cspd/chain-1x4/*")
+    record = campaign._finish({}, [cell], carried_out([cell]))
+    assert record["verdict"]["kind"] == "ERROR"
+    assert "missed known-wrong decoders: continuous/cspd/" in record["verdict"]["reason"]
+
+
+def test_first_drafts_are_drawn_apart_from_the_sequences(seed):
+    """The seed of the acceptance check is not that of the run."""
+    cell = next(c for c in plan("quick") if c.decoder == "sd" and c.kind == "continuous")
+    model, decoder = continuous_cells.build(cell)
+    run = sample(decoder, model, 2000, seed)
+    alphas = dict.fromkeys(checks(cell), 1e-6)
+    result = {"figures": {}}
+    found = [continuous_cells.evidence(cell, model, decoder, run.tokens, alphas, s, result) for s in (seed, seed + 1)]
+    assert found[0][0] == found[1][0]
+    assert found[0][-1].statistic != found[1][-1].statistic
+    assert result["figures"]["overlap"] == pytest.approx(0.80640, abs=1e-4)
