@@ -39,6 +39,7 @@ from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Kind, combine
 
 _OF_DECODERS = ("exact", "sampled", "paired", "real")
+_PASSING = (Kind.PROVED, Kind.CONSISTENT)
 _OF_VECTORS = {"density": " rule (continuous)", "continuous": " (continuous)"}
 """How subjects are called that emit vectors; names of decoders are taken by those that emit ids."""
 
@@ -220,9 +221,9 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     else:
         overall = combine(kinds)
         reason = "; ".join(
-            f"{kind.value}: {', '.join(v['decoder'] for v in verdicts if v['kind'] == kind.value)}"
+            f"{len(named)} {kind.value}" if kind in _PASSING else f"{kind.value}: {', '.join(named)}"
             for kind in Kind
-            if any(v["kind"] == kind.value for v in verdicts)
+            if (named := [v["decoder"] for v in verdicts if v["kind"] == kind.value])
         )
     if not complete:
         overall = combine([overall, Kind.INCONCLUSIVE])
@@ -242,7 +243,7 @@ def _verdict(subject: str, rows: Sequence[Result]) -> dict[str, Any]:
     claims = list(dict.fromkeys(row["claim"] for row in rows))
     return {
         "decoder": subject,
-        "claim": claims[0] if len(claims) == 1 else f"{len(claims)} claims, one in each setting",
+        "claim": claims[0] if len(claims) == 1 else f"{len(claims)} claims",
         "kind": kind.value,
         "reason": _reason(rows, kind),
         "cells": [row["id"] for row in rows],
@@ -251,9 +252,9 @@ def _verdict(subject: str, rows: Sequence[Result]) -> dict[str, Any]:
 
 def _reason(rows: Sequence[Result], kind: Kind) -> str:
     deciding = [row for row in rows if row["verdict"]["kind"] == kind.value]
-    if kind in (Kind.PROVED, Kind.CONSISTENT):
+    if kind in _PASSING:
         counts = {k: sum(row["verdict"]["kind"] == k.value for row in rows) for k in Kind}
-        return ", ".join(f"{count} {k.value.lower()}" for k, count in counts.items() if count) + " of its cells"
+        return ", ".join(f"{count} {k.value.lower()}" for k, count in counts.items() if count)
     return f"{deciding[0]['id']}: {deciding[0]['verdict']['reason']}"
 
 

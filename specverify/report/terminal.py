@@ -12,19 +12,19 @@ from specverify.report.record import Record
 
 SHOWN = 10
 """Most things to look at that are listed."""
+CONTINUOUS = " (continuous)"
 _COLOURS = {"PROVED": "green", "CONSISTENT": "green", "REFUTED": "bold red", "ERROR": "bold red"}
 
 
 def summary(record: Record) -> Group:
     """The overall verdict, the verdicts per decoder, and the cells that did not pass."""
     overall, verdict = record["verdict"], tables.verdicts(record)
-    parts: list[RenderableType] = [
-        listing(
-            [(row.cells[0], row.cells[1], _kind(row.cells[2]), row.cells[4]) for row in verdict.rows],
-            ("decoder", "claim", "verdict", "why"),
-        )
-    ]
-    parts.append(Text())
+    overall, verdict = record["verdict"], tables.verdicts(record)
+    parts: list[RenderableType] = []
+    for heading, suffix in (("decoder", ""), ("of continuous tokens", CONTINUOUS)):
+        if rows := [row.cells for row in verdict.rows if row.cells[0].endswith(CONTINUOUS) == bool(suffix)]:
+            shown = [(cells[0].removesuffix(suffix), cells[1], _kind(cells[2]), cells[4]) for cells in rows]
+            parts += [listing(shown, (heading, "claim", "verdict", "why")), Text()]
     rows = attention.attention(record).rows
     if rows:
         parts.append(Text(f"{len(rows)} to look at:"))
