@@ -11,13 +11,26 @@ import torch
 from scipy import stats
 
 from specverify import calibration, cli, pool
-from specverify.calibration import Setting, Trial, book, carry_out, continuous, counts, dependence, sources, traces
+from specverify.calibration import (
+    Setting,
+    Trial,
+    book,
+    bounds,
+    carry_out,
+    continuous,
+    counts,
+    dependence,
+    rounds,
+    sources,
+    traces,
+)  # fmt: skip
 from specverify.calibration.blackbox import FromLaw, engine_alarms, engine_misses
 from specverify.calibration.sources import Source
 from specverify.errors import InputError
 from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import reduce
+from specverify.subjects.rounds.kernel import Round
 
 LEVEL = 1e-8
 WRONG = Source("residual-rewarped", "ties-3x5")
@@ -76,14 +89,15 @@ class TestPlan:
             found.setdefault(trial.check, set()).add(trial.what)
         checks = {*counts.TOOLS, *traces.TOOLS, "dispersion", "copies", "repeated rows", "judge_sampler"}
         checks |= {"collisions within a run", "collisions between runs", *continuous.TOOLS}
-        assert checks | {"judge_round"} == set(found)
+        checks |= {*bounds.TOOLS, "judge_round", "judge_trace"}
+        assert checks == set(found)
         for check in checks:
             assert "misses" in found[check]
             assert found[check] & {"false alarms", "optional stopping"}
         assert {check for check in checks if "uniform p-values" not in found[check]} == {
-            "repeated rows", "judge_sampler"
+            "repeated rows", "judge_sampler", "judge_round", "judge_trace"
         }  # fmt: skip
-        assert "optional stopping" in found["e-process"]
+        assert "optional stopping" in found["e-process"] & found["mean ratio"]
         assert len({trial.id for trial in calibration.all_trials(quick)}) == len(calibration.all_trials(quick))
 
     def test_black_boxes_are_judged_at_one_percent_often_enough_to_say_so(self):
@@ -253,6 +267,56 @@ def test_the_size_of_a_shift_is_what_samples_show(check, distance):
     else:
         shown = stats.ks_2samp(one, two).statistic
     assert shown == pytest.approx(0.2, abs=0.05)
+
+
+def test_the_distances_of_bounds_are_what_samples_show():
+    generator = np.random.default_rng(0)
+    overlap = bounds.moved_overlap(0.05)
+    taken = bounds.geometric(generator, 200_000, overlap)
+    due = (1 - bounds.OVERLAP) * bounds.OVERLAP ** np.arange(20)
+    shown = np.abs([(taken > k).mean() - due[k] for k in range(20)]).max()
+    assert shown == pytest.approx(0.05, abs=0.01)
+    assert bounds.geometric(generator, 200_000, bounds.OVERLAP).mean() == pytest.approx(1, abs=0.03)
+
+    ratio, inverse = bounds.TOOLS["overlap from both sides"].draw(generator, 200_000, 0.05)
+    shown = np.exp(np.minimum(ratio, 0)).mean() - np.exp(np.minimum(inverse, 0)).mean()
+    assert abs(shown) == pytest.approx(0.05, abs=0.01)
+    ratio, inverse = bounds.TOOLS["mean ratio"].draw(generator, 200_000, 0.0)
+    assert np.exp(ratio).mean() == pytest.approx(1, abs=0.01)
+    assert np.exp(inverse).mean() == pytest.approx(1, abs=0.01)
+
+    (pairs,) = bounds.TOOLS["Rosenblatt pairs"].draw(generator, 400_000, 0.05)
+    cells = np.histogram2d(pairs[:, 0, 0], pairs[:, 1, 0], bins=bounds.GRID, range=[[0, 1]] * 2)[0] / 400_000
+    assert np.abs(cells - bounds.GRID**-2).sum() / 2 == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_kernel_strays_as_far_as_it_says():
+    rows, generator = 100_000, torch.Generator().manual_seed(0)
+    for law in ([0.5, 0.3, 0.2], [0.0, 0.6, 0.4]):
+        p = torch.tensor(law, dtype=torch.float64).expand(rows, 2, 3)
+        draft = torch.multinomial(p[:, 0], 1, generator=generator)
+        one = torch.ones(rows, dtype=torch.long)
+        given = Round(draft, one, p[:, :1], p, p, one.double(), 3 * one)
+        stray = rounds.Straying(rounds.rounds.get("token-rule").kernel, 0.1)
+        token = stray(given, generator).tokens[:, 0]
+        shown = np.bincount(token.numpy(), minlength=3) / rows
+        assert np.abs(shown - law).sum() / 2 == pytest.approx(0.1, abs=0.01)
+
+
+def test_whole_judgements_of_kernels_and_logs_are_tried():
+    kernels = rounds.misses(2, 1, name="token-rule", delta=0.2, alpha=0.01, beta=0.01)
+    logs = traces.whole_misses(
+        3,
+        1,
+        source=Source("residual-rewarped", "dense-3x6", draft="perturbed"),
+        side=0.1,
+        delta=0.03,
+        alpha=0.01,
+        beta=0.01,
+    )
+    right = traces.whole_alarms(5, 1, source=Source("sjd", "ties-3x5"), rows=100, alpha=1e-6)
+    assert (kernels.rejected.all(), logs.rejected.all(), right.rejected.any()) == (True, True, False)
+    assert (kernels.delta, logs.delta) == (0.2, 0.03)
 
 
 def test_the_engine_of_black_boxes_is_tried():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache, partial
 
-from specverify.calibration import blackbox, continuous, counts, dependence, rounds, traces
+from specverify.calibration import blackbox, bounds, continuous, counts, dependence, rounds, traces
 from specverify.calibration.sources import Source
 from specverify.calibration.trial import UNIFORM, Trial, What
 from specverify.errors import InputError
@@ -34,7 +34,7 @@ def all_trials(quick: bool = False) -> tuple[Trial, ...]:
     """
     found = tuple(
         trial
-        for rows in (_blackbox, _counts, _traces, _dependence, _continuous, _rounds)
+        for rows in (_blackbox, _counts, _traces, _dependence, _continuous, _bounds, _rounds)
         for trial in rows(0.1 if quick else 1.0)
     )
     if len({trial.id for trial in found}) < len(found):
@@ -143,6 +143,13 @@ def _traces(share: float) -> Iterator[Trial]:
             trials = _less(400 if check in ("surprisal", "tempering") else 100, share)
             yield Trial(check, "misses", f"{source.name}{f', {how}' if how else ''}", BETA, trials, wrong)
 
+    for source, rows in ((Source("sjd", "hash-16x24", 4), 64), (Source("scd-mc", "ties-3x5", 3), 256)):
+        right = partial(traces.whole_alarms, source=source, rows=rows, alpha=0.05)
+        yield Trial("judge_trace", "false alarms", source.name, 0.05, _less(400, share), right)
+    source = Source("params-dropped-on-spec-path", "dense-3x6", draft="perturbed")
+    wrong = partial(traces.whole_misses, source=source, side=0.2, delta=0.03, alpha=ALPHA, beta=BETA)
+    yield Trial("judge_trace", "misses", f"{source.name}, too flat", BETA, _less(100, share), wrong)
+
 
 def _dependence(share: float) -> Iterator[Trial]:
     for law, size, alpha in (("ties-3x5", 5000, 0.05), ("flat-64", 2000, 0.01)):
@@ -190,6 +197,18 @@ def _continuous(share: float) -> Iterator[Trial]:
         yield Trial(check, "misses", "normal samples that are shifted", BETA, _less(300, share), wrong)
 
 
+def _bounds(share: float) -> Iterator[Trial]:
+    for check in bounds.TOOLS:
+        measure = partial(bounds.alarms, check=check, n=400, alpha=0.05)
+        on = "what is as it should be"
+        yield Trial(check, "false alarms", on, 0.05, _less(1000, share), measure)
+        yield Trial(check, "uniform p-values", f"{on}, none too small", UNIFORM, _less(1000, share), measure)
+        wrong = partial(bounds.misses, check=check, alpha=ALPHA, beta=BETA)
+        yield Trial(check, "misses", f"what is off by {bounds.DELTA:g}", BETA, _less(300, share), wrong)
+    measure = partial(bounds.looks, n=20_000, alpha=0.05)
+    yield Trial("mean ratio", "optional stopping", "ratios of normal laws", 0.05, _less(300, share), measure)
+
+
 def _blackbox(share: float) -> Iterator[Trial]:
     check = "judge_sampler"
     if share == 1:
@@ -227,6 +246,9 @@ def _rounds(share: float) -> Iterator[Trial]:
     name = "token-rule"
     right = partial(rounds.alarms, name=name, delta=0.2, alpha=0.05)
     yield Trial("judge_round", "false alarms", f"{name}, whole judgements", 0.05, _less(100, share), right)
+    wrong = partial(rounds.misses, name=name, delta=0.2, alpha=0.05, beta=0.1)
+    on = f"{name} that strays by 0.2, whole judgements"
+    yield Trial("judge_round", "misses", on, 0.1, _less(100, share), wrong)
 
 
 def _less(trials: int, share: float) -> int:

@@ -18,10 +18,13 @@ from jaxtyping import Float
 from specverify import tree
 from specverify.calibration.sources import Source, distance, every_sequence, exact, laws, target, tuned
 from specverify.calibration.trial import Measured, gather
+from specverify.draws import derived_seed
 from specverify.evidence.distance import tv
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.surprisal import Surprisal, Tempering
 from specverify.evidence.tokens import TokenStatistics, reduce
+from specverify.subjects.trace import MAIN, judge_trace
+from specverify.verdict import Kind
 
 GRID = 4
 """Of the pairs."""
@@ -74,6 +77,36 @@ def copied_misses(trials: int, seed: int, *, share: float, alpha: float, beta: f
         tokens[1::2] = np.where(copied, tokens[0::2][: rows // 2], tokens[1::2])
         found.append(tool.check(reduce(flat, tokens, generator), alpha=alpha, beta=beta))
     return gather(found, n=n, delta=delta)
+
+
+def whole_alarms(trials: int, seed: int, *, source: Source, rows: int, alpha: float) -> Measured:
+    """Whole judgements of an engine's log, of what a correct decoder emits."""
+    return _whole(trials, seed, source, rows, 1.0, alpha, 0.1)
+
+
+def whole_misses(
+    trials: int, seed: int, *, source: Source, side: float, delta: float, alpha: float, beta: float
+) -> Measured:
+    """Whole judgements of the log of a wrong decoder, tuned to delta in the metric of the main check."""
+    wrong = tuned(source, delta, partial(_size, MAIN), side)
+    share = alpha / 20  # of the main check at least
+    _, rows = _needs(MAIN, wrong, source.model().length, delta, share, beta)
+    found = _whole(trials, seed, wrong, rows, delta, alpha, beta)
+    return Measured(found.n, found.rejected, delta=delta, tv=distance(wrong))
+
+
+def _whole(trials: int, seed: int, source: Source, rows: int, delta: float, alpha: float, beta: float) -> Measured:
+    rejected = []
+    for number, part in enumerate(source.parts(rows, trials, seed)):
+        for log in part:
+            arrays = {"tokens": log.numpy(), "logprobs": laws(source.toy, log).double().log().numpy()}
+            found = judge_trace(
+                arrays, seed=derived_seed(seed, number), delta=delta, alpha=alpha, beta=beta, name=source.name
+            )
+            if delta < 1 and found.verdict.kind not in (Kind.REFUTED, Kind.CONSISTENT):
+                raise RuntimeError(f"{found.verdict.kind.value}: {found.verdict.reason}")
+            rejected.append(found.verdict.kind is Kind.REFUTED)
+    return Measured(rows, np.array(rejected))
 
 
 def traces(source: Source, rows: int, trials: int, seed: int) -> Iterator[TokenStatistics]:

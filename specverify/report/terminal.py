@@ -54,7 +54,9 @@ def listing(rows: list[tuple[str | Text, ...]], headings: tuple[str, ...]) -> Ta
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):
         last = number == len(headings) - 1
-        table.add_column(heading, overflow="fold", ratio=1 if last else None, max_width=None if last else 24)
+        # Names stay whole where that leaves room; what stands beside them is wrapped first.
+        widest = None if last else 24 if number else 40
+        table.add_column(heading, overflow="fold", ratio=1 if last else None, max_width=widest, no_wrap=not number)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(tables.plain(cell)) for cell in row))
     return table
