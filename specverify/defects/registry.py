@@ -19,6 +19,7 @@ _DEFECTS = {
         blocks.DEFECTS,
         trees.DEFECTS,
         controls.CONTROLS,
+        trees.CONTROLS,
     )
     for defect in group
 }

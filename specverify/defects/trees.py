@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from specverify.decoders.multi_draft import Candidates, MultiDraft, Recursive, Rule
 from specverify.decoders.protocol import Decoder
@@ -76,6 +77,10 @@ def _one_node(drawn: Candidates, first: bool) -> Candidates:
 
 def _full_law(drawn: Candidates, first: bool) -> Candidates:
     return replace(drawn, law=drawn.law[:, :1].expand_as(drawn.law)) if first else drawn
+
+
+def _as_certain(drawn: Candidates, first: bool) -> Candidates:
+    return replace(drawn, law=one_hot(drawn.token, drawn.law.shape[-1]).to(drawn.law.dtype))
 
 
 def _every_chain(p: Tensor, drawn: Candidates, where: Tensor, draws: Draws, rule: Rule) -> tuple[Tensor, Tensor]:
@@ -196,6 +201,20 @@ DEFECTS = (
         conditions="two branches that part; an accepted draft with positions behind the step",
         smallest=Smallest("dense-2x8", 1, draft="perturbed"),
         assemble=_other_cache,
+        needs=("draft model",),
+    ),
+)
+
+CONTROLS = (
+    Defect(
+        id="lookahead-specinfer-sampling",
+        category="control",
+        source="hao-ai-lab/LookaheadDecoding lade/decoding.py",
+        mechanism="Several guesses are tested one after the other as if each were certain, whatever they were drawn "
+        "from: a rejected one is taken out of p, and the rest is normalised.",
+        conditions="suspected wherever two guesses are tested at one position; it only accepts less",
+        smallest=Smallest("dense-3x6", 2, draft="perturbed"),
+        assemble=_altered(lambda: Altered(Recursive(), drawn=_as_certain)),
         needs=("draft model",),
     ),
 )

@@ -1,0 +1,61 @@
+"""Shared work: results of every unit, and no worker outlives its parent."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from specverify.errors import InputError
+from specverify.pool import share_out
+
+SLEEPERS = """
+import multiprocessing, threading, time
+from specverify.pool import share_out
+
+def tell():
+    while len(children := multiprocessing.active_children()) < 2:
+        time.sleep(0.1)
+    print(*(child.pid for child in children), flush=True)
+
+if __name__ == "__main__":
+    threading.Thread(target=tell).start()
+    list(share_out(time.sleep, [600, 600], 2))
+"""
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(by, tmp_path):
+    script = tmp_path / "sleepers.py"
+    script.write_text(SLEEPERS)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    workers = parent.stdout.readline().split()
+    assert len(workers) == 2
+    assert all(map(runs, workers))
+    parent.send_signal(by)
+    parent.wait(30)
+    parent.stdout.close()
+    until = time.monotonic() + 60
+    while any(map(runs, workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(runs, workers))
+
+
+def test_every_unit_has_a_result():
+    assert sorted(share_out(abs, [-3, 2, -1], 2)) == [1, 2, 3]
+    assert list(share_out(abs, [], 2)) == []
+
+
+def test_no_jobs_do_nothing():
+    with pytest.raises(InputError, match="cannot work with 0 jobs; use at least 1"):
+        next(share_out(abs, [1], 0))
