@@ -63,8 +63,8 @@ class Residual(nn.Module):
         self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
         self.modulate = nn.Linear(width, 3 * width)
 
-    def forward(self, x: Float[Tensor, "*shape width"], condition: Float[Tensor, "*shape width"]) -> Tensor:
-        """One block."""
+    def forward(self, x: Float[Tensor, "*shape width"], condition: Float[Tensor, "*#shape width"]) -> Tensor:
+        """One block; many inputs may share a condition."""
         shift, scale, gate = self.modulate(condition).chunk(3, dim=-1)
         grown: Tensor = self.down(F.silu(self.up(_norm(x) * (1 + scale) + shift)))
         gated: Tensor = x + gate * grown

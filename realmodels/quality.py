@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -73,9 +75,9 @@ def reference(classifier: Classifier, tokens: Int[Tensor, "real length"]) -> Ref
     features = _features(classifier, tokens, "real images")
     values, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False))
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
-    return Reference(
-        classifier, tokens, features, root, _prdc().compute_nearest_neighbour_distances(features, NEIGHBOURS)
-    )
+    with _quiet():
+        radii = _prdc().compute_nearest_neighbour_distances(features, NEIGHBOURS)
+    return Reference(classifier, tokens, features, root, radii)
 
 
 @cache
@@ -143,11 +145,11 @@ def _frechet(tokens: Tensor, features: np.ndarray, weight: np.ndarray, against: 
 
 def _neighbourhoods(features: np.ndarray, weight: np.ndarray, against: Reference) -> dict[str, Estimate]:
     prdc = _prdc()
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports the numbers of images
+    with _quiet():
         found = prdc.compute_prdc(against.features, features, NEIGHBOURS)
-    distance = prdc.compute_pairwise_distance(against.features, features)
-    near_real = distance < against.radii[:, None]
-    near_image = distance < prdc.compute_nearest_neighbour_distances(features, NEIGHBOURS)
+        distance = prdc.compute_pairwise_distance(against.features, features)
+        radii = prdc.compute_nearest_neighbour_distances(features, NEIGHBOURS)
+    near_real, near_image = distance < against.radii[:, None], distance < radii
     drawn = (weight > 0).astype(np.float32)
     n = len(features)
     replicates = {
@@ -179,6 +181,14 @@ def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.nda
         raise InputError(f"{len(tokens)} {what} give no covariance of {size} features; use at least {size + 1}")
     with torch.no_grad():
         return classifier.features(tokens).cpu().numpy()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """prdc reports the numbers of images, and shares out work in a way that newer scikit-learn warns of every time."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`sklearn.utils.parallel.delayed`", UserWarning)
+        yield
 
 
 def check_installed() -> None:

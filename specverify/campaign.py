@@ -293,8 +293,9 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
         notes.append("position by position and pairwise checks only watch: their own delta, in their rows, is larger")
     if any(cell.kind in _OF_VECTORS for cell in cells):
         notes.append(
-            f"over continuous tokens a proof is of one token in one dimension, to {continuous_cells.TOLERANCE:g}; of "
-            "sequences and of more dimensions there are tests; all on toys, none on a real model of continuous tokens"
+            f"over continuous tokens a proof is of one token in one dimension, to {continuous_cells.TOLERANCE:g}, and "
+            "of diffusion heads with two steps, since each further step is one more integral; of sequences, of more "
+            "dimensions and of longer heads there are tests; all on toys, none on a real model of continuous tokens"
         )
     if not torch.cuda.is_available():
         notes.append("nothing was run on a GPU")

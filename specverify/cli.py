@@ -156,6 +156,9 @@ def list_names(
         return
     for kind in [what] if what else [k for k in Kind if k is not Kind.cells]:
         console.print(terminal.listing(list(_names(kind)), (kind.value, "")))
+        if of_vectors := list(_continuous_names(kind)):
+            console.print()
+            console.print(terminal.listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
         if what is None:
             console.print()
 
@@ -222,6 +225,34 @@ def _names(kind: Kind) -> Iterator[tuple[str, str]]:
             yield name, f"{'' if defect.lossy else 'not a defect: '}{defect.mechanism}"
     else:
         yield from _checks()
+
+
+def _continuous_names(kind: Kind) -> Iterator[tuple[str, str]]:
+    """The same of what goes with continuous tokens."""
+    if kind is Kind.decoders:
+        from specverify.decoders.continuous import registry
+
+        yield from ((name, registry.entry(name).summary) for name in registry.names())
+    elif kind is Kind.models:
+        from realmodels import continuous as trained
+        from toymodels import continuous
+
+        yield from ((name, continuous.describe(name)) for name in continuous.names())
+        yield from (
+            (name, "handwritten digits in patches, by class; a trained transformer") for name in trained.names()
+        )
+    elif kind is Kind.drafts:
+        from toymodels import continuous_drafts
+
+        lines = (line.split(maxsplit=1) for line in (continuous_drafts.__doc__ or "").splitlines())
+        summaries = {first[0]: first[1] for first in lines if len(first) == 2}
+        yield from ((name, summaries.get(name, "")) for name in continuous_drafts.kinds())
+    elif kind is Kind.defects:
+        from specverify.defects import continuous as defects
+
+        for name in defects.names():
+            defect = defects.get(name)
+            yield name, f"{'not a defect: ' if defect.category == 'control' else ''}{defect.mechanism}"
 
 
 def _checks() -> Iterator[tuple[str, str]]:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from specverify.planner import Need, Planned
 
 
+_ABREAST = 4
+"""Most checkers whose outcomes stand side by side on a terminal."""
+
+
 class Tier(StrEnum):
     """Whose toys are planned for."""
 
@@ -35,6 +39,7 @@ class Where(StrEnum):
     decoder = "decoder"
     round = "round"
     sampler = "sampler"
+    continuous = "continuous"
 
 
 def plan(
@@ -232,12 +237,16 @@ def _show_matrix(rows: Sequence[Row], console: Console) -> None:
         for row in here:
             by_defect.setdefault(row["defect"], {})[row["checker"]] = row
         console.print(Text(level, style="bold"))
-        console.print(
-            listing(
-                [(name, *(_outcome(found[checker]) for checker in checkers)) for name, found in by_defect.items()],
-                ("defect", *checkers),
-            )
-        )
+        lines: list[tuple[str | Text, ...]]
+        if len(checkers) <= _ABREAST:
+            headings: tuple[str, ...] = ("defect", *checkers)
+            lines = [(name, *(_outcome(found[checker]) for checker in checkers)) for name, found in by_defect.items()]
+        else:
+            headings, lines = ("defect", "checker", "outcome"), []
+            for name, found in by_defect.items():
+                first = (name, *[""] * (len(checkers) - 1))
+                lines += [(*pair, _outcome(found[pair[1]])) for pair in zip(first, checkers, strict=True)]
+        console.print(listing(lines, headings))
         console.print()
     wrong = [row for row in rows if not sound(row)]
     for row in wrong:

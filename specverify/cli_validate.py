@@ -24,6 +24,7 @@ class Level(StrEnum):
     """What is handed over."""
 
     decoder = "decoder"
+    continuous = "continuous"
     round = "round"
     sampler = "sampler"
     trace = "trace"

@@ -1,22 +1,17 @@
-"""Cells over continuous tokens: the density of one step by quadrature, and whole sequences by tests of the sampled.
-
-The cells of kind "density" judge the first token of a toy in one dimension, drafted by one of its draft laws. Exact
-rules are integrated as they are: what is summed over the nodes are the acceptance, thinning and reflection of `rules`.
-Heads are those of the toy with two steps, so that the noise that target and draft share can be summed over too.
-"""
+"""Cells over continuous tokens: the density of one step by quadrature, and whole sequences by tests of the sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from specverify.claims import Claim, Lossless
+from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
 from specverify.decoders.continuous.jacobi import Initial
 from specverify.decoders.protocol import ContinuousDecoder
@@ -24,164 +19,22 @@ from specverify.defects import continuous as continuous_defects
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence import bounds, quadrature
-from specverify.evidence.quadrature import Line, LogDensity, Output
+from specverify.evidence.quadrature import Output
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattPairs, RosenblattUniformity, transforms
-from specverify.evidence.surrogate import CRITERIA, Criterion, Trajectories, surrogate, trajectories
-from specverify.laws import Chain, ContinuousModel, Denoiser, Gaussian, Law, Mixture, at, repeated, select
+from specverify.laws import ContinuousModel
 from specverify.plan import BETA, Cell
-from specverify.rules import reflection
-from specverify.rules.rejection import accept_probability, thin_probability
 from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Coverage, Kind, Verdict
 from toymodels import continuous, continuous_drafts
 
 TOLERANCE = 1e-6
 """Total variation from p that quadrature may leave to an exact rule."""
-NODES = 48
-"""Nodes for each noise that target and draft share."""
-SHARED_COVARIANCE = ("shifted", "disjoint", "identical")
+SHARED_COVARIANCE = ("shifted", "near", "disjoint", "identical")
 """Draft laws whose transitions share the target's covariances, so that CSpD's Sigma is 1."""
+REPEATS = bounds.Rate(0.0, 1e-9, "tokens that came before", "probability of a repeated token")
+"""A law with a density repeats no token; by the rounding of float64 two of a million are equal once in 50,000 runs."""
 _POINTS = 121
-_ROWS = 256
-_MANY = 16
-_WIDTH = 0.25
-Values = Float[np.ndarray, " nodes"]
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A target's law of one token, a draft's, and nodes for both.
-
-    Attributes:
-        p, q: of shape [1], in one dimension.
-        on: nodes.
-        log_p, log_q: log densities of a token.
-    """
-
-    p: Law
-    q: Law
-    on: Line
-    log_p: LogDensity
-    log_q: LogDensity
-
-
-def pair(model: str, draft: str, order: int = quadrature.ORDER) -> Pair:
-    """The first token of a toy beside its draft's.
-
-    Raises:
-        InputError: for toys of more than one dimension.
-    """
-    target = continuous.toy(model)
-    if target.dim != 1:
-        raise InputError(f"toy {model!r} has {target.dim} dimensions; quadrature takes toys of one, such as gauss-1x6")
-    p, q = (_two_steps(law) for law in _first_laws(target, draft))
-    on, log_p, log_q = _line(_marginal(p), _marginal(q), order)
-    return Pair(p, q, on, log_p, log_q)
-
-
-def _two_steps(law: Law) -> Law:
-    return Chain(law.condition, Denoiser(1, 2)) if isinstance(law, Chain) else law
-
-
-def _first_laws(target: ContinuousModel, draft: str) -> tuple[Law, Law]:
-    """The laws of the first token, of shape [1]."""
-    laws = target.laws(target.start(1), torch.zeros(1, 0, target.dim, dtype=target.dtype))
-    p = at(laws, torch.zeros(1, dtype=torch.int64))
-    return p, continuous_drafts.alter(draft, p)
-
-
-def _marginal(law: Law) -> Any:
-    return law.marginal() if isinstance(law, Chain) else law
-
-
-def _line(
-    p: Gaussian | Mixture, q: Gaussian | Mixture, order: int = quadrature.ORDER
-) -> tuple[Line, LogDensity, LogDensity]:
-    """Nodes for two laws of shape [1] over R, and their log densities."""
-    log_p, log_q = quadrature.density(p), quadrature.density(q)
-    bumps = [_bumps(law) for law in (p, q)]
-    centres, scales = ([value for each in bumps for value in each[k]] for k in (0, 1))
-    return quadrature.line(centres, scales, (log_p, log_q), order=order, width=_WIDTH), log_p, log_q
-
-
-def _bumps(law: Gaussian | Mixture) -> tuple[list[float], list[float]]:
-    """Centres and scales. A mixture of very many is a quadrature's, and smooth: its moments tell where it lies."""
-    mean, scale = law.mean.ravel(), law.scale.ravel()
-    if isinstance(law, Mixture) and len(mean) > _MANY:
-        weight = law.log_weight.ravel().exp()
-        centre = weight @ mean
-        mean, scale = centre[None], (weight @ (scale.square() + (mean - centre).square())).sqrt()[None]
-    return mean.tolist(), scale.tolist()
-
-
-Rule = Callable[[Pair, int], Output]
-
-
-def _coupled(p: Any, q: Any, on: Line, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The density of drafts that are kept and of what replaces the others, [laws, nodes], of laws of shape [laws]."""
-    mine, theirs = repeated(p, len(on.x)), repeated(q, len(on.x))
-    x = torch.from_numpy(on.x)[:, None].expand(*mine.shape, 1)
-    weight = torch.from_numpy(on.weight)
-    kept = theirs.log_prob(x).exp() * accept_probability(mine, theirs, x)
-    if mirror:
-        draft = reflection.reflect(theirs, mine, x)  # a mirror image's mirror image is the draft, at the same density
-        replaced = theirs.log_prob(draft).exp() * (1 - accept_probability(mine, theirs, draft))
-    else:
-        residual = mine.log_prob(x).exp() * thin_probability(mine, theirs, x)
-        replaced = residual * ((1 - kept @ weight) / (residual @ weight))[:, None]
-    return kept.numpy(), replaced.numpy()
-
-
-def _one_step(pair: Pair, nodes: int, mirror: bool = False) -> Output:
-    """The token rule, or the coupling by reflection."""
-    if mirror:
-        mirror = bool(reflection.equal_covariance(cast("Any", pair.p), cast("Any", pair.q)).all())
-    kept, replaced = _coupled(pair.p, pair.q, pair.on, mirror)
-    return Output(pair.on, np.exp(pair.log_p(pair.on.x)), (kept + replaced)[0], pair.on.integral(kept[0]))
-
-
-def _shared(pair: Pair, nodes: int) -> Trajectories:
-    return trajectories(cast("Chain", pair.p), cast("Chain", pair.q), nodes)
-
-
-def _last_step(pair: Pair, nodes: int) -> Output:
-    """Trajectories of one noise, coupled at their last step."""
-    over, out, accepted = _shared(pair, nodes), np.zeros(len(pair.on.x)), 0.0
-    parts = ((over.mean_p, over.scale_p), (over.mean_q, over.scale_q))
-    mine, theirs = (Gaussian(*(torch.from_numpy(part)[:, None] for part in law)) for law in parts)
-    for start in range(0, len(over.weight), _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, len(over.weight)))
-        p, q = select((mine, theirs), rows)
-        mirror = bool(reflection.equal_covariance(p, q).all())
-        kept, replaced = _coupled(p, q, pair.on, mirror)
-        weight = over.weight[rows.numpy()]
-        out += weight @ (kept + replaced)
-        accepted += float(weight @ (kept @ pair.on.weight))
-    return Output(pair.on, np.exp(pair.log_p(pair.on.x)), out, accepted)
-
-
-def _surrogate(pair: Pair, nodes: int, criterion: Criterion) -> Output:
-    return surrogate(pair.on, pair.log_p, _shared(pair, nodes), criterion)
-
-
-EXACT: Mapping[str, Rule] = {
-    "thinning": _one_step,
-    "reflection": partial(_one_step, mirror=True),
-    "maximal": partial(_one_step, mirror=True),
-    "last-step": _last_step,
-}
-"""Rules that are lossless; "maximal" is the coupling of "reflection" where scales differ."""
-CSPD: Mapping[str, Rule] = {
-    # The paper sets no limit to its proposals.
-    "cspd": partial(_surrogate, criterion=Criterion(cap=None)),
-    **{
-        f"cspd-{name.replace(' ', '-')}": partial(_surrogate, criterion=criterion)
-        for name, criterion in CRITERIA.items()
-        if name != "published"
-    },
-}
-"""CSpD as published, with each departure of its code, and with all of them but its last step without noise."""
 
 
 def known_wrong(cell: Cell) -> bool:
@@ -264,6 +117,7 @@ def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a continuous cell's checks."""
     names: tuple[str, ...] = ("uniformity", "by coordinate", "neighbouring positions", "neighbouring rows")
     names += ("neighbouring dimensions",) if continuous.toy(cell.model).dim > 1 else ()
+    names += ("repeats",)
     return (*names, "acceptance") if _overlap_is_known(cell) else names
 
 
@@ -296,8 +150,10 @@ def evidence(
         for name, axis in pairs.items()
         if f"neighbouring {name}" in alphas
     ]
+    found.append(REPEATS.check(repeated_tokens(tokens.flatten(0, 1)), alpha=alphas["repeats"], beta=BETA))
     if "acceptance" in alphas:
-        common = overlap(cell, model)
+        assert cell.draft is not None
+        common = overlap(model, cell.draft)
         result["figures"]["overlap"] = common
         # Whole trajectories, and steps of them, are kept at most as often as tokens can be.
         bound = bounds.acceptance if cell.decoder in ("sd", "sd-reflection") else bounds.at_most
@@ -312,13 +168,13 @@ def _overlap_is_known(cell: Cell) -> bool:
     return cell.decoder.startswith("sd") and (alone or (cell.draft == "shifted" and family != "mix"))
 
 
-def overlap(cell: Cell, model: ContinuousModel) -> float:
-    """1 - TV(p, q) of the first token: in closed form where covariances are equal, else, in one dimension, summed."""
-    assert cell.draft is not None
-    p, q = (_marginal(law) for law in _first_laws(model, cell.draft))
-    if not isinstance(p, Mixture) and bool(reflection.equal_covariance(p, q).all()):
-        return float(reflection.overlap(p, q))
-    return quadrature.overlap(*_line(p, q))
+def repeated_tokens(tokens: Float[torch.Tensor, "n dim"]) -> Bool[np.ndarray, " n"]:
+    """Which tokens equal an earlier one in every coordinate."""
+    values = tokens.numpy()
+    order = np.lexsort(values.T)
+    repeated = np.zeros(len(values), dtype=bool)
+    repeated[order[1:]] = (values[order[1:]] == values[order[:-1]]).all(1)
+    return repeated
 
 
 def _first_drafts_kept(decoder: ContinuousDecoder, model: ContinuousModel, rows: int, seed: int) -> torch.Tensor:

@@ -6,6 +6,7 @@
               forced-coins   coins at the edges and integrated over, where they are an argument
               nan-rows       draft laws of NaN; asked only of kernels that name it
     sampler   judge_sampler  black-box statistics
+    continuous, with the ten checkers of `killmatrix_continuous`: decoders of continuous tokens
 
 A cell's outcome is one of
 
@@ -31,10 +32,10 @@ from typing import Any, cast
 from rich.console import Console
 
 import toymodels
-from specverify import defects, pool
+from specverify import defects, killmatrix_continuous, pool
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
-from specverify.defects import rounds, samplers
+from specverify.defects import continuous, rounds, samplers
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.result import check_delta
@@ -44,7 +45,7 @@ from specverify.subjects.round import judge_round
 from specverify.subjects.sampler import judge_sampler
 from specverify.verdict import EXACT_TOLERANCE, Kind
 
-LEVELS = ("decoder", "round", "sampler")
+LEVELS = ("decoder", "round", "sampler", "continuous")
 Row = dict[str, Any]
 """Plain JSON: defect, level, category, lossy, checker, named (whether the corpus names this checker), outcome, verdict,
 reason, tv (exact, or None), by (the statistical checks that rejected, strongest first; none where the contract was
@@ -148,6 +149,11 @@ def _everything() -> Iterator[Known]:
         yield Known(
             name, "sampler", box.category, box.source, box.mechanism, box.conditions, named, box.caught_by, box.lossy
         )
+    for name in continuous.names():
+        of = continuous.get(name)
+        toy, window, draft = of.smallest
+        where = f"{of.conditions}; tried on {toy}, window {window}, draft law {draft}"
+        yield Known(name, "continuous", of.category, of.source, of.mechanism, where, of.caught_by, "", of.lossy)
 
 
 def matrix(known: Sequence[Known]) -> tuple[Cell, ...]:
@@ -156,6 +162,8 @@ def matrix(known: Sequence[Known]) -> tuple[Cell, ...]:
 
 
 def _absent(known: Known, checker: str) -> str:
+    if known.level == "continuous":
+        return killmatrix_continuous.absent(known.id, checker)
     if checker == "forced-coins" and rounds.get(known.id).kernel.with_coins is None:
         return "the kernel draws its own coins"
     if checker == "nan-rows" and checker not in known.named:
@@ -302,6 +310,10 @@ def _found(judgement: Judgement) -> dict[str, Any]:
     }
 
 
+def _continuous(check: str) -> Callable[[str, Setting], dict[str, Any]]:
+    return lambda name, setting: killmatrix_continuous.CHECKS[check](name, setting.seed, setting.delta)
+
+
 _CHECKS: dict[tuple[str, str], Callable[[str, Setting], dict[str, Any]]] = {
     ("decoder", "exact"): _exact,
     ("decoder", "judge_decoder"): _decoder,
@@ -309,6 +321,7 @@ _CHECKS: dict[tuple[str, str], Callable[[str, Setting], dict[str, Any]]] = {
     ("round", "forced-coins"): _round("forced-coins"),
     ("round", "nan-rows"): _round("nan-rows"),
     ("sampler", "judge_sampler"): _sampler,
+    **{("continuous", check): _continuous(check) for check in killmatrix_continuous.CHECKS},
 }
 CHECKERS = {level: tuple(name for of, name in _CHECKS if of == level) for level in LEVELS}
 """The checkers of each level."""

@@ -85,11 +85,11 @@ def test_help_does_not_wait_for_torch():
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("decoders", ["ar ", "sd ", "sjd ", "scd-mc ", "scd-gs ", "sjd-race "]),
-        ("models", ["dense-3x6 ", "hash-16x24 "]),
+        ("decoders", ["ar ", "sd ", "sjd ", "scd-mc ", "scd-gs ", "sjd-race ", "jacobi-reflection "]),
+        ("models", ["dense-3x6 ", "hash-16x24 ", "gauss-8x4 ", "digits-gmm "]),
         ("checks", ["discrete.ChiSquare ", "pit.PitUniformity ", "sequential.EProcess "]),
-        ("drafts", ["perturbed ", "identical ", "half the target law"]),
-        ("defects", ["bonus-from-draft "]),
+        ("drafts", ["perturbed ", "identical ", "half the target law", "narrower "]),
+        ("defects", ["bonus-from-draft ", "cspd-trial-cap-zero "]),
         ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n"]),
     ],
 )

@@ -24,6 +24,7 @@ LAYERS = (
     ("subjects",),
     ("report",),
     ("plan", "pool", "relaxed"),
+    ("continuous_density",),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from specverify import cli, defects, killmatrix
-from specverify.defects import rounds, samplers
+from specverify.defects import continuous, rounds, samplers
 from specverify.errors import InputError
 from specverify.report import testers
 from specverify.verdict import Kind
@@ -55,7 +55,7 @@ def here(cells, setting, jobs, console=None):
 
 def test_the_corpus_is_what_the_registries_hold():
     found = [(known.level, known.id) for known in killmatrix.corpus()]
-    registries = (("decoder", defects), ("round", rounds), ("sampler", samplers))
+    registries = (("decoder", defects), ("round", rounds), ("sampler", samplers), ("continuous", continuous))
     assert found == [(level, name) for level, registry in registries for name in registry.names()]
     for known in killmatrix.corpus():
         assert known.lossy == bool(known.named)
@@ -156,6 +156,33 @@ def test_the_command_runs_the_matrix_in_processes(run, tmp_path):
     assert "1 of 1 caught by a checker that they name; 0 of 0 trials of controls" in out
 
 
+def test_many_checkers_stand_below_each_other(run, monkeypatch):
+    monkeypatch.setattr(killmatrix, "work", here)
+    for level, checker in list(killmatrix._CHECKS):
+        if level == "continuous":
+            told = {"verdict": Kind.REFUTED, "reason": "so", "n": 7}
+            monkeypatch.setitem(killmatrix._CHECKS, (level, checker), lambda *_, told=told: dict(told))
+    code, out, err = run("defects", "--run", "--level", "continuous", "--only", "*cap*")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[1:4] == [
+        ["defect", "checker", "outcome"],
+        ["cspd-trial-cap-zero", "density", "caught:", "n", "7,", "0.0", "s"],
+        ["rosenblatt", "caught:", "n", "7,", "0.0", "s"],
+    ]
+    assert "3 of 3 caught by a checker that they name" in out
+
+
+def test_what_is_known_of_continuous_tokens_is_listed(run):
+    code, out, err = run("defects", "--level", "continuous")
+    assert (code, err) == (0, "")
+    assert out.count("(continuous, continuous)") == 5
+    words = " ".join(out.split())
+    assert "tried on gauss-1x6, window 1, draft law near" in words
+    assert "caught by: density, repeats, cap" in words
+    assert "5 defects and 1 controls" in words
+
+
 def test_a_blind_checker_is_found_out(run, monkeypatch):
     monkeypatch.setattr(killmatrix, "work", here)
     monkeypatch.setitem(  # leaves the exact checker, which takes no time
@@ -205,5 +232,5 @@ def test_what_cannot_be_done_is_said_in_one_line(run, arguments, message):
 
 
 def test_levels_have_names():
-    with pytest.raises(InputError, match="unknown level 'kernel'; use decoder, round, sampler"):
+    with pytest.raises(InputError, match="unknown level 'kernel'; use decoder, round, sampler, continuous"):
         killmatrix.corpus("kernel")

@@ -150,9 +150,17 @@ def fixed_tokens(rows: int, length: int, dim: int) -> Float[Tensor, "rows length
 
 
 def _gauss(state: Tensor, weights: _Weights, dim: int) -> Gaussian:
-    width = state.shape[-1]
-    mean = 2 * _apply(weights.rows("mean", dim, width), state) + 0.5 * weights("centre", dim)
-    return Gaussian(mean, torch.exp(0.6 * torch.tanh(_apply(weights.rows("scale", dim, width), state))))
+    spread = torch.tanh(_apply(weights.rows("scale", dim, state.shape[-1]), state))
+    return Gaussian(_mean(state, weights, dim), torch.exp(0.6 * spread))
+
+
+def _equal(state: Tensor, weights: _Weights, dim: int) -> Gaussian:
+    mean = _mean(state, weights, dim)
+    return Gaussian(mean, torch.exp(0.6 * weights("scale", dim)).expand_as(mean))
+
+
+def _mean(state: Tensor, weights: _Weights, dim: int) -> Tensor:
+    return 2 * _apply(weights.rows("mean", dim, state.shape[-1]), state) + 0.5 * weights("centre", dim)
 
 
 def _full(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
@@ -205,6 +213,7 @@ _FAMILIES = {
     "mix": Family(_mix, ("1x6", "2x4"), "mixtures of Gaussians, one more of them than dimensions"),
     "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), f"linear-Gaussian diffusion heads of {STEPS} steps"),
     "score": Family(_score, ("1x4",), f"diffusion heads of {STEPS} steps that denoise a mixture"),
+    "equal": Family(_equal, ("1x6", "4x4", "16x4"), "Gaussians whose covariance is the same after every prefix"),
 }
 _TOYS = {
     f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))

@@ -1,6 +1,7 @@
 """Draft models for targets over continuous tokens: every law of the target, altered in one way.
 
     shifted     means moved by one standard deviation in all: TV = 0.38 for Gaussians
+    near        moved by a fortieth: TV = 0.01
     disjoint    moved by 40
     wider       standard deviations times 1.5^(1 / sqrt(dim)), so that the overlap depends little on the dimension
     narrower    divided by it: p / q has no bound
@@ -23,7 +24,7 @@ from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Denoised, FullGaussian, Gaussian, Law, Mixture
 from specverify.model import Context
 
-_MOVED = {"shifted": 1.0, "disjoint": 40.0}
+_MOVED = {"shifted": 1.0, "near": 0.025, "disjoint": 40.0}
 _STRETCHED = {"wider": 1.5, "narrower": 1 / 1.5}
 
 

@@ -14,7 +14,7 @@ from specverify import tree
 from specverify.decoders.protocol import Branch, ContinuousDecoder, Decoder, no_tokens
 from specverify.draws import BLOCK, Draws, Recorded, Sampled
 from specverify.errors import ContractError, InputError
-from specverify.laws import ContinuousModel
+from specverify.laws import ContinuousModel, check_model
 from specverify.model import Model
 
 
@@ -61,10 +61,14 @@ def run(
         on_tokens: called after each step with the number of tokens that it committed.
 
     Raises:
-        ContractError: if a step commits nothing, or the draws were asked for an impossible law.
+        ContractError: if a step commits nothing or a vector that is not finite, or the draws were asked for an
+            impossible law.
+        InputError: for a model over vectors whose first law is none.
     """
     if batch < 1:
         raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
+    if not hasattr(model, "vocab"):
+        check_model(model)
     branches = len(Branch)
     device = model.device
     tokens = no_tokens(model, batch)
@@ -92,6 +96,11 @@ def run(
     tokens[index] = state.tokens
     if isinstance(draws, Sampled | Recorded):
         draws.check()
+    if tokens.is_floating_point() and not bool(tokens.isfinite().all()):
+        raise ContractError(
+            f"decoder {decoder.name!r} committed a token that holds {float(tokens[~tokens.isfinite()][0])}; a run of "
+            "CheckedContinuous(model) says whether the model gave it"
+        )
     totals[:, 4 + Branch.NONE] = 0
     passes, verified, accepted, draft_passes = totals[:, :4].unbind(1)
     return Run(tokens, passes, verified, accepted, draft_passes, totals[:, 4:])

@@ -11,16 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from specverify.decoders.continuous.coupling import Coupling
 from specverify.decoders.continuous.draft_model import DraftModel
 from specverify.decoders.continuous.registry import Settings
 from specverify.decoders.continuous.speculative import Speculative
 from specverify.decoders.protocol import ContinuousDecoder
-from specverify.defects.continuous_parts import Blind, Capped, Factor, Misnamed, Tempered, WithoutNoise
+from specverify.defects.continuous_parts import (
+    Blind,
+    Capped,
+    Exact,
+    Factor,
+    Judged,
+    Judging,
+    Misnamed,
+    Tempered,
+    WithoutNoise,
+)
 from specverify.errors import InputError
 from specverify.rules import cspd
 
 _SOURCE = "MarkXCloud/CSpD, spec_decode/spec_decode_runner.py"
+_TESTS = ("density", "rosenblatt", "projections", "energy", "moments")
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class ContinuousDefect:
         source: where it was shipped.
         mechanism: what happens.
         conditions: without these it does not show.
+        smallest: toy, window and draft law of `toymodels.continuous` where it shows.
+        caught_by: the checkers of the kill matrix that must catch it.
         assemble: makes it from its parts, given the size of the flaw.
         strength: that size, where it has one; `harmless` is the size that leaves nothing wrong.
     """
@@ -42,6 +54,8 @@ class ContinuousDefect:
     source: str
     mechanism: str
     conditions: str
+    smallest: tuple[str, int, str]
+    caught_by: tuple[str, ...]
     assemble: Callable[[DraftModel, int, float], ContinuousDecoder]
     strength: float = 0.0
     harmless: float | None = None
@@ -69,9 +83,9 @@ class ContinuousDefect:
         return self.assemble(DraftModel(settings.draft_model, name=self.id), settings.window, size)
 
 
-def _judged(coupling: Callable[[float], Coupling]) -> Callable[[DraftModel, int, float], ContinuousDecoder]:
-    """To assemble a decoder that is wrong in its coupling alone."""
-    return lambda drafting, window, strength: Speculative(drafting, window, coupling(strength))
+def _judged(by: Callable[[float], Judging]) -> Callable[[DraftModel, int, float], ContinuousDecoder]:
+    """To assemble a decoder that is wrong in its judging alone."""
+    return lambda drafting, window, strength: Speculative(drafting, window, Judged(by(strength)))
 
 
 DEFECTS = (
@@ -82,6 +96,8 @@ DEFECTS = (
         mechanism="The exponents of both densities are divided by 42^2 in accepting, and not in the residual: nearly "
         "every draft is kept, and the output has the draft's law.",
         conditions="any two Gaussians; for N(0, 1) and N(1, 1) a total variation of 0.38",
+        smallest=("gauss-1x6", 1, "shifted"),
+        caught_by=(*_TESTS, "acceptance", "trials"),
         assemble=_judged(Tempered),
         strength=cspd.INNER_TEMPERATURE,
         harmless=1.0,
@@ -93,6 +109,8 @@ DEFECTS = (
         mechanism="The residual is searched for in 100 proposals; tokens without one stay the zero vector they were "
         "made as.",
         conditions="p and q are close: the zero vector has the mass TV (1 - TV)^100, 0.0037 at TV = 0.01",
+        smallest=("gauss-1x6", 1, "near"),
+        caught_by=("density", "repeats", "cap"),
         assemble=_judged(lambda _: Capped()),
     ),
     ContinuousDefect(
@@ -102,7 +120,9 @@ DEFECTS = (
         mechanism="A block of drafts is judged in one pass in which they are masked, so that each is judged by its law "
         "given what is committed, not given the drafts before it.",
         conditions="a window of 2 or more, or a bonus token",
-        assemble=lambda drafting, window, _: Blind(Speculative(drafting, window)),
+        smallest=("gauss-1x6", 2, "shifted"),
+        caught_by=_TESTS,
+        assemble=lambda drafting, window, _: Blind(Speculative(drafting, window, Judged(Exact()))),
     ),
     ContinuousDefect(
         id="cspd-inverted-trajectory-factor",
@@ -111,6 +131,8 @@ DEFECTS = (
         mechanism="The ratio at the last step is multiplied by the product of sigma_p / sigma_q over the steps before. "
         "The paper has its inverse; the exact factor is 1, the power 0 of either.",
         conditions="sigma_p and sigma_q differ at some step before the last",
+        smallest=("chain-1x4", 1, "narrower"),
+        caught_by=(*_TESTS, "acceptance", "ratio", "trials"),
         assemble=_judged(Factor),
         strength=-1.0,
         harmless=0.0,
@@ -122,6 +144,8 @@ DEFECTS = (
         mechanism="Draft and target emit the mean of their last transition, whose density judges the draft as if it "
         "had been drawn; rejected tokens are drawn with its noise.",
         conditions="a last transition with noise that matters",
+        smallest=("chain-1x4", 1, "wider"),
+        caught_by=("density", "rosenblatt", "projections", "moments", "ratio", "trials"),
         assemble=_judged(lambda _: WithoutNoise()),
     ),
 )
@@ -132,6 +156,8 @@ CONTROLS = (
         source="MarkXCloud/CSpD (x1_std=draft_var)",
         mechanism="What is called a variance and used as a standard deviation is one: exp(log variance / 2).",
         conditions="suspected wherever a variance is not 1",
+        smallest=("gauss-1x6", 1, "shifted"),
+        caught_by=(),
         assemble=_judged(lambda _: Misnamed()),
     ),
 )

@@ -1,27 +1,91 @@
-"""The wrong parts of `continuous.py`: couplings with one flaw each, and a target that is blind to its drafts."""
+"""The wrong parts of `continuous.py`: judges of drafts with one flaw each, and a target that is blind to its drafts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
-from specverify.decoders.continuous.coupling import Coupled, TokenRule, split, trajectories
+from specverify.decoders.continuous.coupling import Coupled, split, trajectories
 from specverify.decoders.protocol import ContinuousDecoder, Info, State
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Gaussian, Law
 from specverify.model import Context
 from specverify.rules import cspd
-from specverify.rules.rejection import decide, log_ratio, thin
+from specverify.rules.rejection import Decision, decide, log_ratio, thin
 from specverify.rules.trajectory import Paths, align
 
 _ENDLESS = 1000
 """Trials where a factor in the ratio may leave nothing to keep."""
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """What drafts are judged by, open to the bounds of acceptance and rejection; a coupling by way of `Judged`.
+
+    Attributes:
+        limit: proposals for a rejected draft, None for as many as it takes.
+    """
+
+    @property
+    def limit(self) -> int | None: ...  # noqa: D102
+
+    def view(self, law: Any) -> Law:
+        """See Coupling."""
+
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """What it takes for the log of p / q, of laws as it views them."""
+
+    def decide(
+        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
+    ) -> Decision:
+        """What became of each draft, and what that took."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The coupling of a `Judging`."""
+
+    by: Judging
+    name: str = ""
+    bias: float = 0.0
+
+    def view(self, law: Any) -> Law:
+        """See Coupling."""
+        return self.by.view(law)
+
+    def couple(
+        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
+    ) -> Coupled:
+        """See Coupling."""
+        found = self.by.decide(p, q, draft, draws, where)
+        return Coupled(found.x.where(where[..., None], draft), found.accepted)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The token rule, nothing wrong with it."""
+
+    limit: None = None
+
+    def view(self, law: Any) -> Law:
+        """See Judging."""
+        return law  # type: ignore[no-any-return]
+
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return log_ratio(p, q, draft)
+
+    def decide(
+        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
+    ) -> Decision:
+        """See Judging."""
+        return decide(p, q, draft, draws, where)
 
 
 @dataclass(frozen=True)
@@ -29,47 +93,52 @@ class Tempered:
     """The token rule with the exponents of both densities divided by temperature^2 in accepting."""
 
     temperature: float
-    name: str = ""
-    bias: float = 0.0
+    limit: None = None
 
     def view(self, law: Any) -> Law:
-        """See Coupling."""
+        """See Judging."""
         if not isinstance(law, Gaussian):
             raise InputError(
                 f"the tempered ratio is one of Gaussians with independent coordinates, not a {type(law).__name__}"
             )
         return law
 
-    def couple(
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        squares: Tensor = (q.whiten(draft).square() - p.whiten(draft).square()).sum(-1)
+        found: Tensor = squares / (2 * self.temperature**2) + q.log_volume() - p.log_volume()
+        return found
+
+    def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Coupled:
-        """See Coupling."""
-        squares = (q.whiten(draft).square() - p.whiten(draft).square()).sum(-1)
-        ratio = squares / (2 * self.temperature**2) + q.log_volume() - p.log_volume()
-        kept = draws.bernoulli(ratio.clamp(max=0).exp(), where)
-        rejected = where & ~kept
-        found = thin(p, q, draws, rejected)
-        return Coupled(torch.where(rejected[..., None], found.x.to(draft.dtype), draft), kept)
+    ) -> Decision:
+        """See Judging."""
+        kept = draws.bernoulli(self.log_ratio(p, q, draft).clamp(max=0).exp(), where)
+        found = thin(p, q, draws, where & ~kept)
+        token = torch.where(kept[..., None], draft, found.x.to(draft.dtype))
+        return Decision(token, kept, found.trials, found.resolved, found.bias)
 
 
 @dataclass(frozen=True)
 class Capped:
     """The token rule, with the zero vector where 100 proposals were not enough."""
 
-    name: str = ""
-    bias: float = 0.0
+    limit: int = cspd.RELEASED_TRIALS
 
     def view(self, law: Any) -> Law:
-        """See Coupling."""
+        """See Judging."""
         return law  # type: ignore[no-any-return]
 
-    def couple(
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return log_ratio(p, q, draft)
+
+    def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Coupled:
-        """See Coupling."""
-        found = decide(p, q, draft, draws, where, cspd.RELEASED_TRIALS)
-        value = found.x.where(found.resolved[..., None], 0.0)
-        return Coupled(torch.where(where[..., None], value, draft), found.accepted)
+    ) -> Decision:
+        """See Judging."""
+        found = decide(p, q, draft, draws, where, self.limit)
+        return found._replace(x=found.x.where(found.resolved[..., None], 0.0))
 
 
 @dataclass(frozen=True)
@@ -77,21 +146,28 @@ class Factor:
     """`LastRule`, with the ratio multiplied by a power of Sigma: 0 for the exact rule, -1 for the released one."""
 
     power: float
-    name: str = ""
-    bias: float = 0.0
+    limit: int = _ENDLESS
 
     def view(self, law: Any) -> Law:
-        """See Coupling."""
+        """See Judging."""
         return trajectories(law, self)
 
-    def couple(
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        path, aligned, factor = self._aligned(p, q, draft)
+        return _last_ratio(p.chain, q.chain, path, aligned) + factor
+
+    def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Coupled:
-        """See Coupling."""
+    ) -> Decision:
+        """See Judging."""
+        return _at_last_step(p.chain, q.chain, *self._aligned(p, q, draft), draws, where)
+
+    def _aligned(self, p: Any, q: Any, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The draft's trajectory, the target's from its noise, and the log of the factor."""
         path = split(q, draft)
         aligned = align(p.chain, q.chain, path)
-        factor = self.power * cspd.log_sigma(p.chain, q.chain, path, aligned)
-        return _at_last_step(p.chain, q.chain, path, aligned, factor, draws, where)
+        return path, aligned, self.power * cspd.log_sigma(p.chain, q.chain, path, aligned)
 
 
 @dataclass(frozen=True)
@@ -129,43 +205,46 @@ class Means:
 class WithoutNoise:
     """`LastRule` on trajectories that end in a mean; those that are rejected get a last step with noise."""
 
-    name: str = ""
-    bias: float = 0.0
+    limit: int = _ENDLESS
 
     def view(self, law: Any) -> Law:
-        """See Coupling."""
+        """See Judging."""
         return Means(trajectories(law, self).chain)
 
-    def couple(
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return Factor(0.0).log_ratio(p, q, draft)
+
+    def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Coupled:
-        """See Coupling."""
-        path = split(q, draft)
-        aligned = align(p.chain, q.chain, path)
-        none = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
-        return _at_last_step(p.chain, q.chain, path, aligned, none, draws, where)
+    ) -> Decision:
+        """See Judging."""
+        return Factor(0.0).decide(p, q, draft, draws, where)
 
 
 @dataclass(frozen=True)
 class Misnamed:
     """The token rule on laws rebuilt from log variances, with a standard deviation that is called a variance."""
 
-    name: str = ""
-    bias: float = 0.0
+    limit: None = None
 
     def view(self, law: Any) -> Law:
-        """See Coupling."""
+        """See Judging."""
         if not isinstance(law, Gaussian):
             raise InputError(f"variances by coordinate are those of Gaussian laws, not of {type(law).__name__}")
         log_variance = 2 * law.scale.log()
         variance = torch.exp(0.5 * log_variance)
         return Gaussian(law.mean, variance)
 
-    def couple(
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return log_ratio(p, q, draft)
+
+    def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Coupled:
-        """See Coupling."""
-        return TokenRule().couple(p, q, draft, draws, where)
+    ) -> Decision:
+        """See Judging."""
+        return decide(p, q, draft, draws, where)
 
 
 @dataclass(frozen=True)
@@ -212,14 +291,16 @@ def _masked(model: Any) -> Any:
     return Masked(model)
 
 
+def _last_ratio(p: Chain, q: Chain, path: Tensor, aligned: Tensor) -> Tensor:
+    return log_ratio(cspd.last(p, aligned), cspd.last(q, path), path[..., 0, :])
+
+
 def _at_last_step(
     p: Chain, q: Chain, path: Tensor, aligned: Tensor, factor: Tensor, draws: Draws, where: Tensor
-) -> Coupled:
+) -> Decision:
     """x_0 judged and replaced given both x_1, with a factor in the ratio."""
-    mine, theirs = cspd.last(p, aligned), cspd.last(q, path)
-    ratio = log_ratio(mine, theirs, path[..., 0, :]) + factor
-    kept = draws.bernoulli(ratio.clamp(max=0).exp(), where)
-    rejected = where & ~kept
-    found = thin(mine, theirs, draws, rejected, _ENDLESS, factor)
-    token = torch.where(rejected[..., None], found.x.to(path.dtype), path[..., 0, :])
-    return Coupled(torch.cat([token[..., None, :], path[..., 1:, :]], -2).flatten(-2), kept)
+    kept = draws.bernoulli((_last_ratio(p, q, path, aligned) + factor).clamp(max=0).exp(), where)
+    found = thin(cspd.last(p, aligned), cspd.last(q, path), draws, where & ~kept, _ENDLESS, factor)
+    token = torch.where(kept[..., None], path[..., 0, :], found.x.to(path.dtype))
+    walked = torch.cat([token[..., None, :], path[..., 1:, :]], -2).flatten(-2)
+    return Decision(walked, kept, found.trials, found.resolved, found.bias)

@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
@@ -33,6 +34,7 @@ from specverify.evidence.result import (
     nothing_below_one,
 )
 from specverify.evidence.vectors import Values, to_finite
+from specverify.rules.rejection import check_limit
 
 RATE = "acceptance rate"
 Hits = Bool[np.ndarray, " n"] | Bool[Tensor, " n"]
@@ -69,6 +71,8 @@ class Rate:
     def check(self, hits: Hits, *, alpha: float, beta: float) -> Evidence:
         """Test n events, one bool for each."""
         check_rates(alpha, beta)
+        if hits.dtype not in (torch.bool, np.bool_):
+            raise InputError(f"events have dtype {hits.dtype}; give one bool for each, or probabilities to BoundedMean")
         n = int(hits.shape[0])
         check_size(n)
         found = int(hits.sum())
@@ -145,7 +149,7 @@ def at_most(overlap: float, what: str = "acceptance over trajectories is at most
 def cap_failure(overlap: float, cap: int) -> Rate:
     """Decisions that find no token among `cap` proposals: a share of (1 - beta) beta^cap; more is rejected."""
     check_overlap(overlap)
-    check_size(cap, "cap")
+    check_limit(cap, "cap")
     return Rate(0.0, (1 - overlap) * overlap**cap, "failures beyond the cap", "failure rate")
 
 

@@ -49,12 +49,19 @@ class Moments:
     kurtosis: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.covariance.shape != (len(self.mean),) * 2 or not np.allclose(self.covariance, self.covariance.T):
+        for what, values in (("mean", self.mean), ("covariance", self.covariance)):
+            if not np.isfinite(values).all():
+                raise InputError(f"the {what} holds {values[~np.isfinite(values)][0]}; moments of a law are finite")
+        square = self.covariance.shape == (len(self.mean),) * 2
+        spread = np.sqrt(np.clip(np.diag(self.covariance), 0, None)) if square else np.zeros(1)
+        # coordinates may differ in scale by many orders, so correlations are looked at
+        related = self.covariance / np.outer(spread, spread) if (spread > 0).all() else np.atleast_2d(self.covariance)
+        if not square or not np.allclose(related, related.T):
             raise InputError(
                 f"a mean of shape {self.mean.shape} needs a symmetric covariance of {(len(self.mean),) * 2}, "
                 f"not {self.covariance.shape}"
             )
-        smallest = float(np.linalg.eigvalsh(self.covariance)[0])
+        smallest = float(np.linalg.eigvalsh(related)[0])
         if not smallest > 0:
             raise InputError(f"the covariance is not positive definite: its smallest eigenvalue is {smallest:.3g}")
         if not self.kurtosis > 1:

@@ -62,7 +62,20 @@ def projected(
     covariance: Float[np.ndarray, "components dim dim"],
     weight: Float[np.ndarray, " components"] | None = None,
 ) -> Distribution:
-    """The distribution function of each projection of a Gaussian, or of a mixture of several with the given weights."""
+    """The distribution function of each projection of a Gaussian, or of a mixture of several with the given weights.
+
+    Raises:
+        InputError: for means or covariances that are not finite, do not fit, or are not positive definite.
+    """
+    dim = axes.shape[1]
+    if mean.shape[1:] != (dim,) or covariance.shape != (len(mean), dim, dim):
+        raise InputError(
+            f"directions in {dim} dimensions need means of shape (k, {dim}) and covariances of (k, {dim}, {dim}), "
+            f"not {mean.shape} and {covariance.shape}"
+        )
+    for what, values in (("mean", mean), ("covariance", covariance)):
+        if not np.isfinite(values).all():
+            raise InputError(f"a {what} holds {values[~np.isfinite(values)][0]}; those of a law are finite")
     centre = mean @ axes.T
     variance = np.einsum("ai,kij,aj->ka", axes, covariance, axes)
     if not (variance > 0).all():

@@ -34,12 +34,13 @@ def density(law: Law) -> LogDensity:
     """The log density of a single law over R, as a function of an array of points.
 
     Raises:
-        InputError: for laws of another dimension, or a batch of more than one.
+        InputError: for laws of another dimension, a batch of more than one, and what is no distribution.
     """
     if law.dim != 1 or int(np.prod(law.shape)) != 1:
         raise InputError(
             f"the law has dimension {law.dim} and shape {law.shape}; quadrature takes one law over R (shape (1,))"
         )
+    law.check("the law")
 
     def log_density(x: Values) -> Values:
         points = torch.from_numpy(x)[(slice(None), *(None,) * len(law.shape), None)]
@@ -102,8 +103,10 @@ def line(
         width: of a panel, in scales.
 
     Raises:
-        InputError: if a scale is not positive, or the two lists differ in length.
+        InputError: if a scale is not positive, a centre not finite, or the two lists differ in length.
     """
+    if not np.isfinite(centres).all() or not np.isfinite(scales).all():
+        raise InputError(f"centres {list(centres)} and scales {list(scales)}: bumps lie at finite places")
     if len(centres) != len(scales) or not len(scales) or not min(scales) > 0:
         raise InputError(f"{len(centres)} centres and scales {list(scales)}: give one positive scale for each centre")
     ticks = np.arange(-REACH, REACH + width / 2, width)

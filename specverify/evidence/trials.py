@@ -24,6 +24,7 @@ from specverify.evidence.result import (
     to_numpy,
 )
 from specverify.evidence.vectors import Values
+from specverify.rules.rejection import check_limit
 
 EXCEEDED = "probability of exceeding the bound"
 Whole = Int[np.ndarray, " n"] | Int[Tensor, " n"]
@@ -43,8 +44,7 @@ class Trials:
     cap: int | None = None
 
     def __post_init__(self) -> None:
-        if self.cap is not None:
-            check_size(self.cap, "cap")
+        check_limit(self.cap, "cap")
 
     def check(
         self, trials: Whole, overlap: float | Values, *, alpha: float, beta: float, generator: np.random.Generator
@@ -59,7 +59,10 @@ class Trials:
             generator: of the randomisation.
         """
         check_rates(alpha, beta)
-        taken = to_numpy(trials).astype(np.int64)
+        taken = to_numpy(trials)
+        if not np.issubdtype(taken.dtype, np.integer):
+            raise InputError(f"trials have dtype {taken.dtype}; give whole numbers, one for each decision")
+        taken = taken.astype(np.int64)
         n = len(taken)
         check_size(n)
         if taken.min() < 0:

@@ -2,9 +2,9 @@
 
 from specverify.laws.chain import Chain, Denoised, Denoiser, Head
 from specverify.laws.gaussian import FullGaussian, Gaussian, from_covariance
-from specverify.laws.law import Law, at, check_pair, check_tokens, choose, gather, repeated, select, window
+from specverify.laws.law import Law, at, check_fit, check_pair, check_tokens, choose, gather, repeated, select, window
 from specverify.laws.mixture import Mixture
-from specverify.laws.model import CheckedContinuous, ContinuousModel
+from specverify.laws.model import CheckedContinuous, ContinuousModel, check_model
 
 __all__ = [
     "Chain",
@@ -18,6 +18,8 @@ __all__ = [
     "Law",
     "Mixture",
     "at",
+    "check_fit",
+    "check_model",
     "check_pair",
     "check_tokens",
     "choose",

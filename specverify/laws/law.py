@@ -86,23 +86,31 @@ def repeated(law: L, times: int) -> L:
 
 def check_pair(p: Law, q: Law, x: Tensor) -> None:
     """Raise InputError unless p and q are laws of one shape and dimension, and x a token of each distribution."""
+    check_fit(p, q, x)
+    p.check("p")
+    q.check("q")
+    check_tokens(x, p, "the draft tokens")
+
+
+def check_fit(p: Law, q: Law, x: Tensor | None = None, where: Tensor | None = None) -> None:
+    """Raise InputError unless p, q, the drafts and a mask over them have shapes that fit. No value is looked at."""
     if p.dim != q.dim or p.shape != q.shape:
         raise InputError(
             f"p has shape {p.shape} and dimension {p.dim}, q {q.shape} and {q.dim}; "
             "a target law and a draft law are compared row by row over one space"
         )
-    check_tokens(x, p, "the draft tokens")
-    p.check("p")
-    q.check("q")
+    if x is not None:
+        _check_shape(x, p, "the draft tokens")
+    if where is not None and (tuple(where.shape) != p.shape or where.dtype != torch.bool):
+        raise InputError(
+            f"where has shape {tuple(where.shape)} and dtype {where.dtype}; it says of each of the laws, of shape "
+            f"{p.shape}, whether it is wanted: pass bools of that shape"
+        )
 
 
 def check_tokens(x: Tensor, law: Law, what: str) -> None:
     """Raise InputError unless x holds one finite token for each distribution of a law."""
-    if tuple(x.shape) != (*law.shape, law.dim):
-        raise InputError(
-            f"{what} have shape {tuple(x.shape)}, but the law has shape {law.shape} and dimension {law.dim}: "
-            f"pass {(*law.shape, law.dim)}"
-        )
+    _check_shape(x, law, what)
     if not x.is_floating_point():
         raise InputError(f"{what} have dtype {x.dtype}; continuous tokens are floating point")
     if not bool(x.isfinite().all()):
@@ -124,4 +132,12 @@ def check_scale(scale: Tensor, what: str) -> None:
         raise InputError(
             f"{what} has the standard deviation {float(scale[bad][0])}; it must be positive and finite: "
             "a distribution without noise has no density, so bound the variances from below"
+        )
+
+
+def _check_shape(x: Tensor, law: Law, what: str) -> None:
+    if tuple(x.shape) != (*law.shape, law.dim):
+        raise InputError(
+            f"{what} have shape {tuple(x.shape)}, but the law has shape {law.shape} and dimension {law.dim}: "
+            f"pass {(*law.shape, law.dim)}"
         )

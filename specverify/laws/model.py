@@ -58,6 +58,17 @@ class ContinuousModel(Protocol):
         """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
 
 
+def check_model(model: ContinuousModel) -> None:
+    """Raise InputError unless a model's sizes are positive and the law of its first token is a distribution.
+
+    One forward pass of one row: what is wrong with a model is mostly wrong from the start. `CheckedContinuous` looks at
+    every pass.
+    """
+    _check_sizes(model)
+    nothing = torch.zeros(1, 0, model.dim, dtype=model.dtype, device=model.device)
+    _check_laws(model, model.laws(model.start(1), nothing), (1, 1))
+
+
 class CheckedContinuous:
     """A model that checks every call: shapes, laws, tokens, and the promise that `advance` relies on.
 
@@ -68,10 +79,7 @@ class CheckedContinuous:
     """
 
     def __init__(self, model: ContinuousModel) -> None:
-        if model.dim < 1 or model.length < 1:
-            raise InputError(
-                f"model {model.name!r} has dimension {model.dim} and length {model.length}; both must be at least 1"
-            )
+        _check_sizes(model)
         self.inner = model
         self.name, self.dim, self.length = model.name, model.dim, model.length
         self.dtype, self.device = model.dtype, model.device
@@ -87,13 +95,7 @@ class CheckedContinuous:
         """As the inner model's, with the laws checked."""
         self._check_tokens(draft, "the draft tokens")
         laws = self.inner.laws(context, draft)
-        expected = (draft.shape[0], draft.shape[1] + 1)
-        if (laws.shape, laws.dim) != (expected, self.dim):
-            raise InputError(
-                f"model {self.name!r} gave laws of shape {laws.shape} and dimension {laws.dim}, "
-                f"expected {expected} and {self.dim}"
-            )
-        laws.check(f"a law of model {self.name!r}")
+        _check_laws(self, laws, (draft.shape[0], draft.shape[1] + 1))
         self._seen = draft
         return laws
 
@@ -118,3 +120,19 @@ class CheckedContinuous:
             raise InputError(f"{what} have dtype {tokens.dtype}, but those of model {self.name!r} have {self.dtype}")
         if not bool(tokens.isfinite().all()):
             raise InputError(f"{what} hold {float(tokens[~tokens.isfinite()][0])}; tokens are finite")
+
+
+def _check_sizes(model: ContinuousModel) -> None:
+    if model.dim < 1 or model.length < 1:
+        raise InputError(
+            f"model {model.name!r} has dimension {model.dim} and length {model.length}; both must be at least 1"
+        )
+
+
+def _check_laws(model: ContinuousModel, laws: Law, expected: tuple[int, int]) -> None:
+    if (laws.shape, laws.dim) != (expected, model.dim):
+        raise InputError(
+            f"model {model.name!r} gave laws of shape {laws.shape} and dimension {laws.dim}, "
+            f"expected {expected} and {model.dim}"
+        )
+    laws.check(f"a law of model {model.name!r}")

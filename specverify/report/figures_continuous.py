@@ -8,8 +8,7 @@ from specverify.report import drawing
 from specverify.report.drawing import DEFECT, PANELS, Cell, Picture, left_out
 from specverify.report.tables import number, plain
 
-_SHOWN = ("last-step", "cspd", "cspd-released")
-"""An exact rule, and CSpD as published and as released."""
+_SHOWN = {"last-step": "last-step, an exact rule", "cspd": "CSpD as published", "cspd-released": "CSpD as released"}
 
 
 def densities(cells: list[Cell]) -> Picture | None:
@@ -37,7 +36,7 @@ def densities(cells: list[Cell]) -> Picture | None:
             axis.plot(found["x"], found["q"], color="black", linewidth=1, linestyle=":")
             tv = number(found["tv"], 2)
             told.append(f"{plain(rule)} on {plain(pair[0])} {plain(pair[1])} {tv}")
-            axis.set_title(f"{plain(rule)}: TV {tv}\n{plain(pair[0])}, draft {plain(pair[1])}", loc="left")
+            axis.set_title(f"{_SHOWN[rule]}: TV {tv}\n{plain(pair[0])}, draft {plain(pair[1])}", loc="left")
             axis.set_ylim(bottom=0)
             axis.set_yticks([])
     for axis in grid[-1]:

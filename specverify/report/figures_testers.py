@@ -28,8 +28,8 @@ _HEIGHT = 0.165
 """Inches of one row."""
 _ROWS = 24
 """From how many rows on a level is drawn in two columns."""
-_SHARE, _WIDEST = 0.56, 0.22
-"""Share of a column's width for names, and most for one checker."""
+_SHARE, _NARROWEST, _WIDEST = 0.56, 0.07, 0.22
+"""Share of a column's width for names, unless checkers are so many that they need it; least and most for one."""
 _LINE, _PAGE = 0.155, 64
 """Inches of one line of the calibration, and most rows of one picture, but for a check that has more."""
 _HOLDS, _FAILS = "#0072B2", "#D55E00"
@@ -87,18 +87,19 @@ def _columns(groups: dict[str, dict[str, Any]]) -> list[list[tuple[str, dict[str
 
 
 def _matrix(axis: Axes, groups: list[tuple[str, dict[str, dict[str, Row]]]], checkers: list[str], height: int) -> None:
-    width = min((1 - _SHARE) / len(checkers), _WIDEST)
+    names = min(_SHARE, 1 - _NARROWEST * len(checkers))
+    width = min((1 - names) / len(checkers), _WIDEST)
     y = 0
     for category, found in groups:
         axis.text(0, y + 0.55, category, va="center", fontsize=8, fontweight="bold")
         y += 1
         for name, by in found.items():
-            axis.text(_SHARE - 0.012, y + 0.5, drawing.short(plain(name), 38), va="center", ha="right", fontsize=7)
+            axis.text(names - 0.012, y + 0.5, drawing.short(plain(name), 38), va="center", ha="right", fontsize=7)
             for place, checker in enumerate(checkers):
                 if (row := by.get(checker)) is None:
                     continue
                 colour = _STYLES[row["outcome"], row["named"]][0] if sound(row) else _WRONG[0]
-                corner = (_SHARE + place * width, y + 0.04)
+                corner = (names + place * width, y + 0.04)
                 axis.add_patch(
                     Rectangle(corner, width * 0.97, 0.92, facecolor=colour, edgecolor="#BBBBBB", linewidth=0.4)
                 )
@@ -112,7 +113,7 @@ def _matrix(axis: Axes, groups: list[tuple[str, dict[str, dict[str, Row]]]], che
                 )
             y += 1
     for place, checker in enumerate(checkers):
-        axis.text(_SHARE + (place + 0.485) * width, -0.2, plain(checker), ha="center", va="bottom", fontsize=7)
+        axis.text(names + (place + 0.485) * width, -0.2, plain(checker), ha="center", va="bottom", fontsize=7)
     axis.set_xlim(0, 1)
     axis.set_ylim(height, -1.2)
     axis.axis("off")

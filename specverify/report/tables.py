@@ -46,7 +46,7 @@ class Table:
     Attributes:
         name: its anchor.
         title: its heading.
-        intro: a paragraph above it.
+        intro: what stands above it; paragraphs are parted by an empty line.
         columns: headings; those that end in "#" are numbers (the mark is not shown).
         rows: what it holds.
     """

@@ -6,10 +6,19 @@ from specverify.report.record import Record
 from specverify.report.tables import UNKNOWN, Table, caught, cell_row, interval, number
 
 _MEANING = (
-    "A decoder of continuous tokens is lossless if every set of outcomes has the probability that it has under the "
+    "A decoder of continuous tokens is lossless if what it emits falls into every set of values as often as under the "
     "target alone, so that the total variation is 0: tokens that look alike, or share means and variances, are not "
-    "enough. No finite sample can show that, so PROVED rests on the whole output density of one token (up to 1e-6), "
-    "and CONSISTENT on tests that would have seen a stated distance."
+    "enough. No finite sample can show that much, so PROVED rests on the whole output density of one token, summed to "
+    "1e-6, and CONSISTENT on tests that would have seen a stated distance."
+)
+_CSPD = (
+    "CSpD (arXiv 2411.11925) is held to lossless, which it is not, wherever the transitions of draft and target "
+    "differ in their covariances: its factor Sigma is then not 1. Where they are shared its criterion as published, "
+    "without a limit of proposals, is exact: a finding about those laws, not a claim of the method, hence VACUOUS. "
+    "Where a redraw cannot succeed, on which the paper is silent, it is one draw of the target's last transition. The "
+    "slips of the code are each added to the published criterion, whose bias it is where a slip changes nothing "
+    "(zeros after 100 proposals, where these hardly ever fail); cspd-released has all but the last step without its "
+    "noise."
 )
 
 
@@ -31,16 +40,13 @@ def densities(record: Record) -> Table:
                 bad=(10,) if wrong else (),
             )
         )
-    intro = (
-        f"{_MEANING} Here: the first token of a toy in one dimension, its draft altered as named, and diffusion heads "
-        "of two steps. No lossless rule keeps more drafts than the overlap 1 - TV(p, q). CSpD (arXiv 2411.11925) is "
-        "held to lossless, which it is not, wherever the transitions of draft and target differ in their covariances: "
-        "its factor Sigma is then not 1. Where they are shared its criterion as published, without a limit of "
-        "proposals, is exact: a finding about those laws, not a claim of the method, hence VACUOUS. Where a redraw "
-        "cannot succeed, on which the paper is silent, it is one draw of the target's last transition. The slips of "
-        "the code are each added to the published criterion, whose bias it is where a slip changes nothing (zeros "
-        "after 100 proposals, where these hardly ever fail); cspd-released has all but the last step without its noise."
+    here = (
+        "Each row is the first token of a toy in one dimension, its draft altered as named. No lossless rule keeps "
+        "more drafts than the overlap 1 - TV(p, q). On diffusion heads, of two steps here, last-step couples "
+        "trajectories of one noise at their end, steps at every state, and path judges them whole; trajectories "
+        "cannot be kept more often than tokens."
     )
+    intro = "\n\n".join((_MEANING, here, _CSPD))
     columns = ("rule", "toy", "draft", "held to", "exact TV#", "error#", "accepted#", "overlap#", "on zero#")
     title = "Continuous tokens: one step, by quadrature"
     return Table("densities", title, intro, (*columns, "expected", "verdict"), tuple(rows))
@@ -74,7 +80,8 @@ def decoders(record: Record) -> Table:
         "independent of the others if the decoder is lossless (Rosenblatt's transform). The distance is Kolmogorov's, "
         "over all tokens together. The overlap is that of the first token; the acceptance rate is over all drafts. "
         "The decoders cspd and cspd-released claim nothing; they are held to lossless here, and must be refuted. Other "
-        "names that begin with cspd are exact decoders with one flaw of the released code each, or none (the control)."
+        "names that begin with cspd are exact decoders with one flaw of the released code each, or none (the control "
+        "cspd-variance-as-std)."
     )
     columns = ("decoder", "toy", "draft", "sequences#", "distance#", "delta#", "rejected#", "acceptance#", "overlap#")
     title = "Continuous tokens: decoders, by tests"

@@ -11,6 +11,8 @@ from specverify.report.tables import Row, Table, interval, number, row
 from specverify.report.testers import failing_rates, sound, unnamed
 
 Trial = dict[str, Any]
+ABREAST = 4
+"""Most checkers that stand side by side."""
 
 
 def tables(record: Record) -> list[Table]:
@@ -53,29 +55,41 @@ def overview(matrix: dict[str, Any]) -> Table:
 
 
 def trials(matrix: dict[str, Any], level: str, lossy: bool) -> Table:
-    """The kill matrix of a level: a row for each defect, or for each control, and a column for each checker."""
+    """The kill matrix of a level: a row for each defect, or for each control, and a column for each checker.
+
+    Checkers that are too many to stand side by side get a row each.
+    """
     here = [t for t in matrix["rows"] if t["level"] == level]
     checkers = list(dict.fromkeys(t["checker"] for t in here))
     found: dict[tuple[str, str], dict[str, Trial]] = {}
     for trial in here:
         if trial["lossy"] == lossy:
             found.setdefault((trial["category"], trial["defect"]), {})[trial["checker"]] = trial
-    rows = []
-    for (category, name), by in sorted(found.items(), key=lambda item: item[0][0]):
-        cells = [outcome(by[checker]) if checker in by else "not tried" for checker in checkers]
-        bad = tuple(2 + place for place, checker in enumerate(checkers) if checker in by and not sound(by[checker]))
-        note = " ".join(f"{checker}: {t['reason']}." for checker, t in by.items() if t["reason"])
-        named = [name, category] if lossy else [name, "control"]
-        rows.append(row([*named, *cells], note=note, reproduce=_again(matrix, level, name), bad=bad))
     what = "defects" if lossy else "controls"
+    title = f"Kill matrix: {what} of level {level}"
     intro = (
         "TV: exact total variation from the target law; n: samples of the check that rejected most strongly, else of "
         'the largest. "as may be": no checker of that name has to catch it.'
         if lossy
         else "Subjects that look wrong and are not: a checker that flags one raises false alarms."
     )
-    columns = ("defect" if lossy else "control", "category", *checkers)
-    return Table(f"kill-{level}-{what}", f"Kill matrix: {what} of level {level}", intro, columns, tuple(rows))
+    rows = []
+    if len(checkers) > ABREAST:
+        for (_, name), by in found.items():
+            for checker, trial in by.items():
+                figures = [number(trial["tv"], 3), number(trial["n"]), number(trial["seconds"], 2)]
+                cells = [name, checker, _word(trial), *figures, trial["reason"]]
+                rows.append(row(cells, reproduce=_again(matrix, level, name), bad=() if sound(trial) else (2,)))
+        columns: tuple[str, ...] = (what[:-1], "checker", "outcome", "exact TV#", "n#", "seconds#", "what it said")
+        return Table(f"kill-{level}-{what}", title, intro, columns, tuple(rows))
+    for (category, name), by in sorted(found.items(), key=lambda item: item[0][0]):
+        cells = [outcome(by[checker]) if checker in by else "not tried" for checker in checkers]
+        bad = tuple(2 + place for place, checker in enumerate(checkers) if checker in by and not sound(by[checker]))
+        note = " ".join(f"{checker}: {t['reason']}." for checker, t in by.items() if t["reason"])
+        named = [name, category] if lossy else [name, "control"]
+        rows.append(row([*named, *cells], note=note, reproduce=_again(matrix, level, name), bad=bad))
+    columns = (what[:-1], "category", *checkers)
+    return Table(f"kill-{level}-{what}", title, intro, columns, tuple(rows))
 
 
 def outcome(trial: Trial) -> str:
@@ -83,9 +97,12 @@ def outcome(trial: Trial) -> str:
     figures = [] if trial["tv"] is None else [f"TV {number(trial['tv'], 3)}"]
     figures += [] if trial["n"] is None else [f"n {number(trial['n'])}"]
     figures += [f"{trial['seconds']:.2f} s"] if trial["outcome"] != "not applicable" else []
+    return _word(trial) + (f" ({', '.join(figures)})" if figures else "")
+
+
+def _word(trial: Trial) -> str:
     word = str(trial["outcome"] if sound(trial) else trial["outcome"].upper())
-    word += ", as may be" if trial["outcome"] == "missed" and sound(trial) else ""
-    return word + (f" ({', '.join(figures)})" if figures else "")
+    return word + (", as may be" if trial["outcome"] == "missed" and sound(trial) else "")
 
 
 def rates(calibration: dict[str, Any]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -19,11 +21,14 @@ _COLOURS = {"PROVED": "green", "CONSISTENT": "green", "REFUTED": "bold red", "ER
 def summary(record: Record) -> Group:
     """The overall verdict, the verdicts per decoder, and the cells that did not pass."""
     overall, verdict = record["verdict"], tables.verdicts(record)
-    overall, verdict = record["verdict"], tables.verdicts(record)
     parts: list[RenderableType] = []
     for heading, suffix in (("decoder", ""), ("of continuous tokens", CONTINUOUS)):
-        if rows := [row.cells for row in verdict.rows if row.cells[0].endswith(CONTINUOUS) == bool(suffix)]:
-            shown = [(cells[0].removesuffix(suffix), cells[1], _kind(cells[2]), cells[4]) for cells in rows]
+        shown: list[tuple[str | Text, ...]] = [
+            (cells[0].removesuffix(suffix), cells[1], _kind(cells[2]), cells[4])
+            for cells in (row.cells for row in verdict.rows)
+            if cells[0].endswith(CONTINUOUS) == bool(suffix)
+        ]
+        if shown:
             parts += [listing(shown, (heading, "claim", "verdict", "why")), Text()]
     rows = attention.attention(record).rows
     if rows:
@@ -49,7 +54,7 @@ def summary(record: Record) -> Group:
     return Group(*parts)
 
 
-def listing(rows: list[tuple[str | Text, ...]], headings: tuple[str, ...]) -> Table:
+def listing(rows: Sequence[tuple[str | Text, ...]], headings: tuple[str, ...]) -> Table:
     """A plain table: long words are folded, never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):

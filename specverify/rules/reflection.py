@@ -18,8 +18,8 @@ from torch.special import ndtr
 
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.laws import FullGaussian, Gaussian, select
-from specverify.rules.rejection import Decision, accept_probability, thin
+from specverify.laws import FullGaussian, Gaussian, check_fit, select
+from specverify.rules.rejection import Decision, accept, thin
 
 G = TypeVar("G", Gaussian, FullGaussian)
 
@@ -34,8 +34,11 @@ def overlap(p: G, q: G) -> Float[Tensor, "*shape"]:
     """beta = 1 - TV(p, q) = 2 Phi(-|Delta| / 2) of Gaussians with equal covariance (C1).
 
     Raises:
-        InputError: covariances differ.
+        InputError: covariances differ, shapes too, or a law is none.
     """
+    check_fit(p, q)
+    p.check("p")
+    q.check("q")
     if not bool(equal_covariance(p, q).all()):
         raise InputError(
             "the covariances of p and q differ, so that their overlap has no closed form; "
@@ -78,8 +81,9 @@ def couple(
     Rejected drafts are reflected where covariances are equal, and thinned from the residual where they are not; `limit`
     bounds the trials of the latter (see `rejection.thin`).
     """
+    check_fit(p, q, x, where)
     mirror = equal_covariance(p, q)
-    accepted = draws.bernoulli(accept_probability(p, q, x), where)
+    accepted = accept(p, q, x, draws, where)
     rejected = where & ~accepted
     found = thin(p, q, draws, rejected & ~mirror, limit)
     token = torch.where((rejected & ~mirror)[..., None], found.x.to(x.dtype), x)

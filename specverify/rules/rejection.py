@@ -23,10 +23,13 @@ from torch import Tensor
 from specverify import tree
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.laws import Law, repeated, select
+from specverify.laws import Law, check_fit, check_pair, repeated, select
 
 _ROUND_NUMBERS = 1 << 22
 """About how many numbers a round of proposals may hold, where that many proposals are wanted."""
+HOPELESS = 10**9
+"""Proposals for one row after which p and q cannot be densities: a decision rejects its draft and then so many with
+probability 1 / (e HOPELESS) at most (`failure_bound`)."""
 
 
 class Resolved(NamedTuple):
@@ -58,7 +61,12 @@ class Decision(NamedTuple):
 
 
 def log_ratio(p: Law, q: Law, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
-    """log p(x) - log q(x), in double precision. Its exponential has mean 1 under q (C1)."""
+    """log p(x) - log q(x), in double precision. Its exponential has mean 1 under q (C1).
+
+    Raises:
+        InputError: p, q and x do not fit.
+    """
+    check_fit(p, q, x)
     return p.log_prob(x) - q.log_prob(x)
 
 
@@ -98,10 +106,11 @@ def thin(
             criteria that are no residual of (p, q).
 
     Raises:
-        InputError: a limit below 1, a factor without a limit, or a log density that is NaN.
+        InputError: shapes that do not fit, a limit below 1, a factor without a limit, laws that are no distributions,
+            or densities of which no residual is found (see HOPELESS).
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit = {limit}: a rejected draft takes at least one trial; None allows as many as needed")
+    check_fit(p, q, where=where)
+    check_limit(limit)
     if log_factor is not None and limit is None:
         raise InputError("with a factor in the ratio there may be nothing to keep; set a limit of trials")
     target, draft = select(p, where), select(q, where)
@@ -113,8 +122,14 @@ def thin(
     still, tried, size = (~equal).nonzero().squeeze(1), 0, 1
     room = max(count, _ROUND_NUMBERS // _numbers_per_row(target))
     while len(still) and tried != limit:
+        if tried >= HOPELESS and limit is None:
+            raise InputError(
+                f"none of {tried:,} proposals is in the residual of a rejected draft, which is almost impossible: the "
+                "log_prob of p and q are no densities, or the draft is none of q's"
+            )
         size = max(1, min(size, room // len(still), limit - tried if limit else room))
-        found, which, kept = _round(select(target, still), select(draft, still), shift[still], draws, size)
+        open_rows = (target, draft, shift)
+        found, which, kept = _round(*(open_rows if len(still) == count else select(open_rows, still)), draws, size)
         hit = still[found]
         places.append(hit)
         tokens.append(kept[found])
@@ -130,6 +145,24 @@ def thin(
     return Resolved(_spread(token, where), _spread(trials, where), settled, bias)
 
 
+def accept(
+    p: Law, q: Law, x: Float[Tensor, "*shape dim"], draws: Draws, where: Bool[Tensor, "*shape"]
+) -> Bool[Tensor, "*shape"]:
+    """Whether each draft x ~ q is kept, where asked: with `accept_probability`.
+
+    Raises:
+        InputError: shapes that do not fit, and, naming the value, laws that are no distributions or drafts that are
+            not finite. Values are looked at only once a ratio is NaN.
+    """
+    check_fit(p, q, x, where)
+    probability = accept_probability(p, q, x)
+    wrong = where & probability.isnan()
+    if bool(wrong.any()):
+        check_pair(*select((p, q), wrong), x[wrong])
+        raise InputError("a draft has no density under p nor under q; drafts are drawn from q")
+    return draws.bernoulli(probability, where)
+
+
 def decide(
     p: Law,
     q: Law,
@@ -142,7 +175,7 @@ def decide(
 
     It is a maximal coupling of p and q, whatever they are: no other keeps the draft more often.
     """
-    accepted = draws.bernoulli(accept_probability(p, q, x), where)
+    accepted = accept(p, q, x, draws, where)
     found = thin(p, q, draws, where & ~accepted, limit)
     token = torch.where(accepted[..., None], x, found.x.to(x.dtype))
     return Decision(token, accepted, found.trials, found.resolved, found.bias)
@@ -155,7 +188,16 @@ def failure_mass(overlap: Float[Tensor, "*any"], limit: int) -> Float[Tensor, "*
 
 def failure_bound(limit: int) -> float:
     """The largest `failure_mass` over all overlaps, 1/(K + 1) (K/(K + 1))^K, at beta = K/(K + 1)."""
+    check_limit(limit)
     return (limit / (limit + 1)) ** limit / (limit + 1)
+
+
+def check_limit(limit: object, name: str = "limit") -> None:
+    """Raise InputError unless a limit of trials is None or a whole number of at least 1."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InputError(
+            f"{name} = {limit!r}: a rejected draft takes at least one trial; None allows as many as needed"
+        )
 
 
 def _round(
@@ -168,7 +210,8 @@ def _round(
     proposal = p.sample(draws, everywhere)
     ratio = log_ratio(p, q, proposal) + shift
     if bool(ratio.isnan().any()):
-        raise InputError("the log density of a proposal is NaN; check both laws: check_pair(p, q, x)")
+        check_pair(p, q, proposal)
+        raise InputError("a proposal of p has the log density NaN; mend the log_prob of p or q")
     kept = draws.bernoulli(-torch.expm1(-ratio.clamp(min=0)), everywhere)
     if size == 1:
         return kept, torch.zeros_like(kept, dtype=torch.int64), proposal

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.laws import Chain
+from specverify.laws import Chain, check_fit
 from specverify.rules.reflection import couple
 from specverify.rules.rejection import Decision, decide
 
@@ -85,7 +85,7 @@ def decide_path(
     limit: int | None = None,
 ) -> Decision:
     """The token rule on path space; the decision's `x` is a trajectory, Float[*shape, T + 1, dim], the token first."""
-    check_chains(p, q)
+    check_chains(p, q, path, where)
     found = decide(Paths(p), Paths(q), path.flatten(-2), draws, where, limit)
     return found._replace(x=found.x.unflatten(-1, (p.steps + 1, p.dim)))
 
@@ -99,7 +99,7 @@ def couple_steps(
     limit: int | None = None,
 ) -> Walked:
     """A trajectory of p's chain, coupled with the draft's, Float[*shape, T + 1, dim] ~ q, at every step."""
-    check_chains(p, q)
+    check_chains(p, q, path, where)
     steps = p.steps
     found = couple(p.first(), q.first(), path[..., steps, :], draws, where, limit)
     states, same = [found.x], [found.accepted]
@@ -123,6 +123,7 @@ def couple_last(
     limit: int | None = None,
 ) -> Walked:
     """A trajectory of p's chain from the noise of the draft's, but for the token, which is coupled with the draft."""
+    check_chains(p, q, path, where)
     aligned = align(p, q, path)
     mine, theirs = p.transition(1, aligned[..., 1, :]), q.transition(1, path[..., 1, :])
     found = couple(mine, theirs, path[..., 0, :], draws, where, limit)
@@ -133,7 +134,7 @@ def couple_last(
 
 def align(p: Chain, q: Chain, path: Float[Tensor, "*shape steps dim"]) -> Float[Tensor, "*shape steps dim"]:
     """The target's trajectory from the noise of the draft's."""
-    check_chains(p, q)
+    check_chains(p, q, path)
     steps = p.steps
     states = [p.first().colour(q.first().whiten(path[..., steps, :])).to(path.dtype)]
     for t in range(steps, 0, -1):
@@ -142,10 +143,14 @@ def align(p: Chain, q: Chain, path: Float[Tensor, "*shape steps dim"]) -> Float[
     return torch.stack(states[::-1], -2)
 
 
-def check_chains(p: Chain, q: Chain) -> None:
-    """Raise InputError unless two chains have the same steps, dimension and shape."""
+def check_chains(p: Chain, q: Chain, path: Tensor, where: Tensor | None = None) -> None:
+    """Raise InputError unless two chains have the same steps, dimension and shape, and `path` a trajectory of each."""
     if (p.steps, p.dim, p.shape) != (q.steps, q.dim, q.shape):
         raise InputError(
             f"p has {p.steps} steps, dimension {p.dim} and shape {p.shape}, q {q.steps}, {q.dim} and {q.shape}; "
             "trajectories are compared step by step"
         )
+    expected = (*p.shape, p.steps + 1, p.dim)
+    if tuple(path.shape) != expected:
+        raise InputError(f"the drafts have shape {tuple(path.shape)}, expected {expected}: trajectories x_0 .. x_T")
+    check_fit(p, q, where=where)

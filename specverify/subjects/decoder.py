@@ -35,6 +35,7 @@ from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, suite
 from specverify.verdict import EXACT_TOLERANCE, Coverage, Kind, Verdict
 
+_NO_DIM = "has no attribute 'dim'"
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
 SHRINKING = 400
@@ -114,7 +115,8 @@ class _Judge:
         except _Reached as reached:
             verdict, found = reached.verdict, reached.counterexample
         except SpecverifyError as error:
-            verdict = Verdict(Kind.ERROR, str(error))
+            vectors = "; decoders of models over vectors are judged at level continuous"
+            verdict = Verdict(Kind.ERROR, f"{error}{vectors if _NO_DIM in str(error) else ''}")
         named, text = shlex.quote(self.factory.reference or self.factory.name), claim_text(self.claim)
         return Judgement(
             subject=self.factory.name,

@@ -5,8 +5,8 @@ be called (a class, a function) is called by keyword with those of these argumen
 
     window        draft tokens per forward pass, at least 1
     draft_model   a model to draft with; with a default it is judged with and without one
-    initial       which initial drafts: repeat-left, zero, random or sample-left
-    settings      all three at once, as a `decoders.registry.Settings`
+    initial       which initial drafts: repeat-left, zero, random or sample-left; left-law for continuous tokens
+    settings      all three at once, as a `decoders.registry.Settings`, or that of `decoders.continuous.registry`
 
 Every other argument needs a default. A decoder that does not take a model (its vocabulary, an eos) or a setting says so
 by raising `InputError`: it is then not judged there, and the judgement lists it as not covered.
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from specverify.decoders.continuous.registry import Settings as ContinuousSettings
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.subjects import resolve
@@ -41,7 +42,7 @@ class Factory:
     """
 
     name: str
-    build: Callable[[Settings], Any]
+    build: Callable[[Settings | ContinuousSettings], Any]
     takes: frozenset[str]
     needs: frozenset[str]
     reference: str | None = None
@@ -88,7 +89,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
         )
     named = [known for known in (*SUPPLIED, "settings") if known in by_name]
 
-    def build(settings: Settings) -> Any:
+    def build(settings: Settings | ContinuousSettings) -> Any:
         made = subject(**{known: settings if known == "settings" else getattr(settings, known) for known in named})
         if not _is_decoder(made):
             raise InputError(f"{label} returned a {type(made).__name__}, which has no init and step; {_HOW}")

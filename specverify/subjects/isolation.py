@@ -60,7 +60,7 @@ def judge_isolated(
 
     Args:
         reference: `PKG.MOD:OBJECT`, `path/to/file.py:OBJECT`, a plug-in or a trace; see `resolve.py`.
-        level: decoder, round, sampler or trace; None to tell by looking at the subject, where that is possible.
+        level: a name of `resolve.LEVELS`; None to tell by looking at the subject, where that is possible.
         claim: what is claimed, also as text (`resolve.parse_claim`); None for the subject's own claim, or lossless.
 
     Other args:

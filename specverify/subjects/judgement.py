@@ -9,7 +9,7 @@ from typing import Any, Literal
 from specverify.evidence.result import Evidence
 from specverify.verdict import Verdict
 
-Level = Literal["decoder", "round", "sampler", "trace", "unknown"]
+Level = Literal["decoder", "continuous", "round", "sampler", "trace", "unknown"]
 """Unknown: of a subject whose module could not be imported, where nobody said what it is."""
 
 

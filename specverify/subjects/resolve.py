@@ -34,6 +34,7 @@ GROUP = "specverify.decoders"
 TRACES = (".npz", ".safetensors")
 LEVELS = {
     "decoder": "an object with `init(model, batch, draws)` and `step(state, model, draws)`, or what makes one",
+    "continuous": "a decoder, or what makes one, of models over vectors, which give densities",
     "round": "a function (draft_tokens, q or None, p, generator) -> (accepted, token)",
     "sampler": "a function (target, draft, n, seed) -> Int[n, length] tokens",
     "trace": f"a file ({', '.join(TRACES)}) of tokens and log-probabilities",
@@ -124,6 +125,7 @@ def level_of(reference: str, subject: Any, level: str | None = None) -> str:
         return "trace"
     fits = {
         "decoder": _is_decoder(subject),
+        "continuous": _is_decoder(subject),
         "round": callable(subject) or _is_kernel(subject),
         "sampler": callable(subject),
         "trace": False,
@@ -200,6 +202,7 @@ def _own() -> dict[str, Callable[[Any], Any]]:
     """Decoders of specverify's own, the known-wrong ones too: each as what makes it from settings."""
     from specverify import defects
     from specverify.decoders import registry
+    from specverify.decoders.continuous import registry as continuous
 
     def maker(name: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def make(settings: Any) -> Any:
@@ -208,7 +211,8 @@ def _own() -> dict[str, Callable[[Any], Any]]:
         make.__qualname__ = name
         return make
 
-    found = {name: maker(name, registry.entry(name).build) for name in registry.names()}
+    found = {name: maker(name, continuous.entry(name).build) for name in continuous.names()}
+    found |= {name: maker(name, registry.entry(name).build) for name in registry.names()}  # "ar" and "sd" are of ids
     return found | {name: maker(name, defects.get(name).build) for name in defects.names()}
 
 

@@ -1,4 +1,4 @@
-"""How fast drafts over continuous tokens are judged. Target: 1,000,000 decisions in 8 dimensions under 2 s, 2 cores."""
+"""How fast drafts over continuous tokens are judged: 1,000,000 decisions in 8 dimensions must take less than 2 s."""
 
 import pytest
 import torch
@@ -28,6 +28,7 @@ def test_judging_a_million_drafts(benchmark, rule, kind, dtype):
     accepted = float(found.accepted.double().mean())
     if kind == "shifted":
         assert accepted == pytest.approx(0.617, abs=0.003)
+    assert benchmark.stats.stats.min < 2.0
     rate = DECISIONS / benchmark.stats.stats.min
     benchmark.extra_info.update(decisions_per_second=round(rate), accepted=round(accepted, 3))
     print(f"\n{rule.__name__} {kind} {dtype}: {rate:,.0f} decisions/s, {accepted:.1%} accepted")

@@ -236,6 +236,35 @@ def test_tokens_of_single_precision_stay_so_and_keep_their_law(seed):
         assert_uniform(transforms(model, result.tokens), 0.02)
 
 
+LOSSLESS = [name for name in registry.names() if not name.startswith("cspd")]
+
+
+def small(name, dtype):
+    return toy("chain-1x4" if registry.entry(name).laws == "heads" else "gauss-2x6", dtype)
+
+
+@pytest.mark.parametrize("window", [1, 9])
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_windows_of_one_and_beyond_the_length_in_single_precision(name, window, seed):
+    model = small(name, torch.float32)
+    result = drawn(name, model, 24_000 // (model.length * model.dim), seed, window=window, kind="wider")
+    assert result.tokens.dtype == torch.float32
+    assert bool((result.branches.sum(1) == model.length).all())
+    assert int(result.passes.min()) >= (1 if window > model.length else model.length / 2)
+    assert_uniform(transforms(model, result.tokens), 0.04)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_batches_of_one_row(name, seed):
+    model = small(name, torch.float64)
+    decoder = build(name, model, kind="narrower")
+    result = sample(decoder, model, 4, seed, block=1)
+    assert len(result.tokens.unique(dim=0)) == 4
+    assert bool(transforms(model, result.tokens).isfinite().all())
+    alone = sample(decoder, model, 1, seed, block=1, first_block=3)
+    assert torch.equal(alone.tokens[0], result.tokens[3])
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "least"),
     [("cspd", "wider", 0.03), ("cspd", "narrower", 0.1), ("cspd-released", "wider", 0.1),

@@ -10,8 +10,10 @@ from jaxtyping import TypeCheckError
 from specverify.claims import Relaxed
 from specverify.decoders import Run, run, sample
 from specverify.decoders.continuous import (
+    Autoregressive,
     DraftModel,
     Jacobi,
+    LastRule,
     PathRule,
     Published,
     Reflection,
@@ -22,7 +24,7 @@ from specverify.decoders.continuous import (
 )
 from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
-from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
+from specverify.laws import Chain, CheckedContinuous, Denoised, Denoiser, Gaussian, Mixture
 from toymodels.continuous import ContinuousToy, toy
 from toymodels.continuous_drafts import draft
 
@@ -256,5 +258,44 @@ class Broken(Numbered):
 
 
 def test_a_model_that_gives_nan_is_told_of():
-    with refuses("the decoder asked for a draw with NaN", ContractError):
-        run(Speculative(DraftModel(Numbered()), 2, Reflection()), Broken(), 4, Sampled(0))
+    for decoder in (Autoregressive(), Speculative(DraftModel(Numbered()), 2, Reflection())):
+        with refuses("a law of model 'numbered' has the mean nan; means are finite: check the network that gave it"):
+            run(decoder, Broken(), 4, Sampled(0))
+    with refuses("a law of model 'numbered' has the mean nan"):
+        run(Speculative(DraftModel(Broken()), 2, Reflection()), Numbered(), 4, Sampled(0))
+
+
+class Narrowing(Numbered):
+    """Gives scales that are `last` from the third position on, and positive before."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def laws(self, context, draft):
+        law = super().laws(context, draft)
+        place = context.position[:, None] + torch.arange(draft.shape[1] + 1)
+        return Gaussian(law.mean, law.scale.where((place < 2)[..., None], self.last))
+
+
+@pytest.mark.parametrize(
+    "name", ["sd", "sd-reflection", "jacobi", "jacobi-maximal", "jacobi-reflection", "jacobi-noise"]
+)
+@pytest.mark.parametrize("last", [0.0, -1.0])
+def test_a_model_that_gives_no_distribution_later_on_is_told_of(name, last):
+    with refuses(f"has the standard deviation {last}; it must be positive and finite"):
+        run(registry.build(name, registry.Settings(2, Numbered())), Narrowing(last), 4, Sampled(0))
+
+
+def test_tokens_that_are_not_finite_are_never_handed_out():
+    with refuses("decoder 'ar' committed a token that holds nan; a run of CheckedContinuous(model)", ContractError):
+        run(Autoregressive(), Narrowing(float("nan")), 4, Sampled(0))
+    with refuses("a law of model 'numbered' has the standard deviation 0.0"):
+        run(Autoregressive(), CheckedContinuous(Narrowing(0.0)), 4, Sampled(0))
+
+
+@pytest.mark.parametrize("coupling", [TokenRule, Reflection, PathRule, LastRule, Published])
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limits_below_one_are_refused_when_a_decoder_is_built(coupling, limit):
+    with refuses(f"limit = {limit}: a rejected draft takes at least one trial; None allows as many as needed"):
+        Speculative(DraftModel(toy("chain-1x4")), 2, coupling(limit=limit), Relaxed(0.5))

@@ -171,7 +171,7 @@ def test_bad_input_is_named():
         Rate(0.5, 0.4, "hits")
     with pytest.raises(InputError, match="to lie between nan and nan"):
         acceptance(math.nan)
-    with pytest.raises(InputError, match="cap is 0"):
+    with pytest.raises(InputError, match="cap = 0: a rejected draft takes at least one trial"):
         cap_failure(0.5, 0)
     with pytest.raises(InputError, match=r"the overlap is 1\.5"):
         cap_failure(1.5, 3)
@@ -183,3 +183,5 @@ def test_bad_input_is_named():
         BoundedMean().check(np.array([0.5, 0.5]), np.array([0.5, 1.5]), alpha=0.01, beta=0.1)
     with pytest.raises(InputError, match="contradict each other"):
         overlap_interval(np.zeros(10_000), np.ones(10_000), alpha=0.01)
+    with pytest.raises(InputError, match="events have dtype float64; give one bool for each"):
+        Rate.check.__wrapped__(acceptance(0.5), np.array([0.2, 0.9]), alpha=0.01, beta=0.1)

@@ -135,3 +135,18 @@ def test_bad_input_is_named():
         CHECK.check(np.zeros((1, 3)), alpha=0.01, beta=0.1)
     with pytest.raises(InputError, match="kurtosis is 1"):
         Moments(np.zeros(1), np.eye(1), kurtosis=1.0)
+    with pytest.raises(InputError, match="the mean holds nan; moments of a law are finite"):
+        Moments(np.array([0.0, np.nan]), np.eye(2))
+    with pytest.raises(InputError, match="the covariance holds inf"):
+        Moments(np.zeros(1), np.array([[np.inf]]))
+
+
+def test_coordinates_may_differ_in_scale_by_twelve_orders(seed):
+    spread = np.array([1e-6, 1.0, 1e6])
+    covariance = np.outer(spread, spread) * np.array([[1.0, 0.5, -0.5], [0.5, 1.0, 0.2], [-0.5, 0.2, 1.0]])
+    check, n = Moments(100 * spread, covariance), 4000
+    noise = np.random.default_rng(seed).standard_normal((n, 3)) @ np.linalg.cholesky(covariance).T
+    assert not check.check(100 * spread + noise, alpha=1e-6, beta=1e-3).rejected
+    found = check.check((100 * spread + noise) * [1.002, 1.0, 1.0], alpha=1e-6, beta=1e-3)
+    assert found.rejected
+    assert "mean 0" in found.detail

@@ -201,3 +201,7 @@ def test_bad_input_is_named():
         projected(AXES, MEAN[None], np.zeros((1, 3, 3)))
     with pytest.raises(InputError, match="the number of directions is 0"):
         directions(3, 0)
+    with pytest.raises(InputError, match="a mean holds nan; those of a law are finite"):
+        projected(AXES, MEAN[None] * np.nan, np.eye(3)[None])
+    with pytest.raises(InputError, match=r"need means of shape \(k, 3\) and covariances of \(k, 3, 3\), not \(1, 2\)"):
+        projected.__wrapped__(AXES, np.zeros((1, 2)), np.eye(2)[None])

@@ -174,3 +174,8 @@ def test_bad_input_is_named():
         step(on, log_p, log_q, np.full(len(on.x), 1.5), np.zeros(len(on.x)))
     with pytest.raises(InputError, match=r"the step's output has mass 0\.5"):
         step(on, log_p, log_q, np.full(len(on.x), 0.5), np.zeros(len(on.x)))
+    with pytest.raises(InputError, match="bumps lie at finite places"):
+        line([math.nan], [1.0])
+    for bad, message in ((normal(math.nan, 1), "the law has the mean nan"), (normal(0, 0), "standard deviation 0.0")):
+        with pytest.raises(InputError, match=message):
+            density(bad)

@@ -65,8 +65,12 @@ def test_the_table_of_densities_tells_distance_rates_and_what_is_expected(vector
     assert (shared["held to"], shared["expected"]) == ("relaxed(tv<=1)", tables.UNKNOWN)
     assert [row.bad for row in table.rows] == [(), (), (10,), (), ()]
     assert released["verdict"] == "PROVED"
-    for words in ("total variation is 0", "No finite sample", "not a claim of the method"):
-        assert words in table.intro
+    meaning, here, cspd = table.intro.split("\n\n")
+    assert meaning.count(". ") == 1, "what lossless means, in two sentences"
+    assert "total variation is 0" in meaning
+    assert "No finite sample" in meaning
+    assert "overlap 1 - TV(p, q)" in here
+    assert "not a claim of the method" in cspd
 
 
 def test_the_table_of_decoders_tells_what_tests_saw(vectors):

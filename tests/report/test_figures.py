@@ -154,6 +154,20 @@ def test_a_kill_matrix_colours_what_is_not_as_it_must_be(example):
     assert _shares(wrong, ("#D55E00",))[0] > 0.01
 
 
+def test_many_checkers_take_room_from_the_names(example):
+    """Two checkers leave the left half of the picture to names, ten begin in it."""
+
+    def left_half(count):
+        rows = [example["trial"]("continuous", "d", f"checker {i}", "caught", n=158_429) for i in range(count)]
+        (picture,) = _draw(kill_matrix, {"rows": rows})
+        pixels = _pixels(picture.png)[60:]  # below the legend
+        green = np.array([0x5F, 0xBF, 0x9F]) / 255
+        return (abs(pixels[:, : pixels.shape[1] // 2] - green) < 0.02).all(-1).mean()
+
+    assert left_half(2) == 0
+    assert left_half(10) > 0.02
+
+
 def test_each_level_of_a_kill_matrix_is_a_picture(record):
     pictures = _draw(kill_matrix, record["kill_matrix"])
     assert [picture.name for picture in pictures] == ["kill-matrix-round", "kill-matrix-decoder"]

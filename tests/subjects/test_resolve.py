@@ -1,8 +1,10 @@
 """References, plug-ins, claims and levels from text."""
 
+import json
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 
@@ -10,6 +12,7 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.decoders import Autoregressive, registry
 from specverify.errors import InputError
 from specverify.subjects import resolve
+from specverify.subjects.judgement import Level
 from specverify.subjects.round import plain
 
 FILE = Path(__file__).parent / "examples" / "misbehaving.py"
@@ -167,6 +170,8 @@ def test_levels(tmp_path):
     assert resolve.level_of("x", Autoregressive()) == "decoder"
     assert resolve.level_of("x", plain(sampler)) == "round"
     assert resolve.level_of("x", sampler, "sampler") == "sampler"
+    assert resolve.level_of("x", Autoregressive(), "continuous") == "continuous"
+    assert resolve.level_of("cspd", resolve.resolve("cspd"), "continuous") == "continuous"
     assert resolve.level_of("x", tmp_path / "a.npz") == "trace"
 
 
@@ -178,9 +183,25 @@ def test_levels(tmp_path):
         (7, "sampler", "x is an object of type int; at level sampler a subject is a function"),
         (lambda a: None, "trace", "at level trace a subject is a file"),
         (Path("a.npz"), "round", "a.npz|x is a file, which is judged at level trace, not round"),
-        (7, "kernel", "unknown level 'kernel'; use decoder, round, sampler, trace"),
+        (7, "kernel", "unknown level 'kernel'; use decoder, continuous, round, sampler, trace"),
     ],
 )
 def test_levels_that_do_not_fit(subject, level, words):
     with pytest.raises(InputError, match=words):
         resolve.level_of("x", subject, level)
+
+
+def test_every_level_has_its_place_in_a_record():
+    schema = json.loads((Path(__file__).parents[2] / "reports" / "schema" / "record-1.json").read_text())
+    (known,) = [found for found in _enums(schema) if "trace" in found]
+    assert set(known) == set(get_args(Level)) == {*resolve.LEVELS, "unknown"}
+
+
+def _enums(schema):
+    if isinstance(schema, dict):
+        if "enum" in schema:
+            yield schema["enum"]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _enums(part)

@@ -16,7 +16,7 @@ from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, FullGaussian, Gaussian, Law
 from specverify.rules.reflection import couple
-from specverify.rules.rejection import decide, failure_bound
+from specverify.rules.rejection import check_limit, decide, failure_bound
 from specverify.rules.trajectory import Paths, couple_last, couple_steps
 
 
@@ -70,6 +70,9 @@ class TokenRule:
     limit: int | None = None
     name: str = ""
 
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+
     @property
     def bias(self) -> float:
         """See Coupling."""
@@ -97,6 +100,9 @@ class Reflection:
 
     limit: int | None = None
     name: str = "reflection"
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
     @property
     def bias(self) -> float:
@@ -130,6 +136,9 @@ class PathRule:
 
     limit: int | None = None
     name: str = "path"
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
     @property
     def bias(self) -> float:
@@ -176,6 +185,9 @@ class LastRule:
 
     limit: int | None = None
     name: str = "last"
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
     @property
     def bias(self) -> float:

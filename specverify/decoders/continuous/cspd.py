@@ -21,6 +21,7 @@ from specverify.draws import Draws
 from specverify.laws import Chain, ContinuousModel, Law
 from specverify.model import row_mask
 from specverify.rules import cspd
+from specverify.rules.rejection import check_limit
 from specverify.rules.trajectory import Paths, align
 
 
@@ -37,6 +38,9 @@ class Published:
     limit: int = 1000
     name: str = ""
     bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
     def view(self, law: Any) -> Law:
         """The law of trajectories."""

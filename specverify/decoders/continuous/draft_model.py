@@ -16,7 +16,7 @@ from specverify.decoders.continuous.speculative import Draft
 from specverify.decoders.protocol import State
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.laws import ContinuousModel, Law
+from specverify.laws import ContinuousModel, Law, check_model
 from specverify.model import Context, row_mask
 
 L = TypeVar("L")
@@ -48,7 +48,7 @@ class DraftModel:
         """See Drafting. What is carried is the draft model's context of the committed tokens.
 
         Raises:
-            InputError: if the two models do not cover the same sequences.
+            InputError: if the two models do not cover the same sequences, or the draft model's first law is none.
         """
         for what in ("dim", "length", "dtype"):
             ours, theirs = getattr(self.model, what), getattr(model, what)
@@ -56,6 +56,7 @@ class DraftModel:
                 raise InputError(
                     f"the draft model {self.model.name!r} has {what} {ours}, the target {model.name!r} {theirs}"
                 )
+        check_model(self.model)
         return self.model.start(batch)
 
     def propose(self, state: State, model: ContinuousModel, window: int, coupling: Coupling, draws: Draws) -> Draft:

@@ -1,0 +1,83 @@
+"""Where a decoder of continuous tokens goes wrong: position, dimension, direction, and the place within a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special, stats
+
+from specverify.evidence.result import Evidence
+from specverify.evidence.rosenblatt import Transforms
+from specverify.subjects.continuous_play import Played
+
+SHOWN = 8
+"""Coordinates that are listed at most."""
+RARE = 1e-6
+"""The p-value up to which a slot is said to deviate; no verdict rests on it."""
+
+
+def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], label: str) -> dict[str, Any]:
+    """The most deviant coordinate, or all tokens, which way they deviate, and in which slots of a step; or pairs.
+
+    Args:
+        uniforms: the transforms of all tokens.
+        played: what the decoder did.
+        evidence: the checks of all tokens, of each coordinate, and of pairs, in this order.
+        label: the setting.
+    """
+    found: dict[str, Any] = {"setting": label}
+    by = evidence[1]
+    if by.rejected:
+        dim = uniforms.shape[2]
+        p_values, distances = np.asarray(by.data["p_value"]), np.asarray(by.data["distance"])
+        order = np.lexsort((-distances, p_values))
+        position, dimension = divmod(int(order[0]), dim)
+        found |= {
+            "position": position,
+            "dimension": dimension,
+            "direction": _direction(uniforms[:, position, dimension]),
+            "coordinates": [
+                {"position": int(k) // dim, "dimension": int(k) % dim, "distance": float(distances[k]),
+                 "p": float(p_values[k]), "direction": _direction(uniforms[:, int(k) // dim, int(k) % dim])}
+                for k in order[:SHOWN] if by.data["rejected"][k]
+            ],
+            "slots": _slots(uniforms, played),
+        }  # fmt: skip
+    elif evidence[0].rejected:
+        found |= {"direction": _direction(uniforms.ravel()), "slots": _slots(uniforms, played)}
+    else:
+        found["pairs"] = [
+            {"check": item.check, "p": item.p_value, "found": item.detail} for item in evidence if item.rejected
+        ]
+    return found
+
+
+def _slots(uniforms: Transforms, played: Played) -> list[dict[str, Any]]:
+    """Distances of the tokens that came first in their step, second, and so on: which slot one has follows from what
+    came before it, so that right tokens are uniform in each."""
+    slot = played.slot.cpu().numpy()
+    rows = []
+    for k in range(int(slot.max()) + 1):
+        values = uniforms[slot == k].ravel()
+        if len(values):
+            test = stats.kstest(values, "uniform")
+            said = _direction(values) if test.pvalue <= RARE else "as is due"
+            tokens, distance = int((slot == k).sum()), float(test.statistic)
+            row = {"slot": k, "tokens": tokens, "distance": distance, "p": float(test.pvalue), "direction": said}
+            rows.append(row)
+    return rows
+
+
+def _direction(uniforms: Float[np.ndarray, " n"]) -> str:
+    """How tokens differ from their law, by quartiles, in standard deviations where it is Gaussian: what exceeds four
+    standard errors."""
+    low, middle, high = special.ndtri(np.clip(np.quantile(uniforms, [0.25, 0.5, 0.75]), 1e-300, 1 - 1e-16))
+    spread = (high - low) / (2 * special.ndtri(0.75))
+    error = 4 * 1.26 * spread / np.sqrt(len(uniforms))
+    said = [f"too {'high' if middle > 0 else 'low'} by {abs(middle):.3g} standard deviations"]
+    said = said if abs(middle) > error else []
+    said += [f"{spread:.3g} times as spread as is due"] if abs(spread - 1) > error else []
+    return " and ".join(said) or "of another shape than is due"

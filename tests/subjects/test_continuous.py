@@ -1,0 +1,389 @@
+"""Decoders of continuous tokens handed over: right ones pass, wrong ones are located, broken ones are told why."""
+
+import re
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from scipy import stats
+
+from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.decoders.continuous import (
+    Autoregressive,
+    DraftModel,
+    Jacobi,
+    Published,
+    Reflection,
+    Speculative,
+    TokenRule,
+    registry,
+)
+from specverify.decoders.protocol import Info, begin, commit
+from specverify.draws import Sampled
+from specverify.errors import InputError
+from specverify.laws import Gaussian
+from specverify.subjects.continuous import SUITE, judge_continuous
+from specverify.subjects.continuous_play import play
+from specverify.subjects.here import judge_here
+from specverify.subjects.isolation import judge_isolated
+from specverify.verdict import Kind
+from toymodels.continuous import toy
+from toymodels.continuous_drafts import draft
+
+QUICK = {"delta": 0.03, "toys": ["gauss-2x6"]}
+
+
+def maker(name):
+    def make(settings):
+        return registry.build(name, settings)
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["sd", "jacobi-noise"])
+def test_lossless_decoders_are_consistent_over_the_suite(name):
+    judgement = judge_continuous(maker(name), delta=0.03)
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+    assert judgement.level == "continuous"
+    assert judgement.claim == "lossless"
+    settings = {item.check.partition(":")[0] for item in judgement.evidence}
+    refusing = {"mix-2x4", "chain-1x4", "chain-2x4"} if name == "jacobi-noise" else set()
+    assert {text.partition("/")[0] for text in settings} == {one.toy for one in SUITE} - refusing
+    assert sum(item.alpha for item in judgement.evidence) <= 1e-6 * (1 + 1e-9)
+    for item in judgement.evidence:
+        assert 0 < item.alpha < 1e-6 < item.beta < 1
+        assert item.n > 0
+        assert not item.vacuous, item.check
+        assert ": uniformity" not in item.check or item.delta <= 0.03
+    said = [line for line in judgement.not_covered if "not made from normal noise" in line]
+    assert bool(said) == bool(refusing)
+
+
+def test_a_decoder_as_it_is_and_what_makes_one():
+    model = toy("gauss-2x6")
+    ready = Speculative(DraftModel(draft("shifted", model)), 3, Reflection())
+
+    def make(window, draft_model):
+        return Speculative(DraftModel(draft_model), window, Reflection())
+
+    for subject in (ready, make, Speculative(Jacobi(), 2), Autoregressive()):
+        judgement = judge_continuous(subject, **QUICK)
+        assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+    everywhere = judge_continuous(ready, delta=0.1)
+    assert everywhere.verdict.kind is Kind.CONSISTENT
+    assert any("has dim 2, the target 'gauss-8x4' 8" in line for line in everywhere.not_covered)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Plain decoding, of two tokens in a step, with one coordinate moved and stretched.
+
+    Args:
+        position, dimension: which coordinate; None for all.
+        slot: instead of a position, the place in a step.
+        copies: whether odd rows use the noise of the row before.
+        unsure: whether the second token is committed without the law that it should have.
+    """
+
+    position: int | None = None
+    dimension: int | None = 0
+    shift: float = 0.0
+    spread: float = 1.0
+    slot: int | None = None
+    copies: bool = False
+    unsure: bool = False
+    name = "wrong"
+    claim = Lossless()
+
+    def init(self, model, batch, draws):
+        return begin(model, batch)
+
+    def step(self, state, model, draws):
+        block = state.tokens[:, :0]
+        for slot in (0, 1):
+            laws = model.laws(state.context, block)
+            law = Gaussian(laws.mean[:, -1], laws.scale[:, -1])
+            noise = draws.normal(law.mean, torch.ones_like(law.mean, dtype=torch.bool))
+            if self.copies:
+                noise[1::2] = noise[: len(noise) // 2 * 2 : 2]
+            hit = torch.ones_like(state.done) if self.position is None else state.length + slot == self.position
+            if self.slot is not None:
+                hit = torch.full_like(hit, slot == self.slot)
+            part = slice(None) if self.dimension is None else slice(self.dimension, self.dimension + 1)
+            moved = noise[:, part] * self.spread + self.shift
+            noise[:, part] = torch.where(hit[:, None], moved, noise[:, part])
+            block = torch.cat([block, law.colour(noise)[:, None]], 1)
+            if self.unsure and slot == 0:
+                block = block + 1
+        if self.unsure:
+            block = block - 1
+        after, count = commit(state, model, block, torch.full_like(state.length, 2))
+        none = torch.zeros_like(count)
+        branch = (torch.arange(2) < count[:, None]).long()
+        return after, Info(none + 1, none, none, count, branch, none)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "position", "dimension", "said"),
+    [
+        (Wrong(2, 1, shift=0.3), 2, 1, r"too high by 0\.(2|3)\d* standard deviations"),
+        (Wrong(5, 0, shift=-0.3), 5, 0, r"too low by 0\.(2|3)\d* standard deviations"),
+        (Wrong(3, 0, spread=1.3), 3, 0, r"^1\.(2|3)\d* times as spread"),
+        (Wrong(0, 1, spread=0.7), 0, 1, r"^0\.(6|7)\d* times as spread"),
+    ],
+)
+def test_the_position_dimension_and_direction_of_a_defect_are_found(wrong, position, dimension, said):
+    judgement = judge_continuous(wrong, **QUICK)
+    assert judgement.verdict.kind is Kind.REFUTED
+    found = judgement.location
+    assert (found["position"], found["dimension"]) == (position, dimension)
+    assert re.search(said, found["direction"]), found["direction"]
+    assert [(row["position"], row["dimension"]) for row in found["coordinates"]] == [(position, dimension)]
+    assert f"at position {position}, dimension {dimension} tokens are {found['direction']}" in judgement.verdict.reason
+
+
+def test_the_slot_of_a_step_that_is_wrong_is_found():
+    found = judge_continuous(Wrong(slot=1, shift=0.2), **QUICK).location
+    first, second = found["slots"]
+    assert first["p"] > 1e-6 > second["p"]
+    assert second["direction"].startswith("too high by 0.")
+    assert (first["slot"], second["slot"], first["tokens"]) == (0, 1, second["tokens"])
+
+
+def test_copies_of_rows_are_found():
+    judgement = judge_continuous(Wrong(copies=True), **QUICK)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert "pairs of rows" in [row["check"] for row in judgement.location["pairs"]]
+
+
+def test_a_discrepancy_of_delta_is_seen_and_one_of_a_tenth_of_it_passes():
+    """Half of all coordinates are moved by s: the transforms' Kolmogorov distance is half of 2 Phi(s / 2) - 1."""
+    for share, kind in ((1.0, Kind.REFUTED), (0.1, Kind.CONSISTENT)):
+        shift = 2 * stats.norm.ppf(0.5 + share * QUICK["delta"])
+        judgement = judge_continuous(Wrong(shift=shift), **QUICK)
+        assert judgement.verdict.kind is kind, judgement.verdict.reason
+
+
+def test_what_no_coordinate_shows_alone_is_said_of_all_tokens():
+    judgement = judge_continuous(Wrong(dimension=None, shift=0.08), **QUICK)
+    assert not next(item for item in judgement.evidence if item.check.endswith("coordinates")).rejected
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert judgement.verdict.reason.startswith("gauss-2x6: tokens are too high by 0.")
+    assert "position" not in judgement.location
+    assert {row["slot"] for row in judgement.location["slots"]} == {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["wider", "narrower"])
+def test_cspd_is_refuted_where_it_is_said_to_be_lossless(kind):
+    model = toy("chain-1x4")
+
+    def make(window=2):
+        drafts = DraftModel(draft(kind, model), 0.05, "cspd")
+        return Speculative(drafts, window, Published(), Relaxed(1.0), bonus=False)
+
+    judgement = judge_continuous(make, Lossless(), delta=0.03, toys=["chain-1x4"])
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert re.search("times as spread as is due", judgement.location["direction"])
+    assert judge_continuous(make, delta=0.03, toys=["chain-1x4"]).verdict.kind is Kind.VACUOUS
+
+
+def test_a_claim_of_a_distance_is_refuted_or_left_open():
+    wrong = Wrong(2, 1, shift=1.0)  # a Kolmogorov distance of 0.38
+    judgement = judge_continuous(wrong, Relaxed(0.2), **QUICK)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert "total variation at least 0.3" in judgement.verdict.reason
+    assert judge_continuous(wrong, Relaxed(0.5), **QUICK).verdict.kind is Kind.INCONCLUSIVE
+    assert judge_continuous(replace(wrong, shift=0.0), Relaxed(0.5), **QUICK).verdict.kind is Kind.INCONCLUSIVE
+
+
+def test_drafts_that_are_never_rejected_are_vacuous():
+    model = toy("gauss-2x6")
+    judgement = judge_continuous(Speculative(DraftModel(model), 3, TokenRule()), **QUICK)
+    assert judgement.verdict.kind is Kind.VACUOUS
+    assert judgement.verdict.reason == "no draft token was rejected, so the residual was never drawn"
+
+
+def spoil(change):
+    """Plain decoding, broken in one way."""
+
+    class Spoiled(Autoregressive):
+        calls = 0
+
+        def step(self, state, model, draws):
+            Spoiled.calls += 1
+            return change(self, state, *super().step(state, model, draws))
+
+    return Spoiled()
+
+
+def altered(**parts):
+    def change(self, before, after, info):
+        return SimpleNamespace(**vars(after) | {name: part(after) for name, part in parts.items()}), info
+
+    return change
+
+
+def told(**parts):
+    def change(self, before, after, info):
+        return after, SimpleNamespace(**vars(info) | {name: part(info) for name, part in parts.items()})
+
+    return change
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def noisy(self, before, after, info):
+    return replace(after, tokens=after.tokens + torch.rand(1, generator=GENERATOR)), info
+
+
+def shifted(self, before, after, info):
+    return replace(after, tokens=after.tokens + 1), info
+
+
+def stuck(self, before, after, info):
+    return before, info
+
+
+def breaks(self, before, after, info):
+    raise KeyError("nothing here")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (altered(tokens=lambda s: s.tokens * torch.nan), "it committed nan; tokens are finite"),
+        (altered(tokens=lambda s: s.tokens.float()), "torch.float32[64, 6, 2] for `tokens`, where torch.float64"),
+        (altered(tokens=lambda s: s.tokens[:, :3]), "torch.float64[64, 3, 2] for `tokens`"),
+        (altered(length=lambda s: None), "a NoneType for `length`, where torch.int64[64] is due"),
+        (altered(done=lambda s: ~s.done), "`done` must say which rows have reached the length, 6"),
+        (shifted, "it changed tokens that an earlier step had committed"),
+        (stuck, "a step must commit a token in every row that is not done"),
+        (noisy, "it changed tokens that an earlier step had committed"),
+        (breaks, "raised KeyError: 'nothing here' (test_continuous.py:"),
+        (told(accepted=lambda i: i.accepted + 1), "it accepted more drafts than it verified"),
+        (told(emitted=lambda i: i.emitted + 1), "`emitted` does not say how many tokens"),
+        (told(verified=lambda i: i.verified[:3]), "its info has `verified` of shape (3,)"),
+    ],
+)
+def test_decoders_that_break_the_protocol_are_told_how(change, message):
+    judgement = judge_continuous(spoil(change), **QUICK)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert message in judgement.verdict.reason, judgement.verdict.reason
+
+
+def test_tokens_that_no_forward_pass_has_seen_are_told_of():
+    judgement = judge_continuous(Wrong(unsure=True), **QUICK)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert judgement.verdict.reason.startswith("advance was given tokens that the last forward pass did not see")
+
+
+class Own(Autoregressive):
+    """Draws from a generator of its own: from a fixed seed, or from one that runs on."""
+
+    fixed = True
+    generator = torch.Generator().manual_seed(0)
+
+    def step(self, state, model, draws):
+        own = Sampled(0) if self.fixed else Sampled(int(torch.randint(1 << 30, (1,), generator=self.generator)))
+        return super().step(state, model, own)
+
+
+def test_randomness_of_its_own_is_found():
+    for fixed, message in ((True, "other seeds give the same sequences"), (False, "the same seed gives other")):
+        judgement = judge_continuous(type("Mine", (Own,), {"fixed": fixed})(), **QUICK)
+        assert judgement.verdict.kind is Kind.ERROR
+        assert message in judgement.verdict.reason
+
+
+def test_time_that_is_up_and_toys_that_are_not_taken():
+    early = judge_continuous(maker("sd"), delta=0.1, seconds=1e-9)
+    assert early.verdict.kind is Kind.ERROR
+    assert early.verdict.reason == "it was judged on no toy; the time was up"
+
+    def none(settings):
+        raise InputError("not today")
+
+    judgement = judge_continuous(none, **QUICK)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert judgement.verdict.reason == "it was judged on no toy; it says not today"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.0}, "alpha is 0.0; a false-alarm rate lies strictly between 0 and 1"),
+        ({"delta": 0.0}, "delta is 0.0"),
+        ({"seconds": 0.0}, "seconds is 0.0; give the decoder some time"),
+        ({"toys": ["gauss-9x9"]}, "there is no continuous toy 'gauss-9x9'"),
+        ({"toys": ["score-1x4"]}, "toy 'score-1x4': each of its transforms costs a quadrature"),
+        ({"claim": ClusterLossless(((0,), (1,)))}, "vectors have no clusters to judge the claim"),
+    ],
+)
+def test_bad_input_is_named(options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        judge_continuous(Autoregressive(), **options)
+
+
+def test_the_slots_and_bills_of_a_run():
+    model = toy("gauss-2x6")
+    played = play(registry.build("sd", registry.Settings(2, draft("shifted", model))), model, 300, 0)
+    assert played.tokens.shape == (300, 6, 2)
+    assert set(played.slot.unique().tolist()) == {0, 1, 2}
+    assert bool((played.slot[:, 0] == 0).all())
+    assert 0 < played.accepted < played.verified
+
+
+FILE = '''
+from specverify.decoders.continuous import DraftModel, Reflection, Speculative, TokenRule
+
+def good(window, draft_model):
+    return Speculative(DraftModel(draft_model), window, TokenRule())
+
+class Drafts:
+    """Keeps every draft."""
+    name, bias = "all", 0.0
+    view = TokenRule().view
+    def couple(self, p, q, draft, draws, where):
+        from specverify.decoders.continuous import Coupled
+        return Coupled(draft, where)
+
+def bad(window, draft_model):
+    return Speculative(DraftModel(draft_model), window, Drafts())
+'''
+
+
+def test_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "mine.py").write_text(FILE)
+    reference = f"{tmp_path}/mine.py"
+    good = judge_isolated(f"{reference}:good", "continuous", options={"delta": 0.1})
+    assert good.verdict.kind is Kind.CONSISTENT, good.verdict.reason
+    assert good.reproduce.endswith("mine.py:good --level continuous --seed 0 --seconds 60 --delta 0.1")
+    bad = judge_isolated(f"{reference}:bad", "continuous", options={"delta": 0.1})
+    assert bad.verdict.kind is Kind.REFUTED
+    assert bad.location["setting"].startswith("gauss-1x6")
+    with pytest.raises(InputError, match="at level continuous a subject is a decoder, or what makes one, of models"):
+        judge_here(3, "continuous")
+
+
+def test_the_other_level_is_named_where_it_is_the_right_one():
+    ids = judge_continuous(Asking("vocab"), **QUICK)
+    assert ids.verdict.kind is Kind.ERROR
+    assert ids.verdict.reason.endswith("decoders of models over ids are judged at level decoder")
+    vectors = judge_here(Asking("dim"), "decoder")
+    assert vectors.verdict.kind is Kind.ERROR
+    assert vectors.verdict.reason.endswith("decoders of models over vectors are judged at level continuous")
+
+
+class Asking:
+    """A decoder that asks a model for something."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def init(self, model, batch, draws):
+        return begin(model, batch, torch.zeros(batch, getattr(model, self.what)))
+
+    def step(self, state, model, draws):
+        return state, None
