@@ -68,7 +68,7 @@ def calibrate(session: nox.Session) -> None:
 
 @nox.session
 def tradeoff(session: nox.Session) -> None:
-    """Relaxed decoding on the digits model: speed against quality, with the settings that are worth it."""
+    """Speed against quality on a model of digits: relaxed rules, or `-- --model digits-gmm`, decoders of vectors."""
     install(session, "real")
     session.run("specverify", "tradeoff", *session.posargs, env=THREADS)
 

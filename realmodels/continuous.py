@@ -118,11 +118,15 @@ class Guided:
 
     @torch.no_grad()
     def transition(
-        self, condition: Float[Tensor, "*shape passes width"], t: int, x: Float[Tensor, "*shape dim"]
+        self, condition: Float[Tensor, "*#shape passes width"], t: int, x: Float[Tensor, "*#shape dim"]
     ) -> Gaussian:
-        """The law of x_(t-1) given x_t."""
-        time = torch.tensor(t, device=x.device)
-        noise, share = self.head(condition, time, x[..., None, :].expand(*condition.shape[:-1], self.dim))
+        """The law of x_(t-1) given x_t, which may be finer than the network: it is rounded to the network's precision.
+
+        Many states may share one condition: the two shapes need only broadcast.
+        """
+        time, x = torch.tensor(t, device=x.device), x.to(condition.dtype)
+        shape = torch.broadcast_shapes(condition.shape[:-1], (*x.shape[:-1], 1))
+        noise, share = self.head(condition, time, x[..., None, :].expand(*shape, self.dim))
         of_class, of_none = noise[..., 0, :], noise[..., -1, :]
         return Gaussian(*self.head.step(time, x, of_none + self.guidance * (of_class - of_none), share[..., 0, :]))
 
@@ -243,7 +247,8 @@ def load(
     same images, to draft for them.
 
     Raises:
-        InputError: naming the file that is missing, damaged or not what its card says, and how to train it again.
+        InputError: naming the file that is missing, damaged or not what its card says, and how to train it again; or
+            what loads it, if it is a model of another kind.
     """
     return ContinuousDigits(load_network(name, folder), guidance, classes, name=name, dtype=dtype, device=device)
 
@@ -251,6 +256,7 @@ def load(
 def load_network(name: str, folder: Path = store.SHIPPED) -> PatchTransformer:
     """The network of a checkpoint, in float32 on the CPU."""
     card = store.read_card(name, folder)
+    store.check_loader(name, card, "realmodels.continuous.load")
     try:
         if card["kind"] not in HEADS:
             raise ValueError(f"kind {card['kind']!r}; known: {', '.join(HEADS)}")

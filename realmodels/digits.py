@@ -136,7 +136,8 @@ def load(
     """A trained model by name, from the package or from a folder that `python -m realmodels.train` wrote.
 
     Raises:
-        InputError: naming the file that is missing, damaged or not what its card says, and how to train it again.
+        InputError: naming the file that is missing, damaged or not what its card says, and how to train it again; or
+            what loads it, if it is a model of another kind.
     """
     return DigitsModel(load_transformer(name, folder), guidance, classes, name=name, dtype=dtype, device=device)
 
@@ -144,6 +145,7 @@ def load(
 def load_transformer(name: str, folder: Path = store.SHIPPED) -> Transformer:
     """The transformer of a checkpoint, in float32 on the CPU."""
     card = store.read_card(name, folder)
+    store.check_loader(name, card, "realmodels.digits.load")
     try:
         if card["kind"] != "transformer" or not all(type(size) is int and size > 0 for size in card["shape"].values()):
             raise ValueError(f"kind {card['kind']!r}, sizes {card['shape']}")

@@ -21,6 +21,13 @@ from torch import Tensor, nn
 from specverify.errors import InputError
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+LOADERS = {
+    "transformer": "realmodels.digits.load",
+    "mixture": "realmodels.continuous.load",
+    "diffusion": "realmodels.continuous.load",
+    "classifier": "realmodels.classifier.load_classifier",
+}
+"""What loads a checkpoint, by the kind that its card says."""
 
 
 def names(folder: Path = SHIPPED) -> list[str]:
@@ -57,6 +64,13 @@ def read_card(name: str, folder: Path = SHIPPED) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise InputError(f"{path} holds a {type(card).__name__} where an object is due; {remedy(name, folder)}")
     return card
+
+
+def check_loader(name: str, card: Mapping[str, Any], loader: str) -> None:
+    """Raise InputError if a checkpoint is one of another loader of `LOADERS`, naming that."""
+    due = LOADERS.get(str(card.get("kind")), loader)
+    if due != loader:
+        raise InputError(f"checkpoint {name!r} is of kind {card['kind']!r}, which {loader} does not load; use {due}")
 
 
 def read_weights(name: str, card: Mapping[str, Any], folder: Path = SHIPPED) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
-"""The command `tradeoff`: what do relaxed decoders buy, what do they pay, and which setting is the one to take?"""
+"""The command `tradeoff`: what do decoders buy, what do they pay, and which setting is the one to take?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from specverify.tradeoff.choose import Choice
 
+Number = TypeVar("Number", int, float)
 NONE_SATISFIES, ERROR, INTERRUPTED = 1, 3, 130
 _SHOWN = 5
 
@@ -25,17 +27,36 @@ class Device(StrEnum):
 
 
 def tradeoff(
-    model: Annotated[str, typer.Option(help="The trained model.")] = "digits-s",
+    model: Annotated[
+        str, typer.Option(help="The trained model: digits-s, or one of patches, digits-gmm or digits-diff.")
+    ] = "digits-s",
     rules: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Relaxed rules; the exact one is always there.", show_default="all"),
+        typer.Option(
+            metavar="NAME,...", help="Of digits-s: relaxed rules; the exact one is always there.", show_default="all"
+        ),
     ] = None,
     drafting: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="How drafts are redrawn.", show_default="all three")
+        str | None,
+        typer.Option(metavar="NAME,...", help="Of digits-s: how drafts are redrawn.", show_default="all three"),
+    ] = None,
+    decoders: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Of models of patches: decoders.", show_default="all that go with it"),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Images of each setting.")] = 1000,
-    window: Annotated[int, typer.Option(help="Drafts per forward pass.")] = 16,
-    guidance: Annotated[str, typer.Option(metavar="SCALE,...", help="Classifier-free guidance.")] = "1.5",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE,...",
+            help="Drafts per forward pass; of models of patches, several.",
+            show_default="16; patches: 2, 4 and 8",
+        ),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(metavar="SCALE,...", help="Classifier-free guidance.", show_default="1.5; patches: 1"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
     batch: Annotated[int, typer.Option(help="Images decoded together.")] = 250,
     out: Annotated[
@@ -53,14 +74,15 @@ def tradeoff(
         float | None, typer.Option(help="Name the setting that loses least at this speed-up or more.")
     ] = None,
     metric: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What counts as loss: bias (total variation per token), surprisal, pit, or what is lost against AR "
-            "in fd, accuracy, precision, recall, density, coverage."
+            help="What counts as loss: bias (total variation per token, of digits-s), surprisal, pit, or what is lost "
+            "against AR in fd, accuracy, precision, recall, density, coverage.",
+            show_default="bias; patches: fd",
         ),
-    ] = "bias",
+    ] = None,
 ) -> None:
-    """Measure speed, quality and the price per token of relaxed decoders; name the setting to take.
+    """Measure speed and quality of decoders, with the price per token where it is known; name the setting to take.
 
     Rows are kept as they come: the same command continues, and answers from what is there. Exits with 0; with 1 if a
     setting was asked for and none satisfies; with 3 if a setting could not be measured.
@@ -70,24 +92,29 @@ def tradeoff(
     from specverify.errors import InputError
     from specverify.tradeoff import choose, sweep
     from specverify.tradeoff import record as records
-    from specverify.tradeoff.measure import Setting
+    from specverify.tradeoff.plan import Asked
+    from specverify.tradeoff.setting import Setting
 
     if max_loss is not None and min_speedup is not None:
         raise InputError("--max-loss and --min-speedup ask different questions; give one of them")
-    choose.check(metric, 0.0 if max_loss is None else max_loss, 1.0 if min_speedup is None else min_speedup)
+    choose.check(metric, model, 0.0 if max_loss is None else max_loss, 1.0 if min_speedup is None else min_speedup)
     console = Console(highlight=False)
     folder = out or sweep.default_out(model, seed)
+    sizes = _numbers("window", window, int, "16, or 2,4,8 for a model of patches")
+    patches = sweep.is_of_patches(model)
+    alone = sizes is not None and len(sizes) == 1 and not patches
+    asked = Asked(
+        _words(rules),
+        _words(drafting),
+        _words(decoders),
+        None if alone else sizes,
+        _numbers("guidance", guidance, float, "1.5, or 1,1.5,2"),
+        only,
+    )
+    shared = None if patches else sizes[0] if sizes else Setting.window
     try:
         found = sweep.measure(
-            Setting(model, n, window, seed, batch, device.value),
-            folder,
-            _words(rules),
-            _words(drafting),
-            _scales(guidance),
-            only,
-            jobs,
-            overwrite,
-            console,
+            Setting(model, n, shared, seed, batch, device.value), folder, asked, jobs, overwrite, console
         )
     except KeyboardInterrupt:
         kept = folder / records.NAME
@@ -136,6 +163,10 @@ def _show(choice: Choice, console: Console) -> None:
         shown = (f"{value:.3g}" if abs(value) >= 5e-7 else "0" for value in numbers)
         table.add_row(Text(one.id.partition("/")[2]), *shown, f"{one.satisfies:.0%}", f"{one.best:.0%}")
     console.print(table)
+    if choice.free is not None and choice.free is not choice.chosen:
+        console.print(
+            Text(f"the fastest that claims to be lossless: {choice.free.id}, {choice.free.speedup:.3g} times")
+        )
     console.print(
         Text(
             "low and high: one-sided 95% limits; within (the limit asked for) and best (of those within): shares of "
@@ -149,10 +180,10 @@ def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word for word in (part.strip() for part in text.split(",")) if word]
 
 
-def _scales(text: str) -> list[float]:
+def _numbers(what: str, text: str | None, kind: Callable[[str], Number], example: str) -> list[Number] | None:
     from specverify.errors import InputError
 
     try:
-        return [float(part) for part in text.split(",")]
+        return None if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"guidance {text!r} is not a list of numbers; write --guidance 1.5, or 1,1.5,2") from None
+        raise InputError(f"{what} {text!r} is not a list of numbers; write --{what} {example}") from None

@@ -20,15 +20,15 @@ from specverify.errors import InputError
 from specverify.rules.mixture import Mixture
 from specverify.rules.price import price
 from specverify.rules.scaling import CoolSchedule
-from specverify.tradeoff import choose, measure, report, sweep
+from specverify.tradeoff import choose, measure, report, setting, sweep, tables
 from specverify.tradeoff import record as records
 from specverify.tradeoff.figures import figures
-from specverify.tradeoff.measure import Setting
-from specverify.tradeoff.plan import AR, DRAFTING, LOSSLESS, REAL, Cell, plan
+from specverify.tradeoff.plan import AR, DRAFTING, LOSSLESS, REAL, Asked, Cell, plan
+from specverify.tradeoff.setting import Setting
 from specverify.tradeoff.watch import Carried, Watched
 
 SMALL = Setting(n=66, window=8, batch=40, resamples=20)
-FEW = {"rules": ["mixture"], "drafting": ["maximal"], "guidance": (1.0,), "only": "*share=0.8"}
+FEW = Asked(rules=["mixture"], drafting=["maximal"], guidance=(1.0,), only="*share=0.8")
 TIMES = ("seconds_per_image", "seconds_alone")
 
 
@@ -47,7 +47,8 @@ def test_every_rule_is_swept_beside_its_baselines():
 
 
 def test_a_pattern_keeps_its_settings_and_the_baselines():
-    cells = plan(rules=["scaling", "lossless"], drafting=["gumbel"], guidance=(1.0, 2.0), only="*/scaling/omega=2")
+    asked = Asked(["scaling", "lossless"], ["gumbel"], guidance=(1.0, 2.0), only="*/scaling/omega=2")
+    cells = plan(asked)
     assert [cell.id for cell in cells if not cell.is_baseline] == [
         "guidance-1/gumbel/scaling/omega=2",
         "guidance-2/gumbel/scaling/omega=2",
@@ -61,13 +62,16 @@ def test_a_pattern_keeps_its_settings_and_the_baselines():
         ({"rules": ["mixtur"]}, "unknown rule 'mixtur'; did you mean mixture"),
         ({"drafting": ["greedy"]}, "unknown drafting 'greedy'; choose from independent, maximal, gumbel"),
         ({"guidance": (math.inf,)}, "guidance inf is not a finite number"),
-        ({"rules": []}, "needs a rule, a drafting and a guidance"),
+        ({"rules": []}, "needs a rule and a drafting at least"),
+        ({"guidance": ()}, "needs a guidance at least"),
+        ({"decoders": ["sd"]}, "--decoders and several windows are for models of patches"),
+        ({"windows": [2, 4]}, "--decoders and several windows are for models of patches"),
         ({"only": "nothing"}, "no setting matches 'nothing'; ids look like"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(asked, message):
     with pytest.raises(InputError, match=message):
-        plan(**asked)
+        plan(Asked(**asked))
 
 
 # ---- watching
@@ -128,7 +132,7 @@ def test_prices_are_added_to_the_right_sequence_slot_by_slot():
 def test_the_weighted_distance_is_that_of_the_weighted_sample():
     pit = np.random.default_rng(0).random((30, 7)) ** 1.2
     weight = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=3)
-    for row, found in zip(weight, measure.kolmogorov(pit, weight), strict=True):
+    for row, found in zip(weight, setting.kolmogorov(pit, weight), strict=True):
         drawn = np.repeat(pit, row, axis=0).ravel()
         assert found == pytest.approx(stats.kstest(drawn, "uniform").statistic)
 
@@ -139,7 +143,7 @@ def test_the_weighted_distance_is_that_of_the_weighted_sample():
 @pytest.fixture(scope="module")
 def rows():
     """What is measured of the settings of `FEW`, and of the exact rule."""
-    cells = [*plan(**FEW), Cell(LOSSLESS, 1.0, "maximal")]
+    cells = [*plan(FEW), Cell(LOSSLESS, 1.0, "maximal")]
     return {cell.id: measure.carry_out(cell, SMALL) for cell in cells}
 
 
@@ -183,9 +187,9 @@ def test_rows_say_what_is_known_of_them(rows):
 
 
 def test_a_sweep_is_the_same_however_it_is_split(tmp_path, rows):
-    record = sweep.measure(SMALL, tmp_path / "two", **FEW, jobs=2)
+    record = sweep.measure(SMALL, tmp_path / "two", FEW, jobs=2)
     assert record["status"] == "complete"
-    alone = [_timeless(rows[cell.id]) for cell in plan(**FEW)]
+    alone = [_timeless(rows[cell.id]) for cell in plan(FEW)]
     assert [_timeless(row) for row in record["rows"]] == json.loads(json.dumps(alone))
     assert records.load(tmp_path / "two") == json.loads(json.dumps(record))
     for name in ("report.html", "report.md", "figures/tradeoff-maximal-guidance-1.png"):
@@ -201,17 +205,17 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path, in_process, monkeypa
 
     monkeypatch.setattr(sweep.pool, "share_out", stopped)
     with pytest.raises(KeyboardInterrupt):
-        sweep.measure(SMALL, tmp_path, **FEW)
+        sweep.measure(SMALL, tmp_path, FEW)
     assert records.load(tmp_path)["status"] == "partial"
     assert "is partial" in (tmp_path / "report.md").read_text()
     monkeypatch.setattr(sweep.pool, "share_out", share_out)
-    assert sweep.measure(SMALL, tmp_path, **FEW)["status"] == "complete"
-    assert in_process == [cell.id for cell in plan(**FEW)]  # each of them once
+    assert sweep.measure(SMALL, tmp_path, FEW)["status"] == "complete"
+    assert in_process == [cell.id for cell in plan(FEW)]  # each of them once
     # A row that was cut short is measured again, and nothing else.
     kept = tmp_path / "rows" / "guidance-1~ar~seed-1.json"
     kept.write_text(kept.read_text()[:100])
     in_process.clear()
-    assert sweep.measure(SMALL, tmp_path, **FEW)["status"] == "complete"
+    assert sweep.measure(SMALL, tmp_path, FEW)["status"] == "complete"
     assert in_process == ["guidance-1/ar/seed-1"]
 
 
@@ -225,7 +229,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         "carry_out",
         lambda cell, setting: rows[cell.id] if cell.is_baseline else measure.carry_out(cell, setting),
     )
-    record = sweep.measure(SMALL, tmp_path, **FEW)
+    record = sweep.measure(SMALL, tmp_path, FEW)
     failed = record["rows"][-1]
     assert failed["error"] == "RuntimeError: out of paint"
     assert record["status"] == "partial"
@@ -234,7 +238,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         choose.fastest(record, 0.1)
     monkeypatch.setattr(sweep, "carry_out", lambda cell, setting: rows[cell.id])
     in_process.clear()
-    assert sweep.measure(SMALL, tmp_path, **FEW)["status"] == "complete"
+    assert sweep.measure(SMALL, tmp_path, FEW)["status"] == "complete"
     assert in_process == [failed["id"]]
 
 
@@ -246,6 +250,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         ({"window": 0}, "window 0, batch 250, resamples 300"),
         ({"batch": 15}, "batch 15 is no multiple of 10"),
         ({"model": "digits-z"}, "no checkpoint 'digits-z'"),
+        ({"window": None}, "window None of digits-s: a model of grey levels has one for all settings"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
     ],
 )
@@ -258,21 +263,21 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changed, message):
 def test_missing_libraries_are_said_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(InputError, match=r"needs torchmetrics.*pip install 'specverify\[real\]'"):
-        sweep.measure(SMALL, tmp_path / "out", **FEW)
+        sweep.measure(SMALL, tmp_path / "out", FEW)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_belongs_to_one_setting(tmp_path, in_process):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; name a folder"):
-        sweep.measure(SMALL, tmp_path / "file", **FEW)
+        sweep.measure(SMALL, tmp_path / "file", FEW)
     with pytest.raises(InputError, match="holds files that are not a sweep's"):
-        sweep.measure(SMALL, tmp_path, **FEW)
+        sweep.measure(SMALL, tmp_path, FEW)
     (tmp_path / "setting.sha256").write_text("another")
     with pytest.raises(InputError, match="another model, size, window, seed, batch, device or version"):
-        sweep.measure(SMALL, tmp_path, **FEW)
+        sweep.measure(SMALL, tmp_path, FEW)
     with pytest.raises(InputError, match="cannot work with 0 jobs"):
-        sweep.measure(SMALL, tmp_path, **FEW, jobs=0)
+        sweep.measure(SMALL, tmp_path, FEW, jobs=0)
     assert in_process == []
     assert pool.share_out is sweep.pool.share_out
 
@@ -305,6 +310,7 @@ def _row(rule, seed, speedup=1.0, bias=None, fd=1.0, accuracy=0.98, guidance=1.0
         "rule": rule,
         "guidance": cell.guidance,
         "drafting": drafting,
+        "window": None,
         "parameter": parameter,
         "value": value,
         "claim": None,
@@ -312,6 +318,7 @@ def _row(rule, seed, speedup=1.0, bias=None, fd=1.0, accuracy=0.98, guidance=1.0
         "z": None,
         "seconds_per_image": 0.01,
         "seconds_alone": 0.02,
+        "head_evaluations": None,
         "metrics": {name: measure._plain(one, keep=True) for name, one in metrics.items()},
         "images": {"tokens": [[seed] * 64] * 20, "labels": [i % 10 for i in range(20)]},
         "error": None,
@@ -338,12 +345,14 @@ def record():
         "status": "complete",
         "created": "2020-01-01T00:00:00+00:00",
         "command": "specverify tradeoff <&>",
+        "tokens": "grey levels",
         "setting": {
             "model": "digits-s", "n": 100, "window": 16, "seed": 0, "batch": 50, "device": "cpu",
             "resamples": REPLICATES,
         },
         "length": 64,
         "levels": 17,
+        "omitted": {},
         "planned": 8,
         "software": {"specverify": "0"},
         "hardware": {"cpus": 1, "jobs": 1, "accelerator": None},
@@ -453,7 +462,7 @@ def test_files_that_are_no_record_are_refused(tmp_path):
 
 def test_the_frontier_holds_what_nothing_beats(record):
     record["rows"].append(_row("beaten", 8, 4.5, 0.3))
-    rules = [(line.cells[2], line.cells[3]) for line in report.frontier(record).rows]
+    rules = [(line.cells[2], line.cells[3]) for line in tables.frontier(record).rows]
     assert rules == [("wild", "–"), ("bold", "–"), ("timid", "k 2"), ("timid", "k 1"), ("lossless", "–")]
 
 
@@ -513,8 +522,8 @@ def test_the_command_names_the_setting_to_take(run, tmp_path):
     assert out.count("guidance-1/maximal/timid/k=1") == 1
     assert out.count("maximal/timid/k=1") == 2
     assert "100%" in out
-    setting, folder, rules, drafting, scales, *_ = run.asked[0]
-    assert (setting, folder, rules, drafting, scales) == (Setting(), tmp_path, ["gsd", "cool"], None, [1.0, 2.0])
+    shared, folder, asked, *_ = run.asked[0]
+    assert (shared, folder, asked) == (Setting(), tmp_path, Asked(["gsd", "cool"], guidance=[1.0, 2.0]))
 
 
 def test_the_command_says_when_nothing_satisfies(run):
@@ -538,6 +547,7 @@ def test_the_command_fails_where_a_setting_did(run, record):
         (("--max-loss", -1), "max loss -1.0: it is a number of at least 0"),
         (("--min-speedup", 0), "min speed-up 0.0: it is a positive number"),
         (("--guidance", "high"), "guidance 'high' is not a list of numbers"),
+        (("--window", "2,x"), "window '2,x' is not a list of numbers; write --window 16, or 2,4,8"),
     ],
 )
 def test_the_command_refuses_what_makes_no_sense(run, arguments, message):

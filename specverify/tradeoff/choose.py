@@ -13,7 +13,8 @@ Speed is the speed-up in forward passes, AR's over the decoder's. The *loss* of 
 
 A setting *satisfies* a limit if its 95% confidence limit does: the upper one of a loss, the lower one of a speed-up,
 each one-sided and for that setting by itself. All but `bias` compare with a finite number of images, so that even a
-lossless setting shows some loss either way.
+lossless setting shows some loss either way. Of models of patches there is no bias of every setting, and of those with a
+diffusion head no surprisal (`metrics`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from realmodels import continuous, store
+from specverify.claims import Lossless
 from specverify.errors import InputError
 from specverify.tradeoff.plan import AR, REAL
 
@@ -69,6 +72,8 @@ class Choice:
         nearest: without an answer, the setting that comes nearest.
         others: further settings, in the order of merit: with an answer, first those that would be better but do not
             surely satisfy.
+        free: the fastest setting whose decoder claims to be lossless: whatever loss it shows is noise if it is. None if
+            there is none.
     """
 
     question: str
@@ -76,15 +81,24 @@ class Choice:
     chosen: Contender | None
     nearest: Contender | None
     others: tuple[Contender, ...]
+    free: Contender | None
 
 
-def fastest(record: Record, max_loss: float, metric: str = "bias") -> list[Choice]:
+def metrics(model: str) -> tuple[str, ...]:
+    """What can count as loss of a model's settings; the first is usual."""
+    if model not in continuous.names():
+        return METRICS
+    known = ("pit",) if store.read_card(model)["kind"] == "diffusion" else ("pit", "surprisal")
+    return (*RELATIVE, *known)
+
+
+def fastest(record: Record, max_loss: float, metric: str | None = None) -> list[Choice]:
     """The fastest setting that loses at most `max_loss`, for each guidance of a sweep.
 
     Raises:
         InputError: an unknown metric, a limit that no loss can meet, or a sweep without its AR runs.
     """
-    check(metric, max_loss=max_loss)
+    metric = check(metric, record["setting"]["model"], max_loss=max_loss)
     return _choose(
         record,
         metric,
@@ -97,13 +111,13 @@ def fastest(record: Record, max_loss: float, metric: str = "bias") -> list[Choic
     )
 
 
-def least_lossy(record: Record, min_speedup: float, metric: str = "bias") -> list[Choice]:
+def least_lossy(record: Record, min_speedup: float, metric: str | None = None) -> list[Choice]:
     """The setting with the least loss among those at least `min_speedup` times as fast as AR, for each guidance.
 
     Raises:
         InputError: as `fastest`.
     """
-    check(metric, min_speedup=min_speedup)
+    metric = check(metric, record["setting"]["model"], min_speedup=min_speedup)
     return _choose(
         record,
         metric,
@@ -116,14 +130,20 @@ def least_lossy(record: Record, min_speedup: float, metric: str = "bias") -> lis
     )
 
 
-def check(metric: str, max_loss: float = 0.0, min_speedup: float = 1.0) -> None:
-    """Raise InputError unless a question can be asked."""
-    if metric not in METRICS:
-        raise InputError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
+def check(metric: str | None, model: str, max_loss: float = 0.0, min_speedup: float = 1.0) -> str:
+    """The metric that a question is about, the usual one if None; InputError unless it can be asked."""
+    known = metrics(model)
+    metric = known[0] if metric is None else metric
+    if metric not in known:
+        unknown = f"the {metric} of every setting of {model} is not known"
+        raise InputError(
+            f"{unknown if metric in METRICS else f'unknown metric {metric!r}'}; choose one of {', '.join(known)}"
+        )
     if not 0 <= max_loss < float("inf"):
         raise InputError(f"max loss {max_loss}: it is a number of at least 0")
     if not 0 < min_speedup < float("inf"):
         raise InputError(f"min speed-up {min_speedup}: it is a positive number; 1 is as fast as AR")
+    return metric
 
 
 Paired = Callable[[Float[np.ndarray, "rows resamples"], Float[np.ndarray, "rows resamples"]], np.ndarray]
@@ -169,7 +189,9 @@ def _choose(
         nearest = None if chosen else min(contenders, key=lambda one: (near(one), one.id))
         # Those that might be better, and the next that satisfy.
         others = [one for one in contenders if one is not chosen and one is not nearest and one.satisfies > 0]
-        choices.append(Choice(question, scale, chosen, nearest, tuple(others)))
+        lossless = {row["id"] for row in rows if row["claim"] == str(Lossless())}
+        free = max((one for one in contenders if one.id in lossless), key=lambda one: one.speedup, default=None)
+        choices.append(Choice(question, scale, chosen, nearest, tuple(others), free))
     if not choices:
         raise InputError("the sweep holds no finished setting beside a finished AR run; let it come to its end")
     return choices

@@ -1,12 +1,19 @@
-"""Pictures of a sweep: quality over speed, a figure for each drafting, and sample images at matched seeds."""
+"""Pictures of a sweep: quality over speed, and sample images at matched seeds.
+
+Here are those of a model of grey levels, one of each for every drafting, and what those of patches have in common.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -58,19 +65,20 @@ def figures(record: Record) -> list[Picture]:
     with drawing.drawing():
         groups = groups_of(record)
         for (guidance, kind), rows in groups.items():
+            assert kind is not None
             plain = baselines(record, guidance)
             found.append(_trade(guidance, kind, rows, plain))
             close = [row for row in rows if row["metrics"]["bias"]["value"] <= _CLOSE]
             if 1 < len(close) < len(rows):
                 found.append(_trade(guidance, kind, close, plain, close=True))
         for (guidance, kind), rows in groups.items():
-            found.append(_samples(record, guidance, kind, rows, baselines(record, guidance)))
+            found.append(samples(record, guidance, kind, rows, baselines(record, guidance)))
     return found
 
 
-def groups_of(record: Record) -> dict[tuple[float, str], list[Row]]:
-    """The measured settings by guidance and drafting."""
-    found: dict[tuple[float, str], list[Row]] = {}
+def groups_of(record: Record) -> dict[tuple[float, str | None], list[Row]]:
+    """The measured settings by guidance and drafting, which is None for models of patches."""
+    found: dict[tuple[float, str | None], list[Row]] = {}
     for row in record["rows"]:
         if row["rule"] not in (AR, REAL) and row["error"] is None:
             found.setdefault((row["guidance"], row["drafting"]), []).append(row)
@@ -86,24 +94,45 @@ def baselines(record: Record, guidance: float) -> list[Row]:
     ]
 
 
-def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False) -> Picture:
+def series_of(row: Row) -> str:
+    """What a line of a figure is called: a rule, or a decoder and what else than its window is set."""
+    swept = row["window"] is not None and row["parameter"] is not None
+    return f"{row['rule']}, {row['parameter']}" if swept else str(row["rule"])
+
+
+def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style]) -> Figure:
+    """A panel for every metric, over the speed-up in passes, a line for every series."""
     shown = [name for name in PANELS if any(name in row["metrics"] for row in rows)]
     figure = drawing.canvas(2.35 * -(-len(shown) // 2) + 1.1)
-    style = {rule: _style(rule) for rule in dict.fromkeys(row["rule"] for row in rows)}
+    ends = [end for row in rows for end in row["metrics"]["speedup"]["interval"]]
+    low, high = min(ends), max(ends)
+    margin = 0.04 * (high - low) or 0.1
     for axis, name in zip(drawing.panels(figure, len(shown), 2), shown, strict=True):
         _band(axis, name, plain)
-        for rule, sweep in groupby(rows, key=lambda row: row["rule"]):
-            _line(axis, name, list(sweep), style[rule])
+        for series, sweep in groupby((row for row in rows if name in row["metrics"]), key=series_of):
+            _line(axis, name, list(sweep), style[series])
         axis.set_title(PANELS[name], loc="left")
         axis.set_xlabel("speed-up in forward passes")
+        axis.set_xlim(low - margin, high + margin)
         axis.grid(True, color="#EEEEEE", linewidth=0.6)
         axis.set_axisbelow(True)
     marks = [Patch(color=_BAND, label="AR, two runs"), Line2D([], [], color=_REAL, ls=":", label="real images")]
-    lines = [
-        Line2D([], [], color=one.colour, marker=one.marker, linestyle="none", label=drawing.short(rule))
-        for rule, one in style.items()
+    legend(figure, style, marks)
+    return figure
+
+
+def legend(figure: Figure, style: dict[str, Style], more: Sequence[Artist]) -> None:
+    """The series' names above a figure, and what else is drawn."""
+    handles = [
+        Line2D([], [], color=one.colour, marker=one.marker, linestyle="none", label=drawing.short(name))
+        for name, one in style.items()
     ]
-    figure.legend(handles=[*lines, *marks], loc="outside upper left", ncols=6, handletextpad=0.4)
+    figure.legend(handles=[*handles, *more], loc="outside upper left", ncols=6, handletextpad=0.4)
+
+
+def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False) -> Picture:
+    style = {rule: Style(*_STYLES.get(rule, (FRAME, "d"))) for rule in dict.fromkeys(row["rule"] for row in rows)}
+    figure = quality_over_speed(rows, plain, style)
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
@@ -151,12 +180,12 @@ def _band(axis: Axes, name: str, plain: list[Row]) -> None:
             axis.axhline(row["metrics"][name]["value"], color=_REAL, linewidth=1.0, linestyle=":")
 
 
-def _samples(record: Record, guidance: float, kind: str, rows: list[Row], plain: list[Row]) -> Picture:
-    """One line of images per rule, at the boldest end of its sweep."""
-    boldest = {row["rule"]: row for row in sorted(rows, key=lambda row: row["metrics"]["speedup"]["value"])}
-    order = dict.fromkeys(row["rule"] for row in rows)
-    shown = [*plain, *(boldest[rule] for rule in order)]
-    side = int(np.sqrt(record["length"]))
+def samples(record: Record, guidance: float, kind: str | None, rows: list[Row], plain: list[Row]) -> Picture:
+    """One line of images per rule or decoder, at the boldest end of its sweep."""
+    boldest = {series_of(row): row for row in sorted(rows, key=_boldness)}
+    order = dict.fromkeys(series_of(row) for row in rows)
+    shown = [*plain, *(boldest[series] for series in order)]
+    side = math.isqrt(len(shown[0]["images"]["tokens"][0]))
     labels = sorted({label for row in shown for label in row["images"]["labels"]})
     step = side + 1
     sheet = np.full((len(shown) * step - 1, len(labels) * (_ACROSS * step + 2) - 3), np.nan)
@@ -177,22 +206,27 @@ def _samples(record: Record, guidance: float, kind: str, rows: list[Row], plain:
     axis.spines[:].set_visible(False)
     caption = (
         "The first images of each class that every setting drew; nothing is picked. All decoders started from the same "
-        "seed (the second AR run from another), and each rule is shown at the boldest end of its sweep, with its "
+        "seed (the second AR run from another), and each is shown at the boldest end of its sweep, with its "
         "speed-up. A lossless decoder's images are other samples of AR's law, not AR's images."
     )
-    alt = f"Sample digits 0 to 9 from {len(shown)} settings with {kind} drafting at guidance {guidance:g}."
-    title = f"Samples: {kind} drafting, guidance {guidance:g}"
-    return drawing.picture(figure, f"samples-{kind}-guidance-{guidance:g}", title, caption, alt)
+    which = "" if kind is None else f" with {kind} drafting"
+    alt = f"Sample digits 0 to 9 from {len(shown)} settings{which} at guidance {guidance:g}."
+    title = f"Samples: {'' if kind is None else f'{kind} drafting, '}guidance {guidance:g}"
+    name = "-".join(["samples", *([kind] if kind else []), f"guidance-{guidance:g}"])
+    return drawing.picture(figure, name, title, caption, alt)
+
+
+def _boldness(row: Row) -> float:
+    """Speed; where something else than the window is set, which may change no speed, the bias if it is known."""
+    by = "bias" if row["window"] is not None and row["parameter"] and "bias" in row["metrics"] else "speedup"
+    return float(row["metrics"][by]["value"])
 
 
 def _name(row: Row) -> str:
     if row["rule"] == REAL:
         return "real"
-    value = f" {row['parameter']} {row['value']:g}" if row["parameter"] else ""
+    value = f" window {row['window']}" if row["window"] is not None else ""
+    value += f" {row['parameter']} {row['value']:g}" if row["parameter"] else ""
     if row["rule"] == AR:
         value = " " + row["id"].rpartition("/")[2]
     return f"{row['rule']}{value}  {row['metrics']['speedup']['value']:.2f}x"
-
-
-def _style(rule: str) -> Style:
-    return Style(*_STYLES.get(rule, (FRAME, "d")))

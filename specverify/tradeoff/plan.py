@@ -1,4 +1,8 @@
-"""Which settings a sweep measures: rule x parameter x drafting x guidance, beside what they are compared with."""
+"""Which settings a sweep measures, beside what they are compared with.
+
+Of a model of grey levels: rule x parameter x drafting x guidance. Of a model of patches, every decoder that goes with
+its head, over windows and what else it has to be set; see `decoders.py`.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,12 @@ class Cell:
 
     Attributes:
         rule: a relaxed rule, or `REAL` (images of the training set, as many as are sampled), `AR`, or `LOSSLESS` (the
-            token rule).
+            token rule); of a model of patches, `REAL`, `AR`, or a decoder.
         guidance: of the model; None for real images.
-        drafting: how drafts are redrawn; None where there are none.
+        drafting: how drafts are redrawn; None where there are none, and where the decoder says it.
         parameter, value: what is swept, and where this setting stands; None if there is nothing.
         repeat: AR is measured twice, with seeds of its own: what lies between the two is noise.
+        window: drafts per forward pass, where that is not the same for all settings.
     """
 
     rule: str
@@ -40,13 +45,15 @@ class Cell:
     parameter: str | None = None
     value: float | None = None
     repeat: int = 0
+    window: int | None = None
 
     @property
     def id(self) -> str:
         """What it is called."""
         last = f"{self.parameter}={self.value:g}" if self.parameter else f"seed-{self.repeat}" * (self.rule == AR)
         where = f"guidance-{self.guidance:g}" if self.guidance is not None else ""
-        return "/".join(part for part in (where, self.drafting, self.rule, last) if part)
+        size = f"window-{self.window}" if self.window is not None else ""
+        return "/".join(part for part in (where, self.drafting, self.rule, size, last) if part)
 
     @property
     def is_baseline(self) -> bool:
@@ -54,36 +61,51 @@ class Cell:
         return self.rule in (REAL, AR)
 
 
-def plan(
-    rules: Sequence[str] | None = None,
-    drafting: Sequence[str] | None = None,
-    guidance: Sequence[float] = (GUIDANCE,),
-    only: str | None = None,
-) -> tuple[Cell, ...]:
-    """The settings of a sweep, baselines first.
+@dataclass(frozen=True)
+class Asked:
+    """What a sweep is to have; None for all, or what is usual.
 
-    Args:
-        rules: names from `specverify.rules.registry`, or "lossless", which is always there; None for all of them but
-            those that repeat another.
-        drafting: of `DRAFTING`; all if None.
+    Attributes:
+        rules: names from `specverify.rules.registry`, or "lossless", which is always there; usual are all but those
+            that repeat another. For models of grey levels, as `drafting` is.
+        drafting: of `DRAFTING`.
+        decoders: names from `decoders.names()`; for models of patches, as `windows` are.
+        windows: drafts per forward pass.
         guidance: the model's.
         only: keep the settings whose id matches this shell pattern, and the baselines.
+    """
+
+    rules: Sequence[str] | None = None
+    drafting: Sequence[str] | None = None
+    decoders: Sequence[str] | None = None
+    windows: Sequence[int] | None = None
+    guidance: Sequence[float] | None = None
+    only: str | None = None
+
+
+def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
+    """The settings of a sweep of a model of grey levels, baselines first.
 
     Raises:
-        InputError: an unknown rule or drafting, an impossible guidance, or a pattern that matches nothing.
+        InputError: an unknown rule or drafting, an impossible guidance, a pattern that matches nothing, or decoders or
+            windows, which are for models of patches.
     """
-    kinds = list(dict.fromkeys(DRAFTING if drafting is None else drafting))
+    asked = asked or Asked()
+    if asked.decoders is not None or asked.windows is not None:
+        raise InputError(
+            "a model of grey levels is swept over --rules and --drafting, with one --window; --decoders and several "
+            "windows are for models of patches, such as --model digits-gmm"
+        )
+    kinds = list(dict.fromkeys(DRAFTING if asked.drafting is None else asked.drafting))
     for kind in kinds:
         if kind not in DRAFTING:
             raise InputError(f"unknown drafting {kind!r}; choose from {', '.join(DRAFTING)}")
-    for scale in guidance:
-        if not (math.isfinite(scale) and scale >= 0):
-            raise InputError(f"guidance {scale} is not a finite number of at least 0; 1 is the conditional law")
-    if not guidance or not kinds or (rules is not None and not rules):
-        raise InputError("a sweep needs a rule, a drafting and a guidance at least; leave the option out for all")
+    guidance = check_guidance((GUIDANCE,) if asked.guidance is None else asked.guidance)
+    rules = asked.rules
+    if not kinds or (rules is not None and not rules):
+        raise InputError("a sweep needs a rule and a drafting at least; leave the option out for all")
     names = [name for name in registry.names() if name not in _SAME] if rules is None else list(dict.fromkeys(rules))
     settings = [(LOSSLESS, None, None), *(setting for name in names if name != LOSSLESS for setting in _sweep(name))]
-    baselines = [Cell(REAL), *(Cell(AR, scale, repeat=repeat) for scale in guidance for repeat in (0, 1))]
     cells = [
         Cell(rule, scale, kind, parameter, value)
         for scale in guidance
@@ -91,11 +113,30 @@ def plan(
         if kind in kinds
         for rule, parameter, value in settings
     ]
-    if only is not None:
-        cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
-        if not cells:
-            raise InputError(f"no setting matches {only!r}; ids look like {Cell(LOSSLESS, GUIDANCE, 'maximal').id!r}")
-    return (*baselines, *cells)
+    return (*baselines(guidance), *matching(cells, asked.only, Cell(LOSSLESS, GUIDANCE, "maximal")))
+
+
+def check_guidance(guidance: Sequence[float]) -> Sequence[float]:
+    """The scales, or InputError if one is impossible or there is none."""
+    for scale in guidance:
+        if not (math.isfinite(scale) and scale >= 0):
+            raise InputError(f"guidance {scale} is not a finite number of at least 0; 1 is the conditional law")
+    if not guidance:
+        raise InputError("a sweep needs a guidance at least; leave the option out for the usual one")
+    return guidance
+
+
+def baselines(guidance: Sequence[float]) -> list[Cell]:
+    """What settings are compared with."""
+    return [Cell(REAL), *(Cell(AR, scale, repeat=repeat) for scale in guidance for repeat in (0, 1))]
+
+
+def matching(cells: list[Cell], only: str | None, like: Cell) -> list[Cell]:
+    """The cells whose id matches a pattern, or InputError if there are none, with an id that is `like` them."""
+    found = [cell for cell in cells if only is None or fnmatch.fnmatchcase(cell.id, only)]
+    if not found:
+        raise InputError(f"no setting matches {only!r}; ids look like {like.id!r}")
+    return found
 
 
 def _sweep(name: str) -> Iterator[tuple[str, str | None, float | None]]:

@@ -9,32 +9,14 @@ from typing import Any
 
 import jinja2
 
-from specverify.report import tables
 from specverify.report.drawing import Picture
 from specverify.report.record import write_atomically
 from specverify.report.render import HTML, MARKDOWN, code_markdown, escape_markdown
 from specverify.report.tables import Row as Line
-from specverify.report.tables import Table, number
-from specverify.tradeoff.plan import AR, REAL
+from specverify.report.tables import Table
+from specverify.tradeoff import tables, tables_patches
 
 Record = dict[str, Any]
-Row = dict[str, Any]
-
-LIMITS = (
-    "Settings differ in speed by forward passes. On a processor that is busy already, such as a CPU with a large "
-    "batch, fewer passes of more tokens each may take longer.",
-    "Rules that measure distances between tokens are given the model's own input embedding of the grey levels. In "
-    "digits-s all squared distances are below 0.5, the threshold of GSD's released code: it leaves nothing out.",
-    "Distances between features depend on the classifier and on the number of images; compare rows of one report. The "
-    "classifier has seen the training images, which flatters their row.",
-    "Intervals are over sampled images, for each setting by itself: neither the real images nor the model are drawn "
-    "anew, and the best of many settings looks better than it is.",
-    "What a rule loses depends on how far its drafts are off, and so on the model. Digits of 64 tokens and 17 grey "
-    "levels say how rules compare, not what they lose elsewhere.",
-)
-SPEED = ("passes", "speedup", "acceptance")
-PRICE = ("gain", "bias", "excess")
-QUALITY = ("surprisal", "pit", "fd", "accuracy", "precision", "recall", "density", "coverage")
 
 
 def write(record: Record, out: Path) -> tuple[Path, Path]:
@@ -43,9 +25,9 @@ def write(record: Record, out: Path) -> tuple[Path, Path]:
     Raises:
         InputError: if the folder cannot be written.
     """
-    from specverify.tradeoff.figures import figures  # matplotlib is slow to import
+    from specverify.tradeoff import figures, figures_patches  # matplotlib is slow to import
 
-    pictures = figures(record)
+    pictures = (figures_patches if record["tokens"] == "patches" else figures).figures(record)
     paths = [out / "figures" / f"{picture.name}.png" for picture in pictures]
     for path, picture in zip(paths, pictures, strict=True):
         write_atomically(path, picture.png)
@@ -58,136 +40,18 @@ def write(record: Record, out: Path) -> tuple[Path, Path]:
 
 def render(record: Record, pictures: list[Picture], html: bool) -> str:
     """The report as one text: HTML without scripts that fetches nothing, or Markdown (GitHub's dialect)."""
+    own = tables_patches if record["tokens"] == "patches" else tables
     template = _environment(html).get_template("tradeoff.html" if html else "tradeoff.md")
     return template.render(
         record=record,
         failed=[row for row in record["rows"] if row["error"] is not None],
-        frontier=frontier(record),
-        tables=[speed(record), quality(record)],
+        introduction=own.INTRODUCTION.format(**record["setting"]),
+        frontier=own.frontier(record),
+        tables=[own.speed(record), own.quality(record), *own.others(record)],
         provenance=_provenance(record),
         pictures=pictures,
-        limits=LIMITS,
+        limits=own.LIMITS,
     )
-
-
-def frontier(record: Record) -> Table:
-    """The settings that no other one beats in both speed-up and bias, for each guidance."""
-    lines = []
-    rows = [row for row in record["rows"] if "bias" in row["metrics"]]
-    for scale in dict.fromkeys(row["guidance"] for row in rows):
-        best = float("inf")
-        ordered = sorted(
-            (row for row in rows if row["guidance"] == scale),
-            key=lambda row: (-_value(row, "speedup"), _value(row, "bias")),
-        )
-        kept = []
-        for row in ordered:
-            if _value(row, "bias") < best:
-                best = _value(row, "bias")
-                kept.append(row)
-        lines += [Line((*_named(row), *_cells(row, ("speedup", "bias", "excess", "fd", "accuracy")))) for row in kept]
-    return Table(
-        "frontier",
-        "The frontier of speed and bias",
-        "No other setting is at once faster and less biased than one of these. Order: fastest first.",
-        (*_NAMES, "speed-up#", "bias#", "excess#", "FD#", "accuracy#"),
-        tuple(lines),
-    )
-
-
-def speed(record: Record) -> Table:
-    """What every setting costs, and what its rule pays for what it gains."""
-    lines = []
-    for row in _measured(record, with_real=False):
-        alone = _alone(record, row)
-        lines.append(
-            Line(
-                (
-                    *_named(row),
-                    *_cells(row, SPEED),
-                    _milliseconds(row["seconds_per_image"]),
-                    _milliseconds(row["seconds_alone"]),
-                    number(alone, 3),
-                    *_cells(row, PRICE),
-                )
-            )
-        )
-    return Table(
-        "speed",
-        "Speed, and the price of a token",
-        "Passes: forward passes of the target per image, with 95% intervals over images; speed-up: AR's over the "
-        "decoder's. Times of one image, in a batch and alone: processor time of a thread on a CPU, wall time on a GPU. "
-        "Gain: acceptance above the token rule's; bias: total variation of the token's law from the target's; excess: "
-        "bias less gain, at least 0 for any rule. All three per token, from the laws of each step; the law of a whole "
-        f"image of {record['length']} tokens is within {record['length']} times the bias of the target's.",
-        (
-            *_NAMES, "passes#", "speed-up#", "acceptance#", "ms per image#", "ms alone#", "speed-up alone#",
-            "gain#", "bias#", "excess#",
-        ),
-        tuple(lines),
-    )  # fmt: skip
-
-
-def quality(record: Record) -> Table:
-    """What the images of every setting are worth."""
-    lines = [
-        Line((*_named(row), tables.UNKNOWN if row["z"] is None else f"{row['z']:+.1f}", *_cells(row, QUALITY)))
-        for row in _measured(record, with_real=True)
-    ]
-    return Table(
-        "quality",
-        "Quality",
-        "z and surprisal: the tokens' surprisal less the entropy of the target's law; above 0, surprising tokens are "
-        "kept too often, below 0 likely ones are preferred. PIT: Kolmogorov's distance from uniform. FD: Frechet "
-        "distance between features of the digit classifier. Precision, recall, density and coverage: five nearest "
-        "neighbours. All against the 360 held-out real digits, with 95% intervals over the sampled images.",
-        (*_NAMES, "z#", "surprisal#", "PIT#", "FD#", "accuracy#", "precision#", "recall#", "density#", "coverage#"),
-        tuple(lines),
-    )
-
-
-_NAMES = ("guidance", "drafting", "rule", "parameter")
-
-
-def _named(row: Row) -> tuple[str, ...]:
-    if row["rule"] == REAL:
-        return tables.UNKNOWN, tables.UNKNOWN, "real images", tables.UNKNOWN
-    last = f"{row['parameter']} {row['value']:g}" if row["parameter"] else tables.UNKNOWN
-    if row["rule"] == AR:
-        last = row["id"].rpartition("/")[2]
-    return f"{row['guidance']:g}", row["drafting"] or tables.UNKNOWN, row["rule"], last
-
-
-def _cells(row: Row, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_figure(row["metrics"].get(name), name) for name in names)
-
-
-def _figure(metric: dict[str, Any] | None, name: str) -> str:
-    if metric is None:
-        return tables.UNKNOWN
-    places = 2 if name in ("passes", "speedup", "fd") else 4 if name in (*PRICE, "surprisal", "pit") else 3
-    shown = [f"{value:.{places}f}" for value in (metric["value"], *metric["interval"])]
-    shown = [text.removeprefix("-") if float(text) == 0 else text for text in shown]
-    return shown[0] if shown[1] == shown[2] == shown[0] else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-
-
-def _measured(record: Record, with_real: bool) -> list[Row]:
-    return [row for row in record["rows"] if row["error"] is None and (with_real or row["rule"] != REAL)]
-
-
-def _alone(record: Record, row: Row) -> float | None:
-    """AR's time for one image alone over this setting's."""
-    plain = [one["seconds_alone"] for one in record["rows"] if one["rule"] == AR and one["guidance"] == row["guidance"]]
-    known = [value for value in plain if value is not None]
-    return sum(known) / len(known) / row["seconds_alone"] if known and row["seconds_alone"] else None
-
-
-def _value(row: Row, metric: str) -> float:
-    return float(row["metrics"][metric]["value"])
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return tables.UNKNOWN if seconds is None else f"{1000 * seconds:.1f}"
 
 
 def _provenance(record: Record) -> Table:
@@ -195,7 +59,7 @@ def _provenance(record: Record) -> Table:
     pairs = [
         ("command", record["command"]),
         ("begun", record["created"]),
-        *((name, str(value)) for name, value in setting.items()),
+        *((name, str(value)) for name, value in setting.items() if value is not None),
         ("processors", f"{hardware['cpus']}, {hardware['jobs']} processes of one thread"),
         ("accelerator", hardware["accelerator"] or "none"),
         *record["software"].items(),

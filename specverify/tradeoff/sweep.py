@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,25 +23,23 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from realmodels import digits, quality
+from realmodels import continuous, digits, quality
 from realmodels.classifier import Classifier
-from realmodels.data import CLASSES
+from realmodels.data import CLASSES, LEVELS
 from specverify import pool
 from specverify.errors import InputError
+from specverify.tradeoff import decoders, report
 from specverify.tradeoff import record as records
-from specverify.tradeoff import report
-from specverify.tradeoff.measure import Row, Setting, carry_out
-from specverify.tradeoff.plan import Cell, plan
+from specverify.tradeoff.measure import carry_out
+from specverify.tradeoff.plan import Asked, Cell, plan
+from specverify.tradeoff.setting import Row, Setting
 from specverify.tradeoff.store import Store
 
 
 def measure(
     setting: Setting,
     out: Path,
-    rules: Sequence[str] | None = None,
-    drafting: Sequence[str] | None = None,
-    guidance: Sequence[float] = (1.5,),
-    only: str | None = None,
+    asked: Asked | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -51,7 +49,7 @@ def measure(
     Args:
         setting: what all settings share.
         out: folder of the record (tradeoff.json), the report and the finished rows.
-        rules, drafting, guidance, only: see `plan.plan`.
+        asked: which settings; all that are usual if None.
 
     Other args:
         jobs: processes; one per core if None.
@@ -68,11 +66,14 @@ def measure(
     jobs = os.cpu_count() or 1 if jobs is None else jobs
     pool.check_jobs(jobs)
     _check(setting)
-    cells = plan(rules, drafting, guidance, only)
+    asked = asked or Asked()
+    cells, omitted = (
+        decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
+    )
     store = Store(out, _digest(setting), overwrite)
     rows = store.finished(cell.id for cell in cells)
     todo = [cell for cell in cells if cell.id not in rows]
-    head = _head(setting, rules, drafting, guidance, only, jobs)
+    head = _head(setting, asked, omitted, jobs)
     try:
         work = functools.partial(carry_out, setting=setting)
         for row in pool.share_out(work, todo, jobs, console, name=lambda row: str(row["id"]), done=len(rows)):
@@ -83,6 +84,11 @@ def measure(
         _write(head, cells, rows, out)
         raise
     return _write(head, cells, rows, out)
+
+
+def is_of_patches(model: str) -> bool:
+    """Whether a model's tokens are continuous."""
+    return model in continuous.names()
 
 
 def default_out(model: str, seed: int) -> Path:
@@ -98,7 +104,7 @@ def _check(setting: Setting) -> None:
             f"n = {setting.n} images give no covariance of {Classifier.num_features} features; "
             f"use at least {Classifier.num_features + 1} (1,000 for figures worth comparing)"
         )
-    if setting.window < 1 or setting.batch < 1 or setting.resamples < 2:
+    if (setting.window is not None and setting.window < 1) or setting.batch < 1 or setting.resamples < 2:
         raise InputError(
             f"window {setting.window}, batch {setting.batch}, resamples {setting.resamples}: "
             "at least 1, at least 1 and at least 2"
@@ -113,7 +119,13 @@ def _check(setting: Setting) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {setting.device!r} cannot be used ({reason}); choose cpu or cuda") from None
-    digits.load(setting.model)
+    patches = is_of_patches(setting.model)
+    (continuous.load if patches else digits.load)(setting.model)
+    if (setting.window is None) != patches:
+        raise InputError(
+            f"window {setting.window} of {setting.model}: a model of grey levels has one for all settings, of a model "
+            "of patches each setting has its own"
+        )
     quality.check_installed()
 
 
@@ -123,21 +135,24 @@ def _digest(setting: Setting) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _head(
-    setting: Setting,
-    rules: Sequence[str] | None,
-    drafting: Sequence[str] | None,
-    guidance: Sequence[float],
-    only: str | None,
-    jobs: int,
-) -> dict[str, Any]:
-    model = digits.load(setting.model)
-    words = [f"specverify tradeoff --model {setting.model} --n {setting.n} --window {setting.window}"]
-    words += [f"--rules {','.join(rules or ())}"] * bool(rules) + [f"--drafting {','.join(drafting or ())}"] * bool(
-        drafting
-    )
-    words += [f"--guidance {','.join(f'{scale:g}' for scale in guidance)} --seed {setting.seed}"]
-    words += [f"--only {shlex.quote(only or '')}"] * bool(only)
+def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> dict[str, Any]:
+    patches = is_of_patches(setting.model)
+    model = (continuous.load if patches else digits.load)(setting.model)
+    options = {
+        "window": (setting.window,) if asked.windows is None else asked.windows,
+        "rules": asked.rules,
+        "drafting": asked.drafting,
+        "decoders": asked.decoders,
+        "guidance": asked.guidance,
+    }
+    words = [f"specverify tradeoff --model {setting.model} --n {setting.n}"]
+    words += [
+        f"--{name} {','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
+        for name, values in options.items()
+        if values is not None and None not in values
+    ]
+    words += [f"--seed {setting.seed}"]
+    words += [f"--only {shlex.quote(asked.only)}"] if asked.only is not None else []
     words += [f"--batch {setting.batch}"] * (setting.batch != Setting.batch)
     words += [f"--device {setting.device}"] * (setting.device != "cpu")
     on_gpu = torch.device(setting.device).type == "cuda"
@@ -147,9 +162,11 @@ def _head(
         "status": "partial",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(words),
+        "tokens": "patches" if patches else "grey levels",
         "setting": asdict(setting),
         "length": model.length,
-        "levels": model.vocab,
+        "levels": LEVELS,
+        "omitted": dict(omitted),
         "software": {"python": platform.python_version()}
         | {name: version(name) for name in ("specverify", "torch", "numpy", "scipy", "torchmetrics", "prdc")},
         "hardware": {

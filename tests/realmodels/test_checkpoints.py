@@ -51,6 +51,20 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load("digits-xl")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "loader"),
+    [
+        ("digits-gmm", "mixture", "realmodels.continuous.load"),
+        ("digits-diff-draft", "diffusion", "realmodels.continuous.load"),
+        ("digits-classifier", "classifier", "realmodels.classifier.load_classifier"),
+    ],
+)
+def test_a_model_of_another_kind_is_sent_to_its_loader(name: str, kind: str, loader: str) -> None:
+    said = f"checkpoint '{name}' is of kind '{kind}', which realmodels.digits.load does not load; use {loader}"
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        load(name)
+
+
 def test_missing_weights(folder: Path) -> None:
     (folder / "digits-s.safetensors").unlink()
     refuse(folder, f"{folder / 'digits-s.safetensors'} does not exist")
@@ -113,7 +127,7 @@ def test_a_card_of_another_size(folder: Path) -> None:
         (lambda card: card["shape"].update(depth=2), "depth"),
         (lambda card: card.update(shape=[17, 64]), "list"),
         (lambda card: card.pop("kind"), "kind"),
-        (lambda card: card.update(kind="classifier"), "kind 'classifier'"),
+        (lambda card: card.update(kind="diffuser"), "kind 'diffuser'"),
     ],
 )
 def test_a_card_that_describes_no_transformer(folder: Path, change, said: str) -> None:

@@ -136,7 +136,7 @@ def test_a_copied_folder_loads_and_a_changed_one_is_refused(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda card: card.update(kind="transformer"), "kind 'transformer'; known: mixture, diffusion"),
+        (lambda card: card.update(kind="diffuser"), "kind 'diffuser'; known: mixture, diffusion"),
         (lambda card: card.pop("head"), "KeyError('head')"),
         (lambda card: card["head"].update(steps=0), "'steps': 0"),
         (lambda card: card["head"].update(depth=1), "depth"),
@@ -158,6 +158,23 @@ def test_a_card_that_describes_no_model_of_patches(folder: Path, change, said: s
         "train it again",
     ):
         assert part in str(caught.value)
+
+
+def test_a_model_of_grey_levels_is_sent_to_its_loader() -> None:
+    said = "checkpoint 'digits-s' is of kind 'transformer', which realmodels.continuous.load does not load; use "
+    with pytest.raises(InputError, match=f"^{said}realmodels.digits.load$"):
+        load("digits-s")
+
+
+def test_a_state_finer_than_the_network_is_rounded_to_it() -> None:
+    """Trajectories are put together from noise in double precision; the network has its own."""
+    model = load("digits-diff-draft")
+    law = model.laws(model.start(2), torch.zeros(2, 1, DIM))
+    x = torch.full((2, 2, DIM), 1 / 3, dtype=torch.float64)
+    fine, coarse = law.transition(7, x), law.transition(7, x.float())
+    assert torch.equal(fine.mean, coarse.mean)
+    assert torch.equal(fine.scale, coarse.scale)
+    assert fine.mean.dtype == torch.float32
 
 
 def test_weights_of_another_head_are_refused(folder: Path) -> None:

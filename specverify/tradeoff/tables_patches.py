@@ -1,0 +1,174 @@
+"""The tables of a sweep of decoders on a model of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from specverify.report import tables as report
+from specverify.report.tables import Row as Line
+from specverify.report.tables import Table, number
+from specverify.tradeoff.plan import AR, REAL
+from specverify.tradeoff.tables import cells, faster, measured, milliseconds, value_of
+
+Record = dict[str, Any]
+Row = dict[str, Any]
+
+INTRODUCTION = (
+    "What decoders of continuous tokens buy, and what they pay, on a small image model: {n} images of each setting. "
+    "Two plain autoregressive runs (AR) show what is noise. Images are rounded to grey levels and measured against "
+    "the same held-out digits, by the same classifier, as those of digits-s."
+)
+LIMITS = (
+    "Settings differ in speed by forward passes of the target's transformer. A pass over a window runs the head at "
+    "every position of it, where AR runs it at one; the draft model's passes come on top. Where the head is most of "
+    "the work, as a chain of denoising steps is, fewer passes take longer on a processor that is busy already: see "
+    "head and ms.",
+    "PIT: of a mixture, the distribution function of every coordinate given what came before; of a chain, whose "
+    "density is not known, the rank of every coordinate among four fresh draws from the target's law after the same "
+    "patches. Both are uniform under that law. All coordinates are pooled: errors that cancel are not seen.",
+    "Surprisal needs the density of a patch: a mixture has it, a chain of denoising steps has not, and its column is "
+    "empty.",
+    "Bias is measured where it is not 0 by construction and the laws allow it: of the token rule with a limit of "
+    "proposals it is the mean total variation of a patch's law from the target's; of CSpD the same given the noise "
+    "that both trajectories share, which bounds it from above. CSpD as released has no bound below 1: its patches are "
+    "means without a last noise, and its target does not see the drafts that it judges. Elsewhere the column is empty.",
+    "Distances between features depend on the classifier and on the number of images; compare rows of one report, and "
+    "reports of as many images. The classifier has seen the training images, which flatters their row.",
+    "Intervals are over sampled images, for each setting by itself: neither the real images nor the models are drawn "
+    "anew, and the best of many settings looks better than it is.",
+    "How often drafts are kept depends on how near the draft model is to its target, which was trained on as few "
+    "images.",
+)
+NAMES = ("decoder", "window#", "setting")
+QUALITY = ("pit", "bias", "fd", "accuracy", "precision", "recall", "density", "coverage")
+
+
+def frontier(record: Record) -> Table:
+    """From the fastest setting on, those whose images are nearer to the real ones than any faster setting's.
+
+    It ends with the first that neither FD nor PIT tells from AR: what is slower has nothing left to win.
+    """
+    lines = []
+    rows = [row for row in measured(record, with_real=False) if row["rule"] != AR]
+    several = len({row["guidance"] for row in rows}) > 1
+    for scale in dict.fromkeys(row["guidance"] for row in rows):
+        best = float("inf")
+        plain = [row for row in measured(record, with_real=False) if row["rule"] == AR and row["guidance"] == scale]
+        own = (row for row in rows if row["guidance"] == scale)
+        for row in sorted(own, key=lambda row: (-value_of(row, "speedup"), value_of(row, "fd"))):
+            like_ar = all(overlaps(row, plain, name) for name in ("fd", "pit"))
+            if value_of(row, "fd") < best or like_ar:
+                best = value_of(row, "fd")
+                figures = cells(row, ("speedup", "fd", "pit", "accuracy"))
+                lines.append(Line((*named(row, several), str(row["claim"]), *figures, "no" if like_ar else "yes")))
+            if like_ar:
+                break
+    return Table(
+        "frontier",
+        "The frontier of speed and quality",
+        "From the fastest setting on, those whose images are nearer to the real ones than any faster setting's, up to "
+        "the first whose intervals of FD and PIT both meet those of an AR run: what is slower has nothing left to win. "
+        "A setting that claims nothing and is not told from AR is not shown to be lossless: the images are too few.",
+        (*NAMES, "claim", "speed-up#", "FD#", "PIT#", "accuracy#", "told from AR"),
+        tuple(lines),
+    )
+
+
+def overlaps(row: Row, plain: Sequence[Row], metric: str) -> bool:
+    """Whether a setting's interval meets that of an AR run, among what it is compared with."""
+    low, high = row["metrics"][metric]["interval"]
+    plain = [one for one in plain if one["rule"] == AR]
+    return any(
+        one["metrics"][metric]["interval"][0] <= high and low <= one["metrics"][metric]["interval"][1] for one in plain
+    )
+
+
+def speed(record: Record) -> Table:
+    """What every setting costs."""
+    rows = measured(record, with_real=False)
+    several = len({row["guidance"] for row in rows}) > 1
+    lines = [
+        Line(
+            (
+                *named(row, several),
+                str(row["claim"]),
+                *cells(row, ("passes", "draft_passes", "speedup", "acceptance")),
+                f"{row['head_evaluations']:,.0f}",
+                milliseconds(row["seconds_per_image"]),
+                number(faster(record, row, "seconds_per_image"), 2),
+                milliseconds(row["seconds_alone"]),
+                number(faster(record, row, "seconds_alone"), 2),
+            )
+        )
+        for row in rows
+    ]
+    return Table(
+        "speed",
+        "Speed",
+        "Passes: forward passes of the target's transformer per image, and of the draft model's, with 95% intervals "
+        "over images; speed-up: AR's over the decoder's, of the target alone. Head: laws, or denoising steps of "
+        "chains, per image that the target's head was asked for, padding included. Times of one image, in a batch "
+        "and alone, and AR's over them: processor time of a thread on a CPU, wall time on a GPU, of target and draft "
+        "model together.",
+        (
+            *NAMES, "claim", "passes#", "draft passes#", "speed-up#", "acceptance#", "head#", "ms per image#",
+            "speed-up in time#", "ms alone#", "speed-up alone#",
+        ),
+        tuple(lines),
+    )  # fmt: skip
+
+
+def quality(record: Record) -> Table:
+    """What the images of every setting are worth."""
+    rows = measured(record, with_real=True)
+    several = len({row["guidance"] for row in rows} - {None}) > 1
+    known = any("surprisal" in row["metrics"] for row in rows)
+    own = ("z#", "surprisal#") if known else ()
+    lines = []
+    for row in rows:
+        surprise: tuple[str, ...] = ()
+        if known:
+            surprise = (report.UNKNOWN if row["z"] is None else f"{row['z']:+.1f}", *cells(row, ("surprisal",)))
+        lines.append(Line((*named(row, several), *surprise, *cells(row, QUALITY))))
+    surprisal = (
+        "z and surprisal: the surprisal of patches less its mean under the target's law, in nats per patch; above 0, "
+        "surprising patches are kept too often. "
+    )
+    return Table(
+        "quality",
+        "Quality",
+        f"{surprisal * known}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per patch, "
+        "or a bound of it; see below. FD: Frechet distance between features of the digit classifier. Precision, "
+        "recall, density and coverage: five nearest neighbours. All against the 360 held-out real digits, with 95% "
+        "intervals over the sampled images.",
+        (*NAMES, *own, "PIT#", "bias#", "FD#", "accuracy#", "precision#", "recall#", "density#", "coverage#"),
+        tuple(lines),
+    )
+
+
+def others(record: Record) -> list[Table]:
+    """Which decoders were left out, and why."""
+    return [
+        Table(
+            "omitted",
+            "Decoders left out",
+            f"They do not go with {record['setting']['model']}.",
+            ("decoder", "why"),
+            tuple(Line((name, reason)) for name, reason in record["omitted"].items()),
+        )
+    ]
+
+
+def named(row: Row, several: bool = False) -> tuple[str, str, str]:
+    """Decoder, window, and what else it is set to, with the guidance where there are several."""
+    if row["rule"] == REAL:
+        return "real images", report.UNKNOWN, report.UNKNOWN
+    words = [f"guidance {row['guidance']:g}"] * several
+    words += [row["id"].rpartition("/")[2]] * (row["rule"] == AR)
+    words += [f"{row['parameter']} {row['value']:g}"] if row["parameter"] else []
+    return (
+        row["rule"],
+        report.UNKNOWN if row["window"] is None else str(row["window"]),
+        ", ".join(words) or report.UNKNOWN,
+    )

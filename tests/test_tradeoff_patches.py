@@ -1,0 +1,412 @@
+"""The sweep of decoders on models of patches: what is planned, measured, watched, reported and chosen."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from realmodels import bootstrap, continuous
+from specverify import cli
+from specverify.decoders import sample
+from specverify.decoders.continuous import Published, Speculative, TokenRule, registry
+from specverify.draws import Sampled
+from specverify.errors import InputError
+from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
+from specverify.rules.trajectory import Paths
+from specverify.tradeoff import choose, decoders, measure, patches, report, sweep, tables_patches
+from specverify.tradeoff import record as records
+from specverify.tradeoff.criterion import Surrogate, bias_of
+from specverify.tradeoff.decoders import names, plan, why_not
+from specverify.tradeoff.plan import AR, REAL, Asked, Cell
+from specverify.tradeoff.setting import Setting
+
+SMALL = Setting("digits-gmm", n=66, window=None, batch=40, resamples=20)
+
+
+# ---- what is planned
+
+
+@pytest.mark.parametrize(
+    ("model", "able"),
+    [
+        ("digits-gmm", {"sd", "jacobi", "jacobi-maximal"}),
+        ("digits-gmm-draft", {"jacobi", "jacobi-maximal"}),
+        (
+            "digits-diff",
+            {"sd-path", "sd-steps", "sd-last", "jacobi-steps", "jacobi-last", "jacobi-path", "jacobi-noise-path"}
+            | {"cspd", "cspd-released"},
+        ),
+    ],
+)
+def test_every_decoder_is_swept_or_left_out_for_a_reason(model, able):
+    cells, omitted = plan(model)
+    assert [cell.rule for cell in cells if cell.is_baseline] == [REAL, AR, AR]
+    swept = {cell.rule for cell in cells if not cell.is_baseline}
+    assert able <= swept
+    assert not {"sd-reflection", "jacobi-reflection", "jacobi-noise"} & swept
+    assert swept | set(omitted) == set(names()) >= set(registry.names()) - {AR}
+    assert not swept & set(omitted)
+    assert all(omitted.values())
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert all(cell.window for cell in cells if not cell.is_baseline)
+
+
+def test_every_setting_builds_the_decoder_that_it_names():
+    for model in ("digits-gmm", "digits-diff"):
+        draft = continuous.load(f"{model}-draft")
+        for cell in plan(model)[0]:
+            if cell.rule == REAL:
+                continue
+            built = decoders.build(cell, draft)
+            assert built.name == cell.rule
+            if cell.rule != AR:
+                assert built.window == cell.window
+            if cell.parameter == "limit":
+                assert built.coupling == TokenRule(int(cell.value))
+            if cell.parameter == "prefill":
+                assert (built.drafting if cell.rule == "cspd" else built.draft).prefill == cell.value
+            if cell.parameter in ("temperature", "sigma-power"):
+                of_cell = (built.coupling.temperature, built.coupling.power)
+                assert of_cell == ((cell.value, 1.0) if cell.parameter == "temperature" else (1.0, cell.value))
+
+
+def test_windows_and_decoders_can_be_chosen():
+    asked = Asked(decoders=["jacobi", "sd"], windows=[3, 1], guidance=(1.0,), only="*/window-3*")
+    cells, omitted = plan("digits-gmm", asked)
+    ids = [cell.id for cell in cells if not cell.is_baseline]
+    assert ids[:2] == ["guidance-1/jacobi/window-3", "guidance-1/sd/window-3"]
+    assert "guidance-1/sd/window-3/limit=2" in ids
+    assert omitted == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"decoders": ["sdd"]}, "unknown decoder of continuous tokens 'sdd'; did you mean sd"),
+        ({"decoders": ["ar"]}, "'ar' .* is measured anyway"),
+        (
+            {"decoders": ["sd-path"]},
+            "'sd-path' does not go with digits-gmm: it compares trajectories.*choose from sd, jacobi, jacobi-maximal",
+        ),
+        ({"decoders": []}, "needs a decoder and a window at least"),
+        ({"windows": [2, 0]}, "window 0: it is the number of draft tokens"),
+        ({"guidance": (-1.0,)}, "guidance -1.0 is not a finite number"),
+        ({"guidance": (1.0, 1.5)}, "guidance 1.5 of a mixture is no mixture; use 1"),
+        ({"rules": ["gsd"]}, "digits-gmm is a model of patches: choose among its decoders with --decoders"),
+        ({"drafting": ["gumbel"]}, "--rules and --drafting are for models of grey levels"),
+        ({"only": "nothing"}, "no setting matches 'nothing'; ids look like 'guidance-1/sd/window-2'"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(asked, message):
+    with pytest.raises(InputError, match=message):
+        plan("digits-gmm", Asked(**asked))
+
+
+def test_the_reason_names_what_the_head_lacks():
+    assert "a mixture has none" in why_not("cspd", "digits-gmm")
+    assert "density of a token" in why_not("sd", "digits-diff")
+    assert "this head gives chains of denoising steps" in why_not("jacobi-noise", "digits-diff")
+    assert why_not("sd", "digits-gmm-draft") == "drafts with a second model, and there is no digits-gmm-draft-draft"
+    assert why_not("sd", "digits-gmm") is None
+
+
+# ---- the criterion, and what it costs
+
+
+def chains(rows, shift=0.5, stretch=1.3):
+    """The same data seen by a target and by a draft model that is off in place and in scale."""
+    mean = torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None, None]
+    data = [Mixture(torch.zeros_like(mean[..., 0]), mean + off, torch.full_like(mean, 0.5)) for off in (0, shift)]
+    head = Denoiser(1, 3)
+    scales = (torch.full((rows,), value, dtype=torch.float64) for value in (1.0, stretch))
+    p, q = (Paths(Chain(Denoised(one, scale), head)) for one, scale in zip(data, scales, strict=True))
+    return p, q
+
+
+def test_without_a_departure_the_criterion_is_the_published_one(seed):
+    p, q = chains(400)
+    where = torch.ones(400, dtype=torch.bool)
+    draft = q.sample(Sampled(seed), where)
+    ours = Surrogate().couple(p, q, draft, Sampled(seed, 1), where)
+    published = Published().couple(p, q, draft, Sampled(seed, 1), where)
+    assert torch.equal(ours.kept, published.kept)
+    assert torch.equal(ours.value, published.value)
+    assert 0.2 < float(ours.kept.double().mean()) < 0.9
+    hot = Surrogate(temperature=42.0).couple(p, q, draft, Sampled(seed, 1), where)
+    assert bool((hot.kept | ~ours.kept).float().mean() > 0.9)
+    assert float(hot.kept.double().mean()) > float(ours.kept.double().mean())
+
+
+def test_a_temperature_is_positive():
+    with pytest.raises(InputError, match=r"temperature 0: it is a positive number; 1 as published, 42 as released"):
+        Surrogate(temperature=0)
+
+
+def on_grid(rule, p, q, factor):
+    """The distance of one pair of Gaussians over R, by a grid."""
+    x = np.linspace(-30, 30, 200_001)
+    step = x[1] - x[0]
+    grid = torch.from_numpy(x)[:, None]
+    at = [Gaussian(law.mean.expand(len(x), 1), law.scale.expand(len(x), 1)) for law in (p, q)]
+    log_p, log_q = (law.log_prob(grid).numpy() for law in at)
+    accept, limit = log_p - log_q, rule.limit
+    if isinstance(rule, Surrogate):
+        volumes = float(q.log_volume() - p.log_volume())
+        accept = (accept - volumes) / rule.temperature**2 + volumes + factor
+    kept = np.exp(log_q + np.minimum(accept, 0))
+    residual = np.exp(log_p) * -np.expm1(-np.maximum(log_p - log_q + factor, 0))
+    found = residual.sum() * step
+    failed = 0.0 if limit is None else (1 - found) ** limit
+    out = kept + (1 - kept.sum() * step) * ((1 - failed) * residual / found + failed * np.exp(log_p))
+    return np.abs(out - np.exp(log_p)).sum() * step / 2
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_price_of_a_limit_is_the_distance_on_a_grid(limit, seed):
+    p = Gaussian(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+    q = Gaussian(p.mean + 0.8, p.scale * 1.5)
+    draft = torch.zeros(1, 1, dtype=torch.float64)
+    due = on_grid(TokenRule(limit), p, q, 0.0)
+    assert due > 0.02
+    assert float(bias_of(TokenRule(limit), p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.004)
+    assert float(bias_of(TokenRule(), p, q, draft, Sampled(seed), 64)) < 1e-12
+
+
+@pytest.mark.parametrize("rule", [Surrogate(), Surrogate(temperature=3.0), Surrogate(power=-1.0)])
+def test_the_price_of_the_criterion_is_the_distance_on_a_grid(rule, seed):
+    p, q = chains(1)
+    draft = q.sample(Sampled(seed), torch.ones(1, dtype=torch.bool))
+    _, mine, theirs, factor = rule.last(p, q, draft)
+    due = on_grid(rule, mine, theirs, float(factor))
+    assert due > 0.02
+    assert float(bias_of(rule, p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.006)
+
+
+def test_the_criterion_without_sigma_costs_nothing(seed):
+    p, q = chains(50)
+    draft = q.sample(Sampled(seed), torch.ones(50, dtype=torch.bool))
+    assert float(bias_of(Surrogate(power=0.0), p, q, draft, Sampled(seed)).max()) < 1e-12
+    published = [bias_of(rule, p, q, draft, Sampled(seed)) for rule in (Surrogate(), Published())]
+    assert torch.equal(*published)
+    assert float(published[0].mean()) > 0.1
+
+
+# ---- watching
+
+
+@pytest.mark.parametrize(
+    ("model", "cell"),
+    [
+        ("digits-gmm", Cell("sd", 1.0, None, "limit", 1, window=4)),
+        ("digits-diff", Cell("cspd", 1.0, None, "temperature", 4, window=3)),
+    ],
+)
+def test_watching_changes_nothing_and_counts_every_judged_draft(model, cell, seed):
+    target = continuous.load(model)
+    plain = decoders.build(cell, continuous.load(f"{model}-draft"))
+    decoder, watched = patches.watch(plain, 5)
+    seen, unseen = (sample(one, target, 4, seed, 3) for one in (decoder, plain))
+    assert torch.equal(seen.tokens, unseen.tokens)
+    assert torch.equal(seen.passes, unseen.passes)
+    assert torch.equal(watched.judged.long(), unseen.verified)
+    per_draft = watched.bias / watched.judged
+    assert 0.01 < float(per_draft.mean()) < 0.9
+    assert not watched.looking
+
+
+def test_what_has_no_price_is_not_watched():
+    draft = continuous.load("digits-diff-draft")
+    for name in ("sd-path", "cspd-released", "jacobi-steps"):
+        decoder = decoders.build(Cell(name, 1.0, window=2), draft)
+        assert patches.watch(decoder, 0) == (decoder, None)
+
+
+# ---- measuring
+
+
+@pytest.mark.parametrize(("model", "due"), [("digits-gmm-draft", 16), ("digits-diff-draft", 16 * 20)])
+def test_the_heads_work_is_counted(model, due, seed):
+    loaded = continuous.load(model)
+    with patches.head_evaluations(loaded) as count:
+        sample(registry.build("ar"), loaded, 7, seed)
+    seen = count[0]
+    assert 7 * due <= seen <= 7 * due + 1  # a mixture's first law is checked at the start of a run
+    sample(registry.build("ar"), loaded, 2, seed)
+    assert count[0] == seen
+
+
+@pytest.mark.parametrize("model", ["digits-gmm-draft", "digits-diff-draft"])
+def test_transforms_are_uniform_for_plain_decoding_and_not_for_narrowed_patches(model, seed):
+    loaded = continuous.load(model)
+    tokens = sample(registry.build("ar"), loaded, 300, seed, 150).tokens
+    weight = bootstrap.weights(300, 50, 0)
+    far = []
+    for some in (tokens, tokens * 0.97):
+        pit, excess, variance = patches.statistics(loaded, some, 150, seed)
+        assert pit.shape == (300, 64)
+        assert ((pit >= 0) & (pit <= 1)).all()
+        assert (excess is None) == (variance is None) == ("diff" in model)
+        if excess is not None:
+            z = excess.sum() / np.sqrt(variance.sum())
+            assert (abs(z) < 4.5) == (some is tokens)
+        far.append(patches.distance(pit, weight).value)
+    assert far[0] < 0.03 < 0.05 < far[1]  # Kolmogorov's 1e-6 quantile for 300 independent images is 0.16
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """What is measured of a few settings."""
+    asked = Asked(decoders=["sd"], windows=[4])
+    cells, _ = plan("digits-gmm", asked)
+    return asked, {cell.id: measure.carry_out(cell, SMALL) for cell in cells}
+
+
+def test_rows_say_what_is_known_of_them(rows):
+    _, found = rows
+    assert [row["error"] for row in found.values()] == [None] * len(found)
+    exact, limited = (found[f"guidance-1/sd/window-4{end}"] for end in ("", "/limit=1"))
+    assert (exact["claim"], exact["window"], exact["value"]) == ("lossless", 4, None)
+    assert limited["claim"].startswith("relaxed")
+    assert "bias" not in exact["metrics"]
+    assert 0.03 < limited["metrics"]["bias"]["value"] < 0.15
+    metrics = exact["metrics"]
+    assert metrics["speedup"]["value"] == pytest.approx(16 / metrics["passes"]["value"])
+    assert metrics["draft_passes"]["value"] > metrics["passes"]["value"]
+    assert {len(metrics[name]["replicates"]) for name in choose.metrics("digits-gmm")} == {20}
+    plain = found["guidance-1/ar/seed-0"]
+    assert plain["head_evaluations"] == pytest.approx(16, abs=0.1)
+    assert exact["head_evaluations"] > 20
+    assert "draft_passes" not in plain["metrics"]
+    assert {len(tokens) for row in found.values() for tokens in row["images"]["tokens"]} == {64}
+    assert exact["images"]["labels"] == [i % 10 for i in range(20)]
+
+
+def test_the_real_images_are_those_of_the_other_models(rows):
+    _, found = rows
+    other = measure.carry_out(Cell(REAL), replace(SMALL, model="digits-s", window=16))
+    assert found[REAL]["metrics"] == other["metrics"]
+    assert found[REAL]["images"] == other["images"]
+
+
+def test_a_sweep_is_written_down_and_shown(tmp_path, monkeypatch, rows):
+    asked, found = rows
+    monkeypatch.setattr(sweep.pool, "share_out", lambda work, units, *_, **__: (work(unit) for unit in units))
+    monkeypatch.setattr(sweep, "carry_out", lambda cell, setting: found[cell.id])
+    record = sweep.measure(SMALL, tmp_path, asked)
+    assert record["status"] == "complete"
+    assert records.load(tmp_path) == json.loads(json.dumps(record))
+    assert record["command"] == (
+        "specverify tradeoff --model digits-gmm --n 66 --window 4 --decoders sd --seed 0 --batch 40"
+    )
+    html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == [
+        "samples-guidance-1",
+        "times-guidance-1",
+        "tradeoff-guidance-1",
+    ]
+    for words in ("real images", "limit 8", "lossless"):
+        assert f"<td>{words}</td>" in html
+        assert f"| {words} |" in text
+    assert "Decoders left out" not in html  # none was left out of those that were asked for
+    report.write(record | {"omitted": {"sd-path": "compares trajectories"}}, tmp_path)
+    assert "<td>compares trajectories</td>" in (tmp_path / "report.html").read_text()
+    assert "| compares trajectories |" in (tmp_path / "report.md").read_text()
+
+
+# ---- reporting and choosing
+
+
+def hand_made(name, speedup, fd, claim="lossless", pit=0.004):
+    rule, _, window = name.partition("-")
+    metrics = {"speedup": (speedup, 0.01), "fd": (fd, 0.1), "pit": (pit, 0.002), "accuracy": (0.95, 0.01)}
+    return {
+        "id": f"guidance-1/{name}",
+        "rule": rule,
+        "guidance": 1.0,
+        "window": None if rule == AR else int(window),
+        "parameter": None,
+        "value": None,
+        "claim": claim,
+        "error": None,
+        "metrics": {
+            metric: {
+                "value": value,
+                "interval": [value - half, value + half],
+                "replicates": list(value + half * np.linspace(-1, 1, 40)),
+            }
+            for metric, (value, half) in metrics.items()
+        },
+    }
+
+
+@pytest.fixture
+def record():
+    rows = [
+        hand_made("ar-0", 1.0, 0.5),
+        hand_made("ar-1", 1.0, 0.6),
+        hand_made("wild-8", 8.0, 2.0, "relaxed", pit=0.05),
+        hand_made("wild-4", 6.0, 2.5, "relaxed", pit=0.05),
+        hand_made("bold-8", 5.0, 0.55, "relaxed", pit=0.03),
+        hand_made("sd-8", 3.0, 0.65),
+        hand_made("sd-4", 2.5, 0.4),
+    ]
+    return {"rows": rows, "setting": {"model": "digits-diff"}, "omitted": {"sd": "no density"}}
+
+
+def test_the_frontier_ends_where_nothing_is_told_from_ar(record):
+    lines = [(line.cells[0], line.cells[1], line.cells[-1]) for line in tables_patches.frontier(record).rows]
+    assert lines == [("wild", "8", "yes"), ("bold", "8", "yes"), ("sd", "8", "no")]
+    (omitted,) = tables_patches.others(record)
+    assert [line.cells for line in omitted.rows] == [("sd", "no density")]
+
+
+def test_loss_is_that_of_the_usual_metric_and_the_lossless_are_named(record):
+    (choice,) = choose.fastest(record, 0.2)
+    assert choice.chosen.id == "guidance-1/bold-8"
+    assert "fd" in choice.question
+    assert choice.free.id == "guidance-1/sd-8"
+    (choice,) = choose.fastest(record, 0.01, "pit")
+    assert choice.chosen.id == "guidance-1/sd-8"
+    record["rows"] = record["rows"][:5]
+    assert choose.fastest(record, 0.2)[0].free is None
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "message"),
+    [
+        ("digits-gmm", "bias", "the bias of every setting of digits-gmm is not known; choose one of fd, accuracy"),
+        ("digits-diff", "surprisal", "the surprisal of every setting of digits-diff is not known"),
+        ("digits-diff", "beauty", "unknown metric 'beauty'; choose one of fd"),
+    ],
+)
+def test_a_metric_that_is_not_there_is_refused_before_the_work(monkeypatch, capsys, model, metric, message):
+    monkeypatch.setattr(sweep, "measure", pytest.fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["tradeoff", "--model", model, "--metric", metric])
+    assert caught.value.code == 3
+    assert message in capsys.readouterr().err
+    assert "surprisal" in choose.metrics("digits-gmm")
+
+
+def test_the_command_asks_for_decoders_and_windows(monkeypatch, tmp_path, record):
+    asked = []
+    monkeypatch.setattr(sweep, "measure", lambda *arguments: asked.append(arguments) or record)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["tradeoff", "--model", "digits-diff", "--decoders", "cspd, sd-path", "--window", "2,8", "--out", "x"])
+    assert caught.value.code == 0
+    setting, _, wanted, *_ = asked[0]
+    assert setting == Setting("digits-diff", window=None)
+    assert wanted == Asked(decoders=["cspd", "sd-path"], windows=[2, 8])
+    with pytest.raises(InputError, match=r"window 16 of digits-gmm: .* of a model of patches each setting has its own"):
+        sweep._check(Setting("digits-gmm"))
+
+
+def test_what_decodes_is_what_is_claimed():
+    """The published criterion in a sweep is the registry's decoder."""
+    draft = continuous.load("digits-diff-draft")
+    built = decoders.build(Cell("cspd", 1.0, window=4), draft)
+    assert isinstance(built, Speculative)
+    assert isinstance(built.coupling, Published)
+    assert built == registry.build("cspd", registry.Settings(4, draft))
