@@ -32,6 +32,7 @@ from realmodels.data import CLASSES, LEVELS, SIDE, digits
 from specverify.errors import InputError
 
 NEIGHBOURS = 5
+NOISE = "`sklearn.utils.parallel.delayed`"
 METRICS = ("fd", "precision", "recall", "density", "coverage", "accuracy")
 
 
@@ -185,9 +186,19 @@ def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.nda
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """prdc reports the numbers of images, and shares out work in a way that newer scikit-learn warns of every time."""
+    """prdc reports the numbers of images, and shares out work in a way that newer scikit-learn warns of every time.
+
+    The warnings come from threads that meddle with the filters, so they are dropped where they would be shown as well.
+    """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`sklearn.utils.parallel.delayed`", UserWarning)
+        warnings.filterwarnings("ignore", NOISE, UserWarning)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *rest: Any) -> None:
+            if not str(message).startswith(NOISE):
+                shown(message, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 
