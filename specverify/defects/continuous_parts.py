@@ -223,10 +223,8 @@ class WithoutNoise:
 
 
 @dataclass(frozen=True)
-class Misnamed:
+class Misnamed(Exact):
     """The token rule on laws rebuilt from log variances, with a standard deviation that is called a variance."""
-
-    limit: None = None
 
     def view(self, law: Any) -> Law:
         """See Judging."""
@@ -235,16 +233,6 @@ class Misnamed:
         log_variance = 2 * law.scale.log()
         variance = torch.exp(0.5 * log_variance)
         return Gaussian(law.mean, variance)
-
-    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
-        """See Judging."""
-        return log_ratio(p, q, draft)
-
-    def decide(
-        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Decision:
-        """See Judging."""
-        return decide(p, q, draft, draws, where)
 
 
 @dataclass(frozen=True)
