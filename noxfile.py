@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
     """The test suite (under 12 minutes on 2 cores). `-- --seed 1` varies every seed."""
     install(session, "tests")
     workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
-    apart = ("--ignore=tests/bench", "--ignore=tests/stats")
+    apart = ("--ignore=tests/bench", "--ignore=tests/stats", "--ignore=tests/soundness")
     session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
 
 
@@ -57,6 +57,13 @@ def stats(session: nox.Session) -> None:
     """The long statistical suite; `-- --seed 1` varies its seeds."""
     install(session, "tests")
     session.run("pytest", "-n", "auto", "--benchmark-disable", "tests/stats", *session.posargs, env=THREADS)
+
+
+@nox.session
+def soundness(session: nox.Session) -> None:
+    """Subjects that once got a wrong verdict, each through `specverify validate` as a user runs it (minutes)."""
+    install(session, "tests")
+    session.run("pytest", "-n", "auto", "--benchmark-disable", "tests/soundness", *session.posargs, env=THREADS)
 
 
 @nox.session
