@@ -4,8 +4,11 @@ Pure functions on laws, Float[..., vocab]: any leading shape, float32 or float64
 other rows or positions.
 
     temperature   proportional to p^(1/t)
-    top_k         the k most probable tokens (Fan, Lewis and Dauphin, arXiv 1805.04833)
+    top_k         the k most probable tokens (Fan, Lewis and Dauphin, arXiv 1805.04833), among ties the lowest ids
+    top_k_ties    those, and every token that ties with the last of them, as transformers has it
+    top_k_high    the k most probable tokens, among ties the highest ids
     top_p         the smallest set of most probable tokens with that mass (Holtzman et al., arXiv 1904.09751)
+    min_p         the tokens with at least that share of the largest probability (Nguyen et al., arXiv 2407.01082)
     mask          the allowed tokens
     guidance      proportional to u^(1 - s) c^s, for two laws (Ho and Salimans, arXiv 2207.12598)
 """
@@ -53,11 +56,29 @@ def top_k(law: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows voc
     Raises:
         InputError: k is not an integer of at least 1.
     """
-    _check_law(law)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"top_k is {k!r}; it must be an integer of at least 1")
+    _check_k(law, k)
     order = law.sort(dim=-1, descending=True, stable=True).indices
     return _restrict(law, torch.zeros_like(law, dtype=torch.bool).scatter(-1, order[..., :k], True))
+
+
+def top_k_ties(law: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows vocab"]:
+    """The law restricted to the tokens at least as probable as the k-th: more than k of them where it ties.
+
+    Raises:
+        InputError: k is not an integer of at least 1.
+    """
+    _check_k(law, k)
+    last = law.topk(min(k, law.shape[-1]), -1).values[..., -1:]
+    return _restrict(law, law >= last)
+
+
+def top_k_high(law: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows vocab"]:
+    """As `top_k`, but among those that tie at the threshold the highest ids are kept.
+
+    Raises:
+        InputError: k is not an integer of at least 1.
+    """
+    return top_k(law.flip(-1), k).flip(-1)
 
 
 def top_p(law: Float[Tensor, "*rows vocab"], mass: float | int) -> Float[Tensor, "*rows vocab"]:
@@ -78,6 +99,18 @@ def top_p(law: Float[Tensor, "*rows vocab"], mass: float | int) -> Float[Tensor,
     keep = above < mass
     keep[..., 0] = True  # also where the mass is too small for the law's precision
     return _restrict(law, torch.zeros_like(keep).scatter(-1, ordered.indices, keep))
+
+
+def min_p(law: Float[Tensor, "*rows vocab"], share: float | int) -> Float[Tensor, "*rows vocab"]:
+    """The law restricted to the tokens with at least `share` of the largest probability.
+
+    Raises:
+        InputError: share is outside [0, 1].
+    """
+    _check_law(law)
+    if not (0 <= share <= 1):
+        raise InputError(f"min_p is {share}; it is a share of the largest probability, from 0 to 1")
+    return _restrict(law, law >= share * law.amax(-1, keepdim=True))
 
 
 def mask(law: Float[Tensor, "*rows vocab"], allowed: Bool[Tensor, "*mask"]) -> Float[Tensor, "*rows vocab"]:
@@ -199,11 +232,18 @@ class Processed:
 class Guided:
     """Classifier-free guidance of one model by another; one forward pass runs both.
 
+    Attributes:
+        conditional, unconditional: the models c and u, each with a context of its own.
+        scale: s.
+        name: by default it names both models and the scale.
+
     Raises:
         InputError: the models differ in vocabulary, length, EOS, dtype or device; or the scale is out of range.
     """
 
-    def __init__(self, conditional_model: Model, unconditional_model: Model, scale: float | int) -> None:
+    def __init__(
+        self, conditional_model: Model, unconditional_model: Model, scale: float | int, *, name: str | None = None
+    ) -> None:
         c, u = conditional_model, unconditional_model
         for attribute in ("vocab", "length", "eos", "dtype", "device"):
             if getattr(c, attribute) != getattr(u, attribute):
@@ -212,7 +252,7 @@ class Guided:
                     f"{getattr(u, attribute)} for {u.name!r}"
                 )
         self.conditional, self.unconditional, self.scale = c, u, scale
-        self.name = f"{c.name}|guidance={scale:g}|from={u.name}"
+        self.name = name or f"{c.name}|guidance={scale:g}|from={u.name}"
         self.vocab, self.length, self.eos, self.dtype, self.device = c.vocab, c.length, c.eos, c.dtype, c.device
         uniform = torch.full((1, self.vocab), 1 / self.vocab, dtype=self.dtype, device=self.device)
         guidance(uniform, uniform, scale)
@@ -235,6 +275,12 @@ class Guided:
 def _check_law(law: Tensor) -> None:
     if not law.is_floating_point() or law.ndim < 1 or law.shape[-1] == 0:
         raise InputError(f"processors take laws, Float[..., vocab]; got {law.dtype} of shape {tuple(law.shape)}")
+
+
+def _check_k(law: Tensor, k: int) -> None:
+    _check_law(law)
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InputError(f"top_k is {k!r}; it must be an integer of at least 1")
 
 
 def _restrict(law: Tensor, keep: Tensor) -> Tensor:
@@ -262,9 +308,14 @@ def _ids(text: str) -> tuple[int, ...]:
 _KINDS: dict[str, tuple[str, Callable[[str], Any], Callable[[Tensor, Any], Tensor], str]] = {
     "temperature": ("T", float, temperature, "a number such as 0.7"),
     "top_k": ("top-k", int, top_k, "an integer such as 2"),
+    # The label names what an engine is to be told, a k; how it treats ties stands behind it.
+    "top_k_ties": ("top-k", int, top_k_ties, "an integer such as 2"),
+    "top_k_high": ("top-k", int, top_k_high, "an integer such as 2"),
     "top_p": ("top-p", float, top_p, "a number such as 0.9"),
+    "min_p": ("min-p", float, min_p, "a number such as 0.1"),
     "allowed": ("allowed", _ids, _allow, "token ids such as 0+2"),
 }
+_BEHIND = {"top_k_ties": "+ties", "top_k_high": "+high"}
 
 
 def _parse(part: str) -> Processor:
@@ -280,4 +331,4 @@ def _parse(part: str) -> Processor:
         raise InputError(f"{name}={text!r} cannot be read; it takes {form}") from None
     if function is not _allow:  # which ids exist is known once there is a model
         function(torch.ones(1), setting)
-    return Processor(f"{label}={text}", function, setting)
+    return Processor(f"{label}={text}{_BEHIND.get(name, '')}", function, setting)

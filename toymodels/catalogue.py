@@ -12,10 +12,12 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.model import Model
+from specverify.processors import Guided
 from toymodels import tables
 from toymodels.automata import Recursion, StateModel
 from toymodels.dense import dense
 from toymodels.eos import eos
+from toymodels.guided import SCALE, guided
 from toymodels.hashing import branches, high_bits, seed
 from toymodels.markov import markov
 from toymodels.penalty import penalty
@@ -37,13 +39,13 @@ class Family:
     """A family of toys.
 
     Attributes:
-        make: (seed, vocab, length) -> its recursion.
+        make: (seed, vocab, length) -> its recursion; None where a toy is not one recursion.
         sizes: VOCABxLENGTH of its toys.
         summary: what is special about it.
         tabulated: whether its toys are tables; otherwise their contexts carry the family's own state.
     """
 
-    make: Callable[[int, int, int], Recursion]
+    make: Callable[[int, int, int], Recursion] | None
     sizes: tuple[str, ...]
     summary: str
     tabulated: bool = True
@@ -67,6 +69,9 @@ _FAMILIES = {
     "window": Family(window, ("3x6",), "only the last three tokens have influence", tabulated=False),
     "recurrent": Family(recurrent, ("3x6",), "an integer state that every token changes", tabulated=False),
     "switch": Family(switch, ("3x6",), "a forbidden token that changes when the last id comes", tabulated=False),
+    "guided": Family(
+        None, ("2x5", "3x4"), f"guidance of {SCALE:g} away from a law with a history of its own", tabulated=False
+    ),
 }
 _LONG = {
     "markov": Family(markov, ("8x32",), "the law depends on the last token alone; for sampling", tabulated=False),
@@ -93,6 +98,8 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
         InputError: there is none; the message lists names that are close.
     """
     family, vocab, length = _entry(name)
+    if family.make is None:
+        return guided(name, vocab, length, dtype, torch.device(device))
     model = StateModel(name, vocab, length, family.make(seed(name), vocab, length), dtype, torch.device(device))
     return tables.tabulate(model) if family.tabulated else model
 
@@ -112,8 +119,12 @@ def digest(model: Model) -> str:
     """SHA-256 of a model's laws, as little-endian doubles, after vocabulary, length and EOS.
 
     Over all prefixes, level by level, if there are at most 65,536 sequences; otherwise at every position of 256
-    sequences that the hash fixes. The name plays no part.
+    sequences that the hash fixes. The name plays no part. Of a guided model, both laws and the scale count: what
+    guidance makes of them has the rounding of logarithms, which differs from machine to machine.
     """
+    if isinstance(model, Guided):
+        parts = f"{digest(model.conditional)} {digest(model.unconditional)} {model.scale}"
+        return hashlib.sha256(parts.encode()).hexdigest()
     if tables.enumerable(model):
         laws = tables.tabulate(model).table
     else:

@@ -35,7 +35,7 @@ from specverify.processors import Processed
 from specverify.subjects.sampler_series import Sampler
 from toymodels.catalogue import fixed_sequences
 
-PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p"}
+PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p", "min-p": "min_p"}
 """The processors that `generate` has too, with its name for them, in the order in which it applies them."""
 BATCH = 4096
 _CHATTER = "Passing `generation_config` together with generation-related arguments"

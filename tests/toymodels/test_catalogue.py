@@ -7,7 +7,7 @@ import torch
 import toymodels
 from specverify.errors import InputError
 from specverify.model import Model
-from specverify.processors import Processed, parse_processors
+from specverify.processors import Guided, Processed, parse_processors
 from toymodels import TableModel, names, tabulate, toy
 from toymodels.catalogue import describe, digest, enumerable, fixed_sequences
 
@@ -44,7 +44,17 @@ def test_toys_are_models_of_the_size_that_they_say(name):
     assert enumerable(name) == (name not in {"markov-8x32", "hash-16x24"})
 
 
-@pytest.mark.parametrize("name", [name for name in names() if enumerable(name)])
+def test_a_guided_toy_is_told_by_both_of_its_laws_and_the_scale():
+    model = toy("guided-2x5")
+    for other in (
+        Guided(model.conditional, model.unconditional, 2.0),
+        Guided(model.unconditional, model.conditional, 2.5),
+        Guided(model.conditional, model.conditional, 2.5),
+    ):
+        assert digest(other) != DIGESTS["guided-2x5"]
+
+
+@pytest.mark.parametrize("name", [name for name in names() if enumerable(name) and not name.startswith("guided")])
 def test_single_precision_is_double_precision_rounded_once(name):
     assert torch.equal(tabulate(toy(name, torch.float32)).table, tabulate(toy(name)).table.float())
 

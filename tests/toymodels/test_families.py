@@ -5,11 +5,13 @@ import itertools
 import pytest
 import torch
 
+from specverify.processors import Guided
 from toymodels import names, tabulate, toy
 from toymodels.catalogue import enumerable
 
 MASK = (1 << 64) - 1
-SMALL = [name for name in names() if enumerable(name)]
+SMALL = [name for name in names() if enumerable(name) and not name.startswith("guided")]
+GUIDED = [name for name in names() if name.startswith("guided")]
 
 
 def fold(state: int, value: int) -> int:
@@ -138,6 +140,35 @@ def test_laws_are_those_of_the_definition(name):
     assert tabulate(model).table.tolist() == expected
     assert list(laws_by_prefix(name).values()) != []
     assert laws_by_prefix(name) == dict(zip(all_prefixes(model), expected, strict=True))
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_guided_laws_are_those_of_two_laws_over_the_whole_prefix(name):
+    model = toy(name)
+    table = tabulate(model).table
+    for row, prefix in zip(table.tolist(), all_prefixes(model), strict=True):
+        c, u = (
+            [2 + (fold(hashed(hashed(0, f"{name}/{branch}".encode()), prefix), v) >> 61) for v in range(model.vocab)]
+            for branch in ("conditional", "unconditional")
+        )
+        odds = [(x / sum(c)) ** 2.5 * (y / sum(u)) ** -1.5 for x, y in zip(c, u, strict=True)]
+        assert row == pytest.approx([x / sum(odds) for x in odds], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_the_unconditional_branch_has_a_history_of_its_own(name):
+    """Fed the last token alone, or another row's tokens, it says something else: guidance shows it."""
+    model = toy(name)
+    assert isinstance(model, Guided)
+    assert model.scale == 2.5
+    both, ones = torch.tensor([[1, 0, 1], [0, 0, 1]]), torch.tensor([3, 3])
+    right = model.advance(model.start(2), both, ones)
+    last = model.unconditional.advance(model.unconditional.start(2), both[:, 2:], torch.ones_like(ones))
+    none = both[:, :0]
+    laws = model.laws(right, none)
+    assert float((laws - model.laws((right[0], last), none)).abs().max()) > 0.05
+    other = model.unconditional.advance(model.unconditional.start(2), both.flip(0), ones)
+    assert float((laws - model.laws((right[0], other), none)).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not enumerable(name)])

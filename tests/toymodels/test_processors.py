@@ -14,9 +14,12 @@ from specverify.processors import (
     Processor,
     guidance,
     mask,
+    min_p,
     parse_processors,
     temperature,
     top_k,
+    top_k_high,
+    top_k_ties,
     top_p,
 )
 from toymodels import tabulate, toy
@@ -118,6 +121,31 @@ def test_top_p_keeps_the_smallest_sufficient_set(law, mass):
         assert kept == sorted(order[: len(kept)]), "the kept tokens are the most probable, lowest ids first"
         assert sum(row[v] for v in kept) >= mass - 1e-6
         assert sum(row[v] for v in order[: len(kept) - 1]) < mass + 1e-6, "one token fewer would have done"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_ties_with_the_kth_token_is_kept_by_convention(dtype):
+    law = torch.tensor([2, 1, 2, 1, 2], dtype=dtype) / 8
+    assert top_k(law, 2).nonzero()[:, 0].tolist() == [0, 2]
+    assert top_k_high(law, 2).nonzero()[:, 0].tolist() == [2, 4]
+    assert top_k_ties(law, 2).nonzero()[:, 0].tolist() == [0, 2, 4]
+    assert top_k_ties(law, 4).count_nonzero() == 5
+    for k in (3, 5, 9):  # no tie is cut
+        assert torch.equal(top_k(law, k), top_k_ties(law, k))
+        assert torch.equal(top_k(law, k), top_k_high(law, k))
+    (low,), (ties,), (high,) = (parse_processors(f"{name}=2") for name in ("top_k", "top_k_ties", "top_k_high"))
+    assert [low.label, ties.label, high.label] == ["top-k=2", "top-k=2+ties", "top-k=2+high"]
+    assert torch.equal(ties(law), top_k_ties(law, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_min_p_keeps_a_share_of_the_largest_probability(dtype):
+    law = torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.25, 0.25, 0.25, 0.25]], dtype=dtype)
+    assert min_p(law, 0.25).tolist() == [[0.5, 0.25, 0.125, 0.125], [0.25] * 4]
+    assert min_p(law, 0.3)[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0, 0])
+    assert min_p(law, 1)[0].tolist() == [1, 0, 0, 0]
+    assert torch.equal(min_p(law, 0), law)
+    assert parse_processors("min_p=0.1")[0].label == "min-p=0.1"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -263,6 +291,9 @@ ERRORS = [
     (lambda: top_p(torch.ones(2, 0), 0.5), r"of shape \(2, 0\)"),
     (lambda: top_k(UNIFORM, 0), r"top_k is 0; it must be an integer of at least 1"),
     (lambda: top_k(UNIFORM, True), r"top_k is True"),
+    (lambda: min_p(UNIFORM, 1.01), r"min_p is 1\.01; it is a share of the largest probability, from 0 to 1"),
+    (lambda: top_k_ties(UNIFORM, 0), r"top_k is 0; it must be an integer of at least 1"),
+    (lambda: top_k_high(UNIFORM, 0), r"top_k is 0; it must be an integer of at least 1"),
     (lambda: top_p(UNIFORM, 0), r"top_p is 0; it is a probability mass, above 0 and at most 1"),
     (lambda: top_p(UNIFORM, 1.01), r"top_p is 1\.01"),
     (lambda: top_p(UNIFORM, math.nan), r"top_p is nan"),
@@ -276,7 +307,7 @@ ERRORS = [
         r"two laws alike: conditional \(2, 3\) torch.float32, unc.*float64",
     ),
     (lambda: parse_processors("temperatur=1"), r"there is no processor 'temperatur'; did you mean temperature\?"),
-    (lambda: parse_processors("x=1"), r"there is no processor 'x'; write one of temperature, top_k, top_p, allowed"),
+    (lambda: parse_processors("x=1"), r"there is no processor 'x'; write one of temperature, top_k, top_k_ties, "),
     (lambda: parse_processors("top_k=two"), r"top_k='two' cannot be read; it takes an integer such as 2"),
     (lambda: parse_processors("top_k=2.0"), r"top_k='2\.0' cannot be read"),
     (lambda: parse_processors("temperature"), r"temperature='' cannot be read; it takes a number such as 0\.7"),
