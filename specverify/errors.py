@@ -17,3 +17,7 @@ class BudgetError(SpecverifyError):
 
 class ContractError(SpecverifyError):
     """A decoder or model that breaks the protocol (wrong shapes, no progress, draws that depend on other rows)."""
+
+
+class DependentRowsError(ContractError):
+    """A decoder whose draws were not the same ones when other rows, or more of them, were in the batch."""

@@ -75,13 +75,21 @@ def batch_size(tree: Any) -> int:
     raise ValueError("this structure holds no tensor, so it has no batch axis")
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """A tensor's numbers, whatever kind of tensor they stand in."""
+    if type(tensor) is Tensor:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return Tensor.as_subclass(tensor, Tensor)
+
+
 def to_bits(tree: Any) -> Tensor:
     """Every row's content as 64-bit integers, Int[batch, width]: two rows are equal if and only if these are.
 
     Floats are compared bit by bit, after -0.0 is made 0.0.
     """
     columns: list[Tensor] = []
-    for tensor in tensors(tree):
+    for tensor in map(plain, tensors(tree)):
         flat = tensor.reshape(tensor.shape[0], -1)
         if flat.is_floating_point():
             flat = (flat.double() + 0.0).view(torch.int64)

@@ -14,7 +14,8 @@ import torch
 from scipy import optimize, stats
 
 from specverify import tree
-from specverify.draws import Chosen, Enumerated, Fork, derived_seed
+from specverify.draws import derived_seed
+from specverify.enumerated import Enumerated, Fork
 
 ALPHA = 1e-6
 """False-alarm rate of each statistical assertion."""
@@ -104,7 +105,7 @@ def worlds():
                 return function(Enumerated(len(weight), chosen)), weight
             except Fork as fork:
                 parent, outcome, probability = fork.expand(torch.arange(len(weight)))
-                chosen = [*(tree.rows(earlier, parent) for earlier in chosen), Chosen(fork.kind, outcome)]
+                chosen = [*(tree.rows(earlier, parent) for earlier in chosen), outcome]
                 weight = weight[parent] * probability
 
     return enumerate_function

@@ -19,6 +19,7 @@ from specverify.draws import Draws, Sampled
 from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, enumerate_decoder
 from specverify.evidence.relay import Relay
 from specverify.model import Model
+from specverify.noise import Noise
 
 Arrangement = Literal["together", "ragged", "alone"]
 ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
@@ -59,7 +60,7 @@ class Ragged:
         middle = torch.arange(own - 1, -1, -1, device=state.length.device)
         order = torch.cat([company[: others // 2], middle, company[others // 2 :]])
         back = order.argsort()
-        sampled = Sampled(0, 1, model.device)
+        sampled = _Companions(0, 1, model.device)
 
         def relay(kind: str, *arguments: Any) -> Any:
             # The companions draw first, so that a fork of the others leaves their stream where it is on replay.
@@ -77,9 +78,23 @@ class Ragged:
         return tree.rows(result, back[:own])
 
 
+class _Companions(Sampled):
+    """Draws whose races look like those that are enumerated, so that both may stand in one tensor."""
+
+    def race(self, batch: int, slots: int, vocab: int) -> Tensor:
+        return super().race(batch, slots, vocab).as_subclass(Noise)
+
+    def winner(self, race: Tensor, weights: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        token, kept = super().winner(tree.plain(race), weights, where)
+        return token, kept.as_subclass(Noise)
+
+    def earliest(self, race: Tensor, weights: Tensor, where: Tensor) -> Tensor:
+        return super().earliest(tree.plain(race), weights, where)
+
+
 def _company(decoder: Decoder, model: Model) -> State:
     """One row of every length that a few sampled runs went through, the longest of them done."""
-    draws = Sampled(0, 0, model.device)
+    draws = _Companions(0, 0, model.device)
     state = decoder.init(model, 3, draws)
     seen = [state]
     while not bool(state.done.all()):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.decoders.protocol import Branch, Decoder, Info, State
-from specverify.draws import Chosen, Enumerated, Fork
+from specverify.enumerated import Chosen, Enumerated, Fork
 from specverify.errors import BudgetError, ContractError, InputError
 from specverify.model import Model
 from specverify.rules.token import total_variation
@@ -115,6 +115,14 @@ def target_law(model: Model) -> Float[Tensor, " sequences"]:
     return law
 
 
+@dataclass(frozen=True)
+class World:
+    """A decoder's state, and what is known of the races in it (see `Enumerated.finish`)."""
+
+    state: State
+    known: Float[Tensor, "batch races 2"]
+
+
 OnStep = Callable[[State, State, Info, Tensor], None]
 """(state before, state after, what the step did, probability of each row's world)."""
 
@@ -149,24 +157,24 @@ class _Enumeration:
         self.branches = torch.zeros(len(Branch), dtype=torch.float64, device=model.device)
         self.states = self.worlds = 0
         self.races = False
-        self.waiting: dict[int, list[tuple[State, Tensor]]] = defaultdict(list)
+        self.waiting: dict[int, list[tuple[World, Tensor]]] = defaultdict(list)
 
     def run(self) -> ExactLaw:
         one = torch.ones(1, dtype=torch.float64, device=self.model.device)
-        for state, _, weight in self._resolve(
+        for state, known, _, weight in self._resolve(
             None, one, lambda _, draws: self.decoder.init(self.model, draws.batch, draws)
         ):
-            self._file(state, weight)
+            self._file(World(state, known), weight)
         for length in range(self.model.length):
             parts = self.waiting.pop(length, [])
             if not parts:
                 continue
-            state, weight = _merge(tree.join([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
-            order = _mix(tree.to_bits([x for x in tree.tensors(state) if not x.is_floating_point()])).argsort()
+            world, weight = _merge(tree.join([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+            order = _mix(tree.to_bits([x for x in tree.tensors(world) if not x.is_floating_point()])).argsort()
             self.states += len(order)
             # Neighbours in this order differ in their laws only, so that what they lead to merges at once.
             for chunk in order.split(max(1, self.budget.rows // 32)):
-                self._expand(tree.rows(state, chunk), weight[chunk])
+                self._expand(tree.rows(world, chunk), weight[chunk])
         missing = abs(float(self.law.sum()) - 1)
         if missing > 1e-9:
             raise ContractError(
@@ -176,9 +184,9 @@ class _Enumeration:
         branches = {b.name.lower(): float(self.branches[b]) for b in Branch if b is not Branch.NONE}
         return ExactLaw(self.law, passes, verified, accepted, draft_passes, branches, self.states, self.worlds)
 
-    def _expand(self, state: State, weight: Tensor) -> None:
-        for (after, info), before, mass in self._resolve(
-            state, weight, lambda state, draws: self.decoder.step(state, self.model, draws)
+    def _expand(self, world: World, weight: Tensor) -> None:
+        for (after, info), known, before, mass in self._resolve(
+            world, weight, lambda state, draws: self.decoder.step(state, self.model, draws)
         ):
             self._check_progress(before, after)
             if self.on_step is not None:
@@ -186,50 +194,53 @@ class _Enumeration:
             spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1).double()
             self.spent += mass @ spent
             self.branches.index_add_(0, info.branch.reshape(-1), mass[:, None].expand(info.branch.shape).reshape(-1))
-            self._file(after, mass)
+            self._file(World(after, known), mass)
 
-    def _file(self, state: State, weight: Tensor) -> None:
+    def _file(self, world: World, weight: Tensor) -> None:
         """Add finished worlds to the law and let the others wait for their turn."""
-        done = state.done
+        state, done = world.state, world.state.done
         self.law.index_add_(0, sequence_index(state.tokens[done], self.model.vocab), weight[done])
         active = (~done).nonzero().squeeze(1)
         if len(active) == 0:
             return
-        state, weight = _merge(tree.rows(state, active), weight[active])
-        for length in state.length.unique().tolist():
-            here = (state.length == length).nonzero().squeeze(1)
-            self.waiting[length].append((tree.rows(state, here), weight[here]))
+        world, weight = _merge(tree.rows(world, active), weight[active])
+        for length in world.state.length.unique().tolist():
+            here = (world.state.length == length).nonzero().squeeze(1)
+            self.waiting[length].append((tree.rows(world, here), weight[here]))
 
     def _resolve(
-        self, state: Any, weight: Tensor, function: Callable[[Any, Enumerated], Any]
-    ) -> Iterator[tuple[Any, Any, Tensor]]:
-        """Call `function` in every world: yields its results, the states that they came from, and their weights."""
-        stack: list[tuple[Any, Tensor, list[Chosen]]] = [(state, weight, [])]
+        self, world: World | None, weight: Tensor, function: Callable[[Any, Enumerated], Any]
+    ) -> Iterator[tuple[Any, Tensor, Any, Tensor]]:
+        """Call `function` in every world.
+
+        Yields its results, what is known of their races, the states that they came from, and their weights.
+        """
+        stack: list[tuple[World | None, Tensor, list[Chosen]]] = [(world, weight, [])]
         while stack:
-            state, weight, chosen = stack.pop()
-            draws = Enumerated(len(weight), chosen, self.model.device)
+            world, weight, chosen = stack.pop()
+            state, known = (None, None) if world is None else (world.state, world.known)
+            draws = Enumerated(len(weight), chosen, self.model.device, known)
             try:
-                result = function(state, draws)
+                result, known = draws.finish(function(state, draws))
             except Fork as fork:
-                stack.extend(self._split(fork, state, weight, chosen))
+                stack.extend(self._split(fork, world, weight, chosen))
             else:
-                draws.finish()
                 self._count(len(weight))
-                yield result, state, weight
+                yield result, known, state, weight
 
     def _split(
-        self, fork: Fork, state: Any, weight: Tensor, chosen: list[Chosen]
-    ) -> Iterator[tuple[Any, Tensor, list[Chosen]]]:
-        self.races |= fork.kind in ("winner", "earliest")
+        self, fork: Fork, world: World | None, weight: Tensor, chosen: list[Chosen]
+    ) -> Iterator[tuple[World | None, Tensor, list[Chosen]]]:
+        self.races |= fork.kind.startswith(("winner", "earliest"))
         outcomes = fork.outcomes()
         self._count(int(outcomes.sum()), ahead=True)
         group = (outcomes.cumsum(0) - 1) // self.budget.rows
         for number in group.unique_consecutive().tolist():
             parent, outcome, probability = fork.expand((group == number).nonzero().squeeze(1))
             everything = (
-                tree.rows(state, parent),
+                tree.rows(world, parent),
                 weight[parent] * probability,
-                [*(tree.rows(earlier, parent) for earlier in chosen), Chosen(fork.kind, outcome)],
+                [*(tree.rows(earlier, parent) for earlier in chosen), outcome],
             )
             for piece in torch.arange(len(parent), device=parent.device).split(self.budget.rows):
                 yield everything if len(piece) == len(parent) else tree.rows(everything, piece)
@@ -294,23 +305,34 @@ def _mix(bits: Int[Tensor, "batch width"]) -> Int[Tensor, " batch"]:
     """A 64-bit hash of each row."""
     generator = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=generator).to(bits.device) | 1
-    mixed = (bits ^ (bits >> 31)) * factors
-    mixed = mixed ^ (mixed >> 29)
+    mixed = (bits ^ _shifted(bits, 31)) * factors
+    mixed = mixed ^ _shifted(mixed, 29)
     return (mixed * factors.flip(0)).sum(1)
 
 
-def _merge(state: State, weight: Tensor) -> tuple[State, Tensor]:
-    """Equal states become one, with the sum of their weights.
+def _shifted(bits: Int[Tensor, "*shape"], by: int) -> Int[Tensor, "*shape"]:
+    """Shifted right with zeros moving in; copies of the sign would make 0 and -1 one."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
 
-    Rows are grouped by a hash and compared bit by bit, so that a collision is an error and never a wrong law.
+
+def _merge(world: World, weight: Tensor) -> tuple[World, Tensor]:
+    """Equal worlds become one, with the sum of their weights.
+
+    Rows are grouped by a hash and compared bit by bit; where two of them share a hash, they are grouped by all bits.
     """
-    bits = tree.to_bits(state)
-    _, group = _mix(bits).unique(return_inverse=True)
-    groups = int(group.max()) + 1
-    first = torch.zeros(groups, dtype=torch.int64, device=group.device)
-    first[group] = torch.arange(len(group), device=group.device)
+    bits = tree.to_bits(world)
+    group, first = _grouped(_mix(bits))
     if not torch.equal(bits, bits[first[group]]):
-        raise ContractError("two different states have the same hash; change a probability slightly and run again")
-    return tree.rows(state, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(
+        group, first = _grouped(bits.unique(dim=0, return_inverse=True)[1])
+    groups = len(first)
+    return tree.rows(world, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(
         0, group, weight
     )
+
+
+def _grouped(key: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " groups"]]:
+    """Each row's group of equal keys, and one row of each group."""
+    _, group = key.unique(return_inverse=True)
+    first = torch.zeros(int(group.max()) + 1, dtype=torch.int64, device=group.device)
+    first[group] = torch.arange(len(group), device=group.device)
+    return group, first

@@ -20,7 +20,8 @@ from torch import Tensor
 from specverify import tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, State
-from specverify.draws import Draws, Fork
+from specverify.draws import Draws
+from specverify.enumerated import Fork
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.evidence.relay import Relay, Watched, few
 from specverify.model import Model, row_mask
@@ -295,6 +296,7 @@ def _leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
+    one, other = tree.plain(one), tree.plain(other)
     return torch.equal(one.nan_to_num(), other.nan_to_num()) if one.is_floating_point() else torch.equal(one, other)
 
 

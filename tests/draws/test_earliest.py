@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from specverify.draws import Enumerated, Sampled, _chance_of_zero
+from specverify.draws import Sampled
+from specverify.enumerated import Enumerated, _chance_of_zero
 from specverify.errors import ContractError
 
 EXACT = {"rtol": 0, "atol": 1e-12}

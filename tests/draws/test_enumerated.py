@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from specverify.draws import Enumerated, Sampled
+from specverify.draws import Sampled
+from specverify.enumerated import Enumerated
 from specverify.errors import ContractError
 
 N = 200_000
@@ -88,7 +89,8 @@ def test_a_race_over_two_tokens_is_one_uniform_however_often_it_is_asked(worlds,
             weights = torch.stack([head, 1 - head]).expand(draws.batch, 1, -1)
             token, race = draws.winner(race, weights, everywhere(draws.batch, 1))
             found.append(token)
-        return torch.cat([*found, race[:, 0]], 1)
+        _, known = draws.finish(race)
+        return torch.cat([*found, known[:, 0]], 1)
 
     result, weight = worlds(asked)
     low, high = result[:, -2:].unbind(1)
@@ -108,7 +110,8 @@ def test_a_race_that_is_not_asked_stays_whole(worlds):
             torch.full((draws.batch, 2, 2), 0.5, dtype=torch.float64),
             torch.tensor([[True, False]]).expand(draws.batch, -1),
         )
-        return torch.cat([token, race.flatten(1)], 1)
+        _, known = draws.finish(race)
+        return torch.cat([token, known.flatten(1)], 1)
 
     result, weight = worlds(asked)
     assert result.tolist() == [[0, 0, 0, 0.5, 0, 1], [1, 0, 0.5, 1, 0, 1]]
@@ -131,10 +134,17 @@ REFUSED = {
         lambda d: d.bernoulli(torch.tensor([torch.nan]), where),
         "bernoulli was asked with probability nan; a draft with q = 0 gives NaN here",
     ),
-    "coin above 1": (lambda d: d.bernoulli(torch.tensor([1.5]), where), "bernoulli was asked with probability 1.5"),
+    "coin above 1": (
+        lambda d: d.bernoulli(torch.tensor([1.5]), where),
+        "1.5 is no probability: bernoulli takes a number",
+    ),
+    "run above 1": (
+        lambda d: d.accept_run(torch.tensor([[0.5, 1.3]]), everywhere(1, 2)),
+        "1.3 is no probability: accept_run takes min(1, p / q)",
+    ),
     "negative run": (
         lambda d: d.accept_run(torch.tensor([[0.5, -0.25]]), everywhere(1, 2)),
-        "accept_run was asked with probability -0.25",
+        "-0.25 is no probability: accept_run takes min(1, p / q)",
     ),
     "no weight": (
         lambda d: d.categorical(torch.zeros(1, 2), where),

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from specverify.decoders import registry, run
-from specverify.draws import Draws, Enumerated, Recorded, Sampled
+from specverify.draws import Draws, Recorded, Sampled
+from specverify.enumerated import Enumerated
 from specverify.errors import ContractError
 from toymodels import draft, toy
 

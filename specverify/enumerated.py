@@ -1,0 +1,327 @@
+"""Draws that are enumerated: every outcome of every draw, with its chance.
+
+The decoder is called again and again, each time with one more outcome chosen, until it comes to an end in every world.
+What it asks for on the way must be the same each time: the kind of every draw, and its law.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.errors import ContractError, DependentRowsError
+from specverify.noise import Ledger
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+SAME = 1e-6
+"""How far apart the chances of an outcome may be on replay: rounding may depend on the batch, laws may not."""
+
+
+class Fork(BaseException):
+    """Raised by Enumerated at the first draw whose outcome is not chosen yet. Not an error, hence the name.
+
+    Nor an Exception, so that a decoder's own `except Exception` around a draw never sees it.
+
+    Args:
+        kind: the draw's name.
+        probability: Float[batch, slots, options], each slot's outcomes, independent across slots; zeros are impossible.
+    """
+
+    def __init__(self, kind: str, probability: Tensor) -> None:
+        super().__init__("a draw has several outcomes")
+        self.kind, self.probability = kind, probability
+
+    def outcomes(self) -> Float[Tensor, " batch"]:
+        """How many outcomes each row has; as floats, since 64 coins have more than an integer holds."""
+        return (self.probability > 0).sum(-1).double().prod(-1)
+
+    def expand(self, index: Int[Tensor, " some"]) -> tuple[Int[Tensor, " out"], Chosen, Float[Tensor, " out"]]:
+        """All outcomes of some rows: the row that each belongs to, the outcome, its probability."""
+        parent = index
+        weight = torch.ones(len(index), dtype=torch.float64, device=index.device)
+        chosen: list[Tensor] = []
+        for slot in range(self.probability.shape[1]):
+            table = self.probability[parent, slot]
+            row, option = table.nonzero(as_tuple=True)
+            weight = weight[row] * table[row, option]
+            parent = parent[row]
+            chosen = [earlier[row] for earlier in chosen]
+            chosen.append(option)
+        options = torch.stack(chosen, 1) if chosen else index.new_zeros(len(index), 0)
+        return parent, Chosen(self.kind, options, self.probability[parent]), weight
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The outcome of one draw, for every row.
+
+    Attributes:
+        kind: the draw's name.
+        options: which of its outcomes.
+        probability: what it was asked with, as in `Fork`.
+    """
+
+    kind: str
+    options: Int[Tensor, "batch slots"]
+    probability: Float[Tensor, "batch slots outcomes"]
+
+
+class Enumerated:
+    """Replays the outcomes chosen so far, then raises `Fork` with all outcomes of the next draw.
+
+    Every row of the batch is a different world: the enumerator splits rows at each fork and calls the decoder again
+    with one more outcome chosen. Draws with finitely many outcomes are exact. A race is exact for two tokens: token 0
+    wins if and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so what is known of it is the
+    interval that is left. It is known of the race (`noise.py`): one that is asked again, by whatever copy or view, is
+    not fresh.
+
+    Args:
+        batch: how many worlds.
+        chosen: the outcomes of the first draws.
+        known: of the races in the state that the call is made with, as `settle` gave it; None if there are none.
+
+    Raises:
+        ContractError: for laws that are no laws, for `uniform` and `normal`, for a race over three tokens or more, for
+            what is no noise where noise is due, and when a draw went on after it was stopped.
+        DependentRowsError: when the decoder's draws are not the same ones on replay, among other rows.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        chosen: Sequence[Chosen] = (),
+        device: torch.device | str = "cpu",
+        known: Float[Tensor, "batch races 2"] | None = None,
+    ) -> None:
+        self.batch, self.chosen, self.device = batch, tuple(chosen), device
+        none = torch.zeros(batch, 0, 2, dtype=torch.float64, device=device)
+        self._ledger = Ledger(none if known is None else known)
+        self._next = 0
+        self._stopped: BaseException | None = None
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """See Draws. Outcomes are the w + 1 lengths, not the 2^w coins."""
+        coin = self._probabilities(probability, where, "accept_run").double()
+        survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
+        stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
+        return self._outcome("accept_run", (survive * stop)[:, None, :])[:, 0]
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """See Draws."""
+        coin = self._probabilities(probability, where, "bernoulli").double()
+        flat = coin.reshape(coin.shape[0], -1)
+        return self._outcome("bernoulli", torch.stack([1 - flat, flat], -1)).reshape(coin.shape).bool()
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """See Draws."""
+        law = self._law(weights, where, "categorical")
+        return self._outcome("categorical", law.reshape(law.shape[0], -1, law.shape[-1])).reshape(law.shape[:-1])
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """See Draws. Noise is the race's identity; only `Ledger` knows what was learned of it."""
+        self._go_on()
+        if vocab != 2:
+            raise self._stop(
+                ContractError(
+                    f"a race over {vocab} tokens cannot be enumerated; use a model with two tokens, or test "
+                    "statistically"
+                )
+            )
+        return self._ledger.make(slots)
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """See Draws. Slots that share a race are asked one after the other, as many draws."""
+        law = self._law(weights, where, "winner")
+        place, _ = self._found(race, where, "winner")
+        if not self._one_by_one(place, where):
+            return self._winner("winner", place, law, race, where), race
+        token, slots = torch.zeros_like(place), torch.arange(where.shape[1], device=place.device)
+        for slot in range(where.shape[1]):
+            token = token + self._winner("winner of a slot", place, law, race, where & (slots == slot))
+        return token, race
+
+    def _one_by_one(self, place: Tensor, where: Tensor) -> bool:
+        """Whether slots of a row share a race, here or in the batch that this one is part of."""
+        if self._next < len(self.chosen):
+            return self.chosen[self._next].kind == "winner of a slot"
+        return _shared(place, where)
+
+    def _winner(self, kind: str, place: Tensor, law: Tensor, race: Tensor, where: Tensor) -> Tensor:
+        _, known = self._found(race, where, "winner")
+        low, high = known.unbind(-1)
+        inside = law[..., 0].clamp(min=low, max=high)
+        zero_wins = ((inside - low) / (high - low)).where(where, 1.0)
+        token = self._outcome(kind, torch.stack([zero_wins, 1 - zero_wins], -1))
+        zero = token == 0
+        self._ledger.learn(place, where, torch.stack([low.where(zero, inside), inside.where(zero, high)], -1))
+        return token
+
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
+        """See Draws. Races that were already looked at tell less than all of their noise: see `_chance_of_zero`."""
+        law = self._law(weights, where.any(1), "earliest")[:, 0]
+        place, known = self._found(race, where, "earliest")
+        if _shared(place, where):
+            raise self._stop(
+                ContractError("earliest was asked with two slots that are one race; give each slot a race of its own")
+            )
+        zero = _chance_of_zero(known, law, where)
+        token = self._outcome("earliest", torch.stack([zero, 1 - zero], -1)[:, None])[:, 0]
+        self._ledger.spend(place, where)
+        return token
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Not enumerable."""
+        raise self._stop(
+            ContractError(
+                "a uniform draw has no finite outcomes; ask for the decision (bernoulli, categorical, accept_run)"
+            )
+        )
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Not enumerable."""
+        raise self._stop(
+            ContractError(
+                "a normal draw has no finite outcomes; decoders of continuous tokens are tested statistically"
+            )
+        )
+
+    def finish(self, result: T) -> tuple[T, Float[Tensor, "batch races 2"]]:
+        """What came of the call, its races numbered anew, and what is known of them.
+
+        Raises:
+            ContractError: if a draw was stopped and the decoder went on, or did not ask again for all that it was
+                given before.
+        """
+        self._go_on()
+        if self._next < len(self.chosen):
+            raise self._different(f"asked for {self._next} draws where it asked for {len(self.chosen)} before")
+        return self._ledger.settle(result)
+
+    def _outcome(self, kind: str, probability: Float[Tensor, "batch slots options"]) -> Int[Tensor, "batch slots"]:
+        """The options chosen for this draw, or a Fork that asks for them."""
+        self._go_on()
+        if self._next == len(self.chosen):
+            raise self._stop(Fork(kind, probability))
+        chosen = self.chosen[self._next]
+        if chosen.kind != kind:
+            raise self._different(f"asked for {kind} where it asked for {chosen.kind} before")
+        if chosen.probability.shape != probability.shape:
+            raise self._different(f"asked for {kind} of another shape")
+        gap = (probability - chosen.probability).abs()
+        if gap.numel() and float(gap.max()) > SAME:
+            row, slot, option = (gap == gap.max()).nonzero()[0].tolist()
+            was, now = (float(part[row, slot, option]) for part in (chosen.probability, probability))
+            raise self._different(f"asked for {kind} with probability {now:.6g} where it was {was:.6g} before")
+        self._next += 1
+        return chosen.options
+
+    def _different(self, what: str) -> ContractError:
+        alone = "its draws depend on something else than its state; make `step` a function of its arguments"
+        if self.batch == 1:
+            return self._stop(ContractError(f"on replay the decoder {what}: {alone}"))
+        return self._stop(
+            DependentRowsError(
+                f"on replay the decoder {what}: among {self.batch} rows now, how many rows are in the batch or what "
+                f"they hold changes what a row does, or {alone}, row by row"
+            )
+        )
+
+    def _stop(self, reason: E) -> E:
+        self._stopped = reason
+        return reason
+
+    def _go_on(self) -> None:
+        """Raise ContractError if an earlier draw was stopped and something caught what stopped it."""
+        if isinstance(self._stopped, Fork):
+            raise ContractError(
+                f"{self._stopped.kind} was stopped to follow each of its outcomes, and the decoder caught what stopped "
+                "it and went on; catch Exception around a draw if anything, never BaseException or all"
+            )
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _found(self, race: Tensor, where: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        try:
+            return self._ledger.find(race, where, kind)
+        except ContractError as error:
+            raise self._stop(error) from None
+
+    def _probabilities(self, probability: Tensor, where: Tensor, kind: str) -> Tensor:
+        bad = where & ~((probability >= 0) & (probability <= 1 + 1e-9))
+        if bool(bad.any()):
+            value = float(probability[bad][0])
+            wanted = "min(1, p / q)" if kind == "accept_run" else "a number from 0 to 1"
+            raise self._stop(
+                ContractError(
+                    f"{kind} was asked with probability nan; a draft with q = 0 gives NaN here"
+                    if math.isnan(value)
+                    else f"{value:g} is no probability: {kind} takes {wanted}"
+                )
+            )
+        return probability.where(where, 0.0).clamp(max=1.0)
+
+    def _law(self, weights: Tensor, where: Tensor, kind: str) -> Tensor:
+        weights = weights.double()  # before normalising, so that laws of any precision sum to 1
+        total = weights.sum(-1)
+        bad = where & ~((weights >= 0).all(-1) & (total > 0) & total.isfinite())
+        if bool(bad.any()):
+            raise self._stop(
+                ContractError(f"{kind} was asked with the weights {weights[bad][0].tolist()}, which are no law")
+            )
+        first = torch.zeros_like(weights)
+        first[..., 0] = 1
+        return (weights / total[..., None]).where(where[..., None], first)
+
+
+def _shared(place: Int[Tensor, "batch slots"], where: Bool[Tensor, "batch slots"]) -> bool:
+    """Whether two of a row's slots in `where` are one race."""
+    used = torch.where(where, place, -1 - torch.arange(place.shape[1], device=place.device))
+    ordered = used.sort(1).values
+    return bool((ordered[:, 1:] == ordered[:, :-1]).any())
+
+
+def _chance_of_zero(
+    race: Float[Tensor, "batch slots 2"], p: Float[Tensor, " batch"], where: Bool[Tensor, "batch slots"]
+) -> Float[Tensor, " batch"]:
+    """The chance that token 0 comes first in any of several races, each known by the interval [a, b] of its noise.
+
+    Under the law (p, 1 - p) one race brings token 0 at time t with density p (exp(-p t / b') - exp(-p t / a')), where
+    a' = min(a, p) and b' = min(b, p), and token 1 likewise, with 1 - p, 1 - a and 1 - b in place of p, b and a. So the
+    chance that it brings nothing before t is a sum of four exponentials c exp(-r t), and a product of such sums is
+    integrated term by term.
+    """
+    low, high = race.unbind(-1)
+    cut = p[:, None]
+    size = torch.stack([high.minimum(cut), -low.minimum(cut), 1 - low.maximum(cut), high.maximum(cut) - 1], -1)
+    rate = torch.stack([cut, cut, 1 - cut, 1 - cut], -1) / size.abs().where(size != 0, 1.0)
+    size = size.where(where[..., None], torch.tensor([1.0, 0, 0, 0], dtype=size.dtype, device=size.device))
+    rate = rate.where(where[..., None], 0.0)
+    product, total, zero = torch.ones_like(cut), torch.zeros_like(cut), torch.zeros_like(cut)
+    of_zero = torch.tensor([1.0, 1, 0, 0], dtype=size.dtype, device=size.device)
+    for slot in range(race.shape[1]):
+        product = (product[..., None] * size[:, slot, None]).flatten(1)
+        total = (total[..., None] + rate[:, slot, None]).flatten(1)
+        zero = (zero[..., None] + (rate[:, slot] * of_zero)[:, None]).flatten(1)
+    chance = (product * zero / total.where(total > 0, 1.0)).sum(1) / product.sum(1)
+    return chance.clamp(0, 1).where(where.any(1), 1.0)
