@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import nox
 
@@ -10,30 +12,73 @@ nox.needs_version = ">=2025.2"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
 
-# Sessions pin torch so that every run of a release sees the same one; the package itself takes any from 2.6 on.
+# Every session but `newest` and `oldest` installs what this file says, so that releases of others break nothing.
+CONSTRAINTS = Path("constraints.txt")
 TORCH = os.environ.get("SPECVERIFY_TORCH", "torch==2.13.0")
+# torch pins these itself, one release of theirs to one of its own.
+OF_TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
 # Many small tensors: one thread per process is faster than sharing, and the work is spread over processes.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    session.install(TORCH, f"-e.[{','.join(extras)}]" if extras else "-e.")
+def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints: Iterable[str] | None = None) -> None:
+    """Install the project with some of its extras, by the committed constraints unless others are given."""
+    if constraints is None:
+        constraints = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    file = Path(session.create_tmp()).resolve() / "constraints.txt"
+    file.write_text("\n".join(line for line in constraints if not line.startswith(OF_TORCH)) + "\n", encoding="utf-8")
+    session.install("-c", str(file), torch, f"-e.[{','.join(extras)}]" if extras else "-e.")
+
+
+def run_tests(session: nox.Session) -> None:
+    """The suite of every day, on all cores."""
+    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
+    apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
+    session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite (under 12 minutes on 2 cores). `-- --seed 1` varies every seed."""
+    """The test suite (under 10 minutes on 2 cores). `-- --seed 1` varies every seed."""
     install(session, "tests")
-    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
-    apart = ("--ignore=tests/bench", "--ignore=tests/stats", "--ignore=tests/soundness")
-    session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
+    run_tests(session)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """The test suite on the newest release of everything."""
+    install(session, "tests", torch=os.environ.get("SPECVERIFY_TORCH", "torch"), constraints=())
+    run_tests(session)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The test suite on the lower bounds that pyproject.toml declares."""
+    bounds = [need.replace(">=", "==") for need in needs() if ">=" in need]
+    install(session, "tests", torch=next(need for need in bounds if need.startswith("torch==")), constraints=bounds)
+    run_tests(session)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write constraints.txt: the newest releases that pip finds for all that the sessions install."""
+    install(session, "dev", constraints=())
+    frozen = str(session.run("pip", "freeze", "--exclude-editable", silent=True)).splitlines()
+    lines = [TORCH, *(line for line in frozen if "==" in line and not line.startswith(OF_TORCH))]
+    head = "# Written by `nox -s lock`: the releases that the sessions install; plain pip reads it too (-c)."
+    CONSTRAINTS.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+
+
+def needs() -> list[str]:
+    """Every requirement that pyproject.toml declares."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    return [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff: style and formatting."""
-    project = nox.project.load_toml("pyproject.toml")["project"]
-    session.install(*(need for need in project["optional-dependencies"]["lint"] if need.startswith("ruff")))
+    session.install(*(need for need in needs() if need.startswith("ruff")))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
 

@@ -13,15 +13,19 @@ The toy is a real `PreTrainedModel` with `GenerationMixin`. Its key-value cache 
 laws follow from what the cache holds: a rollback that is forgotten, or off by one, changes them as it would change
 those of a transformer. The prompt is one token of its own, `vocab`, with no probability anywhere.
 
-A target with processors (temperature, top-k, top-p) is unwrapped: `generate` gets the raw toy and the settings. Where
-tokens tie at the threshold of top-k, which of them are kept is a matter of definition, and the toy stays wrapped.
+A target with processors (temperature, top-k, top-p, min-p) or with classifier-free guidance is unwrapped: `generate`
+gets the raw toy and the settings. Where tokens tie at the threshold of top-k, which of them are kept is a matter of
+definition, and the toy stays wrapped. The unconditional law of a guided target is that of sequences which begin with
+the token `vocab + 1`, the negative prompt.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
+import inspect
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -31,28 +35,34 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.model import Model
-from specverify.processors import Processed
+from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_series import Sampler
 from toymodels.catalogue import fixed_sequences
 
 PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p", "min-p": "min_p"}
 """The processors that `generate` has too, with its name for them, in the order in which it applies them."""
 BATCH = 4096
+IMPOSSIBLE = -1e4
+"""The logit of what has no probability: finite, as those of networks are, for guidance takes differences of logits."""
 _CHATTER = "Passing `generation_config` together with generation-related arguments"
 
 
-def pretrained(model: Model) -> Any:
+def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
 
     Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with. It
     takes no padding.
+
+    Args:
+        model: the law of sequences.
+        unconditional: the law of those that begin with yet another token, `model.vocab + 1`.
 
     Raises:
         InputError: transformers is not installed.
     """
     return _toy_model()(
         _library().PretrainedConfig(
-            vocab_size=model.vocab + 1,
+            vocab_size=model.vocab + (1 if unconditional is None else 2),
             bos_token_id=model.vocab,
             eos_token_id=model.eos,
             pad_token_id=model.eos,
@@ -61,7 +71,7 @@ def pretrained(model: Model) -> Any:
             num_attention_heads=1,
             max_position_embeddings=model.length + 1,
         ),
-        model,
+        (model,) if unconditional is None else (model, unconditional),
     ).eval()
 
 
@@ -92,7 +102,8 @@ def generation_sampler(
     Both models are made anew for every call, so that schedules and thresholds that adapt begin anew too.
 
     Raises:
-        InputError: transformers is not installed; when called, for a target with processors that `generate` lacks.
+        InputError: transformers is not installed; when called, for a target with processors that `generate` lacks, or
+            that contradict what `generate` is given.
     """
     _library()
     drafts = assistant is not None or any(name.startswith("prompt_lookup") for name in generate)
@@ -100,10 +111,19 @@ def generation_sampler(
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         raw, settings = _unwrapped(target)
-        model = pretrained(raw)
-        arguments: dict[str, Any] = {"do_sample": True, "max_new_tokens": raw.length, **settings, **generate}
+        _check_agreement(target, settings, generate)
+        guided = isinstance(raw, Guided)
+        model = pretrained(raw.conditional, raw.unconditional) if isinstance(raw, Guided) else pretrained(raw)
+        # `generate` keeps the 50 most probable tokens unless it is told otherwise.
+        arguments: dict[str, Any] = {
+            "do_sample": True,
+            "max_new_tokens": raw.length,
+            "top_k": 0,
+            **settings,
+            **generate,
+        }
         if assistant is not None:
-            arguments[assistant] = helper = pretrained(draft)
+            arguments[assistant] = helper = pretrained(draft, draft if guided else None)
             helper.generation_config.num_assistant_tokens = num_assistant_tokens
             helper.generation_config.num_assistant_tokens_schedule = num_assistant_tokens_schedule
             helper.generation_config.assistant_confidence_threshold = assistant_confidence_threshold
@@ -112,6 +132,8 @@ def generation_sampler(
             torch.default_generator.manual_seed(seed)
             for first in range(0, n, size):
                 prompt = torch.full((min(size, n - first), 1), raw.vocab)
+                if guided:
+                    arguments["negative_prompt_ids"] = prompt + 1
                 rows = model.generate(prompt, attention_mask=torch.ones_like(prompt), **arguments)
                 parts.append(_padded(rows[:, 1:], raw))
         return torch.cat(parts)
@@ -136,8 +158,21 @@ def _padded(tokens: Tensor, model: Model) -> Tensor:
     return torch.nn.functional.pad(tokens, (0, missing), value=model.eos)
 
 
+def _check_agreement(target: Model, due: dict[str, Any], given: dict[str, Any]) -> None:
+    """That the user's own settings leave the target's law as it is: otherwise a right engine would be refuted."""
+    for name, value in due.items():
+        if name in given and given[name] != value:
+            raise InputError(
+                f"the target {target.name!r} has {name}={value}, and generation_sampler was given "
+                f"{name}={given[name]}, which asks for another law; leave it out, since what the target asks for is "
+                "handed to `generate`"
+            )
+
+
 def _unwrapped(model: Model) -> tuple[Model, dict[str, Any]]:
     """The model before its processors, and their settings as arguments of `generate`."""
+    if isinstance(model, Guided):
+        return model, {"guidance_scale": float(model.scale)}
     if not isinstance(model, Processed):
         return model, {}
     if any(_ties(model.inner, p.setting) for p in model.processors if p.label.startswith("top-k=")):
@@ -148,8 +183,10 @@ def _unwrapped(model: Model) -> tuple[Model, dict[str, Any]]:
             f"{model.name!r}: `generate` applies {', '.join(PROCESSORS)}, each at most once and in this order; "
             f"not {', '.join(labels)}"
         )
-    settings = (processor.setting for processor in model.processors)
-    return model.inner, {PROCESSORS[label]: setting for label, setting in zip(labels, settings, strict=True)}
+    raw, settings = _unwrapped(model.inner)
+    return raw, settings | {
+        PROCESSORS[label]: processor.setting for label, processor in zip(labels, model.processors, strict=True)
+    }
 
 
 def _ties(model: Model, k: int) -> bool:
@@ -187,38 +224,57 @@ def _quiet() -> Iterator[None]:
 def _toy_model() -> Any:
     """The model, as a class of the installed transformers."""
     library = _library()
-    outputs = importlib.import_module("transformers.modeling_outputs")
+    output = importlib.import_module("transformers.modeling_outputs").CausalLMOutputWithPast
+    # Earlier releases call the cache `past_key_values`; callers of either kind are served.
+    cache_name = "cache" if "cache" in {field.name for field in dataclasses.fields(output)} else "past_key_values"
+
+    takes_config = "config" in inspect.signature(library.DynamicCache).parameters
+
+    def empty_cache(config: Any) -> Any:
+        return library.DynamicCache(config=config) if takes_config else library.DynamicCache()
 
     class ToyModel(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[misc]
         config_class = library.PretrainedConfig
         main_input_name = "input_ids"
+        _supports_cache_class = True  # releases before 4.50 ask
 
-        def __init__(self, config: Any, toy: Model) -> None:
+        def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
             super().__init__(config)
-            self.toy = toy
-            self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toy.dtype, device=toy.device))  # tells the device
+            self.toys = toys  # by the token that sequences begin with
+            self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
 
         def forward(
             self,
             input_ids: Tensor,
             attention_mask: Tensor | None = None,
             past_key_values: Any = None,
+            cache: Any = None,
             use_cache: bool = True,
             **unused: Any,
         ) -> Any:
             """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
-            if attention_mask is not None and not bool(attention_mask.all()):
+            if attention_mask is not None and attention_mask.ndim == 2 and not bool(attention_mask.all()):
                 raise ValueError("a toy takes no padding; leave attention_mask out")
-            if past_key_values is None and use_cache:
-                past_key_values = library.DynamicCache(config=self.config)
+            cache = past_key_values if cache is None else cache
+            if cache is None and use_cache:
+                cache = empty_cache(self.config)
             seen = input_ids
-            if past_key_values is not None:
+            if cache is not None:
                 slots = input_ids[:, None, :, None]
-                seen = past_key_values.update(slots, slots, 0)[0][:, 0, :, 0]
-            if bool((seen[:, 0] != self.toy.vocab).any()) or bool((seen[:, 1:] >= self.toy.vocab).any()):
-                raise ValueError(f"a toy's sequences begin with token {self.toy.vocab} and have it nowhere else")
-            laws = self.toy.laws(self.toy.start(len(seen)), seen[:, 1:])[:, -input_ids.shape[1] :]
-            logits = torch.nn.functional.pad(laws.log(), (0, 1), value=-torch.inf)
-            return outputs.CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+                seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
+            laws = self._laws(seen)[:, -input_ids.shape[1] :]
+            impossible = laws.new_full((*laws.shape[:-1], len(self.toys)), IMPOSSIBLE)
+            logits = torch.cat([laws.log().clamp(min=IMPOSSIBLE), impossible], -1)
+            return output(logits=logits, **{cache_name: cache})
+
+        def _laws(self, tokens: Tensor) -> Tensor:
+            vocab = self.toys[0].vocab
+            kind = tokens[:, 0] - vocab
+            if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):
+                begins = " or ".join(str(vocab + number) for number in range(len(self.toys)))
+                fed = tokens[0].tolist()
+                raise ValueError(f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}")
+            each = torch.stack([toy.laws(toy.start(len(tokens)), tokens[:, 1:]) for toy in self.toys])
+            return each[kind, torch.arange(len(tokens), device=tokens.device)]
 
     return ToyModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from specverify.errors import InputError
 from specverify.evidence.enumerate import target_law
 from specverify.integrations.transformers import generation_sampler, pretrained
-from specverify.processors import Processed, parse_processors
+from specverify.processors import Guided, Processed, parse_processors
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_suite import Case, Shortened, small, tiny
@@ -61,6 +62,38 @@ def test_processors_are_honoured_on_the_assisted_path():
     assert found.exact[0]["coins"] > 0.5
 
 
+def guided(length=4):
+    """A pair whose unconditional law depends on the whole history, as that of a cache does."""
+    c, u = (Shortened(toy(name), length) for name in ("dense-3x6", "penalty-3x6"))
+    model = Guided(c, u, 3.0)
+    return Case(model, draft("perturbed", model))
+
+
+def test_guidance_is_handed_to_generate():
+    found = prove_sampler(generation_sampler(), suite=(guided(),))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    without = prove_sampler(generation_sampler(guidance_scale=3.0), reference=generation_sampler(), suite=(guided(),))
+    assert without.verdict.kind is Kind.PROVED, "the same scale as the target's is no contradiction"
+
+
+def test_rejected_candidates_in_the_cache_of_the_unconditional_branch_show_from_four_positions_on():
+    """Releases up to 5.24 at least keep them there."""
+    lookup = generation_sampler(prompt_lookup_num_tokens=2, max_matching_ngram_size=1)
+    assert prove_sampler(lookup, suite=(guided(3),)).verdict.kind is Kind.PROVED
+    found = prove_sampler(lookup, suite=(guided(4),))
+    assert found.verdict.kind in (Kind.REFUTED, Kind.PROVED), found.verdict.reason
+    if found.verdict.kind is Kind.REFUTED:
+        assert found.exact[0]["tv"] > 0.1
+        assert found.location["position"] == 2
+
+
+def test_a_setting_that_contradicts_the_target_is_told_and_refutes_nobody():
+    one = case("skew-3x5", 3, "temperature=1.5,top_k=2")
+    with pytest.raises(InputError, match=r"has top_k=2, and generation_sampler was given top_k=0, .*; leave it out"):
+        generation_sampler(top_k=0)(one.target, one.draft, 1, 0)
+    assert generation_sampler(top_k=2)(one.target, one.draft, 1, 0).shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"repetition_penalty": 1.7}, {"min_new_tokens": 2, "top_p": 0.9}, {"no_repeat_ngram_size": 2, "min_p": 0.1}],
@@ -105,7 +138,7 @@ def loop(crop):
     """A custom generation loop: two drafts from `draft_model`, verified in one pass over a shared cache."""
 
     def speculate(model, input_ids, logits_processor, stopping_criteria, generation_config, draft_model, **kwargs):
-        cache = kwargs["past_key_values"]
+        cache = kwargs["cache"] if "cache" in kwargs else kwargs["past_key_values"]
         while input_ids.shape[1] < generation_config.max_length:
             room = generation_config.max_length - input_ids.shape[1]
             drafted, laws = input_ids, []
@@ -113,7 +146,7 @@ def loop(crop):
                 laws.append(draft_model(drafted, use_cache=False).logits[0, -1].softmax(-1))
                 drafted = torch.cat([drafted, torch.multinomial(laws[-1], 1)[None]], 1)
             unseen = drafted[:, cache.get_seq_length() :] if crop else drafted[:, input_ids.shape[1] - 1 :]
-            p = model(unseen, past_key_values=cache).logits[0].softmax(-1)[-len(laws) - 1 :]
+            p = model(unseen, cache=cache).logits[0].softmax(-1)[-len(laws) - 1 :]
             kept = 0
             for k, q in enumerate(laws):
                 x = drafted[0, input_ids.shape[1] + k]
@@ -145,8 +178,14 @@ def test_a_custom_generation_loop_is_judged_with_its_cache():
     assert "speculate" in right.__qualname__
 
 
+def held(output):
+    """The cache of an output, by the name that the installed release has for it."""
+    return next(getattr(output, field.name) for field in fields(output) if field.name in ("cache", "past_key_values"))
+
+
+@pytest.mark.parametrize("by", ["cache", "past_key_values"])
 @pytest.mark.parametrize("name", ["dense-3x6", "sparse-3x5", "recurrent-3x6", "eos-3x6"])
-def test_logits_follow_from_what_the_cache_holds(name):
+def test_logits_follow_from_what_the_cache_holds(name, by):
     model = toy(name)
     engine = pretrained(model)
     tokens = torch.randint(model.vocab, (5, model.length - 1), generator=torch.Generator().manual_seed(0))
@@ -155,13 +194,16 @@ def test_logits_follow_from_what_the_cache_holds(name):
     whole = engine(sequence).logits
     assert whole.shape == (5, model.length, model.vocab + 1)
     assert torch.equal(whole[..., : model.vocab].exp(), due.log().exp())
-    assert bool((whole[..., model.vocab] == -torch.inf).all())
+    assert bool(whole.isfinite().all()), "guidance takes differences of logits"
+    assert bool((whole[..., model.vocab].exp() == 0).all())
     first = engine(sequence[:, :2])
-    junk = engine(sequence[:, 1:3].flip(1) % model.vocab, past_key_values=first.past_key_values)
-    junk.past_key_values.crop(-2)
-    rest = engine(sequence[:, 2:], past_key_values=junk.past_key_values)
+    cache = held(first)
+    engine(sequence[:, 1:3].flip(1) % model.vocab, **{by: cache})
+    cache.crop(-2)
+    rest = engine(sequence[:, 2:], **{by: cache})
     assert torch.equal(torch.cat([first.logits, rest.logits], 1), whole)
-    assert rest.past_key_values.get_seq_length() == model.length
+    assert cache.get_seq_length() == model.length
+    assert held(rest) is cache
 
 
 def test_what_a_toy_does_not_take_says_so():
@@ -208,7 +250,7 @@ def test_a_target_is_unwrapped_unless_its_tokens_tie():
     assert only == np.unravel_index(int(target_law(tied).argmax()), (3,) * 5) or len(only) == 5
     wrong_order = Processed(toy("skew-3x5"), parse_processors("top_k=2,temperature=0.5"))
     with pytest.raises(
-        InputError, match="`generate` applies T, top-k, top-p, each at most once and in this order; not"
+        InputError, match="`generate` applies T, top-k, top-p, min-p, each at most once and in this order; not"
     ):
         generation_sampler()(wrong_order, wrong_order, 1, 0)
 
