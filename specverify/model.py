@@ -10,18 +10,21 @@ that there is one target law `p`.
 
 A context is a structure of tensors whose first axis is the batch (see `tree.py`), so that rows can be gathered, dropped
 and merged. `advance` may rely on one thing: each row's `tokens[:count - 1]` are the draft that the last `laws` call on
-this context was given. This is what lets a key-value cache roll back by not advancing; `Checked` enforces it.
+this context was given. This is what lets a key-value cache roll back by not advancing; `Passes` looks whether it holds.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.errors import InputError
+from specverify import tree
+from specverify.errors import ContractError, InputError
 
 Context = Any
 
@@ -93,13 +96,103 @@ def check_laws(law: Tensor, *, what: str, vocab: int | None = None) -> None:
         raise InputError(f"{what} does not sum to 1: it is off by {error:.3g}; normalise it along its last axis")
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One call of `laws`.
+
+    Attributes:
+        context: as it was given.
+        draft: likewise.
+    """
+
+    context: Context
+    draft: Int[Tensor, "batch w"]
+
+    def read(self, context: Context) -> bool:
+        """Whether this very context was read, not one with the same content."""
+        return same_tensors(self.context, context)
+
+
+class Passes:
+    """The forward passes that a model has made, and what `advance` may rely on after them.
+
+    A cache lies in the tensors of a context, and rows that are selected from it take it along. So a context counts as
+    read if it is the one that a pass was given, or was selected from one, row by row; a context that was there before,
+    and that no pass was given, has read nothing.
+
+    Args:
+        kept: how many passes are remembered; None for all.
+
+    Attributes:
+        made: the passes, the last one last.
+        lent: contexts that were handed out.
+        state: tensors that were there before; a context may be any of them.
+    """
+
+    def __init__(self, kept: int | None = None, state: Any = None) -> None:
+        self.made: deque[Pass] = deque(maxlen=kept)
+        self.lent: list[Context] = []
+        self.state = list(tree.tensors(state))
+
+    def was_there(self, context: Context) -> bool:
+        """Whether a context was part of the state."""
+        parts = list(tree.tensors(context))
+        return bool(parts) and all(any(part is known for known in self.state) for part in parts)
+
+    def breach(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> str:
+        """How an `advance` breaks the contract: a row commits tokens that the last pass on its context did not read.
+
+        Empty if it does not; a row's last token need not have been read.
+        """
+        unread = (count > 1) & ~self._read(context, tokens, count)
+        if not bool(unread.any()):
+            return ""
+        row = int(unread.int().argmax())
+        relied_on = tokens[row, : int(count[row]) - 1].tolist()
+        last = next((made for made in reversed(self.made) if made.read(context)), None)
+        read = "no pass has read this context"
+        if last is not None and len(last.draft) == len(tokens):
+            read = f"the last pass on this context read {last.draft[row].tolist()}"
+        return (
+            f"advance was given {int(count[row])} tokens, of which all but the last, {relied_on}, must be the draft "
+            f"that the last pass on this context read, but {read}: a cache holds nothing of them; make the last pass "
+            "before advance one over the tokens that are kept, or advance by one token at a time"
+        )
+
+    def _read(self, context: Context, tokens: Tensor, count: Tensor) -> Bool[Tensor, " batch"]:
+        """For each row, whether a pass on its context read all but the last of its tokens."""
+        for made in reversed(self.made):
+            if made.read(context) and len(made.draft) == len(tokens):
+                size = min(made.draft.shape[1], tokens.shape[1])
+                agreed = (made.draft[:, :size] == tokens[:, :size]).long().cumprod(1).sum(1)
+                return agreed >= count - 1
+        found = torch.zeros_like(count, dtype=torch.bool)
+        if self.was_there(context) or any(same_tensors(lent, context) for lent in self.lent):
+            return found
+        bits = tree.to_bits((tokens[:, :0], context))
+        for read in (count[count > 1] - 1).unique().tolist():
+            mine = tree.hashed(torch.cat([bits, tokens[:, :read]], 1))
+            for made in self.made:
+                if made.draft.shape[1] >= read:
+                    theirs = torch.cat([tree.to_bits((made.draft[:, :0], made.context)), made.draft[:, :read]], 1)
+                    found |= (count - 1 == read) & torch.isin(mine, tree.hashed(theirs))
+        return found
+
+
+def same_tensors(one: Any, other: Any) -> bool:
+    """Whether two structures hold the very same tensors."""
+    ours, theirs = list(tree.tensors(one)), list(tree.tensors(other))
+    return len(ours) == len(theirs) and all(a is b for a, b in zip(ours, theirs, strict=True))
+
+
 class Checked:
-    """A model that checks every call: shapes, dtypes, laws, and the promise that `advance` relies on.
+    """A model whose answers are checked, and that its users keep the promise that `advance` relies on.
 
     Slow, since it looks at values; for tests and for a first run of somebody's model or decoder.
 
     Raises:
-        InputError: naming the call and the value.
+        InputError: for what the model gives, naming the call and the value.
+        ContractError: for what it is given.
     """
 
     def __init__(self, model: Model) -> None:
@@ -110,7 +203,7 @@ class Checked:
         self.inner = model
         self.name, self.vocab, self.length, self.eos = model.name, model.vocab, model.length, model.eos
         self.dtype, self.device = model.dtype, model.device
-        self._seen = torch.zeros(0, 0, dtype=torch.int64)  # the draft of the last forward pass
+        self._passes = Passes(kept=4)
 
     def start(self, batch: int) -> Context:
         """As the inner model's."""
@@ -120,34 +213,40 @@ class Checked:
 
     def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
         """As the inner model's, with the laws checked."""
-        self._check_tokens(draft, "the draft tokens")
+        check_tokens(draft, torch.ones_like(draft, dtype=torch.bool), self.vocab, "model.laws was given the draft")
         laws = self.inner.laws(context, draft)
         expected = (draft.shape[0], draft.shape[1] + 1, self.vocab)
         if tuple(laws.shape) != expected:
             raise InputError(f"model {self.name!r} gave laws of shape {tuple(laws.shape)}, expected {expected}")
         check_laws(laws, what=f"a law of model {self.name!r}", vocab=self.vocab)
-        self._seen = draft
+        self._passes.made.append(Pass(context, draft))
         return laws
 
     def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
         """As the inner model's, after checking that all but each row's last token were in the last draft."""
-        self._check_tokens(tokens, "the committed tokens")
-        if bool((count < 0).any()) or bool((count > tokens.shape[1]).any()):
-            raise InputError(f"cannot advance by {count.tolist()} of {tokens.shape[1]} tokens")
-        relied_on = row_mask(count - 1, tokens.shape[1])
-        same = torch.zeros_like(relied_on)
-        if self._seen.shape[0] == tokens.shape[0]:
-            shared = min(self._seen.shape[1], tokens.shape[1])
-            same[:, :shared] = tokens[:, :shared] == self._seen[:, :shared]
-        if bool((relied_on & ~same).any()):
-            raise InputError("advance was given tokens that the last forward pass did not see as its draft")
+        check_count(tokens, count, self.vocab)
+        if breach := self._passes.breach(context, tokens, count):
+            raise ContractError(breach)
         return self.inner.advance(context, tokens, count)
 
-    def _check_tokens(self, tokens: Tensor, what: str) -> None:
-        if tokens.dtype != torch.int64:
-            raise InputError(f"{what} have dtype {tokens.dtype}; tokens are int64")
-        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab):
-            raise InputError(f"{what} hold {int(tokens.min())}..{int(tokens.max())}, outside 0..{self.vocab - 1}")
+
+def check_tokens(tokens: Tensor, used: Bool[Tensor, "batch n"], vocab: int, what: str) -> None:
+    """Raise ContractError unless the tokens that are used are ids of the vocabulary."""
+    if tokens.dtype != torch.int64:
+        raise ContractError(f"{what} in {tokens.dtype}; tokens are int64")
+    outside = used & ((tokens < 0) | (tokens >= vocab))
+    if bool(outside.any()):
+        raise ContractError(f"{what} {int(tokens[outside][0])}; tokens are 0..{vocab - 1}")
+
+
+def check_count(tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"], vocab: int) -> None:
+    """Raise ContractError unless so many of the tokens can be taken."""
+    wrong = (count < 0) | (count > tokens.shape[1])
+    if bool(wrong.any()):
+        raise ContractError(
+            f"model.advance was given {tokens.shape[1]} tokens per row and told to take {int(count[wrong][0])}"
+        )
+    check_tokens(tokens, row_mask(count, tokens.shape[1]), vocab, "model.advance was given the tokens")
 
 
 def row_mask(index: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch size"]:

@@ -95,3 +95,17 @@ def to_bits(tree: Any) -> Tensor:
             flat = (flat.double() + 0.0).view(torch.int64)
         columns.append(flat.to(torch.int64))
     return torch.cat(columns, dim=1)
+
+
+def hashed(bits: Tensor) -> Tensor:
+    """A 64-bit hash of each row of `to_bits`, Int[batch]."""
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=generator).to(bits.device) | 1
+    mixed = (bits ^ _shifted(bits, 31)) * factors
+    mixed = mixed ^ _shifted(mixed, 29)
+    return (mixed * factors.flip(0)).sum(1)
+
+
+def _shifted(bits: Tensor, by: int) -> Tensor:
+    """Shifted right with zeros moving in; copies of the sign would make 0 and -1 one."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)

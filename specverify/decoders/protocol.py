@@ -64,13 +64,19 @@ class State:
 class Info:
     """What one step did, per row; all 0 for rows that were done before.
 
+    Where a decoder is judged, each figure is held against what happened (`evidence/accounts.py`).
+
     Attributes:
-        passes: forward passes of the target model.
-        verified: draft tokens that were judged (those behind the first rejection are not).
-        accepted: draft tokens that were kept.
+        passes: forward passes of the target model: calls of `laws` on the batch while the row was not done, whatever
+            they were for; a call on several chains of a row is one pass.
+        verified: draft tokens that were judged: those accepted and those rejected. Those behind the first rejection, or
+            behind an end, were not.
+        accepted: draft tokens that were kept; each is a token ACCEPTED in `branch`, and was shown to the model as the
+            draft at its place.
         emitted: committed tokens.
-        branch: `Branch` of each committed token, NONE beyond `emitted`.
-        draft_passes: forward passes of the draft model.
+        branch: `Branch` of each committed token, NONE beyond `emitted`. A RECOVERED token stands where a draft was.
+        draft_passes: forward passes of the draft model, likewise; those for places behind the end of the row need not
+            be counted.
     """
 
     passes: Int[Tensor, " batch"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from specverify.defects import acceptance, blocks, controls, drafts, histories, residuals, targets, trees
+from specverify.defects import acceptance, blocks, controls, drafts, histories, noise, residuals, targets, trees
 from specverify.defects.defect import Defect
 from specverify.errors import InputError
 
@@ -14,6 +14,7 @@ _DEFECTS = {
         acceptance.DEFECTS,
         residuals.DEFECTS,
         drafts.DEFECTS,
+        noise.DEFECTS,
         targets.DEFECTS,
         histories.DEFECTS,
         blocks.DEFECTS,

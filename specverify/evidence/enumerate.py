@@ -170,7 +170,7 @@ class _Enumeration:
             if not parts:
                 continue
             world, weight = _merge(tree.join([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
-            order = _mix(tree.to_bits([x for x in tree.tensors(world) if not x.is_floating_point()])).argsort()
+            order = tree.hashed(tree.to_bits([x for x in tree.tensors(world) if not x.is_floating_point()])).argsort()
             self.states += len(order)
             # Neighbours in this order differ in their laws only, so that what they lead to merges at once.
             for chunk in order.split(max(1, self.budget.rows // 32)):
@@ -301,27 +301,13 @@ def _check_size(model: Model) -> None:
         )
 
 
-def _mix(bits: Int[Tensor, "batch width"]) -> Int[Tensor, " batch"]:
-    """A 64-bit hash of each row."""
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=generator).to(bits.device) | 1
-    mixed = (bits ^ _shifted(bits, 31)) * factors
-    mixed = mixed ^ _shifted(mixed, 29)
-    return (mixed * factors.flip(0)).sum(1)
-
-
-def _shifted(bits: Int[Tensor, "*shape"], by: int) -> Int[Tensor, "*shape"]:
-    """Shifted right with zeros moving in; copies of the sign would make 0 and -1 one."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
-
-
 def _merge(world: World, weight: Tensor) -> tuple[World, Tensor]:
     """Equal worlds become one, with the sum of their weights.
 
     Rows are grouped by a hash and compared bit by bit; where two of them share a hash, they are grouped by all bits.
     """
     bits = tree.to_bits(world)
-    group, first = _grouped(_mix(bits))
+    group, first = _grouped(tree.hashed(bits))
     if not torch.equal(bits, bits[first[group]]):
         group, first = _grouped(bits.unique(dim=0, return_inverse=True)[1])
     groups = len(first)

@@ -23,6 +23,7 @@ from specverify.decoders.protocol import Branch, Info, State
 from specverify.draws import Draws
 from specverify.enumerated import Fork
 from specverify.errors import ContractError, InputError, SpecverifyError
+from specverify.evidence.accounts import check_accounts
 from specverify.evidence.relay import Relay, Watched, few
 from specverify.model import Model, row_mask
 
@@ -33,6 +34,10 @@ COUNTS = ("passes", "verified", "accepted", "emitted", "draft_passes")
 
 class Guarded:
     """A decoder, checked.
+
+    Args:
+        decoder: with `init` and `step`.
+        drafts: its draft model, if it was given one that can be watched.
 
     Attributes:
         drafts: the drafts that the last complete step showed to the model, Int[batch, w]; None if it showed none.
@@ -45,7 +50,7 @@ class Guarded:
         ContractError: from every call that breaks the protocol, or raises anything else.
     """
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, decoder: Any, drafts: Watched | None = None) -> None:
         if not all(callable(getattr(decoder, part, None)) for part in ("init", "step")):
             raise InputError(
                 f"{decoder!r} is no decoder; it needs the methods init(model, batch, draws) and "
@@ -58,21 +63,23 @@ class Guarded:
         window = getattr(decoder, "window", None)
         self.window = window if isinstance(window, int) and window > 0 else 1
         self.drafts: Tensor | None = None
+        self._draft_model = drafts
+        self._target: Watched | None = None
         self.kinds: set[str] = set()
         self.widest = 0
         self._template: Any = None
 
     def init(self, model: Model, batch: int, draws: Draws) -> State:
         """See Decoder."""
-        own = self._call("init", Watched(model), batch, self._lent(draws, batch))
+        own = self._call("init", self._watched(model), batch, self._lent(draws, batch))
         return self._state(own, model, batch, "init")
 
     def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
         """See Decoder."""
         batch = len(state.length)
-        watched = Watched(model)
         before = state.drafting.state if isinstance(state.drafting, _Own) else state
-        lent = self._unpacked(tree.map_tensors(before, torch.clone))
+        copies = tree.map_tensors(before, torch.clone)
+        lent, watched = self._unpacked(copies), self._watched(model, copies)
         try:
             result = self._call("step", lent, watched, self._lent(draws, batch))
         finally:
@@ -82,9 +89,29 @@ class Guarded:
         after = self._state(result[0], model, batch, "step")
         _check_layout(before, _packed(result[0]))
         count = _check_commits(state, after)
-        self.drafts = watched.draft if watched.draft is not None and len(watched.draft) == batch else None
-        self.widest = max(self.widest, 0 if watched.draft is None else watched.draft.shape[1])
-        return after, _info(result[1], count, state.done)
+        info = _info(result[1], count, state.done)
+        try:
+            check_accounts(info, state, after, watched, self._draft_model)
+        except ContractError as error:
+            raise ContractError(f"{watched.breach}; besides, {error}" if watched.breach else str(error)) from None
+        first = next((made.draft for made in watched.passes.made if made.draft.shape[1] > 0), None)
+        self.drafts = first if first is not None and len(first) == batch else None
+        self.widest = max(self.widest, 0 if first is None else first.shape[1])
+        return after, info
+
+    @property
+    def breach(self) -> str:
+        """How `advance` was first called against its contract, which no toy minds: empty if it never was."""
+        return "" if self._target is None else self._target.breach
+
+    def _watched(self, model: Model, state: Any = None) -> Watched:
+        """The model, as it is shown in every call, so that one that was kept from an earlier call is watched too."""
+        if self._target is None or self._target.inner is not model:
+            self._target = Watched(model)
+        self._target.begin(state)
+        if self._draft_model is not None:
+            self._draft_model.begin(state)
+        return self._target
 
     def _call(self, part: str, *arguments: Any) -> Any:
         try:

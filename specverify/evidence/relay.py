@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.errors import ContractError
-from specverify.model import Context, Model, row_mask
+from specverify import tree
+from specverify.model import Context, Model, Pass, Passes, check_count, check_tokens, same_tensors
 
 
 class Relay:
@@ -67,14 +67,31 @@ class Relay:
 
 
 class Watched:
-    """A model that looks at the tokens it is given, and keeps those of the first pass over a window in `draft`."""
+    """A model that looks at the tokens it is given, and remembers its passes since the last `begin`.
+
+    Attributes:
+        passes: those since the last `begin`.
+        calls: forward passes in all.
+        breach: how `advance` was first called against its contract; empty if it never was.
+    """
 
     def __init__(self, model: Model) -> None:
-        self.inner = model
+        self.inner, self.breach = model, ""
         self.name, self.vocab, self.length, self.eos = model.name, model.vocab, model.length, model.eos
         self.dtype, self.device = model.dtype, model.device
-        self.draft: Tensor | None = None
         self.calls = 0
+        self.begin()
+
+    def begin(self, state: Any = None) -> None:
+        """Forget all passes; what follows starts from the contexts of this state."""
+        self.passes, self._ahead = Passes(state=state), list[tuple[Context, Tensor]]()
+
+    def ahead(self, context: Context) -> Tensor | None:
+        """How many tokens a context has more than the state's, per row; None if it is not known."""
+        if self.passes.was_there(context):
+            first = next(tree.tensors(context))
+            return torch.zeros(len(first), dtype=torch.int64, device=first.device)
+        return next((count for known, count in reversed(self._ahead) if same_tensors(known, context)), None)
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # asked for by copying, before there is one
@@ -83,31 +100,26 @@ class Watched:
 
     def start(self, batch: int) -> Context:
         """The inner model's."""
-        return self.inner.start(batch)
+        context = self.inner.start(batch)
+        self.passes.lent.append(context)
+        return context
 
     def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
         """The inner model's."""
-        self._look(draft, torch.ones_like(draft, dtype=torch.bool), "model.laws was given the draft")
+        check_tokens(draft, torch.ones_like(draft, dtype=torch.bool), self.vocab, "model.laws was given the draft")
         self.calls += 1
-        if self.draft is None and draft.shape[1] > 0:
-            self.draft = draft.clone()
+        self.passes.made.append(Pass(context, draft.clone()))
         return self.inner.laws(context, draft)
 
     def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
         """The inner model's."""
-        if bool(((count < 0) | (count > tokens.shape[1])).any()):
-            raise ContractError(
-                f"model.advance was given {tokens.shape[1]} tokens per row and told to take {few(count)}"
-            )
-        self._look(tokens, row_mask(count, tokens.shape[1]), "model.advance was given the tokens")
-        return self.inner.advance(context, tokens, count)
-
-    def _look(self, tokens: Tensor, used: Tensor, what: str) -> None:
-        if tokens.dtype != torch.int64:
-            raise ContractError(f"{what} in {tokens.dtype}; tokens are int64")
-        outside = used & ((tokens < 0) | (tokens >= self.vocab))
-        if bool(outside.any()):
-            raise ContractError(f"{what} {int(tokens[outside][0])}; tokens are 0..{self.vocab - 1}")
+        check_count(tokens, count, self.vocab)
+        self.breach = self.breach or self.passes.breach(context, tokens, count)
+        after = self.inner.advance(context, tokens, count)
+        self.passes.lent.append(after)
+        if (ahead := self.ahead(context)) is not None:
+            self._ahead.append((after, ahead + count))
+        return after
 
 
 def few(values: Tensor) -> str:

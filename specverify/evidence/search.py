@@ -26,6 +26,7 @@ from specverify.evidence.cases import Case, Space
 from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, target_law
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import TOLERANCE, Location, localise, quotient
+from specverify.evidence.relay import Watched
 from specverify.rules.token import total_variation
 
 Build = Callable[[Settings], object]
@@ -45,6 +46,7 @@ class Outcome:
         came: the law that came out, and due, over clusters where the claim is of clusters.
         tv: their total variation, as the claim measures it.
         bound: what the claim allows.
+        breach: how the decoder breaks what a model relies on in `advance`: a proof on toys, which do not mind, is none.
     """
 
     case: Case
@@ -53,6 +55,7 @@ class Outcome:
     came: Float[Tensor, " outcomes"]
     tv: float
     bound: float
+    breach: str = ""
 
     @property
     def fails(self) -> bool:
@@ -138,18 +141,19 @@ def evaluate(
     target = target_law(model)
     (came, _), (due, _) = quotient(exact.law, claim, model.vocab), quotient(target, claim, model.vocab)
     bound = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
-    return Outcome(case, exact, due, came, float(total_variation(came, due)), bound)
+    return Outcome(case, exact, due, came, float(total_variation(came, due)), bound, decoder.breach)
 
 
 def guarded(build: Build, given: Settings) -> Guarded:
     """A decoder of these settings, checked; what its making raises is the decoder's fault."""
+    drafts = None if given.draft_model is None else Watched(given.draft_model)
     try:
-        decoder = build(given)
+        decoder = build(replace(given, draft_model=drafts))
     except (InputError, ContractError):
         raise
     except Exception as error:
         raise ContractError(f"making the decoder raised {type(error).__name__}: {error}") from error
-    return Guarded(decoder)
+    return Guarded(decoder, drafts)
 
 
 def explain(
@@ -163,7 +167,7 @@ def explain(
     try:
         outcome = evaluate(build, case, claim, budget, tolerance)
         if not outcome.fails:
-            return outcome
+            return Counterexample(case, claim, "error", error=outcome.breach) if outcome.breach else outcome
         model = case.target()
         decoder = guarded(build, case.settings(model))
         # States carry their trail here, so that there are more worlds than the budget was made for.
@@ -256,7 +260,8 @@ def _narrower(space: Space, best: Case) -> Iterator[Space]:
 
 def _problem(build: Build, case: Case, claim: Claim, budget: Budget, tolerance: float) -> str:
     try:
-        return "law" if evaluate(build, case, claim, budget, tolerance).fails else ""
+        outcome = evaluate(build, case, claim, budget, tolerance)
+        return "law" if outcome.fails else "error" if outcome.breach else ""
     except (InputError, BudgetError):
         return "refused"
     except ContractError:

@@ -181,6 +181,8 @@ class _Judge:
         else:
             if outcome.fails:
                 self._refuted(mode, case)
+            if outcome.breach:
+                self._broken(mode, case, ContractError(outcome.breach))
             self.outcomes.append(outcome)
 
     def _audit(self, mode: Mode, case: Case) -> None:

@@ -50,6 +50,8 @@ DISTANCES = {
     "bf16-draw-fp32-ratio": 0.000234675198247,
     "stale-scores-after-coupling": 0.0838113623984,
     "race-not-shifted": 0.00894738678401,
+    "one-race-for-all-positions": 0.457442660982,
+    "one-race-for-a-step": 0.063868647693,
     "bonus-from-draft": 0.430853052801,
     "bonus-unwarped": 0.193593304694,
     "processor-only-on-bonus": 0.252218430111,
@@ -216,6 +218,8 @@ INVISIBLE = {
     "bf16-draw-fp32-ratio": of("dense-3x6", draft=a_draft("one-hot")),
     "stale-scores-after-coupling": of("dense-3x6", 1),
     "race-not-shifted": of("dense-2x8", 1),
+    "one-race-for-all-positions": of("dense-2x8", processors="top_k=1"),
+    "one-race-for-a-step": of("dense-2x8", processors="top_k=1"),
     "bonus-from-draft": of("dense-3x6", draft=itself),
     "bonus-unwarped": of("sparse-3x5", draft=a_draft("disjoint")),  # every draft is rejected
     "processor-only-on-bonus": of("dense-3x6", draft=a_draft("perturbed"), processors="top_k=1"),

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from specverify import tree
 from specverify.claims import Lossless
 from specverify.decoders import Autoregressive, DraftModel, Info, Jacobi, Speculative, State, begin, commit
 from specverify.decoders.registry import Settings, build
 from specverify.draws import Draws
 from specverify.errors import BudgetError, ContractError, InputError
-from specverify.evidence import enumerate as enumeration
 from specverify.evidence.enumerate import Budget, ExactLaw, enumerate_decoder, sequence_index, target_law
 from specverify.model import Model
 from toymodels import TableModel, draft, names, strategies, toy
@@ -212,7 +212,7 @@ def test_single_precision_laws_give_the_law_to_single_precision(kind: str) -> No
 def test_states_that_share_a_hash_are_told_apart_by_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy("sparse-3x5")
     plain = enumerate_decoder(Autoregressive(), model)
-    monkeypatch.setattr(enumeration, "_mix", lambda bits: torch.zeros_like(bits[:, 0]))
+    monkeypatch.setattr(tree, "hashed", lambda bits: torch.zeros_like(bits[:, 0]))
     hashed = enumerate_decoder(Autoregressive(), model)
     assert hashed.tv(plain.law) <= EXACT
     assert (hashed.states, hashed.worlds) == (plain.states, plain.worlds)
@@ -221,7 +221,7 @@ def test_states_that_share_a_hash_are_told_apart_by_their_bits(monkeypatch: pyte
 def test_no_two_of_many_rows_share_a_hash() -> None:
     values = torch.tensor([-9, -2, -1, 0, 1, 2, 2**31, -(2**31), 2**63 - 1, -(2**63)])
     bits = torch.cartesian_prod(values, values, values)
-    assert len(enumeration._mix(bits).unique()) == len(bits)
+    assert len(tree.hashed(bits).unique()) == len(bits)
 
 
 # Budgets.

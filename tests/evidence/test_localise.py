@@ -8,7 +8,7 @@ import torch
 
 from specverify import defects
 from specverify.claims import ClusterLossless, Lossless
-from specverify.decoders import DraftModel, Jacobi, Speculative
+from specverify.decoders import Jacobi, MultiDraft, Speculative
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder, target_law
@@ -135,43 +135,12 @@ def test_shares_of_one_token_follow_from_the_closed_form():
     assert found.finding == "recovered tokens have the law (1/2, 2/5, 1/10); due is the residual, (4/5, 1/5, 0)"
 
 
-class Unshown:
-    """Verifies its drafts on laws that it asked for without showing them to the model: one token at a time."""
-
-    name = "unshown"
-
-    def __init__(self, inner):
-        self.inner, self.claim, self.window = inner, inner.claim, inner.window
-
-    def init(self, model, batch, draws):
-        return self.inner.init(Stepwise(model), batch, draws)
-
-    def step(self, state, model, draws):
-        return self.inner.step(state, Stepwise(model), draws)
-
-
-class Stepwise:
-    def __init__(self, model):
-        self.inner = model
-        for part in ("name", "vocab", "length", "eos", "dtype", "device", "start", "advance"):
-            setattr(self, part, getattr(model, part))
-
-    def laws(self, context, draft):
-        rows = [self.inner.laws(context, draft[:, :0])]
-        for k in range(draft.shape[1]):
-            one = torch.ones_like(draft[:, 0])
-            context = self.inner.advance(context, draft[:, k : k + 1], one)
-            rows.append(self.inner.laws(context, draft[:, :0]))
-        return torch.cat(rows, 1)
-
-
-def test_drafts_that_the_model_was_not_shown_are_judged_together():
-    decoder, model = at_smallest("residual-softmaxed")
-    found = localise(Guarded(Unshown(decoder)), model)
+def test_drafts_of_several_chains_are_judged_together():
+    decoder, model = at_smallest("duplicate-node-reverified")
+    found = localise(Guarded(decoder), model)
     assert {share.name for share in found.shares} == {"verified"}
-    assert found.branch == "verified"
     assert found.finding.startswith("verified tokens have the law (")
-    assert localise(Guarded(Unshown(Speculative(DraftModel(draft("perturbed", model)), 2))), model) is None
+    assert localise(Guarded(MultiDraft(draft("perturbed", model), 2)), model) is None
 
 
 def test_an_end_that_comes_too_early_is_a_share_of_its_own():

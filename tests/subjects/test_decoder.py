@@ -259,7 +259,7 @@ def test_a_pass_in_which_nothing_was_rejected_is_vacuous():
 
 
 class Oracle:
-    """Drafts from the target itself, asked one token at a time."""
+    """Drafts from the target itself, asked one token at a time; of what is watched, these are no passes."""
 
     name = "oracle"
 
@@ -269,7 +269,7 @@ class Oracle:
     def propose(self, state, model, window, draws):
         from specverify.decoders import DraftModel
 
-        return DraftModel(model).propose(replace(state, drafting=state.context), model, window, draws)
+        return DraftModel(model.inner).propose(replace(state, drafting=state.context), model, window, draws)
 
     def carry(self, before, after, draft, laws, count, draws):
         return None

@@ -321,6 +321,7 @@ class Lockstep(Jacobian):
             fresh = replace(state, drafting=single.init(model, len(state.length), Sampled(0)).drafting)
             after, info = single.step(fresh, model, draws)
             after = replace(after, drafting=super().init(model, len(state.length), Sampled(0)).drafting)
+            info = replace(info, passes=2 * info.passes)
         return after, info
 
 

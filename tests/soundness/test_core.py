@@ -1,0 +1,34 @@
+"""What exact evidence rests on: noise that is an identity, draws that cannot be caught, figures that were counted, a
+context that was read."""
+
+import pytest
+from soundness.judging import validate
+
+PROVED = ("fresh_race", "patient", "warms_and_says_so", "read_again", "marks", "plain_marks")
+ERROR = {
+    "race_by_hand": "noise is opaque",
+    "catches_all": "catch Exception around a draw if anything, never BaseException or all",
+    "ratios": "is no probability: accept_run takes min(1, p / q)",
+    "warms": "Info.passes says 1, but the model was called 2 times",
+    "calls_it_accepted": "ACCEPTED, but the model was shown another draft there",
+    "unread": "a cache holds nothing of them",
+}
+
+
+@pytest.mark.parametrize("subject", PROVED)
+def test_right_ones_are_proved(subject, tmp_path):
+    found = validate(f"core.py:{subject}", tmp_path / "out")
+    assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
+
+
+@pytest.mark.parametrize(("subject", "reason"), ERROR.items())
+def test_breaches_are_errors_that_name_what_is_wrong(subject, reason, tmp_path):
+    found = validate(f"core.py:{subject}", tmp_path / "out")
+    assert found["verdict"]["kind"] == "ERROR", found["verdict"]
+    assert reason in found["verdict"]["reason"]
+
+
+def test_a_race_kept_past_its_token_is_refuted(tmp_path):
+    found = validate("core.py:kept_race", tmp_path / "out")
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert max(row["tv"] for row in found["exact"]) > 0.01
