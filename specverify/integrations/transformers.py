@@ -15,8 +15,10 @@ those of a transformer. The prompt is one token of its own, `vocab`, with no pro
 
 A target with processors (temperature, top-k, top-p, min-p) or with classifier-free guidance is unwrapped: `generate`
 gets the raw toy and the settings. Where tokens tie at the threshold of top-k, which of them are kept is a matter of
-definition, and the toy stays wrapped. Releases of transformers from 4.48 on work, and those from 4.57 on are tested. The
-unconditional law of a guided target is that of sequences which begin with the token `vocab + 1`, the negative prompt.
+definition, and the toy stays wrapped. The unconditional law of a guided target is that of sequences which begin with
+the token `vocab + 1`, the negative prompt.
+
+Releases of transformers from 4.48 on work; those from 4.57 on are tested.
 """
 
 from __future__ import annotations
