@@ -18,11 +18,14 @@ from scipy import optimize, special
 from specverify.calibration.trial import Measured, gather
 from specverify.evidence.bounds import BoundedMean, acceptance, at_most, cap_failure
 from specverify.evidence.ratio import RatioMean, RatioSymmetry
+from specverify.evidence.repeats import Atoms, Repeats
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import RosenblattPairs
+from specverify.evidence.rosenblatt import RosenblattLags, RosenblattPairs
 from specverify.evidence.trials import Trials, WithinBound
 
 OVERLAP, CAP, APART, GRID = 0.7, 3, 0.5, 4
+CHANCE = 1e-5
+"""Of one value, by rounding."""
 DELTA = 0.05
 """What misses are measured at."""
 Sample = Callable[[np.random.Generator, int, float], tuple[Any, ...]]
@@ -64,6 +67,22 @@ def _pairs(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...
     return (np.stack([first, second], 1)[:, :, None],)
 
 
+def _apart(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...]:
+    """The same at a distance of three, in rows of four."""
+    rows = generator.random((n, 4))
+    rows[:, 3] = np.where(generator.random(n) < off / (1 - 1 / GRID), rows[:, 0], rows[:, 3])
+    return (rows[:, :, None],)
+
+
+def _values(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...]:
+    """As many values, equally likely, as a check forgives; one in 1 / off is 0, which came first."""
+    values = generator.integers(1, round(1 / CHANCE) + 1, n).astype(float)
+    values[generator.random(n) < off] = 0.0
+    if off:
+        values[0] = 0.0
+    return (values[:, None],)
+
+
 @dataclass(frozen=True)
 class Tool:
     """A check, and samples for it.
@@ -89,6 +108,9 @@ TOOLS: dict[str, Tool] = {
     "mean ratio": Tool(RatioMean((1 + DELTA) * math.sqrt(math.expm1(APART**2))), _ratios(lambda off: 1 + off)),
     "overlap from both sides": Tool(RatioSymmetry(), _ratios(lambda off: factor_apart(off))),
     "Rosenblatt pairs": Tool(RosenblattPairs(grid=GRID), _pairs),
+    "Rosenblatt pairs at all distances": Tool(RosenblattLags(lags=(1, 2, 3), grid=GRID), _apart),
+    "atoms": Tool(Atoms(CHANCE), _values),
+    "repeated values": Tool(Repeats(CHANCE), _values),
 }
 
 

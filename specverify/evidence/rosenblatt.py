@@ -201,6 +201,65 @@ class RosenblattPairs:
         return self._pairs.sample_size(delta, alpha=alpha, beta=beta)
 
 
+@dataclass(frozen=True)
+class RosenblattLags:
+    """`RosenblattPairs` at several distances, each with its share of alpha: noise kept in rings, shared or mirrored.
+
+    `delta` is that of the distance with the fewest pairs; n counts its pairs, of a phase.
+
+    Attributes:
+        along: the axis on which the members of a pair differ.
+        lags: by how much; those that the data have no pairs for are left out. Empty for all.
+        grid: cells along each side of the square.
+    """
+
+    along: str = "position"
+    lags: tuple[int, ...] = ()
+    grid: int = 4
+
+    def __post_init__(self) -> None:
+        for lag in self.lags or (1,):
+            RosenblattPairs(self.along, lag, self.grid)
+
+    def check(self, uniforms: Transforms, *, alpha: float, beta: float) -> Evidence:
+        """Test the pairs of n sequences at every distance."""
+        _check_uniforms(uniforms)
+        size = uniforms.shape[AXES[self.along]]
+        lags = [lag for lag in self.lags or range(1, size) if lag < size]
+        if not lags:
+            raise InputError(f"no two {self.along}s of {size} are {self.lags or 1} apart; give more, or smaller lags")
+        each = [
+            RosenblattPairs(self.along, lag, self.grid).check(uniforms, alpha=alpha / len(lags), beta=beta)
+            for lag in lags
+        ]
+        p_values = [item.p_value or 0.0 for item in each]
+        worst = int(np.argmin(p_values))
+        least = min(each, key=lambda item: item.n)
+        return replace(
+            each[worst],
+            check=f"Rosenblatt pairs, {self.along}s apart",
+            alpha=alpha,
+            p_value=min(1.0, len(lags) * p_values[worst]),
+            rejected=any(item.rejected for item in each),
+            delta=max(item.delta for item in each),
+            n=least.n,
+            vacuous=least.vacuous,
+            detail=f"at {len(lags)} distances; most deviant: {self.along}s {lags[worst]} apart, {each[worst].detail}",
+            coverage=dict(each[worst].coverage) | {"distances": len(lags)},
+            data=dict(each[worst].data) | {"lags": lags, "p_value": p_values},
+        )
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The total variation of a pair's cell that n pairs at one of `lags` miss with probability at most beta."""
+        pairs = RosenblattPairs(self.along, grid=self.grid)
+        return pairs.smallest_detectable(n, alpha=alpha / max(1, len(self.lags)), beta=beta)
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The number of pairs of a phase at each distance that misses total variation delta at rate beta."""
+        pairs = RosenblattPairs(self.along, grid=self.grid)
+        return pairs.sample_size(delta, alpha=alpha / max(1, len(self.lags)), beta=beta)
+
+
 def _check_uniforms(uniforms: Transforms) -> None:
     if not uniforms.size:
         raise InputError(f"the transforms have shape {uniforms.shape}; give at least one sequence of one token")

@@ -10,7 +10,7 @@ from scipy import stats
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.design import rate_excess
-from specverify.evidence.rosenblatt import RosenblattPairs, RosenblattUniformity, transform, transforms
+from specverify.evidence.rosenblatt import RosenblattLags, RosenblattPairs, RosenblattUniformity, transform, transforms
 from specverify.laws import FullGaussian, Gaussian, Mixture
 from toymodels import continuous, continuous_drafts
 
@@ -225,3 +225,28 @@ def test_bad_input_is_named():
         RosenblattUniformity("token")
     with pytest.raises(InputError, match="along is 'time'"):
         RosenblattPairs("time")
+
+
+@pytest.mark.parametrize("lag", [1, 3, 8])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_noise_that_comes_again_or_mirrored_is_found_at_any_distance(lag, sign, seed):
+    uniforms = np.random.default_rng(seed).random((4000, 12, 2))
+    check = RosenblattLags("position")
+    right = check.check(uniforms, alpha=1e-6, beta=1e-3)
+    assert not right.rejected
+    for place in range(lag, 12):
+        earlier = uniforms[:, place - lag]
+        uniforms[:, place] = earlier if sign > 0 else 1 - earlier
+    found = check.check(uniforms, alpha=1e-6, beta=1e-3)
+    assert found.rejected
+    assert f"{lag} apart" in found.detail or f"{2 * lag} apart" in found.detail or lag == 1
+    assert found.delta == right.delta < 0.15
+    assert found.alpha == 1e-6
+
+
+def test_distances_for_which_there_are_no_pairs_are_left_out():
+    uniforms = np.random.default_rng(0).random((100, 3, 1))
+    found = RosenblattLags("row", (1, 64, 128)).check(uniforms, alpha=0.01, beta=0.1)
+    assert found.data["lags"] == [1, 64]
+    with pytest.raises(InputError, match="no two dimensions of 1 are"):
+        RosenblattLags("dimension").check(uniforms, alpha=0.01, beta=0.1)
