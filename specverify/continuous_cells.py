@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from specverify import continuous_checks
 from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
@@ -21,7 +22,7 @@ from specverify.errors import InputError
 from specverify.evidence import bounds, quadrature
 from specverify.evidence.quadrature import Output
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import RosenblattPairs, RosenblattUniformity, transforms
+from specverify.evidence.rosenblatt import transforms
 from specverify.laws import ContinuousModel
 from specverify.plan import BETA, Cell
 from specverify.rules.relaxation import NOTHING
@@ -32,8 +33,6 @@ TOLERANCE = 1e-6
 """Total variation from p that quadrature may leave to an exact rule."""
 SHARED_COVARIANCE = ("shifted", "near", "disjoint", "identical")
 """Draft laws whose transitions share the target's covariances, so that CSpD's Sigma is 1."""
-REPEATS = bounds.Rate(0.0, 1e-9, "tokens that came before", "probability of a repeated token")
-"""A law with a density repeats no token; by the rounding of float64 two of a million are equal once in 50,000 runs."""
 _POINTS = 121
 
 
@@ -115,9 +114,8 @@ def build(cell: Cell) -> tuple[ContinuousModel, ContinuousDecoder]:
 
 def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a continuous cell's checks."""
-    names: tuple[str, ...] = ("uniformity", "by coordinate", "neighbouring positions", "neighbouring rows")
-    names += ("neighbouring dimensions",) if continuous.toy(cell.model).dim > 1 else ()
-    names += ("repeats",)
+    model = continuous.toy(cell.model)
+    names = continuous_checks.names(model.length, model.dim)
     return (*names, "acceptance") if _overlap_is_known(cell) else names
 
 
@@ -139,18 +137,7 @@ def evidence(
         seed: for the first drafts, which are drawn apart.
         result: the overlap of the first token is written into it.
     """
-    uniforms = transforms(model, tokens)
-    pairs = {"positions": "position", "rows": "row", "dimensions": "dimension"}
-    found = [
-        RosenblattUniformity("all").check(uniforms, alpha=alphas["uniformity"], beta=BETA),
-        RosenblattUniformity("coordinate").check(uniforms, alpha=alphas["by coordinate"], beta=BETA),
-    ]
-    found += [
-        RosenblattPairs(axis).check(uniforms, alpha=alphas[f"neighbouring {name}"], beta=BETA)
-        for name, axis in pairs.items()
-        if f"neighbouring {name}" in alphas
-    ]
-    found.append(REPEATS.check(repeated_tokens(tokens.flatten(0, 1)), alpha=alphas["repeats"], beta=BETA))
+    found = list(continuous_checks.carry_out(tokens, transforms(model, tokens), alphas, BETA).values())
     if "acceptance" in alphas:
         assert cell.draft is not None
         common = overlap(model, cell.draft)
@@ -166,15 +153,6 @@ def _overlap_is_known(cell: Cell) -> bool:
     family, size = cell.model.split("-")
     alone = size.startswith("1x")
     return cell.decoder.startswith("sd") and (alone or (cell.draft == "shifted" and family != "mix"))
-
-
-def repeated_tokens(tokens: Float[torch.Tensor, "n dim"]) -> Bool[np.ndarray, " n"]:
-    """Which tokens equal an earlier one in every coordinate."""
-    values = tokens.numpy()
-    order = np.lexsort(values.T)
-    repeated = np.zeros(len(values), dtype=bool)
-    repeated[order[1:]] = (values[order[1:]] == values[order[:-1]]).all(1)
-    return repeated
 
 
 def _first_drafts_kept(decoder: ContinuousDecoder, model: ContinuousModel, rows: int, seed: int) -> torch.Tensor:

@@ -6,7 +6,7 @@
               forced-coins   coins at the edges and integrated over, where they are an argument
               nan-rows       draft laws of NaN; asked only of kernels that name it
     sampler   judge_sampler  black-box statistics
-    continuous, with the ten checkers of `killmatrix_continuous`: decoders of continuous tokens
+    continuous, with the eleven checkers of `killmatrix_continuous`: decoders of continuous tokens
 
 A cell's outcome is one of
 

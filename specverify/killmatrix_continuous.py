@@ -1,8 +1,8 @@
 """The checkers of the kill matrix over continuous tokens, each on a known-wrong decoder in its smallest setting.
 
     density       the exact output density of the first token, by quadrature (of two, where the first is right)
-    rosenblatt    transforms under the target's laws: uniform, by coordinate, and in pairs
-    repeats       tokens that came before, which no law with a density has
+    rosenblatt    transforms under the target's laws: uniform, by coordinate, and in pairs at all distances
+    repeats       values that many tokens share or that came before, which no law with a density has
     projections   Kolmogorov-Smirnov and Anderson-Darling on sequences, against as many of plain decoding
     energy        energy distance of the same two samples
     moments       means and covariances of sequences standardised by the laws that they are due
@@ -10,6 +10,7 @@
     ratio         what is taken for p / q has mean 1 under q, its inverse under p, and one overlap from both sides
     trials        proposals for a rejected draft are geometric
     cap           no decision of a lossless rule ends without a token
+    judge_continuous  a judgement as of anybody's decoder, without a hint
 
 Sizes are what each check needs to see `delta`, up to a million sequences; but for the energy distance, whose pairs are
 too many for that.
@@ -25,8 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from specverify import continuous_checks
 from specverify import continuous_density as densities
-from specverify.continuous_cells import REPEATS, TOLERANCE, repeated_tokens
+from specverify.continuous_cells import TOLERANCE
 from specverify.decoders import sample
 from specverify.decoders.continuous import Autoregressive
 from specverify.decoders.continuous.registry import Settings
@@ -39,12 +41,13 @@ from specverify.evidence.moments import Moments
 from specverify.evidence.projections import Projected, directions
 from specverify.evidence.ratio import RatioMean, RatioSymmetry
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import RosenblattPairs, RosenblattUniformity, transforms
+from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
 from specverify.evidence.trials import Trials
 from specverify.killmatrix_density import distance, judging, overlaps
 from specverify.laws import ContinuousModel, Law, select
 from specverify.rules import cspd
 from specverify.rules.trajectory import Paths, align
+from specverify.subjects.continuous import judge_continuous
 from specverify.verdict import Kind
 from toymodels.continuous import toy
 from toymodels.continuous_drafts import draft
@@ -95,20 +98,23 @@ def density(name: str, seed: int, delta: float) -> Found:
 
 def rosenblatt(name: str, seed: int, delta: float) -> Found:
     """See the module."""
-    model = toy(continuous.get(name).smallest[0])
-    planned = RosenblattUniformity("all", model.length, model.dim)
-    rates = {"alpha": ALPHA / 4, "beta": BETA}
-    uniforms = transforms(*_tokens(name, planned.sample_size(delta, **rates), seed))
-    checks = (planned, RosenblattUniformity("coordinate"), RosenblattPairs("position"), RosenblattPairs("row"))
-    return _found([check.check(uniforms, **rates) for check in checks])
+    return _listed(name, seed, delta, continuous_checks.LAW)
 
 
 def repeats(name: str, seed: int, delta: float) -> Found:
     """See the module. As many tokens as the transforms take."""
+    return _listed(name, seed, delta, continuous_checks.VALUES)
+
+
+def _listed(name: str, seed: int, delta: float, group: Sequence[str]) -> Found:
+    """Those of the one list of checks that are in a group."""
     model = toy(continuous.get(name).smallest[0])
-    n = RosenblattUniformity("all", model.length, model.dim).sample_size(delta, alpha=ALPHA, beta=BETA)
-    _, tokens = _tokens(name, n, seed)
-    return _found([REPEATS.check(repeated_tokens(tokens.flatten(0, 1)), alpha=ALPHA, beta=BETA)])
+    names = [one for one in continuous_checks.names(model.length, model.dim) if one in group]
+    share = ALPHA / len(names)
+    planned = RosenblattUniformity("all", model.length, model.dim)
+    model, tokens = _tokens(name, planned.sample_size(delta, alpha=share, beta=BETA), seed)
+    alphas = dict.fromkeys(names, share)
+    return _found(list(continuous_checks.carry_out(tokens, transforms(model, tokens), alphas, BETA, names).values()))
 
 
 def projections(name: str, seed: int, delta: float) -> Found:
@@ -196,6 +202,18 @@ def cap(name: str, seed: int, delta: float) -> Found:
     return _found([check.check(~found.resolved, alpha=ALPHA, beta=BETA)])
 
 
+def judge(name: str, seed: int, delta: float) -> Found:
+    """See the module."""
+    found = judge_continuous(continuous.get(name).build, name=name, seed=seed, delta=delta)
+    rejected = [item for item in found.evidence if item.rejected]
+    return {
+        "verdict": found.verdict.kind,
+        "reason": found.verdict.reason,
+        "n": max((item.n for item in rejected or found.evidence), default=None),
+        "by": [item.check for item in rejected],
+    }
+
+
 def _views(name: str, by: Judging, n: int) -> tuple[Any, Any]:
     """The laws of the first token of n sequences, the target's and its draft's, as they are judged."""
     model, kind = toy(continuous.get(name).smallest[0]), continuous.get(name).smallest[2]
@@ -222,7 +240,16 @@ def _found(evidence: Sequence[Evidence]) -> Found:
 
 
 CHECKS: dict[str, Callable[[str, int, float], Found]] = {
-    check.__name__: check
-    for check in (density, rosenblatt, repeats, projections, energy, moments, acceptance, ratio, trials, cap)
+    "density": density,
+    "rosenblatt": rosenblatt,
+    "repeats": repeats,
+    "projections": projections,
+    "energy": energy,
+    "moments": moments,
+    "acceptance": acceptance,
+    "ratio": ratio,
+    "trials": trials,
+    "cap": cap,
+    "judge_continuous": judge,
 }
 """(defect, seed, visible discrepancy) -> verdict, reason, and tv or n and by."""

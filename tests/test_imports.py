@@ -19,12 +19,12 @@ LAYERS = (
     ("decoders",),
     ("evidence",),
     ("verdict",),
+    ("continuous_density", "continuous_checks"),
     ("subjects.rounds",),
     ("defects",),
     ("subjects",),
     ("report",),
     ("plan", "pool", "relaxed"),
-    ("continuous_density",),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
@@ -32,7 +32,12 @@ LAYERS = (
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MAY_USE_TOYS = {"subjects", "defects", *(name for line in LAYERS[LEVEL["plan"] :] for name in line)}
+MAY_USE_TOYS = {
+    "subjects",
+    "defects",
+    "continuous_density",
+    *(name for line in LAYERS[LEVEL["plan"] :] for name in line),
+}
 MAKES_MODELS = {"evidence/cases.py", "evidence/flow.py", "evidence/localise.py"}
 """The search for counterexamples: its cases are models, which it shrinks and takes apart as tables."""
 MODELS = ("toymodels", "realmodels")

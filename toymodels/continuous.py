@@ -208,7 +208,7 @@ def _entry(name: str) -> tuple[Family, int, int]:
 
 
 _FAMILIES = {
-    "gauss": Family(_gauss, ("1x6", "2x6", "8x4", "16x4"), "Gaussians with independent coordinates"),
+    "gauss": Family(_gauss, ("1x6", "2x6", "8x4", "16x4", "1x40"), "Gaussians with independent coordinates"),
     "full": Family(_full, ("2x4", "8x4"), "Gaussians with correlated coordinates"),
     "mix": Family(_mix, ("1x6", "2x4"), "mixtures of Gaussians, one more of them than dimensions"),
     "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), f"linear-Gaussian diffusion heads of {STEPS} steps"),

@@ -30,6 +30,7 @@ from specverify.errors import InputError
 from specverify.rules import cspd
 
 _SOURCE = "MarkXCloud/CSpD, spec_decode/spec_decode_runner.py"
+_JUDGED = "judge_continuous"
 _TESTS = ("density", "rosenblatt", "projections", "energy", "moments")
 
 
@@ -97,7 +98,7 @@ DEFECTS = (
         "every draft is kept, and the output has the draft's law.",
         conditions="any two Gaussians; for N(0, 1) and N(1, 1) a total variation of 0.38",
         smallest=("gauss-1x6", 1, "shifted"),
-        caught_by=(*_TESTS, "acceptance", "trials"),
+        caught_by=(*_TESTS, "acceptance", "trials", _JUDGED),
         assemble=_judged(Tempered),
         strength=cspd.INNER_TEMPERATURE,
         harmless=1.0,
@@ -110,7 +111,7 @@ DEFECTS = (
         "made as.",
         conditions="p and q are close: the zero vector has the mass TV (1 - TV)^100, 0.0037 at TV = 0.01",
         smallest=("gauss-1x6", 1, "near"),
-        caught_by=("density", "repeats", "cap"),
+        caught_by=("density", "repeats", "cap", _JUDGED),
         assemble=_judged(lambda _: Capped()),
     ),
     ContinuousDefect(
@@ -121,7 +122,7 @@ DEFECTS = (
         "given what is committed, not given the drafts before it.",
         conditions="a window of 2 or more, or a bonus token",
         smallest=("gauss-1x6", 2, "shifted"),
-        caught_by=_TESTS,
+        caught_by=(*_TESTS, _JUDGED),
         assemble=lambda drafting, window, _: Blind(Speculative(drafting, window, Judged(Exact()))),
     ),
     ContinuousDefect(
@@ -132,7 +133,7 @@ DEFECTS = (
         "The paper has its inverse; the exact factor is 1, the power 0 of either.",
         conditions="sigma_p and sigma_q differ at some step before the last",
         smallest=("chain-1x4", 1, "narrower"),
-        caught_by=(*_TESTS, "acceptance", "ratio", "trials"),
+        caught_by=(*_TESTS, "acceptance", "ratio", "trials", _JUDGED),
         assemble=_judged(Factor),
         strength=-1.0,
         harmless=0.0,
@@ -145,7 +146,7 @@ DEFECTS = (
         "had been drawn; rejected tokens are drawn with its noise.",
         conditions="a last transition with noise that matters",
         smallest=("chain-1x4", 1, "wider"),
-        caught_by=("density", "rosenblatt", "projections", "moments", "ratio", "trials"),
+        caught_by=("density", "rosenblatt", "projections", "moments", "ratio", "trials", _JUDGED),
         assemble=_judged(lambda _: WithoutNoise()),
     ),
 )

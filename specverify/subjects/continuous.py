@@ -7,8 +7,12 @@
 
 It is run on toys whose laws are known after every prefix. If each token has the law of the target given those before
 it, Rosenblatt's transforms of all coordinates are independent uniforms (`evidence/rosenblatt.py`): that is tested over
-all tokens, for each position and dimension, and for pairs of neighbours, at an n fixed beforehand at which a
-discrepancy of `delta` would be seen. The false-alarm rate is split over all checks before the first run.
+all tokens, for each position and dimension, and for pairs at all distances, at an n fixed beforehand at which a
+discrepancy of `delta` would be seen; equal values are looked for apart (`continuous_checks.py` lists the checks). Small
+batches of all settings are pooled (`continuous_pool.py`). Where the overlap of target and draft is known, no lossless
+rule keeps a first draft more often. The false-alarm rate is split over all checks before the first run.
+
+What the decoder says of itself is held against what it did (`continuous_watch.py`).
 
 What may be handed over is told in `factory.py`; `settings` is here one of `decoders.continuous.registry`. A decoder
 that does not take a model (its law, its size) says so by raising `InputError`, and is not judged there.
@@ -18,61 +22,39 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from specverify import continuous_checks
 from specverify.claims import Claim, Lossless, Relaxed
-from specverify.decoders.continuous.registry import Settings
+from specverify.deadline import Deadline
 from specverify.draws import derived_seed
 from specverify.errors import InputError, SpecverifyError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
 from specverify.evidence.result import Evidence, check_delta, check_rates
-from specverify.evidence.rosenblatt import RosenblattPairs, RosenblattUniformity, transforms
-from specverify.laws import ContinuousModel
+from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
+from specverify.subjects import continuous_pool
+from specverify.subjects.continuous_kept import KEPT, first_drafts
 from specverify.subjects.continuous_location import locate
-from specverify.subjects.continuous_play import Played, play, trial
+from specverify.subjects.continuous_play import Played, play, play_small, trial
+from specverify.subjects.continuous_suite import SUITE, Setting, maker, settings
+from specverify.subjects.continuous_words import box, sentence
 from specverify.subjects.factory import Factory, as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.resolve import claim_text, place_of
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
-from toymodels import continuous, continuous_drafts
+
+__all__ = ["SUITE", "Setting", "judge_continuous"]
 
 _NO_VOCAB = "has no attribute 'vocab'"
 MAIN = "uniformity"
-PAIRS = {"pairs of positions": "position", "pairs of dimensions": "dimension", "pairs of rows": "row"}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A toy, and a draft model for it and a window where the subject takes them."""
-
-    toy: str
-    draft: str | None = None
-    window: int | None = None
-
-    def __str__(self) -> str:
-        window = None if self.window is None else f"w{self.window}"
-        return "/".join(part for part in (self.toy, self.draft, window) if part)
-
-
-SUITE = (
-    Setting("gauss-1x6", "wider", 3),
-    Setting("gauss-2x6", "shifted", 1),
-    Setting("equal-1x6", "shifted", 3),
-    Setting("full-2x4", "shifted", 2),
-    Setting("chain-1x4", "wider", 2),
-    Setting("mix-2x4", "wider", 3),
-    Setting("gauss-2x6", "narrower", 8),
-    Setting("chain-2x4", "narrower", 3),
-    Setting("equal-4x4", "shifted", 3),
-    Setting("gauss-8x4", "wider", 3),
-    Setting("gauss-16x4", "shifted", 3),
-)
-"""Where a decoder is judged, the cheap ones first: each kind of law, windows from 1 to beyond the length."""
+_SHARES = {MAIN: 8.0, "coordinates": 8.0}
+"""Parts of the false-alarm rate: what a subtle slip shows in, and what locates it, take more than copies do."""
+_EVERYWHERE = "all settings"
 
 
 def judge_continuous(
@@ -100,7 +82,7 @@ def judge_continuous(
             CONSISTENT. n grows as 1 / delta^2.
         alpha: probability of refuting a perfect decoder.
         beta: probability of missing a discrepancy of delta on a toy.
-        seconds: no toy is begun after this time.
+        seconds: of the processor; when they are over no batch is begun.
         toys: by name, those to judge it on; by default all that it takes.
         name: what to call it.
 
@@ -116,22 +98,24 @@ def judge_continuous(
     check_delta(delta)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the decoder some time")
-    factory = as_factory(subject, name)
-    settings = _settings(factory, toys)
-    claim = claim or _own_claim(factory, settings)
+    factory, deadline = as_factory(subject, name), Deadline(seconds)
+    chosen = settings(factory, toys)
+    claim = claim or _own_claim(factory, chosen)
     if not isinstance(claim, Lossless | Relaxed):
         raise InputError(f"vectors have no clusters to judge the claim {claim} by; choose Lossless() or Relaxed(tv)")
-    budget = AlphaBudget(alpha)
-    budget.allocate([f"{one}: {check}" for one in settings for check in _checks(one)])
+    alphas = _alphas(chosen, alpha)
     parts: list[_Part] = []
-    for number, one in enumerate(settings):
-        refuted = any(part.kind is Kind.REFUTED for part in parts)
-        late = "the time was up" if time.monotonic() > start + seconds else ""
-        alphas = {check: budget.spend(f"{one}: {check}") for check in _checks(one)}
-        if refuted or late:
-            parts.append(_Part(one, None, late or "it was refuted before"))
+    for number, one in enumerate(chosen):
+        if any(part.kind is Kind.REFUTED for part in parts):
+            parts.append(_Part(one, None, "it was refuted before"))
+        elif deadline.over:
+            parts.append(_Part(one, None, "the time was up"))
         else:
-            parts.append(_part(factory, one, claim, alphas, delta, beta, derived_seed(seed, number)))
+            parts.append(
+                _part(factory, one, claim, alphas[str(one)], delta, beta, derived_seed(seed, number), deadline)
+            )
+    if isinstance(claim, Lossless) and not any(part.kind is Kind.REFUTED for part in parts):
+        parts += _small(parts, alphas[_EVERYWHERE], beta)
     return _judgement(factory, claim, parts, (seed, seconds, delta, alpha, beta), start)
 
 
@@ -139,50 +123,41 @@ def judge_continuous(
 class _Part:
     """What was found in one setting: a verdict, or why there is none."""
 
-    setting: Setting
+    setting: Setting | None
     verdict: Verdict | None
     left_out: str = ""
     evidence: tuple[Evidence, ...] = ()
     played: Played | None = None
     location: Mapping[str, Any] | None = None
+    small: continuous_pool.Pooled | None = None
+    unkept: str = ""
 
     @property
     def kind(self) -> Kind | None:
         return self.verdict.kind if self.verdict else None
 
+    def __str__(self) -> str:
+        return str(self.setting or _EVERYWHERE)
 
-def _settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
-    """Those that differ in what the subject takes."""
-    for name in toys or ():
-        if continuous.toy(name).name.startswith("score"):
-            raise InputError(f"toy {name!r}: each of its transforms costs a quadrature; choose toys with closed forms")
-    chosen = [one for one in SUITE if toys is None or one.toy in toys]
-    chosen += [Setting(toy, "wider", 3) for toy in toys or () if toy not in {one.toy for one in SUITE}]
-    drafts, windows = "draft_model" in factory.takes, "window" in factory.takes
-    adapted = [
-        replace(one, draft=one.draft if drafts else None, window=one.window if windows else None) for one in chosen
-    ]
-    return list(dict.fromkeys(adapted))
+
+def _alphas(chosen: Sequence[Setting], alpha: float) -> dict[str, dict[str, float]]:
+    """The false-alarm rate of each check of each setting, and of those of all settings together."""
+    named = {str(one): _checks(one) for one in chosen} | {_EVERYWHERE: continuous_pool.NAMES}
+    budget = AlphaBudget(alpha)
+    budget.allocate({f"{one}: {check}": _SHARES.get(check, 1) for one, checks in named.items() for check in checks})
+    return {one: {check: budget.spend(f"{one}: {check}") for check in checks} for one, checks in named.items()}
 
 
 def _checks(one: Setting) -> tuple[str, ...]:
-    many = continuous.toy(one.toy).dim > 1
-    return (MAIN, "coordinates", *(name for name in PAIRS if many or "dimensions" not in name))
+    model = one.model()
+    return (*continuous_checks.names(model.length, model.dim), *([KEPT] if one.overlap_is_known else []))
 
 
-def _maker(factory: Factory, one: Setting) -> Callable[[ContinuousModel], Any]:
-    def make(model: ContinuousModel) -> Any:
-        draft = continuous_drafts.draft(one.draft, continuous.toy(one.toy)) if one.draft else None
-        return factory.build(Settings(window=one.window or 1, draft_model=draft))
-
-    return make
-
-
-def _own_claim(factory: Factory, settings: Sequence[Setting]) -> Claim:
+def _own_claim(factory: Factory, chosen: Sequence[Setting]) -> Claim:
     """What a decoder says of itself; lossless if it says nothing."""
-    for one in settings[:1]:
+    for one in chosen[:1]:
         try:
-            claim = getattr(_maker(factory, one)(continuous.toy(one.toy)), "claim", None)
+            claim = getattr(maker(factory, one)(one.model()), "claim", None)
         except Exception:
             break  # told when it is judged
         if isinstance(claim, Lossless | Relaxed):
@@ -191,33 +166,33 @@ def _own_claim(factory: Factory, settings: Sequence[Setting]) -> Claim:
 
 
 def _part(
-    factory: Factory, one: Setting, claim: Claim, alphas: Mapping[str, float], delta: float, beta: float, seed: int
+    factory: Factory,
+    one: Setting,
+    claim: Claim,
+    alphas: Mapping[str, float],
+    delta: float,
+    beta: float,
+    seed: int,
+    deadline: Deadline,
 ) -> _Part:
-    model, make = continuous.toy(one.toy), _maker(factory, one)
+    model, make = one.model(), maker(factory, one)
+    early = continuous_checks.compared(model.length, model.dim, model.dtype)
     try:
         trial(make, model)
         main = RosenblattUniformity("all", model.length, model.dim)
         n = main.sample_size(delta, alpha=alphas[MAIN], beta=beta)
-        played = play(make(model), model, n, seed)
+        decoder = make(model)
+        played = play(decoder, model, n, seed, early, deadline)
+        small, fault = play_small(decoder, model, derived_seed(seed, 0), deadline)
     except InputError as error:
         return _Part(one, None, f"it says {error}")
-    except SpecverifyError as error:
-        return _Part(one, Verdict(Kind.ERROR, f"{error}; on {one}"))
-    except Exception as error:  # whatever a subject raises is its answer
-        said = " ".join(str(error).split()) or "no message"
-        ids = "; decoders of models over ids are judged at level decoder" if _NO_VOCAB in said else ""
-        reason = f"raised {type(error).__name__}: {said}{place_of(error)}; on {one}{ids}"
-        return _Part(one, Verdict(Kind.ERROR, reason))
-    uniforms, by = transforms(model, played.tokens), RosenblattUniformity("coordinate")
-    evidence = [
-        replace(main.check(uniforms, alpha=alphas[MAIN], beta=beta), check=MAIN),
-        replace(by.check(uniforms, alpha=alphas["coordinates"], beta=beta), check="coordinates"),
-        *(
-            replace(RosenblattPairs(axis).check(uniforms, alpha=alphas[check], beta=beta), check=check)
-            for check, axis in PAIRS.items()
-            if check in alphas
-        ),
-    ]
+    except Exception as error:
+        return _broken(one, error)
+    uniforms = transforms(model, played.tokens)
+    found = continuous_checks.carry_out(played.tokens, uniforms, alphas, beta)
+    evidence = [replace(item, check=name) for name, item in found.items()]
+    kept, note = first_drafts(one, played, alphas[KEPT], beta) if KEPT in alphas else (None, "")
+    evidence += [kept] if kept else []
     # What was at stake is asked over all settings: here a draft may never be kept.
     verdict = _relaxed(claim, evidence[1]) if isinstance(claim, Relaxed) else _lossless(evidence, delta)
     location = locate(uniforms, played, evidence, str(one)) if verdict.kind is Kind.REFUTED else None
@@ -228,7 +203,25 @@ def _part(
         verdict = Verdict(verdict.kind, f"{one}: {reason}")
     elif verdict.kind is not Kind.CONSISTENT:
         verdict = Verdict(verdict.kind, f"{one}: {verdict.reason}")
-    return _Part(one, verdict, "", tuple(evidence), played, location)
+    elif false := played.false_figure or fault:
+        verdict = Verdict(Kind.ERROR, f"what it says of itself is false: {false}; on {one}")
+    short = f"the time was up after {len(played.tokens):,} of {n:,} sequences" if len(played.tokens) < n else ""
+    if short and verdict.kind is Kind.INCONCLUSIVE and isinstance(claim, Lossless):
+        return _Part(one, None, short, tuple(evidence), played, unkept=note)
+    pool = continuous_pool.pooled(model, small)
+    return _Part(one, verdict, "", tuple(evidence), played, location, pool, note)
+
+
+def _broken(one: Setting, error: Exception) -> _Part:
+    """Whatever a subject raises is its answer; one that goes wrong in float32 alone is no less right in float64."""
+    reason, hint = str(error), ""
+    if not isinstance(error, SpecverifyError):
+        said = " ".join(reason.split()) or "no message"
+        hint = "; decoders of models over ids are judged at level decoder" if _NO_VOCAB in said else ""
+        reason = f"raised {type(error).__name__}: {said}{place_of(error)}"
+    if one.dtype != "float64":
+        return _Part(one, None, f"an error in {one.dtype}: {reason}")
+    return _Part(one, Verdict(Kind.ERROR, f"{reason}; on {one}{hint}"))
 
 
 def _lossless(evidence: Sequence[Evidence], delta: float) -> Verdict:
@@ -252,6 +245,23 @@ def _relaxed(claim: Relaxed, found: Evidence) -> Verdict:
     )
 
 
+def _small(parts: Sequence[_Part], alphas: Mapping[str, float], beta: float) -> list[_Part]:
+    """What the small batches of all settings say together."""
+    played = [part.small for part in parts if part.small]
+    evidence = continuous_pool.checks(played, alphas, beta)
+    if not evidence:
+        return []
+    rejected = [item for item in evidence if item.rejected]
+    if not rejected:
+        return [_Part(None, Verdict(Kind.CONSISTENT, "small batches"), evidence=tuple(evidence))]
+    worst = min(rejected, key=lambda item: item.p_value or 0.0)
+    reason = f"in {', '.join(item.check for item in rejected)}: {worst.detail} (n = {worst.n:,})"
+    found = [{"check": item.check, "p": item.p_value, "found": item.detail} for item in rejected]
+    return [
+        _Part(None, Verdict(Kind.REFUTED, reason), "", tuple(evidence), None, {"setting": _EVERYWHERE, "pairs": found})
+    ]
+
+
 def _judgement(
     factory: Factory, claim: Claim, parts: Sequence[_Part], plan: tuple[int, float, float, float, float], start: float
 ) -> Judgement:
@@ -262,18 +272,22 @@ def _judgement(
     missed: dict[str, list[str]] = {}
     for part in parts:
         if part.left_out:
-            missed.setdefault(part.left_out, []).append(str(part.setting))
+            missed.setdefault(part.left_out, []).append(str(part))
+        if part.unkept:
+            missed.setdefault(f"how often first drafts are kept: {part.unkept}", []).append(str(part))
     named = shlex.quote(factory.reference or factory.name)
     return Judgement(
         subject=factory.name,
         level="continuous",
         claim=str(claim),
         verdict=verdict,
-        evidence=[replace(e, check=f"{part.setting}: {e.check}") for part in judged for e in part.evidence],
+        evidence=[replace(e, check=f"{part}: {e.check}") for part in parts for e in part.evidence],
         location=refuted[0].location if refuted else None,
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
-            "laws, lengths and dimensions other than these toys'",
+            "laws, lengths, dimensions, windows and batches other than those of the toys",
+            "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
+            "more of which every two are independent",
         ],
         reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level continuous --seed {seed} "
         f"--seconds {seconds:g} --delta {delta:g}",
@@ -291,6 +305,8 @@ def _overall(
     beta: float,
 ) -> Verdict:
     if not judged:
+        if cut := next((part for part in parts if part.evidence), None):
+            return Verdict(Kind.INCONCLUSIVE, f"{cut}: {cut.left_out}, which see {cut.evidence[0].delta:.3g}")
         return Verdict(Kind.ERROR, f"it was judged on no toy; {parts[0].left_out if parts else 'none was named'}")
     kind = combine(part.verdict.kind for part in judged if part.verdict)
     decisive = next(part for part in judged if part.kind is kind)
@@ -302,8 +318,11 @@ def _overall(
     drafts = verified > 0 or bool(factory.takes & {"window", "draft_model"})
     if gap := Coverage(drafts, verified, accepted, verified - accepted).gap():
         return Verdict(Kind.VACUOUS, gap)
-    return Verdict(
-        kind,
-        f"{len(judged)} settings, {sum(len(each.tokens) for each in played):,} sequences: a Kolmogorov distance of "
-        f"{delta:.3g} in any of them would have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}",
-    )
+    seen: dict[str, list[float]] = {}
+    for part in judged:
+        for item in part.evidence:
+            seen.setdefault(item.check, []).append(item.delta)
+    tried = [part.setting for part in judged if part.setting]
+    where = box(tried, [len(each.tokens) for each in played])
+    rates = f"each would have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}"
+    return Verdict(kind, f"{where}: {sentence(seen, delta)}: {rates}")

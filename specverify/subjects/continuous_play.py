@@ -7,7 +7,7 @@ model does not promise. Each is a ContractError that says which.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.continuous_checks import BATCH
+from specverify.deadline import Deadline
+from specverify.decoders.protocol import Branch
 from specverify.draws import BLOCK, Sampled
 from specverify.errors import ContractError, InputError
 from specverify.laws import CheckedContinuous, ContinuousModel, Law
 from specverify.model import Context
+from specverify.subjects.continuous_watch import Watched, check_shapes, drafted, misreport
 
 TRIAL = 64
 """Sequences of each trial run."""
+SMALL = {1: 14, 2: 8, 3: 4, 33: 2}
+"""How many batches of each small size are played: a server's sizes, one of them odd."""
+_APART = 1 << 20
+"""Numbers of their blocks begin here, apart from those of the large ones."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,11 @@ class Played:
         slot: each token's place in the step that committed it: 0 for the first token of a step, `window` for a bonus.
         verified, accepted: draft tokens that were judged and kept, by its own account.
         steps: of the slowest sequence of each block, summed.
+        fault: the first figure of its reports that is not what happened; empty if all are.
+        recovered: how many tokens, of steps of one pass, are said to replace a rejected draft, and how many of these
+            are a draft that the pass was shown.
+        first: Float[n, dim], the first draft that the first pass was shown, and whether it was committed, Bool[n];
+            None where that pass was not the only one of its step, or was shown none.
     """
 
     tokens: Float[Tensor, "n length dim"]
@@ -40,6 +53,21 @@ class Played:
     verified: int
     accepted: int
     steps: int
+    fault: str = ""
+    recovered: tuple[int, int] = (0, 0)
+    first: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def false_figure(self) -> str:
+        """A figure of its reports that is not what happened; empty if there is none."""
+        among, shown = self.recovered
+        # One that draws a token first, shows it next and commits it last does so with every one of them.
+        if not self.fault and 0 < shown < among:
+            return (
+                f"{shown:,} of {among:,} tokens that `branch` names recovered are drafts that the target was shown: "
+                "the residual's density gives none, so that rejected drafts were committed, or the name is false"
+            )
+        return self.fault
 
 
 class _Blaming:
@@ -85,42 +113,104 @@ def trial(make: Callable[[ContinuousModel], Any], model: ContinuousModel) -> Non
 
 
 @torch.no_grad()
-def play(decoder: Any, model: ContinuousModel, n: int, seed: int) -> Played:
+def play(
+    decoder: Any, model: ContinuousModel, n: int, seed: int, early: int = 0, deadline: Deadline | None = None
+) -> Played:
     """`n` sequences in blocks, block i with the seed derived from (seed, i).
+
+    Args:
+        decoder, model, n, seed: what to run.
+        early: so many sequences at least are drawn in batches of `BATCH` rows, before the batches double in size.
+        deadline: when it is over, no further block is begun.
 
     Raises:
         ContractError: the decoder breaks the protocol.
     """
-    parts = [
-        _block(decoder, model, min(BLOCK, n - offset), Sampled(seed, number, model.device))
-        for number, offset in enumerate(range(0, n, BLOCK))
-    ]
+    parts: list[Played] = []
+    for number, size in enumerate(_sizes(n, early)):
+        if parts and deadline is not None and deadline.over:
+            break
+        parts.append(_block(decoder, model, size, Sampled(seed, number, model.device)))
+    return _joined(parts)
+
+
+@torch.no_grad()
+def play_small(decoder: Any, model: ContinuousModel, seed: int, deadline: Deadline) -> tuple[dict[int, Tensor], str]:
+    """A few small batches of each size of `SMALL`.
+
+    Returns:
+        their tokens by size, Float[batches, size, length, dim], and the first figure of a report that is false.
+
+    Raises:
+        ContractError: the decoder breaks the protocol.
+    """
+    found: dict[int, Tensor] = {}
+    fault = ""
+    for size, batches in SMALL.items():
+        parts: list[Played] = []
+        for number in range(batches):
+            if not deadline.over:
+                draws = Sampled(seed, _APART + size * 1024 + number, model.device)
+                parts.append(_block(decoder, model, size, draws))
+        if parts:
+            found[size] = torch.stack([part.tokens for part in parts])
+            fault = fault or next((part.fault for part in parts if part.fault), "")
+    return found, fault
+
+
+def _sizes(n: int, early: int) -> Iterator[int]:
+    """Batches of `BATCH` rows for the first `early` sequences, then twice as large each time, up to `BLOCK`."""
+    size, drawn = BATCH if early else BLOCK, 0
+    while drawn < n:
+        if drawn >= early:
+            size = min(2 * size, BLOCK)
+        yield min(size, n - drawn)
+        drawn += size
+
+
+def _joined(parts: Sequence[Played]) -> Played:
+    first = None
+    if all(part.first for part in parts):
+        first = tuple(torch.cat([part.first[k] for part in parts if part.first]) for k in (0, 1))
     return Played(
         torch.cat([part.tokens for part in parts]),
         torch.cat([part.slot for part in parts]),
         sum(part.verified for part in parts),
         sum(part.accepted for part in parts),
         sum(part.steps for part in parts),
+        next((part.fault for part in parts if part.fault), ""),
+        (sum(part.recovered[0] for part in parts), sum(part.recovered[1] for part in parts)),
+        first,  # type: ignore[arg-type]  # of two
     )
 
 
 def _block(decoder: Any, model: ContinuousModel, n: int, draws: Sampled) -> Played:
-    state = decoder.init(model, n, draws)
+    watched = Watched(model)
+    state = decoder.init(watched, n, draws)
     _check_state(state, model, n)
     place = torch.arange(model.length, device=model.device)
     slot = torch.zeros(n, model.length, dtype=torch.int64, device=model.device)
-    verified = accepted = 0
+    verified = accepted = among = again = 0
+    fault, first = "", None
     for step in range(1, model.length + 1):
         before = state
-        state, info = decoder.step(before, model, draws)
+        watched.forget()
+        state, info = decoder.step(before, watched, draws)
         _check_state(state, model, n)
         _check_step(before, state, info)
         old = before.length[:, None]
         slot = torch.where((place >= old) & (place < state.length[:, None]), place - old, slot)
         verified, accepted = verified + int(info.verified.sum()), accepted + int(info.accepted.sum())
+        fault = fault or misreport(before, state, info, watched.shown)
+        replaced, shown = info.branch == Branch.RECOVERED, drafted(before, state, info, watched.shown)
+        alone = len(watched.shown) == 1 and len(watched.shown[0]) == n  # a second pass may show what the first drew
+        if alone:
+            among, again = among + int(replaced.sum()), again + int((replaced & shown).sum())
+        if alone and step == 1 and watched.shown[0].shape[1]:
+            first = watched.shown[0][:, 0], (state.tokens[:, 0] == watched.shown[0][:, 0]).all(-1)
         if bool(state.done.all()):
             draws.check()
-            return Played(state.tokens, slot, verified, accepted, step)
+            return Played(state.tokens, slot, verified, accepted, step, fault, (among, again), first)
     raise ContractError(f"it left rows unfinished after {model.length} steps; each step must commit a token")
 
 
@@ -148,10 +238,4 @@ def _check_step(before: Any, after: Any, info: Any) -> None:
     kept = torch.arange(after.tokens.shape[1], device=emitted.device) < before.length[:, None]
     if not torch.equal(after.tokens[kept], before.tokens[kept]):
         raise ContractError("it changed tokens that an earlier step had committed")
-    for name in ("verified", "accepted", "emitted"):
-        if tuple(getattr(info, name).shape) != tuple(emitted.shape):
-            raise ContractError(f"its info has `{name}` of shape {tuple(getattr(info, name).shape)}, one a row is due")
-    if not torch.equal(info.emitted, emitted):
-        raise ContractError("`emitted` does not say how many tokens a step committed")
-    if bool((info.accepted > info.verified).any()) or bool((info.accepted < 0).any()):
-        raise ContractError("it accepted more drafts than it verified")
+    check_shapes(info, emitted)

@@ -223,7 +223,9 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
         assert result["expected"] == ("REFUTED" if cell.decoder in wrong else None)
         rejecting = [item["check"] for item in result["evidence"] if item["rejected"]]
         if cell.decoder == "cspd-trial-cap-zero":
-            assert rejecting == ["tokens that came before"], "its zero vectors, too few for any other check"
+            equal = {"values that many tokens share", "noise that many tokens share"}
+            assert "values that many tokens share" in rejecting
+            assert set(rejecting) <= equal, "its zero vectors are too few for any other check"
         elif cell.decoder != CONTROL:
             assert result["evidence"][0]["estimate"] > 0.005
     record = campaign._finish({}, cells, found)
@@ -250,18 +252,6 @@ def test_first_drafts_are_drawn_apart_from_the_sequences(seed):
     assert found[0][0] == found[1][0]
     assert found[0][-1].statistic != found[1][-1].statistic
     assert result["figures"]["overlap"] == pytest.approx(0.80640, abs=1e-4)
-
-
-def test_tokens_that_came_before_are_found_and_none_by_chance(seed):
-    tokens = torch.randn(200_000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    assert not continuous_cells.repeated_tokens(tokens).any()
-    assert not continuous_cells.REPEATS.check(np.zeros(200_000, bool), alpha=1e-9, beta=BETA).rejected
-    tokens[[7, 70, 700]] = 0.0
-    tokens[1000] = tokens[999]
-    tokens[5, 0] = tokens[6, 0]  # one coordinate alone is no repetition
-    again = continuous_cells.repeated_tokens(tokens)
-    assert np.flatnonzero(again).tolist() == [70, 700, 1000]
-    assert continuous_cells.REPEATS.check(again, alpha=1e-9, beta=BETA).rejected
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from specverify.decoders.continuous import (
     TokenRule,
     registry,
 )
-from specverify.decoders.protocol import Info, begin, commit
+from specverify.decoders.protocol import Branch, Info, begin, commit
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.laws import Gaussian
@@ -31,7 +31,7 @@ from specverify.verdict import Kind
 from toymodels.continuous import toy
 from toymodels.continuous_drafts import draft
 
-QUICK = {"delta": 0.03, "toys": ["gauss-2x6"]}
+QUICK = {"delta": 0.025, "toys": ["gauss-2x6"]}
 
 
 def maker(name):
@@ -47,7 +47,7 @@ def test_lossless_decoders_are_consistent_over_the_suite(name):
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
     assert judgement.level == "continuous"
     assert judgement.claim == "lossless"
-    settings = {item.check.partition(":")[0] for item in judgement.evidence}
+    settings = {item.check.partition(":")[0] for item in judgement.evidence} - {"all settings"}
     refusing = {"mix-2x4", "chain-1x4", "chain-2x4"} if name == "jacobi-noise" else set()
     assert {text.partition("/")[0] for text in settings} == {one.toy for one in SUITE} - refusing
     assert sum(item.alpha for item in judgement.evidence) <= 1e-6 * (1 + 1e-9)
@@ -56,6 +56,9 @@ def test_lossless_decoders_are_consistent_over_the_suite(name):
         assert item.n > 0
         assert not item.vacuous, item.check
         assert ": uniformity" not in item.check or item.delta <= 0.03
+    assert "total variation of whole sequences" in judgement.not_covered[-1]
+    assert "a Kolmogorov distance of 0.03 of the transforms of all tokens" in judgement.verdict.reason
+    assert "float64 and float32" in judgement.verdict.reason
     said = [line for line in judgement.not_covered if "not made from normal noise" in line]
     assert bool(said) == bool(refusing)
 
@@ -113,7 +116,7 @@ class Wrong:
             part = slice(None) if self.dimension is None else slice(self.dimension, self.dimension + 1)
             moved = noise[:, part] * self.spread + self.shift
             noise[:, part] = torch.where(hit[:, None], moved, noise[:, part])
-            block = torch.cat([block, law.colour(noise)[:, None]], 1)
+            block = torch.cat([block, law.colour(noise)[:, None].to(block.dtype)], 1)
             if self.unsure and slot == 0:
                 block = block + 1
         if self.unsure:
@@ -121,7 +124,7 @@ class Wrong:
         after, count = commit(state, model, block, torch.full_like(state.length, 2))
         none = torch.zeros_like(count)
         branch = (torch.arange(2) < count[:, None]).long()
-        return after, Info(none + 1, none, none, count, branch, none)
+        return after, Info(none + 2, none, none, count, branch, none)  # two passes: one for each token
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_the_slot_of_a_step_that_is_wrong_is_found():
 def test_copies_of_rows_are_found():
     judgement = judge_continuous(Wrong(copies=True), **QUICK)
     assert judgement.verdict.kind is Kind.REFUTED
-    assert "pairs of rows" in [row["check"] for row in judgement.location["pairs"]]
+    assert {"rows", "noise used twice"} <= {row["check"] for row in judgement.location["pairs"]}
 
 
 def test_a_discrepancy_of_delta_is_seen_and_one_of_a_tenth_of_it_passes():
@@ -229,6 +232,64 @@ def told(**parts):
         return after, SimpleNamespace(**vars(info) | {name: part(info) for name, part in parts.items()})
 
     return change
+
+
+class Liar(Speculative):
+    """Speculative decoding with a report that is changed."""
+
+    def step(self, state, model, draws):
+        after, info = super().step(state, model, draws)
+        return after, self.change(model, state, info)
+
+
+def hides_a_pass(self, model, state, info):
+    model.laws(state.context, state.tokens[:, :0])
+    return info
+
+
+def says_half(self, model, state, info):
+    return replace(info, accepted=info.accepted - info.accepted // 2)
+
+
+def judges_more(self, model, state, info):
+    return replace(info, verified=info.verified + 2)
+
+
+def keeps_none(self, model, state, info):
+    branch = torch.where(info.branch == Branch.ACCEPTED, Branch.RECOVERED, info.branch)
+    return replace(info, accepted=torch.zeros_like(info.accepted), branch=branch)
+
+
+def claims_more(self, model, state, info):
+    branch = torch.where(info.branch == Branch.RECOVERED, Branch.ACCEPTED, info.branch)
+    return replace(info, accepted=(branch == Branch.ACCEPTED).sum(1), branch=branch)
+
+
+def free_of_charge(self, model, state, info):
+    return replace(info, passes=torch.zeros_like(info.passes))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (hides_a_pass, "`passes` says 128 over 128 unfinished rows, where the target was called 2 times"),
+        (free_of_charge, "`passes` says 0 over 128 unfinished rows, where the target was called 1 times"),
+        (says_half, "accepted tokens"),
+        (judges_more, "`verified` says"),
+        (keeps_none, "that `branch` names recovered are drafts that the target was shown"),
+        (claims_more, "tokens that the target was shown as no draft"),
+    ],
+)
+def test_figures_that_are_false_are_told_beside_a_right_law(change, said):
+    lies = type("Lies", (Liar,), {"change": change})
+
+    def make(window, draft_model):
+        return lies(DraftModel(draft_model), window, TokenRule())
+
+    judgement = judge_continuous(make, delta=0.1, toys=["gauss-2x6"])
+    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
+    assert judgement.verdict.reason.startswith("what it says of itself is false: ")
+    assert said in judgement.verdict.reason
 
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -324,6 +385,15 @@ def test_time_that_is_up_and_toys_that_are_not_taken():
 def test_bad_input_is_named(options, message):
     with pytest.raises(InputError, match=re.escape(message)):
         judge_continuous(Autoregressive(), **options)
+
+
+def test_a_toy_that_is_not_finished_in_time_is_no_pass(monkeypatch):
+    """Time is over after the second look at it: the first to begin a toy, the second behind its first batch."""
+    looks = iter([False, True])
+    monkeypatch.setattr("specverify.deadline.Deadline.over", property(lambda self: next(looks, True)))
+    judgement = judge_continuous(maker("sd"), delta=0.03)
+    assert judgement.verdict.kind is Kind.INCONCLUSIVE
+    assert judgement.verdict.reason.startswith("gauss-1x6/near/w1: the time was up after 128 of ")
 
 
 def test_the_slots_and_bills_of_a_run():

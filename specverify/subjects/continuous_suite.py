@@ -1,0 +1,94 @@
+"""Where a decoder of continuous tokens is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from specverify.decoders.continuous.registry import Settings
+from specverify.errors import InputError
+from specverify.laws import ContinuousModel
+from specverify.subjects.factory import Factory
+from toymodels import continuous, continuous_drafts
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A toy, its precision, and a draft model for it and a window where the subject takes them."""
+
+    toy: str
+    draft: str | None = None
+    window: int | None = None
+    dtype: str = "float64"
+
+    def __str__(self) -> str:
+        window = None if self.window is None else f"w{self.window}"
+        dtype = None if self.dtype == "float64" else self.dtype
+        return "/".join(part for part in (self.toy, self.draft, window, dtype) if part)
+
+    def model(self) -> ContinuousModel:
+        """The toy."""
+        return continuous.toy(self.toy, _DTYPES[self.dtype])
+
+    def draft_model(self) -> ContinuousModel | None:
+        """Its draft model, None where the subject takes none."""
+        return continuous_drafts.draft(self.draft, self.model()) if self.draft else None
+
+    @property
+    def overlap_is_known(self) -> bool:
+        """Whether there is a formula, or a sum, for what the first token's law has in common with its draft's."""
+        family, size = self.toy.split("-")
+        moved = self.draft in ("shifted", "near", "disjoint")
+        known = self.draft not in (None, "identical") and (size.startswith("1x") or (moved and family != "mix"))
+        return known and self.dtype == "float64"
+
+
+SUITE = (
+    Setting("gauss-1x6", "near", 1),
+    Setting("gauss-1x6", "wider", 3),
+    Setting("gauss-2x6", "shifted", 1),
+    Setting("equal-1x6", "shifted", 3),
+    Setting("full-2x4", "shifted", 2),
+    Setting("chain-1x4", "wider", 2),
+    Setting("mix-2x4", "wider", 3),
+    Setting("gauss-2x6", "narrower", 8),
+    Setting("chain-2x4", "narrower", 3),
+    Setting("full-2x4", "near", 3),
+    Setting("gauss-2x6", "wider", 2, "float32"),
+    Setting("gauss-1x40", "shifted", 5),
+    Setting("equal-1x6", "identical", 2),
+    Setting("gauss-1x6", "disjoint", 2),
+    Setting("equal-4x4", "shifted", 3),
+    Setting("gauss-8x4", "wider", 3),
+    Setting("gauss-16x4", "shifted", 3),
+)
+"""The cheap ones first: each kind of law, windows from 1 to beyond the length, drafts from one law with the target's to
+none in common, both precisions."""
+
+
+def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
+    """Those that differ in what the subject takes.
+
+    Raises:
+        InputError: for toys that there are none of, or that cannot be tested.
+    """
+    for name in toys or ():
+        if continuous.toy(name).name.startswith("score"):
+            raise InputError(f"toy {name!r}: each of its transforms costs a quadrature; choose toys with closed forms")
+    chosen = [one for one in SUITE if toys is None or one.toy in toys]
+    chosen += [Setting(toy, "wider", 3) for toy in toys or () if toy not in {one.toy for one in SUITE}]
+    drafts, windows = "draft_model" in factory.takes, "window" in factory.takes
+    adapted = [
+        replace(one, draft=one.draft if drafts else None, window=one.window if windows else None) for one in chosen
+    ]
+    return list(dict.fromkeys(adapted))
+
+
+def maker(factory: Factory, one: Setting) -> Callable[[ContinuousModel], Any]:
+    """What makes the subject's decoder in a setting."""
+    return lambda model: factory.build(Settings(window=one.window or 1, draft_model=one.draft_model()))

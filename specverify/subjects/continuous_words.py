@@ -1,0 +1,72 @@
+"""What a decoder of continuous tokens was judged on, and what would have been seen, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from specverify.continuous_checks import BATCH
+from specverify.draws import BLOCK
+from specverify.subjects import continuous_pool
+from specverify.subjects.continuous_kept import KEPT
+from specverify.subjects.continuous_play import SMALL
+from specverify.subjects.continuous_suite import Setting
+from toymodels import continuous
+
+_LAWS = {
+    "gauss": "Gaussians",
+    "equal": "Gaussians",
+    "full": "correlated Gaussians",
+    "mix": "mixtures",
+    "chain": "linear diffusion heads",
+}
+
+
+def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
+    """What each kind of check would have seen.
+
+    Args:
+        seen: the discrepancies that each check sees in each setting, by its name.
+        delta: what was asked for, of all tokens of a setting.
+    """
+
+    def worst(*names: str) -> float:
+        return max((value for name in names for value in seen.get(name, ())), default=0.0)
+
+    small, pairs = worst(*continuous_pool.NAMES[:-1]), worst("positions", "dimensions", "rows")
+    kept = seen.get(KEPT, ())
+    parts = [
+        f"a Kolmogorov distance of {delta:.3g} of the transforms of all tokens of a setting",
+        *([f"of {small:.2g} in small batches, or their first or last rows"] if small else []),
+        *([f"a total variation of {pairs:.2g} of the cells of two transforms at any one distance"] if pairs else []),
+        f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
+        f"copies of a share of {worst('repeats', 'tokens', 'noise used twice'):.1g}",
+        *([f"in {len(kept)} settings first drafts kept {max(kept):.2g} above the overlap"] if kept else []),
+    ]
+    return ", ".join(parts)
+
+
+def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
+    """The range of what was tried, in words.
+
+    Args:
+        tried: the settings.
+        rows: sequences drawn in each.
+    """
+    models = [continuous.toy(one.toy) for one in tried]
+    windows = [one.window for one in tried if one.window is not None]
+    laws = dict.fromkeys(_LAWS.get(one.toy.split("-")[0], one.toy) for one in tried)
+    drafts = dict.fromkeys(one.draft for one in tried if one.draft)
+    parts = [
+        f"dimensions {_span([model.dim for model in models])}",
+        f"lengths {_span([model.length for model in models])}",
+        *([f"windows {_span(windows)}"] if windows else []),
+        f"batches of {', '.join(map(str, SMALL))}, {BATCH} and up to {min(BLOCK, max(rows)):,} rows",
+        " and ".join(dict.fromkeys(one.dtype for one in tried)),
+        ", ".join(laws),
+        *([f"drafts {', '.join(drafts)}"] if drafts else []),
+    ]
+    return f"{len(tried)} settings, {sum(rows):,} sequences ({'; '.join(parts)})"
+
+
+def _span(values: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
