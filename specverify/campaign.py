@@ -266,16 +266,25 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
         "not carried out"
         for kind in dict.fromkeys(cell.kind for cell in missing)
     ]
+    vacuous = [r for r in results.values() if r["verdict"]["kind"] == Kind.VACUOUS.value]
+    silent = [r for r in vacuous if r["claim"] == str(NOTHING)]
+    empty = [r for r in vacuous if r["kind"] == "relaxed" and r not in silent]
     for cell in cells:
         result = results.get(cell.id)
-        if result is None or result["claim"] == str(NOTHING):
+        if result is None or result["claim"] == str(NOTHING) or result in empty:
             continue
         if result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
-    silent = [r for r in results.values() if r["claim"] == str(NOTHING) and r["verdict"]["kind"] == Kind.VACUOUS.value]
     if silent:
         names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
-        notes.append(f"relaxed rules that claim nothing in {len(silent)} cells: {names}; only their price was measured")
+        notes.append(
+            f"relaxed rules whose claim says nothing in {len(silent)} cells: {names}; only their price was measured"
+        )
+    if empty:
+        names = ", ".join(dict.fromkeys(r["settings"]["rule"] for r in empty))
+        notes.append(
+            f"relaxed claims that allow nearly every law, so that they say nothing, in {len(empty)} cells: {names}"
+        )
     exact = {cell.model for cell in cells if cell.kind == "exact"}
     large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
     if exact:

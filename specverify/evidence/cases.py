@@ -20,15 +20,31 @@ import toymodels
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.arrange import ARRANGEMENTS, Arrangement
+from specverify.evidence.rounding import PRECISIONS
 from specverify.model import Model
-from specverify.processors import Processed, parse_processors
+from specverify.processors import Guided, Processed, parse_processors
 from toymodels import strategies
 from toymodels.automata import Recursion, StateModel, shifted
 from toymodels.tables import TableModel, prefixes
 
 EXCEPTIONS, EXCEPTIONAL = 6, 40
 """At most so many contexts have a law of their own, out of so many in the largest drawn model."""
-PROCESSORS = ("", "top_k=1", "top_k=2", "temperature=0.5", "top_p=0.75")
+PROCESSORS = (
+    "",
+    "top_k=1",
+    "top_k=2",
+    "temperature=0.5",
+    "top_p=0.75",
+    "temperature=0.7,top_k=2",
+    "temperature=1.5,top_k=3,top_p=0.8",
+    "min_p=0.4,temperature=2",
+)
+SCALE = 3.0
+"""Of classifier-free guidance: what image models use lies between 2 and 10."""
+SHARP = 20_000_000
+"""A weight beside which others are improbable, below 1e-6, as in the tails of real models."""
+FAR = 8
+"""Longest sequence of two tokens that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,8 @@ class Weights:
         span: None if the law depends on the whole prefix, which is the model's context; else on the last `span` tokens
             only, which the context keeps as its `state`.
         processors: applied to these laws, as on the command line.
+        guide: weights of an unconditional law after the same contexts; the model is then classifier-free guidance of
+            the one by the other, with `SCALE` (`processors.Guided`, which shows both to decoders that ask).
 
     Raises:
         InputError: if the numbers do not fit together.
@@ -53,6 +71,7 @@ class Weights:
     eos: int | None = None
     span: int | None = None
     processors: str = ""
+    guide: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.vocab < 1 or self.length < 1 or (self.span is not None and self.span < 1):
@@ -66,7 +85,9 @@ class Weights:
                 f"{len(self.weights)} laws are given; {self.vocab} tokens and length {self.length} have "
                 f"{prefixes(self.vocab, self._depth())} contexts"
             )
-        for row in self.weights:
+        if self.guide is not None and len(self.guide) != len(self.weights):
+            raise InputError(f"{len(self.guide)} unconditional laws are given for {len(self.weights)} contexts")
+        for row in (*self.weights, *(self.guide or ())):
             if len(row) != self.vocab or min(row) < 0 or sum(row) < 1:
                 raise InputError(f"{row} are no weights: {self.vocab} integers of at least 0, not all 0")
 
@@ -77,16 +98,19 @@ class Weights:
         """What a law can depend on: token prefixes, or the last tokens of one, level by level."""
         return [c for n in range(self._depth()) for c in itertools.product(range(self.vocab), repeat=n)]
 
-    def model(self, name: str = "drawn") -> Model:
-        """The model: a table, or a recursion over its `state`, with the processors around it."""
-        made: Model
-        table = torch.tensor(self.weights)
-        if self.span is None:
-            laws = table.double() / table.sum(-1, keepdim=True)
-            made = TableModel(name, laws, self.length, eos=self.eos)
-        else:
-            made = StateModel(name, self.vocab, self.length, self._recursion(table), torch.float64, torch.device("cpu"))
+    def model(self, name: str = "drawn", dtype: torch.dtype = torch.float64) -> Model:
+        """The model: a table, or a recursion over its `state`, with guidance and processors around it."""
+        made = self._of(self.weights, name, dtype)
+        if self.guide is not None:
+            made = Guided(made, self._of(self.guide, f"{name}-unconditional", dtype), SCALE)
         return Processed(made, parse_processors(self.processors)) if self.processors else made
+
+    def _of(self, weights: tuple[tuple[int, ...], ...], name: str, dtype: torch.dtype) -> Model:
+        table = torch.tensor(weights)
+        if self.span is None:
+            laws = (table.double() / table.sum(-1, keepdim=True)).to(dtype)
+            return TableModel(name, laws, self.length, eos=self.eos)
+        return StateModel(name, self.vocab, self.length, self._recursion(table), dtype, torch.device("cpu"))
 
     def _recursion(self, table: Int[Tensor, "contexts vocab"]) -> Recursion:
         assert self.span is not None
@@ -113,9 +137,10 @@ class Case:
         window: draft tokens per pass; None for a decoder that came with its own.
         initial: the initial drafts, where they can be chosen.
         arrangement: of the rows.
+        precision: floating type of the model's laws, by name.
 
     Raises:
-        InputError: for an arrangement that there is not.
+        InputError: for an arrangement or a precision that there is not.
     """
 
     model: Weights | str
@@ -123,21 +148,31 @@ class Case:
     window: int | None = None
     initial: str | None = None
     arrangement: Arrangement = "together"
+    precision: str = "float64"
 
     def __post_init__(self) -> None:
         if self.arrangement not in ARRANGEMENTS:
             raise InputError(f"unknown arrangement {self.arrangement!r}; choose one of {', '.join(ARRANGEMENTS)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the laws."""
+        return PRECISIONS[self.precision]
 
     def target(self) -> Model:
         """The target model."""
-        return toymodels.toy(self.model) if isinstance(self.model, str) else self.model.model()
+        if isinstance(self.model, str):
+            return toymodels.toy(self.model, self.dtype)
+        return self.model.model(dtype=self.dtype)
 
     def settings(self, target: Model) -> Settings:
         """What the decoder is built from."""
         if isinstance(self.draft, str):
             draft: Model | None = toymodels.draft(self.draft, target)
         else:
-            draft = None if self.draft is None else self.draft.model("drawn-draft")
+            draft = None if self.draft is None else self.draft.model("drawn-draft", self.dtype)
         initial: Any = self.initial or "repeat-left"
         return Settings(self.window or 1, initial, draft)
 
@@ -148,7 +183,10 @@ class Space:
 
     Attributes:
         vocab, length: smallest and largest.
-        windows, initials, drafts, arrangements: choices; `drafts` says whether there is a draft model.
+        far: the largest length with two tokens, where that is more.
+        windows, initials, drafts, arrangements, precisions: choices; `drafts` says whether there is a draft model.
+        guided: whether the target is a pair of laws, one guided by the other; such models have no processors, no zeros,
+            and the first precision.
         eos: whether the last id ends the sequence.
         spans: see `Weights`.
         processors: of the target model.
@@ -158,6 +196,7 @@ class Space:
 
     vocab: tuple[int, int] = (2, 3)
     length: tuple[int, int] = (1, 4)
+    far: int = 0
     windows: tuple[int | None, ...] = (1, 2, 3)
     initials: tuple[str | None, ...] = (None,)
     drafts: tuple[bool, ...] = (False,)
@@ -165,6 +204,8 @@ class Space:
     spans: tuple[int | None, ...] = (None, 2, 1)
     processors: tuple[str, ...] = PROCESSORS
     arrangements: tuple[Arrangement, ...] = ("together", "ragged")
+    precisions: tuple[str, ...] = ("float64",)
+    guided: tuple[bool, ...] = (False,)
     partition: tuple[tuple[int, ...], ...] | None = None
 
     def cases(self) -> st.SearchStrategy[Case]:
@@ -177,20 +218,28 @@ def _cases(draw: strategies.Draw, space: Space) -> Case:
     def choose(options: tuple[Any, ...]) -> Any:
         return draw(st.sampled_from(options)) if len(options) > 1 else options[0]
 
-    length = draw(st.integers(*space.length))
-    vocab = draw(st.integers(*space.vocab))
+    low, high = space.length
+    # Long sequences are seldom drawn, since they cost most.
+    lengths = [*range(low, high + 1)] * 3 + [*range(high + 1, space.far + 1)] * (space.vocab[0] == 2)
+    length = draw(st.sampled_from(lengths))
+    vocab = draw(st.integers(*space.vocab)) if length <= high else 2
     span, ends, processors = choose(space.spans), choose(space.eos), choose(space.processors)
     eos = vocab - 1 if ends else None
     contexts = prefixes(vocab, length if span is None else min(length, span + 1))
+    guide = None
     if space.partition is None:
         weights = _few(draw, contexts, vocab)
+        if choose(space.guided):
+            # Where a token is impossible the ratio of two laws is undefined, and in float32 it loses its digits.
+            processors, weights, guide = "", _possible(weights), _possible(_few(draw, contexts, vocab))
     else:
         span, processors, weights = None, "", _lumped(draw, space.partition, vocab, length)
-    model = Weights(vocab, length, weights, eos, span, processors)
+    model = Weights(vocab, length, weights, eos, span, processors, guide)
     draft = None
     if choose(space.drafts):
         draft = Weights(vocab, length, _few(draw, prefixes(vocab, length), vocab), eos)
-    return Case(model, draft, choose(space.windows), choose(space.initials), choose(space.arrangements))
+    places = choose(space.windows), choose(space.initials), choose(space.arrangements)
+    return Case(model, draft, *places, choose(space.precisions) if guide is None else space.precisions[0])
 
 
 def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, ...], ...]:
@@ -201,6 +250,8 @@ def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, .
     rows = [
         tuple(row.tolist()) for row in draw(st.lists(strategies.weights(vocab), min_size=1, max_size=strategies.LAWS))
     ]
+    if any(weight == max(strategies.WEIGHTS) for row in rows for weight in row) and draw(st.booleans()):
+        rows = [tuple(SHARP if weight == max(strategies.WEIGHTS) else weight for weight in row) for row in rows]
     rule = draw(st.sampled_from(("one", "last", "mixed")))
     # In level order the children of a context are neighbours, one for each last token; context 0 is the empty one.
     numbers = range(contexts)
@@ -215,6 +266,10 @@ def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, .
     for exception, row in draw(st.lists(st.tuples(place, place), max_size=EXCEPTIONS)):
         table[exception % contexts] = rows[row % len(rows)]
     return tuple(table)
+
+
+def _possible(weights: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(max(1, weight) for weight in row) for row in weights)
 
 
 def _lumped(

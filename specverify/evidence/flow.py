@@ -36,6 +36,8 @@ class Share:
         came: the probability that the token is this and this branch decides it.
         due: what that would have to be.
         drafts: for judged drafts, the probability that this one is judged here.
+        certain: whether due is the token rule's for drafts that are certain once they are made, such as guesses at
+            random, rather than for drafts with a law.
     """
 
     branch: str
@@ -43,6 +45,7 @@ class Share:
     came: tuple[float, ...]
     due: tuple[float, ...]
     drafts: tuple[float, ...] | None = None
+    certain: bool = False
 
     @property
     def name(self) -> str:
@@ -164,12 +167,22 @@ class Flow:
         p = self.laws[nodes] @ member
         reached = float(due.sum())
 
-        def share(branch: str, draft: str | None, came: Tensor, due: Tensor, drafts: Tensor | None = None) -> Share:
-            parts = (None if part is None else tuple((part.sum(0) / reached).tolist()) for part in (came, due, drafts))
-            return Share(branch, draft, *parts)  # type: ignore[arg-type]
+        def plain(part: Tensor) -> tuple[float, ...]:
+            return tuple((part.sum(0) / reached).tolist())
+
+        def share(branch: str, draft: str | None, came: Tensor, due: Tensor) -> Share:
+            return Share(branch, draft, plain(came), plain(due))
 
         def whole(branch: str, table: Tensor) -> Share:
             return share(branch, None, table @ member, table.sum(1, keepdim=True) * p)
+
+        def pair(draft: str, kept: Tensor, replaced: Tensor, drawn: Tensor, certain: bool) -> list[Share]:
+            both = drawn.sum(1, keepdim=True) * p
+            due = drawn * p if certain else torch.minimum(both, drawn)
+            return [
+                replace(share(branch, draft, came, part), drafts=plain(drawn), certain=certain)
+                for branch, came, part in (("accepted", kept, due), ("recovered", replaced, both - due))
+            ]
 
         found = [whole(branch.name.lower(), table[nodes]) for branch, table in self.alone.items()]
         for draft in DRAFTS if not self.mistaken else ():
@@ -181,9 +194,9 @@ class Flow:
                     self.drafts[draft],
                 )
             )
-            both = drawn.sum(1, keepdim=True) * p
-            found.append(share("accepted", draft, kept, torch.minimum(both, drawn), drawn))
-            found.append(share("recovered", draft, replaced, both - torch.minimum(both, drawn), drawn))
+            # What is drawn at random may be judged as a draft with a law, or as one that is known: both are right.
+            ways = [pair(draft, kept, replaced, drawn, certain) for certain in (False, True)]
+            found += min(ways, key=lambda shares: round(sum(share.error for share in shares), 12))
         unseen = [table[nodes] for (_, draft), table in self.judged.items() if draft == "unseen" or self.mistaken]
         found.append(whole("verified", torch.stack(unseen).sum(0)))
         decided = torch.stack([table[nodes] for table in (*self.alone.values(), *self.judged.values())]).sum(0)

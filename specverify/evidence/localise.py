@@ -4,7 +4,8 @@ Exact, like the law itself (see `flow.py`). At the place found, the law that cam
 
     sampled, bonus       due p, whatever share of the worlds they decide
     accepted, recovered  of a judged draft, due what the token rule makes of the drafts that really came: with Q their
-                         law, min(p, Q) is accepted and (p - Q)+ recovered; apart for initial drafts and redrafts
+                         law, min(p, Q) is accepted and (p - Q)+ recovered, or, where each draft is known for certain
+                         once it is made, Q p and p - Q p, whichever is nearer; apart for initial drafts and redrafts
     verified             both together, due p, where the model was not shown the drafts
     ended                worlds that take the sequence to be over
 
@@ -127,7 +128,7 @@ def localise(
     ]
     shares.sort(key=lambda share: -round(share.error, 12))
     symbol = "cluster" if isinstance(claim, ClusterLossless) else "token"
-    branch, finding = _verdict(shares, due_next[place] / reached, symbol)
+    branch, finding = _verdict(shares, due_next[place] / reached, symbol, tolerance)
     return Location(
         position=position,
         prefix=digits(place, size, position),
@@ -142,7 +143,7 @@ def localise(
     )
 
 
-def _verdict(shares: Sequence[Share], p: Tensor, symbol: str) -> tuple[str, str]:
+def _verdict(shares: Sequence[Share], p: Tensor, symbol: str, tolerance: float) -> tuple[str, str]:
     """The share that would have to be different, and what is wrong with it."""
     worst = shares[0]
     if worst.branch == "ended":
@@ -157,7 +158,7 @@ def _verdict(shares: Sequence[Share], p: Tensor, symbol: str) -> tuple[str, str]
     )
     mass = sum(worst.drafts or ())
     if kept is not None:
-        over = [token for token, x in enumerate(kept.came) if x > mass * float(p[token]) + TOLERANCE]
+        over = [token for token, x in enumerate(kept.came) if x > mass * float(p[token]) + tolerance]
         if over:
             token = over[0]
             allowed, alone = numbers(float(p[token]), kept.came[token] / mass)
@@ -167,7 +168,11 @@ def _verdict(shares: Sequence[Share], p: Tensor, symbol: str) -> tuple[str, str]
             )
     if replaced is not None and (
         kept is None
-        or (replaced.error > kept.error + TOLERANCE and sum(replaced.due) > TOLERANCE and not _alike(replaced))
+        or (
+            replaced.error > kept.error + tolerance
+            and sum(replaced.due) > tolerance
+            and not _alike(replaced, tolerance)
+        )
     ):
         return replaced.name, f"recovered {symbol}s have the law {_beside(replaced, 'the residual')}"
     assert kept is not None
@@ -175,6 +180,11 @@ def _verdict(shares: Sequence[Share], p: Tensor, symbol: str) -> tuple[str, str]
     off = max(range(len(kept.came)), key=lambda token: abs(kept.came[token] - kept.due[token]))
     of = "draft" if symbol == "token" else "a draft of cluster"
     keeps, due = numbers(kept.came[off] / kept.drafts[off], kept.due[off] / kept.drafts[off])
+    if kept.certain and len(set(kept.drafts) - {0.0}) > 1:
+        return kept.name, (
+            f"{of} {off} is kept with probability {keeps}; as a guess, which has no law of its own, the token rule "
+            f"keeps it with probability {due}"
+        )
     return kept.name, (
         f"{of} {off} is kept with probability {keeps}; of drafts with the law that these have, "
         f"({', '.join(numbers(*_normed(kept.drafts)))}), the token rule keeps {due}"
@@ -187,10 +197,10 @@ def _beside(share: Share, name: str) -> str:
     return f"({', '.join(shown[:half])}); due is {name}, ({', '.join(shown[half:])})"
 
 
-def _alike(share: Share) -> bool:
+def _alike(share: Share, tolerance: float) -> bool:
     """Whether only the share's mass is wrong, not its law."""
     pairs = zip(_normed(share.came), _normed(share.due), strict=True)
-    return sum(abs(a - b) for a, b in pairs) / 2 <= TOLERANCE
+    return sum(abs(a - b) for a, b in pairs) / 2 <= tolerance
 
 
 def _normed(law: Sequence[float]) -> list[float]:

@@ -7,28 +7,34 @@ simplest counterexample that it has come to.
 from __future__ import annotations
 
 import random
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from hypothesis import HealthCheck, Phase, Verbosity, find, settings
 from hypothesis.errors import Flaky, HypothesisWarning, NoSuchExample
 from jaxtyping import Float
 from torch import Tensor
 
 from specverify.claims import Claim, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
-from specverify.errors import BudgetError, ContractError, InputError
+from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import enumerate_arranged
 from specverify.evidence.cases import Case, Space
 from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, target_law
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import TOLERANCE, Location, localise, quotient
 from specverify.evidence.relay import Watched
+from specverify.evidence.rounding import coarser, floor
 from specverify.rules.token import total_variation
 
+SMALLER = 400
+"""Cases that are enumerated, once there is a counterexample, to make it small."""
+KEPT = 3
+"""Cases of largest distance that a search hands on."""
 Build = Callable[[Settings], object]
 """Makes a decoder for some settings; raises InputError for those that it does not take."""
 SMALL = Budget(worlds=200_000)
@@ -45,7 +51,8 @@ class Outcome:
         due: the target law.
         came: the law that came out, and due, over clusters where the claim is of clusters.
         tv: their total variation, as the claim measures it.
-        bound: what the claim allows.
+        rounding: what rounding may leave of it.
+        bound: what the claim allows, and rounding.
         breach: how the decoder breaks what a model relies on in `advance`: a proof on toys, which do not mind, is none.
     """
 
@@ -54,6 +61,7 @@ class Outcome:
     due: Float[Tensor, " outcomes"]
     came: Float[Tensor, " outcomes"]
     tv: float
+    rounding: float
     bound: float
     breach: str = ""
 
@@ -61,6 +69,11 @@ class Outcome:
     def fails(self) -> bool:
         """Whether the claim does not hold here."""
         return not self.tv <= self.bound
+
+    @property
+    def exactly(self) -> bool:
+        """Whether the claim holds without any rounding but float64's."""
+        return self.tv <= self.bound - self.rounding + TOLERANCE
 
     def row(self) -> dict[str, Any]:
         """What a record keeps of it."""
@@ -71,6 +84,7 @@ class Outcome:
             "initial": case.initial,
             "draft": case.draft if case.draft is None or isinstance(case.draft, str) else "drawn",
             "arrangement": case.arrangement,
+            "precision": case.precision,
             "tv": self.tv,
             "passes": exact.passes,
             "acceptance_rate": exact.acceptance_rate if exact.verified > 0 else None,
@@ -93,6 +107,7 @@ class Counterexample:
         outcome: the laws and their distance, for a law.
         location: where the law goes wrong.
         error: what was raised, for an error.
+        largest: the outcome of largest total variation that was seen on the way; None if it is not known.
     """
 
     case: Case
@@ -101,6 +116,7 @@ class Counterexample:
     outcome: Outcome | None = None
     location: Location | None = None
     error: str = ""
+    largest: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +128,16 @@ class Search:
         tried: different cases that the decoder was run on.
         refused: cases that it did not take, or that were too large.
         complete: whether it ended for another reason than time.
+        widest: the cases of largest total variation, largest first, up to `KEPT`.
+        dependent: a case in which rows were seen to depend on each other; such cases are no counterexamples.
     """
 
     counterexample: Counterexample | None
     tried: int
     refused: int
     complete: bool
+    widest: tuple[Case, ...] = ()
+    dependent: Case | None = None
 
 
 def evaluate(
@@ -125,10 +145,18 @@ def evaluate(
     case: Case,
     claim: Claim,
     budget: Budget = SMALL,
-    tolerance: float = TOLERANCE,
+    precision: torch.dtype = torch.float64,
     on_step: OnStep | None = None,
 ) -> Outcome:
     """Enumerate a decoder in one setting and hold the result against its claim.
+
+    Args:
+        build: makes the decoder.
+        case: the setting.
+        claim: what it claims.
+        budget: of the enumeration.
+        precision: what the decoder computes in; rounding in it, or in that of the model, is forgiven.
+        on_step: see `enumerate_decoder`.
 
     Raises:
         InputError: the decoder does not take this setting.
@@ -140,8 +168,9 @@ def evaluate(
     exact = enumerate_arranged(decoder, model, case.arrangement, budget, on_step)
     target = target_law(model)
     (came, _), (due, _) = quotient(exact.law, claim, model.vocab), quotient(target, claim, model.vocab)
-    bound = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
-    return Outcome(case, exact, due, came, float(total_variation(came, due)), bound, decoder.breach)
+    rounding = max(TOLERANCE, floor(coarser(precision, case.dtype), model.length))
+    bound = rounding + (claim.tv if isinstance(claim, Relaxed) else 0.0)
+    return Outcome(case, exact, due, came, float(total_variation(came, due)), rounding, bound, decoder.breach)
 
 
 def guarded(build: Build, given: Settings) -> Guarded:
@@ -157,7 +186,7 @@ def guarded(build: Build, given: Settings) -> Guarded:
 
 
 def explain(
-    build: Build, case: Case, claim: Claim, budget: Budget = SMALL, tolerance: float = TOLERANCE
+    build: Build, case: Case, claim: Claim, budget: Budget = SMALL, precision: torch.dtype = torch.float64
 ) -> Counterexample | Outcome:
     """The counterexample that a case is, with where it goes wrong; where the claim holds, just what came out.
 
@@ -165,16 +194,15 @@ def explain(
         InputError, BudgetError: as `evaluate`.
     """
     try:
-        outcome = evaluate(build, case, claim, budget, tolerance)
+        outcome = evaluate(build, case, claim, budget, precision)
         if not outcome.fails:
             return Counterexample(case, claim, "error", error=outcome.breach) if outcome.breach else outcome
         model = case.target()
         decoder = guarded(build, case.settings(model))
         # States carry their trail here, so that there are more worlds than the budget was made for.
         larger = Budget(budget.worlds * 20, budget.rows)
-        return Counterexample(
-            case, claim, "law", outcome, _localised(decoder, model, claim, case.arrangement, larger, tolerance)
-        )
+        location = _localised(decoder, model, claim, case.arrangement, larger, outcome.rounding)
+        return Counterexample(case, claim, "law", outcome, location)
     except ContractError as error:
         return Counterexample(case, claim, "error", error=str(error))
 
@@ -193,9 +221,9 @@ def search(
     *,
     seed: int = 0,
     examples: int = 200,
-    seconds: float = 20.0,
+    deadline: Deadline | None = None,
     budget: Budget = SMALL,
-    tolerance: float = TOLERANCE,
+    precision: torch.dtype = torch.float64,
     problems: tuple[str, ...] = ("law", "error"),
 ) -> Search:
     """Look for the simplest case in which the decoder breaks its claim, or breaks down.
@@ -208,27 +236,33 @@ def search(
     Other arguments:
         seed: of the cases.
         examples: how many are drawn before giving up; shrinking takes more.
-        seconds: when to stop, drawing or shrinking.
-        budget, tolerance: of each enumeration.
+        deadline: when to stop, drawing or shrinking; by default after 20 seconds.
+        budget, precision: of each enumeration.
         problems: what counts; the first kind found is then kept to.
     """
-    deadline = time.monotonic() + seconds
+    deadline = deadline or Deadline(20.0)
     known: dict[Case, str] = {}
+    distances: dict[Case, float] = {}
     wanted = set(problems)
     late = False
+    last: int | None = None
 
     def problem(case: Case) -> str:
         nonlocal late
         if case not in known:
-            if time.monotonic() > deadline:
+            if last is not None and len(known) >= last:
+                return ""
+            if deadline.over:
                 late = True
                 return ""
-            known[case] = _problem(build, case, claim, budget, tolerance)
+            known[case], distances[case] = _problem(build, case, claim, budget, precision)
         return known[case]
 
     def fails(case: Case) -> bool:
+        nonlocal last
         found = problem(case)
         if found in wanted:
+            last = last or len(known) + SMALLER
             wanted.intersection_update({found})
             return True
         return False
@@ -241,31 +275,36 @@ def search(
     tried = sum(value != "refused" for value in known.values())
     counterexample: Counterexample | None = None
     if best is not None:
-        explained = explain(build, best, claim, budget, tolerance)
+        explained = explain(build, best, claim, budget, precision)
         if isinstance(explained, Outcome):
             error = "wrong when it was enumerated first, right the second time: it depends on more than its arguments"
             explained = Counterexample(best, claim, "error", error=error)
         counterexample = explained
-    return Search(counterexample, tried, len(known) - tried, not late)
+    widest = tuple(sorted(distances, key=lambda case: -distances[case])[:KEPT])
+    dependent = next((case for case, value in known.items() if value == "rows"), None)
+    return Search(counterexample, tried, len(known) - tried, not late, widest, dependent)
 
 
 def _narrower(space: Space, best: Case) -> Iterator[Space]:
     """Parts of a space in which everything is smaller than a case: shrinking has its local optima."""
     model = best.target()
     if model.vocab > space.vocab[0]:
-        yield replace(space, vocab=(space.vocab[0], model.vocab - 1), length=(space.length[0], model.length))
+        yield replace(space, vocab=(space.vocab[0], model.vocab - 1), length=(space.length[0], model.length), far=0)
     if model.length > space.length[0]:
-        yield replace(space, vocab=(space.vocab[0], model.vocab), length=(space.length[0], model.length - 1))
+        yield replace(space, vocab=(space.vocab[0], model.vocab), length=(space.length[0], model.length - 1), far=0)
 
 
-def _problem(build: Build, case: Case, claim: Claim, budget: Budget, tolerance: float) -> str:
+def _problem(build: Build, case: Case, claim: Claim, budget: Budget, precision: torch.dtype) -> tuple[str, float]:
+    """What is wrong, if anything, and the distance."""
     try:
-        outcome = evaluate(build, case, claim, budget, tolerance)
-        return "law" if outcome.fails else "error" if outcome.breach else ""
+        outcome = evaluate(build, case, claim, budget, precision)
     except (InputError, BudgetError):
-        return "refused"
+        return "refused", 0.0
+    except DependentRowsError:
+        return "rows", 0.0
     except ContractError:
-        return "error"
+        return "error", 0.0
+    return "law" if outcome.fails else "error" if outcome.breach else "", outcome.tv
 
 
 def _find(space: Space, fails: Callable[[Case], bool], seed: int, examples: int) -> Case | None:

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import torch
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.cases import Case, Weights
 from specverify.evidence.enumerate import Budget
 from specverify.evidence.rational import as_fraction
+from specverify.evidence.rounding import floor
 from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
 from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
 from specverify.subjects.describe import describe, headline
 from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
-from specverify.verdict import EXACT_TOLERANCE, Kind, Verdict
+from specverify.verdict import Kind, Verdict
 
 LISTED = 4096
 """Longest law that is written out."""
@@ -57,6 +59,7 @@ def certificate(counterexample: Counterexample, *, name: str, subject: str | Non
             "window": case.window,
             "initial": case.initial,
             "arrangement": case.arrangement,
+            "precision": case.precision,
         },
         "problem": counterexample.problem,
         "tv": None if outcome is None else outcome.tv,
@@ -119,6 +122,7 @@ def case_of(found: Mapping[str, Any]) -> Case:
         window=setting["window"],
         initial=setting["initial"],
         arrangement=setting["arrangement"],
+        precision=setting.get("precision", "float64"),
     )
 
 
@@ -141,7 +145,8 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
         budget: for the enumeration.
 
     Returns:
-        REFUTED (or ERROR) where the claim is broken again, PROVED, for this one setting, where it is not.
+        REFUTED (or ERROR) where the claim is broken again; where it is not, PROVED for this one setting, or CONSISTENT
+        if what is left may be rounding.
 
     Raises:
         InputError: the file is no certificate, or there is no subject.
@@ -157,14 +162,16 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
     again: Counterexample | None = None
     exact: list[dict[str, Any]] = []
     try:
-        came = explain(factory.build, case, claim, budget, EXACT_TOLERANCE)
+        # A repaired decoder may compute in float32, unless what was found is itself as small as its rounding.
+        coarse = found["tv"] is None or found["tv"] > floor(torch.float32, case.target().length)
+        came = explain(factory.build, case, claim, budget, torch.float32 if coarse else torch.float64)
     except (InputError, BudgetError) as error:
         verdict = Verdict(Kind.ERROR, f"the certificate's setting cannot be judged: {error}; {recorded}")
     else:
         if isinstance(came, Outcome):
             exact = [came.row()]
             reason = f"the refutation does not stand: exact TV {came.tv:.3g} in its setting; {recorded}"
-            verdict = Verdict(Kind.PROVED, reason)
+            verdict = Verdict(Kind.PROVED if came.exactly else Kind.CONSISTENT, reason)
         else:
             again = came
             exact = [] if again.outcome is None else [again.outcome.row()]
@@ -208,6 +215,8 @@ def _model_to_json(model: Weights | str) -> Any:
     ]
     plain = asdict(model)
     del plain["weights"]
+    if model.guide is None:
+        del plain["guide"]
     return {**plain, "laws": laws}
 
 
@@ -215,6 +224,8 @@ def _model_from_json(plain: Any) -> Weights | str:
     if isinstance(plain, str):
         return plain
     parts = {key: value for key, value in plain.items() if key != "laws"}
+    if "guide" in parts:
+        parts["guide"] = tuple(tuple(row) for row in parts["guide"])
     model = Weights(weights=tuple(tuple(law["weights"]) for law in plain["laws"]), **parts)
     for context, law in zip(model.contexts(), plain["laws"], strict=True):
         if list(context) != law["after"]:

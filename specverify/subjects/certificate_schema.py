@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from specverify.evidence.arrange import ARRANGEMENTS
+from specverify.evidence.rounding import PRECISIONS
 
 FORMAT, VERSION = "specverify-certificate", 1
 
@@ -20,6 +21,7 @@ _WEIGHTS = {
         "eos": {"type": ["integer", "null"], "minimum": 0},
         "span": {"type": ["integer", "null"], "minimum": 1},
         "processors": {"type": "string"},
+        "guide": {"type": "array", "items": {"type": "array", "items": _NATURAL}},
         "laws": {
             "type": "array",
             "items": {
@@ -93,6 +95,7 @@ SCHEMA: dict[str, Any] = {
                 "window": {"type": ["integer", "null"], "minimum": 1},
                 "initial": {"type": ["string", "null"]},
                 "arrangement": {"enum": list(ARRANGEMENTS)},
+                "precision": {"enum": list(PRECISIONS)},
             },
         },
         "problem": {"enum": ["law", "error"]},

@@ -1,14 +1,16 @@
-"""Judging a decoder: proved on the toys, or refuted by the smallest counterexample that a search finds.
+"""Judging a decoder: proved if it is right, refuted by the smallest counterexample that a search finds.
 
 In this order, so that a wrong decoder hears soon:
 
 1.  It is made and run, to see what it takes (`modes.py`), and enumerated on tiny models.
 2.  The same must come a second time, one row at a time, and among rows of other lengths: a row's outcome may depend on
     nothing but its own arguments.
-3.  It is enumerated on every toy that it takes, the cheap ones first, in several windows.
-4.  A search draws models, for a case that nobody thought of.
+3.  It is enumerated on every model that it takes, the cheap ones first, in many windows (`suite.py`).
+4.  A search draws models, for a case that nobody thought of; of a relaxed decoder, for the case that is farthest off.
+5.  It is sampled as it is, without the guard and in batches of several sizes (`sampling.py`).
 
-Whatever breaks its claim in 1 to 3 is handed to a search to be made small.
+Whatever breaks its claim in 1 to 3 is handed to a search to be made small (`refuting.py`). What is said of all the rest
+is in `finding.py`.
 """
 
 from __future__ import annotations
@@ -17,29 +19,43 @@ import shlex
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
-from specverify.errors import BudgetError, ContractError, InputError, SpecverifyError
+from specverify.deadline import Deadline
+from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
+from specverify.evidence.bare import difference
 from specverify.evidence.cases import Case
 from specverify.evidence.enumerate import Budget
-from specverify.evidence.search import SMALL, Counterexample, Outcome, evaluate, explain, guarded, search
+from specverify.evidence.rounding import floor
+from specverify.evidence.search import SMALL, Counterexample, Outcome, evaluate, guarded
+from specverify.subjects import sampling
 from specverify.subjects.certificate import certificate
-from specverify.subjects.describe import describe, headline
-from specverify.subjects.factory import Factory, as_factory
+from specverify.subjects.describe import describe
+from specverify.subjects.factory import as_factory
+from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampled_wrong
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes, own_claim
+from specverify.subjects.refuting import STRETCH, Plan, Reached, Refuting
 from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, suite
-from specverify.verdict import EXACT_TOLERANCE, Coverage, Kind, Verdict
+from specverify.verdict import Kind, Verdict
 
 _NO_DIM = "has no attribute 'dim'"
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
-SHRINKING = 400
-"""Cases that are drawn, at most, to find a small counterexample to what is known to be wrong."""
+SAMPLING = 10.0
+"""Seconds that samples may take at least."""
+LISTED = 8
+"""Settings that a line of what is not covered names."""
+FEWER = 16
+"""Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
+ALONE = Budget(worlds=400)
+"""Of each enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
 
 
 def judge_decoder(
@@ -61,14 +77,17 @@ def judge_decoder(
 
     Other arguments:
         name: how to call it.
-        seed: of the search.
-        seconds: when to stop; what was left out by then is listed as not covered.
+        seed: of the search, and of samples.
+        seconds: of processor time, when to stop; what was left out by then is listed as not covered.
         budget: of each enumeration; what is larger is listed as not covered.
         examples: how many cases are drawn before the decoder is taken to be right.
-        toys: by name, those to prove it on; by default all that suit.
+        toys: by name, those to prove it on; by default all that suit, and models beside them, small and large.
 
     Returns:
-        PROVED, REFUTED with a certificate, VACUOUS if no draft was ever rejected, or ERROR with the reason.
+        PROVED; CONSISTENT if part of it could only be sampled, or if it is right up to the rounding of float32;
+        REFUTED, with a certificate unless only samples say so; INCONCLUSIVE if it rounds too coarsely to be told from a
+        wrong one; VACUOUS if no draft was ever rejected, or a relaxed claim allows nearly everything; or ERROR with the
+        reason.
 
     Raises:
         InputError: the subject is no decoder and makes none, or the claim is none.
@@ -76,43 +95,19 @@ def judge_decoder(
     if claim is not None and not isinstance(claim, Lossless | ClusterLossless | Relaxed):
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
-    plan = _Plan(seed, time.monotonic() + seconds, budget, examples, None if toys is None else tuple(toys))
+    plan = Plan(seed, Deadline(seconds), budget, examples, None if toys is None else tuple(toys))
     return _Judge(factory, claim or own_claim(factory), plan).judge()
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How much is done; `deadline` on the monotonic clock."""
-
-    seed: int
-    deadline: float
-    budget: Budget
-    examples: int
-    toys: tuple[str, ...] | None
-
-
-class _Reached(Exception):
-    """The judgement is reached: a verdict, and its counterexample."""
-
-    def __init__(self, verdict: Verdict, counterexample: Counterexample) -> None:
-        super().__init__(verdict.reason)
-        self.verdict, self.counterexample = verdict, counterexample
-
-
-class _Judge:
+class _Judge(Refuting):
     """One judgement under way."""
-
-    def __init__(self, factory: Factory, claim: Claim, plan: _Plan) -> None:
-        self.factory, self.claim, self.plan, self.budget = factory, claim, plan, plan.budget
-        self.outcomes: list[Outcome] = []
-        self.missed: defaultdict[str, list[str]] = defaultdict(list)
 
     def judge(self) -> Judgement:
         start = time.monotonic()
         found: Counterexample | None = None
         try:
-            verdict = self._prove()
-        except _Reached as reached:
+            verdict = self._judged()
+        except Reached as reached:
             verdict, found = reached.verdict, reached.counterexample
         except SpecverifyError as error:
             vectors = "; decoders of models over vectors are judged at level continuous"
@@ -123,176 +118,194 @@ class _Judge:
             level="decoder",
             claim=str(self.claim),
             verdict=verdict,
+            evidence=tuple(self.evidence),
             exact=tuple(outcome.row() for outcome in self.outcomes),
             location=None if found is None or found.location is None else found.location.to_json(),
             certificate=None
             if found is None
             else certificate(found, name=self.factory.name, subject=self.factory.reference),
-            not_covered=tuple(f"{', '.join(what)}: {why}" for why, what in self.missed.items()),
+            not_covered=tuple(f"{_listed(what)}: {why}" for why, what in self.missed.items()),
             reproduce=f"specverify validate {named} --claim {shlex.quote(text)} --seed {self.plan.seed}",
             seconds=time.monotonic() - start,
             notes=() if found is None else (describe(found),),
         )
 
-    def _prove(self) -> Verdict:
+    def _judged(self) -> Verdict:
         modes = find_modes(self.factory, self.claim, self.budget, self.plan.seed)
+        self.dependence = next((mode.dependence.partition(", or ")[0] for mode in modes if mode.dependence), "")
+        try:
+            return self._prove(modes)
+        except DependentRowsError as error:
+            # Nothing that was found among other rows counts: once more, one row at a time.
+            self.dependence = str(error).partition(", or ")[0]
+            self.outcomes, self.widest, self.evidence, self.missed = [], [], [], defaultdict(list)
+            return self._prove([replace(mode, arrangement="alone") for mode in modes])
+
+    def _prove(self, modes: Sequence[Mode]) -> Verdict:
         if any(mode.races for mode in modes):
             self.missed["it draws by races, which can be enumerated for two tokens only"].append("larger vocabularies")
         if "window" not in self.factory.takes:
             self.missed["it comes with its own"].append("other windows")
-        ends = [(mode, model) for mode in modes for model in dict.fromkeys((mode.tiny[0], mode.tiny[-1]))]
+        for mode in modes:
+            for setting in mode.refused:
+                what, _, why = setting.partition(": ")
+                self.missed[why].append(what)
+        if self.dependence:
+            self.budget = ALONE
+        ends = [(mode, model) for mode in modes for model in mode.ends()]
+        self.precision = self._precision([mode.case(model) for mode, model in ends], modes)
         for mode, model in ends:
             self._check(mode, mode.case(model))
-        for mode, model in ends:
-            self._audit(mode, mode.case(model))
-        for mode, case in suite(modes, self.claim, self.plan.toys):
-            if time.monotonic() > self.plan.deadline:
+        if self.dependence:
+            self._sample(modes)  # what counts most, first
+        else:
+            for mode, model in ends:
+                self._audit(mode, mode.case(model))
+        for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys)):
+            if self.dependence and number >= FEWER:
+                self.missed["its rows depend on each other, so that each world has to run alone"].append(label(case))
+            elif self.plan.deadline.over:
                 self.missed["time ran out"].append(label(case))
             else:
                 self._check(mode, case)
         tried = self._hunt(modes)
-        exact = [outcome.exact for outcome in self.outcomes]
-        coverage = Coverage(
-            any(mode.shown for mode in modes) or any(e.verified > 0 for e in exact),
-            sum(e.verified for e in exact),
-            sum(e.accepted for e in exact),
-            sum(e.branches["recovered"] for e in exact),
+        if isinstance(self.claim, Relaxed):
+            self._stretch(modes)
+        if not self.dependence:
+            self._sample(modes)
+        if not self.outcomes:
+            raise BudgetError(f"no model could be enumerated within {self.budget.worlds:,} worlds")
+        findings = Findings(
+            self.claim, self.outcomes, self.evidence, tried, self.precision, self.dependence, self.own_path
         )
-        if (gap := coverage.gap()) and not isinstance(self.claim, Relaxed):
-            return Verdict(Kind.VACUOUS, gap)
-        worst = max(outcome.tv for outcome in self.outcomes)
-        models = len({outcome.case.model for outcome in self.outcomes})
-        return Verdict(
-            Kind.PROVED,
-            f"exact TV at most {worst:.2g} from the target on {models} models in {len(exact)} settings; no "
-            f"counterexample among {tried} drawn cases",
-        )
+        for line in findings.outside():
+            what, _, why = line.partition(": ")
+            self.missed[why].append(what)
+        return findings.verdict(modes)
+
+    def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:
+        """The precision that explains how far off the decoder is on ordinary models: float64 if none does.
+
+        A defect that shows on other models only is thus no rounding, however small.
+        """
+        if isinstance(self.claim, Relaxed):
+            return torch.float64
+        off = []
+        for case in cases:
+            try:
+                outcome = evaluate(self.factory.build, case, self.claim, self.budget)
+            except (InputError, BudgetError, ContractError):
+                continue
+            off.append((outcome.tv, case.target().length))
+            if outcome.fails and outcome.tv > floor(torch.bfloat16, case.target().length):
+                return torch.float64
+        half = [x for x in (torch.float16, torch.bfloat16) if any(x in mode.seen for mode in modes)]
+        for precision in (torch.float64, torch.float32, *half):
+            if all(tv <= max(1e-12, floor(precision, length)) for tv, length in off):
+                return precision
+        return torch.float64
 
     def _check(self, mode: Mode, case: Case) -> None:
         """Enumerate one setting; if it breaks the claim, or the decoder breaks down, that is the judgement."""
         try:
-            outcome = evaluate(self.factory.build, case, self.claim, self.budget, EXACT_TOLERANCE)
+            outcome = self.evaluate(case)
         except InputError as error:
             self.missed[f"it says {error}"].append(label(case))
         except BudgetError:
             self.missed[f"more than {self.budget.worlds:,} worlds"].append(label(case))
+        except DependentRowsError:
+            raise
         except ContractError as error:
-            self._broken(mode, case, error)
+            self.broken(mode, case, error)
         else:
-            if outcome.fails:
-                self._refuted(mode, case)
-            if outcome.breach:
-                self._broken(mode, case, ContractError(outcome.breach))
             self.outcomes.append(outcome)
+            if outcome.fails:
+                self.refuted(mode, case)
+            if outcome.breach:
+                self.broken(mode, case, ContractError(outcome.breach))
 
     def _audit(self, mode: Mode, case: Case) -> None:
         """The same law and figures must come a second time, and however the rows are arranged."""
         decoder = guarded(self.factory.build, case.settings(case.target())).decoder
 
         def outcome(arranged: Case) -> Outcome:
-            return evaluate(lambda settings: decoder, arranged, self.claim, self.budget, EXACT_TOLERANCE)
+            return evaluate(lambda settings: decoder, arranged, self.claim, self.budget, self.precision)
 
         once, again = outcome(case), outcome(case)
-        if _differ(once, again):
+        if differ(once, again):
             raise ContractError(
-                f"enumerated twice on {label(case)} it gave two results, {_apart(once, again)}: it keeps state between "
+                f"enumerated twice on {label(case)} it gave two results, {apart(once, again)}: it keeps state between "
                 "calls, or has randomness of its own; what it keeps belongs to the state, and all randomness comes "
                 "from `draws`"
             )
         for arrangement in ARRANGEMENTS[1:]:
             arranged = replace(case, arrangement=arrangement)
-            how = "alone" if arrangement == "alone" else "among rows of other lengths"
+            how = "alone" if arrangement == "alone" else "beside rows of other lengths or rows that are done"
             try:
                 other = outcome(arranged)
+            except DependentRowsError:
+                raise
             except ContractError as error:
                 raise ContractError(f"it cannot run rows {how}: {error}") from error
-            if _differ(once, other):
-                reason = (
-                    f"its rows influence each other: on {label(case)}, {how} they give another result, "
-                    f"{_apart(once, other)}"
-                )
+            if differ(once, other):
                 if other.fails:
-                    self._refuted(mode, arranged, reason)
-                raise ContractError(f"{reason}; what a row does must depend on that row alone")
+                    self.refuted(mode, arranged, f"only rows that run {how} come wrong")
+                raise DependentRowsError(f"on {label(case)}, {how} they give another result, {apart(once, other)}")
 
     def _hunt(self, modes: Sequence[Mode]) -> int:
         """Search all modes; how many cases were tried."""
         tried = 0
         for mode in modes:
-            result = search(
-                self.factory.build,
-                mode.space(self.claim),
-                self.claim,
-                seed=self.plan.seed,
-                examples=max(1, self.plan.examples // len(modes)),
-                seconds=max(0.0, self.plan.deadline - time.monotonic()),
-                budget=self.budget,
-                tolerance=EXACT_TOLERANCE,
-            )
+            result = self.search(mode, max(1, self.plan.examples // len(modes) // (20 if self.dependence else 1)))
             tried += result.tried
+            self.widest += result.widest
             if not result.complete:
                 self.missed["time ran out"].append("part of the search")
+            if result.dependent is not None:
+                self.evaluate(result.dependent)
             if result.counterexample is not None:
-                self._conclude(result.counterexample)
+                self.conclude(mode, result.counterexample)
         return tried
 
-    def _refuted(self, mode: Mode, case: Case, reason: str = "") -> None:
-        """Conclude with the smallest counterexample like this case."""
-        found = self._smallest(mode, case, "law") or explain(
-            self.factory.build, case, self.claim, self.budget, EXACT_TOLERANCE
-        )
-        if isinstance(found, Outcome):
-            raise ContractError(f"on {label(case)} it broke its claim once and not again: it keeps state between calls")
-        self._conclude(found, reason)
+    def _stretch(self, modes: Sequence[Mode]) -> None:
+        """Look for the case in which a relaxed decoder is farthest off: that, too, must be within its bound."""
+        for mode in modes:
+            if self.plan.deadline.over:
+                self.missed["time ran out"].append("the search for the largest distance")
+            farther = self.farthest(mode, STRETCH, self.plan.deadline)
+            if farther is not None:
+                self.outcomes.append(farther)
+                if farther.fails:
+                    self.refuted(mode, farther.case)
 
-    def _broken(self, mode: Mode, case: Case, error: ContractError) -> None:
-        """Conclude with the smallest case in which the decoder breaks down."""
-        found = self._smallest(mode, case, "error")
-        if found is None:
-            raise ContractError(f"{error}; on {label(case)}") from error
-        self._conclude(found)
-
-    def _smallest(self, mode: Mode, case: Case, problem: str) -> Counterexample | None:
-        space = replace(mode.space(self.claim), processors=("",), arrangements=(case.arrangement,))
-        if case.initial is not None:
-            space = replace(space, initials=(case.initial,))
-        return search(
-            self.factory.build,
-            space,
-            self.claim,
-            seed=self.plan.seed,
-            examples=SHRINKING,
-            seconds=max(5.0, min(20.0, self.plan.deadline - time.monotonic())),
-            budget=self.budget,
-            tolerance=EXACT_TOLERANCE,
-            problems=(problem,),
-        ).counterexample
-
-    def _conclude(self, found: Counterexample, reason: str = "") -> None:
-        if found.outcome is None:
-            raise _Reached(Verdict(Kind.ERROR, headline(found)), found)
-        self.outcomes.append(found.outcome)
-        reason = reason or self._company(found)
-        raise _Reached(Verdict(Kind.REFUTED, headline(found) + (f" ({reason})" if reason else "")), found)
-
-    def _company(self, found: Counterexample) -> str:
-        """Whether the rows of a refuted decoder are wrong only because of each other."""
-        case = replace(found.case, arrangement="alone")
-        try:
-            alone = evaluate(self.factory.build, case, self.claim, Budget(2_000), EXACT_TOLERANCE)
-        except (ContractError, BudgetError, InputError):
-            return ""
-        return "" if alone.fails else "its rows influence each other: one row at a time it is right"
+    def _sample(self, modes: Sequence[Mode]) -> None:
+        """Sample the decoder as it is; where that has another law than what was enumerated, that is the judgement."""
+        tasks = []
+        for mode in modes:
+            for model in mode.ends():
+                case = mode.case(model)
+                target = case.target()
+                decoder = guarded(self.factory.build, case.settings(target))
+                different = difference(self.factory.build(case.settings(target)), decoder, target, seed=self.plan.seed)
+                if different and not self.own_path:
+                    self.own_path = True
+                    self.missed[different].append(OWN_PATH)
+            tasks += sampling.tasks(mode, self.outcomes, self.claim, bool(self.dependence), self.plan.toys is None)
+        # Also when the time is over: no proof is given of code that nobody has seen run.
+        deadline = Deadline(max(SAMPLING, self.plan.deadline.left))
+        for task, evidence in sampling.carry_out(self.factory, tasks, self.plan.seed, deadline):
+            if evidence is None:
+                self.missed["time ran out"].append(f"samples of {task.name}")
+            elif isinstance(evidence, InputError):
+                self.missed[f"it says {evidence}"].append(f"samples of {task.name}")
+            else:
+                self.evidence.append(evidence)
+                if evidence.rejected:
+                    raise Reached(sampled_wrong(self.claim, task, evidence, self.dependence))
 
 
-def _differ(one: Outcome, other: Outcome) -> bool:
-    def figures(outcome: Outcome) -> list[float]:
-        exact = outcome.exact
-        return [exact.passes, exact.verified, exact.accepted, exact.draft_passes, *exact.branches.values()]
-
-    gap = max(abs(a - b) for a, b in zip(figures(one), figures(other), strict=True))
-    return one.exact.tv(other.exact.law) > EXACT_TOLERANCE or gap > 1e-9
-
-
-def _apart(one: Outcome, other: Outcome) -> str:
-    return f"TV {one.exact.tv(other.exact.law):.3g} apart, {one.exact.passes:.6g} and {other.exact.passes:.6g} passes"
+def _listed(names: Sequence[str]) -> str:
+    """Names once each, the first of them if there are many."""
+    names = list(dict.fromkeys(names))
+    hidden = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {hidden} more" if hidden > 0 else "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from specverify.claims import ClusterLossless, Relaxed
-from specverify.evidence.cases import Case, Weights
+from specverify.evidence.cases import SCALE, Case, Weights
 from specverify.evidence.flow import Share
-from specverify.evidence.localise import TOLERANCE, Location
+from specverify.evidence.localise import Location
 from specverify.evidence.rational import numbers
-from specverify.evidence.search import Counterexample
+from specverify.evidence.search import Counterexample, Outcome
 from specverify.model import Model
 
 WIDTH = 80
@@ -30,6 +31,8 @@ def describe(counterexample: Counterexample) -> str:
     (tv,) = numbers(outcome.tv)
     decimal = f" = {outcome.tv:.4g}" if "/" in tv else ""
     lines.append(f"not {claim}: total variation {tv}{decimal} from the target law")
+    if (farther := _farther(counterexample)) is not None:
+        lines += _entry("largest", f"{farther.tv:.3g} seen, with {_where(farther.case)}; this is the smallest model")
     lines += _setting(case)
     if isinstance(claim, ClusterLossless):
         named = (f"{n} is {', '.join(map(str, tokens))}" for n, tokens in enumerate(claim.partition))
@@ -46,20 +49,35 @@ def describe(counterexample: Counterexample) -> str:
 def headline(counterexample: Counterexample) -> str:
     """The same in one sentence."""
     case = counterexample.case
-    target = case.target()
-    setting = _size(target) + (f", window {case.window}" if case.window else "")
+    setting = _where(case)
     if counterexample.outcome is None:
         return f"with {setting}: {counterexample.error}"
     location = counterexample.location
     (tv,) = numbers(counterexample.outcome.tv)
     limit = f", where {counterexample.claim} is claimed" if isinstance(counterexample.claim, Relaxed) else ""
     text = f"exact TV {tv} from the target with {setting}{limit}"
+    if (farther := _farther(counterexample)) is not None:
+        text += f"; the largest seen is {farther.tv:.3g}, with {_where(farther.case)}"
     if location is None:
         return text
     return (
         f"{text}; wrong from position {location.position} on, {_after(location.prefix)}: {location.branch}: "
         f"{location.finding}"
     )
+
+
+def _farther(counterexample: Counterexample) -> Outcome | None:
+    """The outcome that is farther off than the smallest counterexample, where one was seen."""
+    largest, outcome = counterexample.largest, counterexample.outcome
+    return largest if largest is not None and outcome is not None and largest.tv > outcome.tv * (1 + 1e-9) else None
+
+
+def _where(case: Case) -> str:
+    """A setting within a sentence."""
+    parts = [_size(case.target())]
+    parts += [f"window {case.window}"] if case.window else []
+    parts += [case.precision] if case.precision != "float64" else []
+    return ", ".join(parts)
 
 
 def _setting(case: Case) -> list[str]:
@@ -69,12 +87,16 @@ def _setting(case: Case) -> list[str]:
     parts += [f"window {case.window}"] if case.window is not None else []
     parts += [f"initial drafts {case.initial}"] if case.initial is not None else []
     parts += [f"rows {case.arrangement}"] if case.arrangement != "together" else []
+    parts += [f"laws in {case.precision}"] if case.precision != "float64" else []
     lines = _entry("setting", "; ".join(parts))
     for name, model in (("p", case.model), ("draft q", case.draft)):
         if isinstance(model, str):
             lines += _entry(name, f"of the toy {model}" if name == "p" else f"the draft model {model}")
         elif model is not None:
             lines += _laws(name, model)
+    if isinstance(case.model, Weights) and case.model.guide is not None:
+        unconditional = replace(case.model, weights=case.model.guide, guide=None)
+        lines += [*_laws("guided by", unconditional), *_entry("", f"p is guided, with scale {SCALE:g}")]
     return lines
 
 
@@ -132,7 +154,7 @@ def _sequences(counterexample: Counterexample, symbol: str) -> list[str]:
     assert counterexample.location is not None
     came, due = counterexample.outcome.came, counterexample.outcome.due
     size, length = len(counterexample.location.due), counterexample.case.target().length
-    off = ((came - due).abs() > TOLERANCE).nonzero().squeeze(1)
+    off = ((came - due).abs() > counterexample.outcome.rounding).nonzero().squeeze(1)
     worst = off[(came - due)[off].abs().argsort(descending=True, stable=True)[:ROWS]].sort().values
     table = [["sequence", "due", "came"]]
     for index in worst.tolist():

@@ -17,11 +17,13 @@ from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.decoders.run import sample
-from specverify.errors import ContractError, InputError
-from specverify.evidence.cases import Case, Space, Weights, lumped
+from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
+from specverify.evidence.arrange import Arrangement
+from specverify.evidence.cases import FAR, Case, Space, Weights, lumped
 from specverify.evidence.enumerate import Budget
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import Watched
+from specverify.evidence.rounding import Precisions
 from specverify.evidence.search import evaluate, guarded
 from specverify.subjects.factory import Factory
 from toymodels.tables import prefixes
@@ -29,6 +31,8 @@ from toymodels.tables import prefixes
 INITIALS: tuple[Initial, ...] = ("repeat-left", "zero", "random", "sample-left")
 WINDOWS = (1, 2, 3)
 """Narrowest first."""
+WIDER = (4, 5, 6, 7, 8)
+"""More of them, which are drawn where a window makes a difference."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Mode:
         initials: likewise.
         races: whether it draws by races, which can be enumerated for two tokens only.
         shown: most drafts that a pass was seen to verify.
+        arrangement: of the rows; `alone` for a decoder whose rows depend on each other.
+        seen: floating types that it was seen to compute in.
+        dependence: how its rows were seen to depend on each other; empty if they were not.
+        precisions: floating types of the model's laws that it takes.
+        refused: settings that it does not take, each with what it said.
     """
 
     tiny: tuple[Weights, ...]
@@ -50,13 +59,24 @@ class Mode:
     initials: tuple[Initial | None, ...]
     races: bool = False
     shown: int = 0
+    arrangement: Arrangement = "together"
+    seen: frozenset[torch.dtype] = frozenset()
+    dependence: str = ""
+    precisions: tuple[str, ...] = ("float64",)
+    refused: tuple[str, ...] = ()
+
+    def ends(self) -> tuple[Weights, ...]:
+        """The smallest model that it takes, the largest, and one that is guided."""
+        guided = next((model for model in self.tiny if model.guide is not None), self.tiny[0])
+        return tuple(dict.fromkeys((self.tiny[0], self.tiny[-1], guided)))
 
     def case(self, model: Weights | str, window: int | None = None, initial: Initial | None = None) -> Case:
         """A setting of this mode."""
         draft: Weights | str | None = None
         if self.drafts:
-            draft = "perturbed" if isinstance(model, str) else replace(model, weights=model.weights[::-1], span=None)
-        return Case(model, draft, window or self.windows[len(self.windows) // 2], initial or self.initials[0])
+            draft = "perturbed" if isinstance(model, str) else _drafting(model)
+        places = window or self.windows[len(self.windows) // 2], initial or self.initials[0]
+        return Case(model, draft, *places, self.arrangement)
 
     def space(self, claim: Claim) -> Space:
         """What the search draws from."""
@@ -65,11 +85,15 @@ class Mode:
         return Space(
             vocab=(min(vocab), max(vocab)),
             length=(1, 4 if max(vocab) <= 3 else 3),
-            windows=self.windows,
+            far=FAR,
+            windows=(*self.windows, *WIDER) if len(self.windows) > 1 else self.windows,
             initials=self.initials,
             drafts=(self.drafts,),
             eos=tuple(sorted({model.eos is not None for model in self.tiny})),
             spans=(*spans, 1) if 2 in spans else spans,
+            arrangements=("alone",) if self.arrangement == "alone" else ("together", "ragged"),
+            precisions=self.precisions,
+            guided=tuple(sorted({model.guide is not None for model in self.tiny})),
             partition=claim.partition if isinstance(claim, ClusterLossless) else None,
         )
 
@@ -105,23 +129,45 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
 
 
 def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: int) -> Mode | None:
-    """How the decoder is run with, or without, a draft model; None if the draft model makes no difference."""
-    trial = Mode((), drafts, (2,) if "window" in factory.takes else (None,), (None,))
+    """How the decoder is run with, or without, a draft model; None if the draft model makes no difference.
+
+    Raises:
+        InputError: it takes no model, in none of the windows.
+    """
+    refusals: list[InputError] = []
+    for window in (2, *WINDOWS[::2], WIDER[0]) if "window" in factory.takes else (None,):
+        try:
+            mode = _run_on_tiny(factory, claim, Mode((), drafts, (window,), (None,)), seed)
+        except InputError as error:
+            refusals.append(error)
+        else:
+            if mode is None:
+                return None
+            try:
+                return _varied(factory, mode, budget)
+            except DependentRowsError as error:
+                return _varied(factory, replace(mode, arrangement="alone", dependence=str(error)), budget)
+    raise refusals[0]
+
+
+def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int) -> Mode | None:
     taken: list[Weights] = []
     kinds: set[str] = set()
+    seen: set[torch.dtype] = set()
     shown, refusal = 0, InputError("there is no model to try it on")
     for model in _tiny_models(claim):
         if taken and model.vocab > 3:
             break
         try:
-            guard, used = _run_once(factory, trial.case(model), seed)
+            guard, used, dtypes = _run_once(factory, trial.case(model), seed)
         except InputError as error:
             refusal = error
             continue
-        if drafts and not used and "draft_model" not in factory.needs:
+        if trial.drafts and not used and "draft_model" not in factory.needs:
             return None
         taken.append(model)
         kinds |= guard.kinds
+        seen |= dtypes
         shown = max(shown, guard.widest)
     if not taken:
         raise refusal
@@ -134,32 +180,63 @@ def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: in
     tiny = tuple(model for model in taken if not races or model.vocab == 2)
     if not tiny:
         raise ContractError("it draws by races, which can be enumerated for two tokens only, and takes no such model")
-    mode = replace(trial, tiny=tiny, races=races, shown=shown)
+    return replace(trial, tiny=tiny, races=races, shown=shown, seen=frozenset(seen))
 
-    def figures(window: int | None = None, initial: Initial | None = None) -> tuple[Any, ...]:
-        exact = evaluate(factory.build, mode.case(tiny[0], window, initial), Relaxed(1.0), budget).exact
+
+def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
+    """The mode with the windows and initial drafts that change what the decoder does, and those that it refuses."""
+    refused: list[str] = []
+    # What adapts its window to what was accepted shows it in longer sequences only.
+    model = _mixed(2, 6, None, None) if mode.tiny[0] == _mixed(2, 3, None, None) else mode.tiny[0]
+
+    def figures(window: int | None = None, initial: Initial | None = None) -> tuple[Any, ...] | None:
+        case = mode.case(model, window, initial)
+        try:
+            exact = evaluate(factory.build, case, Relaxed(1.0), budget).exact
+        except (InputError, BudgetError) as error:
+            setting = f"window {window}" if initial is None else f"initial drafts {initial}"
+            refused.append(f"{setting}: it says {error}")
+            return None
         return (*(round(x, 9) for x in (exact.passes, exact.verified, exact.accepted)), exact.states, exact.worlds)
 
-    if "window" in factory.takes and len({figures(window) for window in WINDOWS}) > 1:
-        mode = replace(mode, windows=WINDOWS)
+    if "window" in factory.takes:
+        took = {window: found for window in WINDOWS if (found := figures(window)) is not None}
+        if len(set(took.values())) > 1:
+            mode = replace(mode, windows=tuple(took))
     if "initial" in factory.takes:
         first: dict[Any, Initial] = {}
         for initial in INITIALS:
             # In the narrowest window, where slots that no pass has looked at are commonest.
-            first.setdefault(figures(WINDOWS[0], initial), initial)
+            if (found := figures(mode.windows[0], initial)) is not None:
+                first.setdefault(found, initial)
         if len(first) > 1:
             mode = replace(mode, initials=tuple(first.values()))
-    return mode
+    single = replace(mode.case(mode.tiny[0]), precision="float32")
+    try:
+        evaluate(factory.build, single, Relaxed(1.0), budget)
+    except DependentRowsError:
+        raise
+    except (InputError, BudgetError, ContractError) as error:
+        refused.append(f"models in float32: it says {error}")
+    else:
+        mode = replace(mode, precisions=("float64", "float32"))
+    return replace(mode, refused=tuple(refused))
 
 
-def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool]:
-    """Sample twice with one seed: the same tokens must come, from `draws` alone. Says whether the draft model ran."""
+def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool, set[torch.dtype]]:
+    """Sample twice with one seed: the same tokens must come, from `draws` alone.
+
+    Returns:
+        the decoder, whether the draft model ran, and the floating types that were computed in.
+    """
     model = case.target()
     settings = case.settings(model)
     watched = None if settings.draft_model is None else Watched(settings.draft_model)
     guard = guarded(factory.build, replace(settings, draft_model=watched))
     before = _generators()
-    tokens = [sample(guard, model, 16, seed).tokens for _ in range(2)]
+    with Precisions() as precisions:
+        tokens = [sample(guard, model, 16, seed).tokens]
+    tokens.append(sample(guard, model, 16, seed).tokens)
     for name, was, now in zip(("torch", "numpy"), before, _generators(), strict=True):
         if not np.array_equal(was, now):
             raise ContractError(f"it drew from {name}'s global generator; all randomness comes from `draws`")
@@ -168,7 +245,7 @@ def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool]:
             "the same seed gave other tokens the second time: it keeps state between calls, or has randomness of its "
             "own; what it keeps belongs to the state, and all randomness comes from `draws`"
         )
-    return guard, watched is not None and watched.calls > 0
+    return guard, watched is not None and watched.calls > 0, precisions.seen
 
 
 def _generators() -> tuple[Any, Any]:
@@ -184,13 +261,25 @@ def _tiny_models(claim: Claim) -> Iterator[Weights]:
         yield _lumped(claim.partition, 3)
         return
     for vocab, length in ((2, 3), (3, 2), (4, 2), (5, 2), (8, 2)):
+        guided = replace(_mixed(vocab, length, None, None), guide=_rows(prefixes(vocab, length) + 1, vocab)[1:])
         for span in (None, 2):
             for eos in (None, vocab - 1):
                 yield _mixed(vocab, length, eos, span)
+            if span is None:
+                yield guided
 
 
 def _mixed(vocab: int, length: int, eos: int | None, span: int | None) -> Weights:
     return Weights(vocab, length, _rows(prefixes(vocab, length), vocab), eos, span)
+
+
+def _drafting(model: Weights) -> Weights:
+    """A draft model for a small one: its laws, by contexts in reverse, seen by the whole prefix."""
+    if model.span is None:
+        return replace(model, weights=model.weights[::-1], processors="", guide=None)
+    contexts = prefixes(model.vocab, model.length)
+    rows = (model.weights[::-1] * contexts)[:contexts]
+    return replace(model, weights=rows, span=None, processors="", guide=None)
 
 
 def _lumped(partition: tuple[tuple[int, ...], ...], length: int) -> Weights:

@@ -1,4 +1,8 @@
-"""Which toys a decoder is proved on, and in which settings."""
+"""Which models a decoder is proved on, and in which settings.
+
+The toys by name, and small models beside them that are there for what the toys lack: long sequences of two tokens,
+twelve tokens, improbable tokens as in the tails of real models, processors one after the other, guidance, float32.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 
 import toymodels
 from specverify.claims import Claim, ClusterLossless
-from specverify.evidence.cases import Case
+from specverify.evidence.cases import Case, Weights
 from specverify.model import Model
 from specverify.subjects.modes import Mode
 from toymodels.catalogue import enumerable
@@ -17,38 +21,112 @@ from toymodels.tables import prefixes, tabulate
 
 VARIED = ("dense-2x8", "sparse-3x5", "ties-3x5")
 """Toys on which every kind of draft model and of initial draft is tried."""
+THREE = "sparse-3x5"
+"""The toy of three tokens that is tried in every window."""
+SINGLE = (*VARIED, "eos-3x6", "markov-3x6")
+"""Toys that are tried in float32, too."""
+PROCESSED = ("temperature=0.7,top_k=3,top_p=0.8", "temperature=1.5,top_k=4,min_p=0.2", "top_p=0.9,temperature=2")
+_STEEP = ((10**8, 3, 1), (1, 10**8, 10**8), (2, 1, 10**7), (1, 1, 10**9), (3, 4, 5))
 
 
 def suite(modes: Sequence[Mode], claim: Claim, toys: Sequence[str] | None = None) -> list[tuple[Mode, Case]]:
-    """Every toy (or those named) that suits, with windows of 1, of 2 or 3, and beyond the length; cheap ones first.
+    """Every model that suits (of the toys that are named, those alone), in several windows; cheap ones first.
 
-    A claim of clusters is judged where the clusters have a law of their own, one that depends on the clusters before
-    alone: elsewhere no rule that looks at one token at a time could keep it.
+    Toys of two tokens, and one of three, are tried in every window up to their length, and beyond it; the
+    others in windows of 1, of 2 or 3, and beyond the length. A claim of clusters is judged where the clusters have a
+    law of their own, one that depends on the clusters before alone: elsewhere no rule that looks at one token at a time
+    could keep it.
     """
     found: list[tuple[int, Mode, Case]] = []
     for mode in modes:
-        for number, (toy, vocab, length) in enumerate(_suitable(toymodels.names() if toys is None else toys, claim)):
-            if mode.races and vocab > 2:
-                continue
-            wide = 2 + number % 2
-            for window in (1, wide, length + 1) if len(mode.windows) > 1 else mode.windows:
-                case = mode.case(toy, window)
-                variants = [case]
-                if toy in VARIED and window not in (1, length + 1):
-                    variants += [replace(case, initial=initial) for initial in mode.initials[1:]]
-                    kinds = toymodels.drafts.kinds() if mode.drafts else ()
-                    variants += [replace(case, draft=kind) for kind in kinds if kind != case.draft]
-                cost = vocab ** (length + min(window or 2, length))
-                found += [(cost, mode, variant) for variant in variants]
+        cases = list(_on_toys(mode, claim, toymodels.names() if toys is None else toys))
+        if toys is None and not isinstance(claim, ClusterLossless):
+            cases += _on_others(mode)
+        for case, vocab, length in cases:
+            if (not mode.races or vocab == 2) and case.precision in mode.precisions:
+                found.append((vocab ** (length + min(case.window or 2, length)), mode, case))
     return [(mode, case) for _, mode, case in sorted(found, key=lambda item: item[0])]
+
+
+def _on_toys(mode: Mode, claim: Claim, names: Sequence[str]) -> Iterator[tuple[Case, int, int]]:
+    for number, (toy, vocab, length) in enumerate(_suitable(names, claim)):
+        wide = 2 + number % 2
+        windows = range(1, length + 2) if vocab == 2 or toy == THREE else (1, wide, length + 1)
+        for window in windows if len(mode.windows) > 1 else mode.windows:
+            case = mode.case(toy, window)
+            yield case, vocab, length
+            if window in (None, wide) and toy in SINGLE:
+                yield replace(case, precision="float32"), vocab, length
+            if window in (None, wide) and toy in VARIED:
+                kinds = toymodels.drafts.kinds() if mode.drafts else ()
+                variants = [replace(case, initial=initial) for initial in mode.initials[1:]]
+                variants += [replace(case, draft=kind) for kind in kinds if kind != case.draft]
+                for variant in variants:
+                    yield variant, vocab, length
+
+
+def _on_others(mode: Mode) -> Iterator[tuple[Case, int, int]]:
+    guided, ended = (any(part(model) for model in mode.tiny) for part in (_is_guided, _is_ended))
+    models: list[tuple[Weights, tuple[int, ...], str]] = [
+        (_long(5), (1, 2, 3, 4, 5, 6), "float64"),
+        (_long(5), (2, 4), "float32"),
+        (_long(10), (2, 4, 6), "float64"),
+        (_long(12), (1, 3), "float64"),
+        (_steep(2, 5), (2, 3), "float64"),
+        (_steep(3, 3), (1, 2), "float64"),
+        (Weights(12, 2, scattered(13, 12)), (1, 2), "float64"),
+        *((Weights(5, 3, scattered(31, 5), processors=text), (2,), "float64") for text in PROCESSED),
+    ]
+    if guided:
+        pairs = [(3, 3), (2, 5)]
+        models += [(_guided(vocab, length), (1, 3), "float64") for vocab, length in pairs]
+    if ended:
+        models += [(replace(_long(6), eos=1), (2, 4), "float64")]
+    for model, windows, precision in models:
+        for window in windows if len(mode.windows) > 1 else mode.windows:
+            yield replace(mode.case(model, window), precision=precision), model.vocab, model.length
+
+
+def _is_guided(model: Weights) -> bool:
+    return model.guide is not None
+
+
+def _is_ended(model: Weights) -> bool:
+    return model.eos is not None
+
+
+def _long(length: int) -> Weights:
+    return Weights(2, length, scattered(prefixes(2, length), 2))
+
+
+def _steep(vocab: int, length: int) -> Weights:
+    """Laws with tokens far below 1e-6 beside others near 1."""
+    rows = tuple(
+        _STEEP[(7 * context * context + context) % len(_STEEP)][-vocab:] for context in range(prefixes(vocab, length))
+    )
+    return Weights(vocab, length, rows)
+
+
+def _guided(vocab: int, length: int) -> Weights:
+    contexts = prefixes(vocab, length)
+    return Weights(vocab, length, scattered(contexts, vocab), guide=scattered(contexts + 5, vocab)[5:])
+
+
+def scattered(contexts: int, size: int) -> tuple[tuple[int, ...], ...]:
+    """Weights from 1 to 9, different after each context."""
+    numbers = range(contexts)
+    return tuple(tuple(1 + ((c * 2654435761 + x * 40503 + 977) >> 7) % 9 for x in range(size)) for c in numbers)
 
 
 def label(case: Case) -> str:
     """A setting in a few words."""
     model = case.model
     parts = [model if isinstance(model, str) else f"{model.vocab} tokens by {model.length}"]
+    if isinstance(model, Weights):
+        parts += [model.processors] * bool(model.processors) + ["guided"] * (model.guide is not None)
     parts += [f"window {case.window}"] if case.window else []
     parts += [part for part in (case.initial, case.draft) if isinstance(part, str)]
+    parts += [case.precision] if case.precision != "float64" else []
     return "/".join(parts)
 
 

@@ -99,6 +99,13 @@ def test_a_relaxed_claim_holds_up_to_its_bound():
     assert judge_exact(Relaxed(0.049), exact(off), LAW, 2, REAL).kind is Kind.REFUTED
 
 
+def test_a_claim_that_allows_nearly_every_law_is_vacuous_unless_even_that_is_broken():
+    allowed = judge_exact(Relaxed(0.995), exact(LAW), LAW, 2, REAL)
+    assert allowed.kind is Kind.VACUOUS
+    assert allowed.reason == "relaxed(tv<=0.995) allows nearly every law and says nothing; exact TV 0"
+    assert judge_exact(Relaxed(0.989), exact(LAW), LAW, 2, REAL).kind is Kind.PROVED
+
+
 def test_a_cluster_claim_looks_at_clusters_only():
     toy = toymodels.toy("synonyms-4x5")
     law, partition = target_law(toy), toy.clusters

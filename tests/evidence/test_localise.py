@@ -8,7 +8,7 @@ import torch
 
 from specverify import defects
 from specverify.claims import ClusterLossless, Lossless
-from specverify.decoders import Jacobi, MultiDraft, Speculative
+from specverify.decoders import Branch, Info, Jacobi, MultiDraft, Speculative, begin, commit
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder, target_law
@@ -227,3 +227,47 @@ def test_numbers_that_differ_look_different():
     assert numbers(0.5, 0.5 + 2**-25) == ["1/2", "0.50000003"]
     assert numbers(2**-0.5) == ["0.7071"]
     assert numbers(0.0, 1.0) == ["0", "1"]
+
+
+class Guesses:
+    """Guesses a token at random and keeps it with probability p(x), as a draft without a law of its own."""
+
+    name, claim, window = "guesses", Lossless(), 1
+
+    def __init__(self, slip=""):
+        self.slip = slip
+
+    def init(self, model, batch, draws):
+        return begin(model, batch)
+
+    def step(self, state, model, draws):
+        active, row = ~state.done, torch.arange(len(state.length))
+        guess = draws.categorical(torch.arange(1.0, model.vocab + 1).double().repeat(len(row), 1), active)
+        now = model.laws(state.context, guess[:, None])[:, 0]
+        keep = now[row, guess].sqrt() if self.slip == "keeps" else now[row, guess]
+        kept = draws.bernoulli(keep, active)
+        rest = now if self.slip == "forgets" else now.scatter(1, guess[:, None], 0.0)
+        drawn = draws.categorical(rest, active & ~kept)
+        after, count = commit(state, model, torch.where(kept, guess, drawn)[:, None], active.long())
+        branch = torch.where(kept, Branch.ACCEPTED, Branch.RECOVERED)[:, None] * active[:, None]
+        one = active.long()
+        return after, Info(one, one, kept * one, count, branch, torch.zeros_like(one))
+
+
+@pytest.mark.parametrize(
+    ("slip", "branch", "finding"),
+    [
+        ("forgets", "recovered (initial)", "recovered tokens have the law"),
+        ("keeps", "accepted (initial)", "where a draft is judged, p gives token"),
+    ],
+)
+def test_a_guess_at_random_is_judged_as_the_guess_that_was_drawn(slip, branch, finding):
+    """Taken together, guesses have a law, and the rule for drafts with that law would name the wrong branch."""
+    model = TableModel("steep", torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64), 1)
+    assert localise(Guarded(Guesses()), model) is None
+    found = localise(Guarded(Guesses(slip)), model)
+    assert (found.branch, found.finding.startswith(finding)) == (branch, True)
+    shares = {share.name: share for share in found.shares}
+    if slip == "forgets":
+        assert shares["accepted (initial)"].error < 1e-12
+        assert shares["accepted (initial)"].certain

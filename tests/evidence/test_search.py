@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from specverify import defects
 from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders import Jacobi, Speculative, registry
 from specverify.errors import InputError
 from specverify.evidence.cases import Case, Space, Weights, lumped
@@ -55,7 +56,7 @@ def test_the_same_seed_finds_the_same(seed):
 
 
 def test_a_search_without_time_says_so():
-    found = search(RELEASED, SMALL, Lossless(), seconds=0.0)
+    found = search(RELEASED, SMALL, Lossless(), deadline=Deadline(0.0))
     assert found.counterexample is None
     assert not found.complete
     assert found.tried == 0

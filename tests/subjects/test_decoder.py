@@ -18,7 +18,7 @@ from specverify.rules.token import at, residual
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind
 
-QUICK = {"examples": 10, "toys": ("dense-2x8", "eos-3x6", "synonyms-4x5")}
+QUICK = {"examples": 10, "toys": ("guided-2x5", "ties-3x5", "eos-3x6", "synonyms-4x5")}
 """Enough where only the outline of a judgement is looked at."""
 
 
@@ -108,8 +108,9 @@ def test_state_may_be_any_object():
 @pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
 def test_right_decoders_are_proved(name):
     judgement = judge_decoder(lambda settings: registry.build(name, settings), name=name, **QUICK)
-    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
-    assert max(row["tv"] for row in judgement.exact) <= 1e-12
+    sampled = Kind.CONSISTENT if registry.entry(name).races else Kind.PROVED
+    assert judgement.verdict.kind is sampled, judgement.verdict.reason
+    assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12
     races = any("races" in line for line in judgement.not_covered)
     assert races == registry.entry(name).races
     assert {row["draft"] for row in judgement.exact} - {None} != set() or name != "sd"
@@ -126,7 +127,9 @@ def test_the_coupling_as_released_beside_the_right_one():
     assert released.certificate["tv"] == pytest.approx(1 / 8, abs=1e-12)
     assert released.location["branch"] == "accepted (redraft)"
     assert (released.location["position"], released.location["prefix"]) == (1, (1,))
-    assert released.notes[0].splitlines() == [
+    first, largest, _, *lines = released.notes[0].splitlines()
+    assert largest.startswith("largest    0.6")
+    assert [first, *lines] == [
         "not lossless: total variation 1/8 = 0.125 from the target law",
         "setting    2 tokens, 2 positions; window 2; initial drafts repeat-left",
         "p            1/2    1/2   always",
@@ -245,7 +248,8 @@ class WithoutEnds(Lookahead):
 def test_what_a_decoder_does_not_take_is_not_covered():
     judgement = judge_decoder(WithoutEnds(), **QUICK)
     assert judgement.verdict.kind is Kind.PROVED
-    assert "eos-3x6: it says no end of sequence is supported" in judgement.not_covered
+    (line,) = (line for line in judgement.not_covered if "it says no end of sequence is supported" in line)
+    assert line.startswith("eos-3x6")
     assert "eos-3x6" not in {row["model"] for row in judgement.exact}
 
 
@@ -284,7 +288,9 @@ def test_time_that_runs_out_is_reported():
 
 def test_larger_toys_than_the_budget_are_not_covered():
     judgement = judge_decoder(Lookahead(), budget=Budget(worlds=300), examples=1, toys=("dense-2x8", "dense-4x6"))
-    assert "dense-2x8, dense-4x6: more than 300 worlds" in judgement.not_covered
+    (line,) = (line for line in judgement.not_covered if line.endswith(": more than 300 worlds"))
+    assert line.startswith("dense-2x8")
+    assert "dense-4x6" in line
 
 
 def test_the_same_seed_gives_the_same_judgement():

@@ -32,9 +32,9 @@ CONTROLS = """
 import json, sys
 from specverify import defects
 from specverify.subjects.decoder import judge_decoder
-toys = (("dense-2x8", "sparse-3x5"), ("dense-2x8", "eos-3x6"), ("dense-2x8", "penalty-3x6"))
+toys = (("guided-2x5", "ties-3x5"), ("guided-2x5", "eos-3x6"), ("guided-2x5", "penalty-3x6"))
 for seed in range(3):
-    judgement = judge_decoder(defects.get(sys.argv[1]).build, seed=seed, examples=60, toys=toys[seed])
+    judgement = judge_decoder(defects.get(sys.argv[1]).build, seed=seed, examples=40, toys=toys[seed])
     print(json.dumps(judgement.to_json()))
 """
 BROKEN = """
@@ -122,7 +122,9 @@ def test_every_defect_is_refuted_in_small(category):
 @pytest.mark.parametrize("name", [name for name in defects.names() if not defects.get(name).lossy])
 def test_controls_are_not_flagged(name):
     for judgement in plain(CONTROLS, name):
-        assert judgement["verdict"]["kind"] == "PROVED", judgement["verdict"]["reason"]
+        assert judgement["verdict"]["kind"] in ("PROVED", "CONSISTENT"), judgement["verdict"]["reason"]
+        races = any("races" in line for line in judgement["not_covered"])
+        assert (judgement["verdict"]["kind"] == "CONSISTENT") == races
 
 
 def test_a_decoder_of_40_lines_is_proved_in_20_seconds():
@@ -131,10 +133,11 @@ def test_a_decoder_of_40_lines_is_proved_in_20_seconds():
     assert judgement["verdict"]["kind"] == "PROVED", judgement["verdict"]["reason"]
     assert judgement["subject"] == "Lookahead"
     assert judgement["reproduce"] == "specverify validate test_decoder:Lookahead --claim lossless --seed 0"
-    assert max(row["tv"] for row in judgement["exact"]) <= 1e-12
+    assert max(row["tv"] for row in judgement["exact"] if row["precision"] == "float64") <= 1e-12
     assert len({row["model"] for row in judgement["exact"]}) >= 20
     assert judgement["certificate"] is None
-    assert judgement["not_covered"] == ["other windows: it comes with its own"]
+    assert judgement["not_covered"][0] == "other windows: it comes with its own"
+    assert any(line.startswith("larger models: ") for line in judgement["not_covered"])
     assert claim == "'lossless' is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)"
     assert arrangement == "unknown arrangement 'sideways'; choose one of together, ragged, alone"
 
@@ -152,10 +155,7 @@ def test_every_broken_subject_gets_the_reason():
 def test_rows_that_influence_each_other():
     law, speed = plain(COMPANY)
     assert law["verdict"]["kind"] == "REFUTED"
-    assert "its rows influence each other: one row at a time it is right" in law["verdict"]["reason"]
-    model = law["certificate"]["setting"]["model"]
-    assert (model["vocab"] <= 3, model["length"] <= 4) == (True, True)
-    assert speed["verdict"]["kind"] == "ERROR"
-    assert (
-        "its rows influence each other: on 2 tokens by 3, alone they give another result" in speed["verdict"]["reason"]
-    )
+    assert "its rows influence each other" in law["verdict"]["reason"]
+    assert "one row at a time it is right" in law["verdict"]["reason"]
+    assert speed["verdict"]["kind"] == "CONSISTENT"
+    assert "its rows depend on each other, which is outside the contract" in speed["verdict"]["reason"].lower()

@@ -1,0 +1,149 @@
+"""What is said of a decoder that nothing refuted: which verdict its evidence bears, and in which box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from specverify.claims import Claim, Lossless, Relaxed
+from specverify.evidence.result import Evidence
+from specverify.evidence.rounding import UNITS, floor
+from specverify.evidence.search import Outcome
+from specverify.subjects.box import box, outside
+from specverify.subjects.modes import Mode
+from specverify.subjects.sampling import ALPHA, BETA, Task
+from specverify.subjects.suite import label
+from specverify.verdict import EMPTY, Coverage, Kind, Verdict, combine
+
+OWN_PATH = "what it does when nobody looks at its draws"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was found.
+
+    Attributes:
+        claim: what is claimed.
+        outcomes: enumerations, all within the claim.
+        evidence: of samples, none rejected.
+        tried: drawn cases.
+        precision: that the decoder computes in, as far as its law shows.
+        dependence: how its rows depend on each other, empty if they do not.
+        own_path: whether it gives other tokens when nobody looks at its draws.
+    """
+
+    claim: Claim
+    outcomes: Sequence[Outcome]
+    evidence: Sequence[Evidence]
+    tried: int
+    precision: torch.dtype
+    dependence: str
+    own_path: bool = False
+
+    def verdict(self, modes: Sequence[Mode]) -> Verdict:
+        """The verdict on what was enumerated, together with that on what was sampled."""
+        exact = [outcome.exact for outcome in self.outcomes]
+        coverage = Coverage(
+            any(mode.shown for mode in modes) or any(e.verified > 0 for e in exact),
+            sum(e.verified for e in exact),
+            sum(e.accepted for e in exact),
+            sum(e.branches["recovered"] for e in exact),
+        )
+        if (gap := coverage.gap()) and not isinstance(self.claim, Relaxed):
+            return Verdict(Kind.VACUOUS, gap)
+        parts = [self._enumerated()]
+        if parts[0].kind is Kind.VACUOUS:
+            return parts[0]
+        sampled = Kind.CONSISTENT if self.evidence else Kind.INCONCLUSIVE
+        if self.dependence:
+            parts.append(
+                Verdict(
+                    sampled,
+                    f"its rows depend on each other, which is outside the contract ({self.dependence}): one row at a "
+                    f"time it is exact, and in batches of several sizes {self._samples()}",
+                )
+            )
+        elif any(mode.races for mode in modes) and isinstance(self.claim, Lossless):
+            parts.append(Verdict(sampled, f"races over more than two tokens were sampled: {self._samples()}"))
+        elif self.own_path:
+            parts.append(Verdict(sampled, f"it draws otherwise when nobody looks: {self._samples()}"))
+        elif self.evidence:
+            parts.append(Verdict(parts[0].kind, f"run as it is, {self._samples()}"))
+        return Verdict(
+            combine(part.kind for part in parts),
+            ". ".join(
+                part.reason[:1].upper() + part.reason[1:] if number else part.reason
+                for number, part in enumerate(parts)
+            ),
+        )
+
+    def outside(self) -> list[str]:
+        """What lies outside, each as `what: why`."""
+        return outside(self.outcomes)
+
+    def _enumerated(self) -> Verdict:
+        models = len({outcome.case.model for outcome in self.outcomes})
+        worst = max((o for o in self.outcomes), key=lambda o: o.tv if o.case.precision == "float64" else -1.0)
+        where = (
+            f"on {models} models in {len(self.outcomes)} settings; no counterexample among {self.tried} drawn cases. "
+            f"Box: {box(self.outcomes)}"
+        )
+        if isinstance(self.claim, Relaxed):
+            largest = f"the largest exact TV seen is {worst.tv:.3g}, with {label(worst.case)}; {where}"
+            if self.claim.tv >= EMPTY:
+                return Verdict(Kind.VACUOUS, f"{self.claim} allows nearly every law and says nothing: {largest}")
+            return Verdict(Kind.PROVED, largest)
+        text = f"exact TV at most {worst.tv:.2g} from the target {where}"
+        if self.precision == torch.float64:
+            return Verdict(Kind.PROVED, text)
+        name = str(self.precision).removeprefix("torch.")
+        limit = floor(self.precision, worst.case.target().length)
+        rounds = (
+            f"up to the rounding of {name}, in which it computes: its floor is {UNITS:g} epsilons a position, "
+            f"{limit:.2g} there, and a defect below it looks the same"
+        )
+        if self.precision == torch.float32:
+            return Verdict(Kind.CONSISTENT, f"{rounds}; {text}")
+        return Verdict(Kind.INCONCLUSIVE, f"right {rounds}; {text}")
+
+    def _samples(self) -> str:
+        if not self.evidence:
+            return "nothing could be sampled"
+        deltas = [e.delta for e in self.evidence]
+        seen = f"{min(deltas):.2g}" + (f" to {max(deltas):.2g}" if len(deltas) > 1 else "")
+        return (
+            f"{sum(e.n for e in self.evidence):,} samples agree (alpha = {ALPHA:.1g}, beta = {BETA:g}, delta = {seen} "
+            f"over {len(deltas)} checks)"
+        )
+
+
+def sampled_wrong(claim: Claim, task: Task, evidence: Evidence, dependence: str) -> Verdict:
+    """The verdict where samples of the bare decoder have another law than the enumeration, or than the target."""
+    p = "" if evidence.p_value is None else f", p = {evidence.p_value:.2g} at n = {evidence.n:,}"
+    reason = f"sampled as it is, {task.rows:,} rows at once, its sequences have another law ({evidence.check}{p}"
+    reason += f"; {evidence.detail})" if evidence.detail else ")"
+    if dependence:
+        return Verdict(
+            Kind.REFUTED, f"{reason}; its rows influence each other: {dependence}; one row at a time it is right"
+        )
+    if isinstance(claim, Lossless):
+        return Verdict(Kind.REFUTED, f"{reason}; where its draws are enumerated it is right")
+    return Verdict(Kind.ERROR, f"{reason} than where its draws are enumerated: what was proved is not what runs")
+
+
+def differ(one: Outcome, other: Outcome) -> bool:
+    """Whether two enumerations of one setting gave different laws or figures, by more than rounding."""
+
+    def figures(outcome: Outcome) -> list[float]:
+        exact = outcome.exact
+        return [exact.passes, exact.verified, exact.accepted, exact.draft_passes, *exact.branches.values()]
+
+    gap = max(abs(a - b) for a, b in zip(figures(one), figures(other), strict=True))
+    return one.exact.tv(other.exact.law) > one.rounding or gap > max(1e-9, 10 * one.rounding)
+
+
+def apart(one: Outcome, other: Outcome) -> str:
+    """How far two enumerations are apart."""
+    return f"TV {one.exact.tv(other.exact.law):.3g} apart, {one.exact.passes:.6g} and {other.exact.passes:.6g} passes"

@@ -1,0 +1,158 @@
+"""The smallest counterexample like a case that is wrong, and how far off a decoder can be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from specverify.claims import Claim
+from specverify.deadline import Deadline
+from specverify.errors import BudgetError, ContractError, InputError
+from specverify.evidence.cases import Case
+from specverify.evidence.enumerate import Budget
+from specverify.evidence.farthest import farthest
+from specverify.evidence.result import Evidence
+from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, search
+from specverify.subjects.describe import headline
+from specverify.subjects.factory import Factory
+from specverify.subjects.modes import Mode
+from specverify.subjects.suite import label
+from specverify.verdict import Kind, Verdict
+
+SHRINKING = 400
+"""Cases that are drawn, at most, to find a small counterexample to what is known to be wrong."""
+CLIMB, STRETCH = 20, 160
+"""Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
+DRAWN = Budget(worlds=15_000)
+"""Of each drawn case."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done."""
+
+    seed: int
+    deadline: Deadline
+    budget: Budget
+    examples: int
+    toys: tuple[str, ...] | None
+
+
+class Reached(Exception):
+    """The judgement is reached: a verdict, and its counterexample."""
+
+    def __init__(self, verdict: Verdict, counterexample: Counterexample | None = None) -> None:
+        super().__init__(verdict.reason)
+        self.verdict, self.counterexample = verdict, counterexample
+
+
+class Refuting:
+    """What is known of a decoder under judgement, and how a refutation is concluded.
+
+    Attributes:
+        factory, claim, plan, budget: what is judged, and how much is done.
+        precision: that the decoder computes in, as far as its law shows.
+        dependence: how its rows depend on each other; empty if they do not.
+        outcomes: enumerations so far.
+        widest: cases to begin with where the largest distance is looked for.
+        evidence: of samples.
+        missed: what is not covered, by the reason.
+    """
+
+    def __init__(self, factory: Factory, claim: Claim, plan: Plan) -> None:
+        self.factory, self.claim, self.plan, self.budget = factory, claim, plan, plan.budget
+        self.precision = torch.float64
+        self.dependence, self.own_path = "", False
+        self.outcomes: list[Outcome] = []
+        self.widest: list[Case] = []
+        self.evidence: list[Evidence] = []
+        self.missed: defaultdict[str, list[str]] = defaultdict(list)
+
+    def evaluate(self, case: Case) -> Outcome:
+        """One enumeration, held against the claim."""
+        return evaluate(self.factory.build, case, self.claim, self.budget, self.precision)
+
+    def search(self, mode: Mode, examples: int, **narrower: Any) -> Search:
+        """Draw cases of a mode, from a narrower space."""
+        problems = narrower.pop("problems", ("law", "error"))
+        deadline = narrower.pop("deadline", self.plan.deadline)
+        return search(
+            self.factory.build,
+            replace(mode.space(self.claim), **narrower),
+            self.claim,
+            seed=self.plan.seed,
+            examples=examples,
+            deadline=deadline,
+            budget=Budget(min(self.budget.worlds, DRAWN.worlds)),
+            precision=self.precision,
+            problems=problems,
+        )
+
+    def farthest(self, mode: Mode, examples: int, deadline: Deadline) -> Outcome | None:
+        """The outcome of largest distance that a climb comes to."""
+        begin = [case for case in self.widest if (case.draft is not None) == mode.drafts]
+        found = farthest(
+            self.factory.build,
+            mode.space(self.claim),
+            self.claim,
+            begin,
+            seed=self.plan.seed,
+            examples=examples,
+            deadline=deadline,
+            budget=Budget(min(self.budget.worlds, DRAWN.worlds)),
+            precision=self.precision,
+        )
+        return found.outcome
+
+    def refuted(self, mode: Mode, case: Case, reason: str = "") -> None:
+        """Conclude with the smallest counterexample like this case."""
+        found = self._smallest(mode, case, "law") or explain(
+            self.factory.build, case, self.claim, self.budget, self.precision
+        )
+        if isinstance(found, Outcome):
+            raise ContractError(f"on {label(case)} it broke its claim once and not again: it keeps state between calls")
+        self.widest.insert(0, case)
+        self.conclude(mode, found, reason)
+
+    def broken(self, mode: Mode, case: Case, error: ContractError) -> None:
+        """Conclude with the smallest case in which the decoder breaks down."""
+        found = self._smallest(mode, case, "error")
+        if found is None:
+            raise ContractError(f"{error}; on {label(case)}") from error
+        self.conclude(mode, found)
+
+    def _smallest(self, mode: Mode, case: Case, problem: str) -> Counterexample | None:
+        narrower: dict[str, Any] = {"arrangements": (case.arrangement,), "problems": (problem,)}
+        narrower["processors"] = tuple(dict.fromkeys(("", getattr(case.model, "processors", ""))))
+        if case.precision != "float64":
+            narrower["precisions"] = (case.precision,)
+        if case.initial is not None:
+            narrower["initials"] = (case.initial,)
+        # Also when the time is over a counterexample is made small.
+        seconds = max(5.0, min(15.0, self.plan.deadline.left))
+        found = self.search(mode, SHRINKING, deadline=Deadline(seconds), **narrower)
+        self.widest += found.widest
+        return found.counterexample
+
+    def conclude(self, mode: Mode, found: Counterexample, reason: str = "") -> None:
+        """Reach the verdict that a counterexample bears."""
+        if found.outcome is None:
+            raise Reached(Verdict(Kind.ERROR, headline(found)), found)
+        farther = self.farthest(mode, CLIMB, Deadline(3.0))
+        largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
+        found = replace(found, largest=largest)
+        self.outcomes.append(found.outcome)  # type: ignore[arg-type]
+        reason = reason or self._company(found)
+        raise Reached(Verdict(Kind.REFUTED, headline(found) + (f" ({reason})" if reason else "")), found)
+
+    def _company(self, found: Counterexample) -> str:
+        """Whether the rows of a refuted decoder are wrong only because of each other."""
+        case = replace(found.case, arrangement="alone")
+        try:
+            alone = evaluate(self.factory.build, case, self.claim, Budget(2_000), self.precision)
+        except (ContractError, BudgetError, InputError):
+            return ""
+        return "" if alone.fails else "its rows influence each other: one row at a time it is right"

@@ -1,0 +1,157 @@
+"""Samples of the decoder as it runs: bare, in batches as servers have them, against the law that is known.
+
+What is enumerated is held against the law that was enumerated: the proof is then of the code that runs. Where nothing
+can be enumerated (races over three tokens and more, a thousand tokens), samples are all that there is, and are held
+against the target law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from specverify.claims import Claim, Lossless
+from specverify.deadline import Deadline
+from specverify.decoders.registry import Settings
+from specverify.draws import derived_seed
+from specverify.errors import ContractError, InputError, SpecverifyError
+from specverify.evidence.bare import sequences
+from specverify.evidence.cases import Weights
+from specverify.evidence.discrete import ChiSquare, sequence_counts
+from specverify.evidence.enumerate import target_law
+from specverify.evidence.pit import PitUniformity
+from specverify.evidence.result import Evidence
+from specverify.evidence.search import Outcome
+from specverify.evidence.tokens import reduce
+from specverify.model import Model
+from specverify.subjects.factory import Factory
+from specverify.subjects.modes import Mode
+from specverify.subjects.suite import scattered
+from toymodels.automata import Recursion, StateModel, skewed
+from toymodels.hashing import branches, seed
+from toymodels.tables import prefixes
+
+ALPHA, BETA = 1e-6, 0.01
+"""Of all checks of a judgement together, and of each."""
+SIZES = ((1, 100), (2, 400), (7, 1_400), (65, 6_500), (1_000, 20_000))
+"""Rows of a batch, and sequences that are drawn in such batches."""
+FEW = ((7, 140), (1_000, 10_000))
+"""The same where only some toys are asked for."""
+CROWD, CONTEXTS = 1_024, 16
+"""Tokens of the model that is too large for any enumeration, and how many laws it has."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Sequences to draw, and what they are held against.
+
+    Attributes:
+        name: of the checks.
+        settings: to build the decoder from.
+        model: the target.
+        rows: of a batch.
+        n: sequences.
+        law: of whole sequences; None for a vocabulary that has too many, whose tokens are tested instead.
+    """
+
+    name: str
+    settings: Settings
+    model: Model
+    rows: int
+    n: int
+    law: Float[Tensor, " sequences"] | None
+
+
+def tasks(mode: Mode, outcomes: Sequence[Outcome], claim: Claim, dependent: bool, others: bool) -> list[Task]:
+    """What is sampled of a mode: what was enumerated, in batches of every size, and what could not be.
+
+    Args:
+        mode: how the decoder is run.
+        outcomes: what was enumerated.
+        claim: what it claims; only a lossless decoder is held to the target law where nothing was enumerated.
+        dependent: whether its rows depend on each other, so that batches are all that there is.
+        others: whether large models are sampled, too, and batches of every size.
+    """
+    case = mode.case(mode.tiny[-1])
+    listed = next((o for o in outcomes if o.case == case), None)
+    sizes = [(rows, n * (4 if dependent else 1)) for rows, n in (SIZES if others or dependent else FEW)]
+    found = [] if listed is None else _against(listed, sizes)
+    return found + (_unlisted(mode, others) if isinstance(claim, Lossless) else [])
+
+
+def _against(outcome: Outcome, sizes: Sequence[tuple[int, int]]) -> list[Task]:
+    model = outcome.case.target()
+    settings, law = outcome.case.settings(model), outcome.exact.law
+    return [Task(f"batches of {rows:,}", settings, model, rows, n, law) for rows, n in sizes]
+
+
+def _unlisted(mode: Mode, others: bool) -> list[Task]:
+    """Samples of lossless decoders where enumerations end: races of more than two tokens; twelve tokens, a thousand."""
+    window = mode.windows[-1]
+    found = []
+    for vocab, length in [*([(3, 4), (5, 3)] * mode.races), *([(12, 2)] * others)]:
+        case = mode.case(Weights(vocab, length, scattered(prefixes(vocab, length), vocab)), window)
+        model = case.target()
+        found.append(Task(f"{vocab} tokens", case.settings(model), model, 1_000, 20_000, target_law(model)))
+    if not others:
+        return found
+    model = crowd("crowd")
+    initial: Any = mode.initials[0] or "repeat-left"
+    settings = Settings(window or 1, initial, crowd("crowd-draft") if mode.drafts else None)
+    return [*found, Task(f"{CROWD:,} tokens", settings, model, 512, 2_048, None)]
+
+
+def carry_out(
+    factory: Factory, todo: Sequence[Task], number: int, deadline: Deadline
+) -> Iterator[tuple[Task, Evidence | InputError | None]]:
+    """The evidence of each task, at its share of `ALPHA`; an InputError if it does not take it; None without time.
+
+    Raises:
+        ContractError: it breaks down.
+    """
+    alpha = ALPHA / max(1, len(todo))
+    for place, task in enumerate(todo):
+        if deadline.over:
+            yield task, None
+            continue
+        try:
+            decoder = factory.build(task.settings)
+            tokens = sequences(decoder, task.model, task.n, derived_seed(number, place), task.rows)
+        except InputError as error:
+            yield task, error
+            continue
+        except SpecverifyError:
+            raise
+        except Exception as error:
+            raise ContractError(
+                f"run as it is, {task.rows:,} rows at once, it raised {type(error).__name__}: {error}"
+            ) from error
+        generator = np.random.default_rng([number, place])
+        if task.law is None:
+            laws = task.model.laws(task.model.start(len(tokens)), tokens[:, :-1])
+            found = PitUniformity().check(reduce(laws, tokens, generator), alpha=alpha, beta=BETA)
+        else:
+            counts = sequence_counts(tokens, task.model.vocab)
+            found = ChiSquare(task.law).check(counts, alpha=alpha, beta=BETA, generator=generator)
+        yield task, replace(found, check=f"{task.name}: {found.check}")
+
+
+def crowd(name: str) -> Model:
+    """A model over `CROWD` tokens and four positions, with one of `CONTEXTS` laws by the last two tokens."""
+    hashes = branches(branches(torch.tensor(seed(name)), CONTEXTS), CROWD)
+    table = skewed(hashes) * (torch.arange(CROWD) % 7 != 0)
+
+    def law(position: Tensor, state: Tensor) -> Tensor:
+        return table[(3 * state[:, 0] + state[:, 1]) % CONTEXTS]
+
+    def update(state: Tensor, token: Tensor) -> Tensor:
+        return torch.stack([state[:, 1], token], 1)
+
+    recursion = Recursion(initial=(0, 0), update=update, weights=law)
+    return StateModel(name, CROWD, 4, recursion, torch.float64, torch.device("cpu"))
