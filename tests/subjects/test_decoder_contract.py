@@ -311,7 +311,7 @@ class AllAtOneLength(Subject):
 
 
 class Lockstep(Jacobian):
-    """Every row commits as few tokens as the row that commits fewest: lossless, but no row is its own."""
+    """Every row commits as few tokens as the row that commits fewest, by drawing anew: right for one row, no longer."""
 
     def step(self, state, model, draws):
         after, info = super().step(state, model, draws)
