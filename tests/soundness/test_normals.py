@@ -14,7 +14,7 @@ OPTIONS = ("--level", "continuous")
         ("MIRRORED", "rows"),
         ("DIAGONAL", "noise used twice"),
         ("SHARED", "dimensions 1 apart"),
-        ("CLAMPED", "noise atoms"),
+        ("CLAMPED", "atoms: the most frequent of"),
         ("ZERO", "is 0, "),
         ("AGAIN", "repeats"),
         ("impatient", "first drafts kept"),
