@@ -27,12 +27,12 @@ import torch
 from rich.console import Console
 
 import toymodels.catalogue
-from specverify import continuous_cells, pool
+from specverify import continuous_cells, pool, sensitivity
 from specverify.cells import Result, Setting, carry_out, checks
 from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
-from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, Cell, plan
+from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
 from specverify.report import parts, render
 from specverify.report import record as records
 from specverify.rules.relaxation import NOTHING
@@ -184,7 +184,7 @@ def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budg
         },
         "hardware": {"cpus": os.cpu_count() or 1, "threads": jobs, "device": device, "accelerator": accelerator},
         "errors": {
-            "delta": DELTA | DELTA_CONTINUOUS,
+            "delta": DELTA | DELTA_REAL[tier] | DELTA_CONTINUOUS,
             "beta": BETA,
             "alpha": {
                 "total": budget.total,
@@ -228,13 +228,15 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     if not complete:
         overall = combine([overall, Kind.INCONCLUSIVE])
         reason = f"interrupted after {len(present)} of {len(cells)} cells. {reason}"
+    seen = sensitivity.beside(present)
     return record | {
         "status": "complete" if complete else "partial",
         "finished": _now() if complete else None,
         "cells": present,
-        "not_covered": _not_covered(cells, results),
+        "not_covered": [*_not_covered(cells, results), *sensitivity.missed(seen)],
         "verdicts": verdicts,
         "verdict": {"kind": overall.value, "reason": reason, "exit_code": overall.exit_code},
+        **({} if seen is None else {"sensitivity": seen}),
     }
 
 

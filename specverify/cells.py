@@ -17,7 +17,7 @@ import torch
 
 import toymodels
 from realmodels import digits
-from specverify import continuous_cells, defects, relaxed, tree
+from specverify import continuous_cells, defects, lockstep, relaxed, sensitivity
 from specverify.claims import Claim, Lossless
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
@@ -35,10 +35,10 @@ from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.surprisal import Surprisal, Tempering
-from specverify.evidence.tokens import reduce
+from specverify.evidence.tokens import traced
 from specverify.laws import ContinuousModel
 from specverify.model import Model
-from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, Cell
+from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
@@ -208,12 +208,7 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
     decoder = _build(cell, model)
     run = _timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(_seed(cell, setting, 1))
-    parts = []
-    for tokens in run.tokens.split(cell.batch or BLOCK):
-        with torch.no_grad():
-            laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
-        parts.append(reduce(laws, tokens, generator))
-    trace = tree.join(parts)
+    trace = traced(model, run.tokens, cell.batch or BLOCK, generator)
     half = len(run.tokens) // 2
 
     def rates(check: str) -> dict[str, float]:
@@ -237,7 +232,11 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
         "labels": model.start(len(shown)).labels.tolist(),
         "tokens": shown.tolist(),
     }
-    return _judged(cell, decoder.claim, evidence, run, result, _asked("PIT uniformity", "surprisal"))
+    verdict = _judged(cell, decoder.claim, evidence, run, result, DELTA_REAL[setting.tier])
+    if verdict.kind is Kind.CONSISTENT and cell.window is not None and cell.model == sensitivity.MODEL:
+        blind = sensitivity.unseen(len(run.tokens), max(e.alpha for e in evidence), BETA)
+        return Verdict(verdict.kind, f"{verdict.reason}; {blind}" if blind else verdict.reason)
+    return verdict
 
 
 def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -310,6 +309,8 @@ def _timed_sample(
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "step_compression": model.length / float(passes.mean()),
+        "draft_passes_mean": float(run.draft_passes.double().mean()),
+        "lock_step": lockstep.summary(run.passes.cpu().numpy(), model.length, _seed(cell, setting, 2)),
     }
     values, counts = run.passes.unique(return_counts=True)
     result["figures"]["passes"] = {"values": values.tolist(), "counts": counts.tolist()}

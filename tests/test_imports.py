@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # A part is a folder or a module, with those named after it (`cli_x` is part of `cli`). It may import itself and what
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
-    ("deadline", "errors", "tree"),
+    ("deadline", "errors", "lockstep", "tree"),
     ("claims", "model"),
     ("draws", "processors"),
     ("laws",),
@@ -24,7 +24,7 @@ LAYERS = (
     ("defects",),
     ("subjects",),
     ("report",),
-    ("plan", "pool", "relaxed"),
+    ("plan", "pool", "relaxed", "sensitivity"),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify import tree
 from specverify.errors import InputError
-from specverify.model import check_laws
+from specverify.model import Model, check_laws
 
 # Inverse temperatures 1 - tilt at which `reduce` records the normaliser of p ** (1 - tilt).
 TILTS = (-0.3, -0.1, -0.03, -0.01, -0.003, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -91,6 +92,24 @@ def reduce(
         open=choice,
         impossible=impossible,
     )
+
+
+@torch.no_grad()
+def traced(
+    model: Model, tokens: Int[Tensor, "rows length"], batch: int, generator: np.random.Generator
+) -> TokenStatistics:
+    """Statistics of sequences under the laws that a model gives at each token: one forward pass for each batch.
+
+    Args:
+        model: the target; row i of a batch is its row i.
+        tokens: sequences that were decoded in batches of this size.
+        batch: rows that ran together.
+        generator: see `reduce`.
+    """
+    parts = []
+    for some in tokens.to(model.device).split(batch):
+        parts.append(reduce(model.laws(model.start(len(some)), some[:, :-1]), some, generator))
+    return tree.join(parts)
 
 
 def _column(

@@ -11,6 +11,9 @@ from specverify.report import drawing
 from specverify.report.drawing import FRAME, PANELS, Cell, Picture, Style, left_out, where
 from specverify.report.tables import distinct, interval
 
+BATCH = 64
+"""Rows in lock-step that are shown."""
+
 
 def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """Forward passes and acceptance on real models, with intervals."""
@@ -26,7 +29,7 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         run, style = c["run"], known[c["decoder"]]
         ends = interval(run["passes_interval"])
         _interval(left, y, float(run["passes_mean"]), run["passes_interval"], style, f"{run['passes_mean']:.4g}{ends}")
-        left.text(1.75 * worst, y, f"{run['step_compression']:.3g}x", va="center", ha="right", fontsize=8)
+        left.text(1.75 * worst, y, _faster(run), va="center", ha="right", fontsize=8)
         if (rate := run["acceptance_rate"]) is None:
             right.text(0.01, y, "no drafts", va="center", fontsize=8, color=FRAME)
         else:
@@ -42,7 +45,7 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     left.set_xlim(0, 1.75 * worst)
     left.set_xticks([tick for tick in left.get_xticks() if tick <= 1.05 * worst])
     left.set_title("forward passes per sequence", loc="left")
-    left.set_title("step compression", loc="right")
+    left.set_title("step compression / in lock-step, time", loc="right")
     right.set_xlim(0, 1.45)
     right.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     right.tick_params(left=False)
@@ -57,13 +60,22 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     best = max(cells, key=lambda c: c["run"]["step_compression"])
     caption = (
         "Means with their 95% intervals in brackets. Step compression: forward passes of autoregressive decoding over "
-        f"the decoder's. All: {common}."
+        "the decoder's, where rows are replaced as they finish, and where 64 rows wait for the slowest of them; then "
+        "the time of one sequence in its batch. A draft model's passes, which come on top, are in the table of decoded "
+        f"sequences. All: {common}."
     )
     alt = (
         f"Forward passes and acceptance rates of {len(cells)} cells; the highest step compression is "
         f"{best['run']['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
     )
     return drawing.picture(figure, "real-cost", "Cost on real image models", caption, alt)
+
+
+def _faster(run: dict[str, Any]) -> str:
+    together = next((one for one in run.get("lock_step", []) if one["batch"] == BATCH), None)
+    words = f"{run['step_compression']:.3g}x"
+    words += "" if together is None else f" / {together['speedup']:.3g}x"
+    return f"{words}, {1000 * run['seconds'] / run['n']:.2g} ms"
 
 
 def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | None:

@@ -15,7 +15,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from specverify.report import attention, judgements, tables, tables_continuous, tables_relaxed, tables_testers, testers
+from specverify.report import (
+    attention,
+    judgements,
+    tables,
+    tables_continuous,
+    tables_relaxed,
+    tables_runs,
+    tables_sensitivity,
+    tables_testers,
+    testers,
+)
 from specverify.report import record as records
 from specverify.report.drawing import Picture
 from specverify.report.record import Record
@@ -113,7 +123,8 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
             tables_continuous.decoders(record),
             tables.checks(record),
             tables.defects(record),
-            tables.runs(record),
+            tables_runs.runs(record),
+            tables_sensitivity.sensitivity(record),
         ],
         "testing": tables_testers.tables(record),
         "provenance": [tables.provenance(record), tables.alpha(record), tables.every_cell(record)],

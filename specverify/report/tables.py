@@ -257,29 +257,6 @@ def defects(record: Record) -> Table:
     return Table("defects", "Known-wrong decoders", intro, columns, tuple(rows))
 
 
-def runs(record: Record) -> Table:
-    """What was decoded, and what it cost."""
-    rows = []
-    for c in record["cells"]:
-        if (r := c["run"]) is None:
-            continue
-        cost = [
-            number(r["passes_mean"]) + interval(r["passes_interval"]),
-            number(r["step_compression"], 3),
-            number(r["acceptance_rate"], 3) + interval(r["acceptance_interval"], 3),
-            number(r["tokens_per_second"], 3),
-            number(r["seconds"], 3),
-        ]
-        rows.append(cell_row(c, [c["id"], c["verdict"]["kind"], number(r["n"]), number(r["tokens"]), *cost]))
-    intro = (
-        "NFE are forward passes per sequence; step compression is the forward passes of autoregressive decoding over "
-        "them. 95% intervals are in brackets. Speeds hold for the hardware named below."
-    )
-    columns = ("cell", "verdict", "sequences#", "tokens#", "NFE#", "step compression#")
-    title = "Decoded sequences: forward passes, acceptance, speed"
-    return Table("runs", title, intro, (*columns, "acceptance#", "tokens/s#", "seconds#"), tuple(rows))
-
-
 def alpha(record: Record) -> Table:
     """How the campaign's false-alarm rate is shared out."""
     budget = record["errors"]["alpha"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from specverify.report.record import Record
-from specverify.report.tables import Table, cell_row, number, settings
+from specverify.report.tables import UNKNOWN, Table, cell_row, number, settings
+from specverify.verdict import EMPTY
 
 
 def relaxed(record: Record) -> Table:
@@ -20,7 +24,7 @@ def relaxed(record: Record) -> Table:
                 c,
                 [
                     *(chosen, number(value), c["decoder"], c["model"], settings(c, ("window", "initial", "draft"))),
-                    *(c["claim"], c["verdict"]["kind"]),
+                    *(*_declared(c), c["verdict"]["kind"]),
                     *(number(e["tv"], 3), number(e["passes"]), number(e["acceptance_rate"], 3), *paid),
                 ],
             )
@@ -28,8 +32,19 @@ def relaxed(record: Record) -> Table:
     intro = (
         "Exact, by enumeration: total variation between the laws of whole sequences, and expected forward passes. Gain "
         "(acceptance above 1 - TV(p, q)), bias (total variation from p) and excess (bias - gain, at least 0 for any "
-        "rule) are of one judged token, drafted by a second model, on average over the target's prefixes. VACUOUS: the "
-        "rule claims nothing, or allows nearly every law, so that there is nothing to prove."
+        "rule) are of one judged token, drafted by a second model, on average over the target's prefixes. Slack: how "
+        "far the exact distance stays below the declared bound; a bound of nearly 1 excludes nothing, and is said not "
+        "to bind. VACUOUS: the rule claims nothing, or nothing that binds, so that there is nothing to prove."
     )
-    columns = ("rule", "value#", "decoder", "toy", "settings", "claim", "verdict", "exact TV#", "passes#")
+    columns = ("rule", "value#", "decoder", "toy", "settings", "claim", "slack#", "verdict", "exact TV#", "passes#")
     return Table("relaxed", "Relaxed rules", intro, (*columns, "acceptance#", "gain#", "bias#", "excess#"), tuple(rows))
+
+
+def _declared(cell: dict[str, Any]) -> tuple[str, str]:
+    """What a cell's rule claims, and its slack if that is a bound."""
+    found = re.fullmatch(r"relaxed\(tv<=([0-9.e+-]+)\)", cell["claim"])
+    if found is None:
+        return cell["claim"], UNKNOWN
+    bound = float(found[1])
+    words = f"nothing that binds: tv<={found[1]}" if EMPTY <= bound < 1 else cell["claim"]
+    return words, number(max(0.0, bound - cell["exact"]["tv"]), 3)

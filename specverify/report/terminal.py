@@ -41,6 +41,14 @@ def summary(record: Record) -> Group:
     caught = [tables.caught(c) for c in record["cells"] if c["expected"] is not None]
     if caught:
         parts.append(Text(f"known-wrong decoders caught: {sum(caught)} of {len(caught)}"))
+    if (seen := record.get("sensitivity")) is not None:
+        shown = sum(row["shown"] for row in seen["rows"])
+        parts.append(
+            Text(
+                f"on the real model, {seen['images']:,} images a cell show {shown} of {len(seen['rows'])} known-wrong "
+                "decoders; which not: see the report"
+            )
+        )
     found = testers.testers(record)
     colour = "bold red" if found.fail else "green" if found.status == testers.HOLD else "yellow"
     parts.append(Text.assemble("testers ", (found.status, colour)))

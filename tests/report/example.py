@@ -84,7 +84,28 @@ def _run(passes: float, rate: float | None) -> dict[str, Any]:
         "seconds": 12.5,
         "tokens_per_second": 8192.0,
         "step_compression": 64 / passes,
+        "draft_passes_mean": 0.0,
+        "lock_step": [{"batch": 64, "passes": 25.0, "interval": [24.5, 25.5], "speedup": 64 / 25.0}],
     }
+
+
+def sensitivity() -> dict[str, Any]:
+    figures = (("slight", 0.004, 7000), ("plain", 0.1, 120), ("silent", 0.001, None))
+    where = {"command": "python -m this", "model": "digits-s", "window": 16, "guidance": 1.0, "images": 1600}
+    rows = [
+        {
+            "defect": name,
+            "kolmogorov": distance,
+            "kolmogorov_error": 0.002,
+            "nats": -distance,
+            "nats_error": 0.003,
+            "images": 12800,
+            "needed": needed,
+            "shown": needed is not None and needed <= 1600,
+        }
+        for name, distance, needed in figures
+    ]
+    return where | {"alpha": 1e-9, "beta": 1e-6, "rows": rows}
 
 
 def _images(rng: np.random.Generator) -> dict[str, Any]:
@@ -345,6 +366,7 @@ def record() -> dict[str, Any]:
             "alpha": {"total": 1e-6, "parts": [{"check": f"sampled/sjd: check {i}", "alpha": 1e-7} for i in range(10)]},
         },
         "cells": cells,
+        "sensitivity": sensitivity(),
         "not_covered": [
             "scd-gs on models with more than two tokens: its races cannot be enumerated",
             f"the decoder {NASTY}",

@@ -43,6 +43,20 @@ def test_the_table_tells_claim_distance_speed_and_price(relaxed):
     assert (rows["gsd"]["value"], rows["gsd"]["exact TV"], rows["gsd"]["passes"]) == ("4", "0.4", "2.2")
     assert [rows["gsd"][name] for name in ("gain", "bias", "excess")] == ["0.1", "0.12", "0.02"]
     assert rows["mixture"]["gain"] == tables.UNKNOWN
+    assert rows["mixture"]["slack"] == tables.UNKNOWN  # what is lossless has none to give
+
+
+def test_a_bound_that_excludes_nothing_is_said_not_to_bind(relaxed):
+    claims = ("relaxed(tv<=0.99999998)", "relaxed(tv<=0.41)")
+    for cell, claim in zip([c for c in relaxed["cells"] if c["kind"] == "relaxed"], claims, strict=False):
+        cell["claim"] = claim
+        cell["exact"]["tv"] = 0.25
+    table = tables_relaxed.relaxed(relaxed)
+    told = [dict(zip(table.headings, row.cells, strict=True)) for row in table.rows[:2]]
+    assert [(one["claim"], one["slack"]) for one in told] == [
+        ("nothing that binds: tv<=0.99999998", "0.75"),
+        ("relaxed(tv<=0.41)", "0.16"),
+    ]
 
 
 def test_relaxed_cells_are_not_counted_among_exact_ones(record, relaxed):

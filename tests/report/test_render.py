@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from specverify.errors import InputError
-from specverify.report import attention, judgements, render, tables, tables_testers
+from specverify.report import attention, judgements, render, tables, tables_runs, tables_sensitivity, tables_testers
 
 VOID = {"meta", "img", "wbr", "br", "link", "input"}
 
@@ -60,7 +60,8 @@ def _tables_of(record):
     return [
         *(tables.verdicts(record), attention.attention(record), tables.coverage(record), tables.blind_spots(record)),
         *(tables.exact_summary(record), tables.exact(record), tables.checks(record), tables.defects(record)),
-        *(tables.runs(record), tables.alpha(record), tables.provenance(record), tables.every_cell(record)),
+        *(tables_runs.runs(record), tables.alpha(record), tables.provenance(record), tables.every_cell(record)),
+        tables_sensitivity.sensitivity(record),
         *tables_testers.tables(record),
         judgements.overview(record),
         *(table for section in judgements.sections(record) for table in section.tables),
@@ -155,6 +156,7 @@ def test_a_complete_record_does_not(written):
 
 
 def test_an_empty_record_renders(partial, tmp_path):
+    del partial["sensitivity"]
     written = render.write(partial | {"cells": [], "verdicts": [], "not_covered": []}, tmp_path)
     assert written.figures == ()
     Page(written.html.read_text())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specverify.report import attention, judgements, render, tables, tables_testers
+from specverify.report import attention, judgements, render, tables, tables_runs, tables_sensitivity, tables_testers
 from specverify.report import record as records
 
 
@@ -54,7 +54,15 @@ def test_every_row_has_a_cell_for_each_column(record):
                 tables.exact_summary,
                 tables.exact,
             ),
-            *(tables.checks, tables.defects, tables.runs, tables.alpha, tables.provenance, tables.every_cell),
+            *(
+                tables.checks,
+                tables.defects,
+                tables_runs.runs,
+                tables_sensitivity.sensitivity,
+                tables.alpha,
+                tables.provenance,
+                tables.every_cell,
+            ),
         )
     ]
     for table in made:
@@ -166,3 +174,15 @@ def test_counted_rates_stand_beside_stated_ones(record):
         *("0.009 [0.001, 0.017]", "0.5", "yes", "3"),
     )
     assert [row.bad for row in rows] == [()] * 5 + [(10,)]
+
+
+def test_speed_is_told_with_rows_replaced_and_in_lock_step(record):
+    run = next(c["run"] for c in record["cells"] if c["run"] is not None and "lock_step" in c["run"])
+    assert tables_runs.lock_step(run, 64) == "2.56 [2.51, 2.61]"
+    assert tables_runs.lock_step(run, 8) == tables.UNKNOWN  # an older record has none
+    assert [row.cells[7] for row in tables_runs.runs(record).rows].count("2.56 [2.51, 2.61]") >= 1
+
+
+def test_what_a_real_cell_would_have_missed_stands_beside_it(record):
+    rows = {row.cells[0]: (row.cells[-2], row.cells[-1]) for row in tables_sensitivity.sensitivity(record).rows}
+    assert rows == {"slight": ("7,000", "no"), "plain": ("120", "yes"), "silent": (tables.UNKNOWN, "no")}
