@@ -6,7 +6,9 @@
     accuracy             the share of images that the classifier takes for their class
 
 Distances are between features of the pinned classifier (`classifier.py`) and mean something for its weights alone.
-They also depend on how many images there are: compare sets of one size. Resampling draws the measured images anew; the
+They also depend on how many images there are: a Frechet distance of n is biased upwards by about c / n, and neither it
+nor its interval is one of the law that the images come from. Compare sets of one size: in the difference that cancels,
+but for what their covariances differ in. Resampling draws the measured images anew; the
 real ones are the same for every set that is compared, and stay. So do the nearest-neighbour radii of either set.
 """
 
@@ -135,13 +137,21 @@ def _frechet(tokens: Tensor, features: np.ndarray, weight: np.ndarray, against: 
     metric = _torchmetrics().FrechetInceptionDistance(feature=Features(against.classifier))
     metric.update(against.tokens, real=True)
     metric.update(tokens, real=False)
+    centre = against.features.astype(np.float64).mean(0)
+    return estimate(float(metric.compute()), resampled(features, weight, centre, against.root))
+
+
+def resampled(
+    features: Float[np.ndarray, "n features"],
+    weight: Int[np.ndarray, "resamples n"],
+    other_mean: Float[np.ndarray, " features"],
+    other_root: Float[np.ndarray, "features features"],
+) -> Float[np.ndarray, " resamples"]:
+    """The Frechet distance of resampled images from a fixed law; see `frechet`."""
     n, x = len(features), features.astype(np.float64)
     means = weight @ x / n
     spread = np.stack([(x * w[:, None]).T @ x for w in weight]) - n * means[:, :, None] * means[:, None, :]
-    return estimate(
-        float(metric.compute()),
-        frechet(means, spread / (n - 1), against.features.astype(np.float64).mean(0), against.root),
-    )
+    return frechet(means, spread / (n - 1), other_mean, other_root)
 
 
 def _neighbourhoods(features: np.ndarray, weight: np.ndarray, against: Reference) -> dict[str, Estimate]:

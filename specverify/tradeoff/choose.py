@@ -11,25 +11,32 @@ Speed is the speed-up in forward passes, AR's over the decoder's. The *loss* of 
     accuracy, precision, recall, density, coverage
                 what is lost of them: AR's less the setting's
 
-A setting *satisfies* a limit if its 95% confidence limit does: the upper one of a loss, the lower one of a speed-up,
-each one-sided and for that setting by itself. All but `bias` compare with a finite number of images, so that even a
-lossless setting shows some loss either way. Of models of patches there is no bias of every setting, and of those with a
-diffusion head no surprisal (`metrics`).
+A setting is *confirmed* if its confidence limit is within what was asked for: the upper one of a loss, the lower one of
+a speed-up. Which setting is taken depends on the same images as its figures, and the best of many looks better than it
+is; so limits are for all settings at once (Bonferroni, with Student's quantile of the bootstrap's deviation): with
+`CONFIDENCE` no setting at all loses more than its limit says, whichever is chosen and however; and likewise no speed-up
+is less. All but `bias` compare with a finite number of images, so that even a lossless setting shows some loss either
+way. A Frechet distance of n images is biased upwards; AR's of as many is as well, and their difference hardly. Of
+models of patches there is no bias of every setting, and of those with a diffusion head no surprisal (`metrics`).
+
+Decoders that are known to be wrong (`plan.KNOWN_WRONG`) are measured, and never chosen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from realmodels import continuous, store
 from specverify.claims import Lossless
 from specverify.errors import InputError
-from specverify.tradeoff.plan import AR, REAL
+from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -46,10 +53,11 @@ class Contender:
 
     Attributes:
         id: the setting.
-        speedup, slowest: the speed-up, and its lower confidence limit.
+        speedup, slowest: the speed-up, and its lower confidence limit; all limits hold for all settings at once.
         loss, most: the loss, and its upper confidence limit.
-        satisfies: bootstrap probability that it is within the limit that was asked for.
-        best: bootstrap probability that it is the best of those that are.
+        satisfies: share of bootstrap replicates in which it is within what was asked for.
+        best: share of them in which it is the best of those that are.
+        needed: images of each setting that would confirm it if its figures are what they seem; None if none would.
     """
 
     id: str
@@ -59,6 +67,7 @@ class Contender:
     most: float
     satisfies: float
     best: float
+    needed: int | None
 
 
 @dataclass(frozen=True)
@@ -68,16 +77,22 @@ class Choice:
     Attributes:
         question: what was asked for.
         guidance: of the settings that were compared.
-        chosen: the answer; None if no setting satisfies.
+        metric: what counts as loss.
+        compared: settings, of all guidances, that the limits hold for at once.
+        images: of each of them.
+        chosen: the answer; None if no setting is confirmed.
         nearest: without an answer, the setting that comes nearest.
-        others: further settings, in the order of merit: with an answer, first those that would be better but do not
-            surely satisfy.
+        others: further settings, in the order of merit: with an answer, first those that would be better but are not
+            confirmed.
         free: the fastest setting whose decoder claims to be lossless: whatever loss it shows is noise if it is. None if
             there is none.
     """
 
     question: str
     guidance: float
+    metric: str
+    compared: int
+    images: int
     chosen: Contender | None
     nearest: Contender | None
     others: tuple[Contender, ...]
@@ -106,6 +121,7 @@ def fastest(record: Record, max_loss: float, metric: str | None = None) -> list[
         within=lambda speed, loss: loss <= max_loss,
         merit=lambda speed, loss: speed,
         satisfies=lambda one: one.most <= max_loss,
+        room=lambda one: (max_loss - one.loss, one.most - one.loss),
         order=lambda one: -one.speedup,
         near=lambda one: one.most,
     )
@@ -125,6 +141,7 @@ def least_lossy(record: Record, min_speedup: float, metric: str | None = None) -
         within=lambda speed, loss: speed >= min_speedup,
         merit=lambda speed, loss: -loss,
         satisfies=lambda one: one.slowest >= min_speedup,
+        room=lambda one: (one.speedup - min_speedup, one.speedup - one.slowest),
         order=lambda one: one.loss,
         near=lambda one: -one.slowest,
     )
@@ -157,33 +174,32 @@ def _choose(
     within: Paired,
     merit: Paired,
     satisfies: Callable[[Contender], bool],
+    room: Callable[[Contender], tuple[float, float]],
     order: Callable[[Contender], float],
     near: Callable[[Contender], float],
 ) -> list[Choice]:
     choices = []
+    compared = settings(record)
+    images = min((row["n"] for row in compared), default=0)
     for scale in dict.fromkeys(row["guidance"] for row in record["rows"] if row["rule"] == AR):
-        rows = [row for row in settings(record) if row["guidance"] == scale]
+        rows = [row for row in compared if row["guidance"] == scale]
         if not rows:
             continue
         losses = [loss(record, row, metric) for row in rows]
         speed = np.stack([row["metrics"]["speedup"]["replicates"] for row in rows])
-        lost = np.stack([replicates for _, replicates in losses])
+        lost = np.stack([one.replicates for one in losses])
         allowed = within(speed, lost)
         worth = np.where(allowed, merit(speed, lost), -np.inf)
         best = np.zeros(len(rows))
         np.add.at(best, worth.argmax(0)[allowed.any(0)], 1 / speed.shape[1])
-        contenders = [
-            Contender(
-                row["id"],
-                row["metrics"]["speedup"]["value"],
-                float(np.quantile(speed[i], 1 - CONFIDENCE)),
-                losses[i][0],
-                float(np.quantile(lost[i], CONFIDENCE)),
-                float(allowed[i].mean()),
-                float(best[i]),
-            )
-            for i, row in enumerate(rows)
-        ]
+        reach = quantile(len(compared), speed.shape[1])
+        contenders = []
+        for i, row in enumerate(rows):
+            value, lost_value = row["metrics"]["speedup"]["value"], losses[i].value
+            slowest, most = value - reach * float(speed[i].std(ddof=1)), lost_value + reach * losses[i].spread
+            shares = float(allowed[i].mean()), float(best[i])
+            one = Contender(row["id"], value, slowest, lost_value, most, *shares, None)
+            contenders.append(replace(one, needed=_needed(images, *room(one))))
         contenders.sort(key=lambda one: (order(one), one.id))
         chosen = next((one for one in contenders if satisfies(one)), None)
         nearest = None if chosen else min(contenders, key=lambda one: (near(one), one.id))
@@ -191,31 +207,64 @@ def _choose(
         others = [one for one in contenders if one is not chosen and one is not nearest and one.satisfies > 0]
         lossless = {row["id"] for row in rows if row["claim"] == str(Lossless())}
         free = max((one for one in contenders if one.id in lossless), key=lambda one: one.speedup, default=None)
-        choices.append(Choice(question, scale, chosen, nearest, tuple(others), free))
+        choices.append(Choice(question, scale, metric, len(compared), images, chosen, nearest, tuple(others), free))
     if not choices:
         raise InputError("the sweep holds no finished setting beside a finished AR run; let it come to its end")
     return choices
 
 
+def quantile(compared: int, resamples: int) -> float:
+    """How many bootstrap deviations a one-sided limit lies off, for as many settings at once."""
+    return float(stats.t.isf((1 - CONFIDENCE) / compared, resamples - 1))
+
+
+def _needed(images: int, room: float, reach: float) -> int | None:
+    """Images with which a limit `reach` away from an estimate, now of `images`, leaves it within its `room`."""
+    return math.ceil(images * max(1.0, reach / room) ** 2) if room > 0 else None
+
+
 def settings(record: Record) -> list[Row]:
-    """The rows that can be chosen: decoders with drafts that were measured."""
-    return [row for row in record["rows"] if row["rule"] not in (AR, REAL) and row["error"] is None]
+    """The rows that can be chosen: decoders with drafts that were measured and are not known to be wrong."""
+    barred = (AR, REAL, *KNOWN_WRONG)
+    return [row for row in record["rows"] if row["rule"] not in barred and row["error"] is None]
 
 
-def loss(record: Record, row: Row, metric: str) -> tuple[float, Float[np.ndarray, " resamples"]]:
-    """A setting's loss, and its replicates; see the module."""
+@dataclass(frozen=True)
+class Loss:
+    """A loss.
+
+    Attributes:
+        value: of the images that were drawn.
+        replicates: of resampled ones.
+        spread: its standard deviation: of its replicates, before a sign is dropped.
+    """
+
+    value: float
+    replicates: Float[np.ndarray, " resamples"]
+    spread: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Two-sided, 95%, for this setting alone."""
+        reach = float(stats.t.isf((1 - CONFIDENCE) / 2, len(self.replicates) - 1)) * self.spread
+        return self.value - reach, self.value + reach
+
+
+def loss(record: Record, row: Row, metric: str) -> Loss:
+    """A setting's loss; see the module. Of an AR run itself: against the other run."""
     found = row["metrics"][metric]
     value, replicates = float(found["value"]), np.asarray(found["replicates"])
     if metric not in RELATIVE:
-        return abs(value), np.abs(replicates)
+        return Loss(abs(value), np.abs(replicates), float(replicates.std(ddof=1)))
     plain = [
         one["metrics"][metric]
         for one in record["rows"]
-        if one["rule"] == AR and one["guidance"] == row["guidance"] and one["error"] is None
+        if one["rule"] == AR and one["guidance"] == row["guidance"] and one["error"] is None and one["id"] != row["id"]
     ]
     if not plain:
         raise InputError(f"{row['id']!r} cannot be compared: AR at its guidance was not measured; finish the sweep")
     sign = RELATIVE[metric]
     base = float(np.mean([one["value"] for one in plain]))
     around = np.mean([one["replicates"] for one in plain], axis=0)
-    return sign * (value - base), sign * (replicates - around)
+    moved = sign * (replicates - around)
+    return Loss(sign * (value - base), moved, float(moved.std(ddof=1)))

@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
+from specverify.tradeoff.tables import called
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -29,7 +30,7 @@ PANELS = {
     "excess": "excess of bias over gain",
     "surprisal": "surprisal less entropy, nats per token",
     "pit": "Kolmogorov distance of transforms",
-    "fd": "Frechet distance to real images",
+    "fd": "Frechet distance at n = {n:,}",
     "accuracy": "class accuracy",
     "precision": "precision",
     "recall": "recall",
@@ -52,6 +53,12 @@ _STYLES = {
     "mixture": ("#999933", "s"),
     "typical": ("#AA4499", "*"),
 }
+READ = (
+    "The Frechet distance is one of so many images: it is biased upwards, AR's as well, and only their difference says "
+    "something of the laws; its bars show what as many images would give again. Speed-ups in passes are the target's "
+    "alone, with rows replaced as they finish; in lock-step, in seconds and with the draft model's passes they stand "
+    "in the table of speed."
+)
 _BAND, _REAL = "#D8D8DE", "#3B6EA5"
 _ACROSS = 2
 """Images of each class side by side."""
@@ -111,8 +118,8 @@ def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style
         _band(axis, name, plain)
         for series, sweep in groupby((row for row in rows if name in row["metrics"]), key=series_of):
             _line(axis, name, list(sweep), style[series])
-        axis.set_title(PANELS[name], loc="left")
-        axis.set_xlabel("speed-up in forward passes")
+        axis.set_title(PANELS[name].format(n=rows[0]["n"]), loc="left")
+        axis.set_xlabel("speed-up in forward passes, rows replaced")
         axis.set_xlim(low - margin, high + margin)
         axis.grid(True, color="#EEEEEE", linewidth=0.6)
         axis.set_axisbelow(True)
@@ -124,10 +131,15 @@ def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style
 def legend(figure: Figure, style: dict[str, Style], more: Sequence[Artist]) -> None:
     """The series' names above a figure, and what else is drawn."""
     handles = [
-        Line2D([], [], color=one.colour, marker=one.marker, linestyle="none", label=drawing.short(name))
+        Line2D([], [], color=one.colour, marker=one.marker, linestyle="none", label=drawing.short(_mark(name)))
         for name, one in style.items()
     ]
     figure.legend(handles=[*handles, *more], loc="outside upper left", ncols=6, handletextpad=0.4)
+
+
+def _mark(series: str) -> str:
+    rule, comma, rest = series.partition(",")
+    return called(rule) + comma + rest
 
 
 def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False) -> Picture:
@@ -138,7 +150,7 @@ def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close:
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
         "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
         "is as many images of the training set. Bias and excess are known from the laws of each step, and have no "
-        "noise floor."
+        f"noise floor. {READ}"
     )
     if close:
         caption = f"As above, for the settings with a bias of at most {_CLOSE:g}."

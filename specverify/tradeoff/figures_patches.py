@@ -11,8 +11,8 @@ from matplotlib.ticker import StrMethodFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
-from specverify.tradeoff.figures import baselines, groups_of, legend, quality_over_speed, samples, series_of
-from specverify.tradeoff.tables import faster
+from specverify.tradeoff.figures import READ, baselines, groups_of, legend, quality_over_speed, samples, series_of
+from specverify.tradeoff.tables import faster, within
 from specverify.tradeoff.tables_patches import overlaps
 
 Record = dict[str, Any]
@@ -65,15 +65,15 @@ def _trade(guidance: float, rows: list[Row], plain: list[Row], style: dict[str, 
         "Each line is a decoder over its windows, or over what else it is set to at one window; bars are 95% "
         "intervals. The band spans the intervals of two plain autoregressive runs of as many images: what lies in it "
         "is not told from noise. The dotted line is as many images of the training set. Bias is shown where it was "
-        "measured; CSpD's is a bound."
+        f"measured; CSpD's is a bound. {READ}"
     )
     if close:
         caption = "As above, for the settings whose interval of the Frechet distance meets that of an AR run."
     which = "decoders, close up," if close else "decoders"
     alt = (
         f"Quality over speed-up of {which} at guidance {guidance:g}; the fastest setting, {fastest['id']}, has a "
-        f"speed-up of {fastest['metrics']['speedup']['value']:.3g} and a Frechet distance of "
-        f"{fastest['metrics']['fd']['value']:.3g}."
+        f"speed-up of {fastest['metrics']['speedup']['value']:.3g} in passes and a Frechet distance of "
+        f"{fastest['metrics']['fd']['value']:.3g} at n = {fastest['n']:,}."
     )
     name = f"tradeoff-guidance-{guidance:g}{'-close' * close}"
     title = f"Quality over speed{', close up' * close}: guidance {guidance:g}"
@@ -93,10 +93,13 @@ def _times(record: Record, guidance: float, rows: list[Row], style: dict[str, St
             own = list(sweep)
             x, y = [row["metrics"]["speedup"]["value"] for row in own], [faster(record, row, what) for row in own]
             gains = [math.nan if gain is None else gain for gain in y]
-            axis.plot(x, gains, color=style[series].colour, marker=style[series].marker, linewidth=1.0)
+            axis.errorbar(
+                x, gains, yerr=_bars(record, own, what, gains), color=style[series].colour, linewidth=1.0,
+                marker=style[series].marker, elinewidth=0.6,
+            )  # fmt: skip
             best[what] = max(best.get(what, 0.0), *gains)
         axis.set_title(f"speed-up in time, {title}", loc="left")
-        axis.set_xlabel("speed-up in forward passes")
+        axis.set_xlabel("speed-up in forward passes, rows replaced")
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.grid(True, color="#EEEEEE", linewidth=0.6)
@@ -108,8 +111,9 @@ def _times(record: Record, guidance: float, rows: list[Row], style: dict[str, St
     )
     caption = (
         "AR's time over each setting's, of target and draft model together: processor time of a thread on a CPU, wall "
-        "time on a GPU. Below 1 a decoder takes longer than AR, however few its passes: every pass runs the head at "
-        "all positions of the window, and drafts are made one by one."
+        "time on a GPU; bars are 95% intervals over batches and over images, where there are several. Below 1 a "
+        "decoder takes longer than AR, however few its passes: every pass runs the head at all positions of the "
+        "window, and drafts are made one by one."
     )
     alt = (
         f"Speed-up in time over speed-up in forward passes at guidance {guidance:g}; the best in a batch is "
@@ -117,3 +121,10 @@ def _times(record: Record, guidance: float, rows: list[Row], style: dict[str, St
     )
     title = f"What passes are worth in time: guidance {guidance:g}"
     return drawing.picture(figure, f"times-guidance-{guidance:g}", title, caption, alt)
+
+
+def _bars(record: Record, rows: list[Row], what: str, gains: list[float]) -> list[list[float]]:
+    """Lengths of error bars, [2, settings]; none where there is no interval."""
+    ends = [within(record, row, what) or (gain, gain) for row, gain in zip(rows, gains, strict=True)]
+    low = [gain - first for (first, _), gain in zip(ends, gains, strict=True)]
+    return [low, [last - gain for (_, last), gain in zip(ends, gains, strict=True)]]

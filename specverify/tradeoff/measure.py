@@ -9,22 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from realmodels import bootstrap, continuous, data, digits, quality
 from realmodels.bootstrap import Estimate
 from realmodels.digits import DigitsModel
-from specverify import tree
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.speculative import Judging, Speculative, TokenRule
 from specverify.evidence.surprisal import Surprisal
-from specverify.evidence.tokens import TokenStatistics, reduce
+from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.rules import registry
 from specverify.rules.clusters import partition_from_embedding
 from specverify.tradeoff import patches
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL, Cell
-from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown
+from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown, timed
 from specverify.tradeoff.watch import Watched
 
 KEPT = ("speedup", "bias", "surprisal", "pit", *quality.METRICS)
@@ -50,6 +48,7 @@ def carry_out(cell: Cell, setting: Setting) -> Row:
         "z": None,
         "seconds_per_image": None,
         "seconds_alone": None,
+        "times": None,
         "head_evaluations": None,
         "metrics": {},
         "images": None,
@@ -96,9 +95,9 @@ def _real(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
 def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     model = _model(setting.model, cell.guidance, setting.device)
     watched, decoder, plain = _decoders(cell, setting, model)
-    run, labels, seconds = decode(decoder, model, cell, setting)
-    row["seconds_per_image"] = (seconds - (watched.seconds if watched else 0.0)) / setting.n
-    row["seconds_alone"] = alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE)
+    decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
+    run, labels = decoded.run, decoded.labels
+    timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))
     row["claim"] = str(decoder.claim)
 
     tokens = run.tokens.cpu()
@@ -111,7 +110,7 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
         every = np.full(setting.n, float(model.length))
         for name, sums in (("gain", gain), ("bias", bias), ("excess", bias - gain)):
             found[name] = bootstrap.ratio(sums, every, weight)
-    statistics = _trace(tokens, model, setting, np.random.default_rng(seed_of(cell, setting, 2)))
+    statistics = traced(model, tokens, setting.batch, np.random.default_rng(seed_of(cell, setting, 2)))
     z = float(Surprisal().check(statistics, **_RATES).statistic)
     row["z"] = z if math.isfinite(z) else None
     return found | _laws(statistics, weight) | quality.measure(tokens, labels, weight)
@@ -132,16 +131,6 @@ def _decoders(cell: Cell, setting: Setting, model: DigitsModel) -> tuple[Watched
         Speculative(watched, window, judging, claim),
         Speculative(drafting, window, judging, claim),
     )
-
-
-def _trace(tokens: Tensor, model: DigitsModel, setting: Setting, generator: np.random.Generator) -> TokenStatistics:
-    """The target's laws at every token, given the tokens before it: one forward pass for each batch."""
-    parts = []
-    for some in tokens.to(model.device).split(setting.batch):
-        with torch.no_grad():
-            laws = model.laws(model.start(len(some)), some[:, :-1])
-        parts.append(reduce(laws, some, generator))
-    return tree.join(parts)
 
 
 def _laws(statistics: TokenStatistics, weight: np.ndarray) -> dict[str, Estimate]:

@@ -33,7 +33,7 @@ from specverify.laws import Chain, Gaussian, Mixture, repeated
 from specverify.tradeoff.criterion import Surrogate
 from specverify.tradeoff.decoders import build, draft_name
 from specverify.tradeoff.plan import Cell
-from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown
+from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown, timed
 from specverify.tradeoff.watch_patches import WatchedPatches
 
 PerToken = Float[np.ndarray, "n length"]
@@ -52,10 +52,10 @@ def decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     plain = build(cell, None if name is None else _model(name, cell.guidance, setting.device))
     decoder, watched = watch(plain, seed_of(cell, setting, 3))
     with head_evaluations(model, watched) as count:
-        run, labels, seconds = decode(decoder, model, cell, setting)
+        decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
     row["head_evaluations"] = count[0] / setting.n
-    row["seconds_per_image"] = (seconds - (watched.seconds if watched else 0.0)) / setting.n
-    row["seconds_alone"] = alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE)
+    run, labels = decoded.run, decoded.labels
+    timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))
     row["claim"] = str(plain.claim)
 
     patches = run.tokens.cpu()

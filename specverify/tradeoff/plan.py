@@ -21,6 +21,9 @@ DRAFTING: tuple[Redraw, ...] = get_args(Redraw)
 GUIDANCE = 1.5
 CLUSTERS = (12.0, 8.0, 5.0, 3.0)
 """Numbers of clusters for the rules that take a partition and have no parameter of their own."""
+KNOWN_WRONG = ("gsd-released", "cspd", "cspd-released")
+"""What is measured for comparison alone and never recommended: released code that is not what its paper says, and CSpD,
+which is not lossless as it is said to be, nor bounded; with all that it may be set to."""
 _SAME = ("amplify",)
 """Rules that another one's sweep has already: left out unless asked for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from realmodels import bootstrap
 from realmodels.bootstrap import Estimate
+from specverify import lockstep
 from specverify.decoders.protocol import ContinuousDecoder, Decoder
 from specverify.decoders.run import Run, sample
 from specverify.draws import derived_seed
@@ -55,15 +56,42 @@ def seed_of(cell: Cell, setting: Setting, purpose: int) -> int:
     return derived_seed(setting.seed, zlib.crc32(cell.id.encode()), purpose)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A setting's images.
+
+    Attributes:
+        run: the images, and what they cost.
+        labels: the class of each, on the CPU.
+        seconds: of decoding all of them.
+        each: seconds per image of each full batch (of the only one, if it is not full).
+    """
+
+    run: Run
+    labels: Int[Tensor, " n"]
+    seconds: float
+    each: list[float]
+
+
 def decode(
-    decoder: Decoder | ContinuousDecoder, model: Model | ContinuousModel, cell: Cell, setting: Setting
-) -> tuple[Run, Int[Tensor, " n"], float]:
-    """Sample a setting: the run, the class of each image on the CPU, and the seconds that it took."""
-    clock = clock_of(model)
-    start = clock()
-    run = sample(decoder, model, setting.n, derived_seed(setting.seed, cell.repeat), setting.batch)
-    seconds = clock() - start
-    return run, torch.cat([model.start(len(part)).labels.cpu() for part in run.tokens.split(setting.batch)]), seconds
+    decoder: Decoder | ContinuousDecoder,
+    model: Model | ContinuousModel,
+    cell: Cell,
+    setting: Setting,
+    apart: Callable[[], float] = lambda: 0.0,
+) -> Decoded:
+    """Sample a setting, batch by batch; `apart` tells the seconds so far that do not count."""
+    clock, seed = clock_of(model), derived_seed(setting.seed, cell.repeat)
+    runs, times = [], []
+    for number, offset in enumerate(range(0, setting.n, setting.batch)):
+        start, before = clock(), apart()
+        runs.append(sample(decoder, model, min(setting.batch, setting.n - offset), seed, setting.batch, number))
+        times.append(clock() - start - (apart() - before))
+    run = Run(*(torch.cat([getattr(part, field.name) for part in runs]) for field in fields(Run)))
+    labels = torch.cat([model.start(len(part.tokens)).labels.cpu() for part in runs])
+    each = [seconds / len(part.tokens) for seconds, part in zip(times, runs, strict=True)]
+    full = [one for one, part in zip(each, runs, strict=True) if len(part.tokens) == setting.batch]
+    return Decoded(run, labels, sum(times), full or each)
 
 
 def alone(
@@ -73,12 +101,22 @@ def alone(
     setting: Setting,
     passes: float,
     images: int,
-) -> float:
-    """The seconds that one image takes alone, at the mean number of passes: alone, all are of the first class."""
-    clock = clock_of(model)
-    start = clock()
-    run = sample(decoder, model, images, derived_seed(setting.seed, cell.repeat), 1)
-    return (clock() - start) / float(run.passes.sum()) * passes
+) -> list[float]:
+    """The seconds that each image takes alone, at the mean number of passes: alone, all are of the first class."""
+    clock, seed = clock_of(model), derived_seed(setting.seed, cell.repeat)
+    found = []
+    for number in range(images):
+        start = clock()
+        run = sample(decoder, model, 1, seed, 1, number)
+        found.append((clock() - start) / float(run.passes.sum()) * passes)
+    return found
+
+
+def timed(row: Row, decoded: Decoded, alone: list[float]) -> None:
+    """Write into a row what its images took, and what each batch and each image alone did."""
+    row["seconds_per_image"] = decoded.seconds / len(decoded.labels)
+    row["seconds_alone"] = sum(alone) / len(alone)
+    row["times"] = {"seconds_per_image": decoded.each, "seconds_alone": alone}
 
 
 def clock_of(model: Model | ContinuousModel) -> Callable[[], float]:
@@ -87,7 +125,11 @@ def clock_of(model: Model | ContinuousModel) -> Callable[[], float]:
 
 
 def costs(run: Run, length: int, weight: Int[np.ndarray, "resamples n"]) -> dict[str, Estimate]:
-    """Forward passes and the speed-up in them; with drafts, acceptance; with a draft model, its passes."""
+    """Forward passes and the speed-up in them; with drafts, acceptance; with a draft model, its passes.
+
+    The speed-up is that of rows which are replaced as they finish; `lockstep-8` and `lockstep-64` are those of batches
+    that wait for their slowest row.
+    """
     ones = np.ones(len(run.passes))
     passes, verified, accepted, drafts = (
         part.cpu().double().numpy() for part in (run.passes, run.verified, run.accepted, run.draft_passes)
@@ -96,6 +138,11 @@ def costs(run: Run, length: int, weight: Int[np.ndarray, "resamples n"]) -> dict
         "passes": bootstrap.ratio(passes, ones, weight),
         "speedup": bootstrap.ratio(ones * length, passes, weight),
     }
+    values, one = lockstep.tabulated(passes, np.ones((1, len(passes)), dtype=np.int64))
+    _, many = lockstep.tabulated(passes, weight)
+    for batch in (size for size in lockstep.BATCHES if 1 < size <= len(passes)):
+        alike = length / float(lockstep.slowest(values, one, batch)[0])
+        found[f"lockstep-{batch}"] = bootstrap.estimate(alike, length / lockstep.slowest(values, many, batch))
     if drafts.any():
         found["draft_passes"] = bootstrap.ratio(drafts, ones, weight)
     if verified.any():

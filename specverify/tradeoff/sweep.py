@@ -24,16 +24,20 @@ import torch
 from rich.console import Console
 
 from realmodels import continuous, digits, quality
-from realmodels.classifier import Classifier
-from realmodels.data import CLASSES, LEVELS
+from realmodels.continuous import ContinuousDigits
+from realmodels.data import LEVELS
+from realmodels.digits import DigitsModel
 from specverify import pool
 from specverify.errors import InputError
-from specverify.tradeoff import decoders, report
+from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out
 from specverify.tradeoff.plan import Asked, Cell, plan
 from specverify.tradeoff.setting import Row, Setting
 from specverify.tradeoff.store import Store
+
+ROWS = 2
+"""Changes with what a row holds: rows of another kind are not taken over."""
 
 
 def measure(
@@ -65,11 +69,12 @@ def measure(
     """
     jobs = os.cpu_count() or 1 if jobs is None else jobs
     pool.check_jobs(jobs)
-    _check(setting)
     asked = asked or Asked()
+    _check(setting)
     cells, omitted = (
         decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
     )
+    _check(setting, cells, min(jobs, len(cells)))
     store = Store(out, _digest(setting), overwrite)
     rows = store.finished(cell.id for cell in cells)
     todo = [cell for cell in cells if cell.id not in rows]
@@ -96,23 +101,11 @@ def default_out(model: str, seed: int) -> Path:
     return Path("out") / f"tradeoff-{model}-seed{seed}"
 
 
-def _check(setting: Setting) -> None:
-    if setting.seed < 0:
-        raise InputError(f"seed {setting.seed} is negative; use an integer of at least 0")
-    if setting.n <= Classifier.num_features:
-        raise InputError(
-            f"n = {setting.n} images give no covariance of {Classifier.num_features} features; "
-            f"use at least {Classifier.num_features + 1} (1,000 for figures worth comparing)"
-        )
+def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
     if (setting.window is not None and setting.window < 1) or setting.batch < 1 or setting.resamples < 2:
         raise InputError(
             f"window {setting.window}, batch {setting.batch}, resamples {setting.resamples}: "
             "at least 1, at least 1 and at least 2"
-        )
-    if setting.batch % CLASSES:
-        raise InputError(
-            f"batch {setting.batch} is no multiple of {CLASSES}: classes are dealt in turn within a batch, and each "
-            "must come equally often"
         )
     try:
         torch.zeros(1, device=setting.device)
@@ -120,18 +113,30 @@ def _check(setting: Setting) -> None:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {setting.device!r} cannot be used ({reason}); choose cpu or cuda") from None
     patches = is_of_patches(setting.model)
-    (continuous.load if patches else digits.load)(setting.model)
+    model = (continuous.load if patches else digits.load)(setting.model)
     if (setting.window is None) != patches:
         raise InputError(
             f"window {setting.window} of {setting.model}: a model of grey levels has one for all settings, of a model "
             "of patches each setting has its own"
         )
+    windows = [setting.window, *(cell.window for cell in cells)]
+    most = max((window for window in windows if window is not None), default=1)
+    sizes.check(setting, model.length, windows, _per_row(model, min(most, model.length)), jobs)
     quality.check_installed()
+
+
+def _per_row(model: DigitsModel | ContinuousDigits, window: int) -> int:
+    """Bytes of an image's cache, and of what a pass over its window holds for a while, about; guidance takes two."""
+    shape = model.shape
+    width = shape.dim if isinstance(model, DigitsModel) else model.shape.width
+    kept = 2 * 4 * shape.layers * (shape.length + 1) * width
+    passing = 4 * (window + 1) * (16 * width + shape.heads * (shape.length + 1)) + 8 * 8 * (window + 1) * LEVELS
+    return 2 * 2 * (kept + passing)
 
 
 def _digest(setting: Setting) -> str:
     """What must be equal for finished rows to be taken over."""
-    content = json.dumps([version("specverify"), asdict(setting)], sort_keys=True)
+    content = json.dumps([version("specverify"), ROWS, asdict(setting)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -1,0 +1,83 @@
+"""Sizes are checked before the work: against the model's length, and against the memory that there is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from realmodels.classifier import Classifier
+from realmodels.data import CLASSES
+from specverify.errors import InputError
+from specverify.tradeoff.setting import Setting
+
+LARGEST_SEED = 2**63 - 1
+_PAIR = 32
+"""Bytes for each pair of images while their neighbours are looked for: two distances, and what sorting them takes."""
+_REAL = 360 * 24
+"""Bytes for each image: its distances to the real ones."""
+
+
+def check(setting: Setting, length: int, windows: Sequence[int | None], per_row: int, jobs: int) -> None:
+    """Raise InputError unless all sizes can be worked with.
+
+    Args:
+        setting: see there.
+        length: tokens of an image.
+        windows: drafts per forward pass, of all cells that have any.
+        per_row: bytes of one image's buffers while it is decoded, and of one draft token, about.
+        jobs: processes side by side.
+    """
+    if not 0 <= setting.seed <= LARGEST_SEED:
+        raise InputError(f"seed {setting.seed} is not between 0 and {LARGEST_SEED}; choose one that is")
+    if setting.n <= Classifier.num_features:
+        raise InputError(
+            f"n = {setting.n} images give no covariance of {Classifier.num_features} features; "
+            f"use at least {Classifier.num_features + 1} (1,000 for figures worth comparing)"
+        )
+    for window in windows:
+        if window is not None and window > length:
+            raise InputError(
+                f"window {window} is more than the {length} tokens of an image of {setting.model}, and drafts beyond "
+                f"its end are never used; choose --window of at most {length}"
+            )
+    if setting.batch % CLASSES:
+        raise InputError(
+            f"batch {setting.batch} is no multiple of {CLASSES}: classes are dealt in turn within a batch, and each "
+            "must come equally often"
+        )
+    free = available()
+    measuring = setting.n * (setting.n * _PAIR + _REAL + setting.resamples * 24 + length * 80)
+    decoding = min(setting.batch, setting.n) * per_row if torch.device(setting.device).type == "cpu" else 0
+    for what, size, bytes_, remedy in (
+        ("n", setting.n, measuring, "fewer images (--n)"),
+        ("batch", setting.batch, decoding, "a smaller --batch"),
+    ):
+        if bytes_ > free:
+            raise InputError(
+                f"{what} = {size:,} takes about {_gigabytes(bytes_)} of memory, and {_gigabytes(free)} are free; "
+                f"choose {remedy}"
+            )
+        if bytes_ * jobs > free:
+            raise InputError(
+                f"{what} = {size:,} takes about {_gigabytes(bytes_)} of memory in each of {jobs} processes, and "
+                f"{_gigabytes(free)} are free; choose {remedy} or fewer processes (--jobs {max(1, free // bytes_)})"
+            )
+
+
+def available() -> int:
+    """Bytes of memory that are free: what the system says, or all there is, or a control group's limit if less."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 40
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"
