@@ -159,8 +159,14 @@ def _relaxed(cell: Cell, setting: Setting, result: Result) -> Verdict:
     if cell.draft is not None:
         drafts = toymodels.draft(cell.draft, model)
         result["figures"]["price"] = relaxed.exact_price(judging or TokenRule(), model, drafts)
-    if claim == NOTHING:
-        return Verdict(Kind.VACUOUS, f"the rule claims nothing; {verdict.reason}")
+    if claim == NOTHING or verdict.kind is Kind.VACUOUS:
+        declared, tv = relaxed.declared(judging, model), result["exact"]["tv"]
+        says = (
+            "the rule claims nothing"
+            if declared is None
+            else f"declares nothing that binds: a bound of {declared:.9g} leaves a slack of {declared - tv:.3g}"
+        )
+        return Verdict(Kind.VACUOUS, f"{says}; {verdict.reason}")
     return verdict
 
 

@@ -34,6 +34,13 @@ def claim_on(judging: Relaxation, model: Model) -> Claim:
     return judging.claim
 
 
+def declared(judging: Relaxation | None, model: Model) -> float | None:
+    """The bound on the TV that a rule declares at a model's length; None if it declares none below 1."""
+    bound = getattr(judging, "bound", None)
+    tv = 1.0 if bound is None else float(bound(model.length).tv)
+    return tv if tv < 1 else None
+
+
 @torch.no_grad()
 def lumps(model: Model, partition: Partition) -> bool:
     """Whether cluster masses depend on earlier tokens through their clusters alone.

@@ -2,7 +2,8 @@
 
 A cell that is CONSISTENT has seen nothing of the size that its checks can see; which slips are of that size is measured
 here, once, and kept as data (`sensitivity.json`). `python -m specverify.sensitivity` measures it anew, on a CPU in some
-ten minutes. How many images a check needs is not kept: it is the check's own `sample_size`, at the alpha of the day.
+ten minutes; with `--new` only what the catalogue has got since. How many images a check needs is not kept: it is the
+check's own `sample_size`, at the alpha of the day.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ COMMAND = "python -m specverify.sensitivity"
 SEED, BATCH, FIRST, MOST = 0, 400, 1600, 12800
 """Images are drawn until one figure is known to a part in `SHARP`, or until there are `MOST` of them."""
 SHARP = 0.15
+FEWEST = 16
+"""Images, some thousand tokens, below which the surprisal check's rates are not known."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,11 @@ class Slip:
         far = self.kolmogorov >= PitUniformity().smallest_detectable(tokens, alpha=alpha, beta=beta)
         check = Surprisal(self.deviation)
         used = max(1, int(tokens * self.open))
-        return self.told and (far or abs(self.nats) >= check.smallest_detectable(used, alpha=alpha, beta=beta))
+        return (
+            self.told
+            and images >= FEWEST
+            and (far or abs(self.nats) >= check.smallest_detectable(used, alpha=alpha, beta=beta))
+        )
 
     def needed(self, alpha: float, beta: float) -> int | None:
         """Images with which it is `shown`; None where it is not `told` from nothing."""
@@ -89,7 +96,7 @@ class Slip:
         if abs(self.nats) > 2 * self.nats_error:
             n = Surprisal(self.deviation).sample_size(abs(self.nats), alpha=alpha, beta=beta)
             found.append(n / (TOKENS * self.open))
-        return math.ceil(min(found)) if found else None
+        return max(FEWEST, math.ceil(min(found))) if found else None
 
 
 @functools.cache
@@ -213,8 +220,9 @@ def save(found: Iterable[Slip]) -> None:
 
 
 if __name__ == "__main__":
+    known = {slip.defect: slip for slip in slips()} if FILE.exists() and "--new" in sys.argv else {}
     kept: list[Slip] = []
     for each in candidates():
-        kept.append(measure(each))
+        kept.append(known.get(each) or measure(each))
         print(kept[-1], file=sys.stderr)
     save(kept)

@@ -96,3 +96,15 @@ def test_a_broken_bound_is_refuted(monkeypatch):
     found = carry_out(cell, SETTING)
     assert found["verdict"]["kind"] == "REFUTED"
     assert "allows 0.01" in found["verdict"]["reason"]
+
+
+def test_a_bound_that_does_not_bind_is_told_with_its_slack(monkeypatch):
+    """Whatever the verdict is on a claim that allows nearly every law, it comes with what the rule declares."""
+    monkeypatch.setattr(relaxed, "claim_on", lambda judging, model: NOTHING)
+    (cell,) = (c for c in plan("quick", "relaxed/sd/synonyms-4x5/*") if (c.rule, c.value) == ("scaling", 4.0))
+    found = carry_out(cell, SETTING)
+    bound, tv = 1 - 4.0**-5, found["exact"]["tv"]
+    assert found["verdict"]["kind"] == "VACUOUS"
+    assert f"a bound of {bound:.9g} leaves a slack of {bound - tv:.3g}" in found["verdict"]["reason"]
+    (silent,) = (c for c in plan("quick", "relaxed/sd/synonyms-4x5/*") if (c.rule, c.value) == ("typical", 0.3))
+    assert carry_out(silent, SETTING)["verdict"]["reason"].startswith("the rule claims nothing; ")
