@@ -158,8 +158,11 @@ def missed(seen: Mapping[str, Any] | None) -> list[str]:
         lines.append(f"CONSISTENT with {where}, would have missed known-wrong decoders: {words}")
     if nothing:
         most = max(row["images"] for row in hidden if row["needed"] is None)
+        names = ", ".join(nothing)
+        lines.append(f"known-wrong decoders not told from the target on {most:,} images there, nor seen: {names}")
+    if unmeasured := set(candidates()) - {row["defect"] for row in seen["rows"]}:
         lines.append(
-            f"not told from the target on {most:,} such images, so not seen by real cells: {', '.join(nothing)}"
+            f"known-wrong decoders not measured on {seen['model']}: {', '.join(sorted(unmeasured))}; {COMMAND}"
         )
     return lines
 
