@@ -44,13 +44,13 @@ def test_decoders_that_run_there_were_measured_or_are_said_not_to_be(monkeypatch
 
 def test_a_release_sees_scd_as_released_and_a_quick_run_says_that_it_does_not():
     slip = _slip(RELEASED)
-    assert slip.needed(_alpha("full"), BETA) <= REAL_IMAGES["full"]
+    rates = {"alpha": _alpha("full"), "beta": BETA}
+    assert slip.needed(**rates) <= REAL_IMAGES["full"]
     assert slip.needed(_alpha("quick"), BETA) > REAL_IMAGES["quick"]
     # A verdict of CONSISTENT there promises as much: it asks for a delta that the slip is above, and has the images.
     assert abs(slip.nats) > DELTA_REAL["full"]["surprisal"]
     for cell in plan("full", "real/*"):
         tokens = cell.n * sensitivity.TOKENS
-        rates = {"alpha": _alpha("full"), "beta": BETA}
         assert Surprisal(0.8).smallest_detectable(tokens, **rates) <= DELTA_REAL["full"]["surprisal"]
         assert PitUniformity().smallest_detectable(tokens, **rates) <= DELTA_REAL["full"]["PIT uniformity"]
 

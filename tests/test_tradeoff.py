@@ -348,7 +348,7 @@ def record():
         _row(REAL, 9),
         _row(AR, 0, fd=0.9),
         _row(AR, 1, fd=1.1),
-        _row(LOSSLESS, 2, 3.0, 0.0),
+        _row(LOSSLESS, 2, 3.0, 0.0, claim="lossless"),
         _row("timid", 3, 3.5, 0.05, value=1.0, fd=1.05),
         _row("timid", 4, 4.0, 0.09, value=2.0, fd=1.1),
         _row("bold", 5, 5.0, 0.095, fd=3.0),  # its estimate is below 0.1, its upper limit is not
