@@ -166,7 +166,7 @@ def _relaxed(cell: Cell, setting: Setting, result: Result) -> Verdict:
             if declared is None
             else f"declares nothing that binds: a bound of {declared:.9g} leaves a slack of {declared - tv:.3g}"
         )
-        return Verdict(Kind.VACUOUS, f"{says}; {verdict.reason}")
+        return Verdict(Kind.VACUOUS, f"{says}; exact TV {tv:.2g}")
     return verdict
 
 
