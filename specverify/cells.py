@@ -18,7 +18,7 @@ import torch
 import toymodels
 from realmodels import digits
 from specverify import continuous_cells, defects, lockstep, relaxed, sensitivity
-from specverify.claims import Claim, Lossless
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.protocol import ContinuousDecoder
@@ -40,7 +40,7 @@ from specverify.laws import ContinuousModel
 from specverify.model import Model
 from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.rules import registry as rules
-from specverify.rules.relaxation import NOTHING, Relaxation
+from specverify.rules.relaxation import Relaxation
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
 
 Result = dict[str, Any]
@@ -159,7 +159,7 @@ def _relaxed(cell: Cell, setting: Setting, result: Result) -> Verdict:
     if cell.draft is not None:
         drafts = toymodels.draft(cell.draft, model)
         result["figures"]["price"] = relaxed.exact_price(judging or TokenRule(), model, drafts)
-    if claim == NOTHING or verdict.kind is Kind.VACUOUS:
+    if isinstance(claim, Relaxed) and verdict.kind is Kind.VACUOUS:
         declared, tv = relaxed.declared(judging, model), result["exact"]["tv"]
         says = (
             "the rule claims nothing"
