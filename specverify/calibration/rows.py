@@ -110,7 +110,7 @@ def _counts_misses(check: str, share: float) -> Iterator[Trial]:
 
 
 def _traces(share: float) -> Iterator[Trial]:
-    exact = ("PIT uniformity", "surprisal")
+    exact = ("PIT uniformity",)
     for check in traces.TOOLS:
         # the e-value of this check is looked at after every sequence
         what: What = "optional stopping" if check == "tempering" else "false alarms"
@@ -130,6 +130,19 @@ def _traces(share: float) -> Iterator[Trial]:
             yield Trial(
                 check, "misses", "tokens that repeat the one above, one in ten", BETA, _less(300, share), copied
             )
+            continue
+        if check in ("surprisal", "surprisal by position and entropy", "leaks"):
+            uneven = partial(traces.uneven_alarms, check=check, alpha=0.001)
+            on = "1,000 tokens of a law of (0.999, 0.001)"
+            yield Trial(check, "false alarms", on, 0.001, _less(4000, share), uneven)
+        if check == "leaks":
+            for tail in (1e-10, 1e-30):
+                leaked = partial(traces.leaked_misses, tail=tail, delta=0.005, alpha=ALPHA, beta=BETA)
+                yield Trial(check, "misses", f"a token of probability {tail:g}", BETA, _less(300, share), leaked)
+        if check == "PIT uniformity":
+            coins = partial(traces.coin_misses, delta=0.05, alpha=ALPHA, beta=BETA)
+            yield Trial(check, "misses", "rows that a coin makes wrong", BETA, _less(200, share), coins)
+        if check in ("surprisal by position and entropy", "leaks"):
             continue
         for name, side, how in (
             ("params-dropped-on-spec-path", 0.2, "too flat"),

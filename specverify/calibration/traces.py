@@ -20,8 +20,9 @@ from specverify.calibration.sources import Source, distance, every_sequence, exa
 from specverify.calibration.trial import Measured, gather
 from specverify.draws import derived_seed
 from specverify.evidence.distance import tv
+from specverify.evidence.leaks import Leaks
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
-from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.subjects.trace import MAIN, judge_trace
 from specverify.verdict import Kind
@@ -36,6 +37,8 @@ TOOLS: dict[str, Callable[[int], Any]] = {
     "PIT pairs of rows": lambda length: PitPairs(grid=GRID, across=True),
     "surprisal": lambda length: Surprisal(),
     "tempering": lambda length: Tempering(),
+    "surprisal by position and entropy": lambda length: SurprisalGroups(),
+    "leaks": lambda length: Leaks(),
 }
 """Checks of traces, by length."""
 
@@ -77,6 +80,49 @@ def copied_misses(trials: int, seed: int, *, share: float, alpha: float, beta: f
         tokens[1::2] = np.where(copied, tokens[0::2][: rows // 2], tokens[1::2])
         found.append(tool.check(reduce(flat, tokens, generator), alpha=alpha, beta=beta))
     return gather(found, n=n, delta=delta)
+
+
+def uneven_alarms(trials: int, seed: int, *, check: str, alpha: float) -> Measured:
+    """A check of traces on 1,000 tokens of a law that is nearly certain, where no normal limit is near."""
+    generator = np.random.default_rng(seed)
+    law = torch.tensor([0.999, 0.001], dtype=torch.float64).expand(500, 2, 2)
+    tool = TOOLS[check](2)
+    found = []
+    for _ in range(trials):
+        tokens = (generator.random((500, 2)) < 0.001).astype(np.int64)
+        found.append(tool.check(reduce(law, tokens, generator), alpha=alpha, beta=0.1))
+    return gather(found, n=1000)
+
+
+def leaked_misses(trials: int, seed: int, *, tail: float, delta: float, alpha: float, beta: float) -> Measured:
+    """A token of probability `tail` that comes in a share delta of tokens."""
+    generator = np.random.default_rng(seed)
+    tool = Leaks()
+    n = tool.sample_size(delta, alpha=alpha, beta=beta)
+    law = torch.tensor([0.7, 0.3 - tail, tail], dtype=torch.float64).expand(n, 1, 3)
+    found = []
+    for _ in range(trials):
+        tokens = np.where(generator.random((n, 1)) < delta, 2, (generator.random((n, 1)) > 0.7).astype(np.int64))
+        found.append(tool.check(reduce(law, tokens, generator), alpha=alpha, beta=beta))
+    return gather(found, n=n, delta=delta)
+
+
+def coin_misses(trials: int, seed: int, *, delta: float, alpha: float, beta: float) -> Measured:
+    """Rows of which a coin makes some wrong altogether: Kolmogorov distance delta in the mean over traces.
+
+    Tokens are uniform over 16, listed with equal probabilities; in a wrong row each falls into the first eight.
+    """
+    generator = np.random.default_rng(seed)
+    length, vocab = 64, 16
+    tool = PitUniformity(together=length)
+    rows = -(-tool.sample_size(delta, alpha=alpha, beta=beta) // length)
+    flat = torch.full((rows, length, vocab), 1 / vocab, dtype=torch.float64)
+    found = []
+    for _ in range(trials):
+        tokens = generator.integers(vocab, size=(rows, length))
+        wrong = generator.random((rows, 1)) < 2 * delta
+        found.append(tool.check(reduce(flat, np.where(wrong, tokens % 8, tokens), generator), alpha=alpha, beta=beta))
+    return gather(found, n=rows * length, delta=delta)
 
 
 def whole_alarms(trials: int, seed: int, *, source: Source, rows: int, alpha: float) -> Measured:

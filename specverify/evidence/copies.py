@@ -2,8 +2,9 @@
 
 * `Copies`: two runs that agree at the same row, as calls re-seeded with one seed do. Needs no law.
 * `Collisions`: equal pairs at any rows, within a run or between two. Needs the probability of a chance collision.
+* `Repeats`: rows that equal any earlier one. Needs the probability of each row under its own law.
 
-In both, n counts the rows of a run and `delta` is the probability that a row is a copy: of the row at its place in the
+In all, n counts the rows of a run and `delta` is the probability that a row is a copy: of the row at its place in the
 other run, or of any one other row.
 """
 
@@ -14,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import special, stats
 
 from specverify.errors import InputError
@@ -32,6 +33,11 @@ from specverify.evidence.result import (
     to_law,
     to_numpy,
 )
+
+POWER = 0.1
+"""Of a p-value, less one: the smaller, the more a very small one earns, and the less one that is just small."""
+LEAST = -600.0
+"""Logarithm of a probability below which all are alike: exp of its negative is still a number."""
 
 
 def collision_probability(law: Law) -> float:
@@ -196,6 +202,61 @@ class Collisions:
         entropy = special.rel_entr(share, self.collision) + special.rel_entr(1 - share, 1 - self.collision)
         bounds = [mean / np.maximum(equal, 1), spread / (spread + (equal - mean) ** 2), np.exp(-disjoint * entropy)]
         return np.where(equal > mean, np.minimum(1.0, np.min(bounds, axis=0)), 1.0)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Test of rows that equal an earlier one, whatever the law of each row is (its prompt may be its own).
+
+    Row r equals one of the k different rows before it, and has probability at most p itself, with probability at most
+    k p: so P = k p(row) where it repeats one, and 1 where it does not, is a p-value given the rows before. Its e-value
+    POWER P^(POWER - 1) is bet on with one part in n of what was won so far; the product reaches 1 / alpha with
+    probability at most alpha (Ville's inequality). A single copy of a row that is improbable enough suffices, and
+    where rows are probable, repeating them earns nothing.
+    """
+
+    def check(self, tokens: Tokens, log_p: Float[np.ndarray, " rows"], *, alpha: float, beta: float) -> Evidence:
+        """Look for repeated rows.
+
+        Args:
+            tokens: all rows, in an order that does not depend on them.
+            log_p: the log-probability of each under its own law; -inf for an impossible one.
+            alpha: false-alarm rate.
+            beta: miss rate that delta is stated for: the probability of a row to be a copy of any other.
+        """
+        check_rates(alpha, beta)
+        rows = to_numpy(tokens)
+        n = len(rows)
+        check_size(n, "the number of rows")
+        _, first, index = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        repeated = first[index.ravel()] < np.arange(n)
+        distinct: Float[np.ndarray, " rows"] = np.cumsum(~repeated) - 1.0 * ~repeated
+        log_chance = np.where(repeated, np.minimum(0.0, np.log(np.maximum(distinct, 1)) + log_p), 0.0)
+        gains = np.log1p((POWER * np.exp((POWER - 1) * np.maximum(log_chance, LEAST)) - 1) / n)
+        log_e = float(np.where(repeated, gains, math.log1p((POWER - 1) / n)).sum())
+        typical = max(LEAST, min(0.0, math.log(n) + float(np.median(log_p))))
+        gain = math.log1p((POWER * math.exp((POWER - 1) * typical) - 1) / n)
+        enough = math.ceil((1 + math.log(1 / alpha)) / gain) if gain > 0 else n + 1
+        delta = _share(enough, n, beta) if enough <= n else 1.0
+        expected = float(np.exp(log_chance[repeated]).sum())
+        return Evidence(
+            check="repeated rows",
+            statistic=log_e,
+            p_value=math.exp(-max(0.0, log_e)),
+            alpha=alpha,
+            beta=beta,
+            delta=delta,
+            metric=COPIES,
+            n=n,
+            rejected=log_e >= math.log(1 / alpha),
+            basis="finite-sample bound",
+            power="finite-sample bound",
+            vacuous="" if delta < 1 else "rows are too short, or too few, for a repetition to mean anything",
+            blind="rows that are probable anyway, and rows that differ in a single token",
+            detail=f"{int(repeated.sum())} of {n} rows repeat an earlier one"
+            + (f", for which there was a chance of {expected:.3g}" if repeated.any() else ""),
+            coverage={"rows": n, "repeated": int(repeated.sum())},
+        )
 
 
 def equal_pairs(first: Int[np.ndarray, "rows length"], second: Int[np.ndarray, "others length"]) -> int:

@@ -5,9 +5,12 @@ independent uniforms (Rosenblatt, 1952; Brockwell, 2007), so each false-alarm ra
 asked of the sampler but its trace: it need not be run from given prefixes, nor compared with samples of the target.
 
 Miss rates hold for samplers whose tokens depend on each other. A discrepancy is one of the law of a transform given
-everything before it, averaged over the tokens of the trace; by Azuma's inequality the share of transforms that fall
-into a fixed set falls short of its averaged conditional probability by sqrt(log(1 / beta) / (2 n)) with probability at
-most beta. The distance between laws of transforms is at most the total variation between the laws of the tokens.
+everything before it, averaged over the tokens of the trace as it came out; by Azuma's inequality the share of
+transforms that fall into a fixed set falls short of its averaged conditional probability by
+sqrt(log(1 / beta) / (2 n)) with probability at most beta. Where chance decides whether a whole row is off, as one coin
+for each row does, that average varies from trace to trace: of the discrepancy in the mean over traces no more is sure
+to be seen than as many rows show (`PitUniformity.together`). The distance between laws of transforms is at most the
+total variation between the laws of the tokens.
 
 A token that the target forbids rejects at once in every check.
 """
@@ -39,23 +42,48 @@ from specverify.evidence.tokens import TokenStatistics
 CANCEL = "differences that cancel over the tokens of a trace, and those that move no mass across a level of probability"
 
 
+SHRINK, WHOLE = 1.25, 0.9
+"""Of a fitted `PitUniformity`: by how much each size of sample is smaller, and the share of alpha of the largest."""
+
+
 @dataclass(frozen=True)
 class PitUniformity:
     """Kolmogorov-Smirnov test that the transforms of all tokens are uniform; exact at every n.
 
-    `delta` is the Kolmogorov distance from uniform of the averaged conditional law of the transforms. Positions without
-    a choice count as uniform, so a distance among the open ones is seen in proportion to their share.
+    n counts the tokens that had a choice (`TokenStatistics.choice`), and `delta` is the Kolmogorov distance from
+    uniform of the conditional law of their transforms given everything before, averaged over those of the trace. All
+    other tokens are in the sample as uniforms, since how many are left out may depend on the tokens: what is off among
+    n of all is seen in proportion to their share.
+
+    With `fitted`, fewer of the others: as many as fill up the sample to the next size that was fixed beforehand, all
+    tokens, 1 / SHRINK of them, and so on. The share of alpha of size k is WHOLE for k = 0, else
+    (1 - WHOLE) / (k (k + 1)), which all together keep it.
+
+    Attributes:
+        together: tokens that are right or wrong together, by a coin that is not in the trace. With 1, `delta` is that
+            of the trace at hand; with the length of a row, of the mean over traces whose rows are independent.
+        fitted: whether positions without a choice are left out, for logs in which there are many.
     """
+
+    together: int = 1
+    fitted: bool = False
+
+    def __post_init__(self) -> None:
+        check_size(self.together, "together")
 
     def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
         """Test the transforms of every token of a trace."""
         check_rates(alpha, beta)
-        pit = statistics.pit.numpy().ravel()
-        n = pit.size
+        pit, share = _filled(statistics) if self.fitted else (statistics.pit.numpy().ravel(), 1.0)
+        n, size = int(statistics.choice.sum()), pit.size
         impossible = int(statistics.impossible.sum())
         distance, level, signed = _kolmogorov(pit)
-        p_value = 0.0 if impossible else float(stats.kstwo.sf(distance, n))
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
+        p_value = 0.0 if impossible else min(1.0, float(stats.kstwo.sf(distance, size)) / share)
+        dilution = size / max(n, 1)
+        seen, over_rows = (
+            min(1.0, dilution * PitUniformity(together).smallest_detectable(size, alpha=share * alpha, beta=beta))
+            for together in (self.together, statistics.pit.shape[1])
+        )
         side = "likely" if signed > 0 else "unlikely"
         return Evidence(
             check="PIT uniformity",
@@ -63,28 +91,30 @@ class PitUniformity:
             p_value=p_value,
             alpha=alpha,
             beta=beta,
-            delta=delta,
+            delta=seen,
             metric=KOLMOGOROV,
             n=n,
             rejected=p_value <= alpha,
             basis="exact",
             power="finite-sample bound",
             estimate=distance,
-            interval=(0.0, min(1.0, distance + deviation(n, alpha))),
-            vacuous=_closed(statistics) or nothing_below_one(delta, n),
-            blind=CANCEL,
+            interval=(0.0, min(1.0, dilution * (distance + deviation(size, alpha)))),
+            vacuous=_closed(statistics) or nothing_below_one(seen, n),
+            blind=f"{CANCEL}; delta is of the conditional law given all before it, averaged over this trace: where a "
+            f"coin decides for a whole row, the mean over traces is seen from {over_rows:.3g}",
             detail=f"largest deviation {signed:+.4g} at level {level:.3g}"
             + (f": {side} tokens come too often" if p_value <= alpha else "")
             + _impossible_note(impossible),
-            coverage=_coverage(statistics),
+            coverage=_coverage(statistics) | {"choice": n, "delta over rows": over_rows},
             data={"histogram": np.histogram(pit, bins=50, range=(0, 1))[0].tolist()},
         )
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """The Kolmogorov distance that n tokens miss with probability at most beta, at most 1."""
+        """The Kolmogorov distance that n tokens, all with a choice, miss with probability at most beta, at most 1."""
         check_rates(alpha, beta)
         check_size(n)
-        return min(1.0, design.kolmogorov_threshold(n, alpha) + deviation(n, beta))
+        threshold = design.kolmogorov_threshold(n, alpha * (WHOLE if self.fitted else 1.0))
+        return min(1.0, threshold + deviation(max(1, n // self.together), beta))
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of tokens that misses Kolmogorov distance delta with probability at most beta."""
@@ -234,6 +264,18 @@ class PitPairs:
     def _count(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         cells = [np.minimum((u * self.grid).astype(np.int64), self.grid - 1) for u in (first, second)]
         return np.bincount((cells[0] * self.grid + cells[1]).ravel(), minlength=self.grid**2)
+
+
+def _filled(statistics: TokenStatistics) -> tuple[Float[np.ndarray, " n"], float]:
+    """The sample of a fitted `PitUniformity`, and the share of alpha that its size has."""
+    pit, is_open = statistics.pit.numpy().ravel(), statistics.open.numpy().ravel()
+    sizes = [len(pit)]
+    while (smaller := math.ceil(len(pit) / SHRINK ** len(sizes))) >= max(1, int(is_open.sum())) and smaller < sizes[-1]:
+        sizes.append(smaller)
+    k = len(sizes) - 1
+    # a position that is not open has a uniform of its own, which depends on nothing
+    sample = np.concatenate([pit[is_open], pit[~is_open]])[: sizes[-1]]
+    return sample, (1 - WHOLE) / (k * (k + 1)) if k else WHOLE
 
 
 def _kolmogorov(pit: Float[np.ndarray, " n"]) -> tuple[float, float, float]:

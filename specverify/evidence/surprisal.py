@@ -5,10 +5,12 @@ a martingale whose conditional variances are known exactly too, from the laws al
 tokens too often (a relaxed acceptance rule) drives the sum up; one that prefers likely tokens (a lower temperature,
 typical acceptance, a re-warped residual) drives it down.
 
-* `Surprisal`: z-test with the martingale's own variance. Sharp, and asymptotic.
-* `Tempering`: an e-process on the same sum, whose false-alarm rate holds at every n and at every time of stopping.
+* `Surprisal`: the sum against the martingale's own variance, by a bound that holds at every n.
+* `Tempering`: an e-process on the same sum, which may be stopped at any time.
 
-Both see only samplers whose mean surprisal is off: `delta` is that mean less the target's, in nats per open token.
+Both see only samplers whose mean surprisal is off: `delta` is that mean less the target's, in nats per open token. The
+mean says little of tokens that are very improbable: a leak of 1e-30 moves it by 69 nats at once, and as far as it is
+asked for before a single one may have come. Those are seen by `leaks.Leaks`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from scipy import stats
 
 from specverify.errors import InputError
 from specverify.evidence import design
+from specverify.evidence.martingale import edge, log_e
 from specverify.evidence.result import NATS, Evidence, check_delta, check_rates, check_size
 from specverify.evidence.tokens import TILTS, TokenStatistics
 
@@ -32,11 +35,12 @@ NO_SURPRISE = "every law is uniform over the tokens that it allows: none is more
 
 @dataclass(frozen=True)
 class Surprisal:
-    """Two-sided z-test of sum(surprisal - entropy), over the square root of the sum of its conditional variances.
+    """Two-sided test of sum(surprisal - entropy) against the sum of its conditional variances (`martingale.log_e`).
 
-    Normal by the martingale central limit theorem; the tails of single surprisals are skewed, so below some thousand
-    open tokens prefer `Tempering`. The miss rate is for samplers whose sum spreads at most `SPREAD` times as far as the
-    target's: one that is too flat has rarer tokens, and is off by more after some beginnings than after others.
+    The false-alarm rate holds at every n, however few tokens have a choice and however improbable some are. The miss
+    rate is asymptotic and for samplers whose sum spreads at most `SPREAD` times as far as the target's: one that is too
+    flat has rarer tokens, and is off by more after some beginnings than after others. A sampler that shifts the mean by
+    few, very improbable tokens spreads farther, and is missed more often: see `leaks.Leaks`.
 
     Attributes:
         deviation: standard deviation of a token's surprisal under the target, in nats; for planning alone. `check` uses
@@ -49,15 +53,16 @@ class Surprisal:
         _check_deviation(self.deviation)
 
     def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
-        """Test every open token of a trace."""
+        """Test every open token of a trace. `statistic` is the sum in standard deviations."""
         check_rates(alpha, beta)
-        excess, variance, n = _sums(statistics)
+        excess, variance, n = differences(statistics)
         impossible = int(statistics.impossible.sum())
         total, spread = float(excess.sum()), math.sqrt(float(variance.sum()))
         z = math.inf if impossible else total / spread if spread else 0.0
-        p_value = 2 * float(stats.norm.sf(abs(z)))
+        evidence = math.inf if impossible else log_e(excess.ravel(), variance.ravel(), alpha)
+        p_value = min(1.0, math.exp(-evidence))
         seen = Surprisal(spread / math.sqrt(n)).smallest_detectable(n, alpha=alpha, beta=beta) if spread else math.inf
-        half = float(stats.norm.isf(alpha / 2)) * spread / max(n, 1)
+        half = edge(alpha) * spread / max(n, 1)
         estimate = total / max(n, 1)
         return Evidence(
             check="surprisal",
@@ -69,12 +74,13 @@ class Surprisal:
             metric=NATS,
             n=n,
             rejected=p_value <= alpha,
-            basis="asymptotic",
+            basis="finite-sample bound",
             power="asymptotic",
             estimate=estimate,
             interval=(estimate - half, estimate + half),
             vacuous="" if spread else NO_SURPRISE,
-            blind=BLIND,
+            blind=f"{BLIND}; beta is for sums that spread at most {SPREAD:g} times as far as the target's, not for a "
+            "few very improbable tokens",
             detail=f"z = {z:+.3f}{_direction(estimate, p_value <= alpha)}",
             coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
             data={"excess by position": excess.sum(0).tolist(), "variance by position": variance.sum(0).tolist()},
@@ -85,13 +91,66 @@ class Surprisal:
         check_rates(alpha, beta)
         check_size(n)
         reach = float(stats.norm.isf(beta))
-        needed = float(stats.norm.isf(alpha / 2)) + max(reach, SPREAD * reach)
-        return needed * self.deviation / math.sqrt(n)
+        # at the stake of `log_e`, half of the edge is to be gained, and half is lost to the spread that was seen
+        lost = 0.5 * (1 + (SPREAD**2 + 2) / 3)
+        return (lost * edge(alpha) + max(reach, SPREAD * reach)) * self.deviation / math.sqrt(n)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of open tokens that misses a shift of delta nats with probability at most beta."""
         check_delta(delta, NATS)
         return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+
+
+ENTROPIES = (0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0)
+"""Entropies, in nats, between which tokens are tested apart."""
+
+
+@dataclass(frozen=True)
+class SurprisalGroups:
+    """`Surprisal` at each position, and at each level of the entropy that the law is said to have.
+
+    Sees laws that are flatter or sharper than their tokens in one place and not in all. The groups are fixed by what
+    comes before a token, and the mean of their e-values is one: the false-alarm rate holds at every n.
+    """
+
+    def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
+        """Test every open token of a trace."""
+        check_rates(alpha, beta)
+        excess, variance, n = differences(statistics)
+        length = excess.shape[1]
+        level = np.searchsorted(ENTROPIES, statistics.entropy.numpy())
+        share = alpha / (length + len(ENTROPIES) + 1)
+        found = {f"position {t}": log_e(excess[:, t], variance[:, t], share) for t in range(length)}
+        for number, low in enumerate((0.0, *ENTROPIES)):
+            here = (level == number).ravel()
+            found[f"entropies from {low:g}"] = log_e(
+                np.where(here, excess.ravel(), 0.0), np.where(here, variance.ravel(), 0.0), share
+            )
+        impossible = int(statistics.impossible.sum())
+        total = math.inf if impossible else float(np.logaddexp.reduce(list(found.values()))) - math.log(len(found))
+        p_value = min(1.0, math.exp(-total))
+        spread = math.sqrt(float(variance.sum()) / max(n, 1))
+        seen = (
+            Surprisal(spread).smallest_detectable(max(1, len(excess)), alpha=share, beta=beta) if spread else math.inf
+        )
+        return Evidence(
+            check="surprisal by position and entropy",
+            statistic=total,
+            p_value=p_value,
+            alpha=alpha,
+            beta=beta,
+            delta=seen,
+            metric=NATS,
+            n=len(excess),
+            rejected=p_value <= alpha,
+            basis="finite-sample bound",
+            power="asymptotic",
+            vacuous="" if spread else NO_SURPRISE,
+            blind=f"{BLIND}, at one position of all rows and at each level of entropy",
+            detail=f"most off: {max(found, key=lambda name: found[name])}, log e-value {max(found.values()):.4g}",
+            coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
+            data={"log_e": list(found.values()), "of": list(found)},
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +174,7 @@ class Tempering:
     def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
         """Test every open token of a trace, sequence by sequence."""
         check_rates(alpha, beta)
-        excess, variance, n = _sums(statistics)
+        excess, variance, n = differences(statistics)
         impossible = int(statistics.impossible.sum())
         path = self.log_e(statistics)
         highest = math.inf if impossible else float(path.max())
@@ -168,7 +227,7 @@ class Tempering:
         return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
 
 
-def _sums(statistics: TokenStatistics) -> tuple[np.ndarray, np.ndarray, int]:
+def differences(statistics: TokenStatistics) -> tuple[np.ndarray, np.ndarray, int]:
     """Surprisal less entropy, and its variance, 0 where a position is not open; and the number of open tokens.
 
     What rounding leaves where all allowed tokens are equally surprising is made 0, lest its ratio be taken for a score.

@@ -20,6 +20,11 @@ from specverify.model import Model, check_laws
 
 # Inverse temperatures 1 - tilt at which `reduce` records the normaliser of p ** (1 - tilt).
 TILTS = (-0.3, -0.1, -0.03, -0.01, -0.003, 0.003, 0.01, 0.03, 0.1, 0.3)
+CHOICE = 0.0079
+"""The entropy from which a law is said to leave a choice, in nats: that of a coin that falls wrong once in a thousand.
+
+A law that is all but certain must not count as one that was tested: too few exceptions are due to miss them.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class TokenStatistics:
     tilted: Float[Tensor, "sequences length tilts"]
     open: Bool[Tensor, "sequences length"]
     impossible: Bool[Tensor, "sequences length"]
+
+    @property
+    def choice(self) -> Bool[Tensor, "sequences length"]:
+        """Whether the position is open and its law not as good as certain: the tokens that a test can speak of."""
+        return self.open & (self.entropy >= CHOICE)
 
 
 def reduce(

@@ -13,9 +13,12 @@ A trace is a npz or safetensors file (or a dict of arrays) of S sequences of N p
     and, if wanted
     lengths        Int[S]           how many tokens of each row count, its end of sequence included; default N
     branch         Int[S, N]        `Branch` of each token: 1 sampled, 2 accepted, 3 recovered, 4 bonus
+    logprob        Float[S, N]      beside logprobs or top_logprobs: what is reported of the emitted token, to compare
 
 p is the law after all processors, in nats. Which positions count may depend on earlier tokens alone: a row that is cut
-short because of what its next token was biases every test. Written by an engine, the smallest form that tests all:
+short because of what its next token was biases every test. Lists of the most probable tokens must be the same whichever
+token was drawn. Rows may come in any order. What is counted are the tokens whose law left a choice: a token that is
+logged as certain shows nothing. Written by an engine, the smallest form that tests all:
 
     import numpy as np
 
@@ -43,29 +46,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from specverify import tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
 from specverify.draws import derived_seed
 from specverify.errors import InputError
-from specverify.evidence.copies import Copies
+from specverify.evidence.copies import Repeats
 from specverify.evidence.design import AlphaBudget
+from specverify.evidence.leaks import Leaks
+from specverify.evidence.order import Neighbours
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
+from specverify.evidence.ranks import Ranks
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
-from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
 from specverify.subjects.judgement import Judgement
-from specverify.subjects.sampler_checks import repeats
 from specverify.subjects.sampler_location import place_in_trace
 from specverify.subjects.trace_file import Trace, load
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence
 
 MAIN = "PIT uniformity"
+FEW = 20
+"""Tokens of a position or a branch that are not too few to say that none of them had a choice."""
 
 
 def judge_trace(
@@ -102,43 +110,169 @@ def judge_trace(
     check_delta(delta, KOLMOGOROV)
     if not isinstance(claim, Lossless):
         raise InputError(f"a trace tests losslessness; it cannot judge the claim {claim}")
-    trace = load(source, np.random.default_rng(derived_seed(seed)), start + seconds)
+    generator = np.random.default_rng(derived_seed(seed))
+    trace = load(source, generator, start + seconds)
+    evidence = examine(trace, generator, alpha=alpha, beta=beta)
+    verdict = _judged(claim, evidence, trace, delta)
+    called = name or (str(source) if isinstance(source, str | Path) else "arrays")
+    return Judgement(
+        subject=called,
+        level="trace",
+        claim=str(claim),
+        verdict=verdict,
+        evidence=evidence,
+        location=place_in_trace(evidence) if verdict.kind is Kind.REFUTED else None,
+        not_covered=not_covered(trace),
+        reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta:g}, alpha={alpha:g}, beta={beta:g})",
+        seconds=time.perf_counter() - start,
+        notes=(_box(trace), *_findings(trace, evidence, verdict), *trace.notes),
+    )
+
+
+def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta: float) -> list[Evidence]:
+    """The checks of a trace.
+
+    Rows are permuted first, but for the one check that asks for their order: a log that is sorted, by length or by when
+    its rows were done, is no less right.
+    """
     sequences, length = trace.tokens.shape
-    checks: dict[str, Any] = {MAIN: PitUniformity(), "PIT by position": PitPositions(length), "surprisal": Surprisal()}
+    checks: dict[str, Any] = {
+        MAIN: PitUniformity(fitted=True),
+        "PIT by position": PitPositions(length),
+        "surprisal": Surprisal(),
+        "surprisal by group": SurprisalGroups(),
+        "leaks": Leaks(trace.finest),
+    }
     if length > 1:
         checks["pairs of positions"] = PitPairs()
     if sequences > 1:
         checks["pairs of rows"] = PitPairs(across=True)
     if trace.tempered:
         checks["tempering"] = Tempering()
+    others = {
+        "ranks": trace.masses is not None,
+        "neighbours": sequences > 1,
+        "repeated rows": sequences > 1,
+        "reported": trace.misreported is not None,
+    }
     budget = AlphaBudget(alpha)
-    budget.allocate([*checks, "copies", "repeated rows"])
+    budget.allocate([*checks, *(what for what, possible in others.items() if possible)])
+    mixed = tree.rows(trace, torch.from_numpy(generator.permutation(sequences)))
     evidence: list[Evidence] = [
-        check.check(trace.statistics, alpha=budget.spend(what), beta=beta) for what, check in checks.items()
+        check.check(mixed.statistics, alpha=budget.spend(what), beta=beta) for what, check in checks.items()
     ]
+    if mixed.masses is not None:
+        choice = mixed.statistics.choice
+        evidence.append(Ranks().check(mixed.masses, choice, alpha=budget.spend("ranks"), beta=beta))
+    if trace.misreported is not None:
+        evidence.append(reported(*trace.misreported, alpha=budget.spend("reported"), beta=beta))
     if sequences > 1:
-        pairs = trace.tokens[: sequences // 2 * 2]
-        evidence.append(Copies().check(pairs[0::2], pairs[1::2], alpha=budget.spend("copies"), beta=beta))
-        evidence.append(repeats(trace.tokens, trace.log_p, alpha=budget.spend("repeated rows"), beta=beta))
-    verdict = judge_evidence(claim, evidence, _coverage(trace), {MAIN: delta})
-    called = name or (str(source) if isinstance(source, str | Path) else "arrays")
-    return Judgement(
-        subject=called,
-        level="trace",
-        claim=str(claim),
-        verdict=Verdict(verdict.kind, _said(verdict, trace)),
-        evidence=evidence,
-        location=place_in_trace(evidence) if verdict.kind is Kind.REFUTED else None,
-        not_covered=_not_covered(trace),
-        reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta:g}, alpha={alpha:g}, beta={beta:g})",
-        seconds=time.perf_counter() - start,
-        notes=(f"{int(trace.counted.sum()):,} tokens of {sequences:,} sequences; {trace.form}", *trace.notes),
+        share = budget.spend("repeated rows")
+        evidence.append(Repeats().check(mixed.tokens, mixed.log_p.numpy(), alpha=share, beta=beta))
+        evidence.append(Neighbours().check(trace.statistics, alpha=budget.spend("neighbours"), beta=beta))
+    return evidence
+
+
+def reported(n: int, wrong: int, largest: float, *, alpha: float, beta: float) -> Evidence:
+    """Are the log-probabilities of the emitted tokens what the laws beside them say? Of n, so many are not."""
+    return Evidence(
+        check="reported log-probabilities",
+        statistic=float(wrong),
+        p_value=0.0 if wrong else 1.0,
+        alpha=alpha,
+        beta=beta,
+        delta=-math.expm1(math.log(beta) / max(n, 1)),
+        metric="share of tokens whose log-probability is wrong",
+        n=n,
+        rejected=wrong > 0,
+        basis="exact",
+        power="finite-sample bound",
+        estimate=wrong / max(n, 1),
+        vacuous="" if n else "no emitted token's law is logged",
+        detail=f"the log is wrong, whatever the tokens are: of {n:,} log-probabilities of emitted tokens {wrong:,} are "
+        f"not what the laws logged beside them say, by up to {largest:.3g} nats",
     )
 
 
-def _said(verdict: Verdict, trace: Trace) -> str:
-    tokens = int(trace.counted.sum())
-    return f"{verdict.reason} ({tokens:,} tokens)" if verdict.kind is Kind.CONSISTENT else verdict.reason
+def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) -> Verdict:
+    if trace.named and _always_named(evidence) and not bool(trace.statistics.impossible.any()):
+        return Verdict(
+            Kind.INCONCLUSIVE,
+            "one place of top_ids is the emitted token everywhere, so that the lists were made after it was drawn: "
+            "they are no laws that it could be tested by; log the most probable tokens, whichever was drawn "
+            f"{_counts(trace)}",
+        )
+    verdict = judge_evidence(claim, evidence, _coverage(trace), {MAIN: delta})
+    if verdict.kind is Kind.CONSISTENT and (certain := _certain(trace)):
+        return Verdict(Kind.INCONCLUSIVE, certain)
+    reason = verdict.reason
+    if bool((impossible := trace.statistics.impossible).any()):
+        row, position = (int(i) for i in impossible.nonzero()[0])
+        count = int(impossible.sum())
+        reason = f"{count} tokens have probability 0 in the log, first in row {row} at position {position}; {reason}"
+    return Verdict(verdict.kind, f"{reason} {_counts(trace)}")
+
+
+def _always_named(evidence: list[Evidence]) -> bool:
+    """Whether the place that always names the token was due to miss it: else the laws were certain, and it was not."""
+    return not any(item.check == "ranks" and item.vacuous for item in evidence)
+
+
+def _counts(trace: Trace) -> str:
+    choice, counted = int(trace.statistics.choice.sum()), int(trace.counted.sum())
+    return f"({counted:,} tokens, of which {choice:,} had a choice)"
+
+
+def _certain(trace: Trace) -> str:
+    """A position, or a branch, all of whose tokens are logged as certain although they differ, or an empty string."""
+    choice = trace.statistics.choice
+    parts = [(f"position {t}", trace.counted[:, t], trace.tokens[:, t], choice[:, t]) for t in range(choice.shape[1])]
+    if trace.branch is not None:
+        for kind in Branch:
+            here = trace.counted & (trace.branch == int(kind))
+            parts.append((f"branch {int(kind)} ({kind.name.lower()})", here, trace.tokens, choice))
+    for name, here, tokens, free in parts:
+        if int(here.sum()) >= FEW and not bool((free & here).any()) and len(tokens[here].unique()) > 1:
+            return (
+                f"every one of the {int(here.sum()):,} tokens of {name} is logged as certain, and they differ: what is "
+                f"certain cannot be tested, and was perhaps not logged {_counts(trace)}"
+            )
+    return ""
+
+
+def _box(trace: Trace) -> str:
+    sequences = len(trace.tokens)
+    counted, choice = int(trace.counted.sum()), int(trace.statistics.choice.sum())
+    return f"{counted:,} tokens of {sequences:,} sequences, {choice:,} had a choice; {trace.form}"
+
+
+def _findings(trace: Trace, evidence: list[Evidence], verdict: Verdict) -> Iterator[str]:
+    """What else was found: an order of the rows that is no fault, and what a log is wrong in rather than its tokens."""
+    found = {item.check: item for item in evidence}
+    rows = found.get("neighbouring rows")
+    if verdict.kind is not Kind.REFUTED:
+        if rows is not None and rows.coverage["ordered"]:
+            yield f"the rows depend on their order, as sorted ones do, and were permuted: {rows.detail}"
+        return
+    same = _same_laws(trace)
+    if same > len(trace.tokens) / 10:
+        yield (
+            f"the log rather than the tokens may be wrong: {same:,} rows log exactly the laws of the row before them, "
+            "after other tokens"
+        )
+    surprisal = found["surprisal"]
+    if surprisal.rejected and (surprisal.estimate or 0.0) < 0 and not surprisal.coverage["impossible"]:
+        yield (
+            "the log rather than the tokens may be wrong: laws that are logged before temperature or cuts are flatter "
+            "than those that tokens are drawn from; log them after all processors"
+        )
+
+
+def _same_laws(trace: Trace) -> int:
+    """Rows whose laws are those of the row before them, as far as entropies tell, though their tokens differ."""
+    entropy, tokens = trace.statistics.entropy[:, 1:], trace.tokens[:, :-1]
+    alike = (entropy[1:] == entropy[:-1]).all(1) & trace.statistics.choice[1:, 1:].any(1)
+    return int((alike & (tokens[1:] != tokens[:-1]).any(1)).sum()) if entropy.shape[1] else 0
 
 
 def _coverage(trace: Trace) -> Coverage:
@@ -150,10 +284,19 @@ def _coverage(trace: Trace) -> Coverage:
     return Coverage(drafts, accepted + recovered, accepted, recovered)
 
 
-def _not_covered(trace: Trace) -> list[str]:
-    notes = ["whether the logged laws are the target's: a trace is judged by its own"]
+def not_covered(trace: Trace) -> list[str]:
+    """What a trace says nothing about; never empty."""
+    sequences, length = trace.tokens.shape
+    closed = int(trace.counted.sum()) - int(trace.statistics.choice.sum())
+    notes = [
+        "whether the logged laws are the target's: a trace is judged by its own; where tokens and laws do not belong "
+        "together, which of them is wrong it cannot tell",
+        f"lengths above {length} tokens, other settings than those of these {sequences:,} sequences",
+    ]
+    if closed:
+        notes.append(f"{closed:,} tokens logged as certain, or as good as certain: nothing tests that they were")
     if trace.branch is None:
         notes.append("whether a draft was verified or rejected: the trace has no `branch`")
     if not trace.tempered:
-        notes.append("tempering: it needs the laws themselves")
+        notes.append("tempering and the masses of ranks: they need the laws themselves")
     return notes

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.errors import BudgetError, InputError
+from specverify.evidence.ranks import Masses, masses
 from specverify.evidence.tokens import TILTS, TokenStatistics, reduce
 from specverify.model import row_mask
 from specverify.subjects.trace_source import Arrays, Source, opened
@@ -31,6 +32,8 @@ REDUCED = ("logprob", "entropy", "variance", "pit_low", "pit_high")
 FORMS = {LAWS: "full laws", TOP: "the most probable tokens and the rest as one outcome", REDUCED: "reduced laws"}
 ROUNDING, COARSE = 1e-3, 3e-2
 """What may be off in a sum of probabilities, and in one of those logged with 16 bits."""
+FINEST = 1e-9
+"""The smallest tail of a law that is looked at where the law itself is logged."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,28 @@ class Trace:
         tokens: the emitted tokens, -1 where they do not count.
         counted: the positions that count.
         statistics: of each token.
+        masses: what the laws gave to each rank, where the log has them.
         branch: where each token came from, if the trace says so.
         tempered: whether the statistics have what `Tempering` needs.
         form: how much was known of the laws.
         notes: what a reader should know of the file.
+        finest: the smallest probability that the log's precision tells from 0, beside 1.
+        named: whether one place of the lists names the emitted token everywhere, so that they were made after it.
+        misreported: of the emitted tokens' log-probabilities, logged beside the laws: how many there are, how many
+            are not what the laws say, and by how much at most; None where they are not logged.
     """
 
     tokens: Int[Tensor, "sequences length"]
     counted: Bool[Tensor, "sequences length"]
     statistics: TokenStatistics
+    masses: Masses | None
     branch: Int[Tensor, "sequences length"] | None
     tempered: bool
     form: str
     notes: tuple[str, ...]
+    finest: float
+    named: bool
+    misreported: tuple[int, int, float] | None
 
     @property
     def log_p(self) -> Float[Tensor, " sequences"]:
@@ -100,28 +112,54 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
                 f"{name} has shape {source.shape(name)}; with tokens {tuple(tokens.shape)} it must be "
                 f"{tuple(tokens.shape)}{'' if form is REDUCED else ' and one axis more'}"
             )
+    found: Masses | None = None
+    named = False
     if form is REDUCED:
         statistics = _given(source, counted, generator)
     else:
-        parts: list[TokenStatistics] = []
+        parts: list[tuple[TokenStatistics, Masses]] = []
+        columns = torch.ones(source.shape(form[-1])[2], dtype=torch.bool)
         for block in _blocks(tokens, source.shape(form[-1])[2]):
             if time.perf_counter() > deadline:
-                done = sum(len(part.pit) for part in parts)
+                done = sum(len(part.pit) for part, _ in parts)
                 raise BudgetError(
                     f"the time was up after {done:,} of {tokens.numel():,} tokens; give more seconds, or a part of them"
                 )
-            parts.append(_reduced(source, form, tokens, counted, block, generator))
-        statistics = tree.map_tensors(tree.join(parts), lambda part: part.reshape(*tokens.shape, *part.shape[2:]))
+            statistics, some, columns_here = _reduced(source, form, tokens, counted, block, generator)
+            parts.append((statistics, some))
+            columns &= columns_here
+        statistics, found = tree.map_tensors(
+            tree.join(parts), lambda part: part.reshape(*tokens.shape, *part.shape[2:])
+        )
+        named = form is TOP and bool(columns.any())
+    reported = _misreported(source, statistics, found, counted) if found is not None and "logprob" in names else None
     branch = _whole(source, "branch") if "branch" in names else None
     if branch is not None and branch.shape != tokens.shape:
         raise InputError(
             f"branch has shape {tuple(branch.shape)}, tokens {tuple(tokens.shape)}; give one for each token"
         )
-    unused = sorted(set(names) - {"tokens", "lengths", "branch", *form})
+    unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", *form})
     notes = [f"not used: {', '.join(unused)}"] if unused else []
-    if any(source.coarse(name) for name in form if name != "top_ids"):
+    if any(_coarse(source, name) for name in form if name != "top_ids"):
         notes.append("the laws were logged with 16 bits: what is seen may be their rounding")
-    return Trace(tokens.where(counted, -1), counted, statistics, branch, form is not REDUCED, FORMS[form], tuple(notes))
+    return Trace(
+        tokens=tokens.where(counted, -1),
+        counted=counted,
+        statistics=statistics,
+        masses=found,
+        branch=branch,
+        tempered=form is not REDUCED,
+        form=FORMS[form],
+        notes=tuple(notes),
+        finest=min(0.1, max(FINEST, 1e3 * source.digits("pit_low"))) if form is REDUCED else FINEST,
+        named=named,
+        misreported=reported,
+    )
+
+
+def _coarse(source: Source, name: str) -> bool:
+    """Whether it holds floating-point numbers of 16 bits or less."""
+    return source.digits(name) > 1e-4
 
 
 def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:
@@ -164,13 +202,16 @@ def _reduced(
     counted: Tensor,
     block: tuple[slice, slice],
     generator: np.random.Generator,
-) -> TokenStatistics:
-    """The statistics of a block, each token as a row of its own."""
+) -> tuple[TokenStatistics, Masses, Tensor]:
+    """The statistics of a block, each token as a row of its own; and the places of a list that always name it."""
     emitted, counts = tokens[block].reshape(-1, 1), counted[block].reshape(-1, 1)
     logprobs = _logprobs(source, form[-1], block, counts)
+    listed, columns = None, torch.zeros(logprobs.shape[1], dtype=torch.bool)
     if form is TOP:
         ids = torch.from_numpy(source.read("top_ids", *block).astype(np.int64)).reshape(len(emitted), -1)
-        slack = COARSE if source.coarse("top_logprobs") else ROUNDING
+        slack = COARSE if _coarse(source, "top_logprobs") else ROUNDING
+        columns = ((ids == emitted) | ~counts).all(0)
+        listed = ids.shape[1]
         emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack)
     else:
         vocab = logprobs.shape[1]
@@ -178,10 +219,12 @@ def _reduced(
             raise InputError(f"tokens hold {int(emitted.max())}, but logprobs are of {vocab} tokens")
         emitted, laws = emitted.where(counts, 0), logprobs.exp()
         off = float((laws.sum(1) - 1).abs().max())
-        if off > (COARSE if source.coarse(form[-1]) else ROUNDING):
+        if off > (COARSE if _coarse(source, form[-1]) else ROUNDING):
             raise InputError(f"logprobs do not sum to 1 in probability: they are off by {off:.3g}; log them normalised")
         laws = laws / laws.sum(1, keepdim=True)
-    return reduce(laws[:, None, :], emitted, generator, counted=counts)
+    found = masses(laws, emitted[:, 0], listed=listed)
+    found = Masses(found.mass * counts[..., None], found.place)
+    return reduce(laws[:, None, :], emitted, generator, counted=counts), found, columns
 
 
 def _logprobs(source: Source, name: str, block: tuple[slice, slice], counts: Tensor) -> Float[Tensor, "tokens options"]:
@@ -230,7 +273,9 @@ def _given(source: Source, counted: Tensor, generator: np.random.Generator) -> T
         raise InputError(f"pit_high - pit_low differs from exp(logprob) by up to {off:.3g}; both are p(x)")
     if bool((counted & ((values["entropy"] < 0) | (values["variance"] < 0))).any()):
         raise InputError("entropy and variance are at least 0")
+    _check_moments(values, counted, COARSE if any(_coarse(source, name) for name in REDUCED) else ROUNDING)
     uniform = torch.from_numpy(generator.random(tuple(counted.shape)))
+    # rounding leaves an entropy of 0 to laws that are all but certain, never to others (`_check_moments`)
     choice = counted & (values["entropy"] > 0)
     impossible = counted & (p == 0)
     return TokenStatistics(
@@ -242,3 +287,48 @@ def _given(source: Source, counted: Tensor, generator: np.random.Generator) -> T
         open=choice,
         impossible=impossible,
     )
+
+
+def _check_moments(values: Mapping[str, Tensor], counted: Tensor, slack: float) -> None:
+    """Refuse an entropy or a variance that no law has which gives the emitted token its probability and its place.
+
+    Of the mass ahead of the token each part is at most all of it, and of the mass behind it at most p(x): so much
+    entropy there is at least. The surprisal is off its mean by d with probability p(x), so its variance is at least
+    p d^2 / (1 - p).
+    """
+    p, low = values["logprob"].exp(), values["pit_low"].clamp(0, 1)
+    behind = (1 - low - p).clamp(0, 1)
+    own = torch.where(p > 0, -values["logprob"], 0.0)
+    least = torch.special.entr(low) + p * own + behind * own
+    off = torch.where(p > 0, own - values["entropy"], 0.0)
+    spread = p * off**2 / (1 - p).clamp(min=slack)
+    allowed = slack * (2 + own)
+    for name, bound in (("entropy", least), ("variance", spread)):
+        short = counted & (values[name] < bound - allowed * (1 if name == "entropy" else 2 + own))
+        if bool(short.any()):
+            row, position = (int(i) for i in short.nonzero()[0])
+            raise InputError(
+                f"{name} contradicts the rest of the log at {int(short.sum()):,} tokens: it is "
+                f"{float(values[name][row, position]):.4g} in row {row} at position {position}, where logprob "
+                f"{float(values['logprob'][row, position]):.4g} and pit_low {float(low[row, position]):.4g} leave at "
+                f"least {float(bound[row, position]):.4g}; log all of them from the law that the token was drawn from"
+            )
+
+
+def _misreported(source: Source, statistics: TokenStatistics, found: Masses, counted: Tensor) -> tuple[int, int, float]:
+    """How many log-probabilities of emitted tokens are logged beside the laws, how many are wrong, and how far."""
+    array = source.read("logprob", slice(None), slice(None))
+    if array.shape != tuple(counted.shape) or array.dtype.kind != "f":
+        raise InputError(
+            f"logprob has shape {array.shape} and dtype {array.dtype}; give one floating-point number for each of the "
+            f"tokens {tuple(counted.shape)}"
+        )
+    said = torch.from_numpy(array.astype(np.float64))
+    due = torch.where(statistics.impossible, -torch.inf, -statistics.surprisal)
+    told = counted & (found.place < found.mass.shape[2] - 1)
+    slack = COARSE if _coarse(source, "logprob") else ROUNDING
+    # where both are -inf the difference is no number, and nothing is wrong
+    apart = torch.where(said == due, 0.0, (said - due).abs()).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    apart = torch.where(told, apart, 0.0)
+    wrong = apart > slack * (1 + torch.where(due.isfinite(), due.abs(), 0.0))
+    return int(told.sum()), int(wrong.sum()), float(apart.max())

@@ -29,8 +29,8 @@ class Source(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """One array's shape."""
 
-    def coarse(self, name: str) -> bool:
-        """Whether it holds floating-point numbers of 16 bits or less."""
+    def digits(self, name: str) -> float:
+        """The rounding of its floating-point numbers, relative to 1."""
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
         """All of an array, or some rows and of them some positions; an array's blocks are asked for in order."""
@@ -74,9 +74,10 @@ class Arrays:
         """See Source."""
         return tuple(self.arrays[name].shape)
 
-    def coarse(self, name: str) -> bool:
+    def digits(self, name: str) -> float:
         """See Source."""
-        return self.arrays[name].dtype in (np.dtype("float16"), torch.float16, torch.bfloat16)
+        dtype = self.arrays[name].dtype
+        return float(torch.finfo(dtype).eps if isinstance(dtype, torch.dtype) else np.finfo(dtype).eps)
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
         """See Source."""
@@ -99,9 +100,10 @@ class Safetensors:
         """See Source."""
         return tuple(self.file.get_slice(name).get_shape())
 
-    def coarse(self, name: str) -> bool:
+    def digits(self, name: str) -> float:
         """See Source."""
-        return self.file.get_slice(name).get_dtype() in ("F16", "BF16")
+        kinds = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+        return torch.finfo(kinds.get(self.file.get_slice(name).get_dtype(), torch.float64)).eps
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
         """See Source."""
@@ -124,9 +126,9 @@ class Npz:
         """See Source."""
         return self._stream(name)[1]
 
-    def coarse(self, name: str) -> bool:
+    def digits(self, name: str) -> float:
         """See Source."""
-        return self._stream(name)[2] == np.float16
+        return float(np.finfo(self._stream(name)[2]).eps)
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
         """See Source."""

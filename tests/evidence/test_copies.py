@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from specverify.errors import InputError
-from specverify.evidence.copies import Collisions, Copies, collision_probability, equal_pairs
+from specverify.evidence.copies import Collisions, Copies, Repeats, collision_probability, equal_pairs
 from specverify.evidence.design import rate_excess
 
 
@@ -174,3 +174,49 @@ def test_bad_input_is_named():
         Collisions(0.1).check(one[:1], alpha=0.1, beta=0.1)
     with pytest.raises(InputError, match=r"no n up to 1e6 makes copies of probability 0.001 visible with col"):
         Collisions(0.5).sample_size(0.001, alpha=1e-6, beta=1e-6)
+
+
+def test_a_single_copy_of_an_improbable_row_refutes():
+    generator = np.random.default_rng(0)
+    rows = generator.integers(0, 16, size=(4000, 24))
+    log_p = np.full(4000, -24 * np.log(16))
+    assert not Repeats().check(rows, log_p, alpha=1e-7, beta=1e-6).rejected
+    rows[3000] = rows[17]
+    found = Repeats().check(rows, log_p, alpha=1e-7, beta=1e-6)
+    assert found.rejected
+    assert found.detail.startswith("1 of 4000 rows repeat an earlier one, for which there was a chance of 3.79e-26")
+    assert 0 < found.delta < 0.01
+
+
+def test_repeats_keep_their_rate_where_rows_are_probable_and_have_laws_of_their_own(seed):
+    # each row has one of three laws, as prompts give it, over rows that all repeat each other
+    generator, alpha, trials, alarms = np.random.default_rng(seed), 0.05, 400, 0
+    laws = np.array([[0.9, 0.05, 0.03, 0.02], [0.1, 0.1, 0.4, 0.4], [1e-4, 1e-4, 1e-4, 1 - 3e-4]])
+    for _ in range(trials):
+        prompt = generator.integers(0, 3, 60)
+        first = np.array([generator.choice(4, p=laws[which]) for which in prompt])
+        rest = generator.integers(0, 50, 60)
+        log_p = np.log(laws[prompt, first] / 50)
+        alarms += Repeats().check(np.stack([first, rest], 1), log_p, alpha=alpha, beta=0.1).rejected
+    assert rate_excess(alarms, trials, alpha) > 1e-6
+
+
+def test_the_mean_of_the_e_value_of_repeats_is_at_most_one_by_enumeration():
+    law, mean = np.array([0.9, 0.0999, 0.0001]), 0.0
+    for rows in itertools.product(range(3), repeat=4):
+        tokens = np.array(rows)[:, None]
+        found = Repeats().check(tokens, np.log(law[list(rows)]), alpha=0.1, beta=0.1)
+        mean += math.prod(law[list(rows)]) * math.exp(found.statistic)
+    assert 0.3 < mean <= 1
+
+
+def test_misses_of_repeats_at_the_stated_share(seed):
+    generator, rate, trials, misses, n = np.random.default_rng(seed), 0.05, 60, 0, 200
+    log_p = np.full(n, -6 * np.log(8))
+    share = Repeats().check(generator.integers(0, 8, size=(n, 6)), log_p, alpha=1e-4, beta=rate).delta
+    for _ in range(trials):
+        rows = generator.integers(0, 8, size=(n, 6))
+        for row in np.flatnonzero(generator.random(n) < share):
+            rows[row] = rows[generator.integers(0, max(1, row))]
+        misses += not Repeats().check(rows, log_p, alpha=1e-4, beta=rate).rejected
+    assert rate_excess(misses, trials, rate) > 1e-6

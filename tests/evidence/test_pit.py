@@ -1,5 +1,7 @@
 """Checks on transforms: exact rates, known powers, and what each of them is there to see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def trace(pit):
     return TokenStatistics(
         pit=pit,
         surprisal=zeros,
-        entropy=zeros,
+        entropy=torch.ones_like(pit),
         variance=zeros,
         tilted=torch.zeros(*pit.shape, len(TILTS), dtype=torch.float64),
         open=torch.ones_like(pit, dtype=torch.bool),
@@ -227,3 +229,45 @@ def test_bad_input_is_named():
         PitPositions(0)
     with pytest.raises(InputError, match="alpha is 0"):
         PitUniformity().check(trace(np.full((3, 8), 0.5)), alpha=0.0, beta=0.1)
+
+
+def test_tokens_without_a_choice_are_not_counted_and_cost_sight():
+    generator = np.random.default_rng(0)
+    pit = torch.from_numpy(generator.random((100, 50)))
+    few = replace(trace(pit), open=torch.arange(50).expand(100, 50) < 10)
+    full = PitUniformity().check(trace(pit[:, :10]), alpha=0.01, beta=0.05)
+    plain, fitted = (PitUniformity(fitted=fitted).check(few, alpha=0.01, beta=0.05) for fitted in (False, True))
+    assert full.n == plain.n == fitted.n == 1000
+    assert full.delta < fitted.delta < plain.delta
+    sure = replace(trace(pit), entropy=torch.full((100, 50), 0.005))
+    assert PitUniformity().check(sure, alpha=0.01, beta=0.05).n == 0
+    assert PitUniformity().check(sure, alpha=0.01, beta=0.05).vacuous
+
+
+def test_a_fitted_sample_keeps_its_rate_though_the_tokens_decide_how_many_there_are(seed):
+    # a row ends as soon as its share below 1/2 is large
+    generator, alpha, trials, alarms = np.random.default_rng(seed), 0.1, 300, 0
+    for _ in range(trials):
+        pit = generator.random((4, 40))
+        ahead = np.cumsum((pit < 0.5) - 0.5, axis=1) / np.sqrt(np.arange(1, 41)) > 0.8
+        is_open = np.cumsum(np.pad(ahead[:, :-1], ((0, 0), (1, 0))), axis=1) == 0
+        found = replace(trace(np.where(is_open, pit, generator.random((4, 40)))), open=torch.from_numpy(is_open))
+        alarms += PitUniformity(fitted=True).check(found, alpha=alpha, beta=0.1).rejected
+    assert rate_excess(alarms, trials, alpha) > 1e-6
+
+
+def test_one_coin_for_each_row_is_missed_at_most_at_beta_at_what_is_stated_over_rows(seed):
+    generator, rate, delta, length, trials = np.random.default_rng(seed), 0.05, 0.06, 64, 60
+    rows = -(-PitUniformity(together=length).sample_size(delta, alpha=0.01, beta=rate) // length)
+    misses = over_traces = 0
+    for _ in range(trials):
+        pit = generator.random((rows, length))
+        wrong = generator.random((rows, 1)) < 2 * delta
+        found = PitUniformity().check(trace(np.where(wrong, pit / 2, pit)), alpha=0.01, beta=rate)
+        misses += not found.rejected
+        over_traces += wrong.mean() / 2 >= found.delta and not found.rejected
+    assert rate_excess(misses, trials, rate) > 1e-6
+    assert rate_excess(over_traces, trials, rate) > 1e-6, "of this trace"
+    assert found.delta < 0.75 * found.coverage["delta over rows"]
+    assert found.coverage["delta over rows"] == pytest.approx(delta, rel=0.01)
+    assert f"the mean over traces is seen from {found.coverage['delta over rows']:.3g}" in found.blind

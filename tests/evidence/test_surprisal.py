@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from specverify.errors import InputError
 from specverify.evidence.design import rate_excess
-from specverify.evidence.surprisal import Surprisal, Tempering
+from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
 from specverify.evidence.tokens import reduce
 
 CHECKS = {"surprisal": Surprisal, "tempering": Tempering}
@@ -158,3 +158,30 @@ def test_bad_input_is_named(name):
         CHECKS[name](-1.0)
     with pytest.raises(InputError, match="a discrepancy in nats per token is above 0"):
         CHECKS[name]().sample_size(0.0, alpha=0.1, beta=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_false_alarms_where_no_normal_limit_is_near(name, seed):
+    generator, alpha, trials, alarms = np.random.default_rng(seed), 1e-3, 500, 0
+    law = torch.tensor([0.999, 0.001], dtype=torch.float64).expand(200, 1, 2)
+    for _ in range(trials):
+        tokens = (generator.random((200, 1)) < 0.001).astype(np.int64)
+        alarms += CHECKS[name]().check(reduce(law, tokens, generator), alpha=alpha, beta=0.1).rejected
+    assert rate_excess(alarms, trials, alpha) > 1e-6
+
+
+def test_groups_see_what_cancels_over_the_trace_and_keep_their_rate(seed):
+    generator, alpha, trials, alarms = np.random.default_rng(seed), 0.05, 60, 0
+    for _ in range(trials):
+        laws = torch.from_numpy(generator.dirichlet(np.ones(6), size=(40, 6)))
+        alarms += (
+            SurprisalGroups().check(reduce(laws, draw(laws, generator), generator), alpha=alpha, beta=0.1).rejected
+        )
+    assert rate_excess(alarms, trials, alpha) > 1e-6
+    laws = torch.from_numpy(generator.dirichlet(np.ones(10), size=(3000, 4)))
+    wrong = torch.cat([tempered(laws[:, :2], 0.85), tempered(laws[:, 2:], 1.15)], 1)
+    found = reduce(laws, draw(wrong, generator), generator)
+    assert not Surprisal().check(found, alpha=1e-6, beta=0.1).rejected
+    groups = SurprisalGroups().check(found, alpha=1e-6, beta=0.1)
+    assert groups.rejected
+    assert "most off: position" in groups.detail
