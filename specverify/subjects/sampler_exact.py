@@ -12,6 +12,7 @@ verdict ERROR, which names the draw, and are judged by their samples (`sampler.j
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from specverify.claims import Claim, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.errors import BudgetError
 from specverify.evidence.enumerate import sequence_index
 from specverify.subjects.judgement import Judgement
@@ -31,9 +33,14 @@ from specverify.verdict import Kind, Verdict, combine
 
 NOT_COVERED = (
     "rows beside each other in a batch, and other calls: each world is one call for one sequence",
+    "whether calls with other seeds are independent: seeds far apart were seen to get other random numbers, no more",
+    "randomness from elsewhere than torch's generators that is the same for every seed",
     "coins of exactly 0, and other ends of floating point: numbers are taken as real",
     "what happens inside: whether a draft was verified, and which branch a token came from",
 )
+
+SEEDS = (0, 918_273_645, 20_001)
+"""The seed of every world, and others, far away: the same draws must lead to the same tokens."""
 
 
 def prove_sampler(
@@ -50,7 +57,8 @@ def prove_sampler(
     """Prove or refute a claim by the exact law of a sampler on tiny toys.
 
     Args:
-        sample: (target, draft, n, seed) -> tokens; called with n = 1 and seed 0, once in every world.
+        sample: (target, draft, n, seed) -> tokens; called with n = 1 and seed 0, once in every world, and
+            with other seeds in some.
         claim: what it claims.
         reference: another sampler, whose own law is due instead of the target's: plain decoding with the settings whose
             speculative path is judged.
@@ -64,7 +72,7 @@ def prove_sampler(
         name: what to call it.
     """
     start = time.perf_counter()
-    end = start + seconds
+    end = Deadline(seconds)
     what = "the target" if reference is None else name_of(reference)
     verdicts: list[Verdict] = []
     exact: list[dict[str, Any]] = []
@@ -111,7 +119,7 @@ def prove_sampler(
     )
 
 
-def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: float) -> tuple[np.ndarray, int, float]:
+def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline) -> tuple[np.ndarray, int, float]:
     """The law that came out of all worlds, how many there were, and the mean number of coins that were open."""
     due, cluster, vocab = claimed_law(case, claim)
     if due is None:
@@ -119,13 +127,14 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: float
     came = np.zeros(len(due))
     count, coins = 0, 0.0
 
-    def program() -> torch.Tensor:
-        if time.perf_counter() >= deadline:
+    def program(seed: int) -> torch.Tensor:
+        if deadline.over:
             raise BudgetError(f"the time was up after {count:,} worlds; give more seconds, or a smaller toy")
-        return checked(sample(case.target, case.draft, 1, 0), 1, case.target)
+        return checked(sample(case.target, case.draft, 1, seed), 1, case.target)
 
     world: World
-    for tokens, world in worlds(program, budget=budget):
+    first, *others = (functools.partial(program, seed) for seed in SEEDS)
+    for tokens, world in worlds(first, budget=budget, others=others):
         mapped = tokens if cluster is None else cluster[tokens]
         came[int(sequence_index(mapped, vocab))] += world.probability
         coins += world.probability * world.coins

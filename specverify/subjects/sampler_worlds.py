@@ -4,11 +4,14 @@ The program is run from the start for each world. Each `multinomial` hands out o
 `rand` or `rand_like` is an interval, [0, 1) at first, and every comparison cuts it in two. Whatever else is done with
 such a number, and any other draw, cannot be followed and says so.
 
-Numbers are taken as real: a program that goes wrong at a coin of exactly 0 does so here with probability 0.
+Numbers are taken as real: a program that goes wrong at a coin of exactly 0 does so here with probability 0. They are
+taken as independent, which they are only if none is given out twice: each draw is also made for real, so that
+generators move as they would, and numbers that were given out before are refused (`sampler_noise`).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from specverify.errors import BudgetError, ContractError
+from specverify.subjects.sampler_noise import REMEDY, Streams, Witness, restored
 
 T = TypeVar("T")
 _BELOW = {"le", "lt", "__le__", "__lt__", "less", "less_equal"}
@@ -25,6 +29,12 @@ _OTHER_DRAWS = {
     "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal", "normal_", "poisson",
     "randint", "randint_like", "randn", "randn_like", "random_", "randperm", "uniform_",
 }  # fmt: skip
+
+
+_OWN = 0x5EED_5EED_0000
+"""Where the seeds of torch's global generator begin that programs find: none that they would choose themselves."""
+RERUN = 64
+"""Worlds that are all run with another seed too."""
 
 
 class Coin(Tensor):
@@ -45,6 +55,7 @@ class World(TorchFunctionMode):
         taken: the outcome that was chosen.
         probability: of all of them together.
         coins: comparisons that could have gone either way.
+        streams: the random numbers that the run would have got.
     """
 
     def __init__(self, path: Sequence[int]) -> None:
@@ -54,6 +65,7 @@ class World(TorchFunctionMode):
         self.taken: list[int] = []
         self.probability = 1.0
         self.coins = 0
+        self.streams = Streams()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -62,8 +74,13 @@ class World(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name == "multinomial":
-            return self._multinomial(*args, **kwargs)
+            with self.streams.draw(kwargs.get("generator")):
+                result = self._multinomial(*args, **kwargs)
+                func(*args, **kwargs)
+            return result
         if name in ("rand", "rand_like"):
+            with self.streams.draw(kwargs.get("generator")):
+                func(*args, **kwargs)
             kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
             return _fresh(torch.zeros_like(*args, **kwargs) if name == "rand_like" else torch.zeros(*args, **kwargs))
         if name in _OTHER_DRAWS:
@@ -118,16 +135,20 @@ class World(TorchFunctionMode):
         return chosen
 
 
-def worlds(program: Callable[[], T], *, budget: int) -> Iterator[tuple[T, World]]:
+def worlds(
+    program: Callable[[], T], *, budget: int, others: Sequence[Callable[[], T]] = ()
+) -> Iterator[tuple[T, World]]:
     """What the program returns in every world.
 
     Args:
         program: draws with torch alone; otherwise a function of nothing.
         budget: most worlds.
+        others: the same program with other seeds. In the first `RERUN` worlds, and in one of `RERUN` from then on, one
+            of them must return the same where the draws have the same outcomes, and from other random numbers.
 
     Raises:
         BudgetError: there are more.
-        ContractError: for a draw that cannot be followed.
+        ContractError: for a draw that cannot be followed, and for noise that is used twice.
     """
     waiting: list[list[int]] = [[]]
     count = 0
@@ -136,15 +157,58 @@ def worlds(program: Callable[[], T], *, budget: int) -> Iterator[tuple[T, World]
         count += 1
         if count > budget:
             raise BudgetError(f"more than {budget:,} worlds; use a smaller toy, fewer drafts, or raise the budget")
-        state = torch.default_generator.get_state()
-        with World(path) as world:
-            result = program()
-        if not torch.equal(state, torch.default_generator.get_state()):
-            raise ContractError("the program draws from torch's generator in a way that cannot be enumerated")
+        with restored():
+            result, world = _run(program, path, count)
+            for other in others if count == 1 else others[:1] if count <= RERUN or count % RERUN == 0 else ():
+                _rerun(other, result, world)
         for depth in range(len(path), len(world.taken)):
-            others = range(world.taken[depth] + 1, len(world.options[depth]))
-            waiting += [[*world.taken[:depth], other] for other in others if world.options[depth][other] > 0]
+            others_ = range(world.taken[depth] + 1, len(world.options[depth]))
+            waiting += [[*world.taken[:depth], other] for other in others_ if world.options[depth][other] > 0]
         yield result, world
+
+
+def _run(program: Callable[[], T], path: Sequence[int], seed: int) -> tuple[T, World]:
+    torch.default_generator.manual_seed(_OWN + seed)
+    torch.rand((), generator=torch.default_generator)  # where a draw left it, as in any program
+    with World(path) as world:
+        result = program()
+    world.streams.check()
+    return result, world
+
+
+def _rerun(program: Callable[[], T], due: T, world: World) -> None:
+    """The same world with another seed."""
+    found = _same(program, due, world)
+    if found is None:
+        witness = Witness()
+        with contextlib.suppress(Exception), witness:
+            _same(program, due, world)
+        names = " and ".join(witness.names) or "a source of randomness"
+        raise ContractError(
+            f"it draws from {names}, which --exact does not follow: with another seed it gives other tokens, although "
+            f"{'every draw' if len(world.taken) else 'it draws nothing'} from torch"
+            f"{' has the same outcome' if len(world.taken) else ''}; {REMEDY}"
+        )
+    if found.shared(world.streams):
+        raise ContractError(
+            "noise is shared by calls: another seed gets some of the same random numbers. Seed a generator with the "
+            f"seed of the call, once, or {REMEDY}"
+        )
+
+
+def _same(program: Callable[[], T], due: T, world: World) -> Streams | None:
+    """The numbers that the same world gets with another seed; None if it is not the same."""
+    try:
+        came, again = _run(program, world.taken, -1 - len(world.taken))
+    except ContractError:
+        raise
+    except Exception:  # a path that belongs to other draws
+        return None
+    return again.streams if again.taken == world.taken and _equal(came, due) else None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else bool(one == other)
 
 
 def _fresh(zeros: Tensor) -> Coin:

@@ -1,0 +1,181 @@
+"""Which random numbers a program got: places in the streams of torch's generators, so that none is taken twice.
+
+A draw counts as fresh noise only if its numbers were not given out before. Generators are set back (`manual_seed`,
+`set_state`, `fork_rng`), made anew with an old seed, or made in pairs with one seed: each time the same numbers come
+again, and that is seen here by the numbers' place, whoever hands them out.
+
+torch's generator on the CPU is a Mersenne twister: a block of 624 words, of which `next` are used up, then another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from specverify.errors import ContractError
+
+WORDS = 624
+REMEDY = "drop --exact (exact=True) to have it judged by its samples"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a generator stands: which block of words, and how many of them are used up.
+
+    Attributes:
+        block: tells blocks apart.
+        used: words, `WORDS` where the next draw begins another block.
+        fresh: whether nothing was drawn since it was seeded.
+    """
+
+    block: int
+    used: int
+    fresh: bool = False
+
+
+def place_of(generator: torch.Generator) -> Place:
+    """Where it stands."""
+    state = generator.get_state().numpy()
+    if generator.device.type != "cpu":
+        raise ContractError(f"it draws on {generator.device.type}, which --exact cannot follow; {REMEDY}")
+    left, used = (int(state[at : at + 4].view(np.int32)[0]) for at in (8, 16))
+    block = hash(state[24 : 24 + 8 * WORDS].tobytes())
+    return Place(block, WORDS, used == 0) if left == 1 else Place(block, used)
+
+
+class Streams:
+    """The numbers that one run of a program was given.
+
+    Attributes:
+        seeded: whether the program seeded torch's global generator, or drew from generators of its own.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, int, int, int]] = []  # block, first word, behind the last word, draw
+        self.owners: list[torch.Generator] = []  # by draw; kept, so that no two have one id
+        self.seeded = False
+        self._known = [place_of(torch.default_generator)]
+
+    @contextlib.contextmanager
+    def draw(self, generator: torch.Generator | None) -> Iterator[None]:
+        """Around a draw that is made for its numbers' sake.
+
+        Raises:
+            ContractError: its numbers were given out before.
+        """
+        source = torch.default_generator if generator is None else generator
+        if source is torch.default_generator:
+            self.check()
+        self.seeded |= source is not torch.default_generator or place_of(source).fresh
+        before = place_of(source)
+        yield
+        after = place_of(source)
+        spans = [(before.block, before.used, after.used)] if before.block == after.block else []
+        spans = spans or [(before.block, before.used, WORDS), (after.block, 0, after.used)]
+        number = len(self.owners)
+        self.owners.append(source)
+        spans = [span for span in spans if span[1] < span[2]]
+        for span in spans:
+            if (earlier := self._same(*span)) is not None:
+                raise ContractError(self._twice(earlier, number))
+        self.taken += [(*span, number) for span in spans]
+        if source is torch.default_generator:
+            self._known.append(after)
+
+    def check(self) -> None:
+        """Whether torch's global generator stands where its last draw left it, or was seeded, or set back.
+
+        Raises:
+            ContractError: something else was drawn from it.
+        """
+        here = place_of(torch.default_generator)
+        if not here.fresh and here not in self._known:
+            raise ContractError(
+                f"the program draws from torch's generator in a way that cannot be enumerated; {REMEDY}"
+            )
+
+    def shared(self, other: Streams) -> bool:
+        """Whether another run was given some of the same numbers."""
+        return any(other._same(*span[:3]) is not None for span in self.taken)
+
+    def _same(self, block: int, first: int, last: int) -> int | None:
+        return next((d for b, low, high, d in self.taken if b == block and low < last and first < high), None)
+
+    def _twice(self, earlier: int, number: int) -> str:
+        if self.owners[earlier] is not self.owners[number]:
+            how = "two generators were seeded alike"
+        elif self.owners[number] is torch.default_generator:
+            how = "torch's global generator was set back (manual_seed, set_rng_state or fork_rng)"
+        else:
+            how = "a generator was set back (manual_seed or set_state)"
+        return (
+            f"noise is used twice within a call: draw {number + 1} gets the random numbers of draw {earlier + 1}, "
+            f"because {how}. Seed one generator once in a call, or {REMEDY}"
+        )
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Leaves the generators that everybody shares as they were."""
+    torch_state, python_state = torch.default_generator.get_state(), random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(torch_state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+class Witness:
+    """Which generators other than torch's a program uses while this is entered, by name, in `names`."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._made = {"numpy": False, "Python's random": False}
+
+    def __enter__(self) -> Witness:
+        self._before = _states()
+        self._patched = [
+            (owner, name, getattr(owner, name))
+            for owner, name in ((np.random, "default_rng"), (np.random, "RandomState"), (np.random, "Generator"),
+                                (random, "Random"))
+        ]  # fmt: skip
+        for owner, name, was in self._patched:
+            setattr(owner, name, self._noting(was, "numpy" if owner is np.random else "Python's random"))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for owner, name, was in self._patched:
+            setattr(owner, name, was)
+        after = _states()
+        moved = {key[0] for key, state in self._before.items() if key in after and after[key] != state}
+        self.names = [name for name, made in self._made.items() if made or name in moved]
+
+    def _noting(self, maker: Any, name: str) -> Any:
+        def made(*given: Any, **named: Any) -> Any:
+            self._made[name] = True
+            return maker(*given, **named)
+
+        return made
+
+
+def _states() -> dict[tuple[str, int], Any]:
+    """The states of all of numpy's and Python's generators that are about, the global ones too."""
+    shared = str(np.random.get_state(legacy=False))  # noqa: NPY002
+    found: dict[tuple[str, int], Any] = {("numpy", 0): shared, ("Python's random", 0): random.getstate()}
+    for one in gc.get_objects():
+        if isinstance(one, np.random.Generator):
+            found["numpy", id(one)] = str(one.bit_generator.state)
+        elif isinstance(one, np.random.RandomState):
+            found["numpy", id(one)] = str(one.get_state(legacy=False))
+        elif type(one) is random.Random:
+            found["Python's random", id(one)] = one.getstate()
+    return found
