@@ -142,6 +142,8 @@ class Witness:
         self._made = {"numpy": False, "Python's random": False}
 
     def __enter__(self) -> Witness:
+        np.random.random()  # noqa: NPY002
+        random.random()  # or a program that seeds them would leave them as it did when it ran before
         self._before = _states()
         self._patched = [
             (owner, name, getattr(owner, name))
@@ -172,10 +174,11 @@ def _states() -> dict[tuple[str, int], Any]:
     shared = str(np.random.get_state(legacy=False))  # noqa: NPY002
     found: dict[tuple[str, int], Any] = {("numpy", 0): shared, ("Python's random", 0): random.getstate()}
     for one in gc.get_objects():
-        if isinstance(one, np.random.Generator):
+        kind = type(one)  # isinstance would ask the object, and some warn or fail when they are asked
+        if issubclass(kind, np.random.Generator):
             found["numpy", id(one)] = str(one.bit_generator.state)
-        elif isinstance(one, np.random.RandomState):
+        elif issubclass(kind, np.random.RandomState):
             found["numpy", id(one)] = str(one.get_state(legacy=False))
-        elif type(one) is random.Random:
+        elif kind is random.Random:
             found["Python's random", id(one)] = one.getstate()
     return found
