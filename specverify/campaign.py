@@ -7,15 +7,11 @@ that is interrupted leaves a readable partial record, and the same command conti
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import json
 import os
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +24,10 @@ from rich.console import Console
 
 import toymodels.catalogue
 from specverify import continuous_cells, pool, sensitivity
+from specverify.campaign_store import Store, digest
 from specverify.cells import Result, Setting, carry_out, checks
 from specverify.decoders import registry
+from specverify.defects import continuous as defects
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
@@ -59,8 +57,8 @@ def verify(
     Args:
         tier, only: see `plan.plan`.
         seed: all randomness derives from it.
-        out: folder of the record (record.json), the report and the finished cells. If it holds an unfinished campaign
-            of the same plan, that is continued.
+        out: folder of the record (record.json), the report and the finished cells. If it holds a campaign of the same
+            plan by the same code, that is continued; a finished one is handed back as it is.
         jobs: processes; one per core if None.
         device: where real models run.
         overwrite: begin again even if the folder holds something.
@@ -84,7 +82,11 @@ def verify(
     if names:
         budget.allocate(names)
     setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names})
-    store = Store(out, _digest(cells, setting), overwrite)
+    store = Store(out, digest(cells, setting), overwrite)
+    if store.complete is not None:
+        if not (out / render.HTML).exists():
+            _report(store.complete, out)
+        return store.complete
     record = _header(tier, seed, only, device, jobs, budget)
     results = store.finished(cells)
     todo = [cell for cell in cells if cell.id not in results]
@@ -100,61 +102,10 @@ def verify(
     return record
 
 
-class Store:
-    """The finished cells of a campaign, one file each, in a folder that belongs to one plan."""
-
-    def __init__(self, out: Path, digest: str, overwrite: bool) -> None:
-        self.cells = out / "cells"
-        mark = out / "plan.sha256"
-        if out.exists() and not out.is_dir():
-            raise InputError(f"{out} is a file; name a folder for the record with --out")
-        if out.is_dir() and any(out.iterdir()) and not overwrite:
-            complete = (out / "record.json").exists() and records.load(out / "record.json")["status"] == "complete"
-            if complete or not mark.exists():
-                what = "a finished campaign" if complete else "files that are not a campaign's"
-                raise InputError(
-                    f"{out} holds {what}; choose another folder with --out, or start anew with --overwrite"
-                )
-            if mark.read_text() != digest:
-                raise InputError(
-                    f"{out} holds an unfinished campaign of another plan, seed or version; continue it with its own "
-                    "command, choose another folder with --out, or begin again with --overwrite"
-                )
-        self.cells.mkdir(parents=True, exist_ok=True)
-        if not mark.exists() or mark.read_text() != digest or overwrite:
-            for stale in (*self.cells.glob("*.json"), out / "record.json"):
-                stale.unlink(missing_ok=True)
-        mark.write_text(digest)
-
-    def finished(self, cells: Sequence[Cell]) -> dict[str, Result]:
-        """What is already there, by cell id; a file that was cut short is carried out again."""
-        results = {}
-        for cell in cells:
-            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-                results[cell.id] = json.loads(self._path(cell.id).read_text())
-        return results
-
-    def keep(self, result: Result) -> None:
-        """Write one result down, whole or not at all."""
-        path = self._path(result["id"])
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(result, allow_nan=False))
-        part.replace(path)
-
-    def _path(self, cell: str) -> Path:
-        return self.cells / (cell.replace("/", "~") + ".json")
-
-
 def _work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int) -> Iterator[Result]:
     """Results as they come; see `pool.share_out`."""
     work = functools.partial(carry_out, setting=setting)
     return pool.share_out(work, cells, jobs, console, name=lambda result: str(result["id"]), done=done)
-
-
-def _digest(cells: Sequence[Cell], setting: Setting) -> str:
-    """What must be equal for finished cells to be taken over."""
-    content = json.dumps([version("specverify"), asdict(setting), [asdict(cell) for cell in cells]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _check_device(device: str) -> None:
@@ -206,18 +157,27 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]
     for rule in dict.fromkeys(r["settings"]["rule"] for r in claiming):
         verdicts.append(_verdict(f"{rule} rule", [r for r in claiming if r["settings"]["rule"] == rule]))
+    controls = [r for r in present if r["kind"] == "continuous" and r["decoder"] in defects.names()]
+    controls = [r for r in controls if r["expected"] is None]
     vectors = [r for r in present if r["kind"] in _OF_VECTORS and r["expected"] is None and r["claim"] != str(NOTHING)]
+    vectors = [r for r in vectors if r not in controls]
     for kind, name in dict.fromkeys((r["kind"], r["decoder"]) for r in vectors):
         rows = [r for r in vectors if (r["kind"], r["decoder"]) == (kind, name)]
         verdicts.append(_verdict(f"{name}{_OF_VECTORS[kind]}", rows))
     missed = [r["id"] for r in present if r["expected"] is not None and r["verdict"]["kind"] != r["expected"]]
     kinds = [Kind(verdict["kind"]) for verdict in verdicts]
+    flagged = [r["id"] for r in controls if Kind(r["verdict"]["kind"]) not in _PASSING]
     if missed:
         overall, reason = Kind.ERROR, f"the checks missed known-wrong decoders: {', '.join(missed)}"
+    elif flagged:
+        overall, reason = Kind.ERROR, f"the checks flagged decoders that only look wrong: {', '.join(flagged)}"
     elif not kinds:
-        known = [r for r in present if r["expected"] is not None]
-        overall = Kind.PROVED if known else Kind.INCONCLUSIVE
-        reason = f"{len(known)} known-wrong decoders, all refuted; no other decoder was checked"
+        wrong = sum(r["expected"] is not None for r in present)
+        overall = Kind.PROVED if wrong or controls else Kind.INCONCLUSIVE
+        found = [f"{wrong} known-wrong decoders, all refuted"] if wrong else []
+        found += [f"{len(controls)} controls, none flagged"] if controls else []
+        found += ["no decoder that claims anything was checked"]
+        reason = "; ".join(found)
     else:
         overall = combine(kinds)
         reason = "; ".join(
@@ -316,13 +276,18 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
 def _write(record: dict[str, Any], out: Path) -> None:
     record = record | parts.carried(out)
     records.save(record, out / "record.json")
-    render.write(record, out)
+    _report(record, out)
+
+
+def _report(record: dict[str, Any], out: Path) -> None:
+    try:
+        render.write(record, out)
+    except InputError as error:
+        raise InputError(
+            f"{error}; the record {out / 'record.json'} is written, and `specverify show {shlex.quote(str(out))}` "
+            "writes its report"
+        ) from None
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def default_out(tier: str, seed: int) -> Path:
-    """Where a campaign goes unless told otherwise."""
-    return Path("out") / f"verify-{tier}-seed{seed}"

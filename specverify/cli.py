@@ -5,11 +5,15 @@ Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an e
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
 import pkgutil
+import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +23,7 @@ import typer
 
 import specverify
 from specverify import cli_calibrate, cli_defects, cli_tradeoff, cli_validate
-from specverify.errors import SpecverifyError
+from specverify.errors import SpecverifyError, printable
 
 ERROR, INTERRUPTED = 3, 130
 
@@ -29,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -78,7 +83,11 @@ def verify(
     tier: Annotated[Tier, typer.Option(help="quick for every change, full for a release.")] = Tier.quick,
     seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the record and the report.", show_default="out/verify-TIER-seedSEED")
+        Path | None,
+        typer.Option(
+            help="Folder for the record and the report.",
+            show_default="out/verify-TIER-seedSEED; with --only or another --device, one of its own beside it",
+        ),
     ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Only the cells whose id matches this shell pattern.")
@@ -89,15 +98,18 @@ def verify(
 ) -> None:
     """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
 
-    Results are kept as they come: an interrupted run continues when the same command is given again.
+    Results are kept as they come: the same command given again continues an interrupted run, and shows a finished one.
     """
     from rich.console import Console
 
-    from specverify import campaign
     from specverify.report import record as records
+
+    folder = out or default_out(tier.value, seed, only, device.value)
+    records.check_writable(folder)  # before the seconds that it takes to load the rest
+
+    from specverify import campaign
     from specverify.report import render, terminal
 
-    folder = out or campaign.default_out(tier.value, seed)
     console = Console(highlight=False)
     try:
         found = campaign.verify(
@@ -120,6 +132,15 @@ def verify(
     raise typer.Exit(found["verdict"]["exit_code"])
 
 
+def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu") -> Path:
+    """Where a campaign goes unless told otherwise: one of some cells, or on a device, has a folder of its own."""
+    name = f"verify-{tier}-seed{seed}" + ("" if device == "cpu" else f"-{device}")
+    if only is not None:
+        words = re.sub(r"[^A-Za-z0-9=.]+", "-", only).strip("-.")[:60]
+        name += f"-only-{words or 'cells'}-{hashlib.sha256(only.encode()).hexdigest()[:6]}"
+    return Path("out") / name
+
+
 @app.command()
 def show(
     record: Annotated[Path, typer.Argument(metavar="RECORD", help="A record.json, or the folder that holds one.")],
@@ -132,7 +153,9 @@ def show(
     from specverify.report import render, terminal
 
     found = records.load(record)
-    written = render.write(found, out or (record if record.is_dir() else record.parent))
+    folder = out or (record if record.is_dir() else record.parent)
+    records.check_writable(folder)
+    written = render.write(found, folder)
     console = Console(highlight=False)
     console.print(terminal.summary(found))
     _say_where(written.html, written.markdown)
@@ -173,6 +196,8 @@ app.command()(cli_tradeoff.tradeoff)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Whatever goes wrong becomes one line; SPECVERIFY_DEBUG=1 shows the traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # `timeout`, or a container that is stopped: the same as Ctrl-C
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         code = app(given or ["--help"], prog_name="specverify", standalone_mode=False) or 0
@@ -271,8 +296,12 @@ def _say_where(*paths: Path) -> None:
         typer.echo(str(path))
 
 
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def _complain(message: str) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
 
 
 if __name__ == "__main__":

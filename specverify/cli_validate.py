@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specverify.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,13 +32,17 @@ class Level(StrEnum):
     trace = "trace"
 
 
-Seconds = Annotated[float, typer.Option(help="What the checks may take, in seconds.")]
+Seconds = Annotated[float, typer.Option(help="What the checks may take, in seconds of the processor.")]
 Limit = Annotated[
     float | None,
-    typer.Option(help="End the subject's process after so many seconds.", show_default="twice --seconds, and 10"),
+    typer.Option(
+        help="End the subject once its processes have computed for so many seconds together, or waited for so long.",
+        show_default="twice --seconds, and 10",
+    ),
 ]
 Memory = Annotated[
-    int | None, typer.Option(help="MiB of address space that its process may add.", show_default="no limit")
+    int | None,
+    typer.Option(help="MiB that its processes may take together.", show_default="half of what the machine has"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")]
 
@@ -86,7 +92,10 @@ def validate(
 
     from specverify.report import record as records
     from specverify.subjects import isolation
+    from specverify.subjects import reference as references
 
+    references.check(reference)
+    records.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
     options: dict[str, Any] = {} if delta is None else {"delta": delta}
@@ -123,6 +132,7 @@ def default_out(reference: str) -> Path:
 
 
 def _write(judgement: Judgement, folder: Path) -> list[Path]:
+    from specverify import checksum
     from specverify.errors import InputError
     from specverify.subjects import certificate
 
@@ -130,7 +140,8 @@ def _write(judgement: Judgement, folder: Path) -> list[Path]:
     found = judgement.certificate
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written[0].write_text(_json(judgement) + "\n", encoding="utf-8")
+        whole = checksum.sealed(judgement.to_json())
+        written[0].write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         written[1].unlink(missing_ok=True)  # of an earlier run
         if found is None or judgement.level != "decoder":  # only those can be replayed
             return written[:1]
@@ -156,9 +167,10 @@ def _print(console: Console, judgement: Judgement, as_json: bool) -> None:
 def _waiting(what: str) -> AbstractContextManager[Any]:
     """A spinner, on a terminal only."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
-    return console.status(what) if console.is_terminal else contextlib.nullcontext()
+    return console.status(Text(printable(what))) if console.is_terminal else contextlib.nullcontext()
 
 
 def replay(

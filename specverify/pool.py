@@ -21,9 +21,11 @@ Result = TypeVar("Result")
 
 
 def check_jobs(jobs: int) -> None:
-    """Raise InputError unless there is at least one job."""
+    """Raise InputError unless there is at least one job, and a process for each would not swamp the machine."""
     if jobs < 1:
         raise InputError(f"cannot work with {jobs} jobs; use at least 1")
+    if jobs > (most := max(64, 4 * (os.cpu_count() or 1))):
+        raise InputError(f"cannot work with {jobs} jobs: this machine has {os.cpu_count()} cores; use at most {most}")
 
 
 def share_out(

@@ -1,7 +1,10 @@
 """The command line: what it prints, where it writes, how it exits; no traceback ever."""
 
 import io
+import os
 import runpy
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +14,9 @@ import rich.console
 
 import specverify
 from specverify import campaign, cli
+from specverify.cells import Setting, carry_out
 from specverify.errors import BudgetError
+from specverify.plan import Cell
 from specverify.report import record as records
 from specverify.report import terminal
 
@@ -60,7 +65,12 @@ def test_version(run):
     assert run("--version") == (0, f"specverify {specverify.__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("verify", "--help"), ("show", "--help"), ("list", "--help")])
+COMMANDS = ("verify", "show", "list", "validate", "replay", "plan", "defects", "calibrate", "tradeoff")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--help",), ("-h",), *((command, "-h") for command in COMMANDS), ("verify", "--help")]
+)
 def test_help(run, arguments):
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
@@ -178,8 +188,9 @@ def test_the_summary_names_every_decoder_and_what_to_look_at():
     ("change", "words"),
     [
         (lambda text: text[: len(text) // 2], ["is no JSON"]),
-        (lambda text: text.replace('"version": 1', '"version": 7'), ["version 7", "reads version 1"]),
-        (lambda text: text.replace('"seed": 0', '"seed": -5'), ["$.seed", "-5"]),
+        (lambda text: text.replace('"version": 1', '"version": 7').replace("checksum", "c"), ["7", "reads version 1"]),
+        (lambda text: text.replace('"seed": 0', '"seed": -5').replace("checksum", "c"), ["$"]),
+        (lambda text: text.replace('"seed": 0', '"seed": 4'), ["checksum does not fit", "--overwrite"]),
     ],
 )
 def test_show_refuses_a_broken_record(run, folder, change, words):
@@ -257,5 +268,62 @@ def test_a_campaign_from_end_to_end(run, tmp_path):
     assert [(c["id"], c["verdict"]["kind"]) for c in record["cells"]] == [("exact/ar/dense-2x8", "PROVED")]
     assert record["cells"][0]["exact"]["passes"] == 8
     assert "--only 'exact/ar/dense-2x8'" in record["cells"][0]["reproduce"]
+    assert "no known-wrong decoder" in (out / "report.md").read_text()
     assert {"report.html", "report.md", "figures"} <= {path.name for path in out.iterdir()}
-    _refused(run(*arguments), f"{out} holds a finished campaign")
+    assert run(*arguments)[:2] == (0, first.stdout)
+    _refused(run(*arguments, "--seed", "1"), f"{out} holds a finished campaign of other settings")
+
+
+def test_what_a_report_prints_to_reproduce_a_cell_works_beside_the_report(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = EXAMPLE["small"]()
+    records.save(whole, tmp_path / "out" / "verify-quick-seed0" / "record.json")
+    before = (tmp_path / "out" / "verify-quick-seed0" / "record.json").read_bytes()
+    line = Cell("exact", "ar", "dense-2x8")
+    printed = carry_out(line, Setting("quick", 0, "cpu", {}))["reproduce"]
+    code, out, err = run(*shlex.split(printed)[1:], "--jobs", "1")
+    assert (code, err) == (0, "")
+    folder = cli.default_out("quick", 0, line.id)
+    assert out.splitlines()[-3] == str(folder / "record.json")
+    assert folder.name.startswith("verify-quick-seed0-only-exact-ar-dense-2x8-")
+    assert (tmp_path / "out" / "verify-quick-seed0" / "record.json").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(["verify-quick-seed0", folder.name])
+
+
+def test_every_selection_has_a_folder_of_its_own():
+    asked = [("quick", 0), ("quick", 0, "a/*"), ("quick", 0, "a-*"), ("quick", 0, "a/*", "cuda"), ("full", 0, "a/*")]
+    folders = [cli.default_out(*each) for each in asked]
+    assert len(set(folders)) == len(folders)
+    assert folders[0] == Path("out/verify-quick-seed0")
+    assert cli.default_out("quick", 0, "*" * 900).name.startswith("verify-quick-seed0-only-cells-")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("verify",), ("validate", "sd"), ("show", "record"), ("calibrate",), ("defects", "--run")]
+)
+def test_a_place_that_cannot_be_written_to_is_said_before_the_work(run, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    records.save(EXAMPLE["small"](), tmp_path / "record" / "record.json")
+    (tmp_path / "file").write_text("")
+    option = "--json" if arguments[0] == "defects" else "--out"
+    _refused(run(*arguments, option, "file/x/y"), "file", option)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "record", "record.json"]
+
+
+def test_sigterm_is_heard_as_ctrl_c(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "verify", lambda **_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code, out, err = run("verify", "--out", tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, out) == (130, "")
+    assert "nothing was finished" in err
+
+
+def test_what_a_terminal_would_obey_is_not_sent_to_it(run, tmp_path, monkeypatch):
+    def verify(**_):
+        raise BudgetError("red \x1b[31m and \x07 bell")
+
+    monkeypatch.setattr(campaign, "verify", verify)
+    assert run("verify", "--out", tmp_path) == (3, "", "error: red  [31m and   bell\n")

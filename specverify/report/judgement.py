@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from specverify.errors import printable
 from specverify.evidence.result import Evidence
 from specverify.report.terminal import listing
 from specverify.subjects.judgement import Judgement
@@ -25,8 +26,9 @@ def summary(judgement: Judgement) -> Group:
     """The verdict, what it rests on, and where a refuted subject goes wrong."""
     kind = judgement.verdict.kind
     colour = {0: "green", 2: "yellow"}.get(kind.exit_code, "bold red")
+    subject = printable(f"{judgement.subject}, {judgement.level}, {judgement.claim}")
     parts: list[RenderableType] = [
-        Text.assemble((kind.value, colour), f": {judgement.subject}, {judgement.level}, {judgement.claim}"),
+        Text.assemble((kind.value, colour), f": {subject}"),
         _indented(judgement.verdict.reason),
     ]
     # Where a claim is refuted, what counts is the rows that say so.
@@ -39,7 +41,7 @@ def summary(judgement: Judgement) -> Group:
     )
     texts = [note for note in judgement.notes if "\n" in note]  # set for 80 columns already: a counterexample
     if texts:
-        parts += [Text(), Text("counterexample", style="bold"), *(Text(text) for text in texts)]
+        parts += [Text(), Text("counterexample", style="bold"), *(Text(printable(text)) for text in texts)]
     elif judgement.location:
         parts += _where(judgement.location)
     notes = [note for note in judgement.notes if "\n" not in note]
@@ -56,7 +58,7 @@ def show(judgement: Judgement, console: Console) -> None:
     console.print(summary(judgement))
     if judgement.reproduce:
         console.print(Group(Text(), Text("reproduce", style="bold")))
-        console.print(Text(f"    {judgement.reproduce}"), soft_wrap=True)
+        console.print(Text(f"    {printable(judgement.reproduce)}"), soft_wrap=True)
 
 
 def text(judgement: Judgement, width: int = 80) -> str:
@@ -114,4 +116,4 @@ def _shown(value: Any) -> str:
 
 
 def _indented(what: str | RenderableType) -> Padding:
-    return Padding(Text(what) if isinstance(what, str) else what, (0, 0, 0, 4), expand=False)
+    return Padding(Text(printable(what)) if isinstance(what, str) else what, (0, 0, 0, 4), expand=False)

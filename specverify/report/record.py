@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from specverify import checksum
 from specverify.errors import InputError
 from specverify.report.contradictions import contradictions
 
@@ -47,6 +48,9 @@ def load(path: Path) -> Record:
         record = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); {_REMEDY}") from None
+    record = checksum.opened(
+        record, f"the record {path}", "take a copy of it, or make it anew with `specverify verify --overwrite`"
+    )
     validate(record, str(path))
     return record  # type: ignore[no-any-return]
 
@@ -59,7 +63,7 @@ def save(record: Record, path: Path) -> None:
     """
     path = Path(path)
     validate(record, f"the record for {path}")
-    write_atomically(path, (_by_line(record, ("cells", "judgements")) + "\n").encode())
+    write_atomically(path, (_by_line(checksum.sealed(record), ("cells", "judgements")) + "\n").encode())
 
 
 def _by_line(value: Any, rows: Collection[str]) -> str:
@@ -74,6 +78,30 @@ def _by_line(value: Any, rows: Collection[str]) -> str:
             part = json.dumps(item, allow_nan=False)
         lines.append(f"{json.dumps(name)}: {part}")
     return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InputError unless files can be written into a folder; afterwards all is as it was.
+
+    To be called before work whose outcome goes there.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    blocked = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if blocked is not None:
+        raise InputError(f"{blocked} is a file, so nothing can be written to {folder}; name a folder with --out")
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir()
+            made.append(path)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".specverify-"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from None
+    finally:
+        for path in reversed(made):
+            path.rmdir()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -95,7 +123,9 @@ def write_atomically(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error}); choose another --out") from None
+        raise InputError(
+            f"cannot write {path} ({error.strerror or error}); make room, or choose another --out"
+        ) from None
 
 
 def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> None:

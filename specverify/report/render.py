@@ -32,6 +32,7 @@ from specverify.report.record import Record
 from specverify.report.tables import Table
 
 HTML, MARKDOWN = "report.html", "report.md"
+_TITLE = "# specverify report"
 FOLD = 60
 """Tables with more rows are folded in the HTML."""
 
@@ -51,7 +52,9 @@ class Written:
 
 
 def write(record: Record, out: Path) -> Written:
-    """Write `report.html`, `report.md` and `figures/*.png` into a folder; pictures of an earlier report are removed.
+    """Write `report.html`, `report.md` and `figures/*.png` into a folder.
+
+    Pictures that the report there shows and this one does not are removed; others are not its own, and stay.
 
     Args:
         record: checked before anything is written.
@@ -70,11 +73,19 @@ def write(record: Record, out: Path) -> Written:
     )
     for path, picture in zip(written.figures, pictures, strict=True):
         records.write_atomically(path, picture.png)
-    for old in set((out / "figures").glob("*.png")) - set(written.figures):
-        old.unlink()
+    for old in _shown(written.markdown) - set(written.figures):
+        old.unlink(missing_ok=True)
     records.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
     records.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
     return written
+
+
+def _shown(report: Path) -> set[Path]:
+    """The pictures of a report that was written before."""
+    text = report.read_text(encoding="utf-8", errors="replace") if report.is_file() else ""
+    if not text.startswith(_TITLE):
+        return set()
+    return {report.parent / "figures" / name for name in re.findall(r"^!\[.*\]\(figures/([\w-]+\.png)\)$", text, re.M)}
 
 
 def html(record: Record, pictures: list[Picture]) -> str:
@@ -137,7 +148,7 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
         "judged_line": judgements.line(record),
         "judgements": judgements.sections(record),
         "not_covered": [*record["not_covered"], *found.missing],
-        "meaning": tables.EXIT_CODES[record["verdict"]["exit_code"]],
+        "meaning": tables.meaning(record),
         "verdicts": tables.verdicts(record),
         "attention": attention.attention(record),
         **{name: [table for table in group if table.rows] for name, group in sections.items()},

@@ -11,11 +11,20 @@ from specverify.report.record import Record
 
 UNKNOWN = "–"
 EXIT_CODES = {
-    0: "every claim that was checked holds, and every known-wrong decoder was caught",
+    0: "every claim that was checked holds",
     1: "a claim is refuted",
     2: "nothing can be said: checks were inconclusive or vacuous, or cells are missing",
     3: "something could not be checked",
 }
+
+
+def meaning(record: Record) -> str:
+    """What the exit code says; of known-wrong decoders only where there were some."""
+    code = record["verdict"]["exit_code"]
+    wrong = any(cell["expected"] is not None for cell in record["cells"])
+    more = ", and every known-wrong decoder was caught" if wrong else "; no known-wrong decoder was among them"
+    return EXIT_CODES[code] + (more if code == 0 else "")
+
 
 CHECK_COLUMNS = ("check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")
 

@@ -7,7 +7,9 @@ goes wrong. `replay` takes none of the results on trust: it enumerates the subje
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shlex
 import time
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from typing import Any
 import jsonschema
 import torch
 
+from specverify import checksum
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.cases import Case, Weights
@@ -25,6 +28,7 @@ from specverify.evidence.enumerate import Budget
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
+from specverify.subjects import reference as references
 from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
 from specverify.subjects.describe import describe, headline
 from specverify.subjects.factory import as_factory
@@ -71,9 +75,21 @@ def certificate(counterexample: Counterexample, *, name: str, subject: str | Non
 
 
 def save(found: Mapping[str, Any], path: Path | str) -> Path:
-    """Write a certificate, and say where."""
+    """Write a certificate, with the folder in which its subject is found, and say where."""
     path = Path(path)
-    path.write_text(json.dumps(check(found), indent=1) + "\n", encoding="utf-8")
+    here = Path.cwd()
+    whole = check(found)
+    if whole["subject"] is not None:
+        try:
+            file = references.source(whole["subject"], here)
+        except InputError:  # an object of this process that has a name, and no file
+            file = None
+        whole["found_in"] = {
+            "folder": str(here),
+            "from_here": os.path.relpath(here, path.parent.resolve()),
+            "sha256": None if file is None else _digest(file),
+        }
+    path.write_text(json.dumps(checksum.sealed(whole), indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -81,15 +97,47 @@ def load(path: Path | str) -> dict[str, Any]:
     """Read a certificate.
 
     Raises:
-        InputError: there is no such file, it is no JSON, or no certificate of this version.
+        InputError: there is no such file, it is no JSON, no certificate of this version, or not what was written.
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"certificate {path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # also for bytes that are no text
+    except (ValueError, RecursionError) as error:  # also for bytes that are no text
         raise InputError(f"certificate {path} is no JSON: {error}") from None
-    return check(found, str(path))
+    remedy = f"judge the subject again, or, if the change is meant, delete its {checksum.KEY!r}"
+    return check(checksum.opened(found, f"certificate {path}", remedy), str(path))
+
+
+def find_subject(found: Mapping[str, Any], path: Path) -> tuple[Path, str]:
+    """The folder from which a certificate's subject is found, and what is to be said of the subject there.
+
+    Tried are the folder of old as it lies from the certificate, that folder itself, and the current one.
+
+    Raises:
+        InputError: the subject is in none of them.
+    """
+    place, here = found.get("found_in"), Path.cwd()
+    tried = [here]
+    if place is not None:
+        tried = [(path.parent / place["from_here"]).resolve(), Path(place["folder"]), here]
+    for folder in dict.fromkeys(tried):
+        try:
+            file = references.source(found["subject"], folder)
+        except InputError:
+            continue
+        if place is None or place["sha256"] is None or file is None or _digest(file) == place["sha256"]:
+            return folder, ""
+        return folder, f"{file} is not what it was when the certificate was written"
+    where = " and ".join(str(folder) for folder in dict.fromkeys(tried))
+    raise InputError(
+        f"the subject {found['subject']} of {path} is not to be found from {where}; name it where it is now with "
+        "--subject REF"
+    )
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def check(found: Any, what: str = "the certificate") -> dict[str, Any]:

@@ -109,5 +109,15 @@ SCHEMA: dict[str, Any] = {
         },
         "location": {"type": ["object", "null"]},
         "error": {"type": "string"},
+        "found_in": {  # absent from older ones, and where the subject cannot be named
+            "type": "object",
+            "required": ["folder", "from_here", "sha256"],
+            "additionalProperties": False,
+            "properties": {
+                "folder": {"type": "string"},
+                "from_here": {"type": "string"},
+                "sha256": {"type": ["string", "null"]},
+            },
+        },
     },
 }

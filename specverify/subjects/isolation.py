@@ -1,8 +1,9 @@
 """Judging a subject in a process of its own: it may raise, hang, exit, crash or print, and still gets a verdict.
 
 A fresh interpreter is started (never a fork), with what it prints kept aside. It resolves the reference, judges the
-subject and hands the judgement back as JSON: nothing that the subject made is unpickled here. When the time is up the
-process is ended, and every process that it started and that did not leave its process group.
+subject and hands the judgement back as JSON: nothing that the subject made is unpickled here. When it takes more time
+or memory than it may, or when this process ends, however it ends, the subject is ended with all that it started, and
+nothing of it is left (`keeper.py`).
 
 This protects from accidents, not from malice: a subject can read and write the user's files as any program can.
 """
@@ -15,6 +16,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,27 +24,23 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
+from specverify import checksum
 from specverify.claims import Claim
 from specverify.errors import InputError
-from specverify.evidence.result import Evidence
+from specverify.subjects import reference as references
 from specverify.subjects import resolve
-from specverify.subjects.judgement import Judgement, Level
-from specverify.verdict import Kind, Verdict
+from specverify.subjects.machine import memory as machine_memory
 
-STARTUP = 180.0
-"""Seconds that a fresh interpreter may take to import torch."""
+if TYPE_CHECKING:  # they need torch: a subject that cannot be found is said before, and both processes load it at once
+    from specverify.subjects.judgement import Judgement
+
 KEPT = 20
 """Lines kept of what a subject prints; of each, at most 500 characters."""
-# The path is set first: the child must find specverify, and the subject, where this process would.
-_CHILD = (
-    "import json, sys; sys.path[:] = json.load(open(sys.argv[1] + '/request.json'))['path']; "
-    "from specverify.subjects.worker import answer; answer(sys.argv[1])"
-)
 
 
 def judge_isolated(
@@ -67,10 +65,11 @@ def judge_isolated(
         seed: all randomness derives from it.
         seconds: what the checks may take.
         options: further arguments of the level's `judge_...` function; plain data.
-        limit: seconds after which the process is ended, counted from when the subject's module is imported; by
-            default twice `seconds`, and 10 more.
-        memory: MiB of address space that the process may take beyond what it has when it begins; where the system can
-            limit it.
+        limit: processor seconds, of the subject's processes together, after which they are ended, counted from when
+            the subject's module is imported; by default twice `seconds`, and 10 more. They are ended too after so many
+            seconds by the clock in which they computed nothing, and after ten times as many in any case.
+        memory: MiB that its processes may take together beyond what a fresh interpreter has; by default half of what
+            this machine, or its control group, has.
 
     Raises:
         InputError: the reference names nothing, or the level, claim or limits cannot be used. Whatever a subject does
@@ -82,14 +81,11 @@ def judge_isolated(
         raise InputError(f"unknown level {level!r}; use {', '.join(resolve.LEVELS)}")
     if seed < 0:
         raise InputError(f"seed {seed}: use an integer of at least 0")
+    references.check(reference)
     begun = time.perf_counter()
     request = {"reference": reference, "level": level, "claim": text, "seed": seed, "certificate": None}
     reply = ask(request | {"seconds": seconds, "options": dict(options or {})}, seconds, limit, memory)
-    if set(options or {}) - {"delta", "exact"}:
-        arguments = f"{reference!r}, {reply.level!r}, {text!r}, seed={seed}, seconds={seconds:g}, options={options!r}"
-        line = f"specverify.subjects.isolation.judge_isolated({arguments})"
-    else:
-        line = _command_line(reference, level, text, seed, seconds, dict(options or {}))
+    line = _command_line(reference, level, text, seed, seconds, dict(options or {}), limit, memory)
     return _judgement(reply, reference, line, begun)
 
 
@@ -118,17 +114,28 @@ def replay_isolated(
     reference = subject or found["subject"]
     if reference is None:
         raise InputError(f"{path} does not say where its subject {found['name']!r} is; name it with --subject REF")
+    folder, note = (Path.cwd(), "") if subject else certificate.find_subject(found, Path(path))
+    references.check(reference, folder)
     claim = resolve.claim_text(certificate.claim_of(found))
     request = {"reference": reference, "level": "decoder", "claim": claim, "certificate": found}
-    reply = ask(request, seconds, limit, memory)
-    parts = ["specverify", "replay", str(path), *(["--subject", subject] if subject else [])]
-    return _judgement(reply, reference, shlex.join(parts), begun)
+    reply = ask(request, seconds, limit, memory, folder)
+    named = [
+        ("subject", subject),
+        ("seconds", None if seconds == 60 else seconds),
+        ("limit", limit),
+        ("memory", memory),
+    ]
+    judgement = _judgement(reply, reference, shlex.join(["specverify", "replay", str(path), *_options(named)]), begun)
+    return replace(judgement, notes=[*judgement.notes, note]) if note else judgement
 
 
 def _judgement(reply: Reply, reference: str, line: str, begun: float) -> Judgement:
+    from specverify.subjects.judgement import Judgement
+    from specverify.verdict import Kind, Verdict
+
     judgement = reply.judgement or Judgement(
         subject=reference,
-        level=cast(Level, reply.level),
+        level=reply.level,  # type: ignore[arg-type]
         claim=reply.claim,
         verdict=Verdict(Kind.ERROR, reply.reason),
         notes=reply.printed,
@@ -158,40 +165,45 @@ class Reply:
     printed: tuple[str, ...] = ()
 
 
-def ask(request: Mapping[str, Any], seconds: float, limit: float | None = None, memory: int | None = None) -> Reply:
+def ask(
+    request: Mapping[str, Any],
+    seconds: float,
+    limit: float | None = None,
+    memory: int | None = None,
+    folder: Path | None = None,
+) -> Reply:
     """Have a process of its own carry out a request; see `judge_isolated` for the arguments.
+
+    Args:
+        folder: the current folder of that process; by default this one's.
 
     Raises:
         InputError: for limits that cannot be used, and for a reference, level or claim that is refused.
     """
     limit = 2 * seconds + 10 if limit is None else limit
-    for name, value in (("seconds", seconds), ("limit", limit), ("memory", memory or 1)):
+    for name, value in (("seconds", seconds), ("limit", limit), ("memory", 1 if memory is None else memory)):
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} is {value}; use a positive number")
-    given = {**request, "path": [entry or os.getcwd() for entry in sys.path], "limit": limit, "memory": memory}
-    with tempfile.TemporaryDirectory(prefix="specverify-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        (folder / "request.json").write_text(json.dumps(given))
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
-        )
-        assert process.stdout is not None
+    folder = folder or Path.cwd()
+    given = {
+        **request,
+        "path": [entry or str(folder) for entry in sys.path],
+        "limit": limit,
+        "memory": machine_memory() // 2 if memory is None else memory,
+        "strict": memory is not None,
+        "share": "half of what this machine has" if memory is None else "its limit",
+    }
+    with _kept(given, folder) as (keeper, place):
         printed: deque[str] = deque(maxlen=KEPT)
-        reader = threading.Thread(target=_drain, args=(process.stdout, printed), daemon=True)
+        assert keeper.stdout is not None
+        reader = threading.Thread(target=_drain, args=(keeper.stdout, printed), daemon=True)
         reader.start()
-        try:
-            stopped = _watch(process, folder, limit)
-        finally:
-            _end(process)
-            reader.join(5)
-        stage = json.loads(_read(folder / "stage.json") or "{}")
-        reply = json.loads(_read(folder / "reply.json") or "{}")
-        place = _place(_read(folder / "stack.txt"))
+        while not (place / "end.json").exists() and keeper.poll() is None:
+            time.sleep(0.02)
+        end, stage, reply = (json.loads(_read(place / f"{name}.json") or "{}") for name in ("end", "stage", "reply"))
+        where = _place(_read(place / "stack.txt"))
+    reader.join(5)
+    stopped = end.get("stopped") or ("" if "code" in end else "what kept watch over it was ended")
     level = stage.get("level") or request["level"] or "unknown"
     claim = stage.get("claim") or str(resolve.parse_claim(request["claim"] or "lossless"))
     if "refused" in reply:
@@ -199,24 +211,29 @@ def ask(request: Mapping[str, Any], seconds: float, limit: float | None = None, 
     if "judgement" in reply:
         return Reply(level, claim, judgement_from_json(reply["judgement"]))
     lines = tuple(printed)
-    reason = reply.get("raised") or stopped or _ended(process.returncode)
-    if place and "raised" not in reply:
-        reason += f", {place}"
+    reason = reply.get("raised") or stopped or _ended(end["code"])
+    if where and "raised" not in reply:
+        reason += f", {where}"
     if lines and "raised" not in reply:
         reason += f"; the last line that it printed: {lines[-1].strip()}"
     if memory is not None:
-        reason += f" (memory limited to {memory} MiB)"
+        reason += f" (memory limited to {memory} MiB with --memory)"
     if "level" not in stage and "raised" not in reply:
         reason = f"when imported, {reason}"
     return Reply(level, claim, None, reason, lines)
 
 
 def judgement_from_json(record: Mapping[str, Any]) -> Judgement:
-    """The inverse of `Judgement.to_json`, but that tuples have become lists.
+    """The inverse of `Judgement.to_json`, but that tuples have become lists; of a judgement.json too.
 
     Raises:
-        InputError: if a field is missing or unknown.
+        InputError: if a field is missing or unknown, or the checksum of a file does not fit.
     """
+    from specverify.evidence.result import Evidence
+    from specverify.subjects.judgement import Judgement
+    from specverify.verdict import Kind, Verdict
+
+    record = checksum.opened(dict(record), "this judgement", "judge the subject again")
     known = {item.name for item in fields(Judgement)}
     if set(record) != known:
         raise InputError(
@@ -227,31 +244,34 @@ def judgement_from_json(record: Mapping[str, Any]) -> Judgement:
     return Judgement(**{**record, "verdict": verdict, "evidence": evidence})
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path, limit: float) -> str:
-    """Wait for the end of the process; if its time is up, why it has to be ended."""
-    started = time.monotonic()
-    begun: float | None = None
-    while process.poll() is None:
-        now = time.monotonic()
-        if begun is None:
-            if (folder / "stage.json").exists():
-                begun = now
-            elif now - started > STARTUP:
-                return f"a fresh interpreter did not start within {STARTUP:g} s"
-        elif now - begun > limit + 0.5:  # half a second for writing down where it is
-            return f"gave no answer within {limit:g} s"
-        time.sleep(0.02)
-    return ""
+@contextlib.contextmanager
+def _kept(request: Mapping[str, Any], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A keeper at work on a request, in a folder; afterwards neither is left.
 
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and its process group: what it started may outlive it."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # where nobody is left
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
+    Args:
+        request: what `worker.answer` reads.
+        folder: the current folder of the subject.
+    """
+    place = Path(tempfile.mkdtemp(prefix="specverify-"))
+    try:
+        (place / "request.json").write_text(json.dumps(request))
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # what ends this process and its group leaves the keeper to clean up
+            cwd=folder,
+            env={"OMP_NUM_THREADS": "1"} | os.environ,
+        )
+        assert keeper.stdin is not None
+        try:
+            yield keeper, place
+        finally:
+            keeper.stdin.close()
+            keeper.wait()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)  # the keeper's work, unless it was ended
 
 
 def _drain(stream: IO[bytes], kept: deque[str]) -> None:
@@ -294,10 +314,31 @@ def _read(path: Path) -> str:
 
 
 def _command_line(
-    reference: str, level: str | None, claim: str | None, seed: int, seconds: float, options: Mapping[str, Any]
+    reference: str,
+    level: str | None,
+    claim: str | None,
+    seed: int,
+    seconds: float,
+    options: Mapping[str, Any],
+    limit: float | None,
+    memory: int | None,
 ) -> str:
-    named = [("--claim", claim), ("--level", level), ("--seed", str(seed)), ("--seconds", f"{seconds:g}")]
-    named += [("--delta", f"{options['delta']:g}")] if "delta" in options else []
-    parts = [part for name, value in named if value is not None for part in (name, value)]
-    parts += ["--exact"] if options.get("exact") else []
-    return shlex.join(["specverify", "validate", reference, *parts])
+    """What leads here again, with all that was not left to its default."""
+    if set(options) - {"delta", "exact"}:
+        limits = "".join(f", {name}={value!r}" for name, value in (("limit", limit), ("memory", memory)) if value)
+        given = f"{reference!r}, {level!r}, {claim!r}, seed={seed}, seconds={seconds!r}, options={dict(options)!r}"
+        return f"specverify.subjects.isolation.judge_isolated({given}{limits})"
+    named: list[tuple[str, Any]] = [("claim", claim), ("level", level), ("seed", seed), ("seconds", seconds)]
+    named += [("delta", options.get("delta")), ("limit", limit), ("memory", memory)]
+    parts = ["--exact"] if options.get("exact") else []
+    return shlex.join(["specverify", "validate", reference, *_options(named), *parts])
+
+
+def _options(named: Iterable[tuple[str, Any]]) -> list[str]:
+    """Options of a command line, those left out that are None; numbers in full, so that they come back as they were."""
+    told = (
+        (name, f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value))
+        for name, value in named
+        if value is not None
+    )
+    return [part for name, text in told for part in (f"--{name}", text)]

@@ -106,7 +106,7 @@ def resolve(reference: str) -> Any:
     for number, part in enumerate(attribute.split(".")):
         if not hasattr(found, part):
             owner = ":".join([where, ".".join(attribute.split(".")[:number])]).rstrip(":")
-            raise InputError(f"{owner} has no {part!r}; {_near(part, _public(found), f'{owner} holds')}")
+            raise InputError(f"{owner} has no {part!r}; {near(part, _public(found), f'{owner} holds')}")
         found = getattr(found, part)
     return found
 
@@ -187,7 +187,7 @@ def _by_name(name: str) -> Any:
     if name in own:
         return own[name]
     if name not in installed:
-        hint = _near(name, [*own, *installed], "decoders and plug-ins are")
+        hint = near(name, [*own, *installed], "decoders and plug-ins are")
         raise InputError(f"{name!r} is no plug-in and no decoder; {hint}. Other subjects are named PKG.MOD:OBJECT")
     plugin = installed[name]
     if plugin.broken:
@@ -300,7 +300,8 @@ def _public(found: Any) -> list[str]:
     return sorted(name for name in vars(found) if not name.startswith("_")) if hasattr(found, "__dict__") else []
 
 
-def _near(name: str, known: Iterable[str], otherwise: str) -> str:
+def near(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Which of the known names may have been meant; or what there is, after the word `otherwise`."""
     options = list(known)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if near:

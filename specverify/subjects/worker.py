@@ -6,6 +6,7 @@ import faulthandler
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,16 +24,16 @@ def answer(name: str) -> NoReturn:
     request = json.loads((folder / "request.json").read_text())
     stack = (folder / "stack.txt").open("w")
     faulthandler.enable(stack)
-    _write(folder / "stage.json", {})
-    faulthandler.dump_traceback_later(request["limit"], file=stack)
-    if request["memory"] is not None:
+    if hasattr(faulthandler, "register"):  # how the keeper asks where the subject is, before it ends it
+        faulthandler.register(signal.SIGXCPU, stack)
+    if request["strict"]:
         _limit_memory(request["memory"])
+    _write(folder / "stage.json", {})
     try:
         reply = _reply(request, folder)
     except BaseException as error:  # SystemExit too: whatever the subject raises is its answer
         said = " ".join(str(error).split()) or "no message"
         reply = {"raised": f"raised {type(error).__name__}: {said}{resolve.place_of(error)}"}
-    faulthandler.cancel_dump_traceback_later()
     _write(folder / "reply.json", reply)
     sys.stdout.flush()
     os._exit(0)  # threads that the subject left behind are not waited for
@@ -68,14 +69,17 @@ def _record(judgement: Judgement) -> dict[str, Any]:
 
 
 def _limit_memory(mebibytes: int) -> None:
+    """Have an allocation beyond the limit fail, where the system can: the subject's error then says where it was."""
     try:
         import resource
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        status = Path("/proc/self/status").read_text()
     except (ImportError, OSError):
-        return  # a system that cannot limit it, or cannot say what is taken already
-    most = pages * resource.getpagesize() + mebibytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        return  # the keeper still watches
+    taken = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
+    most = min(taken * 2**10 + mebibytes * 2**20, 2**62)
+    # Not the address space: what is reserved and never used, as by torch's own threads and devices, costs nothing.
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:

@@ -9,11 +9,13 @@ from collections import defaultdict
 import pytest
 
 import toymodels.catalogue
-from specverify import campaign, cells
+from specverify import campaign, campaign_store, cells
 from specverify.cells import Setting, carry_out, checks
 from specverify.errors import InputError
 from specverify.plan import ALPHA, Cell, plan
 from specverify.report import record as records
+from specverify.report import render
+from specverify.rules.relaxation import NOTHING
 
 SMALL = "exact/*/dense-2x8*"
 
@@ -90,6 +92,40 @@ def test_a_missed_defect_is_an_error(tmp_path, monkeypatch):
     assert "missed known-wrong decoders: defect/inverted-ratio" in record["verdict"]["reason"]
 
 
+def _as_if(tmp_path, monkeypatch, only, kind):
+    """A campaign in which every cell gets a verdict without work."""
+
+    def carried(cell, setting):
+        result = carry_out(Cell("exact", "ar", "dense-2x8"), setting)
+        return result | {
+            "id": cell.id,
+            "kind": cell.kind,
+            "decoder": cell.decoder,
+            "verdict": {"kind": kind, "reason": "so"},
+        }
+
+    monkeypatch.setattr(campaign, "_work", lambda todo, setting, *rest, **named: (carried(c, setting) for c in todo))
+    return campaign.verify("quick", 0, tmp_path / "out", only=only, jobs=1)
+
+
+def test_a_control_is_no_decoder_and_flagging_it_is_an_error(tmp_path, monkeypatch):
+    record = _as_if(tmp_path / "right", monkeypatch, "continuous/cspd-variance-as-std/*", "CONSISTENT")
+    assert record["verdicts"] == []
+    assert record["verdict"]["reason"] == "1 controls, none flagged; no decoder that claims anything was checked"
+    assert "no known-wrong decoder was among them" in (tmp_path / "right" / "out" / "report.md").read_text()
+    record = _as_if(tmp_path / "wrong", monkeypatch, "continuous/cspd-variance-as-std/*", "REFUTED")
+    assert record["verdict"]["kind"] == "ERROR"
+    assert "flagged decoders that only look wrong: continuous/cspd-variance-as-std/" in record["verdict"]["reason"]
+
+
+def test_a_claim_that_hardly_any_law_breaks_is_no_claim():
+    cell = Cell("relaxed", "sjd", "redundant-4x6", 4, "repeat-left", rule="mixture", value=0.8)
+    assert cell in plan("quick")
+    result = carry_out(cell, Setting("quick", 0, "cpu", {}))
+    assert result["claim"] == str(NOTHING)
+    assert result["verdict"]["kind"] == "VACUOUS"
+
+
 def test_a_cell_that_breaks_is_an_error_and_loses_nothing(monkeypatch):
     def broken(*_):
         raise RuntimeError("boom")
@@ -113,12 +149,48 @@ def test_the_alpha_of_a_campaign_is_split_over_all_its_checks(tmp_path):
 
 
 class TestFolders:
-    def test_a_finished_campaign_is_not_overwritten_unless_asked(self, tmp_path):
+    def test_a_finished_campaign_is_shown_again_unless_it_is_to_begin_anew(self, tmp_path):
         out, only = tmp_path / "out", "exact/ar/dense-2x8"
-        campaign.verify("quick", 0, out, only=only, jobs=1)
-        with pytest.raises(InputError, match="holds a finished campaign; choose another folder with --out"):
+        first = campaign.verify("quick", 0, out, only=only, jobs=1)
+        stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        assert campaign.verify("quick", 0, out, only=only, jobs=1) == first
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == stamps
+        again = campaign.verify("quick", 0, out, only=only, jobs=1, overwrite=True)
+        assert (again["status"], again["cells"][0]["seconds"]) != ("complete", first["cells"][0]["seconds"])
+
+    def test_other_settings_do_not_replace_a_finished_campaign(self, tmp_path):
+        out, only = tmp_path / "out", "exact/ar/dense-2x8"
+        first = campaign.verify("quick", 0, out, only=only, jobs=1)
+        with pytest.raises(
+            InputError, match=r"a finished campaign of other settings .*--seed 0.* with --out, or begin"
+        ):
+            campaign.verify("quick", 1, out, only=only, jobs=1)
+        assert records.load(out) == first
+
+    def test_other_code_does_not_take_results_over(self, tmp_path, monkeypatch):
+        source = tmp_path / "package"
+        (source / "deep").mkdir(parents=True)
+        (source / "deep" / "rule.py").write_text("right = True\n")
+        monkeypatch.setattr(campaign_store.toymodels, "__file__", str(source / "__init__.py"))
+        asked = (plan("quick", "exact/ar/dense-2x8"), Setting("quick", 0, "cpu", {}))
+        before = campaign_store.digest(*asked)
+        assert campaign_store.digest(*asked) == before
+        (source / "deep" / "rule.py").write_text("right = False\n")
+        assert campaign_store.digest(*asked) != before
+
+    def test_a_report_for_which_there_was_no_room_is_written_when_there_is(self, tmp_path, monkeypatch):
+        out, only, write = tmp_path / "out", "exact/ar/dense-2x8", render.write
+
+        def full(*_):
+            raise InputError("cannot write figures/a.png (No space left on device); make room")
+
+        monkeypatch.setattr(campaign.render, "write", full)
+        with pytest.raises(InputError, match=rf"No space left.*record.json is written, and `specverify show {out}`"):
             campaign.verify("quick", 0, out, only=only, jobs=1)
-        assert campaign.verify("quick", 0, out, only=only, jobs=1, overwrite=True)["status"] == "complete"
+        monkeypatch.setattr(campaign.render, "write", write)
+        assert records.load(out)["status"] == "complete"
+        campaign.verify("quick", 0, out, only=only, jobs=1)
+        assert (out / "report.html").exists()
 
     def test_a_folder_of_something_else_is_left_alone(self, tmp_path):
         (tmp_path / "precious.txt").write_text("mine")
@@ -134,22 +206,26 @@ class TestFolders:
     def test_another_plan_does_not_continue_this_one(self, tmp_path):
         store = campaign.Store(tmp_path / "out", "digest of one plan", overwrite=False)
         store.keep({"id": "exact/ar/dense-2x8"})
-        with pytest.raises(InputError, match="unfinished campaign of another plan"):
+        with pytest.raises(InputError, match="an unfinished campaign of other settings"):
             campaign.Store(tmp_path / "out", "digest of another plan", overwrite=False)
 
-    def test_a_result_that_was_cut_short_is_carried_out_again(self, tmp_path):
+    def test_a_result_that_was_cut_short_or_damaged_is_carried_out_again(self, tmp_path):
         store = campaign.Store(tmp_path / "out", "digest", overwrite=False)
         cell = Cell("exact", "ar", "dense-2x8")
         store.keep({"id": cell.id})
         assert store.finished([cell]) == {cell.id: {"id": cell.id}}
-        next((tmp_path / "out" / "cells").iterdir()).write_text('{"id": "exa')
-        assert store.finished([cell]) == {}
+        (path,) = (tmp_path / "out" / "cells").iterdir()
+        whole = path.read_text()
+        for damaged in ('{"id": "exa', whole.replace("dense-2x8", "dense-2x9"), '{"id": "exact/ar/dense-2x8"}'):
+            path.write_text(damaged)
+            assert store.finished([cell]) == {}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"jobs": 0}, "cannot work with 0 jobs"),
+        ({"jobs": 10**6}, "cannot work with 1000000 jobs: this machine has .* use at most"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"device": "warp"}, "device 'warp'"),
     ],

@@ -163,11 +163,13 @@ def test_an_empty_record_renders(partial, tmp_path):
     assert "There are no results yet" in written.markdown.read_text()
 
 
-def test_pictures_of_an_earlier_report_are_removed(partial, tmp_path):
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "samples-9.png").write_bytes(b"old")
-    written = render.write(partial, tmp_path)
-    assert sorted((tmp_path / "figures").iterdir()) == sorted(written.figures)
+def test_pictures_of_an_earlier_report_are_removed_and_those_of_others_stay(record, partial, tmp_path):
+    more = set(render.write(record, tmp_path).figures)
+    mine = tmp_path / "figures" / "holiday.png"
+    mine.write_bytes(b"the sea")
+    fewer = set(render.write(partial, tmp_path).figures)
+    assert fewer < more
+    assert set((tmp_path / "figures").iterdir()) == fewer | {mine}
 
 
 def test_an_invalid_record_writes_nothing(record, tmp_path):
