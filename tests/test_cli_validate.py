@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 
 from specverify import cli, cli_validate
 from specverify.decoders import Autoregressive, sample
+from specverify.errors import InputError
 from specverify.subjects import isolation
+from specverify.subjects import reference as references
 from specverify.subjects.isolation import judgement_from_json
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
@@ -85,6 +89,65 @@ def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
     code, out, err = run("replay", "found/certificate.json", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["verdict"]["kind"] == "PROVED"
+
+
+def test_a_counterexample_is_replayed_wherever_it_is_asked_for(run, tmp_path, monkeypatch):
+    assert run("validate", "mine/lookahead.py:BROKEN", "--out", "found")[0] == 1
+    (tmp_path / "elsewhere" / "mine").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "mine" / "lookahead.py").write_text("BROKEN = 'another'\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, out, err = run("replay", "../found")
+    assert (code, err) == (1, "")
+    assert "the refutation stands" in out
+    (tmp_path / "moved").mkdir()
+    for name in ("found", "mine"):  # together: the subject is where it was, seen from the certificate
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    source = tmp_path / "moved" / "mine" / "lookahead.py"
+    source.write_text(source.read_text().replace("forgetful=True", "forgetful=False"))
+    code, out, err = run("replay", "../moved/found/certificate.json")
+    assert (code, err) == (0, "")
+    assert f"{source}isnotwhatitwaswhenthecertificatewaswritten" in "".join(out.split())
+    source.unlink()
+    (tmp_path / "elsewhere" / "mine" / "lookahead.py").unlink()
+    code, out, err = run("replay", "../moved/found")
+    assert (code, out) == (3, "")
+    assert "subject mine/lookahead.py:BROKEN of ../moved/found/certificate.json is not to be found from " in err
+    assert "--subject REF" in err
+
+
+def test_a_certificate_with_a_value_changed_is_refused_and_older_ones_are_read(run, tmp_path):
+    assert run("validate", "mine/lookahead.py:BROKEN", "--out", "found")[0] == 1
+    path = tmp_path / "found" / "certificate.json"
+    whole = json.loads(path.read_text())
+    path.write_text(path.read_text().replace('"tv": 0.25', '"tv": 0.75'))
+    code, out, err = run("replay", "found")
+    assert (code, out) == (3, "")
+    assert "found/certificate.json is not what was written: its checksum does not fit" in err
+    assert "judge the subject again" in err
+    older = {name: value for name, value in whole.items() if name not in ("checksum", "found_in")}
+    path.write_text(json.dumps(older))
+    assert run("replay", "found")[0] == 1
+    judgement = json.loads((tmp_path / "found" / "judgement.json").read_text())
+    with pytest.raises(InputError, match="this judgement is not what was written: its checksum does not fit"):
+        judgement_from_json(judgement | {"claim": "relaxed"})
+
+
+def test_a_subject_that_is_not_there_is_said_without_waiting_for_torch():
+    program = (
+        "import sys\nfrom specverify import cli\n"
+        "try:\n    cli.main(['validate', 'mine/lookahead.py:DECODR'])\nexcept SystemExit as end:\n"
+        "    assert end.code == 3\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert done.stderr == "error: mine/lookahead.py has no 'DECODR'; did you mean DECODER?\n"
+
+
+def test_a_claim_that_hardly_any_law_breaks_is_vacuous(run):
+    code, out, err = run("validate", "mine/lookahead.py:DECODER", "--claim", "relaxed:0.9999", "--seconds", "5")
+    assert (code, err) == (2, "")
+    assert "a claim of relaxed(tv<=0.9999) says next to nothing" in " ".join(out.split())
 
 
 def test_plugins_are_listed_and_judged_by_name_and_a_broken_one_is_named(run, tmp_path, monkeypatch):
@@ -186,6 +249,7 @@ def test_it_asks_for_what_was_given_and_exits_with_the_verdict(run, monkeypatch,
         )
 
     monkeypatch.setattr(isolation, "judge_isolated", judge)
+    monkeypatch.setattr(references, "check", lambda reference: None)
     given = ("--claim", "lossless", "--level", "round", "--seed", 4, "--seconds", 9, "--limit", 20, "--memory", 100)
     found, out, err = run("validate", "a.b:c", *given)
     assert (found, err) == (code, "")

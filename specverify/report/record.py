@@ -89,7 +89,7 @@ def check_writable(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     blocked = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
     if blocked is not None:
-        raise InputError(f"{blocked} is a file, so nothing can be written to {folder}; name a folder with --out")
+        raise InputError(f"cannot write to {folder}: {blocked} is a file; choose another folder with --out")
     made: list[Path] = []
     try:
         for path in reversed(missing):
@@ -98,7 +98,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".specverify-"):
             pass
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from None
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
     finally:
         for path in reversed(made):
             path.rmdir()

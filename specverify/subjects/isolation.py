@@ -208,16 +208,21 @@ def ask(
     claim = stage.get("claim") or str(resolve.parse_claim(request["claim"] or "lossless"))
     if "refused" in reply:
         raise InputError(reply["refused"])
+    limited = "" if memory is None else f" (memory limited to {memory} MiB with --memory)"
     if "judgement" in reply:
-        return Reply(level, claim, judgement_from_json(reply["judgement"]))
+        judgement = judgement_from_json(reply["judgement"])
+        if judgement.verdict.kind.value == "ERROR":
+            judgement = replace(
+                judgement, verdict=replace(judgement.verdict, reason=judgement.verdict.reason + limited)
+            )
+        return Reply(level, claim, judgement)
     lines = tuple(printed)
     reason = reply.get("raised") or stopped or _ended(end["code"])
     if where and "raised" not in reply:
         reason += f", {where}"
     if lines and "raised" not in reply:
         reason += f"; the last line that it printed: {lines[-1].strip()}"
-    if memory is not None:
-        reason += f" (memory limited to {memory} MiB with --memory)"
+    reason += limited
     if "level" not in stage and "raised" not in reply:
         reason = f"when imported, {reason}"
     return Reply(level, claim, None, reason, lines)

@@ -94,6 +94,8 @@ def _names(path: Path) -> set[str] | None:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None  # importing it will say what is wrong
+    if any(_runs(node) for node in tree.body):
+        return None
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
@@ -108,6 +110,11 @@ def _names(path: Path) -> set[str] | None:
         elif isinstance(node, ast.Global):
             found |= set(node.names)
     return found | {name for node in tree.body for name in _bound(node)}
+
+
+def _runs(node: ast.stmt) -> bool:
+    """Whether a statement of a module may end its import before the names below are bound."""
+    return isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:

@@ -58,6 +58,7 @@ def test_memory_can_be_limited():
     judgement = judge("takes_memory", memory=500)
     assert judgement.verdict.kind is Kind.ERROR
     assert "memory" in judgement.verdict.reason
+    assert judgement.verdict.reason.endswith("(memory limited to 500 MiB with --memory)")
 
 
 def test_it_is_judged_as_it_would_be_here():
