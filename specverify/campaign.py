@@ -152,7 +152,7 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     verdicts = [
         _verdict(decoder, rows)
         for decoder in registry.names()
-        if (rows := [r for r in present if r["decoder"] == decoder and r["kind"] in _OF_DECODERS])
+        if (rows := [r for r in present if r["decoder"] == decoder and _speaks(r)])
     ]
     claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]
     for rule in dict.fromkeys(r["settings"]["rule"] for r in claiming):
@@ -200,6 +200,11 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     }
 
 
+def _speaks(row: Result) -> bool:
+    """Whether a cell says something of its decoder's claim: those that are timed alone do not."""
+    return row["kind"] in _OF_DECODERS and row["claim"] != str(NOTHING)
+
+
 def _verdict(subject: str, rows: Sequence[Result]) -> dict[str, Any]:
     kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
     claims = list(dict.fromkeys(row["claim"] for row in rows))
@@ -229,7 +234,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
         for kind in dict.fromkeys(cell.kind for cell in missing)
     ]
     vacuous = [r for r in results.values() if r["verdict"]["kind"] == Kind.VACUOUS.value]
-    silent = [r for r in vacuous if r["claim"] == str(NOTHING)]
+    silent = [r for r in vacuous if r["claim"] == str(NOTHING) and r["kind"] != "real"]
     empty = [r for r in vacuous if r["kind"] == "relaxed" and r not in silent]
     for cell in cells:
         result = results.get(cell.id)
@@ -237,6 +242,8 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
             continue
         if result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
+    timed = sum(cell.timed_alone for cell in cells if cell.id in results)
+    notes += [f"{timed} cells of one image at a time were timed and not tested"] if timed else []
     if silent:
         names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
         notes.append(

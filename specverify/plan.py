@@ -96,6 +96,11 @@ class Cell:
     value: float | None = None
 
     @property
+    def timed_alone(self) -> bool:
+        """Whether nothing is tested: a few images, one at a time, for what a single one costs."""
+        return self.kind == "real" and self.batch == 1
+
+    @property
     def id(self) -> str:
         """What `--only` matches, and what the cell's seed derives from."""
         parts = [self.kind, self.decoder, self.model]
@@ -122,7 +127,15 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
     full = tier == "full"
-    cells = [*_real(full), *_paired(full), *_sampled(full), *_exact(full), *_relaxed(full), *_defects(full)]
+    cells = [
+        *_real(full),
+        *_latency(full),
+        *_paired(full),
+        *_sampled(full),
+        *_exact(full),
+        *_relaxed(full),
+        *_defects(full),
+    ]
     cells += [*_continuous(full), *_density()]
     if only is not None:
         cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
@@ -242,6 +255,23 @@ def _real(full: bool) -> list[Cell]:
                 initial = "repeat-left" if window else None
                 cells.append(Cell("real", name, "digits-s", window, initial, guidance=guidance, n=n, batch=400))
     return cells
+
+
+def _latency(full: bool) -> list[Cell]:
+    """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
+    return [
+        Cell(
+            "real",
+            name,
+            "digits-s",
+            *((16, "repeat-left") if registry.entry(name).drafts else (None, None)),
+            guidance=guidance,
+            n=100 if full else 20,
+            batch=1,
+        )
+        for guidance in (1.0, 1.5)
+        for name in ("ar", "sjd", "scd-mc", "scd-gs")
+    ]
 
 
 def _density() -> list[Cell]:

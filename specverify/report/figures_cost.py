@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, PANELS, Cell, Picture, Style, left_out, where
 from specverify.report.tables import distinct, interval
+from specverify.report.tables_cost import one_at_a_time
 
 BATCH = 64
 """Rows in lock-step that are shown."""
@@ -17,7 +18,7 @@ BATCH = 64
 
 def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """Forward passes and acceptance on real models, with intervals."""
-    cells = [c for c in cells if c["kind"] == "real" and c["run"] is not None]
+    cells = [c for c in cells if c["kind"] == "real" and c["run"] is not None and c["settings"]["batch"] != 1]
     if not cells:
         return None
     cells = sorted(cells, key=lambda c: (c["model"], c["settings"]["guidance"] or 0))
@@ -78,9 +79,40 @@ def _faster(run: dict[str, Any]) -> str:
     return f"{words}, {1000 * run['seconds'] / run['n']:.2g} ms"
 
 
+def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
+    """Passes and seconds of one image at a time, beside plain decoding."""
+    pairs = list(one_at_a_time(cells))
+    if not pairs:
+        return None
+    shown = [c for c, _ in pairs]
+    figure = drawing.canvas(0.27 * len(shown) + 0.9)
+    left, right = drawing.panels(figure, 2, 2, sharey=True)
+    names, common = distinct(shown)
+    for axis, title, each in (
+        (left, "forward passes per image", lambda c: c["run"]["passes_mean"]),
+        (right, "seconds per image", lambda c: c["run"]["seconds"] / c["run"]["n"]),
+    ):
+        worst = max(map(each, shown))
+        for y, (c, plain) in enumerate(pairs):
+            axis.barh(y, each(c), height=0.55, color=known[c["decoder"]].colour)
+            times = "" if plain is None or plain is c else f", {each(plain) / each(c):.3g}x"
+            axis.annotate(
+                f"{each(c):.3g}{times}", (each(c), y), (4, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        drawing.rows(axis, [drawing.short(name, 50) for name in names], title)
+        axis.set_xlim(0, 1.35 * worst)
+    right.tick_params(left=False)
+    caption = (
+        "One image at a time. Behind each bar, how many times fewer passes, or seconds, than plain decoding in the same "
+        f"run. All: {common}."
+    )
+    alt = f"Forward passes and seconds of one image at a time, for {len(shown)} cells."
+    return drawing.picture(figure, "latency", "What one image costs", caption, alt)
+
+
 def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """How many forward passes sequences took, one panel per model and guidance."""
-    cells = [c for c in cells if c["kind"] not in ("defect", "continuous")]
+    cells = [c for c in cells if c["kind"] not in ("defect", "continuous") and c["settings"]["batch"] != 1]
     cells = [c for c in cells if sum(c["figures"].get("passes", {}).get("counts", [])) > 0]
     groups: dict[str, list[Cell]] = {}
     for c in cells:

@@ -118,6 +118,17 @@ def test_a_control_is_no_decoder_and_flagging_it_is_an_error(tmp_path, monkeypat
     assert "flagged decoders that only look wrong: continuous/cspd-variance-as-std/" in record["verdict"]["reason"]
 
 
+def test_one_image_at_a_time_is_timed_beside_plain_decoding_and_not_tested(tmp_path):
+    assert {cell.decoder for cell in plan("quick", "real/*/b1")} == {"ar", "sjd", "scd-mc", "scd-gs"}
+    record = campaign.verify("quick", 0, tmp_path / "out", only="real/*r/digits-s/g1.5/b1", jobs=1)
+    (cell,) = record["cells"]
+    assert (cell["run"]["n"], cell["run"]["passes_mean"], cell["run"]["draft_passes_mean"]) == (20, 64, 0)
+    assert (cell["evidence"], record["verdicts"], record["verdict"]["kind"]) == ([], [], "INCONCLUSIVE")
+    assert "1 cells of one image at a time were timed and not tested" in record["not_covered"]
+    assert "One image at a time: passes and seconds" in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "figures" / "latency.png").exists()
+
+
 def test_a_claim_that_hardly_any_law_breaks_is_no_claim():
     cell = Cell("relaxed", "sjd", "redundant-4x6", 4, "repeat-left", rule="mixture", value=0.8)
     assert cell in plan("quick")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from specverify.report import drawing, figures_exact
-from specverify.report.figures_cost import passes_histograms, real_cost
+from specverify.report.figures_cost import latency, passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
 from specverify.report.figures_exact import exact_passes, exact_tv
 from specverify.report.figures_samples import samples
@@ -96,6 +96,18 @@ def test_alternative_texts_tell_what_is_to_be_seen(record):
     ]
 
 
+def test_one_image_at_a_time_is_a_figure_of_its_own(example):
+    settings = {"batch": 1, "guidance": 1.0}
+    cells = [
+        example["cell"]("real", name, "digits-s", "VACUOUS", "", settings=settings, run=example["_run"](passes, None))
+        for name, passes in (("ar", 64), ("sjd", 20))
+    ]
+    known = drawing.styles({"cells": cells})
+    assert "for 2 cells" in _draw(latency, cells, known).alt
+    assert _draw(real_cost, cells, known) is None
+    assert _draw(passes_histograms, cells, known) is None
+
+
 @pytest.mark.parametrize(
     ("sigmas", "alpha", "leaving"), [(0, 1e-6, 0), (4.5, 1e-6, 0), (-7, 1e-6, 1), (7, 1e-6, 1), (4.5, 1e-3, 1)]
 )
@@ -110,7 +122,7 @@ def test_the_band_of_uniform_transforms_is_as_wide_as_its_rate_says(example, sig
 def test_figures_without_numbers_are_left_out(example):
     cells = [example["cell"]("exact", "sd", "m", "ERROR", "")]
     known = drawing.styles({"cells": cells})
-    for draw in (exact_tv, exact_passes, e_processes, real_cost, passes_histograms):
+    for draw in (exact_tv, exact_passes, e_processes, latency, real_cost, passes_histograms):
         assert _draw(draw, cells, known) is None
     assert _draw(pit_histograms, cells, 1e-6) is None
     assert _draw(samples, cells) == []

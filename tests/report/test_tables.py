@@ -2,7 +2,16 @@
 
 import pytest
 
-from specverify.report import attention, judgements, render, tables, tables_runs, tables_sensitivity, tables_testers
+from specverify.report import (
+    attention,
+    judgements,
+    render,
+    tables,
+    tables_cost,
+    tables_runs,
+    tables_sensitivity,
+    tables_testers,
+)
 from specverify.report import record as records
 
 
@@ -186,3 +195,26 @@ def test_speed_is_told_with_rows_replaced_and_in_lock_step(record):
 def test_what_a_real_cell_would_have_missed_stands_beside_it(record):
     rows = {row.cells[0]: (row.cells[-2], row.cells[-1]) for row in tables_sensitivity.sensitivity(record).rows}
     assert rows == {"slight": ("7,000", "no"), "plain": ("120", "yes"), "silent": (tables.UNKNOWN, "no")}
+
+
+def test_one_image_at_a_time_stands_beside_plain_decoding(example):
+    def timed(name, passes, seconds, guidance, **more):
+        run = example["_run"](passes, None) | {"n": 20, "seconds": seconds} | more
+        settings = {"batch": 1, "guidance": guidance}
+        return example["cell"]("real", name, "digits-s", "VACUOUS", "timed alone", settings=settings, run=run)
+
+    cells = [
+        timed("sjd", 16, 4.0, 1.5, draft_passes_mean=3.0),
+        timed("ar", 64, 6.0, 1.5),
+        timed("scd-mc", 32, 1.0, 1.0),
+    ]
+    found = tables_cost.latency({"cells": cells})
+    shown = [dict(zip(found.headings, row.cells, strict=True)) for row in found.rows]
+    assert [(row["decoder"], row["speed-up in seconds"]) for row in shown] == [
+        ("scd-mc", tables.UNKNOWN),
+        ("sjd", "1.5"),
+        ("ar", "1"),
+    ]
+    assert (shown[1]["NFE"], shown[1]["draft NFE"], shown[1]["seconds per image"]) == ("16", "3", "0.2")
+    assert (shown[1]["speed-up in passes"], shown[1]["ms per pass"]) == ("4", "12.5")
+    assert shown[2]["draft NFE"] == tables.UNKNOWN
