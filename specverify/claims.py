@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from specverify.errors import InputError
 
-EMPTY = 0.99
-"""From this total variation on, a claim to stay within it says next to nothing: hardly any law breaks it."""
-
 
 @dataclass(frozen=True)
 class Lossless:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from specverify.claims import EMPTY, Claim, ClusterLossless, Relaxed
+from specverify.claims import Claim, ClusterLossless
 from specverify.evidence.enumerate import target_law
 from specverify.model import Model
 from specverify.rules import registry
@@ -27,8 +27,8 @@ def claim_on(judging: Relaxation, model: Model) -> Claim:
     """What a rule claims of a model: a bound on the TV at its length, its clusters where these lump, or nothing."""
     bound = getattr(judging, "bound", None)
     if bound is not None:
-        claim: Relaxed = bound(model.length)
-        return NOTHING if claim.tv >= EMPTY else claim
+        claim: Claim = bound(model.length)
+        return claim
     if isinstance(judging.claim, ClusterLossless) and not lumps(model, judging.claim.partition):
         return NOTHING
     return judging.claim

@@ -103,8 +103,8 @@ def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         axis.set_xlim(0, 1.35 * worst)
     right.tick_params(left=False)
     caption = (
-        "One image at a time. Behind each bar, how many times fewer passes, or seconds, than plain decoding in the same "
-        f"run. All: {common}."
+        "One image at a time. Behind each bar, how many times fewer passes, or seconds, than plain decoding took in "
+        f"the same run. All: {common}."
     )
     alt = f"Forward passes and seconds of one image at a time, for {len(shown)} cells."
     return drawing.picture(figure, "latency", "What one image costs", caption, alt)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from specverify.claims import EMPTY, Claim, Lossless, Relaxed
+from specverify.claims import Claim, Lossless
 from specverify.errors import InputError
 from specverify.subjects import resolve
 from specverify.subjects.judgement import Judgement
-from specverify.verdict import Kind, Verdict
 
 _JUDGES = {level: (f"specverify.subjects.{level}", f"judge_{level}") for level in resolve.LEVELS}
 
@@ -72,9 +70,4 @@ def judged(
         arguments["seconds"] = seconds
         if claim is not None:
             arguments["claim"] = claim
-    judgement = judge(subject, **arguments)
-    said = getattr(subject, "claim", None) if claim is None else claim
-    if isinstance(said, Relaxed) and said.tv >= EMPTY and judgement.verdict.kind.exit_code == 0:
-        reason = f"a claim of {said} says next to nothing: hardly any law breaks it; {judgement.verdict.reason}"
-        return replace(judgement, verdict=Verdict(Kind.VACUOUS, reason))
-    return judgement
+    return judge(subject, **arguments)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator
+from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from specverify.errors import InputError
-from specverify.subjects.resolve import TRACES, near
+from specverify.subjects.resolve import GROUP, TRACES, near
 
 _MADE_AS_IT_GOES = ("__getattr__", "__path__", "exec", "globals", "locals", "modules", "setattr", "vars")
 """Names whose use in a module means that what it holds cannot be read off its text."""
+
+_WORD = re.compile(r'"([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"')
 
 
 def check(reference: str, folder: Path | None = None) -> None:
@@ -34,6 +38,8 @@ def check(reference: str, folder: Path | None = None) -> None:
             raise InputError(f"{reference}: no such file{_beside(path)}")
         if path.suffix == ".py" or (path.is_file() and path.suffix not in TRACES):
             raise InputError(f"{reference} is a file; name an object in it: {reference}:OBJECT")
+        if path.suffix not in TRACES:
+            _check_name(reference)
         return
     if not attribute:
         raise InputError(f"{reference!r} names no object; write {where}:OBJECT")
@@ -44,6 +50,20 @@ def check(reference: str, folder: Path | None = None) -> None:
         return
     public = sorted(name for name in names if not name.startswith("_"))
     raise InputError(f"{where} has no {first!r}; {near(first, public, f'{where} holds')}")
+
+
+def _check_name(name: str) -> None:
+    """Raise InputError for what is no plug-in, and no word in the files that name decoders and known-wrong decoders."""
+    top = Path(__file__).parents[1]
+    files = [*top.glob("decoders/**/registry.py"), *top.glob("defects/*.py")]
+    known = {word for file in files for word in _WORD.findall(file.read_text(encoding="utf-8"))}
+    known |= {entry.name for entry in metadata.entry_points(group=GROUP)}
+    if files and name not in known:
+        hint = near(name, sorted(known), "").strip()
+        raise InputError(
+            f"{name!r} is no plug-in and no decoder; {hint if hint.startswith('did') else 'see `specverify list`'}. "
+            "Other subjects are named PKG.MOD:OBJECT"
+        )
 
 
 def source(reference: str, folder: Path) -> Path | None:

@@ -61,7 +61,7 @@ def test_what_a_module_binds_is_there(name):
             "pack:deep",
             "pack.deep.part:X",
         ),
-        *("os.path:join", "json:dumps", "numpy.random:default_rng", "scd-mc", "no-such-name"),
+        *("os.path:join", "json:dumps", "numpy.random:default_rng", *resolve._own()),
     ],
 )
 def test_what_only_running_could_tell_is_left_to_that(name):
@@ -81,6 +81,8 @@ def test_what_only_running_could_tell_is_left_to_that(name):
         ("own:", "'own:' names no object; write own:OBJECT"),
         ("own.py", "own.py is a file; name an object in it: own.py:OBJECT"),
         ("log.npz", "log.npz: no such file"),
+        ("scd-mcc", r"'scd-mcc' is no plug-in and no decoder; did you mean scd-mc"),
+        ("nothing-of-the-kind-at-all", "no plug-in and no decoder; see `specverify list`. Other subjects"),
         ("a b:c", "'a b:c' is no reference"),
     ],
 )

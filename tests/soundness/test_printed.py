@@ -1,0 +1,82 @@
+"""The commands that the READMEs print, exactly as printed: each ends as its text says, on a busy machine too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READMES = (ROOT / "README.md", ROOT / "specverify" / "subjects" / "README.md")
+PRINTED = re.compile(r"^    (?:\$ )?specverify ((?:validate|replay) .*?)(?:\s+#.*)?$", re.M)
+FILES = re.compile(r"```python\n# (\S+)\n(.*?)```", re.S)
+ENDS = {
+    "validate lookahead.py:DECODER": "PROVED",
+    "validate lookahead.py:BROKEN": "REFUTED",
+    "replay out/validate-lookahead.py-BROKEN": "REFUTED",
+    "validate stale-scores-after-coupling": "REFUTED",
+    "validate cspd --level continuous --claim lossless": "REFUTED",
+    "validate vectors.py:right --level continuous": "CONSISTENT",
+    "validate vectors.py:wrong --level continuous": "REFUTED",
+    "validate kernel.py:kernel --level round": "CONSISTENT",
+    "validate box.py:mine --level sampler": "CONSISTENT",
+    "validate engine.py:assisted --level sampler --exact": "PROVED",
+    "validate engine.py:lookup --level sampler --exact": "PROVED",
+    "validate trace.npz": "CONSISTENT",
+}
+CODES = {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the READMEs."""
+    made = tmp_path_factory.mktemp("user")
+    for name, body in FILES.findall(READMES[1].read_text()):
+        (made / name).write_text(body)
+    shutil.copy(ROOT / "tests" / "subjects" / "examples" / "lookahead.py", made)
+    subprocess.run([sys.executable, "log.py"], cwd=made, check=True)
+    return made
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """A command line, in that folder."""
+    line = [sys.executable, "-m", "specverify.cli", *shlex.split(command)]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_every_printed_command_is_run_here() -> None:
+    printed = {command for path in READMES for command in PRINTED.findall(path.read_text())}
+    assert len(printed) >= 10
+    assert printed <= set(ENDS)
+
+
+@pytest.mark.parametrize("command", [command for command in ENDS if command.startswith("validate")])
+def test_it_ends_as_the_text_says_and_so_does_the_line_that_reproduces_it(folder: Path, command: str) -> None:
+    ended = run(folder, f"{command} --json")
+    told = json.loads(ended.stdout)
+    assert (told["verdict"]["kind"], ended.returncode) == (ENDS[command], CODES[ENDS[command]]), told["verdict"]
+    assert told["reproduce"].startswith(f"specverify {command.split(' --')[0]} ")
+    if told["seconds"] < 20:
+        again = run(folder, told["reproduce"].removeprefix("specverify ") + " --json")
+        assert json.loads(again.stdout)["verdict"] == told["verdict"]
+
+
+def test_a_counterexample_is_replayed_from_anywhere(folder: Path, tmp_path: Path) -> None:
+    assert run(folder, "validate lookahead.py:BROKEN").returncode == 1
+    assert run(folder, "replay out/validate-lookahead.py-BROKEN").returncode == 1
+    assert run(tmp_path, f"replay {folder / 'out' / 'validate-lookahead.py-BROKEN'}").returncode == 1
+
+
+@pytest.mark.parametrize("only", ["exact/scd-mc/*", "density/*"])
+def test_some_cells_are_checked_as_the_readme_says_and_shown_again(folder: Path, only: str) -> None:
+    assert f"specverify verify --only '{only}'" in READMES[0].read_text()
+    first = run(folder, f"verify --only {shlex.quote(only)}")
+    assert first.returncode == 0, first.stdout
+    again = run(folder, f"verify --only {shlex.quote(only)}")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
