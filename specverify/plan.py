@@ -259,19 +259,11 @@ def _real(full: bool) -> list[Cell]:
 
 def _latency(full: bool) -> list[Cell]:
     """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
-    return [
-        Cell(
-            "real",
-            name,
-            "digits-s",
-            *((16, "repeat-left") if registry.entry(name).drafts else (None, None)),
-            guidance=guidance,
-            n=100 if full else 20,
-            batch=1,
-        )
-        for guidance in (1.0, 1.5)
-        for name in ("ar", "sjd", "scd-mc", "scd-gs")
-    ]
+    cells = []
+    for name in ("ar", "sjd", "scd-mc", "scd-gs"):
+        drafts = (16, "repeat-left") if registry.entry(name).drafts else (None, None)
+        cells.append(Cell("real", name, "digits-s", *drafts, guidance=1.5, n=100 if full else 20, batch=1))
+    return cells
 
 
 def _density() -> list[Cell]:

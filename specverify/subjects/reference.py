@@ -38,6 +38,8 @@ def check(reference: str, folder: Path | None = None) -> None:
             raise InputError(f"{reference}: no such file{_beside(path)}")
         if path.suffix == ".py" or (path.is_file() and path.suffix not in TRACES):
             raise InputError(f"{reference} is a file; name an object in it: {reference}:OBJECT")
+        if reference and path.is_dir():
+            raise InputError(f"{reference} is a folder; name an object in a file of it: {path / 'FILE.py'}:OBJECT")
         if path.suffix not in TRACES:
             _check_name(reference)
         return

@@ -80,6 +80,7 @@ def test_what_only_running_could_tell_is_left_to_that(name):
         ("nowhere_at_all:x", "no module named 'nowhere_at_all' in"),
         ("own:", "'own:' names no object; write own:OBJECT"),
         ("own.py", "own.py is a file; name an object in it: own.py:OBJECT"),
+        ("pack", "pack is a folder; name an object in a file of it: .*pack/FILE.py:OBJECT"),
         ("log.npz", "log.npz: no such file"),
         ("scd-mcc", r"'scd-mcc' is no plug-in and no decoder; did you mean scd-mc"),
         ("nothing-of-the-kind-at-all", "no plug-in and no decoder; see `specverify list`. Other subjects"),
