@@ -92,9 +92,7 @@ def validate(
 
     from specverify.report import record as records
     from specverify.subjects import isolation
-    from specverify.subjects import reference as references
 
-    references.check(reference)
     records.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work

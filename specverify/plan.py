@@ -261,8 +261,9 @@ def _latency(full: bool) -> list[Cell]:
     """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
     cells = []
     for name in ("ar", "sjd", "scd-mc", "scd-gs"):
-        drafts = (16, "repeat-left") if registry.entry(name).drafts else (None, None)
-        cells.append(Cell("real", name, "digits-s", *drafts, guidance=1.5, n=100 if full else 20, batch=1))
+        window = 16 if registry.entry(name).drafts else None
+        initial = "repeat-left" if window else None
+        cells.append(Cell("real", name, "digits-s", window, initial, guidance=1.5, n=100 if full else 20, batch=1))
     return cells
 
 

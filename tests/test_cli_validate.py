@@ -14,7 +14,6 @@ from specverify import cli, cli_validate
 from specverify.decoders import Autoregressive, sample
 from specverify.errors import InputError
 from specverify.subjects import isolation
-from specverify.subjects import reference as references
 from specverify.subjects.isolation import judgement_from_json
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
@@ -249,7 +248,6 @@ def test_it_asks_for_what_was_given_and_exits_with_the_verdict(run, monkeypatch,
         )
 
     monkeypatch.setattr(isolation, "judge_isolated", judge)
-    monkeypatch.setattr(references, "check", lambda reference: None)
     given = ("--claim", "lossless", "--level", "round", "--seed", 4, "--seconds", 9, "--limit", 20, "--memory", 100)
     found, out, err = run("validate", "a.b:c", *given)
     assert (found, err) == (code, "")

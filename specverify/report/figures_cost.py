@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,11 @@ def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     figure = drawing.canvas(0.27 * len(shown) + 0.9)
     left, right = drawing.panels(figure, 2, 2, sharey=True)
     names, common = distinct(shown)
-    for axis, title, each in (
-        (left, "forward passes per image", lambda c: c["run"]["passes_mean"]),
-        (right, "seconds per image", lambda c: c["run"]["seconds"] / c["run"]["n"]),
-    ):
+    measures: tuple[tuple[Axes, str, Callable[[Cell], float]], ...] = (
+        (left, "forward passes per image", lambda c: float(c["run"]["passes_mean"])),
+        (right, "seconds per image", lambda c: float(c["run"]["seconds"] / c["run"]["n"])),
+    )
+    for axis, title, each in measures:
         worst = max(map(each, shown))
         for y, (c, plain) in enumerate(pairs):
             axis.barh(y, each(c), height=0.55, color=known[c["decoder"]].colour)

@@ -20,7 +20,7 @@ from specverify.subjects.resolve import GROUP, TRACES, near
 _MADE_AS_IT_GOES = ("__getattr__", "__path__", "exec", "globals", "locals", "modules", "setattr", "vars")
 """Names whose use in a module means that what it holds cannot be read off its text."""
 
-_WORD = re.compile(r'"([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"')
+_WORD = re.compile(r'"([a-z][a-z0-9]*(?:-[a-z0-9.]+)*)"')
 
 
 def check(reference: str, folder: Path | None = None) -> None:

@@ -7,7 +7,6 @@ import pytest
 from specverify import cli, killmatrix
 from specverify.report import record as records
 from specverify.subjects import isolation
-from specverify.subjects import reference as references
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
 
@@ -24,11 +23,6 @@ def run(capsys, monkeypatch):
         return caught.value.code, found.out, found.err
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def _any_reference_will_do(monkeypatch):
-    monkeypatch.setattr(references, "check", lambda reference: None)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def _modules(tmp_path, monkeypatch):
     (tmp_path / "rude.py").write_text("print('hello')\n")
     (tmp_path / "broken.py").write_text("def (:\n")
     (tmp_path / "pack" / "deep").mkdir(parents=True)
-    (tmp_path / "pack" / "__init__.py").write_text("raise RuntimeError('it was run')\n")
+    (tmp_path / "pack" / "__init__.py").write_text("import nothing_that_is_there\n")
     (tmp_path / "pack" / "deep" / "__init__.py").write_text("")
     (tmp_path / "pack" / "deep" / "part.py").write_text("X = 1\n")
 
