@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
-    ("checksum", "claims", "model"),
-    ("draws", "processors"),
+    ("checksum", "claims", "model", "noise"),
+    ("draws", "enumerated", "processors"),
     ("laws",),
     ("rules",),
     ("decoders",),
