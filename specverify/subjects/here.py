@@ -36,38 +36,39 @@ def judge_here(
         InputError: the subject, level or claim cannot be used.
     """
     called = name or getattr(subject, "__qualname__", None) or repr(subject)
-    level, claim = prepared(called, subject, level, claim)
+    level, claim = prepared(called, subject, level, claim, options or {})
     return judged(called, subject, level, claim, seed, seconds, options or {})
 
 
-def prepared(name: str, subject: Any, level: str | None, claim: Claim | str | None) -> tuple[str, Claim | None]:
+def prepared(
+    name: str, subject: Any, level: str | None, claim: Claim | str | None, options: Mapping[str, Any]
+) -> tuple[str, Claim | None]:
     """A subject's level, and the claim if one was given.
 
     Raises:
-        InputError: they do not go together.
+        InputError: they do not go together, or an option is given that the level does not have.
     """
     level = resolve.level_of(name, subject, level)
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     if level in ("round", "trace") and claim not in (None, Lossless()):
         raise InputError(f"a {level} is judged for losslessness, not for the claim {claim}")
+    if unknown := sorted(set(options) - set(inspect.signature(_judge(level)).parameters)):
+        raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
     return level, claim
 
 
 def judged(
     name: str, subject: Any, level: str, claim: Claim | None, seed: int, seconds: float, options: Mapping[str, Any]
 ) -> Judgement:
-    """What the level's own function makes of a subject that was prepared.
-
-    Raises:
-        InputError: an option that the level does not have.
-    """
-    module, function = _JUDGES[level]
-    judge: Callable[..., Judgement] = getattr(importlib.import_module(module), function)
-    if unknown := sorted(set(options) - set(inspect.signature(judge).parameters)):
-        raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
+    """What the level's own function makes of a subject that was prepared."""
     arguments: dict[str, Any] = {"name": name, "seed": seed, **options}
     if level != "trace":  # where there is nothing to call, and nothing that could take long
         arguments["seconds"] = seconds
         if claim is not None:
             arguments["claim"] = claim
-    return judge(subject, **arguments)
+    return _judge(level)(subject, **arguments)
+
+
+def _judge(level: str) -> Callable[..., Judgement]:
+    module, function = _JUDGES[level]
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]

@@ -72,8 +72,8 @@ def judge_isolated(
             this machine, or its control group, has.
 
     Raises:
-        InputError: the reference names nothing, or the level, claim or limits cannot be used. Whatever a subject does
-            when it is imported or called ends in a verdict.
+        InputError: the reference names nothing, or the level, claim, options or limits cannot be used. Whatever a
+            subject does when it is imported or called ends in a verdict.
     """
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     text = None if claim is None else resolve.claim_text(claim)
@@ -81,6 +81,8 @@ def judge_isolated(
         raise InputError(f"unknown level {level!r}; use {', '.join(resolve.LEVELS)}")
     if seed < 0:
         raise InputError(f"seed {seed}: use an integer of at least 0")
+    if (delta := (options or {}).get("delta")) is not None and not 0 < delta <= 1:
+        raise InputError(f"delta is {delta}; use a number above 0 and at most 1")
     references.check(reference)
     begun = time.perf_counter()
     request = {"reference": reference, "level": level, "claim": text, "seed": seed, "certificate": None}

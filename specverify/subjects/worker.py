@@ -43,7 +43,7 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     name = request["reference"]
     try:
         subject = resolve.resolve(name)
-        level, claim = here.prepared(name, subject, request["level"], request["claim"])
+        level, claim = here.prepared(name, subject, request["level"], request["claim"], request.get("options", {}))
     except resolve.BrokenModule as error:
         return {"raised": str(error)}
     except InputError as error:
