@@ -173,12 +173,19 @@ class TestFolders:
         source = tmp_path / "package"
         (source / "deep").mkdir(parents=True)
         (source / "deep" / "rule.py").write_text("right = True\n")
-        monkeypatch.setattr(campaign_store.toymodels, "__file__", str(source / "__init__.py"))
+        monkeypatch.setattr(campaign_store.toymodels, "__path__", [str(source)])
         asked = (plan("quick", "exact/ar/dense-2x8"), Setting("quick", 0, "cpu", {}))
         before = campaign_store.digest(*asked)
         assert campaign_store.digest(*asked) == before
         (source / "deep" / "rule.py").write_text("right = False\n")
         assert campaign_store.digest(*asked) != before
+
+    def test_code_is_that_of_the_packages_wherever_the_command_is_given(self, tmp_path, monkeypatch):
+        asked = (plan("quick", "exact/ar/dense-2x8"), Setting("quick", 0, "cpu", {}))
+        before = campaign_store.digest(*asked)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "record.json").write_text("{}")
+        assert campaign_store.digest(*asked) == before
 
     def test_a_report_for_which_there_was_no_room_is_written_when_there_is(self, tmp_path, monkeypatch):
         out, only, write = tmp_path / "out", "exact/ar/dense-2x8", render.write
