@@ -40,7 +40,7 @@ from specverify.laws import ContinuousModel
 from specverify.model import Model
 from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.rules import registry as rules
-from specverify.rules.relaxation import Relaxation
+from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
 
 Result = dict[str, Any]
