@@ -72,7 +72,7 @@ class EProcess:
         if (self._p[seen] == 0).any():
             return math.inf
         n, p, tally = int(observed.sum()), self._p[seen], observed[seen]
-        one = _rise(CONCENTRATIONS[:, None] * p, tally).sum(1) - _rise(CONCENTRATIONS, np.array(n))
+        one = rise(CONCENTRATIONS[:, None] * p, tally).sum(1) - rise(CONCENTRATIONS, np.array(n))
         return float(np.logaddexp.reduce(one)) - math.log(len(one))
 
     def check(self, stream: Iterable[Counts], *, alpha: float, beta: float) -> Evidence:
@@ -155,7 +155,7 @@ class EProcess:
         return float(((1 + s) / s * (2 * need + freedom * np.log1p(s))).min())
 
 
-def _rise(a: np.ndarray, count: np.ndarray) -> np.ndarray:
+def rise(a: np.ndarray, count: np.ndarray) -> np.ndarray:
     """log G(a + count) / G(a) - count log a = sum of log(1 + j / a) over j below count.
 
     For large a by Stirling's series, where the difference of logarithms of G would lose its digits.

@@ -28,13 +28,16 @@ kernel fails, the accepted, recovered and bonus tokens are told apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
 
 from specverify.claims import Claim, Lossless
+from specverify.deadline import Deadline
 from specverify.errors import InputError
 from specverify.evidence.result import check_delta, check_rates
 from specverify.subjects.judgement import Judgement
-from specverify.subjects.rounds.contexts import KINDS
 from specverify.subjects.rounds.conventions import (
     Function,
     as_kernel,
@@ -46,15 +49,18 @@ from specverify.subjects.rounds.conventions import (
     vllm,
 )
 from specverify.subjects.rounds.kernel import Fault, Kernel
+from specverify.subjects.rounds.kinds import KINDS
 from specverify.subjects.rounds.session import Session
+from specverify.verdict import Kind, Verdict
 
 __all__ = ["CHECKS", "Kernel", "coins", "flashinfer", "judge_round", "plain", "rectangular", "transformers", "vllm"]
 
-CHECKS = ("standard", "laws", "independence", "forced-coins", "nan-rows")
-"""`laws`: of what is emitted, by sampling. `independence`: of rows and calls. `standard`: both. `forced-coins`: coins
-at the edges, and integrated over, for kernels whose coins are an argument (`rounds/forced.py`). `nan-rows`: draft laws
-of NaN; only where asked for, since few kernels claim to take them. The contract (shapes, ranges, inputs left alone, the
-generator respected) is checked in any case."""
+CHECKS = ("standard", "laws", "independence", "batches", "forced-coins", "nan-rows")
+"""`laws`: of what is emitted, by sampling. `independence`: of rows and calls. `batches`: laws in batches of each size,
+at each place and of each kind (`rounds/batches.py`). `standard`: these three. `forced-coins`: coins at the edges, and
+integrated over, for kernels whose coins are an argument (`rounds/edges.py`, `rounding.py`, `forced.py`). `nan-rows`:
+draft laws of NaN; only where asked for, since few kernels claim to take them. The contract (shapes, ranges, inputs left
+alone, the generator respected) and what the kernel reports beside its tokens are checked in any case."""
 
 
 def judge_round(
@@ -85,7 +91,8 @@ def judge_round(
         alpha: false-alarm rate of the whole judgement.
         beta: miss rate of each check at its delta.
         delta: total variation, of the sequence that is completed from one context, that has to be seen.
-        seconds: no further batch is begun after this time; what has been seen by then is judged.
+        seconds: of the processor. How many rows are played is planned for delta, and cut to what fits into this time;
+            ordinary kernels need less than half of the default.
         checks: of `CHECKS`.
         contexts: which contexts of `rounds/contexts.py` are used; all of them if None.
         rule: "token" for a kernel that says it follows the token rule: then the law of how many drafts it accepts, and
@@ -101,12 +108,15 @@ def judge_round(
     if rule not in (None, "token"):
         raise InputError(f"rule is {rule!r}; it is 'token' or None")
     _check_arguments(claim, gamma, delta, seconds, checks, contexts, subject)
-    wanted = {*checks} | ({"laws", "independence"} if "standard" in checks else set())
-    session = Session(subject, wanted, gamma, seed, alpha, beta, delta, start + seconds, contexts, rule == "token")
+    wanted = {*checks} | ({"laws", "independence", "batches"} if "standard" in checks else set())
+    session = Session(subject, wanted, gamma, seed, alpha, beta, delta, Deadline(seconds), contexts, rule == "token")
     try:
-        verdict = session.judge()
+        with _one_thread():
+            verdict = session.judge()
     except Fault as fault:
         verdict, session.location, session.certificate = fault.verdict, fault.location, fault.certificate
+    if verdict.kind in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
+        verdict = Verdict(verdict.kind, f"{verdict.reason}; on {session.box()}")
     called = name or subject.name
     return Judgement(
         subject=called,
@@ -123,6 +133,17 @@ def judge_round(
         seconds=time.perf_counter() - start,
         notes=tuple(session.notes),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Batches are small: further threads would wait for each other, and spend processor time on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_arguments(

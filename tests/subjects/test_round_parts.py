@@ -10,11 +10,12 @@ from specverify.decoders.protocol import Branch
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.rules.token import total_variation
-from specverify.subjects.rounds import forced, locate, token_rule
-from specverify.subjects.rounds.contexts import KINDS, build, deal, propose, vocabulary
+from specverify.subjects.rounds import edges, forced, locate, token_rule
+from specverify.subjects.rounds.contexts import build, deal, propose, vocabulary
 from specverify.subjects.rounds.conventions import coins
 from specverify.subjects.rounds.kernel import process
-from specverify.subjects.rounds.play import play
+from specverify.subjects.rounds.kinds import KINDS
+from specverify.subjects.rounds.play import play, shuffled
 from specverify.subjects.rounds.reference import BLOCK, Parts, kernel
 
 NAMES = tuple(KINDS)
@@ -55,6 +56,16 @@ def test_each_context_has_laws_and_what_it_is_named_for(name):
         "top-k": ((p > 0).sum(-1) == 2).all() and (raw > 0).all(),
         "greedy": (p == 1).any(-1).all() and torch.equal(p.argmax(-1), raw.argmax(-1)),
         "greedy tie": (p == 1).any(-1).all() and (raw.topk(2).values.diff(dim=-1).abs() < 1e-3).all(),
+        "partly equal": torch.equal(p[1], q[1]) and ((p[0] == q[0]).sum() == 2),
+        "sparse equal": torch.equal(p, q) and (p == 0).any(-1).all(),
+        "one-hot target": (p == 1).any(-1).all() and (q > 0).all(),
+        "tiny": (p > 0).all() and (p.amin(-1) < 1e-7).all() and (q.amin() < 1e-29),
+        "cut": (p == 0).any() and (q == 0).any() and (overlap > 0).any(),
+        "tied": all(len(torch.unique((law * 7 * 5 * 6 * 8).round())) <= 2 for law in p),
+        "early": (p[:, -1] == 0).all() and (p[:, :-1] > 0).all(),
+        "late": (p[:, 0] == 0).all() and (p[:, 1:] > 0).all(),
+        "halves": torch.equal(p.amax(-1), torch.full((len(p),), 0.5)) and (q.amax(-1) > 0.94).all(),
+        "sixteenths": torch.equal(p.bfloat16().float(), p) and torch.equal((16 * q).round(), 16 * q),
     }
     assert bool(named[name])
 
@@ -122,7 +133,8 @@ def test_processing_is_by_row():
 
 def test_two_rounds_of_a_correct_kernel_have_the_target_law(seed, agrees):
     contexts = build(("dense", "greedy"), 3, 5)
-    played = play(kernel("r", Parts()), contexts, 40_000, 2, 2, Sampled(seed), torch.Generator().manual_seed(seed))
+    draws, generator = Sampled(seed), torch.Generator().manual_seed(seed)
+    played = play(kernel("r", Parts()), contexts, shuffled(contexts, 40_000, draws), 2, 2, draws, generator)
     counts, joint = played.counts(contexts), contexts.joint()
     agrees(counts[0], joint[0], sees=0.06)
     assert int(counts[1].count_nonzero()) == 1
@@ -141,7 +153,8 @@ def test_the_law_of_the_token_rule_is_what_it_emits(certain, seed, agrees):
     law = token_rule.law(contexts, 2, certain=certain)
     assert torch.allclose(law.sum(1), torch.ones(2).double(), atol=1e-6)
     draws, generator = Sampled(seed), torch.Generator().manual_seed(seed)
-    played = play(kernel("r", Parts()), contexts, 40_000, 2, 1, draws, generator, certain=certain)
+    layout = shuffled(contexts, 40_000, draws)
+    played = play(kernel("r", Parts()), contexts, layout, 2, 1, draws, generator, certain=certain)
     for counts, each in zip(token_rule.counts(played, contexts, 2), law, strict=True):
         agrees(counts, each / each.sum(), sees=0.06)
 
@@ -206,7 +219,7 @@ def test_edges_say_what_a_coin_at_the_ratio_does():
     contexts = build(("dense",), 3, 3)
     for passes, does in ((lambda coin, keep: coin < keep, "rejects"), (lambda coin, keep: coin <= keep, "accepts")):
         subject = kernel("r", Parts(passes=passes))
-        note = forced.edges(subject, forced.paths(subject, contexts, 2, 2, certain=False))
+        note = edges.edges(subject, forced.paths(subject, contexts, 2, 2, certain=False))
         assert note == f"a coin that equals p / q {does}"
 
 
@@ -221,7 +234,8 @@ def test_a_location_names_the_position_that_is_wrong_and_not_the_ones_behind():
     subject = kernel("bent", Parts(keep=bent))
     where = forced.paths(subject, contexts, 2, 2, certain=False)
     exact = locate.from_integral(forced.integrate(subject, where), where, 0, 2, certain=False)
-    played = play(subject, contexts, 60_000, 2, 1, Sampled(1), torch.Generator().manual_seed(2))
+    draws = Sampled(1)
+    played = play(subject, contexts, shuffled(contexts, 60_000, draws), 2, 1, draws, torch.Generator().manual_seed(2))
     sampled = locate.from_samples([played], contexts, 0, certain=False)
     for found in (exact, sampled):
         assert found["position"] == 1

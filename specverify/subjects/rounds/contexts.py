@@ -2,25 +2,11 @@
 
 A context is a prefix of some sequence; its tree holds the target law p and the draft law q of every continuation. All
 laws are ratios of small hashed integers, so that a name fixes them for ever, and each node has its own: a law taken
-from another row, slot or history shows. Each context puts something else at stake:
-
-    dense             both laws have all tokens
-    near, equal       q close to p (the residual is small), and p itself (there is none)
-    sparse target     p forbids tokens that q proposes
-    sparse draft      q never proposes tokens that p has
-    other support     both have zeros, at their own tokens
-    disjoint          nothing that q proposes is possible
-    sharp             p has more than 0.99 on the token that a one-hot q proposes
-    one-hot draft     q is certain, p is not
-    cool, warm        p is made at temperature 0.5 and 2
-    top-k             p keeps 2 tokens
-    greedy            temperature 0: p is certain of the most probable token
-    greedy tie        and the next one is less probable by a thousandth
+from another row, slot or history shows. What each puts at stake is in `kinds.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,7 +19,7 @@ from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.model import row_mask
 from specverify.subjects.rounds.kernel import Round, process
-from toymodels.hashing import branches, high_bits, seed
+from specverify.subjects.rounds.kinds import KINDS, Laws
 
 CELLS = 1024
 """Most sequences that are told apart in one context."""
@@ -117,7 +103,7 @@ def build(names: tuple[str, ...], tokens: int, depth: int, *, width: int | None 
     raw, q, warps = [], [], []
     for name in names:
         make, t, k = KINDS[name]
-        target, draft = make(_Laws(f"{key}: {name}", nodes, tokens))
+        target, draft = make(Laws(f"{key}: {name}", nodes, tokens))
         raw.append(target)
         q.append(draft)
         warps.append((t, k))
@@ -199,77 +185,6 @@ def propose(
     weights = ((length >= fewest) & (length < most)).float()
     weights = weights + (length == most) * weights.sum(1, keepdim=True).clamp(min=1)
     return torch.stack(drafts, 1), draws.categorical(weights, everywhere)
-
-
-@dataclass(frozen=True)
-class _Laws:
-    """Laws at every node, by name."""
-
-    key: str
-    nodes: int
-    tokens: int
-
-    def _hashes(self, what: str) -> Int[Tensor, "nodes tokens"]:
-        start = torch.tensor(seed(f"{self.key}: {what}"))
-        return branches(branches(start, self.nodes), self.tokens)
-
-    def dense(self, what: str) -> Float[Tensor, "nodes tokens"]:
-        """Weights 1 to 8."""
-        return _normalised(1 + high_bits(self._hashes(what), 3))
-
-    def favourite(self) -> Int[Tensor, " nodes"]:
-        """A token for every node."""
-        return high_bits(self._hashes("favourite"), 31).argmax(-1)
-
-    def sparse(self, what: str) -> Float[Tensor, "nodes tokens"]:
-        """Weights 1 to 8, half of them made 0, at least one of each kind."""
-        hashes = self._hashes(what)
-        order = high_bits(hashes, 31)
-        keep = ((hashes & 1 == 0) | (order == order.amax(-1, keepdim=True))) & (order != order.amin(-1, keepdim=True))
-        return _normalised((1 + high_bits(hashes, 3)) * keep)
-
-
-def _normalised(weights: Tensor) -> Tensor:
-    return weights.double() / weights.sum(-1, keepdim=True)
-
-
-def _disjoint(laws: _Laws) -> tuple[Tensor, Tensor]:
-    p = laws.sparse("p")
-    return p, _normalised(laws.dense("q") * (p == 0))
-
-
-def _sharp(laws: _Laws) -> tuple[Tensor, Tensor]:
-    sure = one_hot(laws.favourite(), laws.tokens).double()
-    return 0.993 * sure + 0.007 * laws.dense("p"), sure
-
-
-def _tied(laws: _Laws) -> tuple[Tensor, Tensor]:
-    p = laws.dense("p")
-    best = one_hot(p.argmax(-1), laws.tokens) * p.amax(-1, keepdim=True)
-    second = one_hot((p - best).argmax(-1), laws.tokens)
-    return _normalised(torch.where(second == 1, 0.999 * p.amax(-1, keepdim=True), p)), laws.dense("q")
-
-
-def _plain(laws: _Laws) -> tuple[Tensor, Tensor]:
-    return laws.dense("p"), laws.dense("q")
-
-
-KINDS: dict[str, tuple[Callable[[_Laws], tuple[Tensor, Tensor]], float, int | None]] = {
-    "dense": (_plain, 1.0, None),
-    "near": (lambda laws: (laws.dense("p"), (15 * laws.dense("p") + laws.dense("q")) / 16), 1.0, None),
-    "equal": (lambda laws: (laws.dense("p"), laws.dense("p")), 1.0, None),
-    "sparse target": (lambda laws: (laws.sparse("p"), laws.dense("q")), 1.0, None),
-    "sparse draft": (lambda laws: (laws.dense("p"), laws.sparse("q")), 1.0, None),
-    "other support": (lambda laws: (laws.sparse("p"), laws.sparse("q")), 1.0, None),
-    "disjoint": (_disjoint, 1.0, None),
-    "sharp": (_sharp, 1.0, None),
-    "one-hot draft": (lambda laws: (laws.dense("p"), one_hot(laws.favourite(), laws.tokens).double()), 1.0, None),
-    "cool": (_plain, 0.5, None),
-    "warm": (_plain, 2.0, None),
-    "top-k": (_plain, 1.0, 2),
-    "greedy": (_plain, 0.0, None),
-    "greedy tie": (_tied, 0.0, None),
-}
 
 
 def _spread(laws: Float[Tensor, "rows slots tokens"], contexts: Contexts) -> Float[Tensor, "rows slots vocab"]:

@@ -82,7 +82,7 @@ def rectangular(function: Function, *, certain: bool = True) -> Kernel:
     def verify(given: Round, generator: torch.Generator) -> Outcome:
         return _counted(call(function, given.draft, given.q, given.p, generator), given)
 
-    return Kernel(_name(function), lambda given, generator: _by_length(given, verify, generator), 1, certain)
+    return Kernel(_name(function), _by_length(verify), 1, certain, batch="equal")
 
 
 def coins(function: Function, *, certain: bool = True) -> Kernel:
@@ -168,20 +168,22 @@ def flashinfer(function: Function) -> Kernel:
 
     (draft_probs Float[B, n, V], draft_token_ids Int[B, n], target_probs Float[B, n + 1, V], generator=) ->
     (output_token_ids Int[B, n + 1], padded with -1, accepted Int[B], emitted Int[B]). `emitted` counts the drafts that
-    were kept; `accepted` those that would have passed on their own, and is not looked at.
+    were kept; `accepted` those that would have passed on their own, wherever the first was rejected (`reported.py`).
     """
 
     def verify(given: Round, generator: torch.Generator) -> Outcome:
         result = call(function, given.q, given.draft.int(), given.p, generator=generator)
-        tokens, _, emitted = _parts(result, 3, "(output_token_ids, accepted, emitted)")
+        tokens, passed, emitted = _parts(result, 3, "(output_token_ids, accepted, emitted)")
         batch, slots = given.p.shape[:2]
         outcome = Outcome(
-            integers(tokens, (batch, slots), "output_token_ids"), integers(emitted, (batch,), "the emitted counts")
+            integers(tokens, (batch, slots), "output_token_ids"),
+            integers(emitted, (batch,), "the emitted counts"),
+            integers(passed, (batch,), "the accepted counts"),
         )
         check(outcome, given)
         return outcome
 
-    return Kernel(_name(function), lambda given, generator: _by_length(given, verify, generator), 1, certain=False)
+    return Kernel(_name(function), _by_length(verify), 1, certain=False, batch="equal", reports=True)
 
 
 def transformers(function: Function) -> Kernel:
@@ -213,7 +215,7 @@ def transformers(function: Function) -> Kernel:
         check(outcome, given)
         return outcome
 
-    return Kernel(_name(function), verify, fewest=1, certain=False)
+    return Kernel(_name(function), verify, fewest=1, certain=False, batch="single")
 
 
 def on(device: torch.device | str, function: Function) -> Function:
@@ -251,26 +253,34 @@ def _parts(result: Any, size: int, what: str) -> tuple[Any, ...]:
 
 
 def _by_length(
-    given: Round, verify: Callable[[Round, torch.Generator], Outcome], generator: torch.Generator
-) -> Outcome:
-    """The outcome of a kernel that sees the rows of each length by themselves, without padding."""
-    batch, slots = given.p.shape[:2]
-    tokens, accepted = torch.full((batch, slots), NONE), torch.zeros(batch, dtype=torch.int64)
-    for length in given.lengths.unique().tolist():
-        index = (given.lengths == length).nonzero().squeeze(1)
-        rows = tree.rows(given, index)
-        part = verify(
-            replace(
-                rows,
-                draft=rows.draft[:, :length].contiguous(),
-                q=None if rows.q is None else rows.q[:, :length].contiguous(),
-                p=rows.p[:, : length + 1].contiguous(),
-                raw=rows.raw[:, : length + 1].contiguous(),
-            ),
-            generator,
-        )
-        tokens[index, : length + 1], accepted[index] = part.tokens, part.accepted
-    return Outcome(tokens, accepted)
+    verify: Callable[[Round, torch.Generator], Outcome],
+) -> Callable[[Round, torch.Generator], Outcome]:
+    """What judges a round with the rows of each length by themselves, without padding."""
+
+    def judge(given: Round, generator: torch.Generator) -> Outcome:
+        batch, slots = given.p.shape[:2]
+        tokens, accepted = torch.full((batch, slots), NONE), torch.zeros(batch, dtype=torch.int64)
+        passed = None
+        for length in given.lengths.unique().tolist():
+            index = (given.lengths == length).nonzero().squeeze(1)
+            rows = tree.rows(given, index)
+            part = verify(
+                replace(
+                    rows,
+                    draft=rows.draft[:, :length].contiguous(),
+                    q=None if rows.q is None else rows.q[:, :length].contiguous(),
+                    p=rows.p[:, : length + 1].contiguous(),
+                    raw=rows.raw[:, : length + 1].contiguous(),
+                ),
+                generator,
+            )
+            tokens[index, : length + 1], accepted[index] = part.tokens, part.accepted
+            if part.passed is not None:
+                passed = torch.zeros_like(accepted) if passed is None else passed
+                passed[index] = part.passed
+        return Outcome(tokens, accepted, passed)
+
+    return judge
 
 
 @contextmanager

@@ -1,10 +1,6 @@
-"""Kernels whose coins are an argument: coins at the edges, and the exact law by integrating over all coins.
+"""Kernels whose coins are an argument: the exact law by integrating over all coins. (`edges.py`: coins at the edges.)
 
-*Edges.* Every combination of coins at 0, one step above, at each ratio p / q and one step to either side, and one step
-below 1, with picks at the edges of the recovered and bonus laws. No rule may then emit what the target law forbids,
-however rarely such a coin comes up.
-
-*Integration.* Given the drafts, the outcome is a function of the coins, taken to be constant but for a few steps. Along
+Given the drafts, the outcome is a function of the coins, taken to be constant but for a few steps. Along
 each axis these are found by evaluating it at `GRID` places and dividing on between neighbours that differ, down to
 `STEP`. Nested over the coins of two drafts and the pick, this gives the law of the outcome, and with the draft law and
 the completion the exact law of the sequence. It cannot see a feature that begins and ends between two neighbouring
@@ -21,14 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify import tree
-from specverify.rules.token import at, residual
+from specverify.rules.token import at
+from specverify.subjects.rounds.calls import bounded
 from specverify.subjects.rounds.contexts import Contexts, deal
-from specverify.subjects.rounds.kernel import NONE, Fault, Kernel, Outcome, Round
-from specverify.subjects.rounds.play import forbidden, indices, sources
-from specverify.verdict import Kind
+from specverify.subjects.rounds.kernel import Kernel, Round
+from specverify.subjects.rounds.play import indices
 
-ULP = 2.0**-24
-"""The step of a float32 coin."""
 STEP = 2.0**-18
 """How closely steps of the outcome are located."""
 TOLERANCE = 32 * STEP
@@ -83,63 +77,6 @@ def paths(kernel: Kernel, contexts: Contexts, gamma: int, most: int, *, certain:
     given, _ = deal(contexts, index, torch.zeros_like(index), padded, lengths, certain=certain)
     weights = torch.tensor([row[3] for row in rows], dtype=torch.float64)
     return Paths(contexts, index, lengths, padded[:, :most], weights, given)
-
-
-@torch.no_grad()
-def edges(kernel: Kernel, where: Paths) -> str:
-    """Coins at the edges.
-
-    Returns:
-        what the kernel does with a coin that equals the ratio, for a note.
-
-    Raises:
-        Fault: if a coin makes it emit a token that the target law forbids.
-    """
-    given, contexts = where.given, where.contexts
-    rows, gamma = given.draft.shape
-    p, draft = given.p[:, :-1], given.draft
-    q = torch.zeros_like(p).scatter(-1, draft[..., None], 1.0) if given.q is None else given.q
-    ratio = (at(p, draft) / at(q, draft)).clamp(max=1)
-    law = torch.cat([residual(p, q), given.p], 1).cumsum(-1).flatten(1)
-    coins = [torch.full_like(ratio, 0.0), torch.full_like(ratio, ULP), ratio - ULP, ratio, ratio + ULP, ratio * 0 + 1]
-    picks = torch.cat([law, law - ULP, torch.zeros(rows, 1), torch.ones(rows, 1)], 1)
-    several = list(product(range(len(coins)), repeat=where.drafts.shape[1]))
-    index = torch.arange(rows).repeat_interleave(len(several) * picks.shape[1])
-    coin = torch.stack([_in_range(each) for each in coins])  # kinds rows gamma
-    kinds = torch.tensor(several).repeat_interleave(picks.shape[1], 0).repeat(rows, 1)
-    chosen = torch.full((len(index), gamma), 0.5)
-    for slot in range(kinds.shape[1]):
-        chosen[:, slot] = coin[kinds[:, slot], index, slot]
-    pick = _in_range(picks).repeat_interleave(len(several), 0).reshape(rows, len(several), -1).flatten()
-    outcome = _outcome(kernel, tree.rows(given, index), chosen, pick)
-
-    node = torch.zeros_like(index)
-    context, block = where.context[index], indices(outcome, contexts)
-    branch = sources(outcome, where.lengths[index])
-    for slot in range(min(contexts.depth, block.shape[1])):
-        emitted = outcome.tokens[:, slot] != NONE
-        token = block[:, slot].clamp(min=0)
-        bad = emitted & (at(contexts.law(contexts.p, context, node), token) == 0)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            name = contexts.names[int(context[row])]
-            fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]))
-            assert fault.certificate is not None
-            assert fault.location is not None
-            forced = {"coins": chosen[row].tolist(), "pick": float(pick[row])}
-            shown = f"with coins {_shown(chosen[row])} and pick {_shown(pick[row : row + 1])}, "
-            raise Fault(
-                Kind.REFUTED,
-                shown + str(fault),
-                {**fault.certificate, **forced},
-                {**fault.location, "check": "forced coins", **forced},
-            )
-        node = torch.where(emitted, contexts.child(node, token), node)
-    first = ratio[index, 0]
-    equal = (kinds[:, 0] == 3) & (where.lengths[index] > 0) & (first > 0) & (_in_range(first) == first)
-    kept = outcome.accepted[equal] > 0
-    does = "accepts" if bool(kept.all()) else "accepts or rejects" if bool(kept.any()) else "rejects"
-    return f"a coin that equals p / q {does}"
 
 
 @dataclass(frozen=True)
@@ -248,21 +185,7 @@ class _Search:
         # Half a step in, so that a coin is never equal to a threshold that is a multiple of STEP.
         value = ((fixed.double() + 0.5) * STEP).float()
         coin[:, : self.axes - 1] = value[:, :-1]
-        outcome = _outcome(self.kernel, given, coin, value[:, -1].contiguous())
+        outcome = bounded(self.kernel, given, coin, value[:, -1].contiguous())
         self.evaluations += len(rows)
         following = at(indices(outcome, self.where.contexts), outcome.accepted)
         return outcome.accepted * (self.where.contexts.tokens + 1) + 1 + following
-
-
-def _outcome(kernel: Kernel, given: Round, coin: Tensor, pick: Tensor) -> Outcome:
-    assert kernel.with_coins is not None
-    return kernel.with_coins(given, coin, pick)
-
-
-def _in_range(coin: Tensor) -> Tensor:
-    """On the grid of float32 coins, within [0, 1)."""
-    return ((coin / ULP).round() * ULP).clamp(0, 1 - ULP)
-
-
-def _shown(values: Tensor) -> str:
-    return ", ".join("1 - 2^-24" if value == 1 - ULP else f"{float(value):.9g}" for value in values)

@@ -25,23 +25,32 @@ from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
 CHECKS = {"copies between calls": 0.3, "copies between rows": 0.3, "dispersion of calls": 0.6}
 """The share of copied rows that each check is sure to see, at the sizes below."""
 CALLS, ROWS, CANDIDATES, REPEATS = 64, 512, 32, 128
+FEWEST = 64
+"""Rows of a call of a slow kernel."""
 CALIBRATION = 8
 """Calls that choose the cells of the dispersion."""
 
 
 @torch.no_grad()
 def check(
-    kernel: Kernel, gamma: int, seed: int, generator: torch.Generator, alphas: dict[str, float], beta: float
+    kernel: Kernel,
+    gamma: int,
+    seed: int,
+    generator: torch.Generator,
+    alphas: dict[str, float],
+    beta: float,
+    rows: int = ROWS,
 ) -> list[Evidence]:
     """The three checks: do rows repeat those of the call before, their neighbours, or any others of their batch?
 
     Args:
         alphas: the false-alarm rate of each of `CHECKS`.
+        rows: of each call; with fewer than `ROWS`, less is seen.
     """
     between, within, spread = (alphas[name] for name in CHECKS)
-    given, collision = _varied(kernel, gamma, seed, generator)
+    given, collision = _varied(kernel, gamma, seed, generator, rows)
     blocks = np.stack([_blocks(kernel.verify(given, generator)) for _ in range(CALLS + CALIBRATION)])
-    outcome = np.unique(blocks.reshape(-1, blocks.shape[-1]), axis=0, return_inverse=True)[1].reshape(len(blocks), ROWS)
+    outcome = np.unique(blocks.reshape(-1, blocks.shape[-1]), axis=0, return_inverse=True)[1].reshape(len(blocks), rows)
     counts = np.stack([np.bincount(call, minlength=int(outcome.max()) + 1) for call in outcome])
     law = (counts[CALLS:].sum(0) + 0.5) / (counts[CALLS:].sum() + 0.5 * counts.shape[1])
     flat, copies = outcome[:CALLS].reshape(-1, 1), Copies(collision)
@@ -50,20 +59,29 @@ def check(
         copies.check(flat[0::2], flat[1::2], alpha=within, beta=beta),
     ]
     # With next to no randomness there is nothing to be counted; the laws will have something to say of such a kernel.
-    if law.max() < 1 - 20 / ROWS:
-        evidence.append(Dispersion(law, ROWS).check(counts[:CALLS], alpha=spread, beta=beta))
+    if law.max() < 1 - 20 / rows:
+        evidence.append(Dispersion(law, rows).check(counts[:CALLS], alpha=spread, beta=beta))
     return [replace(item, check=name) for item, name in zip(evidence, CHECKS, strict=False)]
 
 
-def _varied(kernel: Kernel, gamma: int, seed: int, generator: torch.Generator) -> tuple[Round, float]:
+def affordable(pace: float, seconds: float) -> int | None:
+    """How many rows a call may have for all calls to fit, at so many seconds a row; None if not even `FEWEST` fit."""
+    fitting = (
+        rows for rows in (ROWS, FEWEST) if pace * rows * (CALLS + CALIBRATION + REPEATS * CANDIDATES / ROWS) <= seconds
+    )
+    return next(fitting, None)
+
+
+def _varied(kernel: Kernel, gamma: int, seed: int, generator: torch.Generator, rows: int) -> tuple[Round, float]:
     """A round of equal rows, and an estimate of how likely two come out equal: the least of several such rounds."""
     contexts = build(("dense",), 8, 2, key="independence")
     candidates = sample_round(kernel, contexts, gamma, derived_seed(seed, 4), rows=CANDIDATES)
-    index = torch.arange(CANDIDATES).repeat_interleave(REPEATS)
-    blocks = _blocks(kernel.verify(tree.rows(candidates, index), generator)).reshape(CANDIDATES, REPEATS, -1)
-    shares = [np.unique(each, axis=0, return_counts=True)[1] / REPEATS for each in blocks]
+    repeats = REPEATS * rows // ROWS
+    index = torch.arange(CANDIDATES).repeat_interleave(repeats)
+    blocks = _blocks(kernel.verify(tree.rows(candidates, index), generator)).reshape(CANDIDATES, repeats, -1)
+    shares = [np.unique(each, axis=0, return_counts=True)[1] / repeats for each in blocks]
     collision, row = min((float((share**2).sum()), number) for number, share in enumerate(shares))
-    return tree.rows(candidates, torch.full((ROWS,), row)), min(collision, 0.999)
+    return tree.rows(candidates, torch.full((rows,), row)), min(collision, 0.999)
 
 
 def _blocks(outcome: Outcome) -> Int[np.ndarray, "rows width"]:

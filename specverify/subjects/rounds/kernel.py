@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -54,10 +54,13 @@ class Outcome:
     Attributes:
         tokens: the emitted tokens of each row, then `NONE`.
         accepted: how many of them are drafts that were kept; at most one more follows, recovered or bonus.
+        passed: how many drafts it says would have passed on their own, wherever the first was rejected; None if its
+            convention has no such output.
     """
 
     tokens: Int[Tensor, "batch slots"]
     accepted: Int[Tensor, " batch"]
+    passed: Int[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class Kernel:
         certain: whether q may be None.
         with_coins: judges a round with given coins, Float[batch, gamma] for the drafts and Float[batch] for the
             recovered or bonus token; None if the kernel draws its own.
+        batch: which batches the function sees: "ragged" ones, only rows with "equal" numbers of drafts, or a "single"
+            row at a time.
+        reports: whether outcomes say how many drafts `passed`.
     """
 
     name: str
@@ -78,6 +84,8 @@ class Kernel:
     fewest: int = 0
     certain: bool = True
     with_coins: Callable[[Round, Tensor, Tensor], Outcome] | None = None
+    batch: Literal["ragged", "equal", "single"] = "ragged"
+    reports: bool = False
 
 
 class Fault(Exception):

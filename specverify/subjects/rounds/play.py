@@ -22,6 +22,35 @@ from specverify.verdict import Kind
 
 
 @dataclass(frozen=True)
+class Layout:
+    """The rows of one or more batches.
+
+    Attributes:
+        context: which context each row is in.
+        size: rows of its batch.
+        index: its place in the batch.
+        lengths: how many drafts each row has; None to draw them.
+    """
+
+    context: Int[Tensor, " rows"]
+    size: Int[Tensor, " rows"]
+    index: Int[Tensor, " rows"]
+    lengths: Int[Tensor, " rows"] | None = None
+
+    def place(self, row: int) -> str:
+        """Where a row is, in words."""
+        return f"row {int(self.index[row])} of a batch of {int(self.size[row])}"
+
+
+def shuffled(contexts: Contexts, rows: int, draws: Sampled) -> Layout:
+    """One batch with `rows` rows of each context, in random order."""
+    total = rows * len(contexts.names)
+    order = torch.randperm(total, generator=draws.generator)
+    context = torch.arange(len(contexts.names)).repeat_interleave(rows)[order]
+    return Layout(context, torch.full_like(context, total), torch.arange(total))
+
+
+@dataclass(frozen=True)
 class Played:
     """Completed sequences.
 
@@ -51,7 +80,7 @@ class Played:
 def play(
     kernel: Kernel,
     contexts: Contexts,
-    rows: int,
+    layout: Layout,
     gamma: int,
     rounds: int,
     draws: Sampled,
@@ -59,22 +88,20 @@ def play(
     *,
     certain: bool = False,
 ) -> Played:
-    """Play `rows` rows of each context, in random order, for so many rounds.
+    """Play so many rounds from each context.
 
     Args:
-        rows: of each context.
+        layout: which rows there are, and how many drafts each has in its first round.
         gamma: slots for drafts.
-        rounds: how many are played from each context, as far as there are positions left.
-        draws: of drafts, numbers of drafts, order and completion; never the stream that the kernel gets.
+        rounds: how many are played, as far as there are positions left.
+        draws: of drafts, numbers of drafts and completion; never the stream that the kernel gets.
         generator: the kernel's.
         certain: keep q from the kernel.
 
     Raises:
         Fault: if the kernel breaks its contract, or emits a token that the target law forbids.
     """
-    total = rows * len(contexts.names)
-    order = torch.randperm(total, generator=draws.generator)
-    context = torch.arange(len(contexts.names)).repeat_interleave(rows)[order]
+    context, total = layout.context, len(layout.context)
     depth, node = torch.zeros(total, dtype=torch.int64), torch.zeros(total, dtype=torch.int64)
     tokens, branch = torch.zeros(total, contexts.depth, dtype=torch.int64), torch.zeros(total, contexts.depth).long()
     tally, first = torch.zeros(4, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
@@ -84,6 +111,8 @@ def play(
             break
         here, at_node, reached = context[live], node[live], depth[live]
         drafts, lengths = propose(contexts, here, at_node, contexts.depth - reached, gamma, kernel.fewest, draws)
+        if number == 0 and layout.lengths is not None:
+            lengths = layout.lengths
         given, _ = deal(contexts, here, at_node, drafts, lengths, certain=certain)
         outcome = kernel.verify(given, generator)
         first = lengths if number == 0 else first
@@ -95,7 +124,8 @@ def play(
             chance = at(contexts.law(contexts.p, here, at_node), token.clamp(min=0))
             if bool((bad := emitted & ((token < 0) | (chance == 0))).any()):
                 row = int(bad.nonzero()[0])
-                raise forbidden(given, outcome, row, slot, contexts.names[int(here[row])], int(source[row, slot]))
+                name, where = contexts.names[int(here[row])], layout.place(int(live[row]))
+                raise forbidden(given, outcome, row, slot, name, int(source[row, slot]), where)
             place = reached.clamp(max=contexts.depth - 1)
             index = live[emitted]
             tokens[index, place[emitted]] = token[emitted]
@@ -129,14 +159,14 @@ def sources(outcome: Outcome, lengths: Int[Tensor, " rows"]) -> Int[Tensor, "row
     return branch.where(outcome.tokens != NONE, int(Branch.NONE))
 
 
-def forbidden(given: Round, outcome: Outcome, row: int, slot: int, context: str, branch: int) -> Fault:
-    """The fault of emitting a token that the target law forbids."""
+def forbidden(given: Round, outcome: Outcome, row: int, slot: int, context: str, branch: int, place: str) -> Fault:
+    """The fault of emitting a token that the target law forbids, in a row at such a place."""
     token, name = int(outcome.tokens[row, slot]), Branch(branch).name.lower()
     greedy = float(given.temperature[row]) == 0
     why = "is not the argmax, in a greedy row" if greedy else "has probability 0 under the target law"
     return Fault(
         Kind.REFUTED,
-        f"in context '{context}', row {row}: the {name} token {token} in slot {slot} {why}",
+        f"in context '{context}', {place}: the {name} token {token} in slot {slot} {why}",
         certificate(given, outcome, row),
         {
             "check": "support",

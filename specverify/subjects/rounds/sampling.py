@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from specverify.deadline import Deadline
 from specverify.draws import Sampled
-from specverify.evidence.result import Evidence
+from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.subjects.rounds import token_rule
+from specverify.subjects.rounds.calls import recast, rows_per_call
 from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.play import Played, play
+from specverify.subjects.rounds.play import Played, play, shuffled
 
 LAWS = (
     "dense",
@@ -38,15 +40,29 @@ LAWS = (
     "top-k",
     "greedy",
     "greedy tie",
+    "partly equal",
+    "sparse equal",
+    "one-hot target",
+    "tiny",
+    "cut",
+    "tied",
 )
 CERTAIN = ("dense", "sparse target", "sharp", "top-k", "greedy")
 TWO_ROUNDS = ("dense", "sparse target", "one-hot draft", "greedy")
 WIDE = ("dense", "other support")
 WIDTH = 1031
 """Size of the wide vocabulary: prime, and above the tile of 1024 that kernels like."""
-WIDE_DELTA = 0.1
-CALL_VALUES = 1 << 18
-"""Rows times vocabulary of one call, about."""
+FULL = ("dense", "early")
+"""Laws with (nearly) as many tokens as the wide vocabulary has."""
+DTYPES = (torch.bfloat16, torch.float16, torch.float64)
+"""What laws are also given in, where the kernel takes it."""
+COARSE = 0.1
+"""What has to be seen over a wide vocabulary, and in other dtypes."""
+COARSER = 0.2
+"""And over as many tokens."""
+ROUGH = f"{TOTAL_VARIATION} over wide vocabularies and in other dtypes"
+SHARE = 0.05
+"""Most of the time that one call may take."""
 
 
 @dataclass
@@ -57,11 +73,13 @@ class Stream:
     context: int
     law: Float[np.ndarray, " outcomes"]
     delta: float
+    metric: str = TOTAL_VARIATION
     blocks: list[Int[np.ndarray, " outcomes"]] = field(default_factory=list)
 
     def evidence(self, alpha: float, beta: float) -> Evidence:
         """What the counts say."""
-        return replace(EProcess(self.law).check(self.blocks, alpha=alpha, beta=beta), check=self.check)
+        found = EProcess(self.law).check(self.blocks, alpha=alpha, beta=beta)
+        return replace(found, check=self.check, metric=self.metric)
 
 
 @dataclass
@@ -75,8 +93,11 @@ class Trial:
         certain: whether q is kept from the kernel.
         by_rule: whether the token rule's own laws are tested as well.
         streams: one for each context, and then one more by the token rule.
-        need: rows of each context that all its checks together take.
+        dtype: of the laws; float32 if None.
+        need: rows of each context that all its checks together take, or that there is time for.
+        wanted: the same, whatever time there is.
         played: rows of each context so far.
+        seconds, timed: of the processor that the last look took, and its rows of each context.
         recent: what the last look added.
     """
 
@@ -86,8 +107,12 @@ class Trial:
     certain: bool
     by_rule: bool
     streams: list[Stream]
+    dtype: torch.dtype | None = None
     need: int = 0
+    wanted: int = 0
     played: int = 0
+    seconds: float = 0.0
+    timed: int = 0
     recent: list[Played] = field(default_factory=list)
 
     def plan(self, alphas: Mapping[str, float], beta: float) -> None:
@@ -96,6 +121,12 @@ class Trial:
             n = _sample_size(int((stream.law > 0).sum()), stream.delta, alphas[stream.check], beta)
             # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
             self.need = max(self.need, n if stream.check.startswith(self.name) else round(2 * n + 10 * math.sqrt(n)))
+        self.wanted = self.need
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a row of each context took at the last look."""
+        return self.seconds / max(1, self.timed)
 
     def look(
         self,
@@ -104,7 +135,7 @@ class Trial:
         gamma: int,
         draws: Sampled,
         generator: torch.Generator,
-        deadline: float,
+        deadline: Deadline,
         alphas: Mapping[str, float],
     ) -> tuple[Int[torch.Tensor, " four"], Stream | None]:
         """Play on up to so many rows of each context.
@@ -112,14 +143,23 @@ class Trial:
         Returns:
             the tally of `Played`, and the stream that refutes the kernel most, if one does.
         """
-        size = max(1, CALL_VALUES // (len(self.contexts.names) * self.contexts.vocab))
+        size = max(1, rows_per_call(self.contexts.vocab, gamma + 1) // len(self.contexts.names))
+        if self.played:
+            size = min(size, max(1, int(SHARE * deadline.left / max(self.cost, 1e-9))))
+        if self.dtype is not None:
+            kernel = recast(kernel, self.dtype)
         tally, counts = torch.zeros(4, dtype=torch.int64), None
         self.recent = []
-        while (left := min(rows, self.need) - self.played) > 0 and time.perf_counter() < deadline:
-            part = play(
-                kernel, self.contexts, min(size, left), gamma, self.rounds, draws, generator, certain=self.certain
-            )
+        if self.played < min(rows, self.need):
+            # What a row costs is told by the latest look alone: calls of a few rows cost more.
+            self.seconds, self.timed = 0.0, 0
+        while (left := min(rows, self.need) - self.played) > 0 and not deadline.over:
+            begun = time.process_time()
+            layout = shuffled(self.contexts, min(size, left), draws)
+            part = play(kernel, self.contexts, layout, gamma, self.rounds, draws, generator, certain=self.certain)
+            self.seconds += time.process_time() - begun
             self.played += min(size, left)
+            self.timed += min(size, left)
             self.recent.append(part)
             tally += part.tally
             new = list(part.counts(self.contexts).numpy())
@@ -144,31 +184,38 @@ def _sample_size(outcomes: int, delta: float, alpha: float, beta: float) -> int:
 
 
 def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:
-    """What is played: one round, one without draft laws, two rounds in a row, and one over a wide vocabulary."""
+    """What is played: one round, one without draft laws, two in a row, wide vocabularies, and other dtypes."""
     block = gamma + 1
     longer = next(depth for depth in (gamma + 3, gamma + 2, block) if 2**depth <= CELLS)
-    plans = (
-        ("one round", LAWS, vocabulary(block), block, 1, False, None, delta),
-        ("no draft law", CERTAIN, vocabulary(block), block, 1, True, None, delta),
-        ("two rounds", TWO_ROUNDS, min(3, vocabulary(longer)), longer, 2, False, None, delta),
-        ("wide vocabulary", WIDE, 4, 2, 1, False, WIDTH, max(delta, WIDE_DELTA)),
-    )
+    size, three, coarse = vocabulary(block), min(3, vocabulary(longer)), max(delta, COARSE)
+    plans: list[tuple[str, tuple[str, ...], int, int, int, bool, int | None, float, torch.dtype | None]] = [
+        ("one round", LAWS, size, block, 1, False, None, delta, None),
+        ("no draft law", CERTAIN, size, block, 1, True, None, delta, None),
+        ("two rounds", TWO_ROUNDS, three, longer, 2, False, None, delta, None),
+        ("wide vocabulary", WIDE, 4, 2, 1, False, WIDTH, coarse, None),
+        ("full vocabulary", FULL, WIDTH, 1, 1, False, None, max(delta, COARSER), None),
+    ]
+    if kernel.batch != "single":  # those conventions take logarithms, which other dtypes round
+        plans += [
+            (str(dtype).removeprefix("torch."), ("sixteenths",), min(size, 3), block, 1, False, None, coarse, dtype)
+            for dtype in DTYPES
+        ]
     found = []
-    for name, all_names, tokens, depth, rounds, certain, width, visible in plans:
+    for name, all_names, tokens, depth, rounds, certain, width, visible, dtype in plans:
         kept = tuple(each for each in all_names if names is None or each in names)
         if not kept or (certain and not kernel.certain):
             continue
         contexts = build(kept, tokens, depth, width=width, key=name)
         streams = [
-            Stream(f"{name}: {context}", number, law, visible)
+            Stream(f"{name}: {context}", number, law, visible, TOTAL_VARIATION if visible == delta else ROUGH)
             for number, (context, law) in enumerate(zip(kept, contexts.joint().numpy(), strict=True))
         ]
-        ruled = by_rule and rounds == 1 and depth == block
+        ruled = by_rule and rounds == 1 and depth == block and dtype is None
         if ruled:
             laws = token_rule.law(contexts, gamma, certain=certain).numpy()
             streams += [
                 Stream(f"token rule, {name}: {context}", number, law, visible)
                 for number, (context, law) in enumerate(zip(kept, laws, strict=True))
             ]
-        found.append(Trial(name, contexts, rounds, certain, ruled, streams))
+        found.append(Trial(name, contexts, rounds, certain, ruled, streams, dtype))
     return found

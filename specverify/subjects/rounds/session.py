@@ -10,18 +10,45 @@ import numpy as np
 import torch
 
 from specverify.claims import Lossless
+from specverify.deadline import Deadline
 from specverify.draws import Sampled, derived_seed
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import Evidence
-from specverify.subjects.rounds import contract, forced, independence, locate
+from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope
+from specverify.subjects.rounds.batches import Batches
+from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
-from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.sampling import CERTAIN, trials
+from specverify.subjects.rounds.kernel import Fault, Kernel
+from specverify.subjects.rounds.pace import fit
+from specverify.subjects.rounds.sampling import CERTAIN, Trial, trials
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
-COINS = ("dense", "near", "sparse target", "other support", "disjoint", "sharp")
-FIRST_LOOK = 2048
-"""Rows of each context at the first look; each look doubles them."""
+COINS = (
+    "dense",
+    "near",
+    "equal",
+    "sparse target",
+    "other support",
+    "disjoint",
+    "sharp",
+    "partly equal",
+    "sparse equal",
+    "one-hot target",
+    "tiny",
+    "cut",
+)
+EIGHT = ("dense", "early", "late", "tiny")
+"""Contexts of eight tokens: sums long enough for rounding to show."""
+PLACES = ((COINS, 3, 2, False), (CERTAIN[:3], 3, 1, True), (EIGHT, 8, 1, False))
+"""Contexts whose coins are forced: which, tokens, drafts, and whether q is kept from the kernel."""
+FEW_PLACES = ((("sparse target", "sparse equal"), 3, 1, False), (("early",), 8, 1, False))
+"""The same for a kernel that is slow."""
+SLOW, SLOWEST = 1e-4, 1e-3
+"""Seconds of the processor for a row, from which fewer coins are forced, and none."""
+FIRST_LOOKS = (16, 128, 1024)
+"""Rows of each context at the looks that tell how fast the kernel is; each later look doubles them."""
+REACH = 0.1
+"""The part of the time that may go into one of them."""
 
 
 class Session:
@@ -36,21 +63,29 @@ class Session:
         alpha: float,
         beta: float,
         delta: float,
-        deadline: float,
+        deadline: Deadline,
         names: Collection[str] | None,
         by_rule: bool,
     ) -> None:
-        self.kernel, self.gamma, self.seed, self.beta, self.deadline = kernel, gamma, seed, beta, deadline
+        self.reported = reported.Reported()
+        self.kernel = self.reported.watch(kernel)
+        self.gamma, self.seed, self.beta, self.deadline = gamma, seed, beta, deadline
         self.checks, self.names = checks, names
         self.trials = trials(kernel, gamma, delta, names, by_rule) if "laws" in checks else []
+        apart = "batches" in checks and kernel.batch != "single" and names is None
+        self.batches = Batches(self.kernel, gamma, delta) if apart else None
         self.streams = [stream for trial in self.trials for stream in trial.streams]
         self.budget = AlphaBudget(alpha)
         self.apart = independence.CHECKS if "independence" in checks else {}
-        if sampled := [*(stream.check for stream in self.streams), *self.apart]:
+        sampled = [*(stream.check for stream in self.streams), *self.apart]
+        sampled += self.batches.checks if self.batches else ()
+        sampled += [reported.CHECK] if kernel.reports else []
+        if sampled:
             self.budget.allocate(sampled)
         self.alphas = {row["check"]: row["alpha"] for row in self.budget.table()}
-        for trial in self.trials:
-            trial.plan(self.alphas, beta)
+        parts: list[Trial | Batches] = [*self.trials, *([self.batches] if self.batches else [])]
+        for part in parts:
+            part.plan(self.alphas, beta)
         self.generator = contract.generator(derived_seed(seed, 6))
         self.draws = Sampled(derived_seed(seed, 7))
         self.tally = torch.zeros(4, dtype=torch.int64)
@@ -62,62 +97,89 @@ class Session:
 
     def judge(self) -> Verdict:
         """The verdict; what it rests on is left in the session."""
+        found = self._judge()
+        if not self.kernel.reports or self.reported.rows == 0:
+            return found
+        item = self.reported.evidence(self.budget.spend(reported.CHECK), self.beta)
+        self.evidence.append(item)
+        wrong = reported.verdict(item)
+        if wrong is None or found.kind is Kind.ERROR:
+            return found
+        if found.kind is Kind.REFUTED:
+            self.notes.append(wrong.reason)
+            return found
+        return Verdict(wrong.kind, f"{wrong.reason}: {found.kind.value}, {found.reason}")
+
+    def box(self) -> str:
+        """What was played, in a few words."""
+        sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
+        dtypes = [trial.name for trial in self.trials if trial.dtype is not None and trial.played]
+        return scope.box(self.kernel, self.gamma, self.trials, sizes, dtypes)
+
+    def not_covered(self) -> list[str]:
+        """What the judgement says nothing about."""
+        sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
+        return scope.gaps(self.kernel, self.gamma, self.checks, self.names, int(self.tally[3]), sizes)
+
+    def _judge(self) -> Verdict:
         coins = "forced-coins" in self.checks and self.kernel.with_coins is not None
         dense = build(("dense",), vocabulary(self.gamma + 1), self.gamma + 1)
+        begun = time.process_time()
         contract.reproducible(self.kernel, dense, self.gamma, self.seed)
+        pace = (time.process_time() - begun) / (4 * contract.ROWS)
+        if coins and pace > SLOWEST:
+            coins = False
+            self.notes.append(f"it is too slow to be tried with forced coins: {pace:.2g} s a row")
         if "nan-rows" in self.checks:
             self.notes.append(contract.refuses_or_survives_nan(self.kernel, dense, self.gamma, self.seed))
-        places = self._places() if coins else []
+        places = self._places(FEW_PLACES if pace > SLOW else PLACES) if coins else []
         for where, certain in places:
-            self.notes.append(forced.edges(self.kernel, where) + (", q = None" if certain else ""))
+            self.notes.append(edges.edges(self.kernel, where) + (", q = None" if certain else ""))
+        if coins and self.names is None:
+            self.notes.append(rounding.sums(self.kernel, self.gamma))
         verdicts: list[Verdict] = []
-        if "independence" in self.checks and (verdict := self._independent()) is not None:
+        if "independence" in self.checks and (verdict := self._independent(pace)) is not None:
             return verdict
-        if "laws" in self.checks and (verdict := self._look(FIRST_LOOK)) is not None:
-            return verdict
+        self._refused_dtypes()
+        for rows in FIRST_LOOKS:
+            # Few rows tell little of what a row costs, but enough to see that many are out of reach.
+            if sum(trial.cost for trial in self.trials) * rows > REACH * self.deadline.left:
+                break
+            if (verdict := self._look(rows)) is not None:
+                return verdict
+        self.notes += fit(self.trials, self.batches, self.deadline, self.draws, self.generator)
         if (verdict := self._integrated(places)) is not None:
             verdicts.append(verdict)
             if verdict.kind is Kind.REFUTED:
                 return verdict
-        if "laws" in self.checks:
+        if self.trials or self.batches:
             verdicts.append(self._sampled())
         if not verdicts:
             return Verdict(Kind.INCONCLUSIVE, "nothing was carried out that could say more than that no fault was seen")
         kind = combine(verdict.kind for verdict in verdicts)
         return Verdict(kind, "; ".join(verdict.reason for verdict in verdicts if verdict.kind is kind))
 
-    def not_covered(self) -> list[str]:
-        """What the judgement says nothing about."""
-        gaps = [
-            f"more than {self.gamma} drafts, trees of drafts, laws in other dtypes than float32, "
-            "batches above some 60,000 rows"
-        ]
-        if self.names is not None:
-            gaps.append(f"contexts other than {', '.join(sorted(self.names))}")
-        if self.kernel.fewest:
-            gaps.append("rows without drafts, which this convention has not")
-        if not self.kernel.certain:
-            gaps.append("drafts without a law (q = None), which this convention has not")
-        if self.kernel.with_coins is None:
-            gaps.append("coins that are too rare to be drawn, such as exactly 0: this kernel draws its own")
-        elif "forced-coins" not in self.checks:
-            gaps.append("forced coins, which were not asked for")
-        if "nan-rows" not in self.checks:
-            gaps.append("draft laws of NaN, which were not asked for")
-        if "laws" not in self.checks:
-            gaps.append("laws by sampling, which were not asked for")
-        if "independence" not in self.checks:
-            gaps.append("whether rows and calls are independent, which was not asked for")
-        if "laws" in self.checks and int(self.tally[3]) == 0:
-            gaps.append("bonus tokens: none was emitted")
-        return gaps
+    def _refused_dtypes(self) -> None:
+        """Trials in dtypes that the kernel raises for are dropped."""
+        for trial in [trial for trial in self.trials if trial.dtype is not None]:
+            assert trial.dtype is not None
+            given = contract.sample_round(self.kernel, trial.contexts, self.gamma, derived_seed(self.seed, 8), 64)
+            try:
+                recast(self.kernel, trial.dtype).verify(given, contract.generator(self.seed))
+            except Fault as fault:
+                if fault.verdict.kind is not Kind.ERROR:
+                    raise
+                self.notes.append(f"takes no laws in {trial.name}: {fault.verdict.reason}")
+                self.trials.remove(trial)
+                self.streams = [stream for each in self.trials for stream in each.streams]
 
-    def _places(self) -> list[tuple[forced.Paths, bool]]:
+    def _places(self, plans: tuple[tuple[tuple[str, ...], int, int, bool], ...]) -> list[tuple[forced.Paths, bool]]:
         found = []
-        for names, most, certain in ((COINS, min(self.gamma, 2), False), (CERTAIN[:3], 1, True)):
+        for names, tokens, most, certain in plans:
             kept = tuple(x for x in names if self.names is None or x in self.names)
             if kept and (self.kernel.certain or not certain):
-                contexts = build(kept, 3, most + 1)
+                most = min(self.gamma, most)
+                contexts = build(kept, tokens, most + 1)
                 found.append((forced.paths(self.kernel, contexts, self.gamma, most, certain=certain), certain))
         return found
 
@@ -144,9 +206,12 @@ class Session:
         reason = f"TV at most {worst:.2g} by integrating over the coins, in {len(self.exact)} settings"
         return Verdict(Kind.CONSISTENT, reason)
 
-    def _independent(self) -> Verdict | None:
+    def _independent(self, pace: float) -> Verdict | None:
+        if (rows := independence.affordable(pace, self.deadline.left / 4)) is None:
+            self.notes.append(f"it is too slow to be tried for copied rows: {pace:.2g} s a row")
+            return None
         alphas = {check: self.budget.spend(check) for check in independence.CHECKS}
-        self.evidence += independence.check(self.kernel, self.gamma, self.seed, self.generator, alphas, self.beta)
+        self.evidence += independence.check(self.kernel, self.gamma, self.seed, self.generator, alphas, self.beta, rows)
         refuting = [item for item in self.evidence if item.rejected]
         if not refuting:
             return None
@@ -168,21 +233,43 @@ class Session:
                 return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {locate.sentence(self.location)}")
         return None
 
+    def _look_at_batches(self, rows: int) -> Verdict | None:
+        """Play batches up to so many rows of each size; the verdict, if it is refuted."""
+        assert self.batches is not None
+        tally, worst = self.batches.look(rows, self.draws, self.generator, self.deadline, self.alphas)
+        self.tally += tally
+        if worst is None:
+            return None
+        self._collect()
+        context, recent = self.batches.suspects(*worst)
+        location = locate.from_samples(recent, self.batches.contexts, context, certain=False)
+        self.location = {**location, "check": worst[0], "where": self.batches.names[worst[0]][worst[1]]}
+        found = next(item for item in self.evidence if item.check == worst[0])
+        return Verdict(Kind.REFUTED, f"{worst[0]}: {found.detail}; {locate.sentence(self.location)}")
+
     def _sampled(self) -> Verdict:
-        rows = FIRST_LOOK
-        while rows < max(trial.need for trial in self.trials) and time.perf_counter() < self.deadline:
+        if self.batches:
+            for part in (4, 2, 1):
+                if (verdict := self._look_at_batches(-(-self.batches.need // part))) is not None:
+                    return verdict
+        rows = max((trial.played for trial in self.trials), default=0)
+        while any(trial.played < trial.need for trial in self.trials) and not self.deadline.over:
             rows *= 2
             if (verdict := self._look(rows)) is not None:
                 return verdict
         self._collect()
         verified, accepted, recovered, _ = self.tally.double().tolist()
-        if min(trial.played for trial in self.trials) == 0:
+        if min((trial.played for trial in self.trials), default=1) == 0:
             return Verdict(Kind.INCONCLUSIVE, "out of time before every context was played; allow more seconds")
         asked = {stream.check: stream.delta for stream in self.streams}
-        asked |= self.apart
+        asked |= self.apart | (self.batches.checks if self.batches else {})
         return judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
 
     def _collect(self) -> None:
         for stream in self.streams:
             if stream.blocks:
                 self.evidence.append(stream.evidence(self.budget.spend(stream.check), self.beta))
+        if self.batches and any(self.batches.played.values()):
+            for check in self.batches.checks:
+                self.budget.spend(check)
+            self.evidence += self.batches.evidence(self.alphas, self.beta)

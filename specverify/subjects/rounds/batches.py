@@ -1,0 +1,270 @@
+"""Batches as a server has them: of every small size, some ragged and some not, with each row's place remembered.
+
+A kernel has paths for a batch of one, for batches that fill a tile, for batches without padding, and slips at the first
+and the last row. Rows of one size, of one place, and of one kind of batch are therefore tested apart, each over all
+contexts together (`pooled.py`). The kinds:
+
+    ragged        rows of any context, with any number of drafts
+    full          every row has all its drafts
+    equal         every row has as many as the others
+    empty         no row has any
+    one context   rows alike, such as all greedy
+    no draft law  q = None, of any kind
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specverify.deadline import Deadline
+from specverify.draws import Sampled
+from specverify.evidence.result import TOTAL_VARIATION, Evidence, nothing_below_one
+from specverify.evidence.sequential import EProcess
+from specverify.subjects.rounds.calls import MOST_ROWS, in_batches
+from specverify.subjects.rounds.contexts import build
+from specverify.subjects.rounds.kernel import Kernel
+from specverify.subjects.rounds.play import Layout, Played, play
+from specverify.subjects.rounds.pooled import Pooled
+
+SIZES = (
+    *range(1, 41),
+    *(43, 47, 48, 49, 53, 59, 63, 64, 65, 66, 73, 80, 95, 96, 97, 100, 111, 120, 127, 128, 129, 130),
+    *(192, 255, 256, 257, 384, 511, 512, 513, 1000, 1023, 1024, 1025, 2048, MOST_ROWS),
+)
+"""Small sizes, and those around where kernels change tiles."""
+BOX = f"1 to 40, and {len(SIZES) - 40} sizes from 43 to {MOST_ROWS:,}"
+CONTEXTS = ("halves", "one-hot draft", "other support", "greedy")
+SHARES = (0.5, 0.25, 0.15, 0.1)
+COUNTED = 0.9
+"""The share of rows whose context has a choice."""
+TOKENS, DEPTH = 3, 4
+KINDS = ("ragged", "full", "equal", "empty", "one context", "no draft law")
+CHANCES = (0.3, 0.3, 0.15, 0.1, 0.15)
+PLACES = ("first row", "last row", "second row", "last row but one", "rows from 3", "rows from 9", "rows from 33",
+          "rows from 65", "rows from 129", "rows from 1,025")  # fmt: skip
+COARSE = 10.0
+"""A size, place or kind has to show this multiple of the judgement's delta, at most `COARSEST`."""
+COARSEST = 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch to be played."""
+
+    size: int
+    kind: int
+    certain: bool
+
+
+class Batches:
+    """The budget of rows of each size, and what came of it."""
+
+    def __init__(self, kernel: Kernel, gamma: int, delta: float) -> None:
+        self.kernel, self.gamma = kernel, gamma
+        self.contexts = build(CONTEXTS, TOKENS, min(gamma + 1, DEPTH), key="batches")
+        self.pooled = Pooled(self.contexts.joint().numpy())
+        self.delta = min(COARSEST, COARSE * delta)
+        self.sizes: tuple[int, ...] = SIZES
+        self.need = self.wanted = 0
+        outcomes = self.pooled.laws.shape
+        self.counts = {
+            "batch sizes": np.zeros((len(SIZES), *outcomes), dtype=np.int64),
+            "places in the batch": np.zeros((len(PLACES), *outcomes), dtype=np.int64),
+            "kinds of batch": np.zeros((len(KINDS), *outcomes), dtype=np.int64),
+        }
+        self.names = {
+            "batch sizes": [f"batches of {size:,}" for size in SIZES],
+            "places in the batch": list(PLACES),
+            "kinds of batch": list(KINDS),
+        }
+        self.checks = dict.fromkeys(self.counts, self.delta)
+        self.highest = {check: np.zeros(len(names)) for check, names in self.names.items()}
+        self.recent: list[tuple[Layout, Tensor, Played]] = []
+
+    def plan(self, alphas: Mapping[str, float], beta: float) -> None:
+        """Set how many rows of each size it takes."""
+        alpha = alphas["batch sizes"] / len(SIZES)
+        self.need = self.wanted = self.pooled.sample_size(self.delta, alpha=alpha, beta=beta)
+
+    @property
+    def played(self) -> dict[int, int]:
+        """Rows of each size that count: those in contexts with a choice."""
+        rows = self.counts["batch sizes"][:, self.pooled.open].sum((1, 2)).tolist()
+        return dict(zip(SIZES, rows, strict=True))
+
+    def cost(self, per_call: float, per_row: float) -> float:
+        """Seconds that what is left to be played takes."""
+        played = self.played
+        rows = {size: max(0, self.need - played[size]) / COUNTED for size in self.sizes}
+        return sum(math.ceil(n / size) * (per_call + size * per_row) for size, n in rows.items())
+
+    def look(
+        self, rows: int, draws: Sampled, generator: torch.Generator, deadline: Deadline, alphas: Mapping[str, float]
+    ) -> tuple[Tensor, tuple[str, int] | None]:
+        """Play on up to so many rows of each size.
+
+        Returns:
+            the tally of `Played`, and the check and stratum that refute the kernel most, if one does.
+        """
+        tally = torch.zeros(4, dtype=torch.int64)
+        self.recent = []
+        # Rows in contexts without a choice do not count, so that some sizes are due again.
+        while not deadline.over and (groups := self._groups(min(rows, self.need), draws)):
+            for group in groups:
+                if deadline.over:
+                    break
+                layout, kinds, played = self.play(group, draws, generator)
+                self.recent.append((layout, kinds, played))
+                tally += played.tally
+                self._count(layout, kinds, played)
+        worst: tuple[float, str, int] = (0.0, "", 0)
+        for check, counts in self.counts.items():
+            log_e = self.pooled.log_e(counts)
+            self.highest[check] = np.maximum(self.highest[check], log_e)
+            doubt = log_e + math.log(alphas[check] / len(counts))
+            number = int(doubt.argmax())
+            worst = max(worst, (float(doubt[number]), check, number))
+        return tally, worst[1:] if worst[1] else None
+
+    def play(
+        self, group: list[Batch], draws: Sampled, generator: torch.Generator
+    ) -> tuple[Layout, Int[Tensor, " rows"], Played]:
+        """Play these batches; also the kind of each row's batch."""
+        layout, kinds = self._layout(group, draws)
+        kernel = in_batches(self.kernel, [batch.size for batch in group], [batch.certain for batch in group])
+        return layout, kinds, play(kernel, self.contexts, layout, self.gamma, 1, draws, generator)
+
+    def evidence(self, alphas: Mapping[str, float], beta: float) -> list[Evidence]:
+        """One for each check: what its worst stratum says, and what its smallest is sure to see."""
+        return [self._evidence(check, alphas[check], beta) for check in self.counts]
+
+    def suspects(self, check: str, stratum: int) -> tuple[int, list[Played]]:
+        """The context in which a stratum is most wrong, and its rows of the last look."""
+        counts = self.counts[check][stratum]
+        doubts = [
+            EProcess(law).log_e(count) if (law > 0).sum() > 1 and count.sum() else 0.0
+            for law, count in zip(self.pooled.laws, counts, strict=True)
+        ]
+        return int(np.argmax(doubts)), [
+            _only(played, self._codes(layout, kinds)[check] == stratum) for layout, kinds, played in self.recent
+        ]
+
+    def _groups(self, rows: int, draws: Sampled) -> list[list[Batch]]:
+        """Batches up to so many rows of each size, in random order, gathered into groups that fit a call."""
+        played = self.played
+        due = [size for size in self.sizes for _ in range(math.ceil(max(0, rows - played[size]) / COUNTED / size))]
+        order = torch.randperm(len(due), generator=draws.generator).tolist()
+        kinds = torch.multinomial(self._chances(), max(1, len(due)), True, generator=draws.generator).tolist()
+        bare = (torch.rand(len(due), generator=draws.generator) < 0.125).tolist()
+        groups: list[list[Batch]] = [[]]
+        filled = 0
+        for number in order:
+            if filled + due[number] > MOST_ROWS and groups[-1]:
+                groups.append([])
+                filled = 0
+            groups[-1].append(Batch(due[number], kinds[number], bare[number] and self.kernel.certain))
+            filled += due[number]
+        return groups if due else []
+
+    def _chances(self) -> Tensor:
+        chances = torch.tensor(CHANCES)
+        if self.kernel.batch == "equal":  # it never sees a ragged batch
+            chances[0] = 0.0
+        if self.kernel.fewest:
+            chances[3] = 0.0
+        return chances
+
+    def _layout(self, group: list[Batch], draws: Sampled) -> tuple[Layout, Int[Tensor, " rows"]]:
+        sizes = torch.tensor([batch.size for batch in group])
+        kinds = torch.tensor([batch.kind for batch in group])
+        batch = torch.arange(len(group)).repeat_interleave(sizes)
+        size = sizes[batch]
+        index = torch.arange(len(batch)) - (sizes.cumsum(0) - sizes)[batch]
+        kind = kinds[batch]
+        fewest, alike = self.kernel.fewest, kind == KINDS.index("one context")
+
+        def drawn(weights: Tensor, count: int) -> Tensor:
+            return torch.multinomial(weights, count, True, generator=draws.generator)
+
+        shares = torch.tensor(SHARES)
+        context = torch.where(alike, drawn(shares, len(group))[batch], drawn(shares, len(batch)))
+        # Half of the rows have all their drafts.
+        weights = torch.ones(self.gamma + 1 - fewest)
+        weights[-1] = max(1, self.gamma - fewest)
+        each, common = (fewest + drawn(weights, count) for count in (len(batch), len(group)))
+        even = torch.ones_like(weights)
+        equal = (fewest + drawn(even, len(group)))[batch]
+        lengths = torch.where(kind == KINDS.index("equal"), equal, each)
+        if self.kernel.batch == "equal":
+            lengths = torch.where(alike, common[batch], lengths)
+        lengths = torch.where(kind == KINDS.index("full"), self.gamma, lengths)
+        lengths = torch.where(kind == KINDS.index("empty"), 0, lengths)
+        bare = torch.tensor([batch.certain for batch in group])[batch]
+        return Layout(context, size, index, lengths), torch.where(bare, KINDS.index("no draft law"), kind)
+
+    def _codes(self, layout: Layout, kinds: Tensor) -> dict[str, Tensor]:
+        """The stratum of each row in each check; -1 for none."""
+        index, size = layout.index, layout.size
+        edges = torch.tensor([2, 8, 32, 64, 128, 1024])
+        place = 3 + torch.bucketize(index, edges, right=True)
+        place = torch.where(index == 1, PLACES.index("second row"), place)
+        place = torch.where(index == size - 2, PLACES.index("last row but one"), place)
+        place = torch.where(index == 0, PLACES.index("first row"), place)
+        place = torch.where(index == size - 1, PLACES.index("last row"), place)
+        return {
+            "batch sizes": torch.searchsorted(torch.tensor(SIZES), size),
+            "places in the batch": torch.where(size > 1, place, -1),
+            "kinds of batch": kinds,
+        }
+
+    def _count(self, layout: Layout, kinds: Tensor, played: Played) -> None:
+        places = TOKENS ** torch.arange(self.contexts.depth - 1, -1, -1)
+        contexts, outcomes = self.pooled.laws.shape
+        cell = played.context * outcomes + (played.tokens * places).sum(1)
+        for check, code in self._codes(layout, kinds).items():
+            inside = code >= 0
+            flat = (code * contexts * outcomes + cell)[inside]
+            table = self.counts[check]
+            table += torch.bincount(flat, minlength=table.size).numpy().reshape(table.shape)
+
+    def _evidence(self, check: str, alpha: float, beta: float) -> Evidence:
+        counts, names = self.counts[check], self.names[check]
+        sizes = counts[:, self.pooled.open].sum((1, 2))
+        used = [number for number in range(len(names)) if sizes[number]]
+        each = alpha / len(names)
+        n = int(min(sizes[used], default=0))
+        delta = self.pooled.visible(n, alpha=each, beta=beta) if n else 1.0
+        worst = max(used, key=lambda number: float(self.highest[check][number]), default=0)
+        highest = float(self.highest[check][worst])
+        return Evidence(
+            check=check,
+            statistic=highest,
+            p_value=min(1.0, len(names) * math.exp(-highest)),
+            alpha=alpha,
+            beta=beta,
+            delta=delta,
+            metric=f"{TOTAL_VARIATION} in each of the {check}",
+            n=n,
+            rejected=highest >= -math.log(each),
+            basis="finite-sample bound",
+            power="asymptotic",
+            vacuous=nothing_below_one(delta, n) if n else "no batch was played",
+            detail=f"{names[worst]}: log e-value at most {highest:.6g} in {int(sizes[worst]):,} rows, "
+            f"{-math.log(each):.6g} rejects",
+            coverage={"strata": len(used), "rows": int(sizes.sum())},
+            data={"strata": [names[number] for number in used], "n": sizes[used].tolist()},
+        )
+
+
+def _only(played: Played, rows: Tensor) -> Played:
+    return replace(
+        played, context=played.context[rows], tokens=played.tokens[rows], branch=played.branch[rows],
+        lengths=played.lengths[rows],
+    )  # fmt: skip

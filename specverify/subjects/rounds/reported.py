@@ -1,0 +1,103 @@
+"""Is what a kernel reports beside its tokens true?
+
+FlashInfer's second output counts the drafts of a row that pass on their own, wherever the first was rejected. It holds
+the drafts that were kept, and each draft behind the rejected one with probability min(1, p / q). The rejected one is
+tossed for again in some releases, and not in others; both are taken for right. Wrong counts with right tokens spoil
+every acceptance rate that is read off them; that is a finding of its own, which says nothing of the tokens' law.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from specverify.evidence.result import Evidence
+from specverify.model import row_mask
+from specverify.rules.token import accept_probability
+from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
+from specverify.verdict import Kind, Verdict
+
+CHECK = "accepted counts"
+METRIC = "drafts per row that are said to pass beyond those that were kept"
+
+
+class Reported:
+    """What the outcomes of a kernel reported, against what happened."""
+
+    def __init__(self) -> None:
+        self.impossible = ""
+        self.rows = self.counted = 0
+        self.least = self.most = self.variance = 0.0
+
+    def watch(self, kernel: Kernel) -> Kernel:
+        """The kernel, with its reports looked at."""
+        if not kernel.reports:
+            return kernel
+
+        def verify(given: Round, generator: torch.Generator) -> Outcome:
+            outcome = kernel.verify(given, generator)
+            if outcome.passed is not None and given.q is not None:
+                self._look(given, outcome, outcome.passed)
+            return outcome
+
+        return replace(kernel, verify=verify)
+
+    def evidence(self, alpha: float, beta: float) -> Evidence:
+        """Bernstein's inequality for the sum of the counts beyond the kept drafts, each a sum of independent coins."""
+        off = max(0.0, self.least - self.counted, self.counted - self.most)
+        rows = max(1, self.rows)
+        limit, missed = (_bernstein(self.variance, rate) for rate in (alpha / 2, beta))
+        mean = f"{self.counted / rows:.4g} in {self.rows:,} rows, {self.least / rows:.4g} expected"
+        if self.most > self.least:
+            mean += f" (to {self.most / rows:.4g}, if the rejected draft is tossed for again)"
+        return Evidence(
+            check=CHECK,
+            statistic=off,
+            p_value=min(1.0, 2 * math.exp(-(off**2) / (2 * self.variance + 2 * off / 3))) if off else 1.0,
+            alpha=alpha,
+            beta=beta,
+            delta=(limit + missed) / rows,
+            metric=METRIC,
+            n=self.rows,
+            rejected=bool(self.impossible) or off > limit,
+            basis="finite-sample bound",
+            power="finite-sample bound",
+            estimate=off / rows,
+            blind="counts that are wrong for single rows and right on average",
+            detail=self.impossible or f"{METRIC}: {mean}",
+        )
+
+    def _look(self, given: Round, outcome: Outcome, passed: Tensor) -> None:
+        assert given.q is not None
+        kept, length = outcome.accepted, given.lengths
+        if bool((bad := (passed < kept) | (passed > length)).any()) and not self.impossible:
+            row = int(bad.nonzero()[0])
+            self.impossible = (
+                f"it reports {int(passed[row])} accepted drafts in a row of {int(length[row])} of which it kept "
+                f"{int(kept[row])}; from {int(kept[row])} to {int(length[row])} are possible"
+            )
+        slots = given.draft.shape[1]
+        used, rejected = row_mask(length, slots), torch.arange(slots) == kept[:, None]
+        chance = accept_probability(given.p[:, :-1].double(), given.q.double(), given.draft)
+        behind = chance.where(used & ~row_mask(kept + 1, slots), 0.0)
+        self.rows += len(kept)
+        self.counted += int((passed - kept).sum())
+        self.least += float(behind.sum())
+        self.most += float(behind.sum() + chance.where(used & rejected, 0.0).sum())
+        self.variance += float((chance * (1 - chance)).where(used & ~row_mask(kept, slots), 0.0).sum())
+
+
+def verdict(found: Evidence) -> Verdict | None:
+    """ERROR where the figures are wrong: they say nothing of the tokens."""
+    if not found.rejected:
+        return None
+    return Verdict(Kind.ERROR, f"{CHECK}: {found.detail}; its reported acceptance is wrong, whatever its tokens are")
+
+
+def _bernstein(variance: float, rate: float) -> float:
+    """What a sum of coins, less its mean, exceeds with at most this probability."""
+    log = math.log(1 / rate)
+    return log / 3 + math.sqrt(log**2 / 9 + 2 * variance * log)

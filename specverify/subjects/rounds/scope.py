@@ -1,0 +1,78 @@
+"""What a judgement of a kernel holds for, and what it says nothing about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from specverify.subjects.rounds import batches, rounding
+from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS
+from specverify.subjects.rounds.kernel import Kernel
+from specverify.subjects.rounds.sampling import Trial
+
+
+def box(kernel: Kernel, gamma: int, trials: Sequence[Trial], sizes: Sequence[int], dtypes: Sequence[str]) -> str:
+    """Vocabularies, drafts per row, batch sizes and dtypes that were played, in a few words.
+
+    Args:
+        trials: what was played by sampling.
+        sizes: of the batches that were tested apart; none if they were not.
+        dtypes: other than float32.
+    """
+    vocabularies = sorted({trial.contexts.vocab for trial in trials} | ({3} if not trials else set()))
+    if kernel.batch == "single":
+        rows = "one row at a time"
+    elif tuple(sizes) == batches.SIZES:
+        rows = f"batches of {batches.BOX} rows"
+    elif sizes:
+        rows = f"batches of {len(sizes)} sizes from {min(sizes)} to {max(sizes):,} rows"
+    else:
+        rows = "large batches only"
+    forced = f" ({rounding.SIZES[-1]:,} with forced coins)" if kernel.with_coins else ""
+    return (
+        f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens{forced}, {kernel.fewest} to {gamma} "
+        f"drafts per row, {rows}, {_listed(['float32', *dtypes])}"
+    )
+
+
+def gaps(
+    kernel: Kernel, gamma: int, checks: Collection[str], names: Collection[str] | None, bonus: int, sizes: Sequence[int]
+) -> list[str]:
+    """What the judgement says nothing about; never empty.
+
+    Args:
+        bonus: bonus tokens that were emitted.
+        sizes: of the batches that were tested apart.
+    """
+    widest = rounding.SIZES[-1] if kernel.with_coins else max(1031, 4)
+    found = [
+        f"more than {gamma} drafts, trees of drafts, drafts to which q gives no probability",
+        f"vocabularies above {widest:,} tokens",
+        f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
+    ]
+    if "batches" in checks and kernel.batch != "single":
+        found.append(f"slips at one place of one batch size, or at sizes other than {batches.BOX}")
+        if dropped := len(batches.SIZES) - len(sizes):
+            found.append(f"{dropped} of those batch sizes, which were not played")
+    if names is not None:
+        found.append(f"contexts other than {', '.join(sorted(names))}")
+    for absent, what in (
+        (kernel.fewest > 0, "rows without drafts, which this convention has not"),
+        (not kernel.certain, "drafts without a law (q = None), which this convention has not"),
+        (kernel.batch == "equal", "rows with different numbers of drafts in one call, which this convention has not"),
+        (kernel.batch == "single", "batches: this convention takes one row at a time"),
+        (kernel.with_coins is None, "coins that are too rare to be drawn, such as exactly 0: it draws its own"),
+        (kernel.with_coins and "forced-coins" not in checks, "forced coins, which were not asked for"),
+        ("nan-rows" not in checks, "draft laws of NaN, which were not asked for"),
+        ("laws" not in checks, "laws by sampling, which were not asked for"),
+        ("independence" not in checks, "whether rows and calls are independent, which was not asked for"),
+        ("batches" not in checks, "small batches and single places in them, which were not asked for"),
+        ("laws" in checks and not bonus, "bonus tokens: none was emitted"),
+    ):
+        if absent:
+            found.append(what)
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    parts = list(names)
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,188 @@
+"""What batches show, one by one: sizes, places, kinds; what is reported; how much there is time for."""
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.deadline import Deadline
+from specverify.draws import Sampled
+from specverify.rules.token import residual
+from specverify.subjects.round import flashinfer, judge_round
+from specverify.subjects.rounds import batches as module
+from specverify.subjects.rounds import rounding
+from specverify.subjects.rounds.batches import SIZES, Batch, Batches
+from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS, rows_per_call
+from specverify.subjects.rounds.kernel import Fault
+from specverify.subjects.rounds.pooled import Pooled
+from specverify.subjects.rounds.reference import Parts, kernel
+from specverify.verdict import Kind
+
+
+def from_p(when):
+    """The token rule, with p in place of the residual in the rows that `when` names."""
+
+    def recover(scene):
+        rows = torch.as_tensor(when(scene)).expand(len(scene.draft))
+        return torch.where(rows[:, None, None], scene.p, residual(scene.p, scene.q))
+
+    return kernel("wrong", Parts(recover=recover))
+
+
+def found(subject, delta=0.02, gamma=3, sizes=SIZES):
+    """The check and stratum of batches that refute, or what was played."""
+    batches = Batches(subject, gamma, delta)
+    batches.sizes = sizes
+    alphas = dict.fromkeys(batches.checks, 1e-7)
+    batches.plan(alphas, 1e-6)
+    draws, generator = Sampled(5), torch.Generator().manual_seed(6)
+    for part in (4, 2, 1):
+        _, worst = batches.look(-(-batches.need // part), draws, generator, Deadline(60), alphas)
+        if worst is not None:
+            return batches.names[worst[0]][worst[1]]
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("when", "stratum"),
+    [
+        (lambda scene: len(scene.draft) == 2, "batches of 2"),
+        (lambda scene: torch.arange(len(scene.draft)) == len(scene.draft) - 1, "last row"),
+    ],
+    ids=["pairs", "last row"],
+)
+def test_slips_of_some_batches_or_rows_are_seen_where_they_are(when, stratum):
+    assert found(from_p(when), sizes=(2, 3, 7, 33, 64, 129, 1025)) == stratum
+
+
+def test_a_right_kernel_passes_with_the_delta_that_was_planned():
+    batches = found(kernel("right", Parts()), delta=0.04, gamma=1)
+    assert isinstance(batches, Batches), batches
+    evidence = {item.check: item for item in batches.evidence(dict.fromkeys(batches.checks, 1e-7), 1e-6)}
+    assert evidence["batch sizes"].n >= batches.need
+    assert evidence["batch sizes"].delta <= batches.delta
+    assert all(item.delta <= batches.delta for item in evidence.values())
+    assert evidence["batch sizes"].coverage["strata"] == len(SIZES)
+
+
+def test_batches_are_of_the_size_and_kind_that_they_say():
+    seen = []
+
+    def watching(given, coins, pick):
+        seen.append((len(given.lengths), given.lengths.tolist(), given.q is None))
+        return plain.with_coins(given, coins, pick)
+
+    plain = kernel("right", Parts())
+    subject = kernel("right", Parts())
+    object.__setattr__(subject, "verify", lambda given, generator: watching(given, *_coins(given, generator)))
+    batches = Batches(subject, 3, 0.02)
+    kinds = [module.KINDS.index(name) for name in ("full", "empty", "equal")]
+    group = [Batch(5, kinds[0], False), Batch(1, kinds[1], True), Batch(4, kinds[2], False)]
+    layout, kind, played = batches.play(group, Sampled(1), torch.Generator().manual_seed(1))
+    assert [size for size, _, _ in seen] == [5, 1, 4]
+    assert [bare for _, _, bare in seen] == [False, True, False]
+    assert seen[0][1] == [3] * 5
+    assert seen[1][1] == [0]
+    assert len(set(seen[2][1])) == 1
+    assert layout.index.tolist() == [0, 1, 2, 3, 4, 0, 0, 1, 2, 3]
+    assert len(played.tokens) == 10
+    assert kind[5] == module.KINDS.index("no draft law")
+
+
+def _coins(given, generator):
+    return torch.rand(given.draft.shape, generator=generator), torch.rand(len(given.lengths), generator=generator)
+
+
+def test_the_pooled_test_keeps_its_rates(seed):
+    laws = np.array([[0.5, 0.3, 0.2, 0.0], [1.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]])
+    pooled, alpha, beta = Pooled(laws), 0.02, 0.05
+    assert pooled.freedom == 5
+    n, rng = pooled.sample_size(0.2, alpha=alpha, beta=beta), np.random.default_rng(seed)
+    wrong = laws.copy()
+    wrong[0, :2] += (0.2, -0.2)
+    wrong[2, [0, 3]] += (0.2, -0.2)
+    rates = []
+    for law in (laws, wrong):
+        counts = np.stack([rng.multinomial(n // 2, each, size=2000) for each in law], 1)
+        rates.append(float((pooled.log_e(counts) >= -np.log(alpha)).mean()))
+    assert rates[0] <= alpha
+    assert rates[1] >= 1 - beta
+
+
+def test_calls_are_bounded_by_rows_and_by_bytes():
+    assert rows_per_call(4, 4) == MOST_ROWS
+    assert rows_per_call(32_000, 4) * 32_000 * 4 * 4 <= MOST_BYTES
+    assert rows_per_call(10_000_000, 4) == 1
+
+
+@pytest.mark.parametrize(("size", "end"), [(8, "the last id"), (64, "the first id")])
+def test_sums_that_end_below_one_show_what_follows_the_last_edge(size, end):
+    def falling(law, pick):
+        over = (law / law.sum(-1, keepdim=True)).cumsum(-1) > pick[:, None]
+        return torch.where(over.any(-1), over.int().argmax(-1), size - 1 if end == "the last id" else 0)
+
+    law = rounding.laws(size, end)
+    assert float(law.double().sum(-1).min()) <= 1 - 2**-24
+    with pytest.raises(Fault, match=f"{end} forbidden'.*has probability 0 under the target law"):
+        rounding._play(kernel("falls", Parts(choose=falling)), 2, law, end)
+    assert rounding._play(kernel("right", Parts()), 2, law, end) > 0
+
+
+def chain(q, ids, p, generator=None):
+    """FlashInfer's convention: tokens, drafts that pass on their own, drafts kept."""
+    batch, n = ids.shape
+    ids, u = ids.long(), torch.rand(batch, n + 1, generator=generator)
+    at = [law.gather(-1, ids[..., None])[..., 0] for law in (p[:, :n], q)]
+    passes = u[:, :n] * at[1] < at[0]
+    kept, each = passes.long().cumprod(1).sum(1), torch.arange(batch)
+    left = (p[each, kept] - torch.cat([q, torch.zeros_like(p[:, :1])], 1)[each, kept]).clamp(min=0).cumsum(-1)
+    last = (left[:, :-1] <= u[:, n:] * left[:, -1:]).sum(-1)
+    tokens = torch.cat([ids, torch.full((batch, 1), -1)], 1)
+    tokens = tokens.where(torch.arange(n + 1) < kept[:, None], -1).scatter(1, kept[:, None], last[:, None])
+    return tokens, passes.sum(1), kept
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "figure"),
+    [
+        (lambda passed, kept, n: passed, Kind.CONSISTENT, None),
+        (lambda passed, kept, n: kept, Kind.ERROR, "accepted counts: drafts per row that are said to pass beyond"),
+        (lambda passed, kept, n: torch.where(kept == n, kept - 1, passed), Kind.ERROR, "accepted counts: it reports"),
+        (lambda passed, kept, n: torch.full_like(kept, (n + 1) // 2), Kind.ERROR, "are possible"),
+    ],
+    ids=["right", "only those kept", "one off when all pass", "says half"],
+)
+def test_what_a_kernel_reports_is_a_finding_of_its_own(counts, kind, figure):
+    def reporting(q, ids, p, generator=None):
+        tokens, passed, kept = chain(q, ids, p, generator)
+        return tokens, counts(passed, kept, ids.shape[1]), kept
+
+    judgement = judge_round(flashinfer(reporting), delta=0.3, contexts=("dense", "sparse target"), checks=("laws",))
+    assert judgement.verdict.kind is kind, judgement.verdict.reason
+    assert figure is None or figure in judgement.verdict.reason
+    assert (figure is None) == (not any(item.rejected for item in judgement.evidence))
+
+
+def test_a_slow_kernel_is_told_early_what_it_would_take():
+    right = kernel("slow", Parts())
+
+    def slow(given, generator):
+        for _ in range(len(given.lengths)):
+            torch.rand(64, 64).sum()
+        return right.verify(given, generator)
+
+    object.__setattr__(right, "with_coins", None)
+    subject = kernel("slow", Parts())
+    object.__setattr__(subject, "verify", slow)
+    object.__setattr__(subject, "with_coins", None)
+    judgement = judge_round(subject, seconds=2, checks=("laws",), contexts=("dense",))
+    assert judgement.verdict.kind is Kind.INCONCLUSIVE
+    assert any("for all of them allow some" in note for note in judgement.notes)
+    assert "sees 0." in judgement.verdict.reason
+
+
+def test_the_box_is_stated():
+    judgement = judge_round(kernel("right", Parts()), gamma=1, delta=0.5, checks=("standard",))
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+    for words in ("1,031 tokens", "0 to 1 drafts per row", "batches of 1 to 40", "bfloat16"):
+        assert words in judgement.verdict.reason
+    assert any("batches above 4,096 rows" in gap for gap in judgement.not_covered)
