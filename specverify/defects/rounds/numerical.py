@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,17 @@ def _partial_sum(law: Tensor, pick: Tensor) -> Tensor:
     return torch.where(total > 0, token, size - 1)
 
 
+def _fall_through(law: Tensor, pick: Tensor, *, last: bool) -> Tensor:
+    """Inversion against 1, whatever the sum of float32 comes to; beyond it, the last or the first id."""
+    over = (law / law.sum(-1, keepdim=True)).cumsum(-1) > pick[:, None]
+    return torch.where(over.any(-1), over.int().argmax(-1), law.shape[-1] - 1 if last else 0)
+
+
+def _half_sums(law: Tensor, pick: Tensor) -> Tensor:
+    edges = (law / law.sum(-1, keepdim=True)).cumsum(-1).half().float()
+    return (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(-1)
+
+
 DEFECTS = (
     made(
         "uniform-24bit-tail-truncation",
@@ -50,5 +63,32 @@ DEFECTS = (
         "Recovered and bonus laws are normalised by an incomplete sum: inversion never reaches the last tokens.",
         "mass on the second half of the vocabulary",
         Parts(choose=_partial_sum),
+    ),
+    made(
+        "inversion-falls-to-last-id",
+        "numerical",
+        "forced-coins",
+        "sgl-project/sglang PR #22643",
+        "Where the float32 sum of a law ends below the number drawn, the last id is emitted, possible or not.",
+        "a sum that ends below 1, the last id forbidden, a pick near 1",
+        Parts(choose=partial(_fall_through, last=True)),
+    ),
+    made(
+        "inversion-falls-to-first-id",
+        "numerical",
+        "forced-coins",
+        "variant of sgl-project/sglang PR #22643: the argmax of a mask that holds nothing is 0",
+        "Where the float32 sum of a law ends below the number drawn, the first id is emitted, possible or not.",
+        "a sum that ends below 1, the first id forbidden, a pick near 1",
+        Parts(choose=partial(_fall_through, last=False)),
+    ),
+    made(
+        "sums-in-half-precision",
+        "numerical",
+        "forced-coins",
+        "mutation: the distribution function in float16",
+        "Edges between tokens are rounded to float16, which moves them by up to 1/4096.",
+        "none; the more tokens, the more it shows",
+        Parts(choose=_half_sums),
     ),
 )

@@ -39,6 +39,10 @@ def _nan_as_zero(scene: Scene) -> Tensor:
     return torch.where(left.sum(-1, keepdim=True) > 0, left, first)
 
 
+def _equals_kept(scene: Scene) -> Tensor:
+    return residual(torch.where(scene.p == scene.q, 2 * scene.p, scene.p), scene.q)
+
+
 DEFECTS = (
     made(
         "recovered-from-target",
@@ -120,5 +124,14 @@ DEFECTS = (
         "Block verification replaces a draft from (p - q)+ instead of (w p - q)+.",
         "gamma of at least 2, w < 1 at the cut, a residual over at least 2 tokens",
         Parts(keep=block_keep, count=BLOCK.count),
+    ),
+    made(
+        "residual-keeps-equal-tokens",
+        "residual",
+        "standard",
+        "mutation: p >= q where p > q was meant",
+        "Tokens to which p and q give exactly the same keep all of p in the residual, where nothing is left of them.",
+        "p and q equal to the last bit at some tokens, and not at others",
+        Parts(recover=_equals_kept),
     ),
 )
