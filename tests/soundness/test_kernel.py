@@ -1,0 +1,31 @@
+"""Verification kernels that were CONSISTENT although wrong: in some batches, at some rows, at some coins."""
+
+import pytest
+from soundness.judging import validate
+
+
+@pytest.mark.parametrize("name", ["right", "inverts"])
+def test_right_kernels_are_consistent_and_say_what_was_played(name, tmp_path):
+    found = validate(f"kernel.py:{name}", tmp_path, "--level", "round")
+    assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert "batches of 1 to 40" in found["verdict"]["reason"]
+    assert found["not_covered"]
+
+
+@pytest.mark.parametrize("name", ["pairs", "large", "odd", "last", "level"])
+def test_slips_of_some_batches_or_rows_are_refuted(name, tmp_path):
+    found = validate(f"kernel.py:{name}", tmp_path, "--level", "round")
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert found["location"]["branch"] == "recovered"
+
+
+@pytest.mark.parametrize("name", ["falls_to_zero", "falls_to_last"])
+def test_what_comes_beyond_the_last_edge_is_refuted(name, tmp_path):
+    found = validate(f"kernel.py:{name}", tmp_path, "--level", "round")
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert "has probability 0 under the target law" in found["verdict"]["reason"]
+
+
+def test_sums_in_half_precision_are_refuted(tmp_path):
+    found = validate("kernel.py:half_sums", tmp_path, "--level", "round")
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
