@@ -148,11 +148,9 @@ def _judgement(
     if kind is Kind.CONSISTENT and isinstance(claim, Relaxed):
         reason = f"{len(series)} toys, {drawn:,} sequences: within {claim.tv:.3g} on each; alpha = {alpha:.2g}"
     elif kind is Kind.CONSISTENT:
-        mains = [f"{one.case.name}: {one.tally.main}" for one in series]
-        seen = max(item.delta for item in evidence if item.check in mains)
         reason = (
-            f"{len(series)} toys, {drawn:,} sequences: a law off by {seen:.3g} (total variation) on any of them would "
-            f"have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}"
+            f"{len(series)} toys, {drawn:,} sequences: {_seen(series)} would have been missed with probability at most "
+            f"{beta:.2g}; alpha = {alpha:.2g}"
         )
     elif kind is Kind.INCONCLUSIVE and drawn < planned:
         reason += (
@@ -195,6 +193,20 @@ def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
     if one.error:
         return Verdict(Kind.ERROR, one.error)
     return Verdict(judged.kind, f"{where}: {judged.reason}")
+
+
+def _seen(series: Sequence[Series]) -> str:
+    """What would have shown, each figure with the metric that it is one of and the toys that it holds on."""
+    seen: dict[str, list[tuple[str, float]]] = {}
+    for one in series:
+        for item in one.evidence:
+            if item.check == one.tally.main:
+                seen.setdefault(one.tally.what, []).append((one.case.name, item.delta))
+    parts = []
+    for what, found in seen.items():
+        where = found[0][0] if len(found) == 1 else f"any of {len(found)} toys"
+        parts.append(f"{what.format(delta=max(delta for _, delta in found))} on {where}")
+    return "; or ".join(parts)
 
 
 def _vagueness(one: Series) -> int:

@@ -33,8 +33,9 @@ from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.result import COPIES, Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.surprisal import Surprisal
-from specverify.evidence.tokens import TokenStatistics, reduce
+from specverify.evidence.tokens import TokenStatistics
 from specverify.model import Model
+from specverify.subjects.sampler_pairs import pairs_of_positions, statistics
 
 Rates = Mapping[str, float]
 """The false-alarm rate of each check, by its name in `checks`."""
@@ -47,10 +48,12 @@ class Tally(Protocol):
     Attributes:
         checks: its checks and the weight that each has in the split of alpha.
         main: which of its evidence must see the delta that is asked for.
+        what: the law that it is seen in, and the metric.
     """
 
     checks: Mapping[str, float]
     main: str
+    what: str
 
     def sample_size(self, delta: float, rates: Rates, beta: float) -> int:
         """The number of sequences at which `main` sees delta."""
@@ -75,6 +78,7 @@ class Counts:
         "e-process": 4.0, "joint law": 4.0, "next-token laws": 1.0, "total variation": 1.0, "dispersion": 1.0
     }  # fmt: skip
     main = "joint law (g)"
+    what = "a law of whole sequences off by {delta:.3g} (total variation)"
 
     def __init__(self, law: Float[np.ndarray, " sequences"], vocab: int, generator: np.random.Generator) -> None:
         self.law, self.vocab, self.generator = law, vocab, generator
@@ -119,6 +123,7 @@ class Bounds:
 
     checks: Mapping[str, float] = {"total variation": 1.0}
     main = "total variation"
+    what = Counts.what
 
     def __init__(
         self, law: Float[np.ndarray, " sequences"], vocab: int, allowed: float, generator: np.random.Generator
@@ -160,10 +165,12 @@ class Rows:
         "surprisal": 1.0, "repeated rows": 1.0,
     }  # fmt: skip
     main = "PIT uniformity"
+    what = "laws of single tokens off by {delta:.3g} on average (Kolmogorov distance)"
 
     def __init__(self, model: Model, generator: np.random.Generator) -> None:
         self.model, self.generator = model, generator
         self.parts: list[TokenStatistics] = []
+        self.by_id: list[Float[np.ndarray, "rows length"]] = []
         self.tokens: list[Tensor] = []
 
     def sample_size(self, delta: float, rates: Rates, beta: float) -> int:
@@ -173,12 +180,9 @@ class Rows:
 
     def add(self, tokens: Int[Tensor, "rows length"], rates: Rates) -> bool:
         """See Tally. Forbidden tokens and repeated rows refute before the end."""
-        with torch.no_grad():
-            laws = self.model.laws(self.model.start(len(tokens)), tokens[:, :-1])
-        counted = None
-        if self.model.eos is not None:
-            counted = torch.cat([torch.zeros_like(tokens[:, :1]), tokens[:, :-1] == self.model.eos], 1).cumsum(1) == 0
-        self.parts.append(reduce(laws, tokens, self.generator, counted=counted))
+        trace, by_id = statistics(self.model, tokens, self.generator)
+        self.parts.append(trace)
+        self.by_id.append(by_id)
         self.tokens.append(tokens)
         return bool(self.parts[-1].impossible.any()) or self._repeats(rates, 0.5).rejected
 
@@ -188,7 +192,9 @@ class Rows:
         found = [
             PitUniformity().check(trace, alpha=rates["PIT uniformity"], beta=beta),
             PitPositions(self.model.length).check(trace, alpha=rates["PIT by position"], beta=beta),
-            PitPairs().check(trace, alpha=rates["pairs of positions"], beta=beta),
+            *pairs_of_positions(
+                [trace.pit.numpy(), np.concatenate(self.by_id)], alpha=rates["pairs of positions"], beta=beta
+            ),
             PitPairs(across=True).check(trace, alpha=rates["pairs of rows"], beta=beta),
             Surprisal().check(trace, alpha=rates["surprisal"], beta=beta),
         ]
