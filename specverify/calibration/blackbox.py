@@ -18,6 +18,7 @@ from torch import Tensor
 from specverify.calibration.sources import Source, distance, exact, target, tuned
 from specverify.calibration.trial import Measured
 from specverify.claims import Lossless
+from specverify.deadline import Deadline
 from specverify.decoders import sample
 from specverify.draws import derived_seed
 from specverify.evidence import alternatives
@@ -110,9 +111,9 @@ def _engine(
         series.plan({check: budget.spend(check) for check in series.checks}, delta, beta, PATIENCE)
         planned = series.planned
         while series.progress < 1:
-            series.advance(inf)
+            series.advance(Deadline(inf))
         if not series.refuted:
-            series.settle(-inf)  # the tests at the end, but no search for the place
+            series.settle(Deadline(0))  # the tests at the end, but no search for the place
         if series.error:
             raise RuntimeError(series.error)
         rejected.append(series.refuted)

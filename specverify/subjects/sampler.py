@@ -31,6 +31,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders.protocol import Branch
 from specverify.draws import derived_seed
 from specverify.errors import InputError
@@ -70,7 +71,8 @@ def judge_sampler(
             CONSISTENT. n grows as 1 / delta^2.
         alpha: probability of refuting a perfect sampler.
         beta: probability of missing a discrepancy of delta on a toy.
-        seconds: no call is begun after this time; what is seen until then counts. A call that hangs is not interrupted.
+        seconds: of the processor; no call is begun after them, and what is seen until then counts. A call that hangs
+            is not interrupted.
         suite: the toys, or the name of a suite of `sampler_suite`; by default "standard", or the toys with the claim's
             clusters.
         exact: by every possible run of the sampler rather than by samples of it, as far as that is possible; see
@@ -81,7 +83,7 @@ def judge_sampler(
     Raises:
         InputError: for rates, a delta or a suite that cannot be used.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     check_rates(alpha, beta)
     check_delta(delta)
     if not seconds > 0:
@@ -98,11 +100,11 @@ def judge_sampler(
     budget.allocate({f"{one.case.name}: {check}": weight for one in series for check, weight in one.checks.items()})
     for one in series:
         one.plan({check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}, delta, beta, seconds)
-    _carry_out(series, start + seconds, reproducible)
+    _carry_out(series, Deadline(seconds), reproducible)
     return _judgement(series, suite, claim, seed, delta, alpha, beta, seconds, name or name_of(sample), start)
 
 
-def _carry_out(series: Sequence[Series], deadline: float, reproducible: bool) -> None:
+def _carry_out(series: Sequence[Series], deadline: Deadline, reproducible: bool) -> None:
     """Make the calls: the first ones of every case, then whichever case is furthest behind, until one is refuted."""
     again: Series | None = None
     for one in series:
@@ -112,7 +114,7 @@ def _carry_out(series: Sequence[Series], deadline: float, reproducible: bool) ->
         if reproducible and again is None and one.first and not one.error:
             again = one
             again.repeat("gives other sequences when it is called twice with the same seed")
-    while not any(one.refuted for one in series) and time.perf_counter() < deadline:
+    while not any(one.refuted for one in series) and not deadline.over:
         behind = min(series, key=lambda one: one.progress)
         if behind.progress >= 1:
             break
@@ -144,7 +146,7 @@ def _judgement(
     decisive = [(one, verdict) for one, verdict in zip(series, verdicts, strict=True) if verdict.kind is kind]
     deciding, verdict = min(decisive, key=lambda pair: _vagueness(pair[0]))
     drawn, planned = sum(one.drawn for one in series), sum(one.planned for one in series)
-    elapsed, reason = time.perf_counter() - start, verdict.reason
+    elapsed, reason = time.process_time() - start, verdict.reason
     if kind is Kind.CONSISTENT and isinstance(claim, Relaxed):
         reason = f"{len(series)} toys, {drawn:,} sequences: within {claim.tv:.3g} on each; alpha = {alpha:.2g}"
     elif kind is Kind.CONSISTENT:

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders.run import Run
 from specverify.errors import ContractError, InputError
 from specverify.evidence.enumerate import sequence_index, target_law
@@ -82,15 +83,15 @@ class Series:
         """The share of the planned sequences that are drawn; 1 once there is nothing left to do."""
         return 1.0 if self.error or self.refuted else self.drawn / self.planned
 
-    def advance(self, deadline: float) -> None:
+    def advance(self, deadline: Deadline) -> None:
         """Begin with the first calls, or make the next one, twice as large as the last but none too long."""
         with self._caught():
             begins = len(self.first) < FIRST_CALLS
             for _ in range(FIRST_CALLS - len(self.first) if begins else 1):
-                if time.perf_counter() >= deadline:
+                if deadline.over:
                     return
                 if not begins:
-                    in_time = int(self.patience * self.drawn / self.spent)
+                    in_time = int(self.patience * self.drawn / max(self.spent, 1e-6))
                     self.rows = max(1, min(2 * self.rows, self.most, in_time, self.planned - self.drawn))
                 tokens = self._next(self.rows)
                 self.drawn += len(tokens)
@@ -107,7 +108,7 @@ class Series:
             if not torch.equal(self.call(len(self.first[0]), self.first_seed), self.first[0]):
                 raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
 
-    def settle(self, deadline: float) -> None:
+    def settle(self, deadline: Deadline) -> None:
         """After the last call: all checks on what was drawn, and where the law is wrong if it is."""
         with self._caught():
             if _fingerprint(self.case) != self.before:
@@ -121,13 +122,13 @@ class Series:
             with self._caught():
                 self.location = place_in_trace(self.evidence) if self.law is None else self._locate(deadline)
 
-    def _locate(self, deadline: float) -> dict[str, Any] | None:
+    def _locate(self, deadline: Deadline) -> dict[str, Any] | None:
         """From fresh sequences: as many again, up to 16 times as many while it is unclear."""
         assert self.law is not None  # sequences are counted
         total, rows = np.zeros(len(self.law), dtype=np.int64), min(self.most, max(self.drawn, self.rows))
         found = None
         for _ in range(16):
-            if time.perf_counter() >= deadline:
+            if deadline.over:
                 break
             total += self._count(self._next(rows))
             found = locate(self.law, total, self.vocab, alpha=LOCATION, beta=self.beta)
@@ -141,9 +142,9 @@ class Series:
         Raises:
             ContractError: for anything but Int[rows, length] tokens in range.
         """
-        start = time.perf_counter()
+        start = time.process_time()
         output = self.sample(self.case.target, self.case.draft, rows, seed)
-        self.spent += time.perf_counter() - start
+        self.spent += time.process_time() - start
         if isinstance(output, Run):
             branches = output.branches.sum(0).cpu()
             self.inside = branches if self.inside is None else self.inside + branches
