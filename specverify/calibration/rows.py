@@ -142,6 +142,9 @@ def _traces(share: float) -> Iterator[Trial]:
         if check == "PIT uniformity":
             coins = partial(traces.coin_misses, delta=0.05, alpha=ALPHA, beta=BETA)
             yield Trial(check, "misses", "rows that a coin makes wrong", BETA, _less(200, share), coins)
+        if check == "surprisal by position and entropy":
+            placed = partial(traces.placed_misses, delta=0.1, alpha=ALPHA, beta=BETA)
+            yield Trial(check, "misses", "tokens that are too flat at one position", BETA, _less(300, share), placed)
         if check in ("surprisal by position and entropy", "leaks"):
             continue
         for name, side, how in (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import optimize
 
 from specverify import tree
 from specverify.calibration.sources import Source, distance, every_sequence, exact, laws, target, tuned
@@ -22,7 +23,7 @@ from specverify.draws import derived_seed
 from specverify.evidence.distance import tv
 from specverify.evidence.leaks import Leaks
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
-from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
+from specverify.evidence.surprisal import ENTROPIES, Surprisal, SurprisalGroups, Tempering
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.subjects.trace import MAIN, judge_trace
 from specverify.verdict import Kind
@@ -105,6 +106,28 @@ def leaked_misses(trials: int, seed: int, *, tail: float, delta: float, alpha: f
         tokens = np.where(generator.random((n, 1)) < delta, 2, (generator.random((n, 1)) > 0.7).astype(np.int64))
         found.append(tool.check(reduce(law, tokens, generator), alpha=alpha, beta=beta))
     return gather(found, n=n, delta=delta)
+
+
+def placed_misses(trials: int, seed: int, *, delta: float, alpha: float, beta: float) -> Measured:
+    """Tokens too flat at the first of four positions: their mean surprisal is off by delta nats there alone."""
+    generator = np.random.default_rng(seed)
+    length, p = 4, np.array([0.5, 0.25, 0.15, 0.1])
+    surprise = -np.log(p)
+    spread = float(np.sqrt(p @ surprise**2 - (p @ surprise) ** 2))
+
+    def tilted(tilt: float) -> Float[np.ndarray, " vocab"]:
+        weight = p ** (1 - tilt)
+        return np.asarray(weight / weight.sum())
+
+    flat = tilted(float(optimize.brentq(lambda tilt: tilted(tilt) @ surprise - p @ surprise - delta, 0, 1)))
+    rows = Surprisal(spread).sample_size(delta, alpha=alpha / (length + len(ENTROPIES) + 1), beta=beta)
+    law = torch.from_numpy(p).expand(rows, length, len(p))
+    found = []
+    for _ in range(trials):
+        tokens = generator.choice(len(p), size=(rows, length), p=p)
+        tokens[:, 0] = generator.choice(len(p), size=rows, p=flat)
+        found.append(SurprisalGroups().check(reduce(law, tokens, generator), alpha=alpha, beta=beta))
+    return gather(found, n=rows, delta=delta)
 
 
 def coin_misses(trials: int, seed: int, *, delta: float, alpha: float, beta: float) -> Measured:
