@@ -95,7 +95,7 @@ def digest(cells: Sequence[Cell], setting: Setting) -> str:
     )
     found = hashlib.sha256(content.encode())
     for package in (specverify, toymodels, realmodels):
-        top = Path(package.__path__[0])  # not __file__, which a package without an __init__.py has none of
+        top = Path(package.__path__[0])
         for path in sorted(path for path in top.rglob("*") if path.suffix in (".py", ".safetensors", ".json")):
             found.update(f"{path.relative_to(top)}\n".encode() + path.read_bytes())
     return found.hexdigest()

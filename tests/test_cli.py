@@ -270,7 +270,8 @@ def test_a_campaign_from_end_to_end(run, tmp_path):
     assert "--only 'exact/ar/dense-2x8'" in record["cells"][0]["reproduce"]
     assert "no known-wrong decoder" in (out / "report.md").read_text()
     assert {"report.html", "report.md", "figures"} <= {path.name for path in out.iterdir()}
-    assert run(*arguments)[:2] == (0, first.stdout)
+    again = run(*arguments)
+    assert again[:2] == (0, first.stdout), again[2]
     _refused(run(*arguments, "--seed", "1"), f"{out} holds a finished campaign of other settings")
 
 

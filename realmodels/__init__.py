@@ -1,0 +1,1 @@
+"""Image models with real images behind them: transformers over digits, their training, their quality."""
