@@ -170,7 +170,7 @@ def test_many_checkers_stand_below_each_other(run, monkeypatch):
         ["cspd-trial-cap-zero", "density", "caught:", "n", "7,", "0.0", "s"],
         ["rosenblatt", "caught:", "n", "7,", "0.0", "s"],
     ]
-    assert "3 of 3 caught by a checker that they name" in out
+    assert "4 of 4 caught by a checker that they name" in out
 
 
 def test_what_is_known_of_continuous_tokens_is_listed(run):

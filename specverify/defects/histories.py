@@ -83,10 +83,38 @@ def _last_only(inner: Model, context: Context, draft: Tensor, tokens: Tensor, co
 
 
 def _state_of_start(inner: Model, context: Context, draft: Tensor) -> Tensor:
-    rows = [
-        inner.laws(replace(context, position=context.position + k), draft[:, :0]) for k in range(draft.shape[1] + 1)
+    behind = [
+        inner.laws(replace(context, position=context.position + k), draft[:, :0]) for k in range(1, draft.shape[1] + 1)
     ]
-    return torch.cat(rows, 1)
+    return torch.cat([inner.laws(context, draft)[:, :1], *behind], 1)
+
+
+@dataclass(frozen=True)
+class PassForEverySlot:
+    """A decoder whose view of the model makes one pass for each slot of a step, which its report counts."""
+
+    decoder: Speculative
+    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
+
+    @property
+    def name(self) -> str:
+        """The inner decoder's."""
+        return self.decoder.name
+
+    def init(self, model: Model, batch: int, draws: Draws) -> State:
+        """See Decoder."""
+        return self.decoder.init(model, batch, draws)
+
+    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        """See Decoder."""
+        after, info = self.decoder.step(state, model, draws)
+        return after, replace(info, passes=info.passes * (self.decoder.window + 1))
+
+
+def _read_at_the_start(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    decoder, shown = _shown(lambda model: View(model, laws=_state_of_start))(settings, strength, model)
+    assert isinstance(decoder, Speculative)
+    return PassForEverySlot(decoder), shown
 
 
 @dataclass(frozen=True)
@@ -210,7 +238,7 @@ DEFECTS = (
         mechanism="A mask that a token flips is read once from the committed tokens and used for the whole window.",
         conditions="a mask that depends on the tokens before; a drafted token that flips it",
         smallest=Smallest("switch-3x6", 1, draft="perturbed"),
-        assemble=_shown(lambda model: View(model, laws=_state_of_start)),
+        assemble=_read_at_the_start,
         needs=("state",),
     ),
     Defect(

@@ -232,8 +232,8 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
     assert record["verdicts"] == [], "a control is no decoder that somebody claims something of"
     assert record["verdict"]["exit_code"] == 0
     assert record["verdict"]["reason"] == (
-        f"{len(wrong)} known-wrong decoders, all refuted; 1 controls, none flagged; no decoder that claims anything was "
-        "checked"
+        f"{len(wrong)} known-wrong decoders, all refuted; 1 controls, none flagged; "
+        "no decoder that claims anything was checked"
     )
 
 
