@@ -1,0 +1,30 @@
+"""Right decoders of vectors over the whole suite of their judgement: longer than the suite of every day can wait."""
+
+import pytest
+
+from specverify.decoders.continuous import registry
+from specverify.subjects.continuous import judge_continuous
+from specverify.subjects.continuous_suite import SUITE
+from specverify.verdict import Kind
+
+
+@pytest.mark.parametrize("name", ["sd", "jacobi-noise"])
+def test_lossless_decoders_are_consistent_over_the_suite(name):
+    judgement = judge_continuous(lambda settings: registry.build(name, settings), delta=0.03, seconds=300)
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+    assert judgement.level == "continuous"
+    assert judgement.claim == "lossless"
+    settings = {item.check.partition(":")[0] for item in judgement.evidence} - {"all settings"}
+    refusing = {"mix-2x4", "chain-1x4", "chain-2x4"} if name == "jacobi-noise" else set()
+    assert {text.partition("/")[0] for text in settings} == {one.toy for one in SUITE} - refusing
+    assert sum(item.alpha for item in judgement.evidence) <= 1e-6 * (1 + 1e-9)
+    for item in judgement.evidence:
+        assert 0 < item.alpha < 1e-6 < item.beta < 1
+        assert item.n > 0
+        assert not item.vacuous, item.check
+        assert ": uniformity" not in item.check or item.delta <= 0.03
+    assert "total variation of whole sequences" in judgement.not_covered[-1]
+    assert "a Kolmogorov distance of 0.03 of the transforms of all tokens" in judgement.verdict.reason
+    assert "float64 and float32" in judgement.verdict.reason
+    said = [line for line in judgement.not_covered if "not made from normal noise" in line]
+    assert bool(said) == bool(refusing)
