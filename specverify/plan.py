@@ -36,7 +36,7 @@ DELTA_REAL = {
 }
 """The same on the real model, by tier: a release must see SCD's slip as released, some 0.012 nats a token there
 (`sensitivity`)."""
-REAL_IMAGES = {"quick": 1600, "full": 16000}
+REAL_IMAGES = {"quick": 1600, "full": 18000}
 """Images of each cell on the real model."""
 DELTA_CONTINUOUS = {"Rosenblatt uniformity": 0.01}
 """The same over continuous tokens."""
