@@ -49,7 +49,7 @@ def test_a_release_sees_scd_as_released_and_a_quick_run_says_that_it_does_not():
     assert slip.needed(_alpha("quick"), BETA) > REAL_IMAGES["quick"]
     # A verdict of CONSISTENT there promises as much: it asks for a delta that the slip is above, and has the images.
     assert abs(slip.nats) > DELTA_REAL["full"]["surprisal"]
-    for cell in plan("full", "real/*"):
+    for cell in (cell for cell in plan("full", "real/*") if not cell.timed_alone):
         tokens = cell.n * sensitivity.TOKENS
         assert Surprisal(0.8).smallest_detectable(tokens, **rates) <= DELTA_REAL["full"]["surprisal"]
         assert PitUniformity().smallest_detectable(tokens, **rates) <= DELTA_REAL["full"]["PIT uniformity"]
