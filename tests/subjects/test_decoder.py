@@ -273,7 +273,8 @@ class Oracle:
     def propose(self, state, model, window, draws):
         from specverify.decoders import DraftModel
 
-        return DraftModel(model.inner).propose(replace(state, drafting=state.context), model, window, draws)
+        unwatched = getattr(model, "inner", model)
+        return DraftModel(unwatched).propose(replace(state, drafting=state.context), model, window, draws)
 
     def carry(self, before, after, draft, laws, count, draws):
         return None
