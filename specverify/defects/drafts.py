@@ -74,7 +74,8 @@ def _misreported(
         assert raw is not None  # Defect.build has looked
 
         def report(state: State, draft: Draft) -> Draft:
-            return replace(draft, law=raw.laws(state.drafting, draft.token)[:, :-1])
+            law = raw.laws(state.drafting, draft.token)[:, :-1]
+            return replace(draft, law=law, passes=draft.passes + 1)
 
         inner = DraftModel(Processed(raw, (processor(strength),)))
         return Speculative(Altered(inner, report=report), settings.window), model
@@ -97,7 +98,7 @@ def _beam(settings: Settings, strength: float, model: Model) -> tuple[Decoder, M
             better = score > best_score
             best, best_law = token.where(better[:, None], best), law.where(better[:, None, None], best_law)
             best_score = score.where(better, best_score)
-        return replace(draft, token=best, law=best_law)
+        return replace(draft, token=best, law=best_law, passes=draft.passes + raw.vocab ** best.shape[1])
 
     return Speculative(Altered(DraftModel(raw), report=report), settings.window), model
 

@@ -14,7 +14,7 @@ import pytest
 from specverify import defects
 from specverify.defects import trees
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "subjects"
 DEFECTS = """
 import json, sys, time
 from specverify import defects
