@@ -20,6 +20,7 @@ def run(tmp_path):
     def call(text, *arguments):
         shutil.copytree(EXAMPLES, tmp_path / "mine", dirs_exist_ok=True)
         (tmp_path / "test_mine.py").write_text(text)
+        (tmp_path / "pytest.ini").write_text("[pytest]\n")  # not the settings of a folder above
         environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
         environment.pop("PYTEST_ADDOPTS", None)
         command = [
