@@ -33,7 +33,8 @@ def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints:
 
 def run_tests(session: nox.Session) -> None:
     """The suite of every day, on all cores."""
-    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
+    # By file, so that what a file computes once is computed once.
+    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto", "--dist", "loadfile")
     apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
     session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
 
