@@ -68,7 +68,7 @@ def share_out(
 
 
 def _here(carry_out: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[Result]:
-    """One after the other in this process, on one thread as in a worker: a process of its own takes seconds to start."""
+    """One after the other in this process, on one thread as in a worker; starting one takes seconds."""
     for unit in units:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
