@@ -70,7 +70,7 @@ def test_the_e_process_misses_moves_among_rare_outcomes_at_most_at_beta(kind, se
     delta = tool.smallest_detectable(3000, alpha=0.01, beta=0.05)
     assert delta < 0.2
     counts = generator.multinomial(3000, alternative(RARE, delta, kind), size=trials)
-    misses = sum(tool.log_e(row) < -np.log(0.01) for row in counts)
+    misses = sum(int(tool.log_e(row) < -np.log(0.01)) for row in counts)
     assert rate_excess(misses, trials, 0.05) > 1e-6
 
 
