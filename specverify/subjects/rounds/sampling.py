@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -117,11 +116,14 @@ class Trial:
 
     def plan(self, alphas: Mapping[str, float], beta: float) -> None:
         """Set what it takes."""
+        most = {False: 1, True: 1}
         for stream in self.streams:
-            n = _sample_size(int((stream.law > 0).sum()), stream.delta, alphas[stream.check], beta)
-            # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
-            self.need = max(self.need, n if stream.check.startswith(self.name) else round(2 * n + 10 * math.sqrt(n)))
-        self.wanted = self.need
+            by_rule, test = not stream.check.startswith(self.name), EProcess(stream.law)
+            if test.smallest_detectable(most[by_rule], alpha=alphas[stream.check], beta=beta) > stream.delta:
+                most[by_rule] = test.sample_size(stream.delta, alpha=alphas[stream.check], beta=beta)
+        # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
+        ruled = round(2 * most[True] + 10 * math.sqrt(most[True])) if self.by_rule else 0
+        self.wanted = self.need = max(most[False], ruled)
 
     @property
     def cost(self) -> float:
@@ -175,12 +177,6 @@ class Trial:
             doubts.append(EProcess(stream.law).log_e(total) + np.log(alphas[stream.check]))
         worst = int(np.argmax(doubts))
         return tally, self.streams[worst] if doubts[worst] >= 0 else None
-
-
-@lru_cache(maxsize=1024)
-def _sample_size(outcomes: int, delta: float, alpha: float, beta: float) -> int:
-    """What seeing delta costs: the same for all laws over so many possible outcomes."""
-    return EProcess(np.full(outcomes, 1 / outcomes)).sample_size(delta, alpha=alpha, beta=beta)
 
 
 def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:
