@@ -25,7 +25,7 @@ def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints:
     """Install the project with some of its extras, by the committed constraints unless others are given."""
     if constraints is None:
         constraints = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-    # Not session.create_tmp(): it moves TMPDIR into the project, whose pyproject.toml then configures every pytest there.
+    # Not session.create_tmp(): it moves TMPDIR into the project, whose settings every pytest there would then read.
     file = Path(session.virtualenv.location).resolve() / "constraints.txt"
     file.write_text("\n".join(line for line in constraints if not line.startswith(OF_TORCH)) + "\n", encoding="utf-8")
     session.install("-c", str(file), torch, f"-e.[{','.join(extras)}]" if extras else "-e.")

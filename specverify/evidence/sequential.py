@@ -211,10 +211,11 @@ def rise(a: np.ndarray, count: np.ndarray) -> np.ndarray:
     For large a by Stirling's series, where the difference of logarithms of G would lose its digits.
     """
     large = np.maximum(a, 16.0)
-
-    def rest(x: np.ndarray) -> np.ndarray:
-        return np.asarray((1 / 12 - (1 / 360 - 1 / (1260 * x**2)) / x**2) / x)
-
-    far = (large + count - 0.5) * np.log1p(count / large) - count + rest(large + count) - rest(large)
+    far = (large + count - 0.5) * np.log1p(count / large) - count + _rest(large + count) - _rest(large)
     near = special.gammaln(a + count) - special.gammaln(a) - count * np.log(a)
     return np.asarray(np.where(a > 16.0, far, near))
+
+
+def _rest(x: np.ndarray) -> np.ndarray:
+    """What Stirling's series adds to log G(x)."""
+    return np.asarray((1 / 12 - (1 / 360 - 1 / (1260 * x**2)) / x**2) / x)
