@@ -25,17 +25,18 @@ def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints:
     """Install the project with some of its extras, by the committed constraints unless others are given."""
     if constraints is None:
         constraints = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-    # Not session.create_tmp(): it moves TMPDIR into the project, whose settings every pytest there would then read.
+    # Not session.create_tmp(): it moves TMPDIR into the project, and every pytest there then obeys our pyproject.toml.
     file = Path(session.virtualenv.location).resolve() / "constraints.txt"
     file.write_text("\n".join(line for line in constraints if not line.startswith(OF_TORCH)) + "\n", encoding="utf-8")
     session.install("-c", str(file), torch, f"-e.[{','.join(extras)}]" if extras else "-e.")
 
 
-def run_tests(session: nox.Session) -> None:
+def run_tests(session: nox.Session, *options: str) -> None:
     """The suite of every day, on all cores."""
-    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto")
+    # By file, so that what a file computes once is computed once.
+    workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto", "--dist", "loadfile")
     apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
-    session.run("pytest", *workers, "--benchmark-disable", *apart, *session.posargs, env=THREADS)
+    session.run("pytest", *workers, "--benchmark-disable", *apart, *options, *session.posargs, env=THREADS)
 
 
 @nox.session
@@ -43,6 +44,13 @@ def tests(session: nox.Session) -> None:
     """The test suite (under 10 minutes on 2 cores). `-- --seed 1` varies every seed."""
     install(session, "tests")
     run_tests(session)
+
+
+@nox.session
+def shapes(session: nox.Session) -> None:
+    """The test suite with the shapes of all arguments and results checked against annotations (long)."""
+    install(session, "tests")
+    run_tests(session, "--shapes", "--jaxtyping-packages=specverify,toymodels,realmodels,typecheck.checker")
 
 
 @nox.session

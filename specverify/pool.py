@@ -37,7 +37,7 @@ def share_out(
     name: Callable[[Result], str] = str,
     done: int = 0,
 ) -> Iterator[Result]:
-    """Results in the order in which they are finished, from worker processes of one thread each.
+    """Results in the order in which they are finished, from worker processes of one thread each; one job is done here.
 
     Whatever the workers draw must derive from the unit alone: then no result depends on how the work was shared out.
 
@@ -59,23 +59,41 @@ def share_out(
         return
     columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     visible = console is not None and console.is_terminal
+    workers = min(jobs, len(units))
     with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
         bar = progress.add_task("starting", total=done + len(units), completed=done)
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(jobs, len(units)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
-        )
+        for result in _here(carry_out, units) if workers == 1 else _elsewhere(carry_out, units, workers):
+            progress.update(bar, advance=1, description=name(result))
+            yield result
+
+
+def _here(carry_out: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[Result]:
+    """One after the other in this process, on one thread as in a worker; starting one takes seconds."""
+    for unit in units:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         try:
-            pending = [pool.submit(carry_out, unit) for unit in units]
-            for future in concurrent.futures.as_completed(pending):
-                result = future.result()
-                progress.update(bar, advance=1, description=name(result))
-                yield result
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
+            result = carry_out(unit)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
+        yield result
+
+
+def _elsewhere(carry_out: Callable[[Unit], Result], units: Sequence[Unit], workers: int) -> Iterator[Result]:
+    """In worker processes, which end with the first exception."""
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker
+    )
+    try:
+        pending = [pool.submit(carry_out, unit) for unit in units]
+        for future in concurrent.futures.as_completed(pending):
+            yield future.result()
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_worker() -> None:

@@ -3,11 +3,15 @@
 `--seed N` (default 0) moves every sampling seed, and with N > 0 hypothesis draws other examples too: by default it is
 derandomised. Same N, same run. Tests marked `gpu` are deselected, not skipped, where there is no CUDA device, and the
 number of them is reported.
+
+Shapes are checked against annotations in the folders and files of `SHAPES`, whose tests ask each part by itself;
+elsewhere that would take half of the time. The session `shapes` checks them everywhere.
 """
 
 import zlib
 
 import hypothesis
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -21,11 +25,13 @@ ALPHA = 1e-6
 """False-alarm rate of each statistical assertion."""
 POWER = 0.999
 """Chance that such an assertion sees the discrepancy that it states."""
+SHAPES = {"draws", "laws", "realmodels", "rules", "toymodels", "test_step.py", "test_continuous_rows.py"}
 _DESELECTED = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="moves every seed of the tests (default 0: those of CI)")
+    parser.addoption("--shapes", action="store_true", help="check shapes in all folders (see the session `shapes`)")
 
 
 def pytest_configure(config):
@@ -55,6 +61,14 @@ def pytest_collection_modifyitems(config, items):
 def pytest_report_collectionfinish(config):
     number = config.stash.get(_DESELECTED, 0)
     return f"no CUDA device: {number} gpu tests deselected, none of them counts as passed" if number else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    checked = item.config.getoption("--shapes") or SHAPES & {item.path.parent.name, item.path.name}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", not checked)
+        return (yield)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def run(capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trials():
-    """(level, subject) -> its rows by checker: worked out in one process, without type checks, so quickly."""
+    """(level, subject) -> its rows by checker: worked out in processes, without type checks, so quickly."""
     subjects = [
         ("decoder", "recovered-from-target"),
         ("decoder", "sample-and-match"),
@@ -42,7 +42,7 @@ def trials():
     ]
     cells = [cell for subject in subjects for cell in killmatrix.matrix(killmatrix.corpus(*subject))]
     found = {subject: {} for subject in subjects}
-    for row in killmatrix.work(cells, QUICK, 1):
+    for row in killmatrix.work(cells, QUICK, 2):
         found[row["level"], row["defect"]][row["checker"]] = row
     return found
 

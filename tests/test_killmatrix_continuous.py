@@ -67,9 +67,9 @@ def test_energy_sees_a_shift_and_lets_the_control_pass(seed):
     assert control["outcome"] == "not flagged"
 
 
-def test_the_control_is_not_flagged_over_twenty_seeds(seed):
-    for one in range(20 * seed, 20 * seed + 20):
-        without = (*["projections"] * (one % 5 > 0), *["judge_continuous"] * (one % 20 > 0))
+def test_the_control_is_not_flagged(seed):
+    for one in range(5 * seed, 5 * seed + 5):
+        without = (*["projections"] * (one % 5 > 0), *["judge_continuous"] * (one % 5 > 0))
         found = rows(CONTROL, 0.15, one, (SLOW, *without))
         assert {row["outcome"] for row in found} == {"not flagged", "not applicable"}
         assert not any(row["by"] for row in found)

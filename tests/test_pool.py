@@ -1,5 +1,6 @@
 """Shared work: results of every unit, and no worker outlives its parent."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from specverify.errors import InputError
 from specverify.pool import share_out
@@ -54,6 +56,17 @@ def test_workers_end_with_their_parent(by, tmp_path):
 def test_every_unit_has_a_result():
     assert sorted(share_out(abs, [-3, 2, -1], 2)) == [1, 2, 3]
     assert list(share_out(abs, [], 2)) == []
+
+
+def test_work_for_one_process_is_done_in_this_one_on_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = list(share_out(lambda unit: (unit, os.getpid(), torch.get_num_threads()), [3, 1], 1))
+        assert found == [(3, os.getpid(), 1), (1, os.getpid(), 1)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_no_jobs_do_nothing():

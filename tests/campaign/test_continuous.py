@@ -28,7 +28,12 @@ CONTROL = "cspd-variance-as-std"
 
 @pytest.fixture(scope="module")
 def densities():
-    cells = plan("quick", "density/*")
+    """All but the two that take a quarter of the time each and differ from a third in the draft's width alone."""
+    cells = [
+        cell
+        for cell in plan("quick", "density/*")
+        if (cell.decoder, cell.model) != ("path", "score-1x4") or cell.draft == "shifted"
+    ]
     return campaign._finish({}, cells, carried_out(cells))
 
 
@@ -53,7 +58,7 @@ def test_acceptance_keeps_the_order_of_data_processing(densities):
     """Trajectories, whole or step by step, are kept less often than tokens can be; neither of the two always leads."""
     found = by_name(densities)
     wheres = [key[1:] for key in found if key[0] == "path"]
-    assert len(wheres) == 6
+    assert len(wheres) == 4
     leads = []
     for where in wheres:
         path, steps, last = (found[rule, *where]["figures"]["density"] for rule in ("path", "steps", "last-step"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from specverify import killmatrix
 from specverify.decoders.continuous import registry
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_suite import SUITE
@@ -28,3 +29,12 @@ def test_lossless_decoders_are_consistent_over_the_suite(name):
     assert "float64 and float32" in judgement.verdict.reason
     said = [line for line in judgement.not_covered if "not made from normal noise" in line]
     assert bool(said) == bool(refusing)
+
+
+def test_no_checker_of_vectors_flags_the_control_over_twenty_seeds(seed):
+    cells = killmatrix.matrix(killmatrix.corpus("continuous", "cspd-variance-as-std"))
+    for one in range(20 * seed, 20 * seed + 20):
+        for cell in cells:
+            if not cell.absent and (cell.checker != "judge_continuous" or one % 20 == 0):
+                row = killmatrix.carry_out(cell, killmatrix.Setting(one, 0.15))
+                assert (row["outcome"], row["by"]) == ("not flagged", []), row["checker"]
