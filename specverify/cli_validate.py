@@ -74,6 +74,23 @@ def validate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Follow every draw of a sampler from torch's global generator.")
     ] = False,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Toys of a sampler: tiny, small, standard, guided or processors; NAME-ties and NAME-high for other "
+            "conventions of top-k.",
+            show_default="standard; tiny with --exact",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOY|...",
+            help="One target of a sampler: guided-3x4, or 'dense-3x6|guidance=2,from=recurrent-3x6|top_k=2,min_p=0.1'.",
+            show_default="those of --suite",
+        ),
+    ] = None,
     limit: Limit = None,
     memory: Memory = None,
     out: Annotated[
@@ -99,6 +116,7 @@ def validate(
     options: dict[str, Any] = {} if delta is None else {"delta": delta}
     if exact:
         options["exact"] = True
+    options |= {name: value for name, value in (("suite", suite), ("target", target)) if value is not None}
     console = Console(highlight=False)
     with _waiting(f"judging {reference}"):
         judgement = isolation.judge_isolated(

@@ -207,6 +207,15 @@ def test_a_trace_is_judged_by_its_path(run, tmp_path):
         (["mine/lookahead.py:DECODER", "--level", "kernel"], "kernel"),
         (["mine/lookahead.py:DECODER", "--delta", "0.5"], "a decoder is judged without delta; leave it out"),
         (["mine/misbehaving.py:plain", "--level", "sampler", "--delta", "2"], "delta is 2.0; use a number above 0 and"),
+        (
+            ["mine/misbehaving.py:plain", "--level", "sampler", "--suite", "smal"],
+            "there is no suite 'smal'; did you mean",
+        ),
+        (
+            ["mine/misbehaving.py:plain", "--level", "sampler", "--target", "dense-3x7"],
+            "there is no toy model 'dense-3x7'",
+        ),
+        (["mine/lookahead.py:DECODER", "--suite", "small"], "a decoder is judged without suite; leave it out"),
         (["absent.npz"], "absent.npz: no such file"),
     ],
 )

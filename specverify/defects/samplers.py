@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from specverify.defects import registry
 from specverify.defects import sampler_parts as parts
+from specverify.defects import sampler_slips as slips
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.model import Model
@@ -213,6 +214,82 @@ _SAMPLERS = {
             conditions="at least 2 rows in a call",
             caught_by="copies between calls",
             sample=parts.drawing(lambda seed: parts.Flawed(seed, parts.unfilled_rows)),
+        ),
+        SamplerDefect(
+            id="noise-ring-across-positions",
+            category="randomness reuse",
+            source="a noise buffer of fixed size, as engines allocate once and index modulo its length",
+            mechanism="The uniform numbers of 8 positions are drawn once and read again from position 8 on.",
+            conditions="more positions than the buffer holds",
+            caught_by="pairs of positions",
+            sample=slips.plainly(lambda seed: slips.Ring(seed, 8)),
+        ),
+        SamplerDefect(
+            id="noise-from-rows-before",
+            category="randomness reuse",
+            source="variant of vllm-project/vllm issue #50440: an offset into one stream that ignores its stride",
+            mechanism="Each row gets the numbers that the row two before it had at the position before.",
+            conditions="more than 2 rows in a call",
+            caught_by="pairs of rows",
+            sample=slips.plainly(lambda seed: slips.FromRowsBefore(seed, 2)),
+        ),
+        SamplerDefect(
+            id="small-batches-take-another-path",
+            category="batching",
+            source="fast paths for batches of few rows, as servers have for captured graphs",
+            mechanism="Batches of fewer than 32 rows skip verification, and emit the draft model's tokens.",
+            conditions="calls of fewer than 32 rows",
+            caught_by="calls of 1 row",
+            sample=slips.wrong_when_few,
+        ),
+        SamplerDefect(
+            id="last-row-unmasked",
+            category="batching",
+            source="the tail of a block of rows that a kernel's mask leaves out",
+            mechanism="The last row of every batch of several keeps its drafts.",
+            conditions="at least 2 rows in a call",
+            caught_by="last rows",
+            sample=slips.wrong_last_row,
+        ),
+        SamplerDefect(
+            id="guidance-unconditional-last-token",
+            category="cache-rollback",
+            source="huggingface/transformers PR #24654; turboderp-org/exllama issue #129",
+            mechanism="Each step feeds the unconditional branch the last token alone, so that its cache lacks accepted "
+            "ones.",
+            conditions="a guided target whose unconditional law depends on the tokens before",
+            caught_by="e-process",
+            sample=parts.over(slips.guided(slips.fed_the_last_token)),
+            build=slips.guided(slips.fed_the_last_token),
+        ),
+        SamplerDefect(
+            id="guidance-unconditional-other-row",
+            category="batching",
+            source="conditional and unconditional halves of a batch that are put together in another order",
+            mechanism="The unconditional branch of a row is fed the tokens of its neighbour.",
+            conditions="a guided target, and at least 2 rows in a call",
+            caught_by="e-process",
+            sample=parts.over(slips.guided(slips.fed_by_the_next_row)),
+        ),
+        SamplerDefect(
+            id="guidance-scale-off-by-one",
+            category="processor mismatch",
+            source="the two ways to count the scale: Ho and Salimans, arXiv 2207.12598, and the code of others",
+            mechanism="A scale that counts from the unconditional law is applied from the conditional one.",
+            conditions="a guided target",
+            caught_by="e-process",
+            sample=parts.over(slips.guided(slips.one_scale_more)),
+            build=slips.guided(slips.one_scale_more),
+        ),
+        SamplerDefect(
+            id="cut-law-not-renormalised",
+            category="processor mismatch",
+            source="ml-explore/mlx-examples PR #1291; Project-MONAI/GenerativeModels issue #320",
+            mechanism="The law that top-k cut is not renormalised before ratios and residuals are taken.",
+            conditions="a target with processors",
+            caught_by="e-process",
+            sample=parts.over(slips.not_renormalised),
+            build=slips.not_renormalised,
         ),
         SamplerDefect(
             id="speculative",

@@ -70,6 +70,15 @@ def _dropped(p: Vector, delta: float) -> Vector | None:
     return np.asarray(np.maximum(p - lost, 0.0) + delta * kept / kept.sum()) if kept.any() else None
 
 
+def _halved(p: Vector, delta: float) -> Vector | None:
+    """The rarer half of the mass loses to the commoner, in proportion: what sums over rare outcomes hardly see."""
+    order = np.argsort(p, kind="stable")
+    rare = np.zeros(len(p), dtype=bool)
+    rare[order[np.cumsum(p[order]) <= 0.5 + 1e-9]] = True
+    mass = float(p[rare].sum())
+    return np.where(rare, p * (1 - delta / mass), p * (1 + delta / (1 - mass))) if delta < mass < 1 else None
+
+
 def _tempered(p: Vector, delta: float) -> Vector | None:
     """The law at a higher temperature: flatter."""
     support = p > 0
@@ -100,5 +109,6 @@ KINDS: Mapping[str, Callable[[Vector, float], Vector | None]] = {
     "pair": _pair,
     "rarest": _rarest,
     "dropped": _dropped,
+    "halved": _halved,
     "tempered": _tempered,
 }

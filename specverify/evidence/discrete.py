@@ -37,6 +37,7 @@ from specverify.evidence.result import (
     to_law,
     to_numpy,
 )
+from specverify.evidence.sparse import Family, Nodes, least_seen, size_from
 
 ENUMERATE = 50_000  # count vectors that are enumerated rather than sampled
 SIMULATE = 50_000_000  # cells of Monte Carlo count vectors that are worth their second
@@ -95,7 +96,9 @@ class ChiSquare:
 
     Miss rate: under a q at total variation delta the statistic is taken as noncentral chi-square. Its noncentrality is
     n chi2(q, p) >= 4 n delta^2 (Cauchy-Schwarz) or 2 n KL(q, p) >= 4 n delta^2 (Pinsker), attained where |q - p| is
-    proportional to p.
+    proportional to p. Where outcomes are expected too rarely for that, delta is at least what the worst of a family of
+    alternatives asks for (`sparse.Family`: mass moved between rarer and commoner outcomes, and among equal ones): the
+    miss rate then holds for those, and delta may come to 1.
 
     Attributes:
         law: Float[outcomes], the target law.
@@ -187,23 +190,55 @@ class ChiSquare:
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
         """The total variation that n samples miss with probability at most beta, at most 1."""
+        return self._seen(n, alpha, beta, rare=True)
+
+    def _seen(self, n: int, alpha: float, beta: float, *, rare: bool) -> float:
+        """The same; or, which costs less, without a look at what rare outcomes change."""
         check_rates(alpha, beta)
         plan = self.plan(n, alpha)
         freedom = int(plan.cell.max())
         if freedom == 0:
             return 1.0 if plan.hidden else outside_support(n, beta)
-        level = alpha / SAFETY if plan.basis == "asymptotic" else alpha
-        noncentrality = design.noncentrality(freedom, level, beta)
+        critical = float(stats.chi2.isf(alpha / SAFETY if plan.basis == "asymptotic" else alpha, freedom))
+        p = np.bincount(plan.cell, self._p[self._p > 0])
         if plan.basis == "monte-carlo" and self.statistic == "pearson":
-            stretch = math.sqrt(1 + _unsteadiness(n * np.bincount(plan.cell, self._p[self._p > 0])))
-            critical = freedom + stretch * (float(stats.chi2.isf(level, freedom)) - freedom)
-            noncentrality = design.noncentrality_above(critical, freedom, beta)
-        return min(1.0, plan.hidden + math.sqrt(noncentrality / (4 * n)))
+            critical = freedom + math.sqrt(1 + _unsteadiness(n * p)) * (critical - freedom)
+        seen = min(1.0, math.sqrt(design.noncentrality_above(critical, freedom, beta) / (4 * n)))
+        if rare and plan.basis == "monte-carlo":
+            seen = self._sparse(p, n, None, alpha, beta, seen)
+        elif rare and self.statistic == "pearson" and plan.basis == "asymptotic":
+            seen = self._sparse(p, n, critical, alpha, beta, seen)
+        return min(1.0, plan.hidden + seen)
+
+    def _sparse(self, p: Vector, n: int, critical: float | None, alpha: float, beta: float, least: float) -> float:
+        """What is seen of a family of alternatives; without a critical value, that of Monte Carlo."""
+        if (n, alpha, beta) in self._remembered:
+            return self._remembered[n, alpha, beta]
+        family = Family(p)
+
+        def terms(counts: Nodes, law: Float[np.ndarray, "many 1"]) -> Nodes:
+            if self.statistic == "pearson":
+                return np.asarray((counts - n * law) ** 2 / (n * law))
+            return np.asarray(2 * special.xlogy(counts, counts / (n * law)))
+
+        if family.dense(n, least):
+            seen = least
+        else:
+            need = family.moments(terms, family.p[None], n).quantile(1 - alpha) if critical is None else critical
+            seen = least_seen(family, lambda laws: family.moments(terms, laws, n).quantile(beta) - need, least)
+        self._remembered[n, alpha, beta] = seen
+        return seen
+
+    @cached_property
+    def _remembered(self) -> dict[tuple[int, float, float], float]:
+        """What `_sparse` found: a calibration asks for one n again and again."""
+        return {}
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The n that misses total variation delta with probability at most beta."""
         check_delta(delta)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+        start = design.sample_size(lambda n: self._seen(n, alpha, beta, rare=False), delta)
+        return size_from(start, lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
 
     def _statistic(self, counts: Int[np.ndarray, "*many cells"], p: Vector) -> Float[np.ndarray, "*many"]:
         n = counts.sum(-1, keepdims=True)

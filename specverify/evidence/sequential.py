@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +40,7 @@ from specverify.evidence.result import (
     to_counts,
     to_law,
 )
+from specverify.evidence.sparse import Family, Grid, least_seen, size_from
 
 CONCENTRATIONS = 4.0 ** np.arange(16)
 
@@ -50,7 +51,9 @@ class EProcess:
 
     The false-alarm rate holds at every stopping time. The miss rate is asymptotic: with s = n / c and X2 Pearson's
     statistic, log e_c is near [X2 s / (1 + s) - (K - 1) log(1 + s)] / 2, and X2 under a law at total variation delta is
-    taken as noncentral chi-square with noncentrality 4 n delta^2, the least that this distance allows.
+    taken as noncentral chi-square with noncentrality 4 n delta^2, the least that this distance allows. Where outcomes
+    are too rare for that (`sparse.Family.dense`), delta is at least what the worst of a family of alternatives asks
+    for, with the moments of log e_c itself.
 
     Attributes:
         law: Float[outcomes], the target law.
@@ -125,12 +128,44 @@ class EProcess:
         freedom = int((self._p > 0).sum()) - 1
         if freedom == 0:
             return outside_support(n, beta)
-        return min(1.0, math.sqrt(design.noncentrality_above(self._critical(n, alpha), freedom, beta) / (4 * n)))
+        return self._sparse(n, alpha, beta, _dense(n, freedom, alpha, beta))
+
+    def _sparse(self, n: int, alpha: float, beta: float, least: float) -> float:
+        """What is seen of a family of alternatives by one of the concentrations near the best."""
+        if (n, alpha, beta) in self._remembered:
+            return self._remembered[n, alpha, beta]
+        family, need = self._family, math.log(len(CONCENTRATIONS) / alpha)
+        near = CONCENTRATIONS[np.argsort(_needed(n, len(self._p[self._p > 0]) - 1, alpha))[:2]]
+
+        def margin(laws: Grid) -> Vector:
+            found = np.full(len(laws), -np.inf)
+            for c in near:
+                level = need + float(rise(np.array([c]), np.array([n]))[0])
+                some = family.moments(lambda counts, p, c=c: rise(c * p, counts), laws, n)  # type: ignore[misc]
+                found = np.maximum(found, some.quantile(beta) - level)
+            return found
+
+        self._remembered[n, alpha, beta] = least if family.dense(n, least) else least_seen(family, margin, least)
+        return self._remembered[n, alpha, beta]
+
+    @cached_property
+    def _family(self) -> Family:
+        return Family(self._p[self._p > 0])
+
+    @cached_property
+    def _remembered(self) -> dict[tuple[int, float, float], float]:
+        """What `_sparse` found: a calibration asks for one n again and again."""
+        return {}
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The n by which the test has rejected total variation delta, but for probability beta."""
         check_delta(delta)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+        check_rates(alpha, beta)
+        freedom = int((self._p > 0).sum()) - 1
+        if freedom == 0:
+            return design.sample_size(lambda n: outside_support(n, beta), delta)
+        start = _dense_size(freedom, delta, alpha, beta)
+        return size_from(start, lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
 
     def expected_sample_size(self, delta: float, *, alpha: float) -> float:
         """Mean number of samples until the test rejects a law at total variation delta, looking after every sample.
@@ -144,15 +179,30 @@ class EProcess:
         if freedom == 0:
             return 1 / delta
         grid: Float[np.ndarray, " sizes"] = np.unique(np.geomspace(1, last, 200).round())
-        misses = [stats.ncx2.cdf(self._critical(int(n), alpha), freedom, 4 * n * delta**2) for n in grid]
+        misses = [stats.ncx2.cdf(_critical(int(n), freedom, alpha), freedom, 4 * n * delta**2) for n in grid]
         return float(np.trapezoid([1.0, *misses], [0.0, *grid]))
 
-    def _critical(self, n: int, alpha: float) -> float:
-        """The X2 from which the e-value reaches 1 / alpha, by its best single concentration."""
-        s = n / CONCENTRATIONS
-        freedom = int((self._p > 0).sum()) - 1
-        need = math.log(len(CONCENTRATIONS) / alpha)
-        return float(((1 + s) / s * (2 * need + freedom * np.log1p(s))).min())
+
+def _critical(n: int, freedom: int, alpha: float) -> float:
+    """The X2 from which the e-value reaches 1 / alpha, by its best single concentration."""
+    return float(_needed(n, freedom, alpha).min())
+
+
+def _needed(n: int, freedom: int, alpha: float) -> Float[np.ndarray, " concentrations"]:
+    s = n / CONCENTRATIONS
+    need = math.log(len(CONCENTRATIONS) / alpha)
+    return np.asarray((1 + s) / s * (2 * need + freedom * np.log1p(s)))
+
+
+@lru_cache(maxsize=4096)
+def _dense(n: int, freedom: int, alpha: float, beta: float) -> float:
+    """What is seen where outcomes are expected often: the same for all laws over so many possible outcomes."""
+    return min(1.0, math.sqrt(design.noncentrality_above(_critical(n, freedom, alpha), freedom, beta) / (4 * n)))
+
+
+@lru_cache(maxsize=1024)
+def _dense_size(freedom: int, delta: float, alpha: float, beta: float) -> int:
+    return design.sample_size(lambda n: _dense(n, freedom, alpha, beta), delta)
 
 
 def rise(a: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -161,10 +211,11 @@ def rise(a: np.ndarray, count: np.ndarray) -> np.ndarray:
     For large a by Stirling's series, where the difference of logarithms of G would lose its digits.
     """
     large = np.maximum(a, 16.0)
-
-    def rest(x: np.ndarray) -> np.ndarray:
-        return np.asarray((1 / 12 - (1 / 360 - 1 / (1260 * x**2)) / x**2) / x)
-
-    far = (large + count - 0.5) * np.log1p(count / large) - count + rest(large + count) - rest(large)
+    far = (large + count - 0.5) * np.log1p(count / large) - count + _rest(large + count) - _rest(large)
     near = special.gammaln(a + count) - special.gammaln(a) - count * np.log(a)
     return np.asarray(np.where(a > 16.0, far, near))
+
+
+def _rest(x: np.ndarray) -> np.ndarray:
+    """What Stirling's series adds to log G(x)."""
+    return np.asarray((1 / 12 - (1 / 360 - 1 / (1260 * x**2)) / x**2) / x)

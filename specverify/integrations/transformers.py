@@ -235,7 +235,7 @@ def _toy_model() -> Any:
     def empty_cache(config: Any) -> Any:
         return library.DynamicCache(config=config) if takes_config else library.DynamicCache()
 
-    class ToyModel(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[misc]
+    class ToyModel(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[misc, name-defined]
         config_class = library.PretrainedConfig
         main_input_name = "input_ids"
         _supports_cache_class = True  # releases before 4.50 ask

@@ -54,6 +54,10 @@ def prepared(
         raise InputError(f"a {level} is judged for losslessness, not for the claim {claim}")
     if unknown := sorted(set(options) - set(inspect.signature(_judge(level)).parameters)):
         raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
+    if level == "sampler":
+        from specverify.subjects import sampler_suite
+
+        sampler_suite.check(options.get("suite"), options.get("target"))
     return level, claim
 
 

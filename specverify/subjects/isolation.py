@@ -39,6 +39,7 @@ from specverify.subjects.machine import memory as machine_memory
 if TYPE_CHECKING:  # they need torch: a subject that cannot be found is said before, and both processes load it at once
     from specverify.subjects.judgement import Judgement
 
+TOLD = ("delta", "suite", "target")  # options that a command line takes as they are
 KEPT = 20
 """Lines kept of what a subject prints; of each, at most 500 characters."""
 
@@ -331,14 +332,14 @@ def _command_line(
     memory: int | None,
 ) -> str:
     """What leads here again, with all that was not left to its default."""
-    if set(options) - {"delta", "exact"}:
+    if set(options) - {*TOLD, "exact"}:
         limits = "".join(f", {name}={value!r}" for name, value in (("limit", limit), ("memory", memory)) if value)
         given = f"{reference!r}, {level!r}, {claim!r}, seed={seed}, seconds={seconds!r}, options={dict(options)!r}"
         return f"specverify.subjects.isolation.judge_isolated({given}{limits})"
     named: list[tuple[str, Any]] = [("claim", claim), ("level", level), ("seed", seed), ("seconds", seconds)]
-    named += [("delta", options.get("delta")), ("limit", limit), ("memory", memory)]
-    parts = ["--exact"] if options.get("exact") else []
-    return shlex.join(["specverify", "validate", reference, *_options(named), *parts])
+    named += [(name, options.get(name)) for name in TOLD] + [("limit", limit), ("memory", memory)]
+    exact = ["--exact"] if options.get("exact") else []
+    return shlex.join(["specverify", "validate", reference, *_options(named), *exact])
 
 
 def _options(named: Iterable[tuple[str, Any]]) -> list[str]:

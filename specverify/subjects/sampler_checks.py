@@ -29,8 +29,8 @@ from specverify.evidence.copies import Copies
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.independence import Dispersion
-from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
-from specverify.evidence.result import COPIES, Evidence
+from specverify.evidence.pit import PitPositions, PitUniformity
+from specverify.evidence.result import COPIES, KOLMOGOROV, TOTAL_VARIATION, Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics
@@ -48,12 +48,13 @@ class Tally(Protocol):
     Attributes:
         checks: its checks and the weight that each has in the split of alpha.
         main: which of its evidence must see the delta that is asked for.
-        what: the law that it is seen in, and the metric.
+        what, metric: of which law, and in what.
     """
 
     checks: Mapping[str, float]
     main: str
     what: str
+    metric: str
 
     def sample_size(self, delta: float, rates: Rates, beta: float) -> int:
         """The number of sequences at which `main` sees delta."""
@@ -78,7 +79,7 @@ class Counts:
         "e-process": 4.0, "joint law": 4.0, "next-token laws": 1.0, "total variation": 1.0, "dispersion": 1.0
     }  # fmt: skip
     main = "joint law (g)"
-    what = "a law of whole sequences off by {delta:.3g} (total variation)"
+    what, metric = "a law of whole sequences", TOTAL_VARIATION
 
     def __init__(self, law: Float[np.ndarray, " sequences"], vocab: int, generator: np.random.Generator) -> None:
         self.law, self.vocab, self.generator = law, vocab, generator
@@ -123,7 +124,7 @@ class Bounds:
 
     checks: Mapping[str, float] = {"total variation": 1.0}
     main = "total variation"
-    what = Counts.what
+    what, metric = "a law of whole sequences", TOTAL_VARIATION
 
     def __init__(
         self, law: Float[np.ndarray, " sequences"], vocab: int, allowed: float, generator: np.random.Generator
@@ -161,11 +162,11 @@ class Rows:
     """Rows of a model whose sequences are too many to count, as a trace of tokens and laws."""
 
     checks: Mapping[str, float] = {
-        "PIT uniformity": 1.0, "PIT by position": 1.0, "pairs of positions": 1.0, "pairs of rows": 1.0,
-        "surprisal": 1.0, "repeated rows": 1.0,
+        "PIT uniformity": 1.0, "PIT by position": 1.0, "pairs of positions": 1.0, "surprisal": 1.0,
+        "repeated rows": 1.0,
     }  # fmt: skip
     main = "PIT uniformity"
-    what = "laws of single tokens off by {delta:.3g} on average (Kolmogorov distance)"
+    what, metric = "laws of single tokens, on average,", KOLMOGOROV
 
     def __init__(self, model: Model, generator: np.random.Generator) -> None:
         self.model, self.generator = model, generator
@@ -195,7 +196,6 @@ class Rows:
             *pairs_of_positions(
                 [trace.pit.numpy(), np.concatenate(self.by_id)], alpha=rates["pairs of positions"], beta=beta
             ),
-            PitPairs(across=True).check(trace, alpha=rates["pairs of rows"], beta=beta),
             Surprisal().check(trace, alpha=rates["surprisal"], beta=beta),
         ]
         return [*found, self._repeats(rates, beta)]

@@ -26,6 +26,8 @@ from specverify.errors import BudgetError
 from specverify.evidence.enumerate import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import locate_exactly, sentence
+from specverify.subjects.sampler_logs import split
+from specverify.subjects.sampler_matches import matches_law
 from specverify.subjects.sampler_series import Sampler, checked, claimed_law, message_of, name_of
 from specverify.subjects.sampler_suite import Case, chosen
 from specverify.subjects.sampler_worlds import World, worlds
@@ -96,7 +98,9 @@ def prove_sampler(
             vocab = round(len(due) ** (1 / case.target.length))
             found = locate_exactly(due, came, vocab, tolerance)
             location = location or found
-            verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: exact TV {tv:.6g} from {what}; {sentence(found)}"))
+            like = matches_law(case, came, tolerance) if isinstance(claim, Lossless) and reference is None else []
+            said = "; ".join([f"exact TV {tv:.6g} from {what}", sentence(found), *like])
+            verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {said}"))
     kind = combine(verdict.kind for verdict in verdicts)
     reason = next(verdict.reason for verdict in verdicts if verdict.kind is kind)
     if kind is Kind.PROVED:
@@ -131,7 +135,7 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
     def program(seed: int) -> torch.Tensor:
         if deadline.over:
             raise BudgetError(f"the time was up after {count:,} worlds; give more seconds, or a smaller toy")
-        return checked(sample(case.target, case.draft, 1, seed), 1, case.target)
+        return checked(split(sample(case.target, case.draft, 1, seed))[0], 1, case.target)
 
     world: World
     first, *others = (functools.partial(program, seed) for seed in SEEDS)

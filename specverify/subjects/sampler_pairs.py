@@ -1,8 +1,8 @@
-"""Transforms of the tokens of a black box under its model's laws, and what they say of dependence within a row."""
+"""Transforms of the tokens of a black box under its model's laws, and what they say of dependence between tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,12 @@ from specverify.evidence.lags import PitLags
 from specverify.evidence.result import Evidence
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.model import Model
+
+Rates = Mapping[str, float]
+ROWS_APART = tuple(range(1, 9))
+"""Distances between the rows of a call at which noise may come again; at most so many rows are looked at."""
+PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "pairs of calls": 1.0}
+"""The checks of `pairs_of_rows`, with their weights."""
 
 
 def statistics(
@@ -45,3 +51,30 @@ def pairs_of_positions(
         return []
     check = PitLags((0,), length, len(transforms))
     return [check.check(transforms, alpha=alpha, beta=beta, name="pairs of positions")]
+
+
+def pairs_of_rows(
+    model: Model, calls: Sequence[Int[Tensor, "rows length"]], generator: np.random.Generator, rates: Rates, beta: float
+) -> list[Evidence]:
+    """Are tokens of rows near each other, and of calls behind each other, independent?
+
+    Args:
+        model: whose laws the tokens have.
+        calls: of as many rows each.
+        generator: of the transforms.
+        rates: of `PAIRS`.
+        beta: miss rate.
+    """
+    size = len(calls[0])
+    tokens = torch.cat(list(calls))
+    trace, by_id = statistics(model, tokens, generator)
+    transforms = [trace.pit.numpy(), by_id]
+    apart = {
+        "pairs of rows": tuple(row for row in ROWS_APART if row < size),
+        "pairs of calls": tuple(dict.fromkeys(row for row in (size - 1, size, size + 1) if 0 < row < len(tokens))),
+    }
+    return [
+        PitLags(rows, model.length, 2).check(transforms, alpha=rates[name], beta=beta, name=name)
+        for name, rows in apart.items()
+        if rows
+    ]

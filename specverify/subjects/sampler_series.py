@@ -16,21 +16,27 @@ from jaxtyping import Int
 from torch import Tensor
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
-from specverify.deadline import Deadline
+from specverify.deadline import WAITING, Deadline
 from specverify.decoders.run import Run
 from specverify.errors import ContractError, InputError
 from specverify.evidence.enumerate import sequence_index, target_law
 from specverify.evidence.result import COPIES, Evidence
 from specverify.model import Model
+from specverify.subjects.sampler_batches import SIZES, Batches
 from specverify.subjects.sampler_checks import INDEPENDENCE, Bounds, Counts, Rows, Tally, dispersion, independence
 from specverify.subjects.sampler_location import locate, place_in_trace
+from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
+from specverify.subjects.sampler_logs import Logs, split
+from specverify.subjects.sampler_matches import matches_counts
+from specverify.subjects.sampler_pairs import PAIRS, pairs_of_rows
 from specverify.subjects.sampler_suite import Case
 from toymodels import tables
 from toymodels.catalogue import fixed_sequences
 
 Sampler = Callable[[Model, Model, int, int], Any]
 """(target, draft, n, seed) -> tokens Int[n, length], a tensor or an array; or a `decoders.Run`, whose counts of
-verified and accepted drafts then show whether anything was at stake."""
+verified and accepted drafts then show whether anything was at stake. Or a pair of tokens and their log-probabilities,
+Float[n, length] or, of whole sequences, Float[n]."""
 
 DISPERSION = "dispersion of the first calls"
 FIRST_CALLS = 8
@@ -45,9 +51,18 @@ class Series:
     """The calls on one case, what they add up to, and what is wrong with them."""
 
     def __init__(
-        self, sample: Sampler, case: Case, claim: Claim, first_seed: int, generator: np.random.Generator
+        self,
+        sample: Sampler,
+        case: Case,
+        claim: Claim,
+        first_seed: int,
+        generator: np.random.Generator,
+        batches: Batches | None = None,
     ) -> None:
         self.sample, self.case, self.first_seed = sample, case, first_seed
+        self.generator = generator
+        self.batches = batches
+        self.logs = Logs(case.target, case.draft)
         self.law, self.cluster, self.vocab = claimed_law(case, claim)
         self.tally: Tally
         if self.law is None:
@@ -58,30 +73,60 @@ class Series:
             self.tally = Bounds(self.law, self.vocab, claim.tv, generator)
         else:
             self.tally = Counts(self.law, self.vocab, generator)
-        self.checks = {**self.tally.checks, **INDEPENDENCE, DISPERSION: 1.0}
+        self.pairs = PAIRS if isinstance(claim, Lossless) else {}
+        self.checks = {**self.tally.checks, **INDEPENDENCE, DISPERSION: 1.0, **self.pairs}
         self.before = _fingerprint(case)
         self.first: list[Tensor] = []
         self.inside: Int[Tensor, " branches"] | None = None
-        self.calls = self.drawn = self.planned = 0
-        self.spent = 0.0
+        self.calls = self.drawn = self.planned = self.begun = 0
+        self.sizes: set[int] = set()
+        self.speed = self.spent = 0.0
         self.copies: list[Evidence] = []
         self.evidence: list[Evidence] = []
         self.refuted = False
         self.error = ""
         self.location: dict[str, Any] | None = None
+        self.notes: list[str] = []
 
     def plan(self, rates: Mapping[str, float], delta: float, beta: float, seconds: float) -> None:
         """Fix the number of sequences and the size of the first calls, before any."""
-        self.rates, self.beta, self.patience = rates, beta, seconds / 20
+        self.rates, self.beta, self.patience = rates, beta, seconds / 24
         n = self.tally.sample_size(delta, rates, beta)
         self.rows = min(FIRST_ROWS, max(32, n // 32))
         self.planned = max(n, FIRST_CALLS * self.rows)
         self.most = min(ROWS, max(self.rows, n // 8))
 
     @property
+    def possible(self) -> int:
+        """How many sequences can come, as far as it is known."""
+        if self.law is None:
+            sequences: int = self.case.target.vocab**self.case.target.length
+            return sequences
+        return int((self.law > 0).sum())
+
+    @property
     def progress(self) -> float:
         """The share of the planned sequences that are drawn; 1 once there is nothing left to do."""
         return 1.0 if self.error or self.refuted else self.drawn / self.planned
+
+    def play(self, deep: bool, deadline: Deadline) -> None:
+        """Make the small calls: those of one row first, each time twice as many, as long as patience lasts.
+
+        They count in their groups alone: what is wrong in them must not look like the law of all rows.
+        """
+        with self._caught():
+            often, start = 1, self.spent
+            left = {rows: count if deep and self.pairs else 1 for rows, count in SIZES.items()}
+            while any(left.values()):
+                for rows, count in left.items():
+                    for _ in range(min(count, often)):
+                        spent = self.spent - start
+                        takes = rows / self.speed if self.speed else 0.0
+                        if deadline.over or (self.sizes and spent + takes > self.patience / (1 if deep else 3)):
+                            return
+                        self._in_groups(self._next(rows))
+                        left[rows] -= 1
+                often *= 2
 
     def advance(self, deadline: Deadline) -> None:
         """Begin with the first calls, or make the next one, twice as large as the last but none too long."""
@@ -90,22 +135,30 @@ class Series:
             for _ in range(FIRST_CALLS - len(self.first) if begins else 1):
                 if deadline.over:
                     return
-                if not begins:
-                    in_time = int(self.patience * self.drawn / max(self.spent, 1e-6))
+                in_time = int(self.patience * self.speed) if self.speed else self.rows * FIRST_CALLS
+                if begins and not self.first:
+                    self.rows = max(2, min(self.rows, in_time // FIRST_CALLS))
+                elif not begins:
                     self.rows = max(1, min(2 * self.rows, self.most, in_time, self.planned - self.drawn))
                 tokens = self._next(self.rows)
                 self.drawn += len(tokens)
                 self.refuted |= self.tally.add(tokens, self.rates)
+                self._in_groups(tokens)
                 if begins:
+                    self.begun = self.calls - 1 if not self.first else self.begun
                     self.first.append(tokens)
             if begins:
                 self.copies = self._look_for_copies()
                 self.refuted |= any(found.rejected for found in self.copies)
 
+    def _in_groups(self, tokens: Tensor) -> None:
+        if self.batches is not None and self.pairs:
+            self.batches.add(self.case.name, self.case.target, self.law, tokens)
+
     def repeat(self, complaint: str) -> None:
         """Make the first call again; other tokens for the same seed are an error."""
         with self._caught():
-            if not torch.equal(self.call(len(self.first[0]), self.first_seed), self.first[0]):
+            if not torch.equal(self.call(len(self.first[0]), self.first_seed + self.begun), self.first[0]):
                 raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
 
     def settle(self, deadline: Deadline) -> None:
@@ -115,9 +168,9 @@ class Series:
                 raise ContractError("changed the model that it was given; leave target and draft as they are")
         if not self.drawn:
             return
-        self.evidence = [*self.copies, *self.tally.evidence(self.rates, self.beta)]
-        wrong = [found for found in self.evidence if found.rejected]
-        self.refuted |= bool(wrong)
+        self.evidence = [*self.copies, *self.logs.evidence(), *self.tally.evidence(self.rates, self.beta)]
+        wrong = [found for found in self.evidence if found.rejected and found.check not in (LOG_CHECK, *PAIRS)]
+        self.refuted |= any(found.rejected for found in self.evidence)
         if wrong and not any(found.metric == COPIES for found in wrong) and not self.error:
             with self._caught():
                 self.location = place_in_trace(self.evidence) if self.law is None else self._locate(deadline)
@@ -134,6 +187,8 @@ class Series:
             found = locate(self.law, total, self.vocab, alpha=LOCATION, beta=self.beta)
             if found["certain"]:
                 break
+        if self.pairs and found is not None:
+            self.notes += matches_counts(self.case, self.law, total)
         return found
 
     def call(self, rows: int, seed: int) -> Int[Tensor, "rows length"]:
@@ -142,14 +197,21 @@ class Series:
         Raises:
             ContractError: for anything but Int[rows, length] tokens in range.
         """
-        start = time.process_time()
-        output = self.sample(self.case.target, self.case.draft, rows, seed)
-        self.spent += time.process_time() - start
+        clock, busy = time.monotonic(), time.process_time()
+        output, logs = split(self.sample(self.case.target, self.case.draft, rows, seed))
+        # As a `Deadline` counts: computing, or a tenth of waiting.
+        took = max(time.process_time() - busy, (time.monotonic() - clock) / WAITING, 1e-6)
+        self.spent += took
+        if rows >= max(self.sizes, default=0):  # the widest call says most of what wider ones take
+            self.speed = rows / took
+        self.sizes.add(rows)
         if isinstance(output, Run):
             branches = output.branches.sum(0).cpu()
             self.inside = branches if self.inside is None else self.inside + branches
             output = output.tokens
         tokens = checked(output, rows, self.case.target)
+        if logs is not None:
+            self.logs.add(tokens, logs)
         return tokens if self.cluster is None else self.cluster[tokens]
 
     def _next(self, rows: int) -> Int[Tensor, "rows length"]:
@@ -161,6 +223,8 @@ class Series:
         if self.law is not None:
             counts = [self._count(tokens) for tokens in self.first]
             found += dispersion(self.law, counts, alpha=self.rates[DISPERSION], beta=self.beta)
+        if self.pairs:
+            found += pairs_of_rows(self.case.target, self.first, self.generator, self.rates, self.beta)
         return found
 
     def _count(self, tokens: Tensor) -> Int[np.ndarray, " sequences"]:

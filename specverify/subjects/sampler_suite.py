@@ -2,13 +2,18 @@
 
 standard()           for samplers of some ten thousand sequences a second, such as a batched decoder on toys
 small()              for those of a hundred, such as `generate` of an engine at batch 1
+tiny()               for proofs
+guided()             guidance alone
+processors()         cut laws alone
 clustered(partition) for a claim about clusters of tokens
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,7 +22,7 @@ import toymodels
 from specverify.claims import Claim, ClusterLossless, Relaxed
 from specverify.errors import InputError
 from specverify.model import Context, Model
-from specverify.processors import Processed, parse_processors
+from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
 from toymodels import tables
 
 
@@ -71,24 +76,30 @@ class Shortened:
 
 
 # toy, processors, kind of draft model, positions
+_CUTS = "temperature=1.3,top_k=4,top_p=0.9"
 _STANDARD = (
     ("hash-16x24", "", "perturbed", 24),  # rows too long to repeat by chance, sixteen tokens
-    ("sparse-3x5", "", "independent", 5),  # zeros; drafts that p forbids
+    ("sparse-3x5", "", "independent", 4),  # zeros; drafts that p forbids
     ("ties-3x5", "top_k=1", "perturbed", 5),  # greedy
-    ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 5),  # processors; no two tokens tie
-    ("switch-3x6", "", "independent", 6),  # a mask that a token flips
-    ("eos-3x6", "", "perturbed", 6),  # rows that end at different lengths
-    ("raster-4x6", "", "independent", 6),  # forced tokens
-    ("zero-3x5", "", "perturbed", 5),  # token 0 is the most probable
-    ("penalty-3x6", "", "perturbed", 5),  # counts
-    ("window-3x6", "", "perturbed", 5),  # a sliding window
-    ("recurrent-3x6", "", "perturbed", 5),  # a state
-    ("dense-8x3", "", "perturbed", 3),  # residuals over many tokens
+    ("ties-3x5", "top_k=2", "perturbed", 4),  # ties at the last token that is kept
+    ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),  # processors; no two tokens tie
+    ("dense-5x4", _CUTS, "perturbed", 3),  # processors behind each other, each of which cuts something
+    ("guided-2x5", "", "perturbed", 5),  # guidance; an unconditional law with a history of its own
+    ("guided-3x4", "", "perturbed", 4),
+    ("switch-3x6", "", "independent", 4),  # a mask that a token flips
+    ("eos-3x6", "", "perturbed", 4),  # rows that end at different lengths
+    ("raster-4x6", "", "independent", 4),  # a forced token
+    ("zero-3x5", "", "perturbed", 4),  # token 0 is the most probable
+    ("penalty-3x6", "", "perturbed", 4),  # counts
+    ("recurrent-3x6", "", "perturbed", 4),  # a state
+    ("dense-8x3", "", "perturbed", 2),  # residuals over many tokens
 )
 _SMALL = (
     ("sparse-3x5", "", "independent", 4),
     ("eos-3x6", "", "perturbed", 4),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
+    ("ties-3x5", "top_k=2", "perturbed", 4),
+    ("guided-2x5", "", "perturbed", 5),
     ("recurrent-3x6", "", "perturbed", 4),
     ("penalty-3x6", "", "perturbed", 4),
 )
@@ -98,25 +109,51 @@ _TINY = (
     ("sparse-3x5", "", "independent", 3),
     ("eos-3x6", "", "perturbed", 3),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
+    ("ties-3x5", "top_k=2", "perturbed", 3),
+    ("guided-2x5", "", "perturbed", 4),
     ("penalty-3x6", "", "perturbed", 3),
     ("recurrent-3x6", "", "perturbed", 3),
-    ("dense-2x8", "", "perturbed", 4),
+    ("dense-2x8", "", "perturbed", 3),
+)
+_GUIDED = (
+    ("guided-2x5", "", "perturbed", 5),
+    ("guided-3x4", "", "perturbed", 4),
+    ("guided-3x4", "temperature=0.8,top_p=0.95", "perturbed", 4),
+)
+_PROCESSORS = (
+    ("ties-3x5", "top_k=1", "perturbed", 4),
+    ("ties-3x5", "top_k=2", "perturbed", 4),
+    ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
+    ("dense-5x4", f"{_CUTS},min_p=0.1", "perturbed", 3),
+    ("dense-5x4", "temperature=0.7,min_p=0.2", "perturbed", 3),
+    ("dense-8x3", "top_k=5,top_p=0.8", "perturbed", 3),
+    ("eos-3x6", "temperature=0.8,top_p=0.9", "perturbed", 4),
 )
 
 
 def standard() -> tuple[Case, ...]:
-    """Twelve toys with histories, zeros, ends, processors and a greedy row; the long one is judged as a trace."""
+    """Toys with histories, zeros, ends, processors, guidance and a greedy row; the long one is judged as a trace."""
     return tuple(_case(*entry) for entry in _STANDARD)
 
 
 def small() -> tuple[Case, ...]:
-    """Five toys of four positions and at most 81 sequences."""
+    """Seven toys of four or five positions and at most 81 sequences."""
     return tuple(_case(*entry) for entry in _SMALL)
 
 
 def tiny() -> tuple[Case, ...]:
-    """Seven toys of at most 81 sequences; two tokens hide what is wrong with a residual, so that most have three."""
+    """Nine toys of at most 81 sequences; two tokens hide what is wrong with a residual, so that most have three."""
     return tuple(_case(*entry) for entry in _TINY)
+
+
+def guided() -> tuple[Case, ...]:
+    """Guided toys, one with processors behind guidance."""
+    return tuple(_case(*entry) for entry in _GUIDED)
+
+
+def processors() -> tuple[Case, ...]:
+    """Toys whose laws are cut in every way, alone and one cut behind another."""
+    return tuple(_case(*entry) for entry in _PROCESSORS)
 
 
 def chosen(suite: Sequence[Case] | str | None, claim: Claim, default: str) -> tuple[Case, ...]:
@@ -130,9 +167,7 @@ def chosen(suite: Sequence[Case] | str | None, claim: Claim, default: str) -> tu
     if suite is None:
         suite = clustered(claim.partition) if isinstance(claim, ClusterLossless) else default
     if isinstance(suite, str):
-        if suite not in SUITES:
-            raise InputError(f"there is no suite {suite!r}; choose {', '.join(SUITES)}, or give cases")
-        suite = SUITES[suite]()
+        suite = named(suite)
         if isinstance(claim, Relaxed):  # a bound on the total variation needs the law of whole sequences
             suite = tuple(case for case in suite if tables.enumerable(case.target))
     if not suite or len({case.name for case in suite}) < len(suite):
@@ -156,7 +191,84 @@ def clustered(partition: Sequence[Sequence[int]]) -> tuple[Case, ...]:
     return tuple(_case(name, "", "perturbed", toymodels.toy(name).length) for name in found)
 
 
-SUITES = {"standard": standard, "small": small, "tiny": tiny}
+SUITES: dict[str, Callable[[], tuple[Case, ...]]] = {
+    "standard": standard, "small": small, "tiny": tiny, "guided": guided, "processors": processors
+}  # fmt: skip
+CONVENTIONS = {"ties": "top_k_ties", "high": "top_k_high"}
+"""What may stand behind a suite's name: what top-k keeps of the tokens that tie with the k-th, and the processor that
+does. Ours keeps the lowest ids; "ties" keeps them all, "high" the highest ids."""
+TOP_K = {"": top_k, "ties": top_k_ties, "high": top_k_high}
+"""Top-k by convention."""
+
+
+def named(name: str) -> tuple[Case, ...]:
+    """A suite by its name, or by its name and a convention: "standard", "processors-ties".
+
+    Raises:
+        InputError: there is none; the message lists names that are close.
+    """
+    known = [*SUITES, *(f"{suite}-{convention}" for suite in SUITES for convention in CONVENTIONS)]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"choose {', '.join(SUITES)}"
+        raise InputError(
+            f"there is no suite {name!r}; {hint} (-ties or -high behind it: top-k keeps all tokens that tie with the "
+            "k-th, or the highest ids)"
+        )
+    base, _, convention = name.partition("-")
+    cases = SUITES[base]()
+    return tuple(Case(by_convention(case.target, convention), case.draft) for case in cases) if convention else cases
+
+
+def check(suite: Any, target: Any) -> None:
+    """Whether these names can be used, before anything is judged.
+
+    Raises:
+        InputError: an unknown name, or both.
+    """
+    if suite is not None and target is not None:
+        raise InputError("give a suite or a target, not both: a target is a suite of one")
+    if isinstance(suite, str):
+        named(suite)
+    if target is not None:
+        one_target(target)
+
+
+def one_target(text: str) -> Case:
+    """A target of one's own: a toy's name, what guides it and processors, as far as wanted.
+
+    "guided-3x4", "dense-3x6|temperature=0.8,top_k=2", "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9".
+
+    Raises:
+        InputError: an unknown toy or processor, or toys that do not go together.
+    """
+    name, *parts = text.split("|")
+    model = toymodels.toy(name.strip())
+    for part in parts:
+        settings = dict(piece.partition("=")[::2] for piece in part.replace(" ", "").split(","))
+        if "guidance" not in settings:
+            model = Processed(model, parse_processors(part))
+            continue
+        if set(settings) != {"guidance", "from"}:
+            raise InputError(f"target {text!r}: write |guidance=SCALE,from=TOY| with the toy that it leads away from")
+        try:
+            scale = float(settings["guidance"])
+        except ValueError:
+            raise InputError(f"target {text!r}: guidance={settings['guidance']} is no number") from None
+        model = Guided(model, toymodels.toy(settings["from"]), scale)
+    return Case(model, toymodels.draft("perturbed", model))
+
+
+def by_convention(target: Model, convention: str) -> Model:
+    """The target with another top-k, if it has one: "" for ours, or a name of `CONVENTIONS`."""
+    if not isinstance(target, Processed):
+        return target
+    processor = CONVENTIONS.get(convention, "top_k")
+    steps = tuple(
+        parse_processors(f"{processor}={step.setting}")[0] if step.function in TOP_K.values() else step
+        for step in target.processors
+    )
+    return Processed(target.inner, steps)
 
 
 def _case(name: str, processors: str, kind: str, length: int) -> Case:

@@ -51,17 +51,23 @@ def found(subject, delta=0.02, gamma=3, sizes=SIZES):
     ids=["pairs", "last row"],
 )
 def test_slips_of_some_batches_or_rows_are_seen_where_they_are(when, stratum):
-    assert found(from_p(when), sizes=(2, 3, 7, 33, 64, 129, 1025)) == stratum
+    assert found(from_p(when), sizes=(2, 7, 33, 129)) == stratum
 
 
-def test_a_right_kernel_passes_with_the_delta_that_was_planned():
-    batches = found(kernel("right", Parts()), delta=0.04, gamma=1)
-    assert isinstance(batches, Batches), batches
-    evidence = {item.check: item for item in batches.evidence(dict.fromkeys(batches.checks, 1e-7), 1e-6)}
-    assert evidence["batch sizes"].n >= batches.need
-    assert evidence["batch sizes"].delta <= batches.delta
-    assert all(item.delta <= batches.delta for item in evidence.values())
-    assert evidence["batch sizes"].coverage["strata"] == len(SIZES)
+@pytest.fixture(scope="module")
+def whole():
+    """The judgement of a right kernel, with all of `standard`."""
+    return judge_round(kernel("right", Parts()), gamma=1, delta=0.1, checks=("standard",))
+
+
+def test_a_right_kernel_passes_with_the_delta_that_was_planned(whole):
+    assert whole.verdict.kind is Kind.CONSISTENT, whole.verdict.reason
+    evidence = {item.check: item for item in whole.evidence}
+    sizes, batches = evidence["batch sizes"], Batches(kernel("right", Parts()), 1, 0.1)
+    batches.plan({"batch sizes": sizes.alpha}, sizes.beta)
+    assert sizes.n >= batches.need
+    assert all(evidence[check].delta <= batches.delta == 0.5 for check in batches.checks)
+    assert sizes.coverage["strata"] == len(SIZES)
 
 
 def test_batches_are_of_the_size_and_kind_that_they_say():
@@ -180,9 +186,7 @@ def test_a_slow_kernel_is_told_early_what_it_would_take():
     assert "sees 0." in judgement.verdict.reason
 
 
-def test_the_box_is_stated():
-    judgement = judge_round(kernel("right", Parts()), gamma=1, delta=0.5, checks=("standard",))
-    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+def test_the_box_is_stated(whole):
     for words in ("1,031 tokens", "0 to 1 drafts per row", "batches of 1 to 40", "bfloat16"):
-        assert words in judgement.verdict.reason
-    assert any("batches above 4,096 rows" in gap for gap in judgement.not_covered)
+        assert words in whole.verdict.reason
+    assert any("batches above 4,096 rows" in gap for gap in whole.not_covered)

@@ -186,7 +186,7 @@ def left(p, q):
 
 
 def test_block_verification_is_exact_where_its_thresholds_are_not_those_of_the_token_rule():
-    contexts, subject = build(("dense", "near"), 3, 3), kernel("block", BLOCK)
+    contexts, subject = build(("dense",), 3, 3), kernel("block", BLOCK)
     found = forced.integrate(subject, forced.paths(subject, contexts, 2, 2, certain=False))
     joint = contexts.joint()[:, None].expand_as(found.law)
     assert float(total_variation(found.law, joint).max()) < 1e-5

@@ -15,9 +15,16 @@ from specverify.errors import InputError
 from specverify.evidence.alternatives import KINDS, alternative
 from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
 from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_batches import SIZES
 from specverify.subjects.sampler_suite import Case, Shortened, chosen, clustered, small, standard
 from specverify.verdict import Kind
 from toymodels import draft, toy
+
+
+@pytest.fixture(autouse=True)
+def _few_small_calls(monkeypatch):
+    """Calls of few rows are judged apart, in test_sampler_batches; hundreds of them take too long."""
+    monkeypatch.setattr("specverify.subjects.sampler_series.SIZES", dict.fromkeys(SIZES, 1))
 
 
 def right(target, draft, n, seed):
@@ -51,7 +58,9 @@ def verdict(sampler, *arguments, suite=None, delta=0.1, **options):
 
 
 def test_a_right_sampler_is_consistent_at_the_rates_that_were_asked_for():
-    suite = [one for one in standard() if one.target.name.startswith(("hash", "skew", "eos", "window"))]
+    short = Shortened(toy("hash-16x24"), 8)
+    suite = [one for one in standard() if one.target.name.startswith(("skew", "eos", "guided-2x5"))]
+    suite.append(Case(short, draft("perturbed", short)))
     found = judge_sampler(right, suite=suite, delta=0.1, seed=1)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     assert "4 toys" in found.verdict.reason
@@ -64,7 +73,7 @@ def test_a_right_sampler_is_consistent_at_the_rates_that_were_asked_for():
         assert main[0].beta == 1e-6
         assert len(mine) >= 6
     assert found.location is None
-    assert not any("of" in note and "sequences" in note for note in found.not_covered), "everything planned was drawn"
+    assert not any(re.search(r"\d of [\d,]+ sequences", note) for note in found.not_covered), "all planned were drawn"
     assert any("whether a draft was verified" in note for note in found.not_covered)
 
 
@@ -90,7 +99,7 @@ def test_a_law_at_a_total_variation_of_one_hundredth_is_refuted(kind):
 
 
 def test_perfect_samplers_are_never_refuted():
-    for seed in range(12):
+    for seed in range(6):
         found = verdict(perfect, suite=(case("eos-3x6", 4),), delta=0.1, seed=seed, alpha=1e-3)
         assert found.verdict.kind is Kind.CONSISTENT, (seed, found.verdict.reason)
 
@@ -190,7 +199,9 @@ def test_a_claim_about_clusters_looks_at_clusters_alone():
 
 def test_time_that_is_up_leaves_no_verdict_but_says_what_would():
     def slow(target, draft, n, seed):
-        time.sleep(0.05)
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
         return right(target, draft, n, seed)
 
     found = verdict(slow, suite=small(), delta=0.01, seconds=1.0)
@@ -278,8 +289,8 @@ def test_state_that_leaks_between_calls_is_an_error():
     calls = []
 
     def aging(target, draft, n, seed):
-        calls.append(seed)
-        return right(target, draft, n, seed + (len(calls) > 10) * 10**6)
+        calls.append(n)
+        return right(target, draft, n, seed + (sum(calls) > 3500) * 10**6)
 
     found = verdict(aging)
     assert found.verdict.kind is Kind.ERROR
@@ -317,19 +328,19 @@ def test_a_model_that_is_changed_is_an_error(which):
 
 
 def test_a_suite_has_a_name_and_what_was_asked_is_repeated_in_one_line():
-    found = judge_sampler(right, suite="small", delta=0.3, seed=2)
+    found = judge_sampler(right, suite="guided", delta=0.3, seed=2)
     assert found.verdict.kind is Kind.CONSISTENT
-    assert "5 toys" in found.verdict.reason
+    assert "3 toys" in found.verdict.reason
     assert found.reproduce == (
         "judge_sampler(tests.subjects.test_sampler:right, Lossless(), seed=2, delta=0.3, alpha=1e-06, beta=1e-06, "
-        "seconds=300, suite='small')"
+        "seconds=300, suite='guided')"
     )
 
 
 def test_the_same_seed_gives_the_same_judgement():
-    first, second = (verdict(right, seed=5) for _ in range(2))
+    first, second = (verdict(perfect, seed=5) for _ in range(2))
     assert [item.to_json() for item in first.evidence] == [item.to_json() for item in second.evidence]
-    other = verdict(right, seed=6)
+    other = verdict(perfect, seed=6)
     assert [item.statistic for item in other.evidence] != [item.statistic for item in first.evidence]
 
 
@@ -341,7 +352,7 @@ def test_the_same_seed_gives_the_same_judgement():
         ({"seconds": 0}, "seconds is 0; give the calls some time"),
         ({"suite": ()}, r"the suite holds \[\]; give at least one toy, and each once"),
         ({"suite": (case(), case())}, "give at least one toy, and each once"),
-        ({"suite": "large"}, "there is no suite 'large'; choose standard, small, tiny, or give cases"),
+        ({"suite": "large"}, "there is no suite 'large'; choose standard, small, tiny, guided, processors"),
     ],
 )
 def test_what_cannot_be_judged_says_so(options, message):
@@ -364,8 +375,8 @@ def test_claims_that_do_not_fit_the_suite_say_so():
 
 
 def test_cut_toys_keep_the_law_of_their_beginning():
-    for one in (*small(), case("penalty-3x6", 5)):
-        inner = one.target if isinstance(one.target, Shortened) else one.target.inner
+    cut = [one.target if isinstance(one.target, Shortened) else getattr(one.target, "inner", None) for one in small()]
+    for inner in (*(model for model in cut if model is not None), case("penalty-3x6", 5).target):
         whole = inner.inner
         law = target_law(whole).reshape(whole.vocab**inner.length, -1).sum(1)
         assert torch.allclose(target_law(inner), law, atol=1e-14)

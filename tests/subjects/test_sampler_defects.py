@@ -1,4 +1,4 @@
-"""Every known-wrong sampler is refuted on the standard suite, and every control passes, over several seeds."""
+"""Known-wrong samplers: how far off each is, where, and what is known of it. They are judged in the session stats."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import torch
 
 from specverify.defects import samplers
 from specverify.errors import InputError
-from specverify.subjects.sampler import judge_sampler
-from specverify.subjects.sampler_suite import Case, Shortened, small, standard
-from specverify.verdict import Kind
+from specverify.subjects.sampler_suite import standard
 from toymodels import draft, toy
 
 LOSSY = [name for name in samplers.names() if samplers.get(name).lossy]
@@ -17,48 +15,6 @@ CONTROLS = [name for name in samplers.names() if not samplers.get(name).lossy]
 ALONE = {"shared-stream-across-requests", "shared-coins-across-rows", "row-streams-of-consecutive-seeds",
          "reseed-per-call", "reseed-per-batch"}  # fmt: skip
 """Those whose sequences are right one by one."""
-
-
-def on(*names):
-    """Those cases of the standard suite, in this order; the whole suite takes some seconds for each defect."""
-    by_name = {case.target.name.split("-")[0]: case for case in standard()}
-    return tuple(by_name[name] for name in names)
-
-
-SHORT = Shortened(toy("hash-16x24"), 8)
-WHERE = dict.fromkeys(LOSSY, on("sparse", "switch", "eos")) | {
-    "row-streams-of-consecutive-seeds": (Case(SHORT, draft("perturbed", SHORT)),),
-    "reseed-per-batch": on("hash"),
-    "params-dropped-on-spec-path": on("eos", "skew"),
-    "processor-state-shared-by-copy": on("sparse", "penalty"),
-    "penalty-counts-last-token-only": on("sparse", "penalty"),
-    "cache-not-trimmed": on("sparse", "recurrent"),
-    "rotating-cache-stale-keys": on("sparse", "window"),
-    "verify-kernel-argmax-flip": on("sparse", "ties"),
-    "uniform-24bit-tail-truncation": on("zero", "dense"),
-}
-
-
-@pytest.mark.parametrize("name", LOSSY)
-def test_a_defect_is_refuted(name):
-    # A call must hold more rows than the server takes at once.
-    delta = 0.02 if name == "reseed-per-batch" else 0.05
-    found = judge_sampler(samplers.get(name).sample, suite=WHERE[name], delta=delta, name=name)
-    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
-    assert found.subject == name
-    independent = "sequences are not independent" not in found.verdict.reason
-    if name in ALONE:
-        assert not independent or "calls with other seeds give the same sequences" in found.verdict.reason
-    elif name != "unseeded-rows-uninitialised-noise":
-        assert independent
-        assert found.location is not None
-        assert found.location["certain"]
-
-
-@pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_is_not(name):
-    found = judge_sampler(samplers.get(name).sample, suite=small(), delta=0.1)
-    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
 
 
 # Exact total variation of one sequence's law, by enumeration.
@@ -72,13 +28,17 @@ DISTANCES = {
     "stale-drafts-when-drafter-skipped": ("dense-3x6", 0.01),
     "eos-inside-block-ignored": ("eos-3x6", 0.05),
     "verify-kernel-argmax-flip": ("ties", 0.5),
+    "guidance-unconditional-last-token": ("guided-3x4", 0.05),
+    "guidance-scale-off-by-one": ("guided-3x4", 0.05),
+    "cut-law-not-renormalised": ("skew", 0.05),
 }
 
 
 @pytest.mark.parametrize("name", sorted(DISTANCES))
 def test_the_law_of_one_sequence_is_known_exactly(name):
     model, least = DISTANCES[name]
-    (case,) = [one for one in standard() if one.target.name.startswith(f"{model}-3x5|")] or [None]
+    cut = (one for one in standard() if one.target.name.startswith(f"{model}-3x5") and "|" in one.target.name)
+    case = next(cut, None)
     target = case.target if case else toy(model)
     tv = samplers.get(name).tv(target, case.draft if case else draft("perturbed", target))
     assert tv is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -24,6 +25,7 @@ MODEL = toy("hash-16x24")
 DRAFT = draft("perturbed", MODEL)
 
 
+@functools.lru_cache
 def arrays(n, seed=0, name="speculative"):
     tokens = samplers.get(name).sample(MODEL, DRAFT, n, seed).tokens
     return {"tokens": tokens.numpy(), "logprobs": MODEL.laws(MODEL.start(n), tokens[:, :-1]).log().numpy()}
@@ -70,17 +72,9 @@ def test_a_right_trace_is_consistent(right):
     assert len(found.not_covered) >= 2
 
 
-def test_right_traces_are_not_refuted_at_a_generous_rate(right):
-    refuted = 0
-    for first in range(0, 3000, 60):
-        part = {name: value[first : first + 60] for name, value in right.items()}
-        refuted += judge_trace(part, alpha=0.05, seed=first).verdict.kind is Kind.REFUTED
-    assert refuted <= 2.5 + 4 * (50 * 0.05 * 0.95) ** 0.5
-
-
 @pytest.mark.parametrize(
     ("name", "n", "position"),
-    [("cache-not-trimmed", 640, 1), ("shared-coins-across-rows", 3000, None), ("reseed-per-batch", 640, None)],
+    [("cache-not-trimmed", 640, 1), ("shared-coins-across-rows", 3000, None), ("reseed-per-batch", 192, None)],
 )
 def test_a_wrong_engine_is_refuted(name, n, position):
     found = judge_trace(arrays(n, name=name))
@@ -153,7 +147,7 @@ def test_a_safetensors_file_of_any_precision(right, tmp_path, dtype):
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("block", [7, 16 * 24 * 3, 1 << 23])
 def test_blocks_of_any_size_give_the_same(right, tmp_path, monkeypatch, compressed, block):
-    small = {name: value[:60] for name, value in right.items()}
+    small = {name: value[:24] for name, value in right.items()}
     (np.savez_compressed if compressed else np.savez)(tmp_path / "trace.npz", **small)
     safetensors.torch.save_file(
         {name: torch.from_numpy(value) for name, value in small.items()}, tmp_path / "trace.safetensors"

@@ -76,9 +76,14 @@ class Stream:
     metric: str = TOTAL_VARIATION
     blocks: list[Int[np.ndarray, " outcomes"]] = field(default_factory=list)
 
+    @property
+    def test(self) -> EProcess:
+        """What is made of the counts."""
+        return _test(self.law.tobytes())
+
     def evidence(self, alpha: float, beta: float) -> Evidence:
         """What the counts say."""
-        found = EProcess(self.law).check(self.blocks, alpha=alpha, beta=beta)
+        found = self.test.check(self.blocks, alpha=alpha, beta=beta)
         return replace(found, check=self.check, metric=self.metric)
 
 
@@ -117,11 +122,14 @@ class Trial:
 
     def plan(self, alphas: Mapping[str, float], beta: float) -> None:
         """Set what it takes."""
+        most = {False: 1, True: 1}
         for stream in self.streams:
-            n = _sample_size(int((stream.law > 0).sum()), stream.delta, alphas[stream.check], beta)
-            # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
-            self.need = max(self.need, n if stream.check.startswith(self.name) else round(2 * n + 10 * math.sqrt(n)))
-        self.wanted = self.need
+            by_rule = not stream.check.startswith(self.name)
+            if stream.test.smallest_detectable(most[by_rule], alpha=alphas[stream.check], beta=beta) > stream.delta:
+                most[by_rule] = stream.test.sample_size(stream.delta, alpha=alphas[stream.check], beta=beta)
+        # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
+        ruled = round(2 * most[True] + 10 * math.sqrt(most[True])) if self.by_rule else 0
+        self.wanted = self.need = max(most[False], ruled)
 
     @property
     def cost(self) -> float:
@@ -172,15 +180,15 @@ class Trial:
         for stream, block in zip(self.streams, counts, strict=True):
             stream.blocks.append(block)
             total = np.sum(stream.blocks, axis=0)
-            doubts.append(EProcess(stream.law).log_e(total) + np.log(alphas[stream.check]))
+            doubts.append(stream.test.log_e(total) + np.log(alphas[stream.check]))
         worst = int(np.argmax(doubts))
         return tally, self.streams[worst] if doubts[worst] >= 0 else None
 
 
 @lru_cache(maxsize=1024)
-def _sample_size(outcomes: int, delta: float, alpha: float, beta: float) -> int:
-    """What seeing delta costs: the same for all laws over so many possible outcomes."""
-    return EProcess(np.full(outcomes, 1 / outcomes)).sample_size(delta, alpha=alpha, beta=beta)
+def _test(law: bytes) -> EProcess:
+    """One for each law, in float64: it remembers what so many rows of it show, from one judgement to the next."""
+    return EProcess(np.frombuffer(law).copy())
 
 
 def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:

@@ -83,9 +83,6 @@ class Session:
         if sampled:
             self.budget.allocate(sampled)
         self.alphas = {row["check"]: row["alpha"] for row in self.budget.table()}
-        parts: list[Trial | Batches] = [*self.trials, *([self.batches] if self.batches else [])]
-        for part in parts:
-            part.plan(self.alphas, beta)
         self.generator = contract.generator(derived_seed(seed, 6))
         self.draws = Sampled(derived_seed(seed, 7))
         self.tally = torch.zeros(4, dtype=torch.int64)
@@ -141,6 +138,9 @@ class Session:
         if "independence" in self.checks and (verdict := self._independent(pace)) is not None:
             return verdict
         self._refused_dtypes()
+        parts: list[Trial | Batches] = [*self.trials, *([self.batches] if self.batches else [])]
+        for part in parts:
+            part.plan(self.alphas, self.beta)
         for rows in FIRST_LOOKS:
             # Few rows tell little of what a row costs, but enough to see that many are out of reach.
             if sum(trial.cost for trial in self.trials) * rows > REACH * self.deadline.left:

@@ -1,0 +1,226 @@
+"""What is said of a black box, from what its calls add up to: the verdict, its reason, and the box that it holds in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specverify.claims import Claim, Lossless, Relaxed
+from specverify.decoders.protocol import Branch
+from specverify.evidence.result import COPIES, Evidence
+from specverify.processors import Guided, Processed
+from specverify.subjects.judgement import Judgement
+from specverify.subjects.sampler_batches import SIZES, Batches, group_of
+from specverify.subjects.sampler_location import sentence
+from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
+from specverify.subjects.sampler_pairs import PAIRS, ROWS_APART
+from specverify.subjects.sampler_series import Series
+from specverify.subjects.sampler_suite import Case
+from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
+
+DEPENDENCE = {*PAIRS, "pairs of positions"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: see `judge_sampler`."""
+
+    name: str
+    claim: Claim
+    seed: int
+    delta: float
+    alpha: float
+    beta: float
+    seconds: float
+    suite: Sequence[Case] | str | None
+
+    @property
+    def reproduce(self) -> str:
+        """The call."""
+        suite = f", suite={self.suite!r}" if isinstance(self.suite, str) else ""
+        return (
+            f"judge_sampler({self.name}, {self.claim!r}, seed={self.seed}, delta={self.delta:g}, alpha={self.alpha:g}, "
+            f"beta={self.beta:g}, seconds={self.seconds:g}{suite})"
+        )
+
+
+def judgement(series: Sequence[Series], batches: Batches, asked: Asked, elapsed: float) -> Judgement:
+    """The judgement over all cases."""
+    evidence = [replace(item, check=f"{one.case.name}: {item.check}") for one in series for item in one.evidence]
+    verdicts = [_verdict(one, asked.claim, asked.delta) for one in series]
+    groups = batches.evidence(asked.beta)
+    kind = combine(verdict.kind for verdict in verdicts)
+    decisive = [(one, verdict) for one, verdict in zip(series, verdicts, strict=True) if verdict.kind is kind]
+    deciding, verdict = min(decisive, key=lambda pair: _vagueness(pair[0]))
+    location, reason = deciding.location, verdict.reason
+    if kind is not Kind.REFUTED and (wrong := [item for item in groups if item.rejected]):
+        kind, location, reason = Kind.REFUTED, None, _of_groups(wrong, series)
+    drawn, planned = sum(one.drawn for one in series), sum(one.planned for one in series)
+    if kind is Kind.CONSISTENT:
+        reason = _consistent(series, asked, drawn)
+    elif kind is Kind.INCONCLUSIVE and drawn < planned:
+        reason += _late(series, drawn, planned, elapsed)
+    return Judgement(
+        subject=asked.name,
+        level="sampler",
+        claim=str(asked.claim),
+        verdict=Verdict(kind, reason),
+        evidence=[*evidence, *groups],
+        location=location if kind is Kind.REFUTED else None,
+        not_covered=_not_covered(series, asked.claim),
+        reproduce=asked.reproduce,
+        seconds=elapsed,
+        notes=(
+            f"{drawn:,} sequences in {sum(one.calls for one in series):,} calls on {len(series)} toys",
+            f"tried: {box([one.case for one in series])}; calls of {_few(set().union(*(one.sizes for one in series)))} "
+            "rows",
+            *dict.fromkeys(f"{one.case.name}: {note}" for one in series for note in one.notes),
+            *(one.error for one in series if one.error),
+        ),
+    )
+
+
+def box(cases: Sequence[Case]) -> str:
+    """What a suite's targets are, in a few words."""
+    models = [case.target for case in cases]
+    parts = [
+        f"vocabularies of {_few({model.vocab for model in models})} tokens",
+        f"lengths of {_few({model.length for model in models})}",
+    ]
+    cut = [", ".join(step.label for step in model.processors) for model in models if isinstance(model, Processed)]
+    parts += [f"processors {'; '.join(dict.fromkeys(cut))}"] if cut else ["no processors"]
+    guided = {_inner(model).scale for model in models if isinstance(_inner(model), Guided)}
+    parts += [f"guidance of {_few(guided)}"] if guided else ["no guidance"]
+    parts += [f"laws in {_few({str(model.dtype).removeprefix('torch.') for model in models})}"]
+    return ", ".join(parts)
+
+
+def _inner(model: Any) -> Any:
+    while not isinstance(model, Guided) and hasattr(model, "inner"):
+        model = model.inner
+    return model
+
+
+def _few(values: Iterable[Any]) -> str:
+    """All of a few values; of many, the smallest and the largest."""
+    known = sorted(values)
+    shown = [f"{value:,}" if isinstance(value, int) else str(value) for value in known]
+    return ", ".join(shown) if len(shown) <= 8 else f"{', '.join(shown[:6])} .. {shown[-1]}"
+
+
+def _consistent(series: Sequence[Series], asked: Asked, drawn: int) -> str:
+    """What was seen, each figure with the metric that it is one of."""
+    begin = f"{len(series)} toys, {drawn:,} sequences: "
+    if isinstance(asked.claim, Relaxed):
+        return f"{begin}within {asked.claim.tv:.3g} on each; alpha = {asked.alpha:.2g}"
+    seen: dict[str, list[tuple[Series, float]]] = {}
+    for one in series:
+        for item in one.evidence:
+            if item.check == one.tally.main:
+                seen.setdefault(one.tally.what, []).append((one, item.delta))
+    parts = [
+        f"{what} off by {max(delta for _, delta in found):.3g} ({found[0][0].tally.metric}) on "
+        + ("any of them" if len(seen) == 1 else f"any of {len(found)}" if len(found) > 1 else found[0][0].case.name)
+        for what, found in seen.items()
+    ]
+    return (
+        f"{begin}{'; or '.join(parts)} would have been missed with probability at most {asked.beta:.2g}; "
+        f"alpha = {asked.alpha:.2g}"
+    )
+
+
+def _late(series: Sequence[Series], drawn: int, planned: int, elapsed: float) -> str:
+    mains = [item.delta for one in series for item in one.evidence if item.check == one.tally.main]
+    reached = f", or a delta above {max(mains):.2g}" if len(mains) == len(series) and max(mains) < 1 else ""
+    return (
+        f"; the time was up after {drawn:,} of {planned:,} sequences: some {elapsed * planned / max(drawn, 1):.0f} "
+        f"seconds would do{reached}, or a larger delta, or fewer and smaller toys (the suites small and tiny)"
+    )
+
+
+def _of_groups(wrong: Sequence[Evidence], series: Sequence[Series]) -> str:
+    worst = min(wrong, key=lambda item: item.p_value or 0.0)
+    right = ", while the rows of all calls together are not rejected" if all(one.drawn > 1000 for one in series) else ""
+    return f"{' and '.join(item.check for item in wrong)} are wrong{right}; {worst.check}: {worst.detail}"
+
+
+def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
+    """The verdict on one case; copies are named before the law, whose tests suppose that there are none."""
+    where = f"on {one.case.name}, {one.drawn:,} sequences"
+    dependent = [item for item in one.evidence if item.rejected and item.metric == COPIES]
+    if dependent:
+        identical = all(torch.equal(part, one.first[0]) for part in one.first)
+        what = "calls with other seeds give the same sequences" if identical else "sequences are not independent"
+        return Verdict(Kind.REFUTED, f"{where}: {what}; {dependent[0].check}: {dependent[0].detail}")
+    tested = [item for item in one.evidence if item.check != LOG_CHECK]
+    if isinstance(claim, Relaxed):
+        judged = _judge_bounds(claim, [item for item in tested if item.check == one.tally.main])
+    else:
+        judged = judge_evidence(Lossless(), _by_weight(tested), _coverage(one.inside), {one.tally.main: delta})
+    if judged.kind is Kind.REFUTED:
+        found = f"; {sentence(one.location)}" if one.location else ""
+        said = "; ".join(["", *one.notes])
+        return Verdict(Kind.REFUTED, f"{where}: {judged.reason}{found}{said}")
+    logs = [item for item in one.evidence if item.check == LOG_CHECK and item.rejected]
+    if logs:
+        said = f"the log-probabilities that it reports are wrong, while its tokens are not rejected; {logs[0].detail}"
+        return Verdict(Kind.REFUTED, f"{where}: {said}")
+    if one.error:
+        return Verdict(Kind.ERROR, one.error)
+    return Verdict(judged.kind, f"{where}: {judged.reason}")
+
+
+def _by_weight(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Where the law is rejected, dependence of pairs explains nothing more."""
+    law = any(item.rejected and item.check not in DEPENDENCE for item in evidence)
+    return [item for item in evidence if not (law and item.rejected and item.check in DEPENDENCE)]
+
+
+def _vagueness(one: Series) -> int:
+    """How little a case says of what is wrong: copies explain most, then a prefix, then that something is."""
+    if any(item.rejected and item.metric == COPIES for item in one.evidence):
+        return 0
+    return 1 if one.location and "prefix" in one.location else 2
+
+
+def _judge_bounds(claim: Relaxed, asked: Sequence[Evidence]) -> Verdict:
+    if not asked or asked[0].interval is None:
+        return Verdict(Kind.INCONCLUSIVE, "not carried out: total variation")
+    low, high = asked[0].interval
+    said = f"total variation between {low:.4g} and {high:.4g}, where {claim.tv:.4g} is allowed"
+    kind = Kind.REFUTED if low > claim.tv else Kind.CONSISTENT if high <= claim.tv else Kind.INCONCLUSIVE
+    return Verdict(kind, said)
+
+
+def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
+    notes = [
+        f"{one.case.name}: {one.drawn:,} of {one.planned:,} sequences" for one in series if one.drawn < one.planned
+    ]
+    if not any(one.inside is not None for one in series):
+        notes.append(
+            "what happens inside: whether a draft was verified or rejected, and which branch a token came from"
+        )
+    if isinstance(claim, Relaxed):
+        notes.append("sequences too long for their joint law to be known, such as those of hash-16x24")
+    notes.append("models of other sizes, vocabularies and lengths than these toys', and other processors and guidance")
+    played = set().union(*(one.sizes for one in series))
+    if left := [group_of(rows) for rows in SIZES if rows not in played]:
+        notes.append(", ".join(left))
+    notes.append("calls of other sizes than were made, and defects that show in few of them")
+    if any(one.law is None for one in series):
+        notes.append("on sequences too long to count: dependence of three tokens or more that leaves pairs independent")
+    notes.append(f"dependence between rows more than {max(ROWS_APART)} apart, and between calls with distant seeds")
+    return notes
+
+
+def _coverage(branches: Int[Tensor, " branches"] | None) -> Coverage:
+    """What was at stake, where the sampler says so: tokens by `Branch`."""
+    if branches is None:
+        return Coverage(False, 0, 0, 0)
+    accepted, recovered, bonus = (int(branches[kind]) for kind in (Branch.ACCEPTED, Branch.RECOVERED, Branch.BONUS))
+    return Coverage(accepted + recovered + bonus > 0, accepted + recovered, accepted, recovered)

@@ -1,0 +1,69 @@
+"""Calls of few rows, and rows at the ends of a call, are judged apart from all rows together."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.evidence.enumerate import target_law
+from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_batches import GROUPS, Batches
+from specverify.subjects.sampler_suite import Shortened
+from specverify.verdict import Kind
+from tests.subjects.drawn import case, right
+from toymodels import toy
+
+
+def verdict(sampler, suite):
+    return judge_sampler(sampler, suite=suite, delta=0.1)
+
+
+SMALL = (case("sparse-3x5", 3), case("guided-2x5", 4))
+
+
+@pytest.mark.parametrize(
+    ("few", "group"),
+    [
+        (lambda n: n < 32, "calls of 1 to 8 rows"),
+        (lambda n: n == 1, "calls of 1 row"),
+        (lambda n: n == 3, "calls of 3"),
+    ],
+)
+def test_batches_of_few_rows_are_judged_apart(few, group):
+    def wrong(target, draft, n, seed):
+        return right(draft if few(n) else target, draft, n, seed)
+
+    found = verdict(wrong, SMALL)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert any(item.rejected for item in found.evidence if item.check.startswith(group))
+
+
+@pytest.mark.parametrize(("row", "group"), [(0, "first rows"), (-1, "last rows")])
+def test_rows_at_the_ends_of_a_batch_are_judged_apart(row, group):
+    def wrong(target, draft, n, seed):
+        tokens = right(target, draft, n, seed)
+        if n > 1:
+            tokens[row] = right(draft, draft, 1, seed + 10**6)[0]
+        return tokens
+
+    found = verdict(wrong, SMALL)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert any(item.rejected for item in found.evidence if item.check == group)
+
+
+def test_groups_of_right_rows_are_rejected_no_more_often_than_stated():
+    model = Shortened(toy("dense-3x6"), 3)
+    law = target_law(model).numpy()
+    every = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    alarms = 0
+    for seed in range(80):
+        generator = np.random.default_rng(seed)
+        batches = Batches(generator)
+        batches.rates = dict.fromkeys(GROUPS, 0.05 / len(GROUPS))
+        for _ in range(30):
+            batches.add("toy", model, law, every[torch.from_numpy(generator.choice(27, size=3, p=law))])
+        alarms += batches.refuted
+    assert alarms <= 0.05 * 80 + 4 * math.sqrt(0.05 * 0.95 * 80)
