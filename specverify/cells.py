@@ -17,7 +17,7 @@ import torch
 
 import toymodels
 from realmodels import digits
-from specverify import continuous_cells, defects, lockstep, relaxed, sensitivity
+from specverify import continuous_cells, costs, defects, relaxed, sensitivity
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
@@ -138,7 +138,7 @@ def _enumerated(decoder: Decoder, claim: Claim, model: Model, cell: Cell, result
     result["exact"] = {
         "tv": exact.tv(target),
         "passes": exact.passes,
-        "acceptance_rate": _finite(exact.acceptance_rate),
+        "acceptance_rate": costs.finite(exact.acceptance_rate),
         "verified": exact.verified,
         "accepted": exact.accepted,
         "branches": exact.branches,
@@ -280,10 +280,6 @@ def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
     )
 
 
-def _density(cell: Cell, setting: Setting, result: Result) -> Verdict:
-    return continuous_cells.density(cell, result)
-
-
 def _continuous(cell: Cell, setting: Setting, result: Result) -> Verdict:
     """Sequences of vectors, tested; what claims nothing is held to be lossless all the same."""
     model, decoder = continuous_cells.build(cell)
@@ -307,33 +303,11 @@ def _timed_sample(
     start = time.perf_counter()
     run = sample(decoder, model, cell.n, _seed(cell, setting), cell.batch or BLOCK)
     seconds = time.perf_counter() - start
-    tokens = len(run.tokens) * model.length
     result["claim"] = str(decoder.claim)
-    passes = run.passes.double()
-    result["run"] = {
-        "n": cell.n,
-        "tokens": tokens,
-        "passes_mean": float(passes.mean()),
-        "passes_interval": _interval(passes, torch.ones_like(passes)),
-        "acceptance_rate": _finite(run.acceptance_rate),
-        "acceptance_interval": _interval(run.accepted.double(), run.verified.double()) if run.verified.any() else None,
-        "branches": {b.name.lower(): int(run.branches[:, b].sum()) for b in Branch if b is not Branch.NONE},
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-        "step_compression": model.length / float(passes.mean()),
-        "draft_passes_mean": float(run.draft_passes.double().mean()),
-        "lock_step": lockstep.summary(run.passes.cpu().numpy(), model.length, _seed(cell, setting, 2)),
-    }
+    result["run"] = costs.of_run(run, model.length, seconds, _seed(cell, setting, 2))
     values, counts = run.passes.unique(return_counts=True)
     result["figures"]["passes"] = {"values": values.tolist(), "counts": counts.tolist()}
     return run
-
-
-def _interval(part: torch.Tensor, whole: torch.Tensor) -> list[float]:
-    """Normal 95% interval of sum(part) / sum(whole), over independent rows."""
-    ratio = part.sum() / whole.sum()
-    error = (part - ratio * whole).std() * math.sqrt(len(part)) / whole.sum() if len(part) > 1 else torch.tensor(0.0)
-    return [float(ratio - 1.96 * error), float(ratio + 1.96 * error)]
 
 
 def _coverage(run: Run, cell: Cell) -> Coverage:
@@ -367,14 +341,10 @@ _KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
     "sampled": _sampled,
     "paired": _paired,
     "real": _real,
-    "density": _density,
+    "density": lambda cell, setting, result: continuous_cells.density(cell, result),
     "continuous": _continuous,
 }
 
 
 def _seed(cell: Cell, setting: Setting, *purpose: int) -> int:
     return derived_seed(setting.seed, zlib.crc32(cell.id.encode()), *purpose)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -24,7 +24,7 @@ LAYERS = (
     ("defects",),
     ("subjects",),
     ("report",),
-    ("plan", "pool", "relaxed", "sensitivity"),
+    ("costs", "plan", "pool", "relaxed", "sensitivity"),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
