@@ -15,7 +15,6 @@ other rows or positions.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify.catalogue import near
 from specverify.errors import InputError
 from specverify.model import Context, Model, check_laws
 
@@ -321,9 +321,7 @@ _BEHIND = {"top_k_ties": "+ties", "top_k_high": "+high"}
 def _parse(part: str) -> Processor:
     name, _, text = (piece.strip() for piece in part.partition("="))
     if name not in _KINDS:
-        close = difflib.get_close_matches(name, _KINDS, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else f"write one of {', '.join(_KINDS)}, as in temperature=0.7"
-        raise InputError(f"there is no processor {name!r}; {hint}")
+        raise InputError(f"unknown processor {name!r}; {near(name, _KINDS)}; write it as in temperature=0.7")
     label, read, function, form = _KINDS[name]
     try:
         setting = read(text)

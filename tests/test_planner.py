@@ -143,7 +143,7 @@ def test_the_command_gives_json(run):
         (("--delta", "nan"), "delta is nan"),
         (("--delta", "0.1", "--alpha", "0"), "alpha is 0.0; a false-alarm rate lies strictly between 0 and 1"),
         (("--delta", "0.1", "--beta", "1"), "beta is 1.0; a miss rate lies strictly between 0 and 1"),
-        (("--delta", "0.1", "--toy", "eos-3x7"), "there is no toy model 'eos-3x7'; did you mean eos-3x6"),
+        (("--delta", "0.1", "--toy", "eos-3x7"), "unknown toy model 'eos-3x7'; did you mean eos-3x6"),
         ((), "Missing option '--delta'"),
     ],
 )

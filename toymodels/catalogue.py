@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specverify.errors import InputError
+from specverify.catalogue import Catalogue
 from specverify.model import Model
 from specverify.processors import Guided
 from toymodels import tables
@@ -77,18 +76,21 @@ _LONG = {
     "markov": Family(markov, ("8x32",), "the law depends on the last token alone; for sampling", tabulated=False),
     "hash": Family(dense, ("16x24",), "a dense law by the hash of the whole prefix; for sampling", tabulated=False),
 }
-_TOYS = {
-    f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
-    for families in (_FAMILIES, _LONG)
-    for kind, family in families.items()
-    for size in family.sizes
-}
+_TOYS = Catalogue(
+    "toy model",
+    {
+        f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
+        for families in (_FAMILIES, _LONG)
+        for kind, family in families.items()
+        for size in family.sizes
+    },
+)
 _SAMPLED_ROWS = 256
 
 
 def names() -> tuple[str, ...]:
     """Every toy's name, family-VOCABxLENGTH."""
-    return tuple(_TOYS)
+    return _TOYS.names()
 
 
 def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Model:
@@ -97,7 +99,7 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
     Raises:
         InputError: there is none; the message lists names that are close.
     """
-    family, vocab, length = _entry(name)
+    family, vocab, length = _TOYS[name]
     if family.make is None:
         return guided(name, vocab, length, dtype, torch.device(device))
     model = StateModel(name, vocab, length, family.make(seed(name), vocab, length), dtype, torch.device(device))
@@ -106,7 +108,7 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
 
 def describe(name: str) -> str:
     """One line: what is special about the toy, and its size."""
-    family, vocab, length = _entry(name)
+    family, vocab, length = _TOYS[name]
     return f"{family.summary}; {vocab} tokens, {length} positions"
 
 
@@ -138,11 +140,3 @@ def fixed_sequences(rows: int, vocab: int, length: int) -> Tensor:
     """Pseudo-random sequences, Int[rows, length], the same for ever."""
     hashes = branches(branches(torch.tensor(seed("sequences")), rows), length)
     return high_bits(hashes, 31) % vocab
-
-
-def _entry(name: str) -> tuple[Family, int, int]:
-    if name not in _TOYS:
-        close = difflib.get_close_matches(name, _TOYS, n=4, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the toys are {', '.join(_TOYS)}"
-        raise InputError(f"there is no toy model {name!r}; {hint}")
-    return _TOYS[name]

@@ -8,7 +8,6 @@ a test compares. Laws are made in double precision, by the same operations whate
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify import tree
-from specverify.errors import InputError
+from specverify.catalogue import Catalogue
 from specverify.laws import Chain, ContinuousModel, Denoised, Denoiser, FullGaussian, Gaussian, Law, Mixture
 from toymodels.hashing import branches, high_bits, seed
 
@@ -108,7 +107,7 @@ class ContinuousToy:
 
 def names() -> tuple[str, ...]:
     """Every toy's name, family-DIMxLENGTH."""
-    return tuple(_TOYS)
+    return _TOYS.names()
 
 
 def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> ContinuousModel:
@@ -117,13 +116,13 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
     Raises:
         InputError: there is none; the message lists names that are close.
     """
-    family, dim, length = _entry(name)
+    family, dim, length = _TOYS[name]
     return ContinuousToy(name, dim, length, family, dtype, torch.device(device))
 
 
 def describe(name: str) -> str:
     """One line: what is special about the toy, and its size."""
-    family, dim, length = _entry(name)
+    family, dim, length = _TOYS[name]
     return f"{family.summary}; {dim} dimension{'s' * (dim > 1)}, {length} positions"
 
 
@@ -199,14 +198,6 @@ def _apply(matrix: Float[Tensor, "out width"], vector: Float[Tensor, "*any width
     return total
 
 
-def _entry(name: str) -> tuple[Family, int, int]:
-    if name not in _TOYS:
-        close = difflib.get_close_matches(name, _TOYS, n=4, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the toys are {', '.join(_TOYS)}"
-        raise InputError(f"there is no continuous toy {name!r}; {hint}")
-    return _TOYS[name]
-
-
 _FAMILIES = {
     "gauss": Family(_gauss, ("1x6", "2x6", "8x4", "16x4", "1x40"), "Gaussians with independent coordinates"),
     "full": Family(_full, ("2x4", "8x4"), "Gaussians with correlated coordinates"),
@@ -215,8 +206,11 @@ _FAMILIES = {
     "score": Family(_score, ("1x4",), f"diffusion heads of {STEPS} steps that denoise a mixture"),
     "equal": Family(_equal, ("1x6", "4x4", "16x4"), "Gaussians whose covariance is the same after every prefix"),
 }
-_TOYS = {
-    f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
-    for kind, family in _FAMILIES.items()
-    for size in family.sizes
-}
+_TOYS = Catalogue(
+    "continuous toy",
+    {
+        f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
+        for kind, family in _FAMILIES.items()
+        for size in family.sizes
+    },
+)

@@ -13,13 +13,13 @@ stretches the transitions.
 
 from __future__ import annotations
 
-import difflib
 import math
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.catalogue import near
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Denoised, FullGaussian, Gaussian, Law, Mixture
 from specverify.model import Context
@@ -61,9 +61,7 @@ def draft(kind: str, target: ContinuousModel) -> ContinuousModel:
         InputError: there is no such kind.
     """
     if kind not in kinds():
-        close = difflib.get_close_matches(kind, kinds(), n=2, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the kinds are {', '.join(kinds())}"
-        raise InputError(f"there is no draft model {kind!r}; {hint}")
+        raise InputError(f"unknown draft model {kind!r}; {near(kind, kinds())}")
     return target if kind == "identical" else Altered(target, kind)
 
 

@@ -11,7 +11,6 @@ Like a toy's, the law of a draft is fixed by its name, `kind:target`. For a targ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.catalogue import near
 from specverify.errors import InputError
 from specverify.model import Context, Model
 from toymodels.automata import Memory, StateModel, favourite, over_prefixes, skewed
@@ -39,9 +39,7 @@ def draft(kind: str, target: Model) -> Model:
         InputError: there is no such kind.
     """
     if kind not in kinds():
-        close = difflib.get_close_matches(kind, kinds(), n=2, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the kinds are {', '.join(kinds())}"
-        raise InputError(f"there is no draft model {kind!r}; {hint}")
+        raise InputError(f"unknown draft model {kind!r}; {near(kind, kinds())}")
     if kind == "identical":
         return target
     name = f"{kind}:{target.name}"

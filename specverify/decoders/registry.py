@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from specverify.catalogue import Catalogue
 from specverify.claims import Relaxed
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.block import Block
@@ -78,66 +78,69 @@ def _drafted(name: str, make: Callable[[Model, Settings], Decoder]) -> Callable[
     return build
 
 
-_DECODERS: dict[str, Entry] = {
-    "ar": Entry("autoregressive: one token per forward pass", lambda s: Autoregressive(), drafts=False),
-    "ar-race": Entry(
-        "autoregressive by Gumbel races with fixed noise", lambda s: Autoregressive(True), drafts=False, races=True
-    ),
-    "sd": Entry(
-        "speculative decoding with a draft model",
-        _drafted("sd", lambda model, s: _speculative(DraftModel(model), s)),
-        needs_draft_model=True,
-        takes_judging=True,
-    ),
-    "sd-block": Entry(
-        "speculative decoding with a draft model, verified by the block",
-        _drafted("sd-block", lambda model, s: Speculative(DraftModel(model), s.window, Block())),
-        needs_draft_model=True,
-    ),
-    "sd-multi": Entry(
-        "speculative decoding with two chains of drafts, tested one after the other",
-        _drafted("sd-multi", lambda model, s: MultiDraft(model, s.window)),
-        needs_draft_model=True,
-        chains=2,
-    ),
-    "sd-list-gumbel": Entry(
-        "speculative decoding with two chains of drafts, drawn and verified by Gumbel races",
-        _drafted("sd-list-gumbel", lambda model, s: MultiDraft(model, s.window, rule=ListGumbel())),
-        needs_draft_model=True,
-        races=True,
-        chains=2,
-    ),
-    "sjd": Entry(
-        "speculative Jacobi decoding: drafts redrawn independently",
-        lambda s: _speculative(Jacobi("independent", s.initial), s),
-        takes_judging=True,
-    ),
-    "sjd-block": Entry(
-        "speculative Jacobi decoding, verified by the block",
-        lambda s: Speculative(Jacobi("independent", s.initial), s.window, Block()),
-    ),
-    "scd-mc": Entry(
-        "speculative coupled decoding: drafts maximally coupled",
-        lambda s: _speculative(Jacobi("maximal", s.initial), s),
-        takes_judging=True,
-    ),
-    "scd-gs": Entry(
-        "speculative coupled decoding: drafts coupled by Gumbel noise",
-        lambda s: _speculative(Jacobi("gumbel", s.initial), s),
-        races=True,
-        takes_judging=True,
-    ),
-    "sjd-race": Entry(
-        "Jacobi decoding with shared Gumbel noise, verified by matching: equals ar-race token for token",
-        lambda s: SharedNoise(s.window),
-        races=True,
-    ),
-}
+_DECODERS: Catalogue[Entry] = Catalogue(
+    "decoder",
+    {
+        "ar": Entry("autoregressive: one token per forward pass", lambda s: Autoregressive(), drafts=False),
+        "ar-race": Entry(
+            "autoregressive by Gumbel races with fixed noise", lambda s: Autoregressive(True), drafts=False, races=True
+        ),
+        "sd": Entry(
+            "speculative decoding with a draft model",
+            _drafted("sd", lambda model, s: _speculative(DraftModel(model), s)),
+            needs_draft_model=True,
+            takes_judging=True,
+        ),
+        "sd-block": Entry(
+            "speculative decoding with a draft model, verified by the block",
+            _drafted("sd-block", lambda model, s: Speculative(DraftModel(model), s.window, Block())),
+            needs_draft_model=True,
+        ),
+        "sd-multi": Entry(
+            "speculative decoding with two chains of drafts, tested one after the other",
+            _drafted("sd-multi", lambda model, s: MultiDraft(model, s.window)),
+            needs_draft_model=True,
+            chains=2,
+        ),
+        "sd-list-gumbel": Entry(
+            "speculative decoding with two chains of drafts, drawn and verified by Gumbel races",
+            _drafted("sd-list-gumbel", lambda model, s: MultiDraft(model, s.window, rule=ListGumbel())),
+            needs_draft_model=True,
+            races=True,
+            chains=2,
+        ),
+        "sjd": Entry(
+            "speculative Jacobi decoding: drafts redrawn independently",
+            lambda s: _speculative(Jacobi("independent", s.initial), s),
+            takes_judging=True,
+        ),
+        "sjd-block": Entry(
+            "speculative Jacobi decoding, verified by the block",
+            lambda s: Speculative(Jacobi("independent", s.initial), s.window, Block()),
+        ),
+        "scd-mc": Entry(
+            "speculative coupled decoding: drafts maximally coupled",
+            lambda s: _speculative(Jacobi("maximal", s.initial), s),
+            takes_judging=True,
+        ),
+        "scd-gs": Entry(
+            "speculative coupled decoding: drafts coupled by Gumbel noise",
+            lambda s: _speculative(Jacobi("gumbel", s.initial), s),
+            races=True,
+            takes_judging=True,
+        ),
+        "sjd-race": Entry(
+            "Jacobi decoding with shared Gumbel noise, verified by matching: equals ar-race token for token",
+            lambda s: SharedNoise(s.window),
+            races=True,
+        ),
+    },
+)
 
 
 def names() -> tuple[str, ...]:
     """All decoders, in the order of the literature."""
-    return tuple(_DECODERS)
+    return _DECODERS.names()
 
 
 def entry(name: str) -> Entry:
@@ -146,10 +149,6 @@ def entry(name: str) -> Entry:
     Raises:
         InputError: for an unknown name, with the nearest known ones.
     """
-    if name not in _DECODERS:
-        near = difflib.get_close_matches(name, _DECODERS, n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_DECODERS)}"
-        raise InputError(f"unknown decoder {name!r}; {hint}")
     return _DECODERS[name]
 
 

@@ -6,11 +6,11 @@ them, are `decoders.continuous.Released`, which claims nothing.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from specverify.catalogue import Catalogue
 from specverify.decoders.continuous.draft_model import DraftModel
 from specverify.decoders.continuous.registry import Settings
 from specverify.decoders.continuous.speculative import Speculative
@@ -162,12 +162,12 @@ CONTROLS = (
         assemble=_judged(lambda _: Misnamed()),
     ),
 )
-_ALL = {defect.id: defect for defect in (*DEFECTS, *CONTROLS)}
+_ALL = Catalogue("defect of continuous tokens", {defect.id: defect for defect in (*DEFECTS, *CONTROLS)})
 
 
 def names() -> tuple[str, ...]:
     """All of them, the controls last."""
-    return tuple(_ALL)
+    return _ALL.names()
 
 
 def get(name: str) -> ContinuousDefect:
@@ -176,8 +176,4 @@ def get(name: str) -> ContinuousDefect:
     Raises:
         InputError: for an unknown name, with the nearest known ones.
     """
-    if name not in _ALL:
-        near = difflib.get_close_matches(name, _ALL, n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_ALL)}"
-        raise InputError(f"unknown defect of continuous tokens {name!r}; {hint}")
     return _ALL[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.catalogue import Catalogue
 from specverify.errors import InputError
 from specverify.rules.clusters import Clusters, Partition
 from specverify.rules.grouped import Grouped
@@ -92,147 +92,150 @@ def _grouped(size: float, context: Context, at_least_token: bool = False) -> Rel
     return Grouped.paper(int(size), embedding=context.embedding, at_least_token=at_least_token)
 
 
-_RULES = {
-    rule.name: rule
-    for rule in (
-        Rule(
-            "gsd-static",
-            "clusters of a partition, replaced token by token",
-            _GSD,
-            None,
-            0.0,
-            (),
-            ("partition",),
-            lambda _, context: _static(context, "token"),
-        ),
-        Rule(
-            "gsd-clusters",
-            "clusters of a partition, replaced cluster by cluster: keeps the clusters' masses",
-            _GSD,
-            None,
-            0.0,
-            (),
-            ("partition",),
-            lambda _, context: _static(context, "cluster"),
-        ),
-        Rule(
-            "gsd",
-            "a window of ranks around the draft, filtered by probability and, with an embedding, by distance",
-            _GSD,
-            "size",
-            10.0,
-            _SIZES,
-            (),
-            _grouped,
-        ),
-        Rule(
-            "gsd-max",
-            "gsd, but never accepting less than the token rule",
-            _GSD,
-            "size",
-            10.0,
-            _SIZES,
-            (),
-            lambda size, context: _grouped(size, context, at_least_token=True),
-        ),
-        Rule(
-            "gsd-gap",
-            "gsd with ten neighbours, and how far their probabilities may be from the draft's",
-            _GSD,
-            "gap",
-            0.15,
-            (0.02, 0.05, 0.15, 0.3, 1.0),
-            (),
-            lambda gap, context: Grouped.paper(gap=gap, embedding=context.embedding),
-        ),
-        Rule(
-            "gsd-released",
-            "gsd as its code has it: ranks -7..+6, the token rule at the lower edge",
-            _GSD,
-            None,
-            0.0,
-            (),
-            (),
-            lambda _, context: Grouped.released(context.embedding),
-        ),
-        Rule(
-            "lantern",
-            "credits the draft with up to `delta` of the probability of its nearest tokens",
-            _LANTERN,
-            "delta",
-            0.1,
-            (0.01, 0.05, 0.1, 0.2, 0.4),
-            ("embedding",),
-            lambda delta, context: _lantern(context, 1000, delta=delta),
-        ),
-        Rule(
-            "lantern++",
-            "credits the draft with up to `odds` times its own probability, from ten nearest tokens",
-            "LANTERN++, arXiv 2502.06352",
-            "odds",
-            5.0,
-            (1.5, 2.0, 5.0, 10.0, 20.0),
-            ("embedding",),
-            lambda odds, context: _lantern(context, 10, odds=odds),
-        ),
-        Rule(
-            "scaling",
-            "accepts as if p were `omega` times as large",
-            "lenience, arXiv 2211.17192",
-            "omega",
-            1.5,
-            (1.1, 1.25, 1.5, 2.0, 4.0),
-            (),
-            lambda omega, _: Scaling(omega),
-        ),
-        Rule(
-            # The paper tabulates "Amplify k" without a formula that is known here; this is its plainest reading.
-            "amplify",
-            "the baseline 'Amplify k' of GSD's tables, read as ratio scaling by k (an assumption)",
-            _GSD,
-            "k",
-            3.0,
-            (2.0, 3.0, 4.0),
-            (),
-            lambda k, _: Scaling(k),
-        ),
-        Rule(
-            "cool",
-            "ratio scaling that is withdrawn along the window",
-            _COOL,
-            "delta",
-            1.1,
-            (1.1, 1.5, 2.0, 4.0),
-            (),
-            lambda delta, _: CoolSchedule(delta),
-        ),
-        Rule(
-            "mixture",
-            "the exact rule to (1 - share) p + share q",
-            "DIVERSE, arXiv 2604.07622",
-            "share",
-            0.1,
-            (0.05, 0.1, 0.2, 0.4, 0.8),
-            (),
-            lambda share, _: Mixture(share),
-        ),
-        Rule(
-            "typical",
-            "accepts tokens above a threshold that falls with the entropy of p",
-            "Medusa, arXiv 2401.10774",
-            "delta",
-            0.3,
-            (0.1, 0.3, 0.6),
-            (),
-            lambda delta, _: Typical(delta=delta),
-        ),
-    )
-}
+_RULES = Catalogue(
+    "rule",
+    {
+        rule.name: rule
+        for rule in (
+            Rule(
+                "gsd-static",
+                "clusters of a partition, replaced token by token",
+                _GSD,
+                None,
+                0.0,
+                (),
+                ("partition",),
+                lambda _, context: _static(context, "token"),
+            ),
+            Rule(
+                "gsd-clusters",
+                "clusters of a partition, replaced cluster by cluster: keeps the clusters' masses",
+                _GSD,
+                None,
+                0.0,
+                (),
+                ("partition",),
+                lambda _, context: _static(context, "cluster"),
+            ),
+            Rule(
+                "gsd",
+                "a window of ranks around the draft, filtered by probability and, with an embedding, by distance",
+                _GSD,
+                "size",
+                10.0,
+                _SIZES,
+                (),
+                _grouped,
+            ),
+            Rule(
+                "gsd-max",
+                "gsd, but never accepting less than the token rule",
+                _GSD,
+                "size",
+                10.0,
+                _SIZES,
+                (),
+                lambda size, context: _grouped(size, context, at_least_token=True),
+            ),
+            Rule(
+                "gsd-gap",
+                "gsd with ten neighbours, and how far their probabilities may be from the draft's",
+                _GSD,
+                "gap",
+                0.15,
+                (0.02, 0.05, 0.15, 0.3, 1.0),
+                (),
+                lambda gap, context: Grouped.paper(gap=gap, embedding=context.embedding),
+            ),
+            Rule(
+                "gsd-released",
+                "gsd as its code has it: ranks -7..+6, the token rule at the lower edge",
+                _GSD,
+                None,
+                0.0,
+                (),
+                (),
+                lambda _, context: Grouped.released(context.embedding),
+            ),
+            Rule(
+                "lantern",
+                "credits the draft with up to `delta` of the probability of its nearest tokens",
+                _LANTERN,
+                "delta",
+                0.1,
+                (0.01, 0.05, 0.1, 0.2, 0.4),
+                ("embedding",),
+                lambda delta, context: _lantern(context, 1000, delta=delta),
+            ),
+            Rule(
+                "lantern++",
+                "credits the draft with up to `odds` times its own probability, from ten nearest tokens",
+                "LANTERN++, arXiv 2502.06352",
+                "odds",
+                5.0,
+                (1.5, 2.0, 5.0, 10.0, 20.0),
+                ("embedding",),
+                lambda odds, context: _lantern(context, 10, odds=odds),
+            ),
+            Rule(
+                "scaling",
+                "accepts as if p were `omega` times as large",
+                "lenience, arXiv 2211.17192",
+                "omega",
+                1.5,
+                (1.1, 1.25, 1.5, 2.0, 4.0),
+                (),
+                lambda omega, _: Scaling(omega),
+            ),
+            Rule(
+                # The paper tabulates "Amplify k" without a formula that is known here; this is its plainest reading.
+                "amplify",
+                "the baseline 'Amplify k' of GSD's tables, read as ratio scaling by k (an assumption)",
+                _GSD,
+                "k",
+                3.0,
+                (2.0, 3.0, 4.0),
+                (),
+                lambda k, _: Scaling(k),
+            ),
+            Rule(
+                "cool",
+                "ratio scaling that is withdrawn along the window",
+                _COOL,
+                "delta",
+                1.1,
+                (1.1, 1.5, 2.0, 4.0),
+                (),
+                lambda delta, _: CoolSchedule(delta),
+            ),
+            Rule(
+                "mixture",
+                "the exact rule to (1 - share) p + share q",
+                "DIVERSE, arXiv 2604.07622",
+                "share",
+                0.1,
+                (0.05, 0.1, 0.2, 0.4, 0.8),
+                (),
+                lambda share, _: Mixture(share),
+            ),
+            Rule(
+                "typical",
+                "accepts tokens above a threshold that falls with the entropy of p",
+                "Medusa, arXiv 2401.10774",
+                "delta",
+                0.3,
+                (0.1, 0.3, 0.6),
+                (),
+                lambda delta, _: Typical(delta=delta),
+            ),
+        )
+    },
+)
 
 
 def names() -> tuple[str, ...]:
     """All relaxed rules."""
-    return tuple(_RULES)
+    return _RULES.names()
 
 
 def rule(name: str) -> Rule:
@@ -241,10 +244,6 @@ def rule(name: str) -> Rule:
     Raises:
         InputError: for an unknown name, with the nearest known ones.
     """
-    if name not in _RULES:
-        near = difflib.get_close_matches(name, _RULES, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_RULES)}"
-        raise InputError(f"unknown rule {name!r}; {hint}")
     return _RULES[name]
 
 

@@ -14,8 +14,9 @@ from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from specverify.catalogue import near
 from specverify.errors import InputError
-from specverify.subjects.resolve import GROUP, TRACES, near
+from specverify.subjects.resolve import GROUP, TRACES
 
 _MADE_AS_IT_GOES = ("__getattr__", "__path__", "exec", "globals", "locals", "modules", "setattr", "vars")
 """Names whose use in a module means that what it holds cannot be read off its text."""
@@ -51,7 +52,7 @@ def check(reference: str, folder: Path | None = None) -> None:
     if names is None or first in names or first.startswith("__") or (found is not None and _is_submodule(found, first)):
         return
     public = sorted(name for name in names if not name.startswith("_"))
-    raise InputError(f"{where} has no {first!r}; {near(first, public, f'{where} holds')}")
+    raise InputError(f"{where} has no {first!r}; {near(first, public, f'{where} holds', 20)}")
 
 
 def _check_name(name: str) -> None:
@@ -163,4 +164,4 @@ def _beside(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (there is no folder {path.parent})"
     there = sorted(other.name for other in path.parent.iterdir() if other.suffix == path.suffix)
-    return f" in {path.parent}; {near(path.name, there, 'there is')}"
+    return f" in {path.parent}; {near(path.name, there, 'there is', 20)}"

@@ -13,20 +13,20 @@ Resolving a subject runs its module, so it is done in a process of its own (`iso
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from specverify.catalogue import near
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
 
@@ -106,7 +106,7 @@ def resolve(reference: str) -> Any:
     for number, part in enumerate(attribute.split(".")):
         if not hasattr(found, part):
             owner = ":".join([where, ".".join(attribute.split(".")[:number])]).rstrip(":")
-            raise InputError(f"{owner} has no {part!r}; {near(part, _public(found), f'{owner} holds')}")
+            raise InputError(f"{owner} has no {part!r}; {near(part, _public(found), f'{owner} holds', 20)}")
         found = getattr(found, part)
     return found
 
@@ -298,12 +298,3 @@ def _kind(subject: Any) -> str:
 
 def _public(found: Any) -> list[str]:
     return sorted(name for name in vars(found) if not name.startswith("_")) if hasattr(found, "__dict__") else []
-
-
-def near(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Which of the known names may have been meant; or what there is, after the word `otherwise`."""
-    options = list(known)
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"{otherwise} {', '.join(options[:20]) or 'nothing'}"

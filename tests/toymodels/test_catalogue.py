@@ -67,9 +67,9 @@ def test_fixed_sequences_are_fixed_and_cover_the_vocabulary():
 
 
 def test_unknown_names_list_close_ones():
-    with pytest.raises(InputError, match=r"there is no toy model 'dense-3x7'; did you mean .*dense-3x6.*\?"):
+    with pytest.raises(InputError, match=r"unknown toy model 'dense-3x7'; did you mean .*dense-3x6.*\?"):
         toy("dense-3x7")
-    with pytest.raises(InputError, match=r"there is no toy model '!'; the toys are dense-2x8, .*hash-16x24"):
+    with pytest.raises(InputError, match=r"unknown toy model '!'; known: dense-2x8, .*hash-16x24"):
         describe("!")
-    with pytest.raises(InputError, match=r"there is no toy model 'raster'; did you mean raster-4x6"):
+    with pytest.raises(InputError, match=r"unknown toy model 'raster'; did you mean raster-4x6"):
         enumerable("raster")

@@ -179,11 +179,11 @@ def test_fixed_tokens_are_fixed_and_spread():
 
 
 def test_unknown_names_list_close_ones():
-    with pytest.raises(InputError, match=r"there is no continuous toy 'gauss-1x7'; did you mean .*gauss-1x6.*\?"):
+    with pytest.raises(InputError, match=r"unknown continuous toy 'gauss-1x7'; did you mean .*gauss-1x6.*\?"):
         toy("gauss-1x7")
-    with pytest.raises(InputError, match=r"there is no continuous toy '!'; the toys are gauss-1x6, .*score-1x4"):
+    with pytest.raises(InputError, match=r"unknown continuous toy '!'; known: gauss-1x6, .*score-1x4"):
         describe("!")
-    with pytest.raises(InputError, match=r"there is no draft model 'wide'; did you mean wider"):
+    with pytest.raises(InputError, match=r"unknown draft model 'wide'; did you mean wider"):
         draft("wide", toy("gauss-1x6"))
 
 

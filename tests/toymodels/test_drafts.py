@@ -101,9 +101,7 @@ def test_drafts_of_processed_targets_know_the_processed_law():
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(InputError, match=r"there is no draft model 'perturb'; did you mean perturbed\?"):
+    with pytest.raises(InputError, match=r"unknown draft model 'perturb'; did you mean perturbed\?"):
         draft("perturb", toy("dense-3x6"))
-    with pytest.raises(
-        InputError, match=r"there is no draft model 'x'; the kinds are independent, one-hot, perturbed, dis"
-    ):
+    with pytest.raises(InputError, match=r"unknown draft model 'x'; known: independent, one-hot, perturbed, dis"):
         draft("x", toy("dense-3x6"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from specverify.catalogue import Catalogue
 from specverify.claims import Lossless, Relaxed
 from specverify.decoders.continuous.autoregressive import Autoregressive
 from specverify.decoders.continuous.coupling import Coupling, LastRule, PathRule, Reflection, StepRule, TokenRule
@@ -61,7 +61,7 @@ class Entry:
 
 def names() -> tuple[str, ...]:
     """All decoders."""
-    return tuple(_DECODERS)
+    return _DECODERS.names()
 
 
 def entry(name: str) -> Entry:
@@ -70,10 +70,6 @@ def entry(name: str) -> Entry:
     Raises:
         InputError: for an unknown name, with the nearest known ones.
     """
-    if name not in _DECODERS:
-        near = difflib.get_close_matches(name, _DECODERS, n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_DECODERS)}"
-        raise InputError(f"unknown decoder of continuous tokens {name!r}; {hint}")
     return _DECODERS[name]
 
 
@@ -112,74 +108,77 @@ def _jacobi(settings: Settings, coupling: Coupling) -> ContinuousDecoder:
     return Speculative(Jacobi(coupling, settings.initial), settings.window, coupling)
 
 
-_DECODERS: dict[str, Entry] = {
-    "ar": Entry("autoregressive: one token per forward pass", lambda s: Autoregressive(), "any"),
-    "sd": Entry(
-        "speculative decoding with a draft model",
-        lambda s: _open(_drafts(s), s),
-        "densities",
-        True,
-        takes_coupling=True,
-    ),
-    "sd-reflection": Entry(
-        "speculative decoding, rejected drafts reflected",
-        lambda s: Speculative(_drafts(s), s.window, Reflection()),
-        "gaussian",
-        True,
-    ),
-    "sd-path": Entry(
-        "speculative decoding, whole denoising trajectories judged",
-        lambda s: Speculative(_drafts(s), s.window, PathRule()),
-        "heads",
-        True,
-    ),
-    "sd-steps": Entry(
-        "speculative decoding, trajectories coupled at every denoising step",
-        lambda s: Speculative(_drafts(s), s.window, StepRule()),
-        "heads",
-        True,
-    ),
-    "sd-last": Entry(
-        "speculative decoding, trajectories of one noise coupled at their last step",
-        lambda s: Speculative(_drafts(s), s.window, LastRule()),
-        "heads",
-        True,
-    ),
-    "jacobi": Entry(
-        "Jacobi decoding: drafts redrawn independently",
-        lambda s: _open(Jacobi("independent", s.initial), s),
-        takes_coupling=True,
-    ),
-    "jacobi-maximal": Entry(
-        "Jacobi decoding: drafts coupled by the token rule", lambda s: _jacobi(s, TokenRule()), "densities"
-    ),
-    "jacobi-reflection": Entry(
-        "Jacobi decoding: drafts coupled by reflection", lambda s: _jacobi(s, Reflection()), "gaussian"
-    ),
-    "jacobi-noise": Entry(
-        "Jacobi decoding: each position's drafts made from one noise",
-        lambda s: _open(Jacobi("noise", s.initial), s),
-        "gaussian",
-        takes_coupling=True,
-    ),
-    "jacobi-steps": Entry(
-        "Jacobi decoding: trajectories coupled at every denoising step", lambda s: _jacobi(s, StepRule()), "heads"
-    ),
-    "jacobi-last": Entry(
-        "Jacobi decoding: trajectories of one noise coupled at their last step",
-        lambda s: _jacobi(s, LastRule()),
-        "heads",
-    ),
-    "cspd": Entry(
-        "continuous speculative decoding as published: aligned trajectories, a surrogate ratio",
-        lambda s: Speculative(_cspd(s, "cspd"), s.window, Published(), Relaxed(1.0), bonus=False),
-        "heads",
-        True,
-    ),
-    "cspd-released": Entry(
-        "continuous speculative decoding as released: rejected drafts patched in place, nothing truncated",
-        lambda s: Released(_cspd(s, "cspd-released"), s.window),
-        "heads",
-        True,
-    ),
-}
+_DECODERS: Catalogue[Entry] = Catalogue(
+    "decoder of continuous tokens",
+    {
+        "ar": Entry("autoregressive: one token per forward pass", lambda s: Autoregressive(), "any"),
+        "sd": Entry(
+            "speculative decoding with a draft model",
+            lambda s: _open(_drafts(s), s),
+            "densities",
+            True,
+            takes_coupling=True,
+        ),
+        "sd-reflection": Entry(
+            "speculative decoding, rejected drafts reflected",
+            lambda s: Speculative(_drafts(s), s.window, Reflection()),
+            "gaussian",
+            True,
+        ),
+        "sd-path": Entry(
+            "speculative decoding, whole denoising trajectories judged",
+            lambda s: Speculative(_drafts(s), s.window, PathRule()),
+            "heads",
+            True,
+        ),
+        "sd-steps": Entry(
+            "speculative decoding, trajectories coupled at every denoising step",
+            lambda s: Speculative(_drafts(s), s.window, StepRule()),
+            "heads",
+            True,
+        ),
+        "sd-last": Entry(
+            "speculative decoding, trajectories of one noise coupled at their last step",
+            lambda s: Speculative(_drafts(s), s.window, LastRule()),
+            "heads",
+            True,
+        ),
+        "jacobi": Entry(
+            "Jacobi decoding: drafts redrawn independently",
+            lambda s: _open(Jacobi("independent", s.initial), s),
+            takes_coupling=True,
+        ),
+        "jacobi-maximal": Entry(
+            "Jacobi decoding: drafts coupled by the token rule", lambda s: _jacobi(s, TokenRule()), "densities"
+        ),
+        "jacobi-reflection": Entry(
+            "Jacobi decoding: drafts coupled by reflection", lambda s: _jacobi(s, Reflection()), "gaussian"
+        ),
+        "jacobi-noise": Entry(
+            "Jacobi decoding: each position's drafts made from one noise",
+            lambda s: _open(Jacobi("noise", s.initial), s),
+            "gaussian",
+            takes_coupling=True,
+        ),
+        "jacobi-steps": Entry(
+            "Jacobi decoding: trajectories coupled at every denoising step", lambda s: _jacobi(s, StepRule()), "heads"
+        ),
+        "jacobi-last": Entry(
+            "Jacobi decoding: trajectories of one noise coupled at their last step",
+            lambda s: _jacobi(s, LastRule()),
+            "heads",
+        ),
+        "cspd": Entry(
+            "continuous speculative decoding as published: aligned trajectories, a surrogate ratio",
+            lambda s: Speculative(_cspd(s, "cspd"), s.window, Published(), Relaxed(1.0), bonus=False),
+            "heads",
+            True,
+        ),
+        "cspd-released": Entry(
+            "continuous speculative decoding as released: rejected drafts patched in place, nothing truncated",
+            lambda s: Released(_cspd(s, "cspd-released"), s.window),
+            "heads",
+            True,
+        ),
+    },
+)
