@@ -37,7 +37,7 @@ class Target:
     """A law to be tested: a toy's, or one of no toy.
 
     Attributes:
-        name: of a toy; or "flat-K", K equal outcomes.
+        name: of a toy; or "flat-K", K equal outcomes; or "half-K", where the first of K has half of the mass.
     """
 
     name: str
@@ -45,15 +45,17 @@ class Target:
     @property
     def law(self) -> Vector:
         """Float[outcomes]."""
-        if self.name.startswith("flat-"):
-            outcomes = int(self.name.removeprefix("flat-"))
-            return np.full(outcomes, 1 / outcomes)
+        kind, _, outcomes = self.name.partition("-")
+        if kind == "flat":
+            return np.full(int(outcomes), 1 / int(outcomes))
+        if kind == "half":
+            return np.append(0.5, np.full(int(outcomes) - 1, 0.5 / (int(outcomes) - 1)))
         return target(self.name)
 
     @property
     def vocab(self) -> int:
         """Tokens of the toy; as many as outcomes without one."""
-        return Source("ar", self.name).model().vocab if not self.name.startswith("flat-") else len(self.law)
+        return len(self.law) if self.name.startswith(("flat-", "half-")) else Source("ar", self.name).model().vocab
 
 
 def alarms(trials: int, seed: int, *, check: str, law: str, n: int, alpha: float) -> Measured:

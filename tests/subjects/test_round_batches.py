@@ -1,5 +1,7 @@
 """What batches show, one by one: sizes, places, kinds; what is reported; how much there is time for."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,23 @@ def test_a_slow_kernel_is_told_early_what_it_would_take():
     assert judgement.verdict.kind is Kind.INCONCLUSIVE
     assert any("for all of them allow some" in note for note in judgement.notes)
     assert "sees 0." in judgement.verdict.reason
+
+
+def test_a_kernel_that_was_slow_at_first_gets_all_its_rows():
+    right, calls = kernel("warms up", Parts()), []
+
+    def warming(given, generator):
+        calls.append(len(given.lengths))
+        begun = time.process_time()
+        while len(calls) < 16 and time.process_time() < begun + 5e-4 * calls[-1]:
+            pass
+        return right.verify(given, generator)
+
+    subject = kernel("warms up", Parts())
+    object.__setattr__(subject, "verify", warming)
+    judgement = judge_round(subject, seconds=6, delta=0.1, checks=("laws",), contexts=("near", "sparse target"))
+    assert judgement.verdict.kind is Kind.CONSISTENT, (judgement.verdict.reason, judgement.notes)
+    assert not any("too slow" in note for note in judgement.notes)
 
 
 def test_the_box_is_stated(whole):

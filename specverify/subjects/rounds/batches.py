@@ -99,6 +99,12 @@ class Batches:
         rows = self.counts["batch sizes"][:, self.pooled.open].sum((1, 2)).tolist()
         return dict(zip(SIZES, rows, strict=True))
 
+    @property
+    def reached(self) -> int:
+        """How far it has got towards what is wanted, at the size that has been played least."""
+        played = self.played
+        return min(played[size] for size in self.sizes)
+
     def cost(self, per_call: float, per_row: float) -> float:
         """Seconds that what is left to be played takes."""
         played = self.played

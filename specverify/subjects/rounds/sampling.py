@@ -132,6 +132,11 @@ class Trial:
         self.wanted = self.need = max(most[False], ruled)
 
     @property
+    def reached(self) -> int:
+        """How far it has got towards what is wanted."""
+        return self.played
+
+    @property
     def cost(self) -> float:
         """Seconds that a row of each context took at the last look."""
         return self.seconds / max(1, self.timed)

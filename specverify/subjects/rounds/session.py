@@ -19,7 +19,7 @@ from specverify.subjects.rounds.batches import Batches
 from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
 from specverify.subjects.rounds.kernel import Fault, Kernel
-from specverify.subjects.rounds.pace import fit
+from specverify.subjects.rounds.pace import RESERVE, fit
 from specverify.subjects.rounds.sampling import CERTAIN, Trial, trials
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
@@ -75,6 +75,7 @@ class Session:
         apart = "batches" in checks and kernel.batch != "single" and names is None
         self.batches = Batches(self.kernel, gamma, delta) if apart else None
         self.streams = [stream for trial in self.trials for stream in trial.streams]
+        self.reserve = (1 - RESERVE) * deadline.left
         self.budget = AlphaBudget(alpha)
         self.apart = independence.CHECKS if "independence" in checks else {}
         sampled = [*(stream.check for stream in self.streams), *self.apart]
@@ -147,13 +148,13 @@ class Session:
                 break
             if (verdict := self._look(rows)) is not None:
                 return verdict
-        self.notes += fit(self.trials, self.batches, self.deadline, self.draws, self.generator)
+        slow = self._fit()
         if (verdict := self._integrated(places)) is not None:
             verdicts.append(verdict)
             if verdict.kind is Kind.REFUTED:
                 return verdict
         if self.trials or self.batches:
-            verdicts.append(self._sampled())
+            verdicts.append(self._sampled(slow))
         if not verdicts:
             return Verdict(Kind.INCONCLUSIVE, "nothing was carried out that could say more than that no fault was seen")
         kind = combine(verdict.kind for verdict in verdicts)
@@ -247,7 +248,30 @@ class Session:
         found = next(item for item in self.evidence if item.check == worst[0])
         return Verdict(Kind.REFUTED, f"{worst[0]}: {found.detail}; {locate.sentence(self.location)}")
 
-    def _sampled(self) -> Verdict:
+    def _fit(self) -> str | None:
+        """Set how many rows there is time for; a note if they are not all that were planned."""
+        seconds = max(0.0, self.deadline.left - self.reserve)
+        return fit(self.trials, self.batches, seconds, self.draws, self.generator)
+
+    def _sampled(self, slow: str | None) -> Verdict:
+        if (verdict := self._play()) is not None:
+            return verdict
+        if slow is not None and self.deadline.left > self.reserve:
+            # A short look may have told wrongly what a row costs.
+            slow = self._fit()
+            if (verdict := self._play()) is not None:
+                return verdict
+        self.notes += [slow] if slow is not None else []
+        self._collect()
+        verified, accepted, recovered, _ = self.tally.double().tolist()
+        if min((trial.played for trial in self.trials), default=1) == 0:
+            return Verdict(Kind.INCONCLUSIVE, "out of time before every context was played; allow more seconds")
+        asked = {stream.check: stream.delta for stream in self.streams}
+        asked |= self.apart | (self.batches.checks if self.batches else {})
+        return judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
+
+    def _play(self) -> Verdict | None:
+        """Play all rows that are due; the verdict, if the kernel is refuted."""
         if self.batches:
             for part in (4, 2, 1):
                 if (verdict := self._look_at_batches(-(-self.batches.need // part))) is not None:
@@ -257,13 +281,7 @@ class Session:
             rows *= 2
             if (verdict := self._look(rows)) is not None:
                 return verdict
-        self._collect()
-        verified, accepted, recovered, _ = self.tally.double().tolist()
-        if min((trial.played for trial in self.trials), default=1) == 0:
-            return Verdict(Kind.INCONCLUSIVE, "out of time before every context was played; allow more seconds")
-        asked = {stream.check: stream.delta for stream in self.streams}
-        asked |= self.apart | (self.batches.checks if self.batches else {})
-        return judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
+        return None
 
     def _collect(self) -> None:
         for stream in self.streams:
