@@ -1,5 +1,6 @@
 """Acceptance rates against overlaps: exact binomial rates, and rules and surrogates on Gaussians of known overlap."""
 
+import inspect
 import math
 
 import numpy as np
@@ -184,4 +185,4 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="contradict each other"):
         overlap_interval(np.zeros(10_000), np.ones(10_000), alpha=0.01)
     with pytest.raises(InputError, match="events have dtype float64; give one bool for each"):
-        Rate.check.__wrapped__(acceptance(0.5), np.array([0.2, 0.9]), alpha=0.01, beta=0.1)
+        inspect.unwrap(Rate.check)(acceptance(0.5), np.array([0.2, 0.9]), alpha=0.01, beta=0.1)

@@ -1,5 +1,7 @@
 """Kolmogorov-Smirnov and Anderson-Darling on projections: null laws, rates, and powers at known distances."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -204,4 +206,4 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="a mean holds nan; those of a law are finite"):
         projected(AXES, MEAN[None] * np.nan, np.eye(3)[None])
     with pytest.raises(InputError, match=r"need means of shape \(k, 3\) and covariances of \(k, 3, 3\), not \(1, 2\)"):
-        projected.__wrapped__(AXES, np.zeros((1, 2)), np.eye(2)[None])
+        inspect.unwrap(projected)(AXES, np.zeros((1, 2)), np.eye(2)[None])

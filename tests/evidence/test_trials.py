@@ -1,5 +1,6 @@
 """Numbers of proposals: the geometric law of thinning, caps, and bounds that are never exceeded."""
 
+import inspect
 import math
 
 import numpy as np
@@ -127,6 +128,6 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="cap = 0: a rejected draft takes at least one trial"):
         Trials(0)
     with pytest.raises(InputError, match="trials have dtype float64; give whole numbers"):
-        Trials().check.__wrapped__(Trials(), np.array([0.0, np.nan]), 0.5, alpha=0.01, beta=0.1, generator=generator)
+        inspect.unwrap(Trials.check)(Trials(), np.array([0.0, np.nan]), 0.5, alpha=0.01, beta=0.1, generator=generator)
     with pytest.raises(InputError, match="n is 0"):
         WithinBound().check(np.zeros(0), alpha=0.01, beta=0.1)
