@@ -173,10 +173,10 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
         overall, reason = Kind.ERROR, f"the checks flagged decoders that only look wrong: {', '.join(flagged)}"
     elif not kinds:
         wrong = sum(r["expected"] is not None for r in present)
-        overall = Kind.PROVED if wrong or controls else Kind.INCONCLUSIVE
+        overall = Kind.INCONCLUSIVE
         found = [f"{wrong} known-wrong decoders, all refuted"] if wrong else []
         found += [f"{len(controls)} controls, none flagged"] if controls else []
-        found += ["no decoder that claims anything was checked"]
+        found += ["nothing was proved: no decoder that claims anything was judged"]
         reason = "; ".join(found)
     else:
         overall = combine(kinds)

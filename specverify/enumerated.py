@@ -55,7 +55,14 @@ class Fork(BaseException):
             chosen = [earlier[row] for earlier in chosen]
             chosen.append(option)
         options = torch.stack(chosen, 1) if chosen else index.new_zeros(len(index), 0)
-        return parent, Chosen(self.kind, options, self.probability[parent]), weight
+        return parent, Chosen(self.kind, options, parent, Asked(self.probability)), weight
+
+
+class Asked:
+    """A draw's law when it was asked for first; no structure of rows, so that all that comes of it shares the one."""
+
+    def __init__(self, probability: Float[Tensor, "batch slots outcomes"]) -> None:
+        self.probability = probability
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,14 @@ class Chosen:
     Attributes:
         kind: the draw's name.
         options: which of its outcomes.
-        probability: what it was asked with, as in `Fork`.
+        row: of `asked`, that each row comes from.
+        asked: the law.
     """
 
     kind: str
     options: Int[Tensor, "batch slots"]
-    probability: Float[Tensor, "batch slots outcomes"]
+    row: Int[Tensor, " batch"]
+    asked: Asked
 
 
 class Enumerated:
@@ -226,13 +235,15 @@ class Enumerated:
         chosen = self.chosen[self._next]
         if chosen.kind != kind:
             raise self._different(f"asked for {kind} where it asked for {chosen.kind} before")
-        if chosen.probability.shape != probability.shape:
+        before = chosen.asked.probability.index_select(0, chosen.row)
+        if before.shape != probability.shape:
             raise self._different(f"asked for {kind} of another shape")
-        gap = (probability - chosen.probability).abs()
-        if gap.numel() and float(gap.max()) > SAME:
-            row, slot, option = (gap == gap.max()).nonzero()[0].tolist()
-            was, now = (float(part[row, slot, option]) for part in (chosen.probability, probability))
-            raise self._different(f"asked for {kind} with probability {now:.6g} where it was {was:.6g} before")
+        if not torch.equal(before, probability):
+            gap = (probability - before).abs()
+            if float(gap.max()) > SAME:
+                row, slot, option = (gap == gap.max()).nonzero()[0].tolist()
+                was, now = (float(part[row, slot, option]) for part in (before, probability))
+                raise self._different(f"asked for {kind} with probability {now:.6g} where it was {was:.6g} before")
         self._next += 1
         return chosen.options
 
@@ -284,14 +295,19 @@ class Enumerated:
     def _law(self, weights: Tensor, where: Tensor, kind: str) -> Tensor:
         weights = weights.double()  # before normalising, so that laws of any precision sum to 1
         total = weights.sum(-1)
-        bad = where & ~((weights >= 0).all(-1) & (total > 0) & total.isfinite())
-        if bool(bad.any()):
+        # NaN is neither, nor is what has one for its smallest weight or its sum.
+        fine = (weights.amin(-1) >= 0) & (total > 0) & (total < math.inf)
+        if not bool((fine | ~where).all()):
+            bad = where & ~fine
             raise self._stop(
                 ContractError(f"{kind} was asked with the weights {weights[bad][0].tolist()}, which are no law")
             )
-        first = torch.zeros_like(weights)
+        law = weights / total[..., None]
+        if bool(where.all()):
+            return law
+        first = torch.zeros_like(law)
         first[..., 0] = 1
-        return (weights / total[..., None]).where(where[..., None], first)
+        return law.where(where[..., None], first)
 
 
 def _shared(place: Int[Tensor, "batch slots"], where: Bool[Tensor, "batch slots"]) -> bool:

@@ -7,6 +7,7 @@ run loop and the recorder can gather, join and compare the rows of any of them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -23,13 +24,16 @@ def map_tensors(tree: T, function: Callable[[Tensor], Tensor]) -> T:
 
 def _rebuild(function: Callable[..., Tensor], *trees: Any) -> Any:
     first = trees[0]
+    if first is None:
+        return None
     if isinstance(first, Tensor):
         return function(*trees)
-    if dataclasses.is_dataclass(first) and not isinstance(first, type):
-        names = [field.name for field in dataclasses.fields(first)]
-        return dataclasses.replace(
-            first, **{name: _rebuild(function, *(getattr(tree, name) for tree in trees)) for name in names}
-        )
+    if (names := _fields(type(first))) is not None:  # type: ignore[arg-type]
+        parts = {}
+        for name in names:
+            values = [getattr(tree, name) for tree in trees]
+            parts[name] = function(*values) if isinstance(values[0], Tensor) else _rebuild(function, *values)
+        return dataclasses.replace(first, **parts)
     if isinstance(first, dict):
         return {key: _rebuild(function, *(tree[key] for tree in trees)) for key in first}
     if isinstance(first, tuple) and hasattr(first, "_fields"):
@@ -43,15 +47,27 @@ def tensors(tree: Any) -> Iterator[Tensor]:
     """Every tensor of a structure, in a fixed order."""
     if isinstance(tree, Tensor):
         yield tree
-    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        for field in dataclasses.fields(tree):
-            yield from tensors(getattr(tree, field.name))
+    elif (names := _fields(type(tree))) is not None:  # type: ignore[arg-type]
+        for name in names:
+            value = getattr(tree, name)
+            if isinstance(value, Tensor):  # for speed: nothing is asked for as often as this
+                yield value
+            elif value is not None:
+                yield from tensors(value)
     elif isinstance(tree, dict):
         for key in tree:
             yield from tensors(tree[key])
     elif isinstance(tree, tuple | list):
         for part in tree:
             yield from tensors(part)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """The names of a dataclass's fields; None if it is none."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def rows(tree: T, index: Tensor) -> T:
@@ -99,11 +115,16 @@ def to_bits(tree: Any) -> Tensor:
 
 def hashed(bits: Tensor) -> Tensor:
     """A 64-bit hash of each row of `to_bits`, Int[batch]."""
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=generator).to(bits.device) | 1
+    factors = _factors(bits.shape[1]).to(bits.device)
     mixed = (bits ^ _shifted(bits, 31)) * factors
     mixed = mixed ^ _shifted(mixed, 29)
     return (mixed * factors.flip(0)).sum(1)
+
+
+@functools.lru_cache(maxsize=256)
+def _factors(width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(-(2**63), 2**63 - 1, (width,), generator=generator) | 1
 
 
 def _shifted(bits: Tensor, by: int) -> Tensor:

@@ -6,12 +6,12 @@ so that examples shrink to few different laws with small denominators: the simpl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from jaxtyping import Int
 from torch import Tensor
 
 from specverify.model import Model
@@ -26,11 +26,16 @@ LAWS = 4
 """Most different laws of a model."""
 
 
-@st.composite
-def weights(draw: Draw, vocab: int) -> Int[Tensor, " vocab"]:
+@functools.lru_cache(maxsize=64)
+def rows(vocab: int) -> st.SearchStrategy[tuple[int, ...]]:
     """A law up to a factor: `WEIGHTS`, not all 0. Shrinks to all ones."""
-    drawn = draw(st.lists(st.sampled_from(WEIGHTS), min_size=vocab, max_size=vocab))
-    return torch.tensor(drawn if any(drawn) else [1] * vocab)
+    drawn = st.lists(st.sampled_from(WEIGHTS), min_size=vocab, max_size=vocab)
+    return drawn.map(lambda row: tuple(row) if any(row) else (1,) * vocab)
+
+
+def weights(vocab: int) -> st.SearchStrategy[Tensor]:
+    """The same as a tensor, Int[vocab]."""
+    return rows(vocab).map(torch.tensor)
 
 
 def laws(vocab: int) -> st.SearchStrategy[Tensor]:

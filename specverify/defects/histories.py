@@ -89,11 +89,16 @@ def _state_of_start(inner: Model, context: Context, draft: Tensor) -> Tensor:
     return torch.cat([inner.laws(context, draft)[:, :1], *behind], 1)
 
 
-@dataclass(frozen=True)
-class PassForEverySlot:
-    """A decoder whose view of the model makes one pass for each slot of a step, which its report counts."""
+Step = Callable[[Decoder, State, Model, Draws], tuple[State, Info]]
+"""A step with the help of a decoder's own."""
 
-    decoder: Speculative
+
+@dataclass(frozen=True)
+class Stepping:
+    """A decoder whose steps are made by a function around its own."""
+
+    decoder: Decoder
+    make: Step
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
 
     @property
@@ -107,75 +112,48 @@ class PassForEverySlot:
 
     def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
         """See Decoder."""
-        after, info = self.decoder.step(state, model, draws)
-        return after, replace(info, passes=info.passes * (self.decoder.window + 1))
+        return self.make(self.decoder, state, model, draws)
 
 
 def _read_at_the_start(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    """The view of the model makes one pass for each slot of a step, which the report counts."""
+
+    def counted(decoder: Decoder, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        after, info = decoder.step(state, model, draws)
+        return after, replace(info, passes=info.passes * (settings.window + 1))
+
     decoder, shown = _shown(lambda model: View(model, laws=_state_of_start))(settings, strength, model)
-    assert isinstance(decoder, Speculative)
-    return PassForEverySlot(decoder), shown
+    return Stepping(decoder, counted), shown
 
 
-@dataclass(frozen=True)
-class WithoutSeed:
-    """A decoder whose model sees, in its state, all committed tokens but the last: the one that a step starts from."""
+def _seed_omitted(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    """The model sees, in its state, all committed tokens but the last: the one that a step starts from."""
 
-    decoder: Decoder
-    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
-
-    @property
-    def name(self) -> str:
-        """The inner decoder's."""
-        return self.decoder.name
-
-    def init(self, model: Model, batch: int, draws: Draws) -> State:
-        """See Decoder."""
-        return self.decoder.init(model, batch, draws)
-
-    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
-        """See Decoder."""
-
+    def without_seed(decoder: Decoder, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
         def laws(inner: Model, context: Context, draft: Tensor) -> Tensor:
             earlier = inner.advance(inner.start(len(draft)), state.tokens, (state.length - 1).clamp(min=0))
             return inner.laws(replace(context, state=earlier.state), draft)
 
-        return self.decoder.step(state, View(model, laws=laws), draws)
+        return decoder.step(state, View(model, laws=laws), draws)
 
-
-def _seed_omitted(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
     decoder, _ = _shown(lambda shown: View(shown))(settings, strength, model)
-    return WithoutSeed(decoder), model
-
-
-@dataclass(frozen=True)
-class StopOnLast:
-    """A decoder that ends a row when its last committed token is `eos`, wherever others may be."""
-
-    decoder: Decoder
-    eos: int
-    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
-
-    @property
-    def name(self) -> str:
-        """The inner decoder's."""
-        return self.decoder.name
-
-    def init(self, model: Model, batch: int, draws: Draws) -> State:
-        """See Decoder."""
-        return self.decoder.init(model, batch, draws)
-
-    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
-        """See Decoder."""
-        after, info = self.decoder.step(state, model, draws)
-        ended = _last(after.tokens, after.length).squeeze(1) == self.eos
-        behind = ended[:, None] & ~row_mask(after.length, model.length)
-        return replace(after, tokens=after.tokens.masked_fill(behind, self.eos), done=after.done | ended), info
+    return Stepping(decoder, without_seed), model
 
 
 def _eos_ignored(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
+    """A row ends when its last committed token is the end, wherever others may be."""
     decoder = Speculative(drafting(settings), settings.window)
-    return (decoder, model) if model.eos is None else (StopOnLast(decoder, model.eos), Unending(model))
+    if model.eos is None:
+        return decoder, model
+    eos = model.eos
+
+    def stop_on_last(decoder: Decoder, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+        after, info = decoder.step(state, model, draws)
+        ended = _last(after.tokens, after.length).squeeze(1) == eos
+        behind = ended[:, None] & ~row_mask(after.length, model.length)
+        return replace(after, tokens=after.tokens.masked_fill(behind, eos), done=after.done | ended), info
+
+    return Stepping(decoder, stop_on_last), Unending(model)
 
 
 DEFECTS = (

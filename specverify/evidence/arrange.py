@@ -7,6 +7,7 @@ alone      one row at a time
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -35,7 +36,7 @@ def enumerate_arranged(
     """As `enumerate_decoder`, with the rows arranged."""
     budget = budget or Budget()
     if arrangement == "alone":
-        return enumerate_decoder(decoder, model, Budget(budget.worlds, 1), on_step)
+        return enumerate_decoder(decoder, model, replace(budget, rows=1), on_step)
     return enumerate_decoder(Ragged(decoder) if arrangement == "ragged" else decoder, model, budget, on_step)
 
 

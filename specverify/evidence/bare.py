@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.deadline import Deadline
 from specverify.draws import BLOCK, Sampled
-from specverify.errors import ContractError
+from specverify.errors import BudgetError, ContractError
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.guard import Guarded
@@ -31,14 +32,19 @@ ROWS = 4_096
 
 
 @torch.no_grad()
-def sequences(decoder: Any, model: Model, n: int, seed: int, block: int = BLOCK) -> Int[Tensor, "n length"]:
+def sequences(
+    decoder: Any, model: Model, n: int, seed: int, block: int = BLOCK, deadline: Deadline | None = None
+) -> Int[Tensor, "n length"]:
     """Sequences of a decoder, guarded or bare, on real draws; any state with `tokens` and `done` will do.
 
     Raises:
+        BudgetError: if the deadline passed before there were so many.
         ContractError: if a row is unfinished after `model.length` steps, or a draw was asked with an impossible law.
     """
     found = []
     for number, first in enumerate(range(0, n, block)):
+        if deadline is not None and deadline.over:
+            raise BudgetError(f"{first:,} of {n:,} sequences were drawn when the time was over")
         draws = Sampled(seed, number, model.device)
         state = decoder.init(model, min(block, n - first), draws)
         for _ in range(model.length):

@@ -5,6 +5,7 @@ A case is plain data, so that it can be drawn, shrunk, compared, printed and wri
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -216,12 +217,12 @@ class Space:
 @st.composite
 def _cases(draw: strategies.Draw, space: Space) -> Case:
     def choose(options: tuple[Any, ...]) -> Any:
-        return draw(st.sampled_from(options)) if len(options) > 1 else options[0]
+        return draw(_one_of(options)) if len(options) > 1 else options[0]
 
     low, high = space.length
     # Long sequences are seldom drawn, since they cost most.
     lengths = [*range(low, high + 1)] * 3 + [*range(high + 1, space.far + 1)] * (space.vocab[0] == 2)
-    length = draw(st.sampled_from(lengths))
+    length = choose(tuple(lengths))
     vocab = draw(st.integers(*space.vocab)) if length <= high else 2
     span, ends, processors = choose(space.spans), choose(space.eos), choose(space.processors)
     eos = vocab - 1 if ends else None
@@ -247,12 +248,10 @@ def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, .
 
     How much is drawn does not depend on the number of contexts, so that an example can shrink to a shorter sequence.
     """
-    rows = [
-        tuple(row.tolist()) for row in draw(st.lists(strategies.weights(vocab), min_size=1, max_size=strategies.LAWS))
-    ]
-    if any(weight == max(strategies.WEIGHTS) for row in rows for weight in row) and draw(st.booleans()):
+    rows = draw(_laws(vocab))
+    if any(weight == max(strategies.WEIGHTS) for row in rows for weight in row) and draw(_EITHER):
         rows = [tuple(SHARP if weight == max(strategies.WEIGHTS) else weight for weight in row) for row in rows]
-    rule = draw(st.sampled_from(("one", "last", "mixed")))
+    rule = draw(_RULE)
     # In level order the children of a context are neighbours, one for each last token; context 0 is the empty one.
     numbers = range(contexts)
     if rule == "one":
@@ -262,10 +261,25 @@ def _few(draw: strategies.Draw, contexts: int, vocab: int) -> tuple[tuple[int, .
     else:
         numbered = [n * n * 7 >> 2 for n in numbers]
     table = [rows[number % len(rows)] for number in numbered]
-    place = st.integers(0, EXCEPTIONAL - 1)
-    for exception, row in draw(st.lists(st.tuples(place, place), max_size=EXCEPTIONS)):
+    for exception, row in draw(_EXCEPTIONS):
         table[exception % contexts] = rows[row % len(rows)]
     return tuple(table)
+
+
+# Made once, since hypothesis looks a new strategy over each time.
+_EITHER, _RULE = st.booleans(), st.sampled_from(("one", "last", "mixed"))
+_PLACE = st.integers(0, EXCEPTIONAL - 1)
+_EXCEPTIONS = st.lists(st.tuples(_PLACE, _PLACE), max_size=EXCEPTIONS)
+
+
+@functools.lru_cache(maxsize=64)
+def _laws(vocab: int) -> st.SearchStrategy[list[tuple[int, ...]]]:
+    return st.lists(strategies.rows(vocab), min_size=1, max_size=strategies.LAWS)
+
+
+@functools.lru_cache(maxsize=256)
+def _one_of(options: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(options)
 
 
 def _possible(weights: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify import tree
+from specverify.deadline import Deadline
 from specverify.decoders.protocol import Branch, Decoder, Info, State
 from specverify.enumerated import Chosen, Enumerated, Fork
 from specverify.errors import BudgetError, ContractError, InputError
@@ -69,10 +70,12 @@ class Budget:
     Attributes:
         worlds: outcomes followed in all.
         rows: rows per call of `step`; 1 runs every world alone, as a check that rows do not influence each other.
+        deadline: when to give up, whatever is left; None for never.
     """
 
     worlds: int = 20_000_000
     rows: int = 1 << 16
+    deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
         if self.worlds < 1 or self.rows < 1:
@@ -254,6 +257,11 @@ class _Enumeration:
             )
 
     def _count(self, worlds: int, ahead: bool = False) -> None:
+        if self.budget.deadline is not None and self.budget.deadline.over:
+            raise BudgetError(
+                f"enumerating {self.decoder.name!r} on {self.model.name!r} was given up after {self.worlds:,} worlds, "
+                "when the time that it had was over; give it more seconds, or a smaller model"
+            )
         if not ahead:
             self.worlds += worlds
         if self.worlds + (worlds if ahead else 0) > self.budget.worlds:

@@ -78,6 +78,7 @@ def farthest(
         budget, precision: of each enumeration.
     """
     deadline = deadline or Deadline(20.0)
+    budget = replace(budget, deadline=deadline)
     chance = random.Random(seed)
     seen: set[Case] = set()
     best: list[Outcome] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,8 +83,12 @@ class Guarded:
         lent, watched = self._unpacked(copies), self._watched(model, copies)
         try:
             result = self._call("step", lent, watched, self._lent(draws, batch))
-        finally:
+        except Fork:
+            raise  # nothing came of it yet: what it changes it changes again on replay
+        except BaseException:
             _check_unchanged(before, _packed(lent))
+            raise
+        _check_unchanged(before, _packed(lent))
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ContractError(f"step returned {_kind(result)}; it returns a pair: the next state, and an Info")
         after = self._state(result[0], model, batch, "step")
@@ -234,10 +239,12 @@ def _check_tokens(own: Any, model: Model) -> None:
 
 
 def _check_unchanged(lent: Any, returned: Any) -> None:
+    if all(itertools.starmap(_alike, itertools.zip_longest(tree.tensors(lent), tree.tensors(returned)))):
+        return
     before, after = dict(_leaves(lent)), dict(_leaves(returned))
     for path, was in before.items():
         now = after.get(path)
-        if isinstance(was, Tensor) and not (isinstance(now, Tensor) and now.shape == was.shape and _same(was, now)):
+        if isinstance(was, Tensor) and not _alike(was, now):
             raise ContractError(f"step changed its argument state.{path} in place; it must return a new one")
 
 
@@ -322,9 +329,14 @@ def _leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{path}.{name}" if path else name)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _alike(one: Any, other: Any) -> bool:
+    """Whether both are tensors of the same numbers; NaN is the same as NaN."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape):
+        return False
     one, other = tree.plain(one), tree.plain(other)
-    return torch.equal(one.nan_to_num(), other.nan_to_num()) if one.is_floating_point() else torch.equal(one, other)
+    if torch.equal(one, other):
+        return True
+    return one.is_floating_point() and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _kind(value: Any) -> str:

@@ -7,6 +7,7 @@ enumeration can tell rounding from a defect, and no verdict is PROVED; above it 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -50,3 +51,7 @@ class Precisions(TorchDispatchMode):
             if isinstance(value, Tensor) and value.dtype in _FINEST_FIRST:
                 self.seen.add(value.dtype)
         return made
+
+
+# torch wraps it in what keeps its compiler away, and imports the compiler for that: a second that nothing here needs.
+Precisions.__torch_dispatch__ = inspect.unwrap(Precisions.__torch_dispatch__)  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ UNKNOWN = "–"
 EXIT_CODES = {
     0: "every claim that was checked holds",
     1: "a claim is refuted",
-    2: "nothing can be said: checks were inconclusive or vacuous, or cells are missing",
+    2: "nothing can be said: checks were inconclusive or vacuous, cells are missing, or no decoder was judged",
     3: "something could not be checked",
 }
 
@@ -23,7 +23,7 @@ def meaning(record: Record) -> str:
     code = record["verdict"]["exit_code"]
     wrong = any(cell["expected"] is not None for cell in record["cells"])
     more = ", and every known-wrong decoder was caught" if wrong else "; no known-wrong decoder was among them"
-    return EXIT_CODES[code] + (more if code == 0 else "")
+    return EXIT_CODES[code] + (more if code == 0 or (code == 2 and not record["verdicts"]) else "")
 
 
 CHECK_COLUMNS = ("check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")

@@ -48,14 +48,14 @@ from specverify.verdict import Kind, Verdict
 _NO_DIM = "has no attribute 'dim'"
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
-SAMPLING = 10.0
-"""Seconds that samples may take at least."""
+AT_LEAST = 10.0
+"""Seconds that may go by, however few are left, on what no verdict comes without: tiny models, twice, and samples."""
 LISTED = 8
 """Settings that a line of what is not covered names."""
 FEWER = 16
 """Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
-ALONE = Budget(worlds=400)
-"""Of each enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
+ALONE = 400
+"""Worlds of each enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
 
 
 def judge_decoder(
@@ -95,6 +95,7 @@ def judge_decoder(
     if claim is not None and not isinstance(claim, Lossless | ClusterLossless | Relaxed):
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
+    budget = replace(budget, deadline=Deadline(max(AT_LEAST, seconds)))
     plan = Plan(seed, Deadline(seconds), budget, examples, None if toys is None else tuple(toys))
     return _Judge(factory, claim or own_claim(factory), plan).judge()
 
@@ -151,7 +152,7 @@ class _Judge(Refuting):
                 what, _, why = setting.partition(": ")
                 self.missed[why].append(what)
         if self.dependence:
-            self.budget = ALONE
+            self.budget = replace(self.budget, worlds=ALONE)
         ends = [(mode, model) for mode in modes for model in mode.ends()]
         self.precision = self._precision([mode.case(model) for mode, model in ends], modes)
         for mode, model in ends:
@@ -197,7 +198,7 @@ class _Judge(Refuting):
             except (InputError, BudgetError, ContractError):
                 continue
             off.append((outcome.tv, case.target().length))
-            if outcome.fails and outcome.tv > floor(torch.bfloat16, case.target().length):
+            if outcome.tv > floor(torch.bfloat16, case.target().length):
                 return torch.float64
         half = [x for x in (torch.float16, torch.bfloat16) if any(x in mode.seen for mode in modes)]
         for precision in (torch.float64, torch.float32, *half):
@@ -212,7 +213,8 @@ class _Judge(Refuting):
         except InputError as error:
             self.missed[f"it says {error}"].append(label(case))
         except BudgetError:
-            self.missed[f"more than {self.budget.worlds:,} worlds"].append(label(case))
+            late = self.budget.deadline is not None and self.budget.deadline.over
+            self.missed["time ran out" if late else f"more than {self.budget.worlds:,} worlds"].append(label(case))
         except DependentRowsError:
             raise
         except ContractError as error:
@@ -228,8 +230,11 @@ class _Judge(Refuting):
         """The same law and figures must come a second time, and however the rows are arranged."""
         decoder = guarded(self.factory.build, case.settings(case.target())).decoder
 
+        # Also when the time is over: a decoder that gives another law the second time has none.
+        budget = replace(self.budget, deadline=Deadline(max(AT_LEAST, self.plan.deadline.left)))
+
         def outcome(arranged: Case) -> Outcome:
-            return evaluate(lambda settings: decoder, arranged, self.claim, self.budget, self.precision)
+            return evaluate(lambda settings: decoder, arranged, self.claim, budget, self.precision)
 
         once, again = outcome(case), outcome(case)
         if differ(once, again):
@@ -272,7 +277,7 @@ class _Judge(Refuting):
         for mode in modes:
             if self.plan.deadline.over:
                 self.missed["time ran out"].append("the search for the largest distance")
-            farther = self.farthest(mode, STRETCH, self.plan.deadline)
+            farther = self.farthest(mode, min(STRETCH, self.plan.examples), self.plan.deadline)
             if farther is not None:
                 self.outcomes.append(farther)
                 if farther.fails:
@@ -292,7 +297,7 @@ class _Judge(Refuting):
                     self.missed[different].append(OWN_PATH)
             tasks += sampling.tasks(mode, self.outcomes, self.claim, bool(self.dependence), self.plan.toys is None)
         # Also when the time is over: no proof is given of code that nobody has seen run.
-        deadline = Deadline(max(SAMPLING, self.plan.deadline.left))
+        deadline = Deadline(max(AT_LEAST, self.plan.deadline.left))
         for task, evidence in sampling.carry_out(self.factory, tasks, self.plan.seed, deadline):
             if evidence is None:
                 self.missed["time ran out"].append(f"samples of {task.name}")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.decoders.run import sample
@@ -137,7 +138,7 @@ def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: in
     refusals: list[InputError] = []
     for window in (2, *WINDOWS[::2], WIDER[0]) if "window" in factory.takes else (None,):
         try:
-            mode = _run_on_tiny(factory, claim, Mode((), drafts, (window,), (None,)), seed)
+            mode = _run_on_tiny(factory, claim, Mode((), drafts, (window,), (None,)), seed, budget.deadline)
         except InputError as error:
             refusals.append(error)
         else:
@@ -150,13 +151,13 @@ def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: in
     raise refusals[0]
 
 
-def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int) -> Mode | None:
+def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadline: Deadline | None) -> Mode | None:
     taken: list[Weights] = []
     kinds: set[str] = set()
     seen: set[torch.dtype] = set()
     shown, refusal = 0, InputError("there is no model to try it on")
     for model in _tiny_models(claim):
-        if taken and model.vocab > 3:
+        if taken and (model.vocab > 3 or (deadline is not None and deadline.over)):
             break
         try:
             guard, used, dtypes = _run_once(factory, trial.case(model), seed)

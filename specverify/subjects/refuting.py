@@ -11,6 +11,7 @@ import torch
 from specverify.claims import Claim
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
+from specverify.evidence.arrange import Arrangement
 from specverify.evidence.cases import Case
 from specverify.evidence.enumerate import Budget
 from specverify.evidence.farthest import farthest
@@ -18,14 +19,17 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, search
 from specverify.subjects.describe import headline
 from specverify.subjects.factory import Factory
+from specverify.subjects.finding import differ
 from specverify.subjects.modes import Mode
 from specverify.subjects.suite import label
 from specverify.verdict import Kind, Verdict
 
 SHRINKING = 400
 """Cases that are drawn, at most, to find a small counterexample to what is known to be wrong."""
-CLIMB, STRETCH = 20, 160
+CLIMB, STRETCH = 12, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
+COMPANY = 5.0
+"""Seconds of each enumeration that tells whether a refuted decoder's rows change with their company."""
 DRAWN = Budget(worlds=15_000)
 """Of each drawn case."""
 
@@ -110,7 +114,7 @@ class Refuting:
     def refuted(self, mode: Mode, case: Case, reason: str = "") -> None:
         """Conclude with the smallest counterexample like this case."""
         found = self._smallest(mode, case, "law") or explain(
-            self.factory.build, case, self.claim, self.budget, self.precision
+            self.factory.build, case, self.claim, replace(self.budget, deadline=None), self.precision
         )
         if isinstance(found, Outcome):
             raise ContractError(f"on {label(case)} it broke its claim once and not again: it keeps state between calls")
@@ -141,7 +145,7 @@ class Refuting:
         """Reach the verdict that a counterexample bears."""
         if found.outcome is None:
             raise Reached(Verdict(Kind.ERROR, headline(found)), found)
-        farther = self.farthest(mode, CLIMB, Deadline(3.0))
+        farther = self.farthest(mode, CLIMB, Deadline(10.0))
         largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
         found = replace(found, largest=largest)
         self.outcomes.append(found.outcome)  # type: ignore[arg-type]
@@ -149,10 +153,21 @@ class Refuting:
         raise Reached(Verdict(Kind.REFUTED, headline(found) + (f" ({reason})" if reason else "")), found)
 
     def _company(self, found: Counterexample) -> str:
-        """Whether the rows of a refuted decoder are wrong only because of each other."""
-        case = replace(found.case, arrangement="alone")
-        try:
-            alone = evaluate(self.factory.build, case, self.claim, Budget(2_000), self.precision)
-        except (ContractError, BudgetError, InputError):
+        """Whether the rows of a refuted decoder are wrong only because of each other: if other company changes them."""
+        case = found.case
+        company = self._again(case, "together" if case.arrangement == "ragged" else "ragged", DRAWN.worlds)
+        if found.outcome is None or (company is not None and not differ(found.outcome, company)):
             return ""
-        return "" if alone.fails else "its rows influence each other: one row at a time it is right"
+        alone = self._again(case, "alone", 2_000)
+        right = alone is not None and not alone.fails
+        return "its rows influence each other: one row at a time it is right" if right else ""
+
+    def _again(self, case: Case, arrangement: Arrangement, worlds: int) -> Outcome | None:
+        """The outcome of a case with its rows arranged otherwise; None if there is none."""
+        budget = Budget(worlds, deadline=Deadline(COMPANY))
+        try:
+            return evaluate(
+                self.factory.build, replace(case, arrangement=arrangement), self.claim, budget, self.precision
+            )
+        except (ContractError, BudgetError, InputError):
+            return None

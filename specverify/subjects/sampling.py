@@ -20,7 +20,7 @@ from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
 from specverify.draws import derived_seed
-from specverify.errors import ContractError, InputError, SpecverifyError
+from specverify.errors import BudgetError, ContractError, InputError, SpecverifyError
 from specverify.evidence.bare import sequences
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
@@ -117,12 +117,12 @@ def carry_out(
     """
     alpha = ALPHA / max(1, len(todo))
     for place, task in enumerate(todo):
-        if deadline.over:
-            yield task, None
-            continue
         try:
             decoder = factory.build(task.settings)
-            tokens = sequences(decoder, task.model, task.n, derived_seed(number, place), task.rows)
+            tokens = sequences(decoder, task.model, task.n, derived_seed(number, place), task.rows, deadline)
+        except BudgetError:
+            yield task, None
+            continue
         except InputError as error:
             yield task, error
             continue

@@ -235,10 +235,11 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
             assert result["evidence"][0]["estimate"] > 0.005
     record = campaign._finish({}, cells, found)
     assert record["verdicts"] == [], "a control is no decoder that somebody claims something of"
-    assert record["verdict"]["exit_code"] == 0
+    assert record["verdict"]["kind"] == "INCONCLUSIVE", "that the checks work proves nothing of anybody's decoder"
+    assert record["verdict"]["exit_code"] == 2
     assert record["verdict"]["reason"] == (
         f"{len(wrong)} known-wrong decoders, all refuted; 1 controls, none flagged; "
-        "no decoder that claims anything was checked"
+        "nothing was proved: no decoder that claims anything was judged"
     )
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from specverify.deadline import Deadline
 from specverify.decoders import Autoregressive, Jacobi, Speculative, registry
 from specverify.draws import Sampled
-from specverify.errors import ContractError
+from specverify.errors import BudgetError, ContractError
 from specverify.evidence.bare import difference, follows, sequences
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.guard import Guarded
@@ -115,3 +116,8 @@ def test_bare_sequences_follow_the_enumerated_law_of_right_code_alone():
     wrong = follows(KnowsDraws(), small, law, seed=1)
     assert wrong.rejected, f"TV about {wrong.estimate}"
     assert wrong.n == right.n
+
+
+def test_drawing_ends_when_its_time_is_over():
+    with pytest.raises(BudgetError, match="0 of 100 sequences were drawn when the time was over"):
+        sequences(Autoregressive(), MODEL, 100, 0, 10, Deadline(0.0))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.claims import Lossless
+from specverify.deadline import Deadline
 from specverify.decoders import Autoregressive, DraftModel, Info, Jacobi, Speculative, State, begin, commit
 from specverify.decoders.registry import Settings, build
 from specverify.draws import Draws
@@ -366,3 +367,9 @@ def test_every_decoder_is_lossless_on_any_model(kind: str, monkeypatch: pytest.M
 
     check()
     assert min(covered.values()) > 1, "the examples never came to some branch"
+
+
+def test_an_enumeration_ends_when_its_time_is_over():
+    with pytest.raises(BudgetError, match="given up after 0 worlds, when the time that it had was over"):
+        enumerate_decoder(Autoregressive(), toy("dense-2x8"), Budget(deadline=Deadline(0.0)))
+    assert enumerate_decoder(Autoregressive(), toy("dense-2x8"), Budget(deadline=Deadline(60.0))).worlds > 0

@@ -13,7 +13,7 @@ from specverify.evidence.search import evaluate
 from specverify.rules.token import residual
 
 SPACE = Space(length=(1, 4), far=FAR, windows=(1, 2, 3), arrangements=("together",))
-FEW = {"examples": 60, "budget": Budget(5_000)}
+FEW = {"examples": 20, "budget": Budget(5_000)}
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ def test_it_comes_farther_than_the_first_case_that_is_off():
     assert found.outcome.tv > 0.5
     assert found.outcome.case.target().length > 4
     assert found.complete
-    assert 0 < found.tried <= 60
+    assert 0 < found.tried <= 20
 
 
 def test_the_same_seed_comes_to_the_same():
-    first, second = (farthest(generous, SPACE, Lossless(), seed=3, **FEW) for _ in range(2))
+    first, second = (farthest(generous, SPACE, Lossless(), seed=3, examples=12, budget=Budget(2_000)) for _ in range(2))
     assert first.outcome.case == second.outcome.case
     assert first.tried == second.tried
 
 
 def test_a_right_decoder_stays_where_it_is():
-    assert farthest(right, SPACE, Lossless(), examples=20, budget=Budget(5_000)).outcome.tv <= 1e-12
+    assert farthest(right, SPACE, Lossless(), examples=10, budget=Budget(5_000)).outcome.tv <= 1e-12
 
 
 def test_cases_to_begin_with_may_be_toys():

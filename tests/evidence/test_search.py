@@ -264,3 +264,15 @@ def test_a_case_may_name_a_toy():
     outcome = evaluate(lambda settings: registry.build("sd", settings), case, Lossless())
     assert not outcome.fails
     assert quotient(outcome.exact.law, Lossless(), 3)[0].tolist() == outcome.came.tolist()
+
+
+def test_what_the_target_never_gives_is_no_rounding():
+    """A leak of 6e-8 onto an impossible token is below float32's floor; zeros are exact in every precision."""
+    case = Case("sparse-3x5", window=1)
+    leaking = explain(defects.get("zero-coin-inclusive").build, case, Lossless(), precision=torch.float32)
+    assert leaking.outcome.tv < 1e-6
+    assert leaking.outcome.fails
+    assert leaking.location is not None
+    right = evaluate(lambda s: registry.build("sjd", s), case, Lossless(), precision=torch.float32)
+    assert not right.fails
+    assert right.rounding > 1e-7

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from specverify import defects
+from specverify.decoders import registry
 from specverify.defects import trees
 
 HERE = Path(__file__).parents[1] / "subjects"
@@ -36,6 +37,14 @@ toys = (("guided-2x5", "ties-3x5"), ("guided-2x5", "eos-3x6"), ("guided-2x5", "p
 for seed in range(3):
     judgement = judge_decoder(defects.get(sys.argv[1]).build, seed=seed, examples=40, toys=toys[seed])
     print(json.dumps(judgement.to_json()))
+"""
+RIGHT = """
+import json, sys
+from specverify.decoders import registry
+from specverify.subjects.decoder import judge_decoder
+toys = ("guided-2x5", "ties-3x5", "eos-3x6", "synonyms-4x5")
+build = lambda settings: registry.build(sys.argv[1], settings)
+print(json.dumps(judge_decoder(build, name=sys.argv[1], examples=10, toys=toys).to_json()))
 """
 BROKEN = """
 import json
@@ -140,6 +149,47 @@ def test_a_decoder_of_40_lines_is_proved_in_a_minute():
     assert any(line.startswith("larger models: ") for line in judgement["not_covered"])
     assert claim == "'lossless' is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)"
     assert arrangement == "unknown arrangement 'sideways'; choose one of together, ragged, alone"
+
+
+def test_the_coupling_as_released_beside_the_right_one():
+    """A draft that the coupling keeps has a new law; the code as released keeps the old one beside it."""
+    (result,) = plain(DEFECTS, "stale-scores-after-coupling")
+    released = result["first"]
+    assert released["verdict"]["kind"] == "REFUTED"
+    setting = released["certificate"]["setting"]
+    assert (setting["model"]["vocab"], setting["model"]["length"], setting["window"]) == (2, 2, 2)
+    assert released["certificate"]["tv"] == pytest.approx(1 / 8, abs=1e-12)
+    assert released["location"]["branch"] == "accepted (redraft)"
+    assert (released["location"]["position"], released["location"]["prefix"]) == (1, [1])
+    first, largest, _, *lines = released["notes"][0].splitlines()
+    assert largest.startswith("largest    0.")
+    assert float(largest.split()[1]) > 0.3
+    assert [first, *lines] == [
+        "not lossless: total variation 1/8 = 0.125 from the target law",
+        "setting    2 tokens, 2 positions; window 2; initial drafts repeat-left",
+        "p            1/2    1/2   always",
+        "wrong at   position 1, after 1 (probability 1/2); too often: 1",
+        "                                    token 0    token 1",
+        "           due                          1/2        1/2",
+        "           came                         1/4        3/4",
+        "           accepted (redraft)   1/4 not 1/2        1/2",
+        "           recovered (redraft)            0  1/4 not 0",
+        "branch     accepted (redraft): draft 0 is kept with probability 1/2; of drafts",
+        "           with the law that these have, (1/2, 1/2), the token rule keeps 1",
+        "           sequence  due  came",
+        "           1 0       1/4   1/8",
+        "           1 1       1/4   3/8",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
+def test_right_decoders_are_proved(name):
+    (judgement,) = plain(RIGHT, name)
+    races = registry.entry(name).races
+    assert judgement["verdict"]["kind"] == ("CONSISTENT" if races else "PROVED"), judgement["verdict"]["reason"]
+    assert any("races" in line for line in judgement["not_covered"]) == races
+    if name in ("sjd", "scd-mc"):
+        assert {row["initial"] for row in judgement["exact"]} == {"repeat-left", "zero", "random", "sample-left"}
 
 
 def test_every_broken_subject_gets_the_reason():

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from specverify import defects
 from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Jacobi, Speculative, TokenRule, registry
 from specverify.decoders.registry import Settings
@@ -18,8 +17,8 @@ from specverify.rules.token import at, residual
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind
 
-QUICK = {"examples": 10, "toys": ("guided-2x5", "ties-3x5", "eos-3x6", "synonyms-4x5")}
-"""Enough where only the outline of a judgement is looked at."""
+QUICK = {"examples": 10, "toys": ("guided-2x5",)}
+"""Enough where only the outline of a judgement is looked at; whole ones are in tests/soundness."""
 
 
 @dataclass
@@ -88,8 +87,13 @@ class Plain:
         return SimpleNamespace(**vars(after)), info
 
 
-def test_its_broken_variant_is_refuted_in_small():
-    judgement = judge_decoder(Careless())
+@pytest.fixture(scope="module")
+def careless():
+    return judge_decoder(Careless())
+
+
+def test_its_broken_variant_is_refuted_in_small(careless):
+    judgement = careless
     assert judgement.verdict.kind is Kind.REFUTED
     model = judgement.certificate["setting"]["model"]
     assert (model["vocab"], model["length"]) == (2, 1)
@@ -105,46 +109,11 @@ def test_state_may_be_any_object():
     assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
 
 
-@pytest.mark.parametrize("name", ["ar", "ar-race", "sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
-def test_right_decoders_are_proved(name):
-    judgement = judge_decoder(lambda settings: registry.build(name, settings), name=name, **QUICK)
-    sampled = Kind.CONSISTENT if registry.entry(name).races else Kind.PROVED
-    assert judgement.verdict.kind is sampled, judgement.verdict.reason
+def test_a_right_decoder_that_draws_by_races_is_consistent():
+    judgement = judge_decoder(lambda settings: registry.build("ar-race", settings), name="ar-race", **QUICK)
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
     assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12
-    races = any("races" in line for line in judgement.not_covered)
-    assert races == registry.entry(name).races
-    assert {row["draft"] for row in judgement.exact} - {None} != set() or name != "sd"
-    if name in ("sjd", "scd-mc"):
-        assert {row["initial"] for row in judgement.exact} == {"repeat-left", "zero", "random", "sample-left"}
-
-
-def test_the_coupling_as_released_beside_the_right_one():
-    """A draft that the coupling keeps has a new law; the code as released keeps the old one beside it."""
-    released = judge_decoder(defects.get("stale-scores-after-coupling").build, name="scd-mc, as released")
-    assert released.verdict.kind is Kind.REFUTED
-    setting = released.certificate["setting"]
-    assert (setting["model"]["vocab"], setting["model"]["length"], setting["window"]) == (2, 2, 2)
-    assert released.certificate["tv"] == pytest.approx(1 / 8, abs=1e-12)
-    assert released.location["branch"] == "accepted (redraft)"
-    assert (released.location["position"], released.location["prefix"]) == (1, (1,))
-    first, largest, _, *lines = released.notes[0].splitlines()
-    assert largest.startswith("largest    0.6")
-    assert [first, *lines] == [
-        "not lossless: total variation 1/8 = 0.125 from the target law",
-        "setting    2 tokens, 2 positions; window 2; initial drafts repeat-left",
-        "p            1/2    1/2   always",
-        "wrong at   position 1, after 1 (probability 1/2); too often: 1",
-        "                                    token 0    token 1",
-        "           due                          1/2        1/2",
-        "           came                         1/4        3/4",
-        "           accepted (redraft)   1/4 not 1/2        1/2",
-        "           recovered (redraft)            0  1/4 not 0",
-        "branch     accepted (redraft): draft 0 is kept with probability 1/2; of drafts",
-        "           with the law that these have, (1/2, 1/2), the token rule keeps 1",
-        "           sequence  due  came",
-        "           1 0       1/4   1/8",
-        "           1 1       1/4   3/8",
-    ]
+    assert any("races" in line for line in judgement.not_covered)
 
 
 @dataclass(frozen=True)
@@ -165,8 +134,7 @@ def lenient(window, share=0.01, claim=None):
     return Speculative(Jacobi(), window, Lenient(share), claim or Lossless())
 
 
-def test_a_relaxed_claim_is_proved_and_refuted():
-    assert judge_decoder(lenient, Relaxed(0.08), **QUICK).verdict.kind is Kind.PROVED
+def test_a_relaxed_claim_is_refuted():
     judgement = judge_decoder(partial(lenient, share=0.5), Relaxed(0.08), **QUICK)
     assert judgement.verdict.kind is Kind.REFUTED
     assert "where relaxed(tv<=0.08) is claimed" in judgement.verdict.reason
@@ -174,10 +142,10 @@ def test_a_relaxed_claim_is_proved_and_refuted():
     assert judge_decoder(lenient, Lossless(), **QUICK).verdict.kind is Kind.REFUTED
 
 
-def test_by_default_a_decoder_is_held_to_its_own_claim():
-    relaxed = partial(lenient, claim=Relaxed(0.08))
-    assert judge_decoder(relaxed, **QUICK).claim == "relaxed(tv<=0.08)"
-    assert judge_decoder(relaxed, **QUICK).verdict.kind is Kind.PROVED
+def test_by_default_a_decoder_is_held_to_its_own_claim_which_may_be_proved():
+    judgement = judge_decoder(partial(lenient, claim=Relaxed(0.08)), **QUICK)
+    assert judgement.claim == "relaxed(tv<=0.08)"
+    assert judgement.verdict.kind is Kind.PROVED
 
 
 @dataclass(frozen=True)
@@ -215,10 +183,10 @@ def grouped(window, by_cluster=True):
 
 
 def test_a_cluster_claim_is_proved_and_refuted():
-    judgement = judge_decoder(grouped, ClusterLossless(PAIRS), **QUICK)
+    toys = ("synonyms-4x5", "raster-4x6", "dense-3x6")
+    judgement = judge_decoder(grouped, ClusterLossless(PAIRS), examples=10, toys=toys)
     assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
-    assert "synonyms-4x5" in {row["model"] for row in judgement.exact}
-    assert not {row["model"] for row in judgement.exact} & {"dense-4x6", "raster-4x6", "dense-3x6"}
+    assert {row["model"] for row in judgement.exact if "x" in row["model"]} == {"synonyms-4x5"}, "clusters with a law"
 
     judgement = judge_decoder(partial(grouped, by_cluster=False), ClusterLossless(PAIRS), **QUICK)
     assert judgement.verdict.kind is Kind.REFUTED
@@ -246,7 +214,7 @@ class WithoutEnds(Lookahead):
 
 
 def test_what_a_decoder_does_not_take_is_not_covered():
-    judgement = judge_decoder(WithoutEnds(), **QUICK)
+    judgement = judge_decoder(WithoutEnds(), examples=10, toys=("guided-2x5", "eos-3x6"))
     assert judgement.verdict.kind is Kind.PROVED
     (line,) = (line for line in judgement.not_covered if "it says no end of sequence is supported" in line)
     assert line.startswith("eos-3x6")
@@ -294,10 +262,10 @@ def test_larger_toys_than_the_budget_are_not_covered():
     assert "dense-4x6" in line
 
 
-def test_the_same_seed_gives_the_same_judgement():
-    first, second = (judge_decoder(Careless(), seed=3) for _ in range(2))
-    assert first.certificate == second.certificate
-    assert first.verdict == second.verdict
+def test_the_same_seed_gives_the_same_judgement(careless):
+    again = judge_decoder(Careless())
+    assert careless.certificate == again.certificate
+    assert careless.verdict == again.verdict
 
 
 @pytest.mark.parametrize(
@@ -325,7 +293,7 @@ def test_a_decoder_is_found_by_its_reference():
     judgement = judge_decoder("specverify.decoders:Autoregressive", **QUICK)
     assert judgement.verdict.kind is Kind.PROVED
     assert judgement.reproduce == "specverify validate specverify.decoders:Autoregressive --claim lossless --seed 0"
-    assert judge_decoder(Autoregressive, **QUICK).reproduce.startswith(
+    assert judge_decoder(Autoregressive, examples=1, toys=()).reproduce.startswith(
         "specverify validate specverify.decoders.autoregressive:Autoregressive "
     )
 
@@ -333,11 +301,11 @@ def test_a_decoder_is_found_by_its_reference():
 def test_a_draft_model_is_given_where_it_is_named():
     asked = []
 
-    def sd(window, draft_model=None):
+    def sd(draft_model=None):
         asked.append(draft_model is not None)
-        return registry.build("sjd" if draft_model is None else "sd", Settings(window, "repeat-left", draft_model))
+        return registry.build("sjd" if draft_model is None else "sd", Settings(2, "repeat-left", draft_model))
 
-    judgement = judge_decoder(sd, **QUICK)
+    judgement = judge_decoder(sd, examples=2, toys=())
     assert judgement.verdict.kind is Kind.PROVED
     assert set(asked) == {True, False}, "with a default it is judged both ways"
     assert {row["draft"] is None for row in judgement.exact} == {True, False}
