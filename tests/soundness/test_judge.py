@@ -46,7 +46,14 @@ def test_rounding_in_float32_is_told_from_a_defect(tmp_path):
 def test_rows_that_depend_on_each_other_are_no_counterexample(tmp_path):
     found = validate("judge.py:Fewer", tmp_path)
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
-    assert "its rows depend on each other, which is outside the contract" in found["verdict"]["reason"]
+    assert "Its rows depend on each other, which is outside the contract" in found["verdict"]["reason"]
+
+
+def test_a_slip_of_one_row_of_a_batch_is_refuted_by_small_batches(tmp_path):
+    found = validate("judge.py:LastRow", tmp_path)
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert "sampled as it is" in found["verdict"]["reason"]
+    assert found["exit_code"] == 1
 
 
 def test_a_setting_that_is_refused_is_not_judged_there(tmp_path):

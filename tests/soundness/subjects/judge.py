@@ -163,6 +163,13 @@ class Aside(Right):
         return ((coins < probability**0.25) & where).long().cumprod(1).sum(1)
 
 
+class LastRow(Right):
+    """In the last row of every batch of more than one."""
+
+    def slips(self, state, model, p, q, x):
+        return (torch.arange(len(x)) == len(x) - 1) & (len(x) > 1)
+
+
 class Fewer(Right):
     """Lossless: how many drafts are judged falls with the number of unfinished rows."""
 
