@@ -33,6 +33,7 @@ from rich.console import Console
 
 import toymodels
 from specverify import defects, killmatrix_continuous, pool
+from specverify.deadline import WAITING
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.defects import continuous, rounds, samplers
@@ -92,7 +93,7 @@ class Setting:
         seed: of every judgement.
         delta: discrepancy that the statistics must be able to see.
         seconds: what a judgement may take by its own clock.
-        limit: after how many seconds it is stopped.
+        limit: after how many seconds of the processor it is stopped.
     """
 
     seed: int = 0
@@ -237,7 +238,10 @@ def _row(
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise _Late in the main thread after so long; without a timer of the system, checks keep their own time."""
+    """Raise _Late in the main thread after so many seconds of the processor, or of waiting for `WAITING` times as long.
+
+    Without a timer of the system, checks keep their own time.
+    """
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -245,13 +249,16 @@ def _limited(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Late
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, WAITING * seconds))
+    before = [signal.signal(number, stop) for _, number, _ in timers]
+    for timer, _, after in timers:
+        signal.setitimer(timer, after)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 def _exact(name: str, setting: Setting) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def test_a_trace_is_judged_by_its_path(run, tmp_path):
         ),
         (
             ["mine/misbehaving.py:plain", "--level", "sampler", "--target", "dense-3x7"],
-            "there is no toy model 'dense-3x7'",
+            "unknown toy model 'dense-3x7'",
         ),
         (["mine/lookahead.py:DECODER", "--suite", "small"], "a decoder is judged without suite; leave it out"),
         (["absent.npz"], "absent.npz: no such file"),

@@ -1,4 +1,4 @@
-"""The examples of specverify/subjects/README.md, word for word."""
+"""The examples of specverify/subjects/README.md, word for word; tests/soundness/test_printed.py has all commands."""
 
 import re
 import subprocess
@@ -41,10 +41,8 @@ def test_each_is_at_most_20_lines():
     ("reference", "level", "options", "kind"),
     [
         ("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT),
-        ("vectors.py:right", "continuous", {"delta": 0.03}, Kind.CONSISTENT),
         ("vectors.py:wrong", "continuous", {"delta": 0.03}, Kind.REFUTED),
         ("box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT),
-        ("engine.py:assisted", "sampler", {"exact": True}, Kind.PROVED),
         ("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED),
     ],
 )
