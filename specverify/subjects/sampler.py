@@ -112,7 +112,8 @@ def _carry_out(series: Sequence[Series], batches: Batches, deadline: Deadline, r
     refuted."""
     again: Series | None = None
     smallest = sorted(series, key=lambda one: one.possible)
-    deep = [one for one in smallest if one.possible > 1][:DEEP]
+    open_ones = [one for one in smallest if one.possible > 1]
+    deep = [*open_ones[: DEEP - 1], *open_ones[DEEP - 1 :][-1:]]
     for one in smallest:
         one.play(one in deep, deadline)
         one.advance(deadline)

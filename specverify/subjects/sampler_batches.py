@@ -1,9 +1,10 @@
 """Calls of few rows, and the rows at the ends of a call, added up over all toys: batches as a server has them.
 
 A sampler may be right in a batch of thousands and wrong in one of three, or in the first row of any. Each such group of
-rows has an e-process: the mean of two e-values, the product over toys of that of the sequences' counts, and that of the
-histogram of all transforms. A product and a mean of e-values are e-values, so that each may be looked at after any call
-and reaches 1 / alpha with probability at most alpha if rows are independent draws from their laws (Ville's inequality).
+rows has an e-process, the mean of three e-values: the product over toys of that of the sequences' counts; that of the
+histogram of all transforms; and the mean likelihood ratio of laws colder and warmer than the target's, which needs the
+fewest rows. Products and means of e-values are e-values: each may be looked at after any call and reaches 1 / alpha
+with probability at most alpha if rows are independent draws from their laws (Ville's inequality).
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import special
 from torch import Tensor
 
 from specverify.evidence.enumerate import sequence_index
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequential import EProcess
+from specverify.evidence.tokens import TILTS
 from specverify.model import Model
 from specverify.subjects.sampler_pairs import statistics
 
-SIZES: Mapping[int, int] = {1: 128, 2: 48, 3: 32, 8: 16, 33: 4, 257: 2}
+SIZES: Mapping[int, int] = {1: 64, 2: 32, 3: 24, 8: 8, 33: 4, 257: 2}
 """Rows of the small calls, and how often each is played on some toys; once on the others."""
 DEEP = 4
-"""On how many: those with the fewest sequences, but more than one, where it takes the fewest rows to see something."""
+"""On how many: those with the fewest sequences, but more than one, and that with the most. Few rows show a wrong law
+there, of whole sequences or token by token."""
 CELLS = 8
 FIRST, LAST, SMALL = "first rows", "last rows", "calls of 1 to 8 rows"
 
@@ -50,6 +54,7 @@ class Batches:
         self.pending: dict[str, list[tuple[Tensor, dict[str, slice]]]] = defaultdict(list)
         self.counts: dict[str, dict[str, Int[np.ndarray, " sequences"]]] = {group: {} for group in GROUPS}
         self.cells = {group: np.zeros(CELLS, dtype=np.int64) for group in GROUPS}
+        self.tilts = {group: np.zeros(len(TILTS)) for group in GROUPS}  # log-likelihood ratios against p ** (1 - tilt)
         self.rows: dict[str, int] = defaultdict(int)
         self._known: dict[tuple[str, str], float] = {}  # log e of a group on a toy, until rows are added
         self._uniform = EProcess(np.full(CELLS, 1 / CELLS))
@@ -82,6 +87,7 @@ class Batches:
             trace, _ = statistics(model, tokens, self.generator)
             cell = np.minimum((trace.pit.numpy() * CELLS).astype(np.int64), CELLS - 1)
             used = trace.open.numpy()
+            ratios = (trace.surprisal[..., None] * torch.tensor(TILTS) - trace.tilted).numpy()
             starts = np.cumsum([0, *(len(some) for some, _ in calls)])
             rows: dict[str, list[np.ndarray]] = defaultdict(list)
             for start, (some, parts) in zip(starts, calls, strict=False):
@@ -91,6 +97,7 @@ class Batches:
                 mine = np.concatenate(found)
                 self.rows[group] += len(mine)
                 self.cells[group] += np.bincount(cell[mine][used[mine]], minlength=CELLS)
+                self.tilts[group] += ratios[mine][used[mine]].sum(0)
                 if name in self.laws:
                     index = sequence_index(tokens[torch.from_numpy(mine)], model.vocab).numpy()
                     seen = np.bincount(index, minlength=len(self.laws[name].law))
@@ -116,11 +123,12 @@ class Batches:
         joint = sum(self._known[group, name] for name in self.counts[group])
         cells = self.cells[group]
         transforms = self._uniform.log_e(cells) if cells.any() else 0.0  # greedy rows have no choice
-        return float(np.logaddexp(joint, transforms)) - math.log(2)
+        tilted = float(special.logsumexp(self.tilts[group])) - math.log(len(TILTS))
+        return float(special.logsumexp([joint, transforms, tilted])) - math.log(3)
 
     def _evidence(self, group: str, alpha: float, beta: float) -> Evidence:
         log_e, n = self._log_e(group), int(self.cells[group].sum())
-        delta = self._uniform.smallest_detectable(n, alpha=alpha / 2, beta=beta) if n else 1.0
+        delta = self._uniform.smallest_detectable(n, alpha=alpha / 3, beta=beta) if n else 1.0
         return Evidence(
             check=group,
             statistic=log_e,

@@ -116,13 +116,16 @@ class Series:
         """
         with self._caught():
             often, start = 1, self.spent
+            patience = self.patience * (2 if self.law is None else 1) if deep else self.patience / 3
             left = {rows: count if deep and self.pairs else 1 for rows, count in SIZES.items()}
+            if self.law is None:  # long rows say more, and take longer
+                left = {rows: count if rows == 1 else max(1, count // 2) for rows, count in left.items()}
             while any(left.values()):
                 for rows, count in left.items():
                     for _ in range(min(count, often)):
                         spent = self.spent - start
                         takes = rows / self.speed if self.speed else 0.0
-                        if deadline.over or (self.sizes and spent + takes > self.patience / (1 if deep else 3)):
+                        if deadline.over or (self.sizes and spent + takes > patience):
                             return
                         self._in_groups(self._next(rows))
                         left[rows] -= 1

@@ -19,7 +19,7 @@ def test_right_ones_are_consistent_and_say_in_which_box(name, tmp_path):
     ("name", "said"),
     [
         ("ring_of_eleven", "positions i and i + 11 of a row"),
-        ("rows_share", "of rows r and r + 1"),
+        ("rows_share", "sequences are not independent; copies of neighbours"),
         ("cold_when_alone", "calls of 1 row"),
         ("first_token_forgotten", "guided-"),
         ("logs_of_the_raw_model", "the log-probabilities that it reports are wrong, while its tokens are not rejected"),

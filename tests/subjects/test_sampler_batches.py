@@ -41,6 +41,20 @@ def test_batches_of_few_rows_are_judged_apart(few, group):
     assert any(item.rejected for item in found.evidence if item.check.startswith(group))
 
 
+def test_a_temperature_of_single_requests_shows_in_few_rows():
+    model = Shortened(toy("dense-3x6"), 4)
+    law = target_law(model).numpy()
+    cold = law**1.5 / (law**1.5).sum()
+    every = torch.cartesian_prod(*[torch.arange(3)] * 4)
+    for came, found in ((cold, True), (law, False)):
+        generator = np.random.default_rng(0)
+        batches = Batches(generator)
+        batches.rates = dict.fromkeys(GROUPS, 1e-8)
+        for _ in range(500):
+            batches.add("toy", model, law, every[torch.from_numpy(generator.choice(81, size=1, p=came))])
+        assert batches.refuted is found
+
+
 @pytest.mark.parametrize(("row", "group"), [(0, "first rows"), (-1, "last rows")])
 def test_rows_at_the_ends_of_a_batch_are_judged_apart(row, group):
     def wrong(target, draft, n, seed):
