@@ -19,6 +19,8 @@ TORCH = os.environ.get("SPECVERIFY_TORCH", "torch==2.13.0")
 OF_TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
 # Many small tensors: one thread per process is faster than sharing, and the work is spread over processes.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Seconds that an interrupted command has for its partial record and report; nox itself would give it half a second.
+PATIENCE = 120.0
 
 
 def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints: Iterable[str] | None = None) -> None:
@@ -103,7 +105,7 @@ def types(session: nox.Session) -> None:
 def verify(session: nox.Session) -> None:
     """The main job: prove and test every decoder on toys and on a real image model, and write the report."""
     install(session)
-    session.run("specverify", "verify", *session.posargs, env=THREADS, success_codes=[0])
+    session.run("specverify", "verify", *session.posargs, env=THREADS, success_codes=[0], interrupt_timeout=PATIENCE)
 
 
 @nox.session
@@ -124,14 +126,14 @@ def soundness(session: nox.Session) -> None:
 def calibrate(session: nox.Session) -> None:
     """Measure the checkers' own rates: false alarms, misses at the stated delta; fails where a rate does not hold."""
     install(session)
-    session.run("specverify", "calibrate", *session.posargs, env=THREADS)
+    session.run("specverify", "calibrate", *session.posargs, env=THREADS, interrupt_timeout=PATIENCE)
 
 
 @nox.session
 def tradeoff(session: nox.Session) -> None:
     """Speed against quality on a model of digits: relaxed rules, or `-- --model digits-gmm`, decoders of vectors."""
     install(session, "real")
-    session.run("specverify", "tradeoff", *session.posargs, env=THREADS)
+    session.run("specverify", "tradeoff", *session.posargs, env=THREADS, interrupt_timeout=PATIENCE)
 
 
 @nox.session

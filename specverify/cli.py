@@ -124,7 +124,9 @@ def verify(
         )
     except KeyboardInterrupt:
         kept = folder / records.NAME
-        where = f"the partial record is {kept}" if kept.exists() else f"nothing was finished in {folder}"
+        cells = len(list((folder / "cells").glob("*.json")))
+        done = f"{cells} cells are finished" if cells else "nothing was finished"
+        where = f"the partial record is {kept}" if kept.exists() else f"{done} in {folder}"
         typer.echo(f"interrupted: {where}; the same command continues", err=True)
         raise typer.Exit(INTERRUPTED) from None
     console.print(terminal.summary(found))

@@ -116,9 +116,7 @@ def test_time_is_limited(monkeypatch):
     monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "exact"), slow)
     (cell, _) = killmatrix.matrix(killmatrix.corpus("decoder", "inverted-ratio"))
     start = time.perf_counter()
-    row = killmatrix.carry_out(
-        cell, killmatrix.Setting(limit=0.2)
-    )  # it waits: by the clock, ten times that
+    row = killmatrix.carry_out(cell, killmatrix.Setting(limit=0.2))  # it waits: by the clock, ten times that
     assert 1.5 < time.perf_counter() - start < 10
     assert (row["outcome"], row["reason"]) == ("out of time", "stopped after 0.2 s")
     assert not testers.sound(row)

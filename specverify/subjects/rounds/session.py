@@ -268,7 +268,10 @@ class Session:
             return Verdict(Kind.INCONCLUSIVE, "out of time before every context was played; allow more seconds")
         asked = {stream.check: stream.delta for stream in self.streams}
         asked |= self.apart | (self.batches.checks if self.batches else {})
-        return judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
+        verdict = judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
+        if slow is not None and verdict.kind is Kind.INCONCLUSIVE:
+            return Verdict(verdict.kind, f"{verdict.reason}; {slow}")
+        return verdict
 
     def _play(self) -> Verdict | None:
         """Play all rows that are due; the verdict, if the kernel is refuted."""
