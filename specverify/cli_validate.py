@@ -118,17 +118,21 @@ def validate(
         options["exact"] = True
     options |= {name: value for name, value in (("suite", suite), ("target", target)) if value is not None}
     console = Console(highlight=False)
-    with _waiting(f"judging {reference}"):
-        judgement = isolation.judge_isolated(
-            reference,
-            level and level.value,
-            claim,
-            seed=seed,
-            seconds=seconds,
-            options=options,
-            limit=limit,
-            memory=memory,
-        )
+    try:
+        with _waiting(f"judging {reference}"):
+            judgement = isolation.judge_isolated(
+                reference,
+                level and level.value,
+                claim,
+                seed=seed,
+                seconds=seconds,
+                options=options,
+                limit=limit,
+                memory=memory,
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was written; the same command begins again", err=True)
+        raise typer.Exit(130) from None
     written = _write(judgement, out or default_out(reference))
     if report is not None:
         from specverify.report import parts

@@ -19,6 +19,7 @@ from specverify.errors import BudgetError
 from specverify.plan import Cell
 from specverify.report import record as records
 from specverify.report import terminal
+from specverify.subjects import isolation
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parent / "report" / "example.py"))
 ROOT = Path(__file__).parents[1]
@@ -237,6 +238,16 @@ def test_an_interrupted_run_says_what_is_kept(run, tmp_path, monkeypatch):
     code, out, err = run("verify", "--out", tmp_path)
     assert (code, out, err.count("\n")) == (130, "", 1)
     assert f"the partial record is {tmp_path / 'record.json'}; the same command continues" in err
+
+
+def test_an_interrupted_judgement_says_so(run, monkeypatch):
+    def judge(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(isolation, "judge_isolated", judge)
+    code, out, err = run("validate", "scd-mc")
+    assert (code, out) == (130, "")
+    assert err == "interrupted: nothing was written; the same command begins again\n"
 
 
 def test_what_nobody_expected_is_one_line_with_a_hint(run, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def _check_name(name: str) -> None:
     if files and name not in known:
         hint = near(name, sorted(known), "").strip()
         raise InputError(
-            f"{name!r} is no plug-in and no decoder; {hint if hint.startswith('did') else 'see `specverify list`'}. "
+            f"{name!r} is no plug-in and no decoder; {hint if hint.startswith('did') else 'see `specverify list`.'} "
             "Other subjects are named PKG.MOD:OBJECT"
         )
 
