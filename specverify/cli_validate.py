@@ -14,6 +14,8 @@ import typer
 
 from specverify.errors import printable
 
+INTERRUPTED = 130
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -132,7 +134,7 @@ def validate(
             )
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was written; the same command begins again", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     written = _write(judgement, out or default_out(reference))
     if report is not None:
         from specverify.report import parts

@@ -209,7 +209,7 @@ def test_a_trace_is_judged_by_its_path(run, tmp_path):
         (["mine/misbehaving.py:plain", "--level", "sampler", "--delta", "2"], "delta is 2.0; use a number above 0 and"),
         (
             ["mine/misbehaving.py:plain", "--level", "sampler", "--suite", "smal"],
-            "there is no suite 'smal'; did you mean",
+            "unknown suite 'smal'; did you mean",
         ),
         (
             ["mine/misbehaving.py:plain", "--level", "sampler", "--target", "dense-3x7"],

@@ -10,7 +10,6 @@ clustered(partition) for a claim about clusters of tokens
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import toymodels
+from specverify.catalogue import near
 from specverify.claims import Claim, ClusterLossless, Relaxed
 from specverify.errors import InputError
 from specverify.model import Context, Model
@@ -209,11 +209,9 @@ def named(name: str) -> tuple[Case, ...]:
     """
     known = [*SUITES, *(f"{suite}-{convention}" for suite in SUITES for convention in CONVENTIONS)]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"choose {', '.join(SUITES)}"
         raise InputError(
-            f"there is no suite {name!r}; {hint} (-ties or -high behind it: top-k keeps all tokens that tie with the "
-            "k-th, or the highest ids)"
+            f"unknown suite {name!r}; {near(name, known)} (-ties or -high behind it: top-k keeps all tokens "
+            "that tie with the k-th, or the highest ids)"
         )
     base, _, convention = name.partition("-")
     cases = SUITES[base]()

@@ -28,7 +28,7 @@ CONTROL = "cspd-variance-as-std"
 
 @pytest.fixture(scope="module")
 def densities():
-    """All but the two that take a quarter of the time each and differ from a third in the draft's width alone."""
+    """All but two that take an eighth of the time each; tests/stats has these."""
     cells = [
         cell
         for cell in plan("quick", "density/*")

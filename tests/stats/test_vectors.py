@@ -3,7 +3,9 @@
 import pytest
 
 from specverify import killmatrix
+from specverify.cells import Setting, carry_out
 from specverify.decoders.continuous import registry
+from specverify.plan import plan
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_suite import SUITE
 from specverify.verdict import Kind
@@ -38,3 +40,10 @@ def test_no_checker_of_vectors_flags_the_control_over_twenty_seeds(seed):
             if not cell.absent and (cell.checker != "judge_continuous" or one % 20 == 0):
                 row = killmatrix.carry_out(cell, killmatrix.Setting(one, 0.15))
                 assert (row["outcome"], row["by"]) == ("not flagged", []), row["checker"]
+
+
+@pytest.mark.parametrize("cell", plan("quick", "density/path/score-1x4/*"), ids=lambda cell: cell.id)
+def test_whole_trajectories_of_a_mixture_are_judged_exactly(cell):
+    found = carry_out(cell, Setting("quick", 0, "cpu", {}))
+    assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
+    assert found["figures"]["density"]["tv"] + found["figures"]["density"]["error"] <= 1e-6

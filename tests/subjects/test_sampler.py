@@ -352,7 +352,7 @@ def test_the_same_seed_gives_the_same_judgement():
         ({"seconds": 0}, "seconds is 0; give the calls some time"),
         ({"suite": ()}, r"the suite holds \[\]; give at least one toy, and each once"),
         ({"suite": (case(), case())}, "give at least one toy, and each once"),
-        ({"suite": "large"}, "there is no suite 'large'; choose standard, small, tiny, guided, processors"),
+        ({"suite": "large"}, "unknown suite 'large'; known: standard, small, tiny, guided, processors"),
     ],
 )
 def test_what_cannot_be_judged_says_so(options, message):

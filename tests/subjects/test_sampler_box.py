@@ -213,7 +213,7 @@ def test_suites_and_targets_have_names():
     ties = named("small-ties")
     assert [one.target.name for one in ties] == [one.target.name.replace("top-k=2", "top-k=2+ties") for one in small()]
     assert any("top-k=2+high" in one.target.name for one in named("processors-high"))
-    with pytest.raises(InputError, match="there is no suite 'smal'; did you mean small"):
+    with pytest.raises(InputError, match="unknown suite 'smal'; did you mean small"):
         named("smal")
     two = one_target("dense-3x6|guidance=2,from=recurrent-3x6|temperature=0.8,top_k=2")
     assert isinstance(two.target.inner, Guided)
