@@ -21,8 +21,8 @@ from specverify import continuous_cells, costs, defects, relaxed, sensitivity
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
+from specverify.decoders.judging import TokenRule
 from specverify.decoders.protocol import ContinuousDecoder
-from specverify.decoders.speculative import TokenRule
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
 from specverify.evidence.conditional import Conditionals

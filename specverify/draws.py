@@ -5,7 +5,7 @@ exactly, or replayed, according to which object it was given:
 
     Sampled     draws from a seeded generator, on any device
     Enumerated  stops at the first draw whose outcome is not yet chosen, and hands out all outcomes (`enumerated.py`)
-    Recorded    wraps another and writes down, or replays, every outcome
+    Recorded    wraps another and writes down, or replays, every outcome (`recorded.py`)
 
 Every draw takes `where`, which says where the outcome is really used. Elsewhere the outcome is 0 and costs nothing: an
 enumeration does not branch there. A *race* is the noise of the Gumbel trick (one exponential E_v per token; the winner
@@ -14,9 +14,7 @@ under a law p is argmin E_v / p_v), kept by the decoder and asked for its winner
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -172,40 +170,3 @@ class Sampled:
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """See Draws."""
         return torch.randn(like.shape, dtype=like.dtype, device=self.device, generator=self.generator)
-
-
-class Recorded:
-    """Writes down every outcome of another Draws, or replays such a record: for debugging one run.
-
-    Args:
-        inner: where outcomes come from while recording; None to replay `outcomes`.
-        outcomes: (kind, outcome) pairs of an earlier run.
-    """
-
-    def __init__(self, inner: Draws | None = None, outcomes: Sequence[tuple[str, Any]] = ()) -> None:
-        self.inner, self.outcomes = inner, list(outcomes)
-        self._next = 0
-
-    def check(self) -> None:
-        """See Sampled; a replay has nothing to check."""
-        if isinstance(self.inner, Sampled):
-            self.inner.check()
-
-    def __getattr__(self, kind: str) -> Any:
-        if kind not in ("accept_run", "bernoulli", "categorical", "race", "winner", "earliest", "uniform", "normal"):
-            raise AttributeError(kind)
-
-        return partial(self._draw, kind)
-
-    def _draw(self, kind: str, *arguments: Any, **named: Any) -> Any:
-        if self.inner is not None:
-            outcome = getattr(self.inner, kind)(*arguments, **named)
-            self.outcomes.append((kind, outcome))
-            return outcome
-        if self._next == len(self.outcomes):
-            raise ContractError(f"the record ends after {self._next} draws, but the decoder asked for another ({kind})")
-        recorded, outcome = self.outcomes[self._next]
-        if recorded != kind:
-            raise ContractError(f"draw {self._next} of the record is {recorded}, but the decoder asked for {kind}")
-        self._next += 1
-        return outcome

@@ -20,6 +20,20 @@ def laws(vocab):
 pairs = st.integers(2, 7).flatmap(lambda vocab: st.tuples(laws(vocab), laws(vocab)))
 
 
+def gumbel_collision(p, q):
+    """The chance that one race has the same winner under p and under q: sum_j 1 / sum_i max(p_i/p_j, q_i/q_j).
+
+    Daliri et al. (arXiv 2408.07978).
+
+    Tokens with p_j q_j = 0 contribute nothing. Takes memory vocab^2.
+    """
+    ratio = torch.maximum(p[..., :, None] / p[..., None, :], q[..., :, None] / q[..., None, :])
+    possible = (p > 0) & (q > 0)
+    # For a possible j the column is finite; the others hold 0/0 and are dropped whole.
+    column = ratio.where(possible[..., None, :], 1.0).sum(-2)
+    return (1 / column).where(possible, 0.0).sum(-1)
+
+
 def context(vocab):
     """Token v at (v, v^2 / 7): no two distances tie, but for float rounding. Clusters of two, and what is left."""
     place = torch.arange(vocab, dtype=torch.float64)

@@ -14,6 +14,7 @@ LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
     ("catalogue", "checksum", "claims", "model", "noise"),
     ("draws", "enumerated", "processors"),
+    ("recorded",),
     ("laws",),
     ("rules",),
     ("decoders",),

@@ -13,8 +13,9 @@ from realmodels import bootstrap, digits
 from specverify import cli, pool
 from specverify.decoders import sample
 from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.judging import Draft, TokenRule
 from specverify.decoders.protocol import State
-from specverify.decoders.speculative import Draft, Speculative, TokenRule
+from specverify.decoders.speculative import Speculative
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.rules.mixture import Mixture

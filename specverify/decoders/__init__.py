@@ -4,11 +4,12 @@ from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.block import Block
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.judging import Draft, TokenRule
 from specverify.decoders.multi_draft import ListGumbel, MultiDraft, Recursive
 from specverify.decoders.protocol import Branch, Decoder, Info, State, begin, commit
 from specverify.decoders.run import Run, run, sample
 from specverify.decoders.shared_noise import SharedNoise
-from specverify.decoders.speculative import Draft, Speculative, TokenRule
+from specverify.decoders.speculative import Speculative
 
 __all__ = [
     "Autoregressive",

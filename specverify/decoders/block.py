@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specverify.decoders.speculative import Draft, row
+from specverify.decoders.judging import Draft, row
 from specverify.draws import Draws
 from specverify.model import row_mask
 from specverify.rules.block import block_residual, keep_probability, prefix_weights

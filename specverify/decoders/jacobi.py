@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import State
-from specverify.decoders.speculative import Draft
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.model import Model, row_mask

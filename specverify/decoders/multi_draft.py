@@ -22,8 +22,8 @@ from torch.nn.functional import one_hot
 from specverify import tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
-from specverify.decoders.speculative import Draft
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.model import Model, row_mask

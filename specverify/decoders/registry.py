@@ -11,10 +11,11 @@ from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.block import Block
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Initial, Jacobi
+from specverify.decoders.judging import Judging, TokenRule
 from specverify.decoders.multi_draft import ListGumbel, MultiDraft
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.shared_noise import SharedNoise
-from specverify.decoders.speculative import Drafting, Judging, Speculative, TokenRule
+from specverify.decoders.speculative import Drafting, Speculative
 from specverify.errors import InputError
 from specverify.model import Model
 

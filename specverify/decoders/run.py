@@ -12,10 +12,11 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.decoders.protocol import Branch, ContinuousDecoder, Decoder, no_tokens
-from specverify.draws import BLOCK, Draws, Recorded, Sampled
+from specverify.draws import BLOCK, Draws, Sampled
 from specverify.errors import ContractError, InputError
 from specverify.laws import ContinuousModel, check_model
 from specverify.model import Model
+from specverify.recorded import Recorded
 
 
 @dataclass(frozen=True)

@@ -15,26 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless, Relaxed
+from specverify.decoders.judging import Draft, Judging, TokenRule, WindowJudging, left_to_right, row
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.model import Model, row_mask
-from specverify.rules.token import accept_probability, at, residual
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The drafts of one window.
-
-    Attributes:
-        token: slot k holds a draft for the k-th position after the committed ones.
-        law: the law q that each draft was drawn from, given all that was looked at before its slot is judged.
-        passes: forward passes of the draft model that this took, per row.
-    """
-
-    token: Int[Tensor, "batch window"]
-    law: Float[Tensor, "batch window vocab"]
-    passes: Int[Tensor, " batch"]
 
 
 @runtime_checkable
@@ -63,56 +48,6 @@ class Drafting(Protocol):
         """What to carry into the next step, after `count` tokens were committed; `laws` are the window's p."""
 
 
-@runtime_checkable
-class Judging(Protocol):
-    """How drafts are judged: when to keep one, and what replaces the first that is not kept."""
-
-    def accept(
-        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
-    ) -> Float[Tensor, "*shape"]:
-        """The probability to keep each draft."""
-
-    def recover(
-        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
-    ) -> Float[Tensor, "*shape vocab"]:
-        """The law that replaces a rejected draft."""
-
-
-@runtime_checkable
-class WindowJudging(Protocol):
-    """How a whole window is judged at once, where a draft's fate may depend on those behind it."""
-
-    @property
-    def name(self) -> str:
-        """What a decoder that judges so is called, behind its drafting."""
-
-    def verify(
-        self,
-        p: Float[Tensor, "batch window vocab"],
-        draft: Draft,
-        drafted: Int[Tensor, " batch"],
-        draws: Draws,
-    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
-        """How many of the first `drafted` drafts to keep, and the law that follows where these are not all."""
-
-
-@dataclass(frozen=True)
-class TokenRule:
-    """Keep x with probability min(1, p(x) / q(x)), else draw from the residual (Leviathan et al., arXiv 2211.17192)."""
-
-    def accept(
-        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
-    ) -> Float[Tensor, "*shape"]:
-        """See Judging."""
-        return accept_probability(p, q, draft)
-
-    def recover(
-        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
-    ) -> Float[Tensor, "*shape vocab"]:
-        """See Judging."""
-        return residual(p, q)
-
-
 @dataclass(frozen=True)
 class Speculative:
     """A decoder that drafts, verifies and recovers.
@@ -130,7 +65,7 @@ class Speculative:
 
     drafting: Drafting
     window: int
-    judging: Judging | WindowJudging = TokenRule()
+    judging: Judging | WindowJudging = TokenRule()  # noqa: RUF009  (frozen)
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
     bonus: bool = True
 
@@ -190,22 +125,3 @@ class Speculative:
             count, self.window + 1
         )
         return after, Info(active, run + rejected, run, count, branch, draft.passes * active)
-
-
-def left_to_right(
-    judging: Judging,
-    p: Float[Tensor, "batch window vocab"],
-    draft: Draft,
-    drafted: Int[Tensor, " batch"],
-    draws: Draws,
-) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
-    """Judge token by token up to the first rejection; returns as `WindowJudging.verify`."""
-    window = p.shape[1]
-    run = draws.accept_run(judging.accept(p, draft.law, draft.token), row_mask(drafted, window))
-    slot = run.clamp(max=window - 1)
-    return run, judging.recover(row(p, slot), row(draft.law, slot), at(draft.token, slot))
-
-
-def row(law: Float[Tensor, "batch slots vocab"], slot: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:
-    """Each row's law at its own slot."""
-    return law.gather(1, slot[:, None, None].expand(-1, 1, law.shape[-1])).squeeze(1)

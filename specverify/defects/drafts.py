@@ -12,9 +12,10 @@ from torch import Tensor
 
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Carried, Jacobi
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder, State
 from specverify.decoders.registry import Settings
-from specverify.decoders.speculative import Draft, Drafting, Speculative
+from specverify.decoders.speculative import Drafting, Speculative
 from specverify.defects.defect import Assemble, Defect, Smallest
 from specverify.draws import Draws
 from specverify.model import Model, row_mask

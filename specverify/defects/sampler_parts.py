@@ -18,10 +18,11 @@ from specverify import tree
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.run import Run, run, sample
-from specverify.decoders.speculative import Draft, Drafting, Speculative
+from specverify.decoders.speculative import Drafting, Speculative
 from specverify.defects import registry
 from specverify.defects.views import View
 from specverify.draws import Draws, Sampled

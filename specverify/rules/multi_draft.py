@@ -83,7 +83,7 @@ def list_gumbel_bound(
     """A lower bound of the chance that the earliest token of `drafts` races under p wins one of them under q.
 
     The chance that it wins its own: sum_j K / (sum_i max(p_i/p_j, q_i/q_j) + (K - 1) / p_j); for one race it is
-    `gumbel_collision`. Tokens with p_j q_j = 0 contribute nothing. Takes memory vocab^2.
+    the chance itself (Daliri et al.). Tokens with p_j q_j = 0 contribute nothing. Takes memory vocab^2.
     """
     _check_drafts(drafts)
     ratio = torch.maximum(p[..., :, None] / p[..., None, :], q[..., :, None] / q[..., None, :])

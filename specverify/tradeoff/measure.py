@@ -15,7 +15,8 @@ from realmodels.bootstrap import Estimate
 from realmodels.digits import DigitsModel
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
-from specverify.decoders.speculative import Judging, Speculative, TokenRule
+from specverify.decoders.judging import Judging, TokenRule
+from specverify.decoders.speculative import Speculative
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.rules import registry

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.decoders.judging import Draft, Judging
 from specverify.decoders.protocol import State
-from specverify.decoders.speculative import Draft, Drafting, Judging
+from specverify.decoders.speculative import Drafting
 from specverify.draws import Draws
 from specverify.model import Model, row_mask
 from specverify.rules.price import price

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_laws import gumbel_collision
 
 from specverify.decoders import DraftModel, ListGumbel, MultiDraft, Recursive, Speculative, run, sample
 from specverify.draws import Sampled
@@ -14,7 +15,6 @@ from specverify.errors import BudgetError, ContractError, InputError
 from specverify.evidence.enumerate import Budget, enumerate_decoder, sequence_index, target_law
 from specverify.model import Checked
 from specverify.rules.multi_draft import best_acceptance, list_gumbel_bound, recursive_acceptance
-from specverify.rules.token import gumbel_collision
 from toymodels import TableModel, draft, names, strategies, toy
 from toymodels.catalogue import enumerable
 

@@ -5,8 +5,9 @@ import torch
 
 from specverify.claims import Lossless
 from specverify.decoders import Decoder, registry, run
-from specverify.draws import Recorded, Sampled
+from specverify.draws import Sampled
 from specverify.errors import InputError
+from specverify.recorded import Recorded
 from toymodels import draft, toy
 
 

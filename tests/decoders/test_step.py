@@ -7,8 +7,9 @@ import torch
 
 from specverify import tree
 from specverify.decoders import Branch, Speculative, registry, run
-from specverify.draws import Recorded, Sampled
+from specverify.draws import Sampled
 from specverify.model import Checked
+from specverify.recorded import Recorded
 from toymodels import draft, toy
 
 TOYS = ("dense-3x6", "sparse-3x5", "eos-3x6", "penalty-3x6", "dense-2x8")

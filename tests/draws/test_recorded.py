@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from specverify.decoders import registry, run
-from specverify.draws import Draws, Recorded, Sampled
+from specverify.draws import Draws, Sampled
 from specverify.enumerated import Enumerated
 from specverify.errors import ContractError
+from specverify.recorded import Recorded
 from toymodels import draft, toy
 
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rule_laws import gumbel_collision
 from scipy import integrate, stats
 from torch.testing import assert_close
 
 from specverify.draws import Sampled
-from specverify.rules.token import gumbel_collision, maximal_coupling, total_variation
+from specverify.rules.token import maximal_coupling, total_variation
 
 N = 200_000
 P, Q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)

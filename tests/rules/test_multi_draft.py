@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_laws import gumbel_collision
 from scipy import optimize
 from torch.testing import assert_close
 
@@ -19,7 +20,7 @@ from specverify.rules.multi_draft import (
     recursive_rejection,
     without,
 )
-from specverify.rules.token import gumbel_collision, total_variation
+from specverify.rules.token import total_variation
 from toymodels.strategies import laws
 
 EXACT = {"rtol": 0, "atol": 1e-12}

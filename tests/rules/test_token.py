@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rule_laws import gumbel_collision
 from torch.testing import assert_close
 
-from specverify.rules.token import accept_probability, at, gumbel_collision, maximal_coupling, residual, total_variation
+from specverify.rules.token import accept_probability, at, maximal_coupling, residual, total_variation
 
 EXACT = {"rtol": 0, "atol": 1e-12}
 
