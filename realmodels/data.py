@@ -8,8 +8,6 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 SIDE, LEVELS, CLASSES = 8, 17, 10
@@ -36,6 +34,9 @@ def digits() -> tuple[Images, Images]:
     Source: UCI "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, 1998), CC BY 4.0, test half, as
     shipped in scikit-learn.
     """
+    from sklearn.datasets import load_digits  # slow to import, and models run without it
+    from sklearn.model_selection import train_test_split
+
     pixels, labels = load_digits(return_X_y=True)
     parts = train_test_split(pixels, labels, test_size=HELD_OUT, stratify=labels, random_state=SPLIT_SEED)
     train, held_out, train_labels, held_out_labels = (torch.from_numpy(part).to(torch.int64) for part in parts)
