@@ -18,6 +18,7 @@ import torch
 import toymodels
 from realmodels import digits
 from specverify import continuous_cells, costs, defects, relaxed, sensitivity
+from specverify.batteries import counts, traces
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
 from specverify.decoders.jacobi import Initial
@@ -25,16 +26,9 @@ from specverify.decoders.judging import TokenRule
 from specverify.decoders.protocol import ContinuousDecoder
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
-from specverify.evidence.conditional import Conditionals
-from specverify.evidence.copies import Copies
-from specverify.evidence.discrete import ChiSquare, sequence_counts
+from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.enumerate import enumerate_decoder, target_law
-from specverify.evidence.finite import TotalVariation
-from specverify.evidence.independence import Dispersion
-from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.result import Evidence
-from specverify.evidence.sequential import EProcess
-from specverify.evidence.surprisal import Surprisal, Tempering
 from specverify.evidence.tokens import traced
 from specverify.laws import ContinuousModel
 from specverify.model import Model
@@ -108,8 +102,8 @@ def checks(cell: Cell) -> tuple[str, ...]:
     if cell.kind == "continuous":
         return continuous_cells.checks(cell)
     if cell.model in toymodels.names():
-        return ("joint", "conditionals", "total variation", "e-process", "dispersion", "copies")
-    return ("pit", "pit by position", "pit of neighbours", "pit across rows", "surprisal", "tempering", "copies")
+        return counts.NAMES
+    return traces.SAMPLED
 
 
 def _build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decoder:
@@ -177,29 +171,32 @@ def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
     target = target_law(model).numpy()
     run = _timed_sample(cell, setting, decoder, model, result)
     blocks = [sequence_counts(part, model.vocab) for part in run.tokens.split(BLOCK)]
-    counts = np.sum(blocks, axis=0)
-    full = np.stack([block for block in blocks if block.sum() == BLOCK])
-    half = len(run.tokens) // 2
+    sampled = counts.Counted(
+        total=np.sum(blocks, axis=0),
+        looks=list(_looks(run.tokens, model.vocab)),
+        calls=np.stack([block for block in blocks if block.sum() == BLOCK]),
+        runs=_halves(run.tokens),
+    )
     generator = np.random.default_rng(_seed(cell, setting, 1))
-
-    def rates(check: str) -> dict[str, float]:
-        return {"alpha": setting.alphas[f"{cell.id}: {check}"], "beta": BETA}
-
-    evidence = [
-        ChiSquare(target).check(counts, generator=generator, **rates("joint")),
-        Conditionals(target, model.vocab).check(counts, **rates("conditionals")),
-        TotalVariation(target).check(counts, generator=generator, **rates("total variation")),
-        EProcess(target).check(_looks(run.tokens, model.vocab), **rates("e-process")),
-        Dispersion(target, BLOCK).check(full, **rates("dispersion")),
-        Copies().check(run.tokens[:half], run.tokens[half : 2 * half], **rates("copies")),
-    ]
-    path = evidence[3].data
+    evidence = counts.carry_out(target, model.vocab, sampled, _alphas(cell, setting), BETA, generator)
+    bets = next(item for item in evidence if item.check == "e-process")
     result["figures"]["e_process"] = {
-        "n": path["n"],
-        "log10_e": [value / math.log(10) for value in path["log_e"]],
-        "threshold": -math.log10(evidence[3].alpha),
+        "n": bets.data["n"],
+        "log10_e": [value / math.log(10) for value in bets.data["log_e"]],
+        "threshold": -math.log10(bets.alpha),
     }
     return _judged(cell, decoder.claim, evidence, run, result, _asked("joint law (g)", "total variation", "e-process"))
+
+
+def _alphas(cell: Cell, setting: Setting) -> dict[str, float]:
+    """Each check's share of the campaign's alpha."""
+    return {check: setting.alphas[f"{cell.id}: {check}"] for check in checks(cell)}
+
+
+def _halves(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A run's rows as those of two runs."""
+    half = len(tokens) // 2
+    return tokens[:half], tokens[half : 2 * half]
 
 
 def _looks(tokens: torch.Tensor, vocab: int) -> Iterator[np.ndarray]:
@@ -220,21 +217,8 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
         return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
     run = _timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(_seed(cell, setting, 1))
-    trace = traced(model, run.tokens, cell.batch or BLOCK, generator)
-    half = len(run.tokens) // 2
-
-    def rates(check: str) -> dict[str, float]:
-        return {"alpha": setting.alphas[f"{cell.id}: {check}"], "beta": BETA}
-
-    evidence = [
-        PitUniformity().check(trace, **rates("pit")),
-        PitPositions(model.length).check(trace, **rates("pit by position")),
-        PitPairs().check(trace, **rates("pit of neighbours")),
-        PitPairs(across=True).check(trace, **rates("pit across rows")),
-        Surprisal().check(trace, **rates("surprisal")),
-        Tempering().check(trace, **rates("tempering")),
-        Copies().check(run.tokens[:half], run.tokens[half : 2 * half], **rates("copies")),
-    ]
+    trace = traces.Traced(traced(model, run.tokens, cell.batch or BLOCK, generator), runs=_halves(run.tokens))
+    evidence = traces.carry_out(trace, _alphas(cell, setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
     shown = run.tokens[:IMAGES]
     result["figures"]["images"] = {
@@ -284,9 +268,8 @@ def _continuous(cell: Cell, setting: Setting, result: Result) -> Verdict:
     """Sequences of vectors, tested; what claims nothing is held to be lossless all the same."""
     model, decoder = continuous_cells.build(cell)
     run = _timed_sample(cell, setting, decoder, model, result)
-    alphas = {check: setting.alphas[f"{cell.id}: {check}"] for check in checks(cell)}
     seed = _seed(cell, setting, 1)
-    evidence = continuous_cells.evidence(cell, model, decoder, run.tokens, alphas, seed, result)
+    evidence = continuous_cells.evidence(cell, model, decoder, run.tokens, _alphas(cell, setting), seed, result)
     result["claim"] = str(Lossless())
     return _judged(cell, Lossless(), evidence, run, result, DELTA_CONTINUOUS)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from specverify import continuous_checks
+from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
@@ -115,7 +115,7 @@ def build(cell: Cell) -> tuple[ContinuousModel, ContinuousDecoder]:
 def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a continuous cell's checks."""
     model = continuous.toy(cell.model)
-    names = continuous_checks.names(model.length, model.dim)
+    names = vectors.names(model.length, model.dim)
     return (*names, "acceptance") if _overlap_is_known(cell) else names
 
 
@@ -137,7 +137,7 @@ def evidence(
         seed: for the first drafts, which are drawn apart.
         result: the overlap of the first token is written into it.
     """
-    found = list(continuous_checks.carry_out(tokens, transforms(model, tokens), alphas, BETA).values())
+    found = list(vectors.carry_out(tokens, transforms(model, tokens), alphas, BETA).values())
     if "acceptance" in alphas:
         assert cell.draft is not None
         common = overlap(model, cell.draft)

@@ -26,8 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from specverify import continuous_checks
 from specverify import continuous_density as densities
+from specverify.batteries import vectors
 from specverify.continuous_cells import TOLERANCE
 from specverify.decoders import sample
 from specverify.decoders.continuous import Autoregressive
@@ -98,23 +98,23 @@ def density(name: str, seed: int, delta: float) -> Found:
 
 def rosenblatt(name: str, seed: int, delta: float) -> Found:
     """See the module."""
-    return _listed(name, seed, delta, continuous_checks.LAW)
+    return _listed(name, seed, delta, vectors.LAW)
 
 
 def repeats(name: str, seed: int, delta: float) -> Found:
     """See the module. As many tokens as the transforms take."""
-    return _listed(name, seed, delta, continuous_checks.VALUES)
+    return _listed(name, seed, delta, vectors.VALUES)
 
 
 def _listed(name: str, seed: int, delta: float, group: Sequence[str]) -> Found:
     """Those of the one list of checks that are in a group."""
     model = toy(continuous.get(name).smallest[0])
-    names = [one for one in continuous_checks.names(model.length, model.dim) if one in group]
+    names = [one for one in vectors.names(model.length, model.dim) if one in group]
     share = ALPHA / len(names)
     planned = RosenblattUniformity("all", model.length, model.dim)
     model, tokens = _tokens(name, planned.sample_size(delta, alpha=share, beta=BETA), seed)
     alphas = dict.fromkeys(names, share)
-    return _found(list(continuous_checks.carry_out(tokens, transforms(model, tokens), alphas, BETA, names).values()))
+    return _found(list(vectors.carry_out(tokens, transforms(model, tokens), alphas, BETA, names).values()))
 
 
 def projections(name: str, seed: int, delta: float) -> Found:

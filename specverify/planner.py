@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,20 +18,14 @@ from torch import Tensor
 
 import toymodels
 import toymodels.catalogue
+from specverify.batteries import counts, traces
 from specverify.decoders import registry, sample
 from specverify.draws import BLOCK, derived_seed
 from specverify.errors import InputError
-from specverify.evidence.conditional import Conditionals
-from specverify.evidence.copies import Copies
 from specverify.evidence.design import AlphaBudget
-from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.enumerate import target_law
-from specverify.evidence.finite import TotalVariation
-from specverify.evidence.independence import Dispersion
-from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.result import Evidence, check_delta, check_rates
 from specverify.evidence.sequential import EProcess
-from specverify.evidence.surprisal import Surprisal, Tempering
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
 from specverify.plan import DELTA, Cell, plan
@@ -222,27 +216,25 @@ def _counted(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_
     model = toymodels.toy(toy)
     law = target_law(model).numpy()
 
-    def counts(n: int) -> np.ndarray:
-        return np.asarray(generator.multinomial(n, law))
+    def perfect(n: int, calls: int) -> counts.Counted:
+        total = np.asarray(generator.multinomial(n, law))
+        return counts.Counted(total, [total], generator.multinomial(BLOCK, law, size=calls), _halves(tokens))
 
-    def same(n: int) -> int:
-        return n
+    def part(name: str) -> _Part:
+        known = counts.CHECKS[name]
+        check = known.make(law, model.vocab, BLOCK)
 
-    joint, laws, distance, bets = ChiSquare(law), Conditionals(law, model.vocab), TotalVariation(law), EProcess(law)
-    spread = Dispersion(law, BLOCK)
-    return [
-        _Part("joint", joint, "sequences", same,
-              lambda n, alpha, beta: joint.check(counts(n), alpha=alpha, beta=beta, generator=generator)),
-        _Part("total variation", distance, "sequences", same,
-              lambda n, alpha, beta: distance.check(counts(n), alpha=alpha, beta=beta, generator=generator)),
-        _Part("e-process", bets, "sequences", same,
-              lambda n, alpha, beta: bets.check([counts(n)], alpha=alpha, beta=beta)),
-        _Part("conditionals", laws, "sequences", same,
-              lambda n, alpha, beta: laws.check(counts(n), alpha=alpha, beta=beta)),
-        _Part("dispersion", spread, f"calls of {BLOCK:,}", lambda n: n * BLOCK,
-              lambda n, alpha, beta: spread.check(
-                  generator.multinomial(BLOCK, law, size=min(max(n, 2), 16)), alpha=alpha, beta=beta)),
-    ]  # fmt: skip
+        def tried(n: int, alpha: float, beta: float) -> Evidence:
+            sample = perfect(BLOCK, min(max(n, 2), 16)) if known.of_calls else perfect(n, 2)
+            found = known.run(check, sample, generator, {"alpha": alpha, "beta": beta})
+            assert found is not None  # this sample has all that a check can ask for
+            return found
+
+        unit = f"calls of {BLOCK:,}" if known.of_calls else known.unit
+        rows = BLOCK if known.of_calls else 2 if name == "copies" else 1
+        return _Part(name, check, unit, lambda n: rows * n, tried)
+
+    return [part(name) for name in counts.NAMES]
 
 
 def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_Part]:
@@ -251,37 +243,40 @@ def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_P
     length = model.length
     with torch.no_grad():
         laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
-    trace = reduce(laws, tokens, generator)
-    deviation = math.sqrt(float(trace.variance[trace.open].mean()))
-    is_open = float(trace.open.double().mean())
-    half = len(tokens) // 2
+    trace = traces.Traced(reduce(laws, tokens, generator), runs=_halves(tokens))
+    found = trace.statistics
+    deviation = math.sqrt(float(found.variance[found.open].mean()))
+    is_open = float(found.open.double().mean())
+    # A phase takes every other pair; the smaller one of a row has (length - 1) // 2 of them.
+    sequences: dict[str, Callable[[int], float]] = {
+        "tokens": lambda n: n / length,
+        "open tokens": lambda n: n / (length * is_open),
+        "sequences": lambda n: n,
+        "pairs": lambda n: n / ((length - 1) // 2),
+        "pairs of rows": lambda n: 2 * n / length + 2,
+        "rows of 2 runs": lambda n: 2 * n,
+    }
 
-    def part(name: str, check: Any, unit: str, sequences: Callable[[int], float]) -> _Part:
+    def part(name: str) -> _Part:
+        known = traces.CHECKS[name]
+        check = known.make(trace)
+        if hasattr(check, "deviation"):
+            check = replace(check, deviation=deviation)
         return _Part(
             name,
             check,
-            unit,
-            lambda n: math.ceil(sequences(n)),
-            lambda n, alpha, beta: check.check(trace, alpha=alpha, beta=beta),
+            known.unit,
+            lambda n: math.ceil(sequences[known.unit](n)),
+            lambda n, alpha, beta: known.run(check, trace, {"alpha": alpha, "beta": beta}),
         )
 
-    copies = Copies()
-    return [
-        part("pit", PitUniformity(), "tokens", lambda n: n / length),
-        part("surprisal", Surprisal(deviation), "open tokens", lambda n: n / (length * is_open)),
-        part("tempering", Tempering(deviation), "open tokens", lambda n: n / (length * is_open)),
-        part("pit by position", PitPositions(length), "sequences", lambda n: n),
-        # A phase takes every other pair; the smaller one of a row has (length - 1) // 2 of them.
-        part("pit of neighbours", PitPairs(), "pairs", lambda n: n / ((length - 1) // 2)),
-        part("pit across rows", PitPairs(across=True), "pairs", lambda n: 2 * n / length + 2),
-        _Part(
-            "copies",
-            copies,
-            "rows of 2 runs",
-            lambda n: 2 * n,
-            lambda n, alpha, beta: copies.check(tokens[:half], tokens[half : 2 * half], alpha=alpha, beta=beta),
-        ),
-    ]
+    return [part(name) for name in traces.SAMPLED]
+
+
+def _halves(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as those of two runs."""
+    half = len(tokens) // 2
+    return tokens[:half], tokens[half : 2 * half]
 
 
 def _time(toy: str, cells: Sequence[Cell], seed: int) -> tuple[Speed, Tensor]:

@@ -20,7 +20,7 @@ LAYERS = (
     ("decoders",),
     ("evidence",),
     ("verdict",),
-    ("continuous_density", "continuous_checks"),
+    ("batteries", "continuous_density"),
     ("subjects.rounds",),
     ("defects",),
     ("subjects",),

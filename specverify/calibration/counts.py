@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from specverify.batteries import counts as battery
 from specverify.calibration.sources import Source, distance, exact, target, tuned
 from specverify.calibration.trial import Measured, gather
 from specverify.evidence import alternatives
@@ -22,14 +23,17 @@ from specverify.evidence.sequential import EProcess
 Make = Callable[[Vector, int], Any]
 """(law, vocabulary) -> a check of counts."""
 
+
+def _of_battery(name: str) -> Make:
+    return lambda law, vocab: battery.CHECKS[name].make(law, vocab, 0)
+
+
 TOOLS: dict[str, Make] = {
-    "joint law (g)": lambda law, vocab: ChiSquare(law),
+    **{name: _of_battery(name) for name in battery.NAMES if name not in ("dispersion", "copies")},
     "joint law (pearson)": lambda law, vocab: ChiSquare(law, "pearson"),
-    "total variation": lambda law, vocab: TotalVariation(law),
     "relative entropy": lambda law, vocab: RelativeEntropy(law),
-    "next-token laws": Conditionals,
-    "e-process": lambda law, vocab: EProcess(law),
 }
+"""Those of the battery, and what they are built on."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,20 @@ class SurprisalGroups:
 
     Sees laws that are flatter or sharper than their tokens in one place and not in all. The groups are fixed by what
     comes before a token, and the mean of their e-values is one: the false-alarm rate holds at every n.
+
+    `delta` is the shift of the mean surprisal at one position, and n counts sequences.
+
+    Attributes:
+        length: positions of a sequence; for planning alone, `check` takes the trace's own.
+        deviation: as of `Surprisal`.
     """
+
+    length: int = 1
+    deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_size(self.length, "length")
+        _check_deviation(self.deviation)
 
     def check(self, statistics: TokenStatistics, *, alpha: float, beta: float) -> Evidence:
         """Test every open token of a trace."""
@@ -130,9 +143,8 @@ class SurprisalGroups:
         total = math.inf if impossible else float(np.logaddexp.reduce(list(found.values()))) - math.log(len(found))
         p_value = min(1.0, math.exp(-total))
         spread = math.sqrt(float(variance.sum()) / max(n, 1))
-        seen = (
-            Surprisal(spread).smallest_detectable(max(1, len(excess)), alpha=share, beta=beta) if spread else math.inf
-        )
+        own = SurprisalGroups(length, spread) if spread else None
+        seen = own.smallest_detectable(max(1, len(excess)), alpha=alpha, beta=beta) if own else math.inf
         return Evidence(
             check="surprisal by position and entropy",
             statistic=total,
@@ -151,6 +163,16 @@ class SurprisalGroups:
             coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
             data={"log_e": list(found.values()), "of": list(found)},
         )
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The shift at one position, in nats, that n sequences miss with probability at most beta."""
+        share = alpha / (self.length + len(ENTROPIES) + 1)
+        return Surprisal(self.deviation).smallest_detectable(n, alpha=share, beta=beta)
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The number of sequences that misses a shift of delta nats at one position with probability at most beta."""
+        check_delta(delta, NATS)
+        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
 
 
 @dataclass(frozen=True)

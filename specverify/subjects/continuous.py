@@ -8,7 +8,7 @@
 It is run on toys whose laws are known after every prefix. If each token has the law of the target given those before
 it, Rosenblatt's transforms of all coordinates are independent uniforms (`evidence/rosenblatt.py`): that is tested over
 all tokens, for each position and dimension, and for pairs at all distances, at an n fixed beforehand at which a
-discrepancy of `delta` would be seen; equal values are looked for apart (`continuous_checks.py` lists the checks). Small
+discrepancy of `delta` would be seen; equal values are looked for apart (`batteries/vectors.py` lists the checks). Small
 batches of all settings are pooled (`continuous_pool.py`). Where the overlap of target and draft is known, no lossless
 rule keeps a first draft more often. The false-alarm rate is split over all checks before the first run.
 
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from specverify import continuous_checks
+from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.draws import derived_seed
@@ -150,7 +150,7 @@ def _alphas(chosen: Sequence[Setting], alpha: float) -> dict[str, dict[str, floa
 
 def _checks(one: Setting) -> tuple[str, ...]:
     model = one.model()
-    return (*continuous_checks.names(model.length, model.dim), *([KEPT] if one.overlap_is_known else []))
+    return (*vectors.names(model.length, model.dim), *([KEPT] if one.overlap_is_known else []))
 
 
 def _own_claim(factory: Factory, chosen: Sequence[Setting]) -> Claim:
@@ -176,7 +176,7 @@ def _part(
     deadline: Deadline,
 ) -> _Part:
     model, make = one.model(), maker(factory, one)
-    early = continuous_checks.compared(model.length, model.dim, model.dtype)
+    early = vectors.compared(model.length, model.dim, model.dtype)
     try:
         trial(make, model)
         main = RosenblattUniformity("all", model.length, model.dim)
@@ -189,7 +189,7 @@ def _part(
     except Exception as error:
         return _broken(one, error)
     uniforms = transforms(model, played.tokens)
-    found = continuous_checks.carry_out(played.tokens, uniforms, alphas, beta)
+    found = vectors.carry_out(played.tokens, uniforms, alphas, beta)
     evidence = [replace(item, check=name) for name, item in found.items()]
     kept, note = first_drafts(one, played, alphas[KEPT], beta) if KEPT in alphas else (None, "")
     evidence += [kept] if kept else []

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specverify.continuous_checks import BATCH
+from specverify.batteries.vectors import BATCH
 from specverify.deadline import Deadline
 from specverify.decoders.protocol import Branch
 from specverify.draws import BLOCK, Sampled

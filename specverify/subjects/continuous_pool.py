@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from specverify.continuous_checks import folded
+from specverify.batteries.vectors import folded
 from specverify.evidence.repeats import copies, within_rows
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from specverify.continuous_checks import BATCH
+from specverify.batteries.vectors import BATCH
 from specverify.draws import BLOCK
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT

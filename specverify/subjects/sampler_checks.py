@@ -23,16 +23,15 @@ from scipy import stats
 from torch import Tensor
 
 from specverify import tree
+from specverify.batteries import counts, traces
 from specverify.errors import InputError
-from specverify.evidence.conditional import Conditionals
 from specverify.evidence.copies import Copies
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.independence import Dispersion
-from specverify.evidence.pit import PitPositions, PitUniformity
+from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import COPIES, KOLMOGOROV, TOTAL_VARIATION, Evidence
 from specverify.evidence.sequential import EProcess
-from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics
 from specverify.model import Model
 from specverify.subjects.sampler_pairs import pairs_of_positions, statistics
@@ -76,7 +75,7 @@ class Counts:
     """
 
     checks: Mapping[str, float] = {
-        "e-process": 4.0, "joint law": 4.0, "next-token laws": 1.0, "total variation": 1.0, "dispersion": 1.0
+        "e-process": 4.0, "joint law (g)": 4.0, "next-token laws": 1.0, "total variation": 1.0, "dispersion": 1.0
     }  # fmt: skip
     main = "joint law (g)"
     what, metric = "a law of whole sequences", TOTAL_VARIATION
@@ -89,7 +88,7 @@ class Counts:
 
     def sample_size(self, delta: float, rates: Rates, beta: float) -> int:
         """See Tally."""
-        return ChiSquare(self.law).sample_size(delta, alpha=rates["joint law"], beta=beta)
+        return ChiSquare(self.law).sample_size(delta, alpha=rates[self.main], beta=beta)
 
     def add(self, tokens: Int[Tensor, "rows length"], rates: Rates) -> bool:
         """See Tally. The e-process may be looked at after every call."""
@@ -100,16 +99,11 @@ class Counts:
 
     def evidence(self, rates: Rates, beta: float) -> list[Evidence]:
         """See Tally. Where the e-process stopped the calls, fixed-n tests of what led to it do not keep their rate."""
-        found = [EProcess(self.law).check(self.blocks, alpha=rates["e-process"], beta=beta)]
+        only = ["e-process"] if self.stopped else ["joint law (g)", "next-token laws", "total variation", "e-process"]
+        counted = counts.Counted(self.total, self.blocks)
+        found = counts.carry_out(self.law, self.vocab, counted, rates, beta, self.generator, only)
         if self.stopped:
             return found
-        found += [
-            ChiSquare(self.law).check(self.total, alpha=rates["joint law"], beta=beta, generator=self.generator),
-            Conditionals(self.law, self.vocab).check(self.total, alpha=rates["next-token laws"], beta=beta),
-            TotalVariation(self.law).check(
-                self.total, alpha=rates["total variation"], beta=beta, generator=self.generator
-            ),
-        ]
         sizes = [int(block.sum()) for block in self.blocks]
         common = max(set(sizes), key=sizes.count)
         alike = [block for block, size in zip(self.blocks, sizes, strict=True) if size == common]
@@ -161,10 +155,10 @@ class Bounds:
 class Rows:
     """Rows of a model whose sequences are too many to count, as a trace of tokens and laws."""
 
-    checks: Mapping[str, float] = {
-        "PIT uniformity": 1.0, "PIT by position": 1.0, "pairs of positions": 1.0, "surprisal": 1.0,
-        "repeated rows": 1.0,
-    }  # fmt: skip
+    of_tokens = (
+        "PIT uniformity", "PIT by position", "surprisal", "surprisal by position and entropy", "leaks", "tempering"
+    )  # fmt: skip
+    checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "pairs of positions", "repeated rows"), 1.0)
     main = "PIT uniformity"
     what, metric = "laws of single tokens, on average,", KOLMOGOROV
 
@@ -190,13 +184,10 @@ class Rows:
     def evidence(self, rates: Rates, beta: float) -> list[Evidence]:
         """See Tally."""
         trace = tree.join(self.parts)
+        transforms = [trace.pit.numpy(), np.concatenate(self.by_id)]
         found = [
-            PitUniformity().check(trace, alpha=rates["PIT uniformity"], beta=beta),
-            PitPositions(self.model.length).check(trace, alpha=rates["PIT by position"], beta=beta),
-            *pairs_of_positions(
-                [trace.pit.numpy(), np.concatenate(self.by_id)], alpha=rates["pairs of positions"], beta=beta
-            ),
-            Surprisal().check(trace, alpha=rates["surprisal"], beta=beta),
+            *traces.carry_out(traces.Traced(trace), {name: rates[name] for name in self.of_tokens}, beta),
+            *pairs_of_positions(transforms, alpha=rates["pairs of positions"], beta=beta),
         ]
         return [*found, self._repeats(rates, beta)]
 

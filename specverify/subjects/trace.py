@@ -54,18 +54,13 @@ import numpy as np
 import torch
 
 from specverify import tree
+from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
 from specverify.draws import derived_seed
 from specverify.errors import InputError
-from specverify.evidence.copies import Repeats
 from specverify.evidence.design import AlphaBudget
-from specverify.evidence.leaks import Leaks
-from specverify.evidence.order import Neighbours
-from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
-from specverify.evidence.ranks import Ranks
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
-from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import place_in_trace
 from specverify.subjects.trace_file import Trace, load
@@ -135,41 +130,23 @@ def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta:
     Rows are permuted first, but for the one check that asks for their order: a log that is sorted, by length or by when
     its rows were done, is no less right.
     """
-    sequences, length = trace.tokens.shape
-    checks: dict[str, Any] = {
-        MAIN: PitUniformity(fitted=True),
-        "PIT by position": PitPositions(length),
-        "surprisal": Surprisal(),
-        "surprisal by group": SurprisalGroups(),
-        "leaks": Leaks(trace.finest),
-    }
-    if length > 1:
-        checks["pairs of positions"] = PitPairs()
-    if sequences > 1:
-        checks["pairs of rows"] = PitPairs(across=True)
-    if trace.tempered:
-        checks["tempering"] = Tempering()
-    others = {
-        "ranks": trace.masses is not None,
-        "neighbours": sequences > 1,
-        "repeated rows": sequences > 1,
-        "reported": trace.misreported is not None,
-    }
-    budget = AlphaBudget(alpha)
-    budget.allocate([*checks, *(what for what, possible in others.items() if possible)])
+    sequences = len(trace.tokens)
     mixed = tree.rows(trace, torch.from_numpy(generator.permutation(sequences)))
-    evidence: list[Evidence] = [
-        check.check(mixed.statistics, alpha=budget.spend(what), beta=beta) for what, check in checks.items()
-    ]
-    if mixed.masses is not None:
-        choice = mixed.statistics.choice
-        evidence.append(Ranks().check(mixed.masses, choice, alpha=budget.spend("ranks"), beta=beta))
+    traced = traces.Traced(
+        mixed.statistics,
+        rows=(mixed.tokens, mixed.log_p),
+        masses=mixed.masses,
+        logged=trace.statistics,
+        tempered=trace.tempered,
+        closed=True,
+        finest=trace.finest,
+    )
+    names = traces.names(traced)
+    budget = AlphaBudget(alpha)
+    budget.allocate([*names, *(["reported"] if trace.misreported is not None else [])])
+    evidence = traces.carry_out(traced, {name: budget.spend(name) for name in names}, beta)
     if trace.misreported is not None:
         evidence.append(reported(*trace.misreported, alpha=budget.spend("reported"), beta=beta))
-    if sequences > 1:
-        share = budget.spend("repeated rows")
-        evidence.append(Repeats().check(mixed.tokens, mixed.log_p.numpy(), alpha=share, beta=beta))
-        evidence.append(Neighbours().check(trace.statistics, alpha=budget.spend("neighbours"), beta=beta))
     return evidence
 
 

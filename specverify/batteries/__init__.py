@@ -1,0 +1,8 @@
+"""Batteries: the one list of checks of each kind of data, for whoever checks, judges, plans or calibrates.
+
+    counts     sequences of which every one can be counted, against their law
+    traces     tokens of sequences that are too many to count, against the laws that were looked up along them
+    vectors    sequences of vectors, by their transforms and their equal values
+
+A check has one name: that of its evidence, its share of alpha, its line in a plan and its rates.
+"""

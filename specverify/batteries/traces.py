@@ -1,0 +1,141 @@
+"""The checks of tokens whose sequences are too many to count, against the laws that were looked up along them.
+
+PIT uniformity                      all transforms are uniform
+PIT by position                     at each position
+PIT pairs, positions 1 apart        neighbours along a sequence are independent
+PIT pairs, rows 1 apart             and across the batch
+surprisal                           tokens are as surprising as their laws say, on average
+surprisal by position and entropy   in each group of tokens
+leaks                               improbable tokens come no more often than they should
+tempering                           laws are neither flatter nor sharper
+ranks                               each rank comes as often as its mass
+repeated rows                       no row repeats an earlier one
+copies                              nor the row at its place in another run
+neighbouring rows                   rows, in the order in which they came, are independent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.evidence.copies import Copies, Repeats
+from specverify.evidence.leaks import Leaks
+from specverify.evidence.order import Neighbours
+from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
+from specverify.evidence.ranks import Masses, Ranks
+from specverify.evidence.result import Evidence
+from specverify.evidence.surprisal import Surprisal, SurprisalGroups, Tempering
+from specverify.evidence.tokens import TokenStatistics
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A trace, and what is known of it beside its tokens' statistics.
+
+    Attributes:
+        statistics: of each token; rows in an order that does not depend on them.
+        rows: the tokens and the log-probability of each row, to look for repeated ones; None leaves that out.
+        runs: rows of two runs; None leaves copies out.
+        masses: what the laws gave to each rank; None leaves ranks out.
+        logged: the statistics of rows in the order in which they came, where that may depend on them; None for no such.
+        tempered: whether the statistics have what `Tempering` needs.
+        closed: whether many positions may be without a choice, as in logs.
+        finest: the smallest probability that the laws tell from 0.
+    """
+
+    statistics: TokenStatistics
+    rows: tuple[Int[Tensor, "rows length"], Float[Tensor, " rows"]] | None = None
+    runs: tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]] | None = None
+    masses: Masses | None = None
+    logged: TokenStatistics | None = None
+    tempered: bool = True
+    closed: bool = False
+    finest: float = 1e-9
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows, and the length of each."""
+        return self.statistics.pit.shape[0], self.statistics.pit.shape[1]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of traces.
+
+    Attributes:
+        make: (trace) -> the check.
+        possible: whether a trace can tell.
+        run: (check, trace, alpha and beta) -> evidence.
+        unit: what its n counts: tokens, open tokens, pairs, rows or sequences.
+    """
+
+    make: Callable[[Traced], Any]
+    possible: Callable[[Traced], bool] = lambda trace: True
+    run: Callable[[Any, Traced, Mapping[str, float]], Evidence] = lambda check, trace, rates: check.check(
+        trace.statistics, **rates
+    )
+    unit: str = "tokens"
+
+
+CHECKS: dict[str, Check] = {
+    "PIT uniformity": Check(lambda trace: PitUniformity(fitted=trace.closed)),
+    "PIT by position": Check(lambda trace: PitPositions(trace.size[1]), unit="sequences"),
+    "PIT pairs, positions 1 apart": Check(lambda trace: PitPairs(), lambda trace: trace.size[1] > 1, unit="pairs"),
+    "PIT pairs, rows 1 apart": Check(
+        lambda trace: PitPairs(across=True), lambda trace: trace.size[0] > 1, unit="pairs of rows"
+    ),
+    "surprisal": Check(lambda trace: Surprisal(), unit="open tokens"),
+    "surprisal by position and entropy": Check(lambda trace: SurprisalGroups(trace.size[1]), unit="sequences"),
+    "leaks": Check(lambda trace: Leaks(trace.finest)),
+    "tempering": Check(lambda trace: Tempering(), lambda trace: trace.tempered, unit="open tokens"),
+    "ranks": Check(
+        lambda trace: Ranks(),
+        lambda trace: trace.masses is not None,
+        lambda check, trace, rates: check.check(trace.masses, trace.statistics.choice, **rates),
+    ),
+    "repeated rows": Check(
+        lambda trace: Repeats(),
+        lambda trace: trace.rows is not None and trace.size[0] > 1,
+        lambda check, trace, rates: check.check(trace.rows[0], trace.rows[1].numpy(), **rates),  # type: ignore[index]
+        "rows",
+    ),
+    "copies": Check(
+        lambda trace: Copies(),
+        lambda trace: trace.runs is not None,
+        lambda check, trace, rates: check.check(*(trace.runs or ()), **rates),
+        "rows of 2 runs",
+    ),
+    "neighbouring rows": Check(
+        lambda trace: Neighbours(),
+        lambda trace: trace.logged is not None and trace.size[0] > 1,
+        lambda check, trace, rates: check.check(trace.logged, **rates),
+        "pairs of rows",
+    ),
+}
+SAMPLED = tuple(name for name in CHECKS if name not in ("ranks", "repeated rows", "neighbouring rows"))
+"""Those of a sample that was drawn, rather than logged: its rows are as they were drawn, and its laws are known."""
+
+
+def names(trace: Traced) -> tuple[str, ...]:
+    """The checks that a trace can tell."""
+    return tuple(name for name, check in CHECKS.items() if check.possible(trace))
+
+
+def carry_out(trace: Traced, alphas: Mapping[str, float], beta: float) -> list[Evidence]:
+    """The checks that have a share of alpha, in the order of the list.
+
+    Args:
+        trace: what is checked.
+        alphas: the false-alarm rate of each check.
+        beta: the miss rate that their deltas are stated for.
+    """
+    return [
+        CHECKS[name].run(CHECKS[name].make(trace), trace, {"alpha": alphas[name], "beta": beta})
+        for name in names(trace)
+        if name in alphas
+    ]

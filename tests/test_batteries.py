@@ -1,0 +1,105 @@
+"""The lists of checks: one name for each, whoever asks for it."""
+
+import numpy as np
+import pytest
+
+import toymodels
+from specverify import plan, planner
+from specverify.batteries import counts, traces
+from specverify.cells import checks
+from specverify.decoders import Autoregressive, sample
+from specverify.evidence.discrete import sequence_counts
+from specverify.evidence.enumerate import target_law
+from specverify.evidence.tokens import traced
+from specverify.subjects.sampler_checks import Counts, Rows
+from specverify.subjects.trace import judge_trace
+
+N = 4096
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return sample(Autoregressive(), toymodels.toy("recurrent-3x6"), N, seed=0).tokens
+
+
+@pytest.fixture(scope="module")
+def counted(tokens):
+    found = [sequence_counts(part, 3) for part in tokens.split(N // 4)]
+    return counts.Counted(np.sum(found, axis=0), found, np.stack(found), (tokens[: N // 2], tokens[N // 2 :]))
+
+
+@pytest.fixture(scope="module")
+def whole(tokens):
+    model = toymodels.toy("recurrent-3x6")
+    statistics = traced(model, tokens, 1000, np.random.default_rng(0))
+    rows = (tokens, -statistics.surprisal.sum(1))
+    return traces.Traced(statistics, rows, (tokens[: N // 2], tokens[N // 2 :]), logged=statistics)
+
+
+def test_a_check_of_counts_has_the_name_of_its_evidence(counted):
+    law = target_law(toymodels.toy("recurrent-3x6")).numpy()
+    alphas = dict.fromkeys(counts.NAMES, 1e-6)
+    found = counts.carry_out(law, 3, counted, alphas, 1e-6, np.random.default_rng(0))
+    assert tuple(item.check for item in found) == counts.NAMES
+    assert not any(item.rejected for item in found)
+
+
+def test_what_a_sample_cannot_tell_is_left_out(counted):
+    law = target_law(toymodels.toy("recurrent-3x6")).numpy()
+    alphas = dict.fromkeys(counts.NAMES, 1e-6)
+    bare = counts.Counted(counted.total, counted.looks)
+    found = counts.carry_out(law, 3, bare, alphas, 1e-6, np.random.default_rng(0))
+    assert {item.check for item in found} == set(counts.NAMES) - {"dispersion", "copies"}
+
+
+def test_a_check_of_traces_has_the_name_of_its_evidence(whole):
+    names = traces.names(whole)
+    assert set(names) == set(traces.CHECKS) - {"ranks"}
+    found = traces.carry_out(whole, dict.fromkeys(names, 1e-6), 1e-6)
+    assert tuple(item.check for item in found) == names
+    assert not any(item.rejected for item in found)
+
+
+def test_checks_without_a_share_of_alpha_are_not_carried_out(whole):
+    (only,) = traces.carry_out(whole, {"surprisal": 1e-6}, 1e-6)
+    assert only.check == "surprisal"
+
+
+@pytest.mark.parametrize("kind", ["sampled", "real"])
+def test_a_campaign_has_the_whole_list(kind):
+    cell = next(cell for cell in plan.plan("quick") if cell.kind == kind and not cell.timed_alone)
+    assert checks(cell) == (counts.NAMES if kind == "sampled" else traces.SAMPLED)
+    asked = plan.DELTA if kind == "sampled" else plan.DELTA_REAL["quick"]
+    assert set(asked) & set(checks(cell)), "a pass rests on some of them"
+
+
+@pytest.mark.parametrize(("toy", "names"), [("recurrent-3x6", counts.NAMES), ("hash-16x24", traces.SAMPLED)])
+def test_a_plan_has_the_whole_list(toy, names):
+    found = planner.make_plan(0.1, 1e-3, 1e-3, toys=[toy])
+    assert tuple(need.check for need in found.needs) == names
+    assert all(need.sequences is None or need.sequences > 0 for need in found.needs)
+
+
+def test_a_trace_is_judged_by_the_whole_list(tokens):
+    model = toymodels.toy("recurrent-3x6")
+    laws = model.laws(model.start(N), tokens[:, :-1])
+    found = judge_trace({"tokens": tokens.numpy(), "logprobs": laws.log().numpy()}, delta=0.1)
+    assert {item.check for item in found.evidence} == set(traces.CHECKS) - {"copies"}
+
+
+def test_black_boxes_are_judged_by_names_of_the_lists():
+    assert set(Counts.checks) == set(counts.NAMES) - {"copies"}, "copies between calls are looked for apart"
+    own = set(Rows.checks) - set(traces.CHECKS)
+    assert own == {"pairs of positions"}, "at all distances"
+    assert set(traces.SAMPLED) - set(Rows.checks) == {
+        "PIT pairs, positions 1 apart", "PIT pairs, rows 1 apart", "copies"
+    }  # fmt: skip
+
+
+def test_the_budget_of_a_campaign_is_what_the_documentation_says():
+    assert plan.ALPHA == plan.BETA == 1e-6
+    assert plan.DELTA == {
+        "joint law (g)": 0.02, "total variation": 0.05, "e-process": 0.02, "PIT uniformity": 0.02, "surprisal": 0.05
+    }  # fmt: skip
+    assert plan.DELTA_CONTINUOUS == {"Rosenblatt uniformity": 0.01}
+    assert plan.DELTA_REAL["full"] == {"PIT uniformity": 0.006, "surprisal": 0.01}
