@@ -60,6 +60,8 @@ class Defect:
         assemble: how it is put together.
         needs: what a setting must have besides.
         strength: the size of the flaw, where it has one; `harmless` is the size that leaves nothing wrong.
+        within_rounding: whether it is no larger than what half precision, in which it computes, may do to a right
+            decoder: enumerated it is wrong, and a judgement, which cannot tell, is INCONCLUSIVE and says so.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Defect:
     needs: tuple[Need, ...] = ()
     strength: float = 0.0
     harmless: float | None = None
+    within_rounding: bool = False
 
     @property
     def lossy(self) -> bool:

@@ -180,6 +180,7 @@ DEFECTS = (
         smallest=Smallest("dense-2x8", 1, draft="perturbed"),
         assemble=_misreported(lambda _: Processor("bfloat16", _half_precision, None)),
         needs=("draft model",),
+        within_rounding=True,
     ),
     Defect(
         id="stale-scores-after-coupling",

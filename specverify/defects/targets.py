@@ -6,21 +6,35 @@ temperature 1 / t.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from specverify.decoders.protocol import Decoder
+from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.judging import Draft
+from specverify.decoders.protocol import Decoder, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
 from specverify.defects.defect import Assemble, Defect, Smallest, drafting
 from specverify.defects.views import BonusFrom, View
+from specverify.draws import Draws
 from specverify.model import Context, Model
 from specverify.processors import temperature
 
 
+class _AskedAgain(DraftModel):
+    """A draft model that is asked once more in every step, for the law behind the window."""
+
+    def propose(self, state: State, model: Model, window: int, draws: Draws) -> Draft:
+        """See Drafting."""
+        draft = super().propose(state, model, window, draws)
+        return replace(draft, passes=draft.passes + 1)
+
+
 def _bonus_from_draft(settings: Settings, strength: float, model: Model) -> tuple[Decoder, Model]:
     assert settings.draft_model is not None  # Defect.build has looked
-    return Speculative(drafting(settings), settings.window), BonusFrom(model, settings.draft_model)
+    return Speculative(_AskedAgain(settings.draft_model), settings.window), BonusFrom(model, settings.draft_model)
 
 
 def _unprocessed(rows: slice) -> Assemble:

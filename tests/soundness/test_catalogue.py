@@ -19,11 +19,17 @@ ASKED_FOR = {known.id for known in killmatrix.corpus("round") if known.named == 
 """Kernels that go wrong on draft laws of NaN alone: few claim to take them, so that they are asked for by name."""
 
 
+ROUNDING = {name for name in defects.names() if defects.get(name).within_rounding}
+
+
 @pytest.mark.parametrize("known", killmatrix.corpus(), ids=lambda known: f"{known.level}-{known.id}")
 def test_the_judgement_itself_refutes_every_defect_and_no_control(known):
     judgement = judge_here(SUBJECT[known.level](known.id), known.level, name=known.id)
     kind, reason = judgement.verdict.kind.value, judgement.verdict.reason
-    if known.lossy and known.id not in ASKED_FOR:
+    if known.id in ROUNDING:
+        assert kind == "INCONCLUSIVE", f"{kind}: {reason}"
+        assert "a defect below it looks the same" in reason
+    elif known.lossy and known.id not in ASKED_FOR:
         assert kind == "REFUTED", f"{kind}: {reason}"
     else:
         assert kind not in ("REFUTED", "ERROR"), f"{kind}: {reason}"
