@@ -134,12 +134,9 @@ def corpus(level: str | None = None, only: str | None = None) -> tuple[Known, ..
 def _everything() -> Iterator[Known]:
     for name in defects.names():
         one = defects.get(name)
-        named = [
-            checker for checker in CHECKERS["decoder"] if one.lossy and not (one.within_rounding and checker != "exact")
-        ]
-        yield Known(
-            name, "decoder", one.category, one.source, one.mechanism, one.conditions, tuple(named), "", one.lossy
-        )
+        of_law = CHECKERS["decoder"][:1] if one.within_rounding else CHECKERS["decoder"]
+        named = of_law if one.lossy else ()
+        yield Known(name, "decoder", one.category, one.source, one.mechanism, one.conditions, named, "", one.lossy)
     for name in rounds.names():
         kernel = rounds.get(name)
         named = (kernel.caught_by,) if kernel.lossy else ()
