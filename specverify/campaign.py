@@ -11,7 +11,7 @@ import functools
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -62,7 +62,7 @@ def verify(
         jobs: processes; one per core if None.
         device: where real models run.
         overwrite: begin again even if the folder holds something.
-        console: where progress is shown, if it is a terminal.
+        console: where progress is shown; see `pool.share_out`.
 
     Returns:
         the record, complete.
@@ -91,7 +91,10 @@ def verify(
     results = store.finished(cells)
     todo = [cell for cell in cells if cell.id not in results]
     try:
-        for result in _work(todo, setting, jobs, console, done=len(results)):
+        work = functools.partial(carry_out, setting=setting)
+        for result in pool.share_out(
+            work, todo, jobs, console, name=_id, done=len(results), what="cells", where=out / records.NAME
+        ):
             store.keep(result)
             results[result["id"]] = result
     except KeyboardInterrupt:
@@ -102,10 +105,8 @@ def verify(
     return record
 
 
-def _work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None, done: int) -> Iterator[Result]:
-    """Results as they come; see `pool.share_out`."""
-    work = functools.partial(carry_out, setting=setting)
-    return pool.share_out(work, cells, jobs, console, name=lambda result: str(result["id"]), done=done)
+def _id(result: Result) -> str:
+    return str(result["id"])
 
 
 def _check_device(device: str) -> None:

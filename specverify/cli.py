@@ -22,10 +22,8 @@ from typing import Annotated, NoReturn
 import typer
 
 import specverify
-from specverify import cli_calibrate, cli_defects, cli_tradeoff, cli_validate
-from specverify.errors import SpecverifyError, printable
-
-ERROR, INTERRUPTED = 3, 130
+from specverify import cli_calibrate, cli_defects, cli_errors, cli_tradeoff, cli_validate
+from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, printable
 
 app = typer.Typer(
     help="Verify speculative decoders of autoregressive image models.",
@@ -171,7 +169,7 @@ def list_names(
     """List what can be named on the command line, and what a plan holds."""
     from rich.console import Console
 
-    from specverify.report import terminal
+    from specverify.report.listing import listing
 
     console = Console(highlight=False)
     if what is Kind.cells:
@@ -180,10 +178,10 @@ def list_names(
             typer.echo(cell.id)
         return
     for kind in [what] if what else [k for k in Kind if k is not Kind.cells]:
-        console.print(terminal.listing(list(_names(kind)), (kind.value, "")))
+        console.print(listing(list(_names(kind)), (kind.value, "")))
         if of_vectors := list(_continuous_names(kind)):
             console.print()
-            console.print(terminal.listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
+            console.print(listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
         if what is None:
             console.print()
 
@@ -213,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(error, SpecverifyError):
             _complain(str(error))
         elif hasattr(error, "format_message"):  # how typer says that the arguments make no sense
-            _complain(f"{error.format_message().rstrip('.')}; see specverify --help")
+            _complain(cli_errors.said(error))
         elif isinstance(error, typer.Abort):
             typer.echo("interrupted", err=True)
             code = INTERRUPTED

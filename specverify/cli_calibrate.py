@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specverify.errors import INTERRUPTED
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from specverify.calibration import Row
-
-INTERRUPTED = 130
 
 
 def calibrate(
@@ -76,7 +76,7 @@ def _show(rows: list[Row], level: float, console: Console) -> None:
     """What was measured, check by check; what does not hold, last and in red."""
     from rich.text import Text
 
-    from specverify.report.terminal import listing
+    from specverify.report.listing import listing
 
     for check in dict.fromkeys(row["check"] for row in rows):
         here = [row for row in rows if row["check"] == check]

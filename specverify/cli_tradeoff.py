@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from specverify.errors import ERROR, INTERRUPTED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 Number = TypeVar("Number", int, float)
-NONE_SATISFIES, ERROR, INTERRUPTED = 1, 3, 130
+NONE_SATISFIES = 1
 
 
 class Device(StrEnum):

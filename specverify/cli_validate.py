@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specverify.errors import printable
-
-INTERRUPTED = 130
+from specverify.errors import INTERRUPTED, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ERROR, INTERRUPTED = 3, 130
+"""Exit codes of a command that failed, and of one that was interrupted; the others are of `verdict.Kind`."""
+
 
 class SpecverifyError(Exception):
     """Base of every error that specverify raises on purpose; the command line prints its message alone."""

@@ -33,6 +33,7 @@ from rich.console import Console
 
 import toymodels
 from specverify import defects, killmatrix_continuous, pool
+from specverify.catalogue import near, near_pattern
 from specverify.deadline import WAITING
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
@@ -121,13 +122,15 @@ def corpus(level: str | None = None, only: str | None = None) -> tuple[Known, ..
         InputError: for an unknown level, or a pattern that matches nothing.
     """
     if level not in (None, *LEVELS):
-        raise InputError(f"unknown level {level!r}; use {', '.join(LEVELS)}")
+        raise InputError(f"unknown level {level!r}; {near(level, LEVELS)}")
     found = [known for known in _everything() if level in (None, known.level)]
     if only is not None:
-        found = [known for known in found if fnmatch.fnmatchcase(known.id, only)]
-        if not found:
+        kept = [known for known in found if fnmatch.fnmatchcase(known.id, only)]
+        if not kept:
             where = f" at level {level}" if level else ""
-            raise InputError(f"no defect{where} matches {only!r}; `specverify defects` lists them")
+            hint = near_pattern(only, (known.id for known in found), "`specverify defects` lists them")
+            raise InputError(f"no defect{where} matches {only!r}; {hint}")
+        found = kept
     return tuple(found)
 
 
@@ -181,7 +184,7 @@ def work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | 
     yield from (_row(cell, "not applicable", reason=cell.absent) for cell in cells if cell.absent)
     todo = [cell for cell in cells if not cell.absent]
     one = functools.partial(carry_out, setting=setting)
-    yield from pool.share_out(one, todo, jobs, console, name=lambda row: str(row["defect"]))
+    yield from pool.share_out(one, todo, jobs, console, name=lambda row: str(row["defect"]), what="trials")
 
 
 class _Late(BaseException):

@@ -13,6 +13,7 @@ from typing import Literal
 import toymodels.catalogue
 import toymodels.continuous
 from specverify import defects
+from specverify.catalogue import near_pattern
 from specverify.decoders import registry
 from specverify.decoders.continuous import registry as continuous_decoders
 from specverify.defects import continuous as continuous_defects
@@ -138,9 +139,11 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
     ]
     cells += [*_continuous(full), *_density()]
     if only is not None:
-        cells = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
-        if not cells:
-            raise InputError(f"no cell of the {tier} tier matches {only!r}; `specverify list cells` names them")
+        kept = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, only)]
+        if not kept:
+            hint = near_pattern(only, (cell.id for cell in cells), "`specverify list cells` names them")
+            raise InputError(f"no cell of the {tier} tier matches {only!r}; {hint}")
+        cells = kept
     return tuple(cells)
 
 

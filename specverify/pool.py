@@ -8,11 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from specverify.errors import InputError
 
@@ -36,6 +38,8 @@ def share_out(
     *,
     name: Callable[[Result], str] = str,
     done: int = 0,
+    what: str = "units",
+    where: Path | None = None,
 ) -> Iterator[Result]:
     """Results in the order in which they are finished, from worker processes of one thread each; one job is done here.
 
@@ -45,11 +49,13 @@ def share_out(
         carry_out: a function that can be pickled, as units and results can.
         units: what there is to do; taken up in this order.
         jobs: processes, at least 1.
-        console: where progress is shown, if it is a terminal.
+        console: where progress is shown: a bar on a terminal, one line at the start elsewhere, nothing if None.
 
     Other args:
         name: what the bar calls a result.
         done: units that were finished before, which the bar counts.
+        what: how units are called, in the one line that says how many there are where there is no bar.
+        where: the file that results go to, for that line.
 
     Raises:
         InputError: for fewer than one job.
@@ -60,11 +66,21 @@ def share_out(
     columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     visible = console is not None and console.is_terminal
     workers = min(jobs, len(units))
+    if console is not None and not visible:
+        console.print(Text(_begins(len(units), what, workers, done, where)), soft_wrap=True)
     with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
         bar = progress.add_task("starting", total=done + len(units), completed=done)
         for result in _here(carry_out, units) if workers == 1 else _elsewhere(carry_out, units, workers):
             progress.update(bar, advance=1, description=name(result))
             yield result
+
+
+def _begins(count: int, what: str, workers: int, done: int, where: Path | None) -> str:
+    """What is begun, in one line: a log would say nothing before the end otherwise."""
+    before = f" ({done:,} finished before)" if done else ""
+    goes = f"; results go to {where}" if where is not None else ""
+    what = what.removesuffix("s") if count == 1 else what
+    return f"{count:,} {what}{before}, {workers} {'process' if workers == 1 else 'processes'}{goes}"
 
 
 def _here(carry_out: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[Result]:

@@ -124,11 +124,11 @@ def test_list_alone_lists_all(run):
     ("arguments", "words"),
     [
         (["verfy"], ["No such command 'verfy'", "specverify --help"]),
-        (["list", "colours"], ["colours", "specverify --help"]),
+        (["list", "colours"], ["unknown WHAT 'colours'", "decoders"]),
         (["verify", "--tier", "slow"], ["--tier", "slow", "quick", "full"]),
         (["verify", "--seed", "-1"], ["seed -1 is negative; use an integer of at least 0"]),
         (["verify", "--jobs", "0"], ["0 jobs; use at least 1"]),
-        (["verify", "--device", "tpu"], ["--device", "tpu", "cpu", "cuda"]),
+        (["verify", "--device", "tpu"], ["unknown --device 'tpu'; did you mean cpu?"]),
         (["verify", "--colour"], ["--colour"]),
         (["show"], ["RECORD"]),
         (
@@ -277,7 +277,9 @@ def test_a_campaign_from_end_to_end(run, tmp_path):
     command = [sys.executable, "-m", "specverify.cli", *arguments]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (0, "")
-    assert "verdict: PROVED, exit code 0" in first.stdout
+    begins, _, rest = first.stdout.partition("\n")
+    assert begins == f"1 cell, 1 process; results go to {out}/record.json"
+    assert "verdict: PROVED, exit code 0" in rest
     record = records.load(out)
     assert [(c["id"], c["verdict"]["kind"]) for c in record["cells"]] == [("exact/ar/dense-2x8", "PROVED")]
     assert record["cells"][0]["exact"]["passes"] == 8
@@ -285,7 +287,7 @@ def test_a_campaign_from_end_to_end(run, tmp_path):
     assert "no known-wrong decoder" in (out / "report.md").read_text()
     assert {"report.html", "report.md", "figures"} <= {path.name for path in out.iterdir()}
     again = run(*arguments)
-    assert again[:2] == (0, first.stdout), again[2]
+    assert again[:2] == (0, rest), again[2]
     _refused(run(*arguments, "--seed", "1"), f"{out} holds a finished campaign of other settings")
 
 
@@ -342,3 +344,33 @@ def test_what_a_terminal_would_obey_is_not_sent_to_it(run, tmp_path, monkeypatch
 
     monkeypatch.setattr(campaign, "verify", verify)
     assert run("verify", "--out", tmp_path) == (3, "", "error: red  [31m and   bell\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("validate", "scd", "--level", "samplr"), "unknown --level 'samplr'; did you mean sampler?"),
+        (
+            ("validate", "scd", "--claim", "losless"),
+            "claim 'losless': did you mean lossless? use lossless, relaxed:TV ",
+        ),
+        (("validate", "scd-mc", "--level", "sampler", "--suite", "tny"), "unknown suite 'tny'; did you mean "),
+        (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
+        (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
+        (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
+        (("verify", "--seed", "abc"), "--seed 'abc': a valid integer is needed; see specverify --help"),
+        (
+            ("verify", "--only", "exact/scd-mcc/*"),
+            "no cell of the quick tier matches 'exact/scd-mcc/*'; did you mean scd",
+        ),
+        (("list", "decoder"), "unknown WHAT 'decoder'; did you mean decoders?"),
+        (("defects", "--level", "rond"), "unknown --level 'rond'; did you mean round?"),
+        (("defects", "--only", "*-warpd"), "no defect matches '*-warpd'; "),
+        (("calibrate", "--only", "*/mises/*"), "no trial matches '*/mises/*'; did you mean misses"),
+        (("tradeoff", "--metric", "fdd"), "unknown metric 'fdd'; did you mean fd?"),
+    ],
+)
+def test_a_misspelt_choice_is_named_with_what_may_have_been_meant(run, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    _refused(run(*arguments), f"error: {said}")
+    assert not list(tmp_path.iterdir())

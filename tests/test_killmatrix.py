@@ -235,7 +235,7 @@ def test_a_checker_that_refutes_everything_is_found_out(run, monkeypatch):
         (("--run", "--only", "lenience", "--seed", "-1"), "seed -1 is negative; use an integer of at least 0"),
         (("--run", "--only", "lenience", "--delta", "0"), "delta is 0.0; a discrepancy"),
         (("--run", "--only", "lenience", "--seconds", "0"), "seconds is 0.0; use a positive number"),
-        (("--level", "trace"), "Invalid value for '--level'"),
+        (("--level", "trace"), "unknown --level 'trace'; known: decoder, round, sampler, continuous"),
         (("--json", "/dev/null/list.json"), "cannot write to /dev/null/list.json: "),
     ],
 )
@@ -247,5 +247,5 @@ def test_what_cannot_be_done_is_said_in_one_line(run, arguments, message):
 
 
 def test_levels_have_names():
-    with pytest.raises(InputError, match="unknown level 'kernel'; use decoder, round, sampler, continuous"):
+    with pytest.raises(InputError, match="unknown level 'kernel'; known: decoder, round, sampler, continuous"):
         killmatrix.corpus("kernel")

@@ -1,5 +1,6 @@
 """Shared work: results of every unit, and no worker outlives its parent."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from specverify.errors import InputError
 from specverify.pool import share_out
@@ -72,3 +74,16 @@ def test_work_for_one_process_is_done_in_this_one_on_one_thread():
 def test_no_jobs_do_nothing():
     with pytest.raises(InputError, match="cannot work with 0 jobs; use at least 1"):
         next(share_out(abs, [1], 0))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "said"),
+    [(False, "3 cells (2 finished before), 1 process; results go to out/record.json\n"), (True, "")],
+)
+def test_without_a_bar_the_work_is_announced_in_one_line(terminal, said):
+    stream = io.StringIO()
+    console = Console(file=stream, width=30, force_terminal=terminal)
+    where = Path("out") / "record.json"
+    assert list(share_out(str, [1, 2, 3], 1, console, done=2, what="cells", where=where)) == ["1", "2", "3"]
+    assert ("finished before" in stream.getvalue()) is bool(said)
+    assert terminal or stream.getvalue() == said

@@ -16,6 +16,7 @@ from rich.console import Console
 from specverify import pool
 from specverify.calibration.rows import all_trials
 from specverify.calibration.trial import CERTAIN, Row, Trial, carry_out
+from specverify.catalogue import near_pattern
 from specverify.errors import InputError
 from specverify.report.record import write_atomically
 
@@ -51,7 +52,8 @@ class Setting:
         kept = tuple(trial for trial in found if fnmatch.fnmatchcase(trial.id, only))
         if not kept:
             checks = ", ".join(dict.fromkeys(trial.check for trial in found))
-            raise InputError(f"no trial matches {only!r}; a trial is CHECK/WHAT/ON/RATE, with the checks {checks}")
+            hint = near_pattern(only, (trial.id for trial in found), f"a trial is CHECK/WHAT/ON/RATE, of {checks}")
+            raise InputError(f"no trial matches {only!r}; {hint}")
         return kept
 
     @property
@@ -61,11 +63,20 @@ class Setting:
 
 
 def work(
-    trials: Sequence[Trial], setting: Setting, jobs: int, console: Console | None = None, done: int = 0
+    trials: Sequence[Trial],
+    setting: Setting,
+    jobs: int,
+    console: Console | None = None,
+    done: int = 0,
+    where: Path | None = None,
 ) -> Iterator[Row]:
     """Rows as they come, from worker processes; see `pool.share_out`."""
     one = functools.partial(carry_out, seed=setting.seed, level=setting.level)
-    return pool.share_out(one, trials, jobs, console, name=lambda row: f"{row['check']}: {row['what']}", done=done)
+    return pool.share_out(one, trials, jobs, console, name=_called, done=done, what="trials", where=where)
+
+
+def _called(row: Row) -> str:
+    return f"{row['check']}: {row['what']}"
 
 
 def run(
@@ -87,7 +98,7 @@ def run(
         only: trials whose id matches this shell pattern.
         jobs: processes.
         overwrite: begin anew where the folder holds another calibration, or rows.
-        console: where progress is shown, if it is a terminal.
+        console: where progress is shown; see `pool.share_out`.
 
     Returns:
         the rows of the trials that were asked for, in the order of the plan.
@@ -101,7 +112,7 @@ def run(
     kept = Kept(out / NAME, setting, overwrite)
     kept.write()  # a place that cannot be written to is said before the work
     todo = [trial for trial in trials if trial.id not in kept.rows]
-    for row in work(todo, setting, jobs, console, done=len(trials) - len(todo)):
+    for row in work(todo, setting, jobs, console, done=len(trials) - len(todo), where=kept.path):
         kept.rows[row_id(row)] = row
         kept.write()
     return [kept.rows[trial.id] for trial in trials]

@@ -8,18 +8,30 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from specverify.errors import printable
 from specverify.evidence.result import Evidence
-from specverify.report.terminal import listing
+from specverify.report.listing import listing
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind
 
 SHOWN = 12
 """Most rows of a table that are shown; the file has all."""
-_COLUMNS = ("model", "setting", "window", "initial", "draft", "tv", "passes", "acceptance rate", "evaluations")
+_COLUMNS = (
+    "model",
+    "setting",
+    "window",
+    "initial",
+    "draft",
+    "precision",
+    "tv",
+    "passes",
+    "acceptance rate",
+    "evaluations",
+)
+_LESS = ("evaluations", "acceptance rate", "passes", "alpha")
+"""Columns that go first where a terminal is narrow."""
 
 
 def summary(judgement: Judgement) -> Group:
@@ -35,7 +47,7 @@ def summary(judgement: Judgement) -> Group:
     exact = list(judgement.exact)
     if kind is Kind.REFUTED:
         exact.sort(key=lambda row: -float(row.get("tv") or 0))
-    parts += _section("exact", [{name: x for name, x in _scalars(row).items() if name in _COLUMNS} for row in exact])
+    parts += _section("exact", _exact(exact))
     parts += _section(
         "checks", [_check(item) for item in sorted(judgement.evidence, key=lambda item: not item.rejected)]
     )
@@ -72,11 +84,19 @@ def _section(heading: str, rows: Sequence[Mapping[str, str]]) -> list[Renderable
     if not rows:
         return []
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    table: Table = listing([tuple(row.get(name, "") for name in columns) for row in rows[:SHOWN]], columns)
+    table = listing([tuple(row.get(name, "") for name in columns) for row in rows[:SHOWN]], columns, _LESS)
     parts: list[RenderableType] = [Text(), Text(heading, style="bold"), _indented(table)]
     if len(rows) > SHOWN:
         parts.append(_indented(f"... and {len(rows) - SHOWN} more in judgement.json"))
     return parts
+
+
+def _exact(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The columns that are shown; the precision of the laws only where it is not float64 throughout."""
+    known = [{name: x for name, x in _scalars(row).items() if name in _COLUMNS} for row in rows]
+    if all(row.get("precision", "float64") == "float64" for row in known):
+        known = [{name: x for name, x in row.items() if name != "precision"} for row in known]
+    return known
 
 
 def _check(item: Evidence) -> dict[str, str]:

@@ -12,7 +12,18 @@ from specverify.report.tables import CHECK_COLUMNS, Row, Table, check_cells, num
 
 SHOWN = 12
 """Most numbers of a list, and most enumerations, that are shown; the record has all."""
-_EXACT = ("model", "window", "initial", "draft", "arrangement", "tv", "passes", "acceptance_rate", "worlds")
+_EXACT = (
+    "model",
+    "window",
+    "initial",
+    "draft",
+    "arrangement",
+    "precision",
+    "tv",
+    "passes",
+    "acceptance_rate",
+    "worlds",
+)
 _TITLES = {"shares": "What each branch brings", "split": "Each branch's part in the distance"}
 _FIGURES = ("tv", "passes", "acceptance rate", "worlds")
 
@@ -122,7 +133,9 @@ def _shares(name: str, title: str, items: Sequence[Mapping[str, Any]], exact: bo
 
 def _exact(name: str, one: dict[str, Any]) -> Table:
     found = sorted(one["exact"], key=lambda item: -float(item.get("tv") or 0))
+    plainly = all(item.get("precision", "float64") == "float64" for item in found)
     keys = [key for key in _EXACT if any(item.get(key) is not None for item in found)]
+    keys = [key for key in keys if not (key == "precision" and plainly)]
     rows = tuple(row(_shown(item.get(key), key != "passes") for key in keys) for item in found[:SHOWN])
     more = f" The {SHOWN} furthest off of {number(len(found))}; the record has all." if len(found) > SHOWN else ""
     labels = [key.replace("_", " ") for key in keys]

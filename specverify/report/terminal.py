@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from specverify.report import attention, judgements, tables, testers
+from specverify.report.listing import listing
 from specverify.report.record import Record
 
 SHOWN = 10
@@ -60,19 +58,6 @@ def summary(record: Record) -> Group:
     if record["status"] == "partial":
         parts.append(Text("This record is partial; running the same command again continues.", style="yellow"))
     return Group(*parts)
-
-
-def listing(rows: Sequence[tuple[str | Text, ...]], headings: tuple[str, ...]) -> Table:
-    """A plain table: long words are folded, never cut."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, heading in enumerate(headings):
-        last = number == len(headings) - 1
-        # Names stay whole where that leaves room; what stands beside them is wrapped first.
-        widest = None if last else 24 if number else 40
-        table.add_column(heading, overflow="fold", ratio=1 if last else None, max_width=widest, no_wrap=not number)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(tables.plain(cell)) for cell in row))
-    return table
 
 
 def _kind(kind: str) -> Text:

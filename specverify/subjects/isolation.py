@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from specverify import checksum
+from specverify.catalogue import near
 from specverify.claims import Claim
 from specverify.errors import InputError
 from specverify.subjects import reference as references
@@ -79,7 +80,7 @@ def judge_isolated(
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     text = None if claim is None else resolve.claim_text(claim)
     if level is not None and level not in resolve.LEVELS:
-        raise InputError(f"unknown level {level!r}; use {', '.join(resolve.LEVELS)}")
+        raise InputError(f"unknown level {level!r}; {near(level, resolve.LEVELS)}")
     if seed < 0:
         raise InputError(f"seed {seed}: use an integer of at least 0")
     if (delta := (options or {}).get("delta")) is not None and not 0 < delta <= 1:

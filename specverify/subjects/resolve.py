@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from specverify.catalogue import near
+from specverify.catalogue import near, near_pattern
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
 
@@ -118,7 +118,7 @@ def level_of(reference: str, subject: Any, level: str | None = None) -> str:
         InputError: an unknown level, one that the subject cannot have, or none where it cannot be told.
     """
     if level is not None and level not in LEVELS:
-        raise InputError(f"unknown level {level!r}; use {', '.join(LEVELS)}")
+        raise InputError(f"unknown level {level!r}; {near(level, LEVELS)}")
     if isinstance(subject, Path):
         if level not in (None, "trace"):
             raise InputError(f"{reference} is a file, which is judged at level trace, not {level}")
@@ -163,7 +163,8 @@ def parse_claim(text: str) -> Claim:
         raise
     except ValueError:
         pass  # no number: answered as any other text that is no claim
-    raise InputError(f"claim {text!r}: use lossless, relaxed:TV such as relaxed:0.05, or cluster:0,1|2,3")
+    forms = "use lossless, relaxed:TV such as relaxed:0.05, or cluster:0,1|2,3"
+    raise InputError(f"claim {text!r}: {near_pattern(name, ('lossless', 'relaxed', 'cluster'), forms)}")
 
 
 def claim_text(claim: Claim) -> str:

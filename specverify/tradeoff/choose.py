@@ -34,6 +34,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from realmodels import continuous, store
+from specverify.catalogue import near
 from specverify.claims import Lossless
 from specverify.errors import InputError
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
@@ -152,10 +153,9 @@ def check(metric: str | None, model: str, max_loss: float = 0.0, min_speedup: fl
     known = metrics(model)
     metric = known[0] if metric is None else metric
     if metric not in known:
-        unknown = f"the {metric} of every setting of {model} is not known"
-        raise InputError(
-            f"{unknown if metric in METRICS else f'unknown metric {metric!r}'}; choose one of {', '.join(known)}"
-        )
+        if metric not in METRICS:
+            raise InputError(f"unknown metric {metric!r}; {near(metric, known)}")
+        raise InputError(f"the {metric} of every setting of {model} is not known; choose one of {', '.join(known)}")
     if not 0 <= max_loss < float("inf"):
         raise InputError(f"max loss {max_loss}: it is a number of at least 0")
     if not 0 < min_speedup < float("inf"):

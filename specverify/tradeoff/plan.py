@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from specverify.catalogue import near, near_pattern
 from specverify.decoders.jacobi import Redraw
 from specverify.errors import InputError
 from specverify.rules import registry
@@ -102,7 +103,7 @@ def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
     kinds = list(dict.fromkeys(DRAFTING if asked.drafting is None else asked.drafting))
     for kind in kinds:
         if kind not in DRAFTING:
-            raise InputError(f"unknown drafting {kind!r}; choose from {', '.join(DRAFTING)}")
+            raise InputError(f"unknown drafting {kind!r}; {near(kind, DRAFTING)}")
     guidance = check_guidance((GUIDANCE,) if asked.guidance is None else asked.guidance)
     rules = asked.rules
     if not kinds or (rules is not None and not rules):
@@ -138,7 +139,8 @@ def matching(cells: list[Cell], only: str | None, like: Cell) -> list[Cell]:
     """The cells whose id matches a pattern, or InputError if there are none, with an id that is `like` them."""
     found = [cell for cell in cells if only is None or fnmatch.fnmatchcase(cell.id, only)]
     if not found:
-        raise InputError(f"no setting matches {only!r}; ids look like {like.id!r}")
+        hint = near_pattern(only or "*", (cell.id for cell in cells), f"ids look like {like.id!r}")
+        raise InputError(f"no setting matches {only!r}; {hint}")
     return found
 
 

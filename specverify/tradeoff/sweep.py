@@ -58,7 +58,7 @@ def measure(
     Other args:
         jobs: processes; one per core if None.
         overwrite: forget what the folder holds.
-        console: where progress is shown, if it is a terminal.
+        console: where progress is shown; see `pool.share_out`.
 
     Returns:
         the record.
@@ -81,7 +81,9 @@ def measure(
     head = _head(setting, asked, omitted, jobs)
     try:
         work = functools.partial(carry_out, setting=setting)
-        for row in pool.share_out(work, todo, jobs, console, name=lambda row: str(row["id"]), done=len(rows)):
+        for row in pool.share_out(
+            work, todo, jobs, console, name=_id, done=len(rows), what="settings", where=out / records.NAME
+        ):
             if row["error"] is None:  # what failed is tried again by the next sweep
                 store.keep(row)
             rows[row["id"]] = row
@@ -89,6 +91,10 @@ def measure(
         _write(head, cells, rows, out)
         raise
     return _write(head, cells, rows, out)
+
+
+def _id(row: Row) -> str:
+    return str(row["id"])
 
 
 def is_of_patches(model: str) -> bool:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from specverify.report import judgements
+from specverify.report import judgement, judgements
+from specverify.subjects.judgement import Judgement
+from specverify.verdict import Kind, Verdict
 
 
 @pytest.fixture
@@ -59,3 +61,15 @@ def test_they_are_counted_in_a_line(record, partial):
     assert [row.cells[:4] for row in judgements.overview(record).rows][1] == (
         *("kernel.py:kernel", "round", "lossless", "REFUTED"),
     )
+
+
+@pytest.mark.parametrize("precisions", [("float64", "float64"), ("float64", "float32")])
+def test_laws_in_float32_are_marked_where_there_are_some(example, precisions):
+    exact = [{"model": "m", "precision": p, "tv": 1e-16 if p == "float64" else 2e-8} for p in precisions]
+    (section,) = judgements.sections({"judgements": [example["judgement"]("a", "PROVED", exact=exact)]})
+    marked = len(set(precisions)) > 1
+    assert ("precision" in section.tables[0].headings) is marked
+    kind = Verdict(Kind.PROVED, "exact TV at most 1e-16")
+    lines = judgement.text(Judgement("a", "decoder", "lossless", kind, exact=exact)).splitlines()
+    assert any("precision" in line for line in lines) is marked
+    assert not marked or next(line for line in lines if "2e-08" in line).split() == ["m", "float32", "2e-08"]

@@ -183,7 +183,7 @@ def test_levels(tmp_path):
         (7, "sampler", "x is an object of type int; at level sampler a subject is a function"),
         (lambda a: None, "trace", "at level trace a subject is a file"),
         (Path("a.npz"), "round", "a.npz|x is a file, which is judged at level trace, not round"),
-        (7, "kernel", "unknown level 'kernel'; use decoder, continuous, round, sampler, trace"),
+        (7, "kernel", "unknown level 'kernel'; known: decoder, continuous, round, sampler, trace"),
     ],
 )
 def test_levels_that_do_not_fit(subject, level, words):

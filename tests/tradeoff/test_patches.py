@@ -385,7 +385,7 @@ def test_loss_is_that_of_the_usual_metric_and_the_lossless_are_named(record):
     [
         ("digits-gmm", "bias", "the bias of every setting of digits-gmm is not known; choose one of fd, accuracy"),
         ("digits-diff", "surprisal", "the surprisal of every setting of digits-diff is not known"),
-        ("digits-diff", "beauty", "unknown metric 'beauty'; choose one of fd"),
+        ("digits-diff", "beauty", "unknown metric 'beauty'; known: fd"),
     ],
 )
 def test_a_metric_that_is_not_there_is_refused_before_the_work(monkeypatch, capsys, model, metric, message):

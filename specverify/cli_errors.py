@@ -1,0 +1,34 @@
+"""What the command line says of arguments that make no sense: the value, and the name that may have been meant.
+
+Typer words these errors in the way of the library that it parses with, which differs between its releases.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from specverify.catalogue import near
+
+_CHOICE = re.compile(r"'?(?P<value>.*?)'? is not one of (?P<known>'.*')", re.DOTALL)
+
+
+def said(error: Any) -> str:
+    """One line for an error that typer raises over the arguments."""
+    message = str(error.format_message()).rstrip(".")
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if getattr(error, "possibilities", None) is not None and option and context is not None:
+        options = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts)]
+        return f"unknown option {option}; {near(option, options)}"
+    parameter, text = getattr(error, "param", None), str(getattr(error, "message", ""))
+    if parameter is None or not text:  # one that is missing has no text of its own
+        return f"{message}; see specverify --help"
+    name = max(parameter.opts, key=len) if parameter.opts[0].startswith("-") else parameter.name.upper()
+    if choice := _CHOICE.match(text.removeprefix("Value error, ")):
+        known = re.findall("'([^']*)'", choice["known"])
+        return f"unknown {name} {choice['value']!r}; {near(choice['value'], known)}"
+    causes = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    if causes and "input" in causes[0]:
+        wanted = text.removeprefix("Value error, ").removeprefix("Input should be ").split(",")[0].rstrip(".")
+        return f"{name} {causes[0]['input']!r}: {wanted} is needed; see specverify --help"
+    return f"{message}; see specverify --help"

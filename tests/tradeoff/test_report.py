@@ -1,0 +1,66 @@
+"""The record of a sweep and its report, of a table made by hand."""
+
+import json
+
+import pytest
+
+from specverify.errors import InputError
+from specverify.tradeoff import record as records
+from specverify.tradeoff import report
+from specverify.tradeoff.figures import figures
+
+
+def test_a_record_is_read_as_it_was_written(record, tmp_path):
+    records.save(record, tmp_path / "tradeoff.json")
+    assert records.load(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda record: record.pop("rows"), "invalid at .*'rows' is a required property"),
+        (lambda record: record["rows"].append(record["rows"][0]), "'real' is there twice"),
+        (lambda record: record["setting"].update(resamples=3), "has 200 replicates, not 3"),
+        (lambda record: record["rows"][1].update(drafting="greedy"), r"invalid at \$.rows\[1\].drafting"),
+    ],
+)
+def test_a_spoilt_record_is_refused(record, tmp_path, spoil, message):
+    spoil(record)
+    (tmp_path / "tradeoff.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=message):
+        records.load(tmp_path)
+    with pytest.raises(InputError, match=message):
+        records.save(record, tmp_path / "again.json")
+
+
+def test_files_that_are_no_record_are_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no sweep at"):
+        records.load(tmp_path)
+    (tmp_path / "tradeoff.json").write_text('{"rows": NaN}')
+    with pytest.raises(InputError, match="is no JSON"):
+        records.load(tmp_path)
+
+
+def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
+    report.write(record, tmp_path)
+    html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert html.count("src=") == html.count('src="data:image/png;base64,') == 3
+    assert "<script" not in html
+    assert "://" not in html
+    assert "specverify tradeoff &lt;&amp;&gt;" in html
+    for word in ("timid", "bold", "wild", "lossless", "real images", "seed-1"):
+        assert f"<td>{word}</td>" in html
+        assert f"| {word} |" in text
+    assert r"3.50 \[3.4" in text  # a speed-up with its interval
+    assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_the_same_bytes_and_say_what_they_show(record):
+    first, second = figures(record), figures(record)
+    assert [one.png for one in first] == [one.png for one in second]
+    trade, close, samples = first
+    assert "wild" in trade.alt
+    assert "bold" in close.alt
+    assert "0.5 per token" in trade.alt
+    assert "biased upwards" in trade.caption
+    assert "0 to 9 from 7 settings" in samples.alt

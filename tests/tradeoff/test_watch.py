@@ -1,0 +1,80 @@
+"""Prices and gains are counted while a decoder runs, and change nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from realmodels import digits
+from specverify.decoders import sample
+from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.judging import Draft, TokenRule
+from specverify.decoders.protocol import State
+from specverify.decoders.speculative import Speculative
+from specverify.draws import Sampled
+from specverify.rules.mixture import Mixture
+from specverify.rules.price import price
+from specverify.rules.scaling import CoolSchedule
+from specverify.tradeoff import setting
+from specverify.tradeoff.plan import DRAFTING
+from specverify.tradeoff.watch import Carried, Watched
+
+
+@pytest.mark.parametrize("kind", DRAFTING)
+def test_watching_changes_nothing_and_counts_every_judged_draft(kind, seed):
+    model = digits.load()
+    watched = Watched(Jacobi(kind), Mixture(0.5))
+    seen = sample(Speculative(watched, 8, Mixture(0.5)), model, 50, seed, 30)
+    plain = sample(Speculative(Jacobi(kind), 8, Mixture(0.5)), model, 50, seed, 30)
+    assert torch.equal(seen.tokens, plain.tokens)
+    assert torch.equal(seen.passes, plain.passes)
+    assert torch.equal(watched.judged.long(), plain.verified)
+    # The mixture lies on the frontier; a rule that gains pays.
+    torch.testing.assert_close(watched.gain, watched.bias, atol=1e-4, rtol=0)
+    assert float(watched.bias.min()) > 0
+    assert float(watched.bias.max()) < model.length
+
+
+def test_the_exact_rule_costs_nothing(seed):
+    watched = Watched(Jacobi("gumbel"), TokenRule())
+    sample(Speculative(watched, 8), digits.load(), 20, seed)
+    assert float(watched.judged.sum()) > 500
+    assert float(watched.bias.abs().max()) < 1e-4
+    assert float(watched.gain.abs().max()) < 1e-4
+
+
+class _Still(Jacobi):
+    def carry(self, before, after, draft, laws, count, draws):
+        assert before.drafting is after.drafting == "inner"
+        return "carried"
+
+
+def test_prices_are_added_to_the_right_sequence_slot_by_slot():
+    """A rule with a schedule shows whether slots stay where they are."""
+    generator = torch.Generator().manual_seed(0)
+    laws = torch.rand(4, 6, 5, generator=generator, dtype=torch.float64).softmax(-1)
+    q = (3 * torch.rand(4, 5, 5, generator=generator, dtype=torch.float64)).softmax(-1)
+    count = torch.tensor([6, 1, 4, 0])  # the first row's last token is a bonus, and not judged
+    watched = Watched(_Still(), CoolSchedule(4.0))
+    watched._totals.append(torch.zeros(7, 3, dtype=torch.float64))
+    nothing = torch.zeros(4, dtype=torch.int64)
+    state = State(None, nothing[:, None], nothing, nothing > 0, Carried("inner", torch.tensor([5, 0, 2, 1])))
+    draft = Draft(torch.zeros(4, 5, dtype=torch.int64), q, torch.zeros(4, dtype=torch.int64))
+    carried = watched.carry(state, state, draft, laws, count, Sampled(0))
+    assert carried.inner == "carried"
+    assert carried.row.tolist() == [5, 0, 2, 1]
+    whole = price(laws[:, :-1], q, CoolSchedule(4.0))
+    expected = torch.zeros(7, dtype=torch.float64)
+    for row, judged, place in ((0, 5, 5), (1, 1, 0), (2, 4, 2)):
+        expected[place] = whole.bias[row, :judged].sum()
+    torch.testing.assert_close(watched.bias, expected)
+    assert watched.judged.tolist() == [1, 0, 4, 0, 0, 5, 0]
+    assert float(expected[5]) > float(whole.bias[0, :1]) > 0
+
+
+def test_the_weighted_distance_is_that_of_the_weighted_sample():
+    pit = np.random.default_rng(0).random((30, 7)) ** 1.2
+    weight = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=3)
+    for row, found in zip(weight, setting.kolmogorov(pit, weight), strict=True):
+        drawn = np.repeat(pit, row, axis=0).ravel()
+        assert found == pytest.approx(stats.kstest(drawn, "uniform").statistic)
