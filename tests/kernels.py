@@ -1,8 +1,13 @@
-"""Verification kernels in everyone's conventions, restated without anything of ours: all of them correct."""
+"""Verification kernels in everyone's conventions, restated without anything of ours: all of them correct.
+
+`IN_EVERY_CONVENTION` has them as subjects, by name.
+"""
 
 import torch
 
 from specverify.rules.token import at
+from specverify.subjects.round import flashinfer, plain, vllm
+from specverify.subjects.rounds.conventions import on
 
 
 def inverse(law, pick):
@@ -88,3 +93,13 @@ def speculative_sampling(candidate_input_ids, candidate_logits, candidate_length
         left = p[:, n_matches]
     token = torch.multinomial(left, 1).squeeze(1)[None, :]
     return torch.cat([candidates[:, :n_matches], token], -1), n_matches
+
+
+IN_EVERY_CONVENTION = {
+    "plain": draws_its_own,
+    "rectangular": rectangle,
+    "vllm": vllm(rejection_sample),
+    "vllm, seeded rows": vllm(rejection_sample, seeded_rows=True),
+    "flashinfer": flashinfer(chain_speculative_sampling),
+    "on a device": plain(on("cpu", draws_its_own)),
+}

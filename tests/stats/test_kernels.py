@@ -7,12 +7,11 @@ below 3e-4.
 import textwrap
 
 import pytest
-from kernels import chain_speculative_sampling, draws_its_own, rectangle, rejection_sample
+from kernels import IN_EVERY_CONVENTION, draws_its_own
 
 from specverify.defects import rounds
 from specverify.subjects import round as module
-from specverify.subjects.round import flashinfer, judge_round, plain, transformers, vllm
-from specverify.subjects.rounds.conventions import on
+from specverify.subjects.round import judge_round, transformers
 from specverify.verdict import Kind
 
 CONTROLS = [name for name in rounds.names() if not rounds.get(name).lossy]
@@ -56,18 +55,7 @@ def test_what_needs_forced_coins_is_not_seen_by_sampling(name):
     assert judgement.verdict.kind is Kind.CONSISTENT, "then the check that it names would be needless"
 
 
-@pytest.mark.parametrize(
-    "subject",
-    [
-        draws_its_own,
-        rectangle,
-        vllm(rejection_sample),
-        vllm(rejection_sample, seeded_rows=True),
-        flashinfer(chain_speculative_sampling),
-        plain(on("cpu", draws_its_own)),
-    ],
-    ids=["plain", "rectangular", "vllm", "vllm, seeded rows", "flashinfer", "on a device"],
-)
+@pytest.mark.parametrize("subject", IN_EVERY_CONVENTION.values(), ids=IN_EVERY_CONVENTION)
 def test_correct_kernels_pass_in_every_convention(subject):
     judgement = judge_round(subject, delta=DELTA, checks=("standard",))
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason

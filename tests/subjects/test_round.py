@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from kernels import (
+    IN_EVERY_CONVENTION,
     chain_speculative_sampling,
     draws_its_own,
     inverse,
@@ -23,7 +24,6 @@ from specverify.model import row_mask
 from specverify.rules.token import at, residual
 from specverify.subjects import round as module
 from specverify.subjects.round import coins, flashinfer, judge_round, plain, rectangular, transformers, vllm
-from specverify.subjects.rounds.conventions import on
 from specverify.subjects.rounds.kernel import Fault, Outcome, Round, check
 from specverify.subjects.rounds.reference import Parts, kernel
 from specverify.verdict import Kind
@@ -42,18 +42,7 @@ def test_the_documented_example_is_a_complete_subject():
     assert names["verdict"].kind is Kind.CONSISTENT
 
 
-@pytest.mark.parametrize(
-    "subject",
-    [
-        draws_its_own,
-        rectangle,
-        vllm(rejection_sample),
-        vllm(rejection_sample, seeded_rows=True),
-        flashinfer(chain_speculative_sampling),
-        plain(on("cpu", draws_its_own)),
-    ],
-    ids=["plain", "rectangular", "vllm", "vllm, seeded rows", "flashinfer", "on a device"],
-)
+@pytest.mark.parametrize("subject", IN_EVERY_CONVENTION.values(), ids=IN_EVERY_CONVENTION)
 def test_correct_kernels_pass_in_every_convention(subject):
     judgement = judge_round(subject, **FEW)
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
