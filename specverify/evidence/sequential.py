@@ -26,7 +26,7 @@ from scipy import special, stats
 
 from specverify.errors import InputError
 from specverify.evidence import design
-from specverify.evidence.discrete import forbidden_note, outside_support
+from specverify.evidence.discrete import outside_support
 from specverify.evidence.result import (
     TOTAL_VARIATION,
     Counts,
@@ -116,7 +116,8 @@ class EProcess:
             estimate=0.5 * float(np.abs(total / n - self._p).sum()),
             vacuous=nothing_below_one(delta, n),
             detail=f"log e-value at most {highest:.6g} in {n} samples, {-math.log(alpha):.6g} rejects"
-            f"{forbidden_note(forbidden)}",
+            if not forbidden
+            else f"{forbidden:,} of {n:,} samples hit outcomes that the law forbids",
             coverage={"outcomes": int((self._p > 0).sum()), "blocks": len(sizes), "forbidden": forbidden},
             data={"n": sizes, "log_e": path},
         )

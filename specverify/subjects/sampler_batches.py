@@ -9,9 +9,11 @@ with probability at most alpha if rows are independent draws from their laws (Vi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import TILTS
 from specverify.model import Model
 from specverify.subjects.sampler_pairs import statistics
+from specverify.subjects.sampler_places import Call, place
 
 SIZES: Mapping[int, int] = {1: 64, 2: 32, 3: 24, 8: 8, 33: 4, 257: 2}
 """Rows of the small calls, and how often each is played on some toys; once on the others."""
@@ -56,6 +59,7 @@ class Batches:
         self.cells = {group: np.zeros(CELLS, dtype=np.int64) for group in GROUPS}
         self.tilts = {group: np.zeros(len(TILTS)) for group in GROUPS}  # log-likelihood ratios against p ** (1 - tilt)
         self.rows: dict[str, int] = defaultdict(int)
+        self.calls: list[Call] = []
         self._known: dict[tuple[str, str], float] = {}  # log e of a group on a toy, until rows are added
         self._uniform = EProcess(np.full(CELLS, 1 / CELLS))
 
@@ -77,7 +81,9 @@ class Batches:
         self.models[name] = model
         if law is not None:
             self.laws.setdefault(name, EProcess(law))
-        self.pending[name].append((tokens if rows in SIZES else tokens[[0, -1]], parts))  # of others the ends count
+        kept = tuple(range(rows)) if rows in SIZES else (0, rows - 1)  # of others the ends count
+        self.pending[name].append((tokens[list(kept)], parts))
+        self.calls.append(Call(name, rows, kept, self.pending[name][-1][0]))
 
     def _take(self) -> None:
         """Add up what waits: many small calls on a toy at once, which costs as much as one."""
@@ -116,6 +122,12 @@ class Batches:
         self._take()
         return [self._evidence(group, rate, beta) for group, rate in self.rates.items() if self.rows[group]]
 
+    def place(self, group: str, alpha: float, beta: float) -> dict[str, Any] | None:
+        """Which row of which calls a group is wrong at, where that can be told; see `sampler_places.place`."""
+        which = functools.partial(_called, group)
+        vocabularies = {name: model.vocab for name, model in self.models.items()}
+        return place(self.calls, which, group, self.laws, vocabularies, alpha=alpha, beta=beta)
+
     def _log_e(self, group: str) -> float:
         for name, counts in self.counts[group].items():
             if (group, name) not in self._known:
@@ -143,6 +155,29 @@ class Batches:
             power="asymptotic",
             vacuous="" if delta < 1 else "too few rows to see anything",
             blind=f"differences that move no transform out of its {CELLS}th part, on sequences too many to count",
-            detail=f"log e = {log_e:.3g} of {self.rows[group]:,} rows on {len(self.counts[group])} toys",
+            detail=self._seen(group, log_e, alpha),
             coverage={"rows": self.rows[group], "tokens": n},
         )
+
+    def _seen(self, group: str, log_e: float, alpha: float) -> str:
+        """What a group adds up to, in words."""
+        where = f"{self.rows[group]:,} rows on {len(self.models)} toys"
+        if math.isinf(log_e):
+            return f"{where}, among them what the target forbids"
+        cells = self.cells[group]
+        worst = int(np.abs(cells - cells.sum() / CELLS).argmax())
+        share = (
+            f"; {cells[worst] / cells.sum():.3g} of the transforms lie between {worst / CELLS:g} and "
+            f"{(worst + 1) / CELLS:g}, {1 / CELLS:g} are due"
+            if log_e >= -math.log(alpha)
+            else ""
+        )
+        return f"{where}{share}; log e-value {log_e:.4g}, {-math.log(alpha):.4g} rejects"
+
+
+def _called(group: str, row: int, size: int) -> str | None:
+    """What a group calls a row of a call of that many rows; None if it is not in the group."""
+    if group in (FIRST, LAST):
+        name, place = ("the first row", 0) if group == FIRST else ("the last row", size - 1)
+        return name if size > 1 and row == place else None
+    return f"row {row}" if size in SIZES and (group == group_of(size) or (group == SMALL and size <= 8)) else None

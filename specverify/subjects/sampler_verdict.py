@@ -59,7 +59,8 @@ def judgement(series: Sequence[Series], batches: Batches, asked: Asked, elapsed:
     deciding, verdict = min(decisive, key=lambda pair: _vagueness(pair[0]))
     location, reason = deciding.location, verdict.reason
     if kind is not Kind.REFUTED and (wrong := [item for item in groups if item.rejected]):
-        kind, location, reason = Kind.REFUTED, None, _of_groups(wrong, series)
+        kind = Kind.REFUTED
+        location, reason = _of_groups(wrong, series, batches, asked.beta)
     drawn, planned = sum(one.drawn for one in series), sum(one.planned for one in series)
     if kind is Kind.CONSISTENT:
         reason = _consistent(series, asked, drawn)
@@ -143,10 +144,16 @@ def _late(series: Sequence[Series], drawn: int, planned: int, elapsed: float) ->
     )
 
 
-def _of_groups(wrong: Sequence[Evidence], series: Sequence[Series]) -> str:
+def _of_groups(
+    wrong: Sequence[Evidence], series: Sequence[Series], batches: Batches, beta: float
+) -> tuple[dict[str, Any] | None, str]:
+    """Which row is wrong, as far as that can be told, and the same in words."""
     worst = min(wrong, key=lambda item: item.p_value or 0.0)
     right = ", while the rows of all calls together are not rejected" if all(one.drawn > 1000 for one in series) else ""
-    return f"{' and '.join(item.check for item in wrong)} are wrong{right}; {worst.check}: {worst.detail}"
+    found = batches.place(worst.check, worst.alpha, beta)
+    where = f"{found['where']} on {found['toy']}: {sentence(found)}; " if found else ""
+    names = ", ".join(item.check for item in wrong)
+    return found, f"{where}{names} {'is' if len(wrong) == 1 else 'are'} rejected{right}; {worst.check}: {worst.detail}"
 
 
 def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:

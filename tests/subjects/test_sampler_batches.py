@@ -81,3 +81,52 @@ def test_groups_of_right_rows_are_rejected_no_more_often_than_stated():
             batches.add("toy", model, law, every[torch.from_numpy(generator.choice(27, size=3, p=law))])
         alarms += batches.refuted
     assert alarms <= 0.05 * 80 + 4 * math.sqrt(0.05 * 0.95 * 80)
+
+
+@pytest.mark.parametrize(
+    ("row", "sizes", "where"),
+    [
+        (0, (3,), "row 0 of calls of 3 rows"),
+        (1, (2, 3, 8), "row 1 of calls of"),
+        (None, (2,), "any row of calls of 2 rows"),
+        (-1, (2, 3, 5, 8, 33, 257), "last row of calls"),
+    ],
+)
+def test_the_row_that_is_wrong_is_named_with_what_was_seen_against_what_is_due(row, sizes, where):
+    model = Shortened(toy("dense-3x6"), 3)
+    law = target_law(model).numpy()
+    every = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    generator = np.random.default_rng(0)
+    batches = Batches(generator)
+    batches.rates = dict.fromkeys(GROUPS, 1e-8)
+    for size in sizes:
+        for _ in range(300):
+            tokens = every[torch.from_numpy(generator.choice(27, size=size, p=law))]
+            if row is None:
+                tokens[:, 0] = 2
+            else:
+                tokens[row, 0] = 2
+            batches.add("toy", model, law, tokens)
+    wrong = [item for item in batches.evidence(0.01) if item.rejected]
+    assert wrong
+    assert all("rejects" in item.detail and "inf" not in item.detail for item in wrong)
+    found = [batches.place(item.check, item.alpha, 0.01) for item in wrong]
+    assert any(where in each["where"] for each in found)
+    first = next(each for each in found if where in each["where"])
+    assert (first["toy"], first["position"], first["prefix"], first["token"]) == ("toy", 0, [], 2)
+    assert first["observed"][2] == 1 > first["expected"][2]
+
+
+def test_a_verdict_on_small_batches_names_the_row():
+    def wrong(target, draft, n, seed):
+        tokens = right(target, draft, n, seed)
+        if n == 3:
+            tokens[1] = right(draft, draft, 1, seed + 10**6)[0]
+        return tokens
+
+    found = verdict(wrong, SMALL)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "row 1 of calls of 3 rows on " in found.verdict.reason
+    assert " instead of " in found.verdict.reason
+    assert "inf" not in found.verdict.reason
+    assert found.location["where"] == "row 1 of calls of 3 rows"
