@@ -150,7 +150,7 @@ def _show_plan(planned: Planned, console: Console) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from specverify.report.terminal import listing
+    from specverify.report.listing import listing
 
     def line(text: str) -> None:
         console.print(Padding(Text(text), (0, 0, 0, 4), expand=False))
@@ -227,7 +227,7 @@ def _show_corpus(known: Sequence[Known], console: Console) -> None:
 def _show_matrix(rows: Sequence[Row], console: Console) -> None:
     from rich.text import Text
 
-    from specverify.report.terminal import listing
+    from specverify.report.listing import listing
     from specverify.report.testers import passed, sound
 
     for level in dict.fromkeys(row["level"] for row in rows):

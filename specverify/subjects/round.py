@@ -38,6 +38,7 @@ from specverify.deadline import Deadline
 from specverify.errors import InputError
 from specverify.evidence.result import check_delta, check_rates
 from specverify.subjects.judgement import Judgement
+from specverify.subjects.rounds import words
 from specverify.subjects.rounds.conventions import (
     Function,
     as_kernel,
@@ -117,6 +118,7 @@ def judge_round(
         verdict, session.location, session.certificate = fault.verdict, fault.location, fault.certificate
     if verdict.kind in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
         verdict = Verdict(verdict.kind, f"{verdict.reason}; on {session.box()}")
+    shown = _round_shown(session, verdict.kind)
     called = name or subject.name
     return Judgement(
         subject=called,
@@ -127,12 +129,23 @@ def judge_round(
         exact=session.exact,
         location=session.location,
         certificate=session.certificate,
-        not_covered=session.not_covered(),
+        not_covered=session.not_covered(ended=verdict.kind in (Kind.REFUTED, Kind.ERROR)),
         reproduce=f"judge_round({called}, gamma={gamma}, seed={seed}, alpha={alpha:g}, beta={beta:g}, delta={delta:g}, "
         f"checks={tuple(checks)}, contexts={contexts and tuple(contexts)}, rule={rule!r})",
         seconds=time.perf_counter() - start,
-        notes=tuple(session.notes),
+        notes=(*shown, *session.notes),
     )
+
+
+def _round_shown(session: Session, kind: Kind) -> tuple[str, ...]:
+    """The round that refutes a kernel, in words, where there is one."""
+    if kind is not Kind.REFUTED:
+        return ()
+    if session.certificate is not None:
+        return (words.describe(session.certificate, session.location),)
+    if session.location is not None and "shares" in session.location:
+        return (words.describe_many(session.location),)
+    return ()
 
 
 @contextmanager

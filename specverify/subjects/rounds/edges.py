@@ -63,7 +63,7 @@ def edges(kernel: Kernel, where: Paths) -> str:
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
             name = contexts.names[int(context[row])]
-            fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]), f"row {row}")
+            fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]), "")
             assert fault.certificate is not None
             assert fault.location is not None
             forced = {"coins": chosen[row].tolist(), "pick": float(pick[row])}

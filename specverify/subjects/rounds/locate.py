@@ -136,6 +136,21 @@ def _describe(
     # As many as were rejected, so that a wrong test of the drafts does not show as a wrong recovered law.
     expected = torch.stack([verified * kept, rejected * left / left.sum(), bonus * p]) / total
     excess = table / total - expected
+    laws = {
+        "ids": contexts.ids.tolist(),
+        "p": p.tolist(),
+        "q": None if certain else q.tolist(),
+        "came": (table.sum(0) / total).tolist(),
+        "shares": [
+            {
+                "branch": each.name.lower(),
+                "came": (table[number] / total).tolist(),
+                "due": expected[number].tolist(),
+            }
+            for number, each in enumerate(BRANCHES[:3])
+            if float(table[number].sum()) > 0
+        ],
+    }
     branch, token = divmod(int(excess.abs().argmax()), contexts.tokens)
     return {
         "context": contexts.names[context],
@@ -149,4 +164,6 @@ def _describe(
         "observed": float(table[branch, token]) / total,
         "expected": float(expected[branch, token]),
         "split": {each.name.lower(): float(excess[number].abs().sum()) / 2 for number, each in enumerate(BRANCHES[:3])},
+        "arrived": float(table.sum()),
+        **laws,
     }

@@ -37,9 +37,15 @@ class Layout:
     index: Int[Tensor, " rows"]
     lengths: Int[Tensor, " rows"] | None = None
 
-    def place(self, row: int) -> str:
-        """Where a row is, in words."""
-        return f"row {int(self.index[row])} of a batch of {int(self.size[row])}"
+    def place(self, row: int, kernel: Kernel, lengths: Int[Tensor, " rows"]) -> str:
+        """Where a row of the first round is in the batch that the function is given, in words; "" where it is alone."""
+        size, index = int(self.size[row]), int(self.index[row])
+        if kernel.batch == "single":
+            return ""
+        if kernel.batch == "equal":  # it is called once for each number of drafts
+            alike = lengths[row - index : row - index + size] == lengths[row]
+            size, index = int(alike.sum()), int(alike[:index].sum())
+        return f"row {index} of a batch of {size:,}"
 
 
 def shuffled(contexts: Contexts, rows: int, draws: Sampled) -> Layout:
@@ -124,7 +130,8 @@ def play(
             chance = at(contexts.law(contexts.p, here, at_node), token.clamp(min=0))
             if bool((bad := emitted & ((token < 0) | (chance == 0))).any()):
                 row = int(bad.nonzero()[0])
-                name, where = contexts.names[int(here[row])], layout.place(int(live[row]))
+                name = contexts.names[int(here[row])]
+                where = layout.place(int(live[row]), kernel, lengths) if number == 0 else f"round {number + 1}"
                 raise forbidden(given, outcome, row, slot, name, int(source[row, slot]), where)
             place = reached.clamp(max=contexts.depth - 1)
             index = live[emitted]
@@ -160,14 +167,14 @@ def sources(outcome: Outcome, lengths: Int[Tensor, " rows"]) -> Int[Tensor, "row
 
 
 def forbidden(given: Round, outcome: Outcome, row: int, slot: int, context: str, branch: int, place: str) -> Fault:
-    """The fault of emitting a token that the target law forbids, in a row at such a place."""
+    """The fault of emitting a token that the target law forbids, in a row at such a place, if that says anything."""
     token, name = int(outcome.tokens[row, slot]), Branch(branch).name.lower()
     greedy = float(given.temperature[row]) == 0
     why = "is not the argmax, in a greedy row" if greedy else "has probability 0 under the target law"
     return Fault(
         Kind.REFUTED,
-        f"in context '{context}', {place}: the {name} token {token} in slot {slot} {why}",
-        certificate(given, outcome, row),
+        f"in context '{context}'{place and f', {place}'}: the {name} token {token} in slot {slot} {why}",
+        certificate(given, outcome, row) | ({"where": place} if place else {}),
         {
             "check": "support",
             "context": context,

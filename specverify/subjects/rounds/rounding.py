@@ -8,6 +8,8 @@ edges inside. A token that the target law forbids is a fault; which of two possi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -111,7 +113,7 @@ def _judge(kernel: Kernel, given: Round, picks: Float[Tensor, " rows"], name: st
     if bool(bad.any()):
         row, slot = bad.nonzero()[0].tolist()
         branch = int(sources(outcome, given.lengths)[row, slot])
-        fault = forbidden(given, outcome, row, slot, name, branch, f"row {row}")
+        fault = forbidden(given, outcome, row, slot, name, branch, "")
         assert fault.location is not None
         pick = float(picks[row])
         total = float(given.p[row, slot].cumsum(0)[-1])
@@ -119,6 +121,12 @@ def _judge(kernel: Kernel, given: Round, picks: Float[Tensor, " rows"], name: st
         raise Fault(
             Kind.REFUTED,
             words + str(fault),
-            {"pick": pick, "coins": coins[row].tolist(), "token": int(outcome.tokens[row, slot])},
+            _slots(fault.certificate or {}, slot) | {"pick": pick, "coins": coins[row].tolist()},
             {**fault.location, "check": "forced coins", "pick": pick},
         )
+
+
+def _slots(certificate: dict[str, Any], slot: int) -> dict[str, Any]:
+    """A certificate without what lies behind a slot: over large vocabularies that is most of it."""
+    q = certificate["q"] and certificate["q"][: slot + 1]
+    return certificate | {"p": certificate["p"][: slot + 1], "q": q}

@@ -35,23 +35,31 @@ def box(kernel: Kernel, gamma: int, trials: Sequence[Trial], sizes: Sequence[int
 
 
 def gaps(
-    kernel: Kernel, gamma: int, checks: Collection[str], names: Collection[str] | None, bonus: int, sizes: Sequence[int]
+    kernel: Kernel,
+    gamma: int,
+    checks: Collection[str],
+    names: Collection[str] | None,
+    bonus: int,
+    sizes: Sequence[int],
+    ended: bool,
 ) -> list[str]:
     """What the judgement says nothing about; never empty.
 
     Args:
         bonus: bonus tokens that were emitted.
         sizes: of the batches that were tested apart.
+        ended: whether a fault ended the judgement, so that what was not played says nothing of the kernel.
     """
     widest = rounding.SIZES[-1] if kernel.with_coins else max(1031, 4)
-    found = [
+    found = ["whatever would have come after what is found: it ends the judgement"] if ended else []
+    found += [
         f"more than {gamma} drafts, trees of drafts, drafts to which q gives no probability",
         f"vocabularies above {widest:,} tokens",
         f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
     ]
     if "batches" in checks and kernel.batch != "single":
         found.append(f"slips at one place of one batch size, or at sizes other than {batches.BOX}")
-        if dropped := len(batches.SIZES) - len(sizes):
+        if not ended and (dropped := len(batches.SIZES) - len(sizes)):
             found.append(f"{dropped} of those batch sizes, which were not played")
     if names is not None:
         found.append(f"contexts other than {', '.join(sorted(names))}")
@@ -66,7 +74,7 @@ def gaps(
         ("laws" not in checks, "laws by sampling, which were not asked for"),
         ("independence" not in checks, "whether rows and calls are independent, which was not asked for"),
         ("batches" not in checks, "small batches and single places in them, which were not asked for"),
-        ("laws" in checks and not bonus, "bonus tokens: none was emitted"),
+        ("laws" in checks and not bonus and not ended, "bonus tokens: none was emitted"),
     ):
         if absent:
             found.append(what)

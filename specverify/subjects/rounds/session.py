@@ -114,10 +114,10 @@ class Session:
         dtypes = [trial.name for trial in self.trials if trial.dtype is not None and trial.played]
         return scope.box(self.kernel, self.gamma, self.trials, sizes, dtypes)
 
-    def not_covered(self) -> list[str]:
-        """What the judgement says nothing about."""
+    def not_covered(self, *, ended: bool) -> list[str]:
+        """What the judgement says nothing about; what a fault left unplayed is one line if it `ended` there."""
         sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
-        return scope.gaps(self.kernel, self.gamma, self.checks, self.names, int(self.tally[3]), sizes)
+        return scope.gaps(self.kernel, self.gamma, self.checks, self.names, int(self.tally[3]), sizes, ended)
 
     def _judge(self) -> Verdict:
         coins = "forced-coins" in self.checks and self.kernel.with_coins is not None
