@@ -1,0 +1,39 @@
+"""What the command line says of arguments that make no sense."""
+
+import pytest
+
+from specverify import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("validate", "scd", "--level", "samplr"), "unknown --level 'samplr'; did you mean sampler?"),
+        (
+            ("validate", "scd", "--claim", "losless"),
+            "claim 'losless': did you mean lossless? use lossless, relaxed:TV ",
+        ),
+        (("validate", "scd-mc", "--level", "sampler", "--suite", "tny"), "unknown suite 'tny'; did you mean "),
+        (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
+        (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
+        (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
+        (("verify", "--seed", "abc"), "--seed 'abc': a valid integer is needed; see specverify --help"),
+        (
+            ("verify", "--only", "exact/scd-mcc/*"),
+            "no cell of the quick tier matches 'exact/scd-mcc/*'; did you mean scd",
+        ),
+        (("list", "decoder"), "unknown WHAT 'decoder'; did you mean decoders?"),
+        (("defects", "--level", "rond"), "unknown --level 'rond'; did you mean round?"),
+        (("defects", "--only", "*-warpd"), "no defect matches '*-warpd'; "),
+        (("calibrate", "--only", "*/mises/*"), "no trial matches '*/mises/*'; did you mean misses"),
+        (("tradeoff", "--metric", "fdd"), "unknown metric 'fdd'; did you mean fd?"),
+    ],
+)
+def test_a_misspelt_choice_is_named_with_what_may_have_been_meant(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (3, "", 1)
+    assert err.startswith(f"error: {said}")
+    assert not list(tmp_path.iterdir())
