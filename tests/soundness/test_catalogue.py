@@ -19,10 +19,16 @@ ASKED_FOR = {known.id for known in killmatrix.corpus("round") if known.named == 
 """Kernels that go wrong on draft laws of NaN alone: few claim to take them, so that they are asked for by name."""
 
 
+SMALL = {name for name in defects.names() if defects.get(name).lossy and not defects.get(name).within_rounding}
+"""Decoders that `test_decoder_whole` judges, for how small their counterexamples are."""
 ROUNDING = {name for name in defects.names() if defects.get(name).within_rounding}
 
 
-@pytest.mark.parametrize("known", killmatrix.corpus(), ids=lambda known: f"{known.level}-{known.id}")
+@pytest.mark.parametrize(
+    "known",
+    [known for known in killmatrix.corpus() if known.level != "decoder" or known.id not in SMALL],
+    ids=lambda known: f"{known.level}-{known.id}",
+)
 def test_the_judgement_itself_refutes_every_defect_and_no_control(known):
     judgement = judge_here(SUBJECT[known.level](known.id), known.level, name=known.id)
     kind, reason = judgement.verdict.kind.value, judgement.verdict.reason

@@ -95,7 +95,7 @@ def plain(code, *arguments):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-LOSSY = [name for name in defects.names() if defects.get(name).lossy]
+LOSSY = [name for name in defects.names() if defects.get(name).lossy and not defects.get(name).within_rounding]
 CATEGORIES = list(dict.fromkeys(defects.get(name).category for name in LOSSY))
 ANYWHERE = ("accepted", "recovered", "verified", "bonus")  # verified: several drafts of one position, judged together
 SEVERAL = {defect.id for defect in trees.DEFECTS}  # a wrong chain shows in whatever is drawn behind it
