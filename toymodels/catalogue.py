@@ -114,7 +114,8 @@ def describe(name: str) -> str:
 
 def enumerable(name: str) -> bool:
     """Whether the toy has few enough sequences (at most 65,536) for its law to be written down."""
-    return tables.enumerable(toy(name))
+    _, vocab, length = _TOYS[name]
+    return tables.few_sequences(vocab, length)
 
 
 def digest(model: Model) -> str:

@@ -25,7 +25,12 @@ def prefixes(vocab: int, length: int) -> int:
 
 def enumerable(model: Model) -> bool:
     """Whether a model has at most 65,536 complete sequences, so that its law can be written down in an instant."""
-    sequences: int = model.vocab**model.length
+    return few_sequences(model.vocab, model.length)
+
+
+def few_sequences(vocab: int, length: int) -> bool:
+    """Whether a model of these sizes is `enumerable`."""
+    sequences: int = vocab**length
     return sequences <= 1 << 16
 
 

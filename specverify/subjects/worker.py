@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from specverify.claims import Claim, Lossless
 from specverify.errors import InputError
-from specverify.subjects import certificate, here, resolve
+from specverify.subjects import here, resolve
 from specverify.subjects.judgement import Judgement
 
 
@@ -52,6 +52,8 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     said = claim or (own if isinstance(own, Claim) else Lossless())
     _write(folder / "stage.json", {"level": level, "claim": str(said)})
     if request["certificate"] is not None:
+        from specverify.subjects import certificate  # slow to import: hypothesis and a JSON schema come with it
+
         return {"judgement": _record(certificate.replay(request["certificate"], subject))}
     try:
         judgement = here.judged(name, subject, level, claim, request["seed"], request["seconds"], request["options"])
