@@ -21,20 +21,21 @@ from specverify import continuous_cells, costs, defects, relaxed, sensitivity
 from specverify.batteries import counts, traces
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.judging import TokenRule
-from specverify.decoders.protocol import ContinuousDecoder
-from specverify.draws import BLOCK, derived_seed
 from specverify.errors import SpecverifyError
 from specverify.evidence.discrete import sequence_counts
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import Evidence
+from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
 from specverify.laws import ContinuousModel
 from specverify.model import Model
 from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
+from specverify.seeds import BLOCK, derived_seed
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
 
 Result = dict[str, Any]

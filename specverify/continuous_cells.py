@@ -15,7 +15,7 @@ from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
 from specverify.decoders.continuous.jacobi import Initial
-from specverify.decoders.protocol import ContinuousDecoder
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.defects import continuous as continuous_defects
 from specverify.draws import Sampled
 from specverify.errors import InputError

@@ -16,15 +16,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.errors import ContractError, InputError
-
-BLOCK = 16_384
-"""Rows that share one derived seed. Work is cut into blocks of this size whoever runs them."""
+from specverify.errors import ContractError
+from specverify.seeds import derived_seed
 
 
 @runtime_checkable
@@ -68,14 +65,6 @@ class Draws(Protocol):
 
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Standard normal."""
-
-
-def derived_seed(seed: int, *key: int) -> int:
-    """A seed for one part of the work, independent of those of other parts (numpy's SeedSequence)."""
-    if min(seed, *key, 0) < 0:
-        raise InputError(f"seed {seed}, key {key}: a seed and the numbers of its parts are integers of at least 0")
-    high, low = np.random.SeedSequence(seed, spawn_key=key).generate_state(2, np.uint32)
-    return (int(high) << 32 | int(low)) & (2**63 - 1)
 
 
 class Sampled:

@@ -39,8 +39,9 @@ from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.defects import continuous, rounds, samplers
 from specverify.errors import InputError
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import check_delta
+from specverify.evidence.sequences import target_law
 from specverify.subjects.decoder import judge_decoder
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.round import judge_round

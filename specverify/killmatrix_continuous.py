@@ -34,7 +34,7 @@ from specverify.decoders.continuous import Autoregressive
 from specverify.decoders.continuous.registry import Settings
 from specverify.defects import continuous
 from specverify.defects.continuous_parts import Judging, Means
-from specverify.draws import Sampled, derived_seed
+from specverify.draws import Sampled
 from specverify.evidence import bounds
 from specverify.evidence.energy import Energy
 from specverify.evidence.moments import Moments
@@ -47,6 +47,7 @@ from specverify.killmatrix_density import distance, judging, overlaps
 from specverify.laws import ContinuousModel, Law, select
 from specverify.rules import cspd
 from specverify.rules.trajectory import Paths, align
+from specverify.seeds import derived_seed
 from specverify.subjects.continuous import judge_continuous
 from specverify.verdict import Kind
 from toymodels.continuous import toy

@@ -20,15 +20,15 @@ import toymodels
 import toymodels.catalogue
 from specverify.batteries import counts, traces
 from specverify.decoders import registry, sample
-from specverify.draws import BLOCK, derived_seed
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
-from specverify.evidence.enumerate import target_law
 from specverify.evidence.result import Evidence, check_delta, check_rates
+from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
 from specverify.plan import DELTA, Cell, plan
+from specverify.seeds import BLOCK, derived_seed
 
 DECODER = "sjd"
 """Whose time is measured."""

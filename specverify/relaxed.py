@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from specverify.claims import Claim, ClusterLossless
-from specverify.evidence.enumerate import target_law
+from specverify.evidence.sequences import target_law
 from specverify.model import Model
 from specverify.rules import registry
 from specverify.rules.clusters import Partition, labels

@@ -25,13 +25,13 @@ from specverify import defects, tree
 from specverify.decoders import sample
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
-from specverify.draws import derived_seed
 from specverify.errors import InputError
 from specverify.evidence.distance import deviation
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.report.record import write_atomically
+from specverify.seeds import derived_seed
 
 MODEL, WINDOW, GUIDANCE = "digits-s", 16, 1.0
 INITIAL: Initial = "repeat-left"

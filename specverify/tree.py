@@ -130,3 +130,26 @@ def _factors(width: int) -> Tensor:
 def _shifted(bits: Tensor, by: int) -> Tensor:
     """Shifted right with zeros moving in; copies of the sign would make 0 and -1 one."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def merged(structure: T, weight: Tensor) -> tuple[T, Tensor]:
+    """Equal rows become one, with the sum of their weights.
+
+    Rows are grouped by a hash and compared bit by bit; where two of them share a hash, they are grouped by all bits.
+    """
+    bits = to_bits(structure)
+    group, first = _grouped(hashed(bits))
+    if not torch.equal(bits, bits[first[group]]):
+        group, first = _grouped(bits.unique(dim=0, return_inverse=True)[1])
+    groups = len(first)
+    return rows(structure, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(
+        0, group, weight
+    )
+
+
+def _grouped(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's group of equal keys, and one row of each group."""
+    _, group = key.unique(return_inverse=True)
+    first = torch.zeros(int(group.max()) + 1, dtype=torch.int64, device=group.device)
+    first[group] = torch.arange(len(group), device=group.device)
+    return group, first

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
-from specverify.evidence.enumerate import ExactLaw
 from specverify.evidence.result import Evidence
+from specverify.evidence.sequences import ExactLaw
 from specverify.rules.token import total_variation
 
 EXACT_TOLERANCE = 1e-12

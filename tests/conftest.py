@@ -18,8 +18,8 @@ import torch
 from scipy import optimize, stats
 
 from specverify import tree
-from specverify.draws import derived_seed
 from specverify.enumerated import Enumerated, Fork
+from specverify.seeds import derived_seed
 
 ALPHA = 1e-6
 """False-alarm rate of each statistical assertion."""

@@ -9,7 +9,7 @@ from specverify.batteries import counts, traces
 from specverify.cells import checks
 from specverify.decoders import Autoregressive, sample
 from specverify.evidence.discrete import sequence_counts
-from specverify.evidence.enumerate import target_law
+from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
 from specverify.subjects.sampler_checks import Counts, Rows
 from specverify.subjects.trace import judge_trace

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
-    ("catalogue", "checksum", "claims", "model", "noise"),
+    ("catalogue", "checksum", "claims", "model", "noise", "seeds"),
     ("draws", "enumerated", "processors"),
     ("recorded",),
     ("laws",),

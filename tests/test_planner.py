@@ -7,9 +7,9 @@ import pytest
 
 from specverify import cli, planner
 from specverify.evidence.discrete import ChiSquare
-from specverify.evidence.enumerate import target_law
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import TOTAL_VARIATION
+from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
 from specverify.plan import DELTA, plan
 from toymodels import toy

@@ -8,6 +8,7 @@ prefixes and code its rank among those of its length, and one integer is the who
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -128,5 +129,6 @@ def tabulate(model: Model, *, budget: int = 1 << 22) -> TableModel:
             parents = torch.arange(size, device=model.device).repeat_interleave(vocab)
             tokens = torch.arange(vocab, device=model.device).repeat(size)
             context = model.advance(tree.rows(context, parents), tokens[:, None], torch.ones_like(tokens))
-    known = {what: getattr(model, what) for what in ("clusters", "embedding") if hasattr(model, what)}
+    parts = ((what, getattr(model, what, None)) for what in ("clusters", "embedding"))
+    known: dict[str, Any] = {what: value for what, value in parts if value is not None}
     return TableModel(model.name, torch.cat(levels), length, eos=model.eos, **known)

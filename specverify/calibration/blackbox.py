@@ -20,11 +20,11 @@ from specverify.calibration.trial import Measured
 from specverify.claims import Lossless
 from specverify.deadline import Deadline
 from specverify.decoders import sample
-from specverify.draws import derived_seed
 from specverify.evidence import alternatives
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import tv
 from specverify.model import Model
+from specverify.seeds import derived_seed
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_series import Sampler, Series
 from specverify.subjects.sampler_suite import SUITES, Case

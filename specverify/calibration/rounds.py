@@ -10,7 +10,7 @@ import torch
 from specverify.calibration.blackbox import PATIENCE
 from specverify.calibration.trial import Measured
 from specverify.defects import rounds
-from specverify.draws import derived_seed
+from specverify.seeds import derived_seed
 from specverify.subjects.round import judge_round
 from specverify.subjects.rounds.kernel import NONE, Kernel, Outcome, Round
 from specverify.verdict import Kind

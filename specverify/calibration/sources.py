@@ -21,8 +21,9 @@ from specverify import defects
 from specverify.decoders import Decoder, registry, sample
 from specverify.errors import InputError
 from specverify.evidence.distance import tv
-from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import Vector
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
 
 BATCH = 16_384

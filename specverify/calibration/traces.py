@@ -19,12 +19,12 @@ from scipy import optimize
 from specverify import tree
 from specverify.calibration.sources import Source, distance, every_sequence, exact, laws, target, tuned
 from specverify.calibration.trial import Measured, gather
-from specverify.draws import derived_seed
 from specverify.evidence.distance import tv
 from specverify.evidence.leaks import Leaks
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
 from specverify.evidence.surprisal import ENTROPIES, Surprisal, SurprisalGroups, Tempering
 from specverify.evidence.tokens import TokenStatistics, reduce
+from specverify.seeds import derived_seed
 from specverify.subjects.trace import MAIN, judge_trace
 from specverify.verdict import Kind
 

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from specverify.draws import derived_seed
 from specverify.errors import InputError
 from specverify.evidence.design import rate_excess
 from specverify.evidence.result import Evidence
+from specverify.seeds import derived_seed
 
 CERTAIN = 1e-6
 """Probability that any rate of a calibration is said not to hold although all do; split evenly over its trials."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.draws import Draws
+from specverify.errors import InputError
 from specverify.model import row_mask
 from specverify.rules.token import accept_probability, at, residual
 
@@ -95,3 +96,9 @@ def left_to_right(
 def row(law: Float[Tensor, "batch slots vocab"], slot: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:
     """Each row's law at its own slot."""
     return law.gather(1, slot[:, None, None].expand(-1, 1, law.shape[-1])).squeeze(1)
+
+
+def check_window(window: object) -> None:
+    """Raise InputError for a window below 1."""
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise InputError(f"window {window!r}: it is the number of draft tokens per forward pass, at least 1")

@@ -108,22 +108,6 @@ class Decoder(Protocol):
         """One forward pass: judge the drafts, commit at least one token in every row that is not done."""
 
 
-@runtime_checkable
-class ContinuousDecoder(Protocol):
-    """A decoder of models over continuous tokens; all that is said of `Decoder` holds."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def claim(self) -> Claim: ...  # noqa: D102
-
-    def init(self, model: ContinuousModel, batch: int, draws: Draws) -> State:
-        """See Decoder."""
-
-    def step(self, state: State, model: ContinuousModel, draws: Draws) -> tuple[State, Info]:
-        """See Decoder."""
-
-
 def begin(model: Model | ContinuousModel, batch: int, drafting: Any = None) -> State:
     """The state of empty sequences."""
     return State(
@@ -136,10 +120,10 @@ def begin(model: Model | ContinuousModel, batch: int, drafting: Any = None) -> S
 
 
 def no_tokens(model: Model | ContinuousModel, batch: int) -> Num[Tensor, "batch length *dim"]:
-    """Room for a batch of sequences: of ids for models with a vocabulary, else of vectors."""
-    if hasattr(model, "vocab"):
-        return torch.zeros(batch, model.length, dtype=torch.int64, device=model.device)
-    return torch.zeros(batch, model.length, model.dim, dtype=model.dtype, device=model.device)
+    """Room for a batch of sequences: of ids, or of vectors where the model has a `dim`."""
+    dim: int | None = getattr(model, "dim", None)
+    shape, dtype = ((), torch.int64) if dim is None else ((dim,), model.dtype)
+    return torch.zeros(batch, model.length, *shape, dtype=dtype, device=model.device)
 
 
 def commit(

@@ -11,12 +11,14 @@ from jaxtyping import Int, Num
 from torch import Tensor
 
 from specverify import tree
-from specverify.decoders.protocol import Branch, ContinuousDecoder, Decoder, no_tokens
-from specverify.draws import BLOCK, Draws, Sampled
+from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.protocol import Branch, Decoder, no_tokens
+from specverify.draws import Draws, Sampled
 from specverify.errors import ContractError, InputError
 from specverify.laws import ContinuousModel, check_model
 from specverify.model import Model
 from specverify.recorded import Recorded
+from specverify.seeds import BLOCK
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def run(
     """
     if batch < 1:
         raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
-    if not hasattr(model, "vocab"):
-        check_model(model)
+    of_either: Any = model
+    if getattr(model, "vocab", None) is None:
+        check_model(of_either)
     branches = len(Branch)
     device = model.device
     tokens = no_tokens(model, batch)

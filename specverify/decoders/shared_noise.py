@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
+from specverify.decoders.judging import check_window
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
-from specverify.errors import InputError
 from specverify.model import Model, row_mask
 
 
@@ -42,8 +42,7 @@ class SharedNoise:
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
-            raise InputError(f"window {self.window!r}: it is the number of draft tokens per forward pass, at least 1")
+        check_window(self.window)
 
     def init(self, model: Model, batch: int, draws: Draws) -> State:
         """See Decoder. All positions' races are drawn here."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless, Relaxed
-from specverify.decoders.judging import Draft, Judging, TokenRule, WindowJudging, left_to_right, row
+from specverify.decoders.judging import Draft, Judging, TokenRule, WindowJudging, check_window, left_to_right, row
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.errors import InputError
@@ -70,8 +70,7 @@ class Speculative:
     bonus: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
-            raise InputError(f"window {self.window!r}: it is the number of draft tokens per forward pass, at least 1")
+        check_window(self.window)
         by_window = isinstance(self.judging, WindowJudging)
         if by_window and getattr(self.drafting, "coupled", False) and not isinstance(self.claim, Relaxed):
             raise InputError(

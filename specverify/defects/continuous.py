@@ -12,9 +12,9 @@ from typing import Literal
 
 from specverify.catalogue import Catalogue
 from specverify.decoders.continuous.draft_model import DraftModel
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.continuous.registry import Settings
 from specverify.decoders.continuous.speculative import Speculative
-from specverify.decoders.protocol import ContinuousDecoder
 from specverify.defects.continuous_parts import (
     Blind,
     Capped,

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from specverify.claims import Claim, Lossless
 from specverify.decoders.continuous.coupling import Coupled, split, trajectories
-from specverify.decoders.protocol import ContinuousDecoder, Info, State
+from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.protocol import Info, State
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Gaussian, Law

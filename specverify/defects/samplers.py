@@ -13,7 +13,8 @@ from specverify.catalogue import Catalogue
 from specverify.defects import registry
 from specverify.defects import sampler_parts as parts
 from specverify.defects import sampler_slips as slips
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.model import Model
 
 

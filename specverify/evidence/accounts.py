@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.decoders.protocol import Branch, Info, State
@@ -155,3 +155,20 @@ def _of_rows(made: Pass, target: Watched, batch: int) -> Iterator[tuple[Tensor, 
         return
     for row in range(len(draft)):
         yield draft[row : row + 1].expand(batch, -1), none[row : row + 1].expand(batch)
+
+
+def check_progress(name: str, before: State, after: State) -> None:
+    """Raise ContractError if a step committed nothing in some row."""
+    stuck = after.length <= before.length
+    if bool(stuck.any()):
+        raise ContractError(
+            f"decoder {name!r} committed nothing after {before.tokens[stuck][0].tolist()} "
+            f"at length {int(before.length[stuck][0])}; each step must commit at least one token"
+        )
+
+
+def check_mass(name: str, law: Float[Tensor, " sequences"]) -> None:
+    """Raise ContractError unless the law of a decoder's output sums to 1."""
+    missing = abs(float(law.sum()) - 1)
+    if missing > 1e-9:
+        raise ContractError(f"decoder {name!r} lost or made probability: its law sums to 1 +- {missing:.3g}")

@@ -17,8 +17,10 @@ from specverify import tree
 from specverify.claims import Claim
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.draws import Draws, Sampled
-from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, enumerate_decoder
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import OnStep, enumerate_decoder
 from specverify.evidence.relay import Relay
+from specverify.evidence.sequences import ExactLaw
 from specverify.model import Model
 from specverify.noise import Noise
 

@@ -19,13 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.deadline import Deadline
-from specverify.draws import BLOCK, Sampled
+from specverify.draws import Sampled
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.guard import Guarded
 from specverify.evidence.result import Evidence
 from specverify.model import Model
+from specverify.seeds import BLOCK
 
 ROWS = 4_096
 """Sequences that are compared token by token: a path that differs in one of a thousand shows but for a chance of 2%."""

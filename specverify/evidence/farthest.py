@@ -16,8 +16,8 @@ import torch
 from specverify.claims import Claim
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import SHARP, Case, Space, Weights
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.search import SMALL, Build, Outcome, evaluate
 from toymodels import strategies
 from toymodels.tables import prefixes

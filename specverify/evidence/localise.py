@@ -28,10 +28,11 @@ from torch import Tensor
 from specverify.claims import Claim, ClusterLossless, Lossless
 from specverify.errors import InputError
 from specverify.evidence.arrange import Arrangement, enumerate_arranged
-from specverify.evidence.enumerate import Budget, target_law
+from specverify.evidence.budget import Budget
 from specverify.evidence.flow import Flow, Share, Traced, digits
 from specverify.evidence.guard import Guarded
 from specverify.evidence.rational import numbers
+from specverify.evidence.sequences import target_law
 from specverify.model import Model
 
 TOLERANCE = 1e-12

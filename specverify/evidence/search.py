@@ -23,12 +23,14 @@ from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import enumerate_arranged
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Space
-from specverify.evidence.enumerate import Budget, ExactLaw, OnStep, target_law
+from specverify.evidence.enumerate import OnStep
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import TOLERANCE, Location, localise, quotient
 from specverify.evidence.relay import Watched
 from specverify.evidence.rounding import coarser, floor
+from specverify.evidence.sequences import ExactLaw, target_law
 from specverify.rules.token import total_variation
 
 SMALLER = 400

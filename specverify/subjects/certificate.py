@@ -23,8 +23,8 @@ import torch
 from specverify import checksum
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import BudgetError, InputError
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Weights
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import SMALL, Counterexample, Outcome, explain

@@ -31,12 +31,12 @@ import numpy as np
 from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.draws import derived_seed
 from specverify.errors import InputError, SpecverifyError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
 from specverify.evidence.result import Evidence, check_delta, check_rates
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
+from specverify.seeds import derived_seed
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT, first_drafts
 from specverify.subjects.continuous_location import locate

@@ -18,10 +18,11 @@ from torch import Tensor
 from specverify.batteries.vectors import BATCH
 from specverify.deadline import Deadline
 from specverify.decoders.protocol import Branch
-from specverify.draws import BLOCK, Sampled
+from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
 from specverify.laws import CheckedContinuous, ContinuousModel, Law
 from specverify.model import Context
+from specverify.seeds import BLOCK
 from specverify.subjects.continuous_watch import Watched, check_shapes, drafted, misreport
 
 TRIAL = 64

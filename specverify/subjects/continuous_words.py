@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specverify.batteries.vectors import BATCH
-from specverify.draws import BLOCK
+from specverify.seeds import BLOCK
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT
 from specverify.subjects.continuous_play import SMALL

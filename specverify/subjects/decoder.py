@@ -29,8 +29,8 @@ from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
 from specverify.evidence.bare import difference
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import SMALL, Counterexample, Outcome, evaluate, guarded
 from specverify.subjects import sampling

@@ -1,9 +1,8 @@
 """Judging a subject in a process of its own: it may raise, hang, exit, crash or print, and still gets a verdict.
 
-A fresh interpreter is started (never a fork), with what it prints kept aside. It resolves the reference, judges the
-subject and hands the judgement back as JSON: nothing that the subject made is unpickled here. When it takes more time
-or memory than it may, or when this process ends, however it ends, the subject is ended with all that it started, and
-nothing of it is left (`keeper.py`).
+A fresh interpreter is started (never a fork), with what it prints kept aside. It judges the subject and hands the
+judgement back as JSON: nothing that the subject made is unpickled here. When it takes more time or memory than it may,
+or when this process ends, the subject is ended with all that it started, and nothing of it is left (`keeper.py`).
 
 This protects from accidents, not from malice: a subject can read and write the user's files as any program can.
 """
@@ -41,8 +40,7 @@ if TYPE_CHECKING:  # they need torch: a subject that cannot be found is said bef
     from specverify.subjects.judgement import Judgement
 
 TOLD = ("delta", "suite", "target")  # options that a command line takes as they are
-KEPT = 20
-"""Lines kept of what a subject prints; of each, at most 500 characters."""
+KEPT = 20  # lines of what a subject prints; of each, at most 500 characters
 
 
 def judge_isolated(
@@ -68,10 +66,9 @@ def judge_isolated(
         seconds: what the checks may take.
         options: further arguments of the level's `judge_...` function; plain data.
         limit: processor seconds, of the subject's processes together, after which they are ended, counted from when
-            the subject's module is imported; by default twice `seconds`, and 10 more. They are ended too after so many
-            seconds by the clock in which they computed nothing, and after ten times as many in any case.
-        memory: MiB that its processes may take together beyond what a fresh interpreter has; by default half of what
-            this machine, or its control group, has.
+            the subject's module is imported; by default twice `seconds`, and 10 more. So many by the clock in which
+            they computed nothing end them too, and ten times as many in any case.
+        memory: MiB for its processes together, beyond a fresh interpreter's; by default half of what there is.
 
     Raises:
         InputError: the reference names nothing, or the level, claim, options or limits cannot be used. Whatever a

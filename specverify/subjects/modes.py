@@ -20,8 +20,8 @@ from specverify.decoders.registry import Settings
 from specverify.decoders.run import sample
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import Arrangement
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import FAR, Case, Space, Weights, lumped
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import Watched
 from specverify.evidence.rounding import Precisions

@@ -12,8 +12,8 @@ from specverify.claims import Claim
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
 from specverify.evidence.arrange import Arrangement
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.farthest import farthest
 from specverify.evidence.result import Evidence
 from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, search

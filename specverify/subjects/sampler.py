@@ -28,10 +28,10 @@ import numpy as np
 
 from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
-from specverify.draws import derived_seed
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import check_delta, check_rates
+from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
 from specverify.subjects.sampler_exact import prove_sampler

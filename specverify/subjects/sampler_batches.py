@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from scipy import special
 from torch import Tensor
 
-from specverify.evidence.enumerate import sequence_index
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
+from specverify.evidence.sequences import sequence_index
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import TILTS
 from specverify.model import Model

@@ -23,7 +23,7 @@ import torch
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError
-from specverify.evidence.enumerate import sequence_index
+from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split

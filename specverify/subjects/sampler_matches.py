@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from specverify.evidence.enumerate import target_law
 from specverify.evidence.result import Law
+from specverify.evidence.sequences import target_law
 from specverify.model import Model
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_suite import TOP_K, Case, by_convention

@@ -19,8 +19,8 @@ from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.deadline import WAITING, Deadline
 from specverify.decoders.run import Run
 from specverify.errors import ContractError, InputError
-from specverify.evidence.enumerate import sequence_index, target_law
 from specverify.evidence.result import COPIES, Evidence
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
 from specverify.subjects.sampler_batches import SIZES, Batches
 from specverify.subjects.sampler_checks import INDEPENDENCE, Bounds, Counts, Rows, Tally, dispersion, independence

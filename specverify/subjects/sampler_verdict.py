@@ -102,8 +102,8 @@ def box(cases: Sequence[Case]) -> str:
 
 
 def _inner(model: Any) -> Any:
-    while not isinstance(model, Guided) and hasattr(model, "inner"):
-        model = model.inner
+    while not isinstance(model, Guided) and (inner := getattr(model, "inner", None)) is not None:
+        model = inner
     return model
 
 

@@ -19,17 +19,17 @@ from torch import Tensor
 from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
-from specverify.draws import derived_seed
 from specverify.errors import BudgetError, ContractError, InputError, SpecverifyError
 from specverify.evidence.bare import sequences
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
-from specverify.evidence.enumerate import target_law
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import Evidence
 from specverify.evidence.search import Outcome
+from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
+from specverify.seeds import derived_seed
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
 from specverify.subjects.suite import scattered

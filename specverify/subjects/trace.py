@@ -57,10 +57,10 @@ from specverify import tree
 from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
-from specverify.draws import derived_seed
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
+from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import place_in_trace
 from specverify.subjects.trace_file import Trace, load

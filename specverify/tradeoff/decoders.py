@@ -9,7 +9,7 @@ from realmodels import continuous, store
 from specverify.claims import Relaxed
 from specverify.decoders.continuous import DraftModel, PathRule, Speculative, TokenRule, registry
 from specverify.decoders.continuous.coupling import Coupling
-from specverify.decoders.protocol import ContinuousDecoder
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 from specverify.tradeoff.criterion import Surrogate

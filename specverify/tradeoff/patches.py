@@ -27,7 +27,7 @@ from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.patches import to_pixels
 from specverify.decoders.continuous import Published, Speculative, TokenRule
-from specverify.decoders.protocol import ContinuousDecoder
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.draws import Sampled
 from specverify.laws import Chain, Gaussian, Mixture, repeated
 from specverify.tradeoff.criterion import Surrogate

@@ -16,11 +16,12 @@ from torch import Tensor
 from realmodels import bootstrap
 from realmodels.bootstrap import Estimate
 from specverify import lockstep
-from specverify.decoders.protocol import ContinuousDecoder, Decoder
+from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
-from specverify.draws import derived_seed
 from specverify.laws import ContinuousModel
 from specverify.model import Model
+from specverify.seeds import derived_seed
 from specverify.tradeoff.plan import Cell
 
 Row = dict[str, Any]

@@ -7,7 +7,8 @@ import torch
 
 import toymodels
 from specverify.decoders import registry, sample
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 
 SEQUENCES = 8 * 16_384
 

@@ -7,8 +7,8 @@ import torch
 import toymodels
 from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
-from specverify.evidence.enumerate import ExactLaw, target_law
 from specverify.evidence.result import Evidence
+from specverify.evidence.sequences import ExactLaw, target_law
 from specverify.verdict import Coverage, Kind, combine, judge_evidence, judge_exact
 
 REAL = Coverage(drafts=True, verified=10.0, accepted=6.0, recovered=4.0)

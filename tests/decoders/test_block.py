@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from specverify.claims import ClusterLossless, Relaxed
 from specverify.decoders import Block, Draft, DraftModel, Jacobi, Speculative, sample
 from specverify.errors import ContractError, InputError
-from specverify.evidence.enumerate import Budget, enumerate_decoder, target_law
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.model import Checked
 from toymodels import TableModel, draft, names, strategies, toy
 from toymodels.catalogue import enumerable

@@ -19,7 +19,9 @@ from specverify.decoders import (
 )
 from specverify.draws import Sampled
 from specverify.errors import BudgetError, ContractError, InputError
-from specverify.evidence.enumerate import Budget, enumerate_decoder, target_law
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from toymodels import TableModel, draft, toy
 from toymodels.tables import prefixes
 

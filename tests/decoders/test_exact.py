@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specverify.decoders import Autoregressive, DraftModel, Jacobi, SharedNoise, Speculative, TokenRule
-from specverify.evidence.enumerate import Budget, enumerate_decoder, target_law
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from toymodels import TableModel, draft, names, toy
 from toymodels.catalogue import enumerable
 from toymodels.drafts import kinds

@@ -5,7 +5,8 @@ import torch
 
 from specverify.decoders import Autoregressive, SharedNoise, registry, run, sample
 from specverify.draws import Sampled
-from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Checked
 from toymodels import draft, names, toy
 from toymodels.catalogue import enumerable

@@ -12,7 +12,9 @@ from rule_laws import gumbel_collision
 from specverify.decoders import DraftModel, ListGumbel, MultiDraft, Recursive, Speculative, run, sample
 from specverify.draws import Sampled
 from specverify.errors import BudgetError, ContractError, InputError
-from specverify.evidence.enumerate import Budget, enumerate_decoder, sequence_index, target_law
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Checked
 from specverify.rules.multi_draft import best_acceptance, list_gumbel_bound, recursive_acceptance
 from toymodels import TableModel, draft, names, strategies, toy

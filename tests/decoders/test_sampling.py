@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from specverify.decoders import Autoregressive, Speculative, TokenRule, registry, sample
-from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import sequence_index, target_law
 from toymodels import draft, toy
 
 N = 60_000

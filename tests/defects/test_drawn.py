@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from specverify import defects
 from specverify.decoders.registry import Settings
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.model import Model
 from toymodels import strategies
 from toymodels.tables import TableModel

@@ -10,7 +10,8 @@ import torch
 from specverify import defects
 from specverify.decoders import Decoder, registry, sample
 from specverify.decoders.registry import Settings
-from specverify.evidence.enumerate import ExactLaw, enumerate_decoder, sequence_index, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import ExactLaw, sequence_index, target_law
 from specverify.model import Model
 from specverify.processors import Processed, parse_processors
 from toymodels import draft, toy

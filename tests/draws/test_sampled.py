@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from specverify.draws import Sampled, derived_seed
+from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
+from specverify.seeds import derived_seed
 
 N = 200_000
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]

@@ -23,7 +23,9 @@ from specverify.decoders import Autoregressive, DraftModel, Info, Jacobi, Specul
 from specverify.decoders.registry import Settings, build
 from specverify.draws import Draws
 from specverify.errors import BudgetError, ContractError, InputError
-from specverify.evidence.enumerate import Budget, ExactLaw, enumerate_decoder, sequence_index, target_law
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import ExactLaw, sequence_index, target_law
 from specverify.model import Model
 from toymodels import TableModel, draft, names, strategies, toy
 from toymodels.catalogue import enumerable

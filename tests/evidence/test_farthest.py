@@ -6,8 +6,8 @@ import pytest
 
 from specverify.claims import Lossless
 from specverify.decoders import Jacobi, Speculative, TokenRule
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import FAR, Case, Space, Weights
-from specverify.evidence.enumerate import Budget
 from specverify.evidence.farthest import farthest
 from specverify.evidence.search import evaluate
 from specverify.rules.token import residual

@@ -11,10 +11,11 @@ from specverify.claims import ClusterLossless, Lossless
 from specverify.decoders import Branch, Info, Jacobi, MultiDraft, Speculative, begin, commit
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import localise, quotient
 from specverify.evidence.rational import as_fraction, numbers
+from specverify.evidence.sequences import target_law
 from toymodels import draft, toy
 from toymodels.tables import TableModel
 

@@ -12,10 +12,11 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.decoders import Jacobi, Speculative, registry
 from specverify.errors import InputError
+from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Space, Weights, lumped
-from specverify.evidence.enumerate import Budget, target_law
 from specverify.evidence.localise import quotient
 from specverify.evidence.search import evaluate, explain, search
+from specverify.evidence.sequences import target_law
 from toymodels import toy
 from toymodels.tables import tabulate
 

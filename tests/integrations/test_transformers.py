@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from specverify.errors import InputError
-from specverify.evidence.enumerate import target_law
+from specverify.evidence.sequences import target_law
 from specverify.integrations.transformers import generation_sampler, pretrained
 from specverify.processors import Guided, Processed, parse_processors
 from specverify.subjects.sampler import judge_sampler

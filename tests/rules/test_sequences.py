@@ -11,7 +11,8 @@ from specverify.decoders import DraftModel, Jacobi, Speculative, TokenRule
 from specverify.decoders import registry as decoders
 from specverify.draws import Sampled
 from specverify.errors import InputError
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.rules import registry
 from specverify.rules.clusters import Clusters
 from specverify.rules.lantern import Lantern

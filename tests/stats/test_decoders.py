@@ -13,8 +13,9 @@ from realmodels import digits
 from specverify import defects, tree
 from specverify.decoders import registry, sample
 from specverify.evidence.discrete import ChiSquare, sequence_counts
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.pit import PitPairs, PitUniformity
+from specverify.evidence.sequences import target_law
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import reduce
 

@@ -14,9 +14,9 @@ from specverify.errors import InputError
 from specverify.evidence import alternatives
 from specverify.evidence.design import rate_excess
 from specverify.evidence.discrete import ChiSquare
-from specverify.evidence.enumerate import target_law
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.independence import Dispersion
+from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
 
 TRIALS = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from specverify.evidence.enumerate import target_law
+from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler_suite import Case, Shortened
 from toymodels import draft, toy
 

@@ -12,7 +12,7 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Jacobi, Speculative, TokenRule, registry
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
-from specverify.evidence.enumerate import Budget
+from specverify.evidence.budget import Budget
 from specverify.rules.token import at, residual
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind

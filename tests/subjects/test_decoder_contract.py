@@ -13,9 +13,10 @@ from specverify.decoders import Autoregressive, Jacobi, Speculative
 from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
 from specverify.evidence.arrange import ARRANGEMENTS, enumerate_arranged
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import Relay
+from specverify.evidence.sequences import target_law
 from specverify.rules.token import total_variation
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind

@@ -13,7 +13,8 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.decoders import DraftModel, Speculative, sample
 from specverify.errors import InputError
 from specverify.evidence.alternatives import KINDS, alternative
-from specverify.evidence.enumerate import enumerate_decoder, sequence_index, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
 from specverify.subjects.sampler_suite import Case, Shortened, chosen, clustered, small, standard

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from specverify.evidence.enumerate import target_law
+from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import GROUPS, Batches
 from specverify.subjects.sampler_suite import Shortened

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler_checks import INDEPENDENCE, Rows, dispersion, independence, repeats
 from specverify.subjects.sampler_location import locate, locate_exactly, sentence
 from toymodels import draft, toy

@@ -9,7 +9,8 @@ from specverify import defects
 from specverify.claims import ClusterLossless, Relaxed
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, ContractError
-from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_suite import Case, Shortened

@@ -15,7 +15,8 @@ from torch import Tensor
 from specverify.claims import Claim, Relaxed
 from specverify.decoders.continuous.coupling import Coupled, split, trajectories
 from specverify.decoders.continuous.draft_model import DraftModel, side_by_side
-from specverify.decoders.continuous.speculative import Draft, check_window, leading
+from specverify.decoders.continuous.speculative import Draft, leading
+from specverify.decoders.judging import check_window
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.laws import Chain, ContinuousModel, Law

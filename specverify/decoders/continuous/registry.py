@@ -13,8 +13,8 @@ from specverify.decoders.continuous.coupling import Coupling, LastRule, PathRule
 from specverify.decoders.continuous.cspd import Published, Released
 from specverify.decoders.continuous.draft_model import DraftModel
 from specverify.decoders.continuous.jacobi import Initial, Jacobi
+from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.continuous.speculative import Drafting, Speculative
-from specverify.decoders.protocol import ContinuousDecoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from specverify import tree
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.continuous.coupling import Coupling, TokenRule
+from specverify.decoders.judging import check_window
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.errors import InputError
@@ -137,12 +138,6 @@ class Speculative:
         ended = torch.where(rejected, int(Branch.RECOVERED), ended)
         branch = torch.where(row_mask(run, size), int(Branch.ACCEPTED), ended[:, None]) * row_mask(count, size)
         return after, Info(active, run + rejected, run, count, branch, draft.passes * active)
-
-
-def check_window(window: object) -> None:
-    """Raise InputError for a window below 1."""
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise InputError(f"window {window!r}: it is the number of draft tokens per forward pass, at least 1")
 
 
 def leading(law: L, size: int) -> L:

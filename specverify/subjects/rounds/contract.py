@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from specverify.decoders.protocol import Branch
-from specverify.draws import Sampled, derived_seed
+from specverify.draws import Sampled
+from specverify.seeds import derived_seed
 from specverify.subjects.rounds.contexts import Contexts, deal, propose
 from specverify.subjects.rounds.kernel import Fault, Kernel, Outcome, Round, certificate
 from specverify.verdict import Kind

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Int
 
 from specverify import tree
-from specverify.draws import derived_seed
 from specverify.evidence.copies import Copies
 from specverify.evidence.independence import Dispersion
 from specverify.evidence.result import Evidence
+from specverify.seeds import derived_seed
 from specverify.subjects.rounds.contexts import build
 from specverify.subjects.rounds.contract import sample_round
 from specverify.subjects.rounds.kernel import Kernel, Outcome, Round

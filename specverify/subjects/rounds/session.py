@@ -11,9 +11,10 @@ import torch
 
 from specverify.claims import Lossless
 from specverify.deadline import Deadline
-from specverify.draws import Sampled, derived_seed
+from specverify.draws import Sampled
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import Evidence
+from specverify.seeds import derived_seed
 from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope
 from specverify.subjects.rounds.batches import Batches
 from specverify.subjects.rounds.calls import recast

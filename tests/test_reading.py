@@ -1,0 +1,35 @@
+"""The program can be read: the path that the README names is short, and no file is too long to hold in mind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PATH = 650
+"""Lines of the five files of the reading path."""
+LONGEST = 350
+"""Lines of any other file."""
+MODULES = [path for part in ("specverify", "toymodels", "realmodels") for path in sorted((ROOT / part).rglob("*.py"))]
+
+
+def lines(path):
+    return len(path.read_text().splitlines())
+
+
+def test_the_reading_path_is_as_short_as_the_readme_says():
+    text = (ROOT / "README.md").read_text().partition("## Reading order")[2].partition("\n## ")[0]
+    path = [ROOT / name for name in re.findall(r"^\d\. `([\w/.]+)`", text, re.MULTILINE)]
+    assert len(path) == 5
+    assert f"Five files, {PATH} lines" in text
+    assert sum(map(lines, path)) <= PATH, {str(one.relative_to(ROOT)): lines(one) for one in path}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_too_long(path):
+    assert lines(path) <= LONGEST, f"{lines(path)} lines; split it by reason to change"
+
+
+def test_kinds_of_models_are_not_told_apart_by_looking_for_attributes():
+    asking = [path for path in MODULES if "hasattr(model" in path.read_text()]
+    assert [str(path.relative_to(ROOT)) for path in asking] == []
