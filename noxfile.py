@@ -38,7 +38,9 @@ def run_tests(session: nox.Session, *options: str) -> None:
     # By file, so that what a file computes once is computed once.
     workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto", "--dist", "loadfile")
     apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
-    session.run("pytest", *workers, "--benchmark-disable", *apart, *options, *session.posargs, env=THREADS)
+    session.run(
+        "pytest", *workers, "--benchmark-disable", *apart, "-m", "not slow", *options, *session.posargs, env=THREADS
+    )
 
 
 @nox.session
@@ -117,9 +119,12 @@ def stats(session: nox.Session) -> None:
 
 @nox.session
 def soundness(session: nox.Session) -> None:
-    """Subjects that once got a wrong verdict, each through `specverify validate` as a user runs it (minutes)."""
+    """Subjects that once got a wrong verdict, each as a user judges it, and all tests that are slow (an hour)."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", "--benchmark-disable", "tests/soundness", *session.posargs, env=THREADS)
+    split = ("-n", "auto", "--benchmark-disable")
+    session.run("pytest", *split, "tests/soundness", *session.posargs, env=THREADS)
+    apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
+    session.run("pytest", *split, "--dist", "loadfile", "-m", "slow", *apart, "tests", *session.posargs, env=THREADS)
 
 
 @nox.session

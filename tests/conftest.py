@@ -39,6 +39,7 @@ def pytest_configure(config):
     if seed < 0:
         raise pytest.UsageError(f"--seed {seed}: use an integer of at least 0")
     torch.set_num_threads(1)
+    jaxtyping.config.update("jaxtyping_disable", True)  # while tests are collected; see pytest_runtest_protocol
     hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
     hypothesis.settings.register_profile("vary", deadline=None, database=None, print_blob=True)
     hypothesis.settings.load_profile("vary" if seed else "ci")

@@ -143,6 +143,7 @@ def test_a_subject_that_is_not_there_is_said_without_waiting_for_torch():
     assert done.stderr == "error: mine/lookahead.py has no 'DECODR'; did you mean DECODER?\n"
 
 
+@pytest.mark.slow
 def test_a_claim_that_hardly_any_law_breaks_is_vacuous(run):
     code, out, err = run("validate", "mine/lookahead.py:DECODER", "--claim", "relaxed:0.9999", "--seconds", "5")
     assert (code, err) == (2, "")

@@ -62,6 +62,7 @@ def test_the_corpus_is_what_the_registries_hold():
         assert set(known.named) <= set(killmatrix.CHECKERS[known.level])
 
 
+@pytest.mark.slow
 def test_a_defect_of_each_level_is_caught(trials):
     decoder = trials["decoder", "recovered-from-target"]
     assert {row["outcome"] for row in decoder.values()} == {"caught"}
@@ -80,6 +81,7 @@ def test_a_defect_of_each_level_is_caught(trials):
     assert json.loads(json.dumps(every, allow_nan=False)) == every
 
 
+@pytest.mark.slow
 def test_what_sampling_misses_is_no_fault_where_forced_coins_are_named(trials):
     found = trials["round", "zero-coin-inclusive"]
     assert found["forced-coins"]["outcome"] == "caught"
@@ -87,6 +89,7 @@ def test_what_sampling_misses_is_no_fault_where_forced_coins_are_named(trials):
     assert testers.passed(list(found.values()))
 
 
+@pytest.mark.slow
 def test_controls_are_not_flagged(trials):
     found = [*trials["round", "token-rule"].values(), *trials["decoder", "sample-and-match"].values()]
     tried = {row["checker"]: row["outcome"] for row in found}

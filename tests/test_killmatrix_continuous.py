@@ -41,7 +41,7 @@ def rows(name, delta, seed=0, without=(SLOW,)):
     ]
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("name", [DEFECTS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DEFECTS[1:])])
 def test_every_defect_is_caught_by_the_checkers_that_it_names_and_by_no_other(name, seed):
     found = rows(name, DELTA, seed)
     assert all(map(testers.sound, found)), [row for row in found if not testers.sound(row)]
@@ -58,6 +58,7 @@ def test_every_defect_is_caught_by_the_checkers_that_it_names_and_by_no_other(na
             assert bool(row["by"]) == (row["outcome"] == "caught")
 
 
+@pytest.mark.slow
 def test_energy_sees_a_shift_and_lets_the_control_pass(seed):
     (shifted, control) = (
         next(row for row in rows(name, DELTA, seed, set(checkers.CHECKS) - {SLOW}))
@@ -67,6 +68,7 @@ def test_energy_sees_a_shift_and_lets_the_control_pass(seed):
     assert control["outcome"] == "not flagged"
 
 
+@pytest.mark.slow
 def test_the_control_is_not_flagged(seed):
     for one in range(5 * seed, 5 * seed + 5):
         without = (*["projections"] * (one % 5 > 0), *["judge_continuous"] * (one % 5 > 0))

@@ -41,6 +41,7 @@ def by_name(record):
     return {(c["decoder"], c["model"], c["settings"]["draft"]): c for c in record["cells"]}
 
 
+@pytest.mark.slow
 def test_exact_rules_are_proved_to_a_millionth(densities):
     exact = [c for c in densities["cells"] if c["decoder"] in EXACT]
     assert {c["decoder"] for c in exact} == set(EXACT)
@@ -54,6 +55,7 @@ def test_exact_rules_are_proved_to_a_millionth(densities):
             assert found["accepted"] == pytest.approx(found["overlap"], abs=1e-9), "a maximal coupling"
 
 
+@pytest.mark.slow
 def test_acceptance_keeps_the_order_of_data_processing(densities):
     """Trajectories, whole or step by step, are kept less often than tokens can be; neither of the two always leads."""
     found = by_name(densities)
@@ -69,6 +71,7 @@ def test_acceptance_keeps_the_order_of_data_processing(densities):
     assert max(leads) > 0.01
 
 
+@pytest.mark.slow
 def test_cspd_is_refuted_with_its_bias_wherever_its_factor_is_not_one(densities):
     found = by_name(densities)
     wrong = [c for c in densities["cells"] if c["expected"] == "REFUTED"]
@@ -85,6 +88,7 @@ def test_cspd_is_refuted_with_its_bias_wherever_its_factor_is_not_one(densities)
     assert not any("cspd" in verdict["decoder"] for verdict in densities["verdicts"])
 
 
+@pytest.mark.slow
 def test_cspd_as_published_is_exact_where_covariances_are_shared_and_claims_nothing(densities):
     found = by_name(densities)
     for model, least in (("chain-1x4", 1e-14), ("score-1x4", 1e-6)):
@@ -99,6 +103,7 @@ def test_cspd_as_published_is_exact_where_covariances_are_shared_and_claims_noth
     assert found["cspd-acceptance-temperature", "chain-1x4", "shifted"]["verdict"]["kind"] == "REFUTED"
 
 
+@pytest.mark.slow
 def test_the_curves_of_a_density_are_densities(densities):
     found = by_name(densities)["thinning", "mix-1x6", "shifted"]["figures"]["density"]
     for name in ("p", "q", "out"):
@@ -193,9 +198,10 @@ def test_the_plan_checks_every_decoder_at_a_hundredth():
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
-    return campaign.verify("quick", 0, tmp_path_factory.mktemp("continuous"), only="continuous/sd*/gauss-1x6*", jobs=2)
+    return campaign.verify("quick", 0, tmp_path_factory.mktemp("continuous"), only="continuous/sd*/gauss-1x6*", jobs=1)
 
 
+@pytest.mark.slow
 def test_decoders_are_consistent_at_a_hundredth(sampled):
     assert sampled["verdict"]["kind"] == "CONSISTENT"
     assert {v["decoder"] for v in sampled["verdicts"]} == {"sd (continuous)", "sd-reflection (continuous)"}

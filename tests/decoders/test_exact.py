@@ -68,7 +68,11 @@ def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
 @pytest.mark.parametrize("redraw", ["independent", "maximal"])
 @pytest.mark.parametrize(
     ("name", "initial"),
-    [(name, initial) for name in TOYS for initial in (INITIALS[::2] if name in LARGE else INITIALS)],
+    [
+        pytest.param(name, initial, marks=[pytest.mark.slow] if name in LARGE else [])
+        for name in TOYS
+        for initial in (INITIALS[::2] if name in LARGE else INITIALS)
+    ],
 )
 def test_jacobi_decoding_is_lossless_for_every_initial_draft(name, initial, redraw):
     for window in windows(name, every=initial == "repeat-left"):

@@ -36,7 +36,14 @@ def subjects(draw: st.DrawFn, defect: defects.Defect) -> tuple[Model, Model | No
     return model, draw(strategies.draft_models(model)) if defect.smallest.draft else None
 
 
-@pytest.mark.parametrize("name", [name for name in defects.names() if defects.get(name).lossy])
+LOSSY = [name for name in defects.names() if defects.get(name).lossy]
+DAILY = {defects.get(name).category: name for name in reversed(LOSSY)}.values()
+"""One of each category."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in DAILY else [pytest.mark.slow]) for name in LOSSY]
+)
 def test_a_drawn_model_refutes_the_defect(name: str) -> None:
     defect = defects.get(name)
 

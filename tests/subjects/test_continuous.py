@@ -41,6 +41,7 @@ def maker(name):
     return make
 
 
+@pytest.mark.slow
 def test_a_decoder_as_it_is_and_what_makes_one():
     model = toy("gauss-2x6")
     ready = Speculative(DraftModel(draft("shifted", model)), 3, Reflection())
@@ -402,6 +403,7 @@ def bad(window, draft_model):
 '''
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(tmp_path):
     (tmp_path / "mine.py").write_text(FILE)
     reference = f"{tmp_path}/mine.py"

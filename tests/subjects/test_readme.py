@@ -40,9 +40,11 @@ def test_each_is_at_most_20_lines():
 @pytest.mark.parametrize(
     ("reference", "level", "options", "kind"),
     [
-        ("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT),
+        pytest.param("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT, marks=pytest.mark.slow),
         ("vectors.py:wrong", "continuous", {"delta": 0.03}, Kind.REFUTED),
-        ("box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT),
+        pytest.param(
+            "box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT, marks=pytest.mark.slow
+        ),
         ("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED),
     ],
 )
