@@ -262,9 +262,9 @@ def _model_to_json(model: Weights | str) -> Any:
         {"after": list(after), "weights": list(row)} for after, row in zip(model.contexts(), model.weights, strict=True)
     ]
     plain = asdict(model)
-    del plain["weights"]
-    if model.guide is None:
-        del plain["guide"]
+    del plain["weights"], plain["guide"]
+    if model.guide is not None:
+        plain["guide"] = [list(row) for row in model.guide]
     return {**plain, "laws": laws}
 
 

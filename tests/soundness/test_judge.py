@@ -33,7 +33,7 @@ def test_the_right_decoder_is_proved_in_a_box(tmp_path):
     assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
     assert "Box: 2 tokens by 3" in found["verdict"]["reason"]
     assert any(line.startswith("larger models") for line in found["not_covered"])
-    assert found["seconds"] < 60
+    assert found["processor_seconds"] < 60
 
 
 def test_rounding_in_float32_is_told_from_a_defect(tmp_path):

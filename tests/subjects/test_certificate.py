@@ -140,10 +140,12 @@ def test_claims_come_back_as_they_were(found, claim):
         Case(Weights(2, 1, ((500, 0),), eos=1), Weights(2, 1, ((1, 3),)), 1, None, "ragged"),
         Case(Weights(2, 3, ((1, 1), (1, 2), (2, 1)), span=1, processors="top_k=1"), None, None, None, "alone"),
         Case("dense-2x8", "perturbed", 3),
+        Case(Weights(2, 1, ((1, 3),), guide=((3, 1),)), None, 1),
     ],
 )
 def test_settings_come_back_as_they_were(case):
     found = certificate(Counterexample(case, Lossless(), "error", error="x"), name="x", subject="a:b")
+    assert case_of(check(found)) == case, "as it was handed back, or from a file"
     assert case_of(json.loads(json.dumps(check(found)))) == case
 
 
