@@ -19,6 +19,8 @@ TORCH = os.environ.get("SPECVERIFY_TORCH", "torch==2.13.0")
 OF_TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
 # Many small tensors: one thread per process is faster than sharing, and the work is spread over processes.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Folders with a session of their own.
+APART = [f"--ignore=tests/{folder}" for folder in ("bench", "faults", "soundness", "stats")]
 # Seconds that an interrupted command has for its partial record and report; nox itself would give it half a second.
 PATIENCE = 120.0
 
@@ -37,9 +39,8 @@ def run_tests(session: nox.Session, *options: str) -> None:
     """The suite of every day, on all cores."""
     # By file, so that what a file computes once is computed once.
     workers = () if any(a.startswith("-n") for a in session.posargs) else ("-n", "auto", "--dist", "loadfile")
-    apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
     session.run(
-        "pytest", *workers, "--benchmark-disable", *apart, "-m", "not slow", *options, *session.posargs, env=THREADS
+        "pytest", *workers, "--benchmark-disable", *APART, "-m", "not slow", *options, *session.posargs, env=THREADS
     )
 
 
@@ -123,8 +124,14 @@ def soundness(session: nox.Session) -> None:
     install(session, "tests")
     split = ("-n", "auto", "--benchmark-disable")
     session.run("pytest", *split, "tests/soundness", *session.posargs, env=THREADS)
-    apart = [f"--ignore=tests/{folder}" for folder in ("bench", "stats", "soundness")]
-    session.run("pytest", *split, "--dist", "loadfile", "-m", "slow", *apart, "tests", *session.posargs, env=THREADS)
+    session.run("pytest", *split, "--dist", "loadfile", "-m", "slow", *APART, "tests", *session.posargs, env=THREADS)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Campaigns that are killed, interrupted, cut short and damaged, and continued (under 5 minutes)."""
+    install(session, "tests")
+    session.run("pytest", "-n", "auto", "--benchmark-disable", "tests/faults", *session.posargs, env=THREADS)
 
 
 @nox.session

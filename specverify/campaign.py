@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy
 import torch
 from rich.console import Console
 
 import toymodels.catalogue
-from specverify import continuous_cells, pool, sensitivity
-from specverify.campaign_store import Store, digest
+from specverify import continuous_cells, environment, pool, sensitivity, study
 from specverify.cells import Result, Setting, carry_out, checks
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
@@ -47,10 +42,11 @@ def verify(
     seed: int,
     out: Path,
     only: str | None = None,
-    jobs: int | None = None,
+    jobs: int | pool.Executor | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     console: Console | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Carry out a tier's plan and write the record and the report.
 
@@ -59,82 +55,73 @@ def verify(
         seed: all randomness derives from it.
         out: folder of the record (record.json), the report and the finished cells. If it holds a campaign of the same
             plan by the same code, that is continued; a finished one is handed back as it is.
-        jobs: processes; one per core if None.
+        jobs, overwrite, console, shard: see `study.run`.
         device: where real models run.
-        overwrite: begin again even if the folder holds something.
-        console: where progress is shown; see `pool.share_out`.
 
     Returns:
         the record, complete.
 
     Raises:
         InputError: for a folder that holds something else, a seed below 0, fewer than one job, an unknown device.
-        KeyboardInterrupt: after writing a partial record.
+        Unfinished, KeyboardInterrupt: see `study.run`.
     """
-    jobs = os.cpu_count() or 1 if jobs is None else jobs
-    pool.check_jobs(jobs)
+    jobs = pool.checked(jobs)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use an integer of at least 0")
-    _check_device(device)
+    environment.check_device(device)
     cells = plan(tier, only)
     budget = AlphaBudget(ALPHA)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
         budget.allocate(names)
     setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names})
-    store = Store(out, digest(cells, setting), overwrite)
-    if store.complete is not None:
-        if not (out / render.HTML).exists():
-            _report(store.complete, out)
-        return store.complete
-    record = _header(tier, seed, only, device, jobs, budget)
-    results = store.finished(cells)
-    todo = [cell for cell in cells if cell.id not in results]
-    try:
-        work = functools.partial(carry_out, setting=setting)
-        for result in pool.share_out(
-            work, todo, jobs, console, name=_id, done=len(results), what="cells", where=out / records.NAME
-        ):
-            store.keep(result)
-            results[result["id"]] = result
-    except KeyboardInterrupt:
-        _write(_finish(record, cells, results), out)
-        raise
-    record = _finish(record, cells, results)
-    _write(record, out)
-    return record
+    asked = study.Study(
+        "campaign",
+        records.NAME,
+        cells,
+        functools.partial(carry_out, setting=setting),
+        study.digest(asdict(setting), [asdict(cell) for cell in cells]),
+        "other settings or by other code",
+    )
+    if not overwrite and (complete := _complete(asked, out)) is not None:
+        return complete
+    record = _header(tier, seed, only, device, pool.width(jobs), budget)
+
+    def finish(kept: study.Kept[Cell]) -> dict[str, Any]:
+        found = _finish(record, cells, kept.results())
+        _write(found, out)
+        return found
+
+    return study.run(asked, out, finish, jobs=jobs, overwrite=overwrite, shard=shard, console=console)
 
 
-def _id(result: Result) -> str:
-    return str(result["id"])
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used ({reason}); choose cpu or cuda") from None
+def _complete(asked: study.Study[Cell], out: Path) -> dict[str, Any] | None:
+    """The record of a campaign that is finished, with its report."""
+    asked.check(out)
+    found = records.load(out) if (out / records.NAME).exists() else None
+    if found is None or found["status"] != "complete":
+        return None
+    if not (out / render.HTML).exists():
+        _report(found, out)
+    return found
 
 
 def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> dict[str, Any]:
-    accelerator = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
     command = f"specverify verify --tier {tier} --seed {seed}" + (f" --only {shlex.quote(only)}" if only else "")
     return {
         "schema": "specverify-record",
         "version": 1,
-        "created": _now(),
+        "created": environment.now(),
         "command": command + (f" --device {device}" if device != "cpu" else ""),
         "tier": tier,
         "seed": seed,
-        "software": {
-            "specverify": version("specverify"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
+        "software": environment.software(),
+        "hardware": {
+            "cpus": os.cpu_count() or 1,
+            "threads": jobs,
+            "device": device,
+            "accelerator": environment.accelerator(device),
         },
-        "hardware": {"cpus": os.cpu_count() or 1, "threads": jobs, "device": device, "accelerator": accelerator},
         "errors": {
             "delta": DELTA | DELTA_REAL[tier] | DELTA_CONTINUOUS,
             "beta": BETA,
@@ -192,7 +179,7 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
     seen = sensitivity.beside(present)
     return record | {
         "status": "complete" if complete else "partial",
-        "finished": _now() if complete else None,
+        "finished": environment.now() if complete else None,
         "cells": present,
         "not_covered": [*_not_covered(cells, results), *sensitivity.missed(seen)],
         "verdicts": verdicts,
@@ -295,7 +282,3 @@ def _report(record: dict[str, Any], out: Path) -> None:
             f"{error}; the record {out / 'record.json'} is written, and `specverify show {shlex.quote(str(out))}` "
             "writes its report"
         ) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,12 +5,10 @@ Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an e
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import os
 import pkgutil
-import re
 import signal
 import sys
 import threading
@@ -22,8 +20,9 @@ from typing import Annotated, NoReturn
 import typer
 
 import specverify
-from specverify import cli_calibrate, cli_defects, cli_errors, cli_tradeoff, cli_validate
-from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, printable
+from specverify import cli_calibrate, cli_defects, cli_errors, cli_study, cli_tradeoff, cli_validate, files
+from specverify.cli_study import Device, Jobs, Overwrite, Shard, Tier
+from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, Unfinished, printable
 
 app = typer.Typer(
     help="Verify speculative decoders of autoregressive image models.",
@@ -33,20 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Tier(StrEnum):
-    """How much is checked."""
-
-    quick = "quick"
-    full = "full"
-
-
-class Device(StrEnum):
-    """Where real models run."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Kind(StrEnum):
@@ -90,9 +75,10 @@ def verify(
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Only the cells whose id matches this shell pattern.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    jobs: Jobs = None,
     device: Annotated[Device, typer.Option(help="Where real models run.")] = Device.cpu,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds results.")] = False,
+    overwrite: Overwrite = False,
+    shard: Shard = None,
 ) -> None:
     """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
 
@@ -103,7 +89,7 @@ def verify(
     from specverify.report import record as records
 
     folder = out or default_out(tier.value, seed, only, device.value)
-    records.check_writable(folder)  # before the seconds that it takes to load the rest
+    files.check_writable(folder)  # before the seconds that it takes to load the rest
 
     from specverify import campaign
     from specverify.report import render, terminal
@@ -119,26 +105,18 @@ def verify(
             device=device.value,
             overwrite=overwrite,
             console=console,
+            shard=shard,
         )
     except KeyboardInterrupt:
-        kept = folder / records.NAME
-        cells = len(list((folder / "cells").glob("*.json")))
-        done = f"{cells} cells are finished" if cells else "nothing was finished"
-        where = f"the partial record is {kept}" if kept.exists() else f"{done} in {folder}"
-        typer.echo(f"interrupted: {where}; the same command continues", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        cli_study.interrupted(folder, records.NAME)
     console.print(terminal.summary(found))
     _say_where(folder / records.NAME, folder / render.HTML, folder / render.MARKDOWN)
     raise typer.Exit(found["verdict"]["exit_code"])
 
 
 def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu") -> Path:
-    """Where a campaign goes unless told otherwise: one of some cells, or on a device, has a folder of its own."""
-    name = f"verify-{tier}-seed{seed}" + ("" if device == "cpu" else f"-{device}")
-    if only is not None:
-        words = re.sub(r"[^A-Za-z0-9=.]+", "-", only).strip("-.")[:60]
-        name += f"-only-{words or 'cells'}-{hashlib.sha256(only.encode()).hexdigest()[:6]}"
-    return Path("out") / name
+    """Where a campaign goes unless told otherwise."""
+    return cli_study.default_out(f"verify-{tier}", seed, only, device)
 
 
 @app.command()
@@ -154,7 +132,7 @@ def show(
 
     found = records.load(record)
     folder = out or (record if record.is_dir() else record.parent)
-    records.check_writable(folder)
+    files.check_writable(folder)
     written = render.write(found, folder)
     console = Console(highlight=False)
     console.print(terminal.summary(found))
@@ -204,6 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         code = INTERRUPTED
+    except Unfinished as part:
+        typer.echo(str(part), err=True)
+        code = 0
     except Exception as error:
         if os.environ.get("SPECVERIFY_DEBUG") == "1":
             raise

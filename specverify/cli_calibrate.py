@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specverify.errors import INTERRUPTED
+from specverify import cli_study
+from specverify.cli_study import Jobs, Overwrite, Shard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of calibration.json.", show_default="out/calibrate-seedSEED")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    jobs: Jobs = None,
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Only the trials CHECK/WHAT/ON/RATE that match.")
     ] = None,
@@ -30,7 +30,8 @@ def calibrate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Add the rows to the record and the report in this folder.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds rows.")] = False,
+    overwrite: Overwrite = False,
+    shard: Shard = None,
 ) -> None:
     """Measure false alarms, misses and p-values of every checker against what it states.
 
@@ -48,22 +49,20 @@ def calibrate(
         raise InputError("a report takes a whole calibration; leave out --only, or --report")
     if report is not None and not (report / "record.json").is_file():
         raise InputError(f"there is no record in {report}; `specverify verify --out {report}` makes one")
-    folder = out or calibration.default_out(seed, quick)
+    folder = out or cli_study.default_out("calibrate-quick" if quick else "calibrate", seed)
     console = Console(highlight=False)
     try:
         rows = calibration.run(
             setting,
             folder,
             only=only,
-            jobs=os.cpu_count() or 1 if jobs is None else jobs,
+            jobs=jobs,
             overwrite=overwrite,
+            shard=shard,
             console=console,
         )
     except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted: the rows so far are in {folder / calibration.NAME}; the same command continues", err=True
-        )
-        raise typer.Exit(INTERRUPTED) from None
+        cli_study.interrupted(folder, calibration.NAME, "the rows so far are in")
     _show(rows, setting.level, console)
     typer.echo(str(folder / calibration.NAME))
     if report is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from enum import StrEnum
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from specverify import cli_study
+from specverify.cli_study import Jobs, Overwrite, Shard, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +26,6 @@ if TYPE_CHECKING:
 
 _ABREAST = 4
 """Most checkers whose outcomes stand side by side on a terminal."""
-
-
-class Tier(StrEnum):
-    """Whose toys are planned for."""
-
-    quick = "quick"
-    full = "full"
 
 
 class Where(StrEnum):
@@ -76,18 +71,27 @@ def defects(
         str | None, typer.Option(metavar="PATTERN", help="Only those whose id matches this shell pattern.")
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Run the checkers on them.")] = False,
-    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the list, or the rows.")] = None,
+    file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the list, or the rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of every judgement; at least 0.")] = 0,
     delta: Annotated[float, typer.Option(help="What the statistics must be able to see.")] = 0.02,
     seconds: Annotated[float, typer.Option(help="What one judgement may take.")] = 60.0,
-    jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    jobs: Jobs = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Add the rows to the record and report there; with --run.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the rows.", show_default="out/defects-seedSEED; with other limits, one of its own beside it"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    shard: Shard = None,
 ) -> None:
     """List the known-wrong subjects and the controls; with --run, every checker against each of them.
 
     With --run exits with 0 if every defect is caught by the checkers that it names and no control is flagged, else 1.
+    Rows are kept as they come: an interrupted run continues when the same command is given again.
     """
     from rich.console import Console
 
@@ -103,27 +107,38 @@ def defects(
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
     known = killmatrix.corpus(level and level.value, only)
     if not run:
-        if out is not None:
-            _write(out, [asdict(one) for one in known])
+        if out is not None or overwrite or shard is not None:
+            raise InputError("--out, --overwrite and --shard are about the rows of --run; give it too")
+        if file is not None:
+            _write(file, [asdict(one) for one in known])
         _show_corpus(known, console)
         return
     setting = killmatrix.Setting(seed, delta, seconds, 2 * seconds + 10)
-    cells = killmatrix.matrix(known)
-    rows: list[Row] = []
-    if out is not None:
-        _write(out, rows)  # a place that cannot be written to is said before the work
-    for row in killmatrix.work(cells, setting, os.cpu_count() or 1 if jobs is None else jobs, console):
-        rows.append(row)
-        if out is not None:
-            _write(out, rows)  # what is there when the work is interrupted
-    order = {(cell.known.level, cell.known.id, cell.checker): place for place, cell in enumerate(cells)}
-    rows.sort(key=lambda row: order[row["level"], row["defect"], row["checker"]])
-    if out is not None:
-        _write(out, rows)
+    if file is not None:
+        _write(file, [])  # a place that cannot be written to is said before the work
+    usual = killmatrix.Setting()
+    other = [f"-delta{delta:g}"] * (delta != usual.delta) + [f"-seconds{seconds:g}"] * (seconds != usual.seconds)
+    folder = out or cli_study.default_out("".join(["defects", *other]), seed)
+    try:
+        rows = killmatrix.run(
+            killmatrix.matrix(known),
+            setting,
+            folder,
+            jobs=jobs,
+            overwrite=overwrite,
+            shard=shard,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        if file is not None and (folder / killmatrix.NAME).exists():
+            _write(file, json.loads((folder / killmatrix.NAME).read_text())["rows"])
+        cli_study.interrupted(folder, killmatrix.NAME, "the rows so far are in")
+    if file is not None:
+        _write(file, rows)
     _show_matrix(rows, console)
     if report is not None:
-        limits = {"level": level and level.value, "only": only}
-        written = parts.add(report, "kill_matrix", {"seed": seed, "delta": delta, **limits, "rows": rows})
+        part = {"seed": seed, "delta": delta, "level": level and level.value, "only": only, "rows": rows}
+        written = parts.add(report, "kill_matrix", part)
         typer.echo(f"\n{written.html}\n{written.markdown}")
     raise typer.Exit(0 if testers.passed(rows) else 1)
 

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from specverify.errors import ERROR, INTERRUPTED
+from specverify import cli_study
+from specverify.cli_study import Device, Jobs, Overwrite, Shard
+from specverify.errors import ERROR
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Number = TypeVar("Number", int, float)
 NONE_SATISFIES = 1
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def tradeoff(
@@ -62,9 +56,10 @@ def tradeoff(
         Path | None,
         typer.Option(help="Folder for the record and the report.", show_default="out/tradeoff-MODEL-seedSEED"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes, at least 1.", show_default="one per core")] = None,
+    jobs: Jobs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget what the folder holds.")] = False,
+    overwrite: Overwrite = False,
+    shard: Shard = None,
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Only settings whose id matches this shell pattern.")
     ] = None,
@@ -101,7 +96,7 @@ def tradeoff(
         raise InputError("--max-loss and --min-speedup ask different questions; give one of them")
     choose.check(metric, model, 0.0 if max_loss is None else max_loss, 1.0 if min_speedup is None else min_speedup)
     console = Console(highlight=False)
-    folder = out or sweep.default_out(model, seed)
+    folder = out or cli_study.default_out(f"tradeoff-{model}", seed)
     sizes = _numbers("window", window, int, "16, or 2,4,8 for a model of patches")
     patches = sweep.is_of_patches(model)
     alone = sizes is not None and len(sizes) == 1 and not patches
@@ -116,13 +111,10 @@ def tradeoff(
     shared = None if patches else sizes[0] if sizes else Setting.window
     try:
         found = sweep.measure(
-            Setting(model, n, shared, seed, batch, device.value), folder, asked, jobs, overwrite, console
+            Setting(model, n, shared, seed, batch, device.value), folder, asked, jobs, overwrite, console, shard
         )
     except KeyboardInterrupt:
-        kept = folder / records.NAME
-        where = f"the partial record is {kept}" if kept.exists() else f"nothing was finished in {folder}"
-        typer.echo(f"interrupted: {where}; the same command continues", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        cli_study.interrupted(folder, records.NAME)
     failed = [row for row in found["rows"] if row["error"] is not None]
     for row in failed:
         typer.echo(f"error: {row['id']}: {row['error']}", err=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specverify import files
 from specverify.errors import INTERRUPTED, printable
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def validate(
     from specverify.report import record as records
     from specverify.subjects import isolation
 
-    records.check_writable(out or default_out(reference))
+    files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
     options: dict[str, Any] = {} if delta is None else {"delta": delta}

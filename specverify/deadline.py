@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
+from collections.abc import Iterator
+from types import FrameType
 
 WAITING = 10.0
 """A subject that waits (for a device, a server) instead of computing may take so many times its limit by the clock."""
@@ -29,3 +33,32 @@ class Deadline:
     def over(self) -> bool:
         """Whether it has passed."""
         return self.left <= 0
+
+
+class Late(BaseException):
+    """The time is up. No Exception: what a judgement catches of its subjects must not catch this."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise Late in the main thread after so many seconds of the processor, or of waiting for `WAITING` times as long.
+
+    Without a timer of the system, whoever works keeps the time.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Late
+
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, WAITING * seconds))
+    before = [signal.signal(number, stop) for _, number, _ in timers]
+    for timer, _, after in timers:
+        signal.setitimer(timer, after)
+    try:
+        yield
+    finally:
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)

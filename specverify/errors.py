@@ -26,6 +26,10 @@ class DependentRowsError(ContractError):
     """A decoder whose draws were not the same ones when other rows, or more of them, were in the batch."""
 
 
+class Unfinished(SpecverifyError):
+    """No error: the part of the work that was asked for is done, and nothing can be said before the rest is."""
+
+
 def printable(text: str) -> str:
     """Text with a space for each character that a terminal would obey instead of showing it; lines stay lines."""
     return "".join(x if x.isprintable() or x == "\n" else " " for x in text)

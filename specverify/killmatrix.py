@@ -18,23 +18,20 @@ A cell's outcome is one of
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import functools
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from types import FrameType
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
 
 import toymodels
-from specverify import defects, killmatrix_continuous, pool
+from specverify import deadline, defects, files, killmatrix_continuous, pool, study
 from specverify.catalogue import near, near_pattern
-from specverify.deadline import WAITING
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.defects import continuous, rounds, samplers
@@ -42,6 +39,7 @@ from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import check_delta
 from specverify.evidence.sequences import target_law
+from specverify.report import record as records
 from specverify.subjects.decoder import judge_decoder
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.round import judge_round
@@ -49,6 +47,8 @@ from specverify.subjects.sampler import judge_sampler
 from specverify.verdict import EXACT_TOLERANCE, Kind
 
 LEVELS = ("decoder", "round", "sampler", "continuous")
+NAME = "defects.json"
+"""What the file of the rows is called in its folder."""
 Row = dict[str, Any]
 """Plain JSON: defect, level, category, lossy, checker, named (whether the corpus names this checker), outcome, verdict,
 reason, tv (exact, or None), by (the statistical checks that rejected, strongest first; none where the contract was
@@ -85,6 +85,11 @@ class Cell:
     known: Known
     checker: str
     absent: str = ""
+
+    @property
+    def id(self) -> str:
+        """What its file is called."""
+        return f"{self.known.level}/{self.known.id}/{self.checker}"
 
 
 @dataclass(frozen=True)
@@ -175,30 +180,48 @@ def _absent(known: Known, checker: str) -> str:
     return ""
 
 
-def work(cells: Sequence[Cell], setting: Setting, jobs: int, console: Console | None = None) -> Iterator[Row]:
-    """Rows as they come, from worker processes of one thread each; with a progress bar on a terminal.
+def run(
+    cells: Sequence[Cell],
+    setting: Setting,
+    out: Path,
+    *,
+    jobs: int | pool.Executor | None = None,
+    overwrite: bool = False,
+    shard: str | None = None,
+    console: Console | None = None,
+) -> list[Row]:
+    """Rows of cells, kept in a folder one by one and written to `NAME`: of those that are there, after an interruption.
 
     Raises:
-        InputError: for fewer than one job.
+        InputError, Unfinished, KeyboardInterrupt: see `study.run`.
     """
-    pool.check_jobs(jobs)
-    yield from (_row(cell, "not applicable", reason=cell.absent) for cell in cells if cell.absent)
-    todo = [cell for cell in cells if not cell.absent]
-    one = functools.partial(carry_out, setting=setting)
-    yield from pool.share_out(one, todo, jobs, console, name=lambda row: str(row["defect"]), what="trials")
+    planned = study.Study(
+        "kill matrix",
+        NAME,
+        cells,
+        functools.partial(carry_out, setting=setting),
+        study.digest(asdict(setting)),
+        "another seed, delta, limit or version",
+    )
 
+    def finish(kept: study.Kept[Cell]) -> list[Row]:
+        rows = list(kept.results().values())
+        found = {"seed": setting.seed, "delta": setting.delta, "rows": rows}
+        files.write_atomically(out / NAME, (records.by_line(found) + "\n").encode())
+        return rows
 
-class _Late(BaseException):
-    """The time is up. No Exception: what a judgement catches of its subjects must not catch this."""
+    return study.run(planned, out, finish, jobs=jobs, overwrite=overwrite, shard=shard, console=console)
 
 
 def carry_out(cell: Cell, setting: Setting) -> Row:
     """One cell of the matrix. An exception is an outcome: the others go on."""
+    if cell.absent:
+        return _row(cell, "not applicable", reason=cell.absent)
     start = time.perf_counter()
     try:
-        with _limited(setting.limit):
+        with deadline.limited(setting.limit):
             found = _CHECKS[cell.known.level, cell.checker](cell.known.id, setting)
-    except _Late:
+    except deadline.Late:
         return _row(cell, "out of time", reason=f"stopped after {setting.limit:g} s", seconds=setting.limit)
     except Exception as error:
         seconds = time.perf_counter() - start
@@ -237,31 +260,6 @@ def _row(
         "by": list(by),
         "seconds": seconds,
     }
-
-
-@contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise _Late in the main thread after so many seconds of the processor, or of waiting for `WAITING` times as long.
-
-    Without a timer of the system, checks keep their own time.
-    """
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Late
-
-    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, WAITING * seconds))
-    before = [signal.signal(number, stop) for _, number, _ in timers]
-    for timer, _, after in timers:
-        signal.setitimer(timer, after)
-    try:
-        yield
-    finally:
-        for (timer, number, _), handler in zip(timers, before, strict=True):
-            signal.setitimer(timer, 0)
-            signal.signal(number, handler)
 
 
 def _exact(name: str, setting: Setting) -> dict[str, Any]:

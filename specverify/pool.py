@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -22,25 +23,39 @@ Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
 
-def check_jobs(jobs: int) -> None:
-    """Raise InputError unless there is at least one job, and a process for each would not swamp the machine."""
-    if jobs < 1:
+class Executor(Protocol):
+    """Where work can be submitted: any of `concurrent.futures`, or one that is like them (`Client.get_executor()`)."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future[Any]: ...  # noqa: D102
+
+
+def checked(jobs: int | Executor | None) -> int | Executor:
+    """What was asked for, or a process per core; InputError unless there is at least one, and no swarm of them."""
+    cores = os.cpu_count() or 1
+    jobs = cores if jobs is None else jobs
+    if isinstance(jobs, int) and jobs < 1:
         raise InputError(f"cannot work with {jobs} jobs; use at least 1")
-    if jobs > (most := max(64, 4 * (os.cpu_count() or 1))):
-        raise InputError(f"cannot work with {jobs} jobs: this machine has {os.cpu_count()} cores; use at most {most}")
+    if isinstance(jobs, int) and jobs > (most := max(64, 4 * cores)):
+        raise InputError(f"cannot work with {jobs} jobs: this machine has {cores} cores; use at most {most}")
+    return jobs
+
+
+def width(jobs: int | Executor) -> int:
+    """How many cells are worked on at once: of an executor that does not say, as many as there are cores here."""
+    return jobs if isinstance(jobs, int) else int(getattr(jobs, "_max_workers", None) or os.cpu_count() or 1)
 
 
 def share_out(
     carry_out: Callable[[Unit], Result],
     units: Sequence[Unit],
-    jobs: int,
+    jobs: int | Executor,
     console: Console | None = None,
     *,
     name: Callable[[Result], str] = str,
     done: int = 0,
     what: str = "units",
     where: Path | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Results in the order in which they are finished, from worker processes of one thread each; one job is done here.
 
     Whatever the workers draw must derive from the unit alone: then no result depends on how the work was shared out.
@@ -48,7 +63,7 @@ def share_out(
     Args:
         carry_out: a function that can be pickled, as units and results can.
         units: what there is to do; taken up in this order.
-        jobs: processes, at least 1.
+        jobs: processes, at least 1; or what the units are submitted to, wherever it has them worked out.
         console: where progress is shown: a bar on a terminal, one line at the start elsewhere, nothing if None.
 
     Other args:
@@ -60,17 +75,26 @@ def share_out(
     Raises:
         InputError: for fewer than one job.
     """
-    check_jobs(jobs)
+    checked(jobs)
     if not units:
         return
     columns = (TextColumn("{task.description:<36.36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     visible = console is not None and console.is_terminal
-    workers = min(jobs, len(units))
+    workers = min(width(jobs), len(units))
     if console is not None and not visible:
         console.print(Text(_begins(len(units), what, workers, done, where)), soft_wrap=True)
-    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
+    if not isinstance(jobs, int):
+        found = _submitted(carry_out, units, jobs)
+    elif workers == 1:
+        found = (_alone(carry_out, unit) for unit in units)
+    else:
+        found = _elsewhere(carry_out, units, workers)
+    with (
+        contextlib.closing(found),
+        Progress(*columns, console=console, disable=not visible, transient=True) as progress,
+    ):
         bar = progress.add_task("starting", total=done + len(units), completed=done)
-        for result in _here(carry_out, units) if workers == 1 else _elsewhere(carry_out, units, workers):
+        for result in found:
             progress.update(bar, advance=1, description=name(result))
             yield result
 
@@ -83,27 +107,35 @@ def _begins(count: int, what: str, workers: int, done: int, where: Path | None) 
     return f"{count:,} {what}{before}, {workers} {'process' if workers == 1 else 'processes'}{goes}"
 
 
-def _here(carry_out: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[Result]:
-    """One after the other in this process, on one thread as in a worker; starting one takes seconds."""
-    for unit in units:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            result = carry_out(unit)
-        finally:
-            torch.set_num_threads(threads)
-        yield result
+def _alone(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:
+    """On one thread, wherever it is; a process of its own takes seconds to start."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return carry_out(unit)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _elsewhere(carry_out: Callable[[Unit], Result], units: Sequence[Unit], workers: int) -> Iterator[Result]:
+def _submitted(carry_out: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor) -> Generator[Result]:
+    """As they are finished; none is held on to, and none is begun after the first exception."""
+    pending = {executor.submit(_alone, carry_out, unit) for unit in units}
+    try:
+        for future in concurrent.futures.as_completed(set(pending)):
+            pending.discard(future)
+            yield future.result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _elsewhere(carry_out: Callable[[Unit], Result], units: Sequence[Unit], workers: int) -> Generator[Result]:
     """In worker processes, which end with the first exception."""
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker
     )
     try:
-        pending = [pool.submit(carry_out, unit) for unit in units]
-        for future in concurrent.futures.as_completed(pending):
-            yield future.result()
+        yield from _submitted(carry_out, units, pool)
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()

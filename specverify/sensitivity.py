@@ -30,7 +30,7 @@ from specverify.evidence.distance import deviation
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
-from specverify.report.record import write_atomically
+from specverify.files import write_atomically
 from specverify.seeds import derived_seed
 
 MODEL, WINDOW, GUIDANCE = "digits-s", 16, 1.0

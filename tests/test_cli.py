@@ -217,7 +217,15 @@ def test_verify_exits_with_the_verdict(run, tmp_path, monkeypatch, kind, code):
     console = asked.pop("console")
     assert not console.is_terminal
     assert asked.pop("out") == tmp_path
-    assert asked == {"tier": "full", "seed": 3, "only": "a*", "jobs": 2, "device": "cuda", "overwrite": True}
+    assert asked == {
+        "tier": "full",
+        "seed": 3,
+        "only": "a*",
+        "jobs": 2,
+        "device": "cuda",
+        "overwrite": True,
+        "shard": None,
+    }
 
 
 def test_an_interrupted_run_says_what_is_kept(run, tmp_path, monkeypatch):
@@ -289,6 +297,19 @@ def test_a_campaign_from_end_to_end(run, tmp_path):
     again = run(*arguments)
     assert again[:2] == (0, rest), again[2]
     _refused(run(*arguments, "--seed", "1"), f"{out} holds a finished campaign of other settings")
+
+
+def test_shards_of_a_campaign(run, tmp_path):
+    arguments = ("verify", "--only", "exact/ar*/dense-2x8", "--jobs", "1", "--out", tmp_path)
+    code, out, err = run(*arguments, "--shard", "2/2")
+    assert (code, out) == (0, f"1 cell, 1 process; results go to {tmp_path / 'record.json'}\n")
+    assert err.startswith(f"shard 2/2 is done: 1 of 2 cells are in {tmp_path}, and no record yet; ")
+    assert [path.name for path in (tmp_path / "cells").glob("*.json")] == ["exact~ar-race~dense-2x8.json"]
+    code, out, err = run(*arguments, "--shard", "1/2")
+    assert (code, err) == (0, "")
+    assert "verdict: PROVED, exit code 0" in out
+    assert [cell["id"] for cell in records.load(tmp_path)["cells"]] == ["exact/ar/dense-2x8", "exact/ar-race/dense-2x8"]
+    _refused(run(*arguments, "--shard", "3/2", "--overwrite"), "shard '3/2' is not I/N")
 
 
 def test_what_a_report_prints_to_reproduce_a_cell_works_beside_the_report(run, tmp_path, monkeypatch):

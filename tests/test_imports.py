@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
-    ("catalogue", "checksum", "claims", "model", "noise", "seeds"),
+    ("catalogue", "checksum", "claims", "files", "model", "noise", "seeds"),
     ("draws", "enumerated", "processors"),
     ("recorded",),
     ("laws",),
@@ -25,7 +25,8 @@ LAYERS = (
     ("defects",),
     ("subjects",),
     ("report",),
-    ("costs", "plan", "pool", "relaxed", "sensitivity"),
+    ("environment", "pool"),
+    ("costs", "plan", "relaxed", "sensitivity", "study"),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),

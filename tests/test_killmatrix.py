@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from specverify import cli, defects, killmatrix
+from specverify import cli, defects, killmatrix, pool
 from specverify.defects import continuous, rounds, samplers
 from specverify.errors import InputError
 from specverify.report import testers
@@ -15,8 +15,9 @@ QUICK = killmatrix.Setting(delta=0.2, seconds=10.0, limit=60.0)
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Call the command line: exit code, stdout, stderr."""
+def run(capsys, monkeypatch, tmp_path):
+    """Call the command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*arguments):
@@ -30,7 +31,7 @@ def run(capsys, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trials():
+def trials(tmp_path_factory):
     """(level, subject) -> its rows by checker: worked out in processes, without type checks, so quickly."""
     subjects = [
         ("decoder", "recovered-from-target"),
@@ -42,15 +43,14 @@ def trials():
     ]
     cells = [cell for subject in subjects for cell in killmatrix.matrix(killmatrix.corpus(*subject))]
     found = {subject: {} for subject in subjects}
-    for row in killmatrix.work(cells, QUICK, 2):
+    for row in killmatrix.run(cells, QUICK, tmp_path_factory.mktemp("trials"), jobs=2):
         found[row["level"], row["defect"]][row["checker"]] = row
     return found
 
 
-def here(cells, setting, jobs, console=None):
-    """`killmatrix.work` without processes, which monkeypatches do not reach."""
-    for cell in cells:
-        yield killmatrix._row(cell, "not applicable") if cell.absent else killmatrix.carry_out(cell, setting)
+def here(one, units, *_, **__):
+    """`pool.share_out` without processes, which monkeypatches do not reach."""
+    return (one(unit) for unit in units)
 
 
 def test_the_corpus_is_what_the_registries_hold():
@@ -175,7 +175,7 @@ def test_the_command_runs_the_matrix_in_processes(run, tmp_path):
 
 
 def test_many_checkers_stand_below_each_other(run, monkeypatch):
-    monkeypatch.setattr(killmatrix, "work", here)
+    monkeypatch.setattr(pool, "share_out", here)
     for level, checker in list(killmatrix._CHECKS):
         if level == "continuous":
             told = {"verdict": Kind.REFUTED, "reason": "so", "n": 7}
@@ -191,6 +191,38 @@ def test_many_checkers_stand_below_each_other(run, monkeypatch):
     assert "4 of 4 caught by a checker that they name" in out
 
 
+def test_an_interrupted_matrix_goes_on(run, monkeypatch, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def told(*_):
+        return {"verdict": Kind.REFUTED, "reason": "so"}
+
+    def again(*_):
+        raise AssertionError("this was finished")
+
+    monkeypatch.setattr(pool, "share_out", here)
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "exact"), told)
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "judge_decoder"), stop)
+    arguments = ("defects", "--run", "--level", "decoder", "--only", "inverted-*", "--json", tmp_path / "rows.json")
+    code, out, err = run(*arguments)
+    assert (code, out) == (130, "")
+    kept = "out/defects-seed0/defects.json"
+    assert err == f"interrupted: the rows so far are in {kept}; the same command continues\n"
+    for rows in (json.loads((tmp_path / kept).read_text())["rows"], json.loads((tmp_path / "rows.json").read_text())):
+        assert [(row["checker"], row["outcome"]) for row in rows] == [("exact", "caught")]
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "exact"), again)
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "judge_decoder"), told)
+    assert run(*arguments)[0] == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["checker"], row["outcome"]) for row in rows] == [("exact", "caught"), ("judge_decoder", "caught")]
+    monkeypatch.setitem(killmatrix._CHECKS, ("decoder", "judge_decoder"), again)
+    assert run(*arguments)[0] == 0  # all was there
+    code, out, err = run(*arguments[:-2], "--delta", 0.1, "--shard", "2/2")
+    assert (code, out) == (0, "")  # `here` announces nothing
+    assert err.startswith("shard 2/2 is done: 1 of 2 cells are in out/defects-delta0.1-seed0, and no record yet; ")
+
+
 def test_what_is_known_of_continuous_tokens_is_listed(run):
     code, out, err = run("defects", "--level", "continuous")
     assert (code, err) == (0, "")
@@ -202,7 +234,7 @@ def test_what_is_known_of_continuous_tokens_is_listed(run):
 
 
 def test_a_blind_checker_is_found_out(run, monkeypatch):
-    monkeypatch.setattr(killmatrix, "work", here)
+    monkeypatch.setattr(pool, "share_out", here)
     monkeypatch.setitem(  # leaves the exact checker, which takes no time
         killmatrix._CHECKS, ("decoder", "judge_decoder"), lambda *_: {"verdict": Kind.REFUTED, "reason": "it is"}
     )
@@ -211,14 +243,14 @@ def test_a_blind_checker_is_found_out(run, monkeypatch):
     monkeypatch.setitem(
         killmatrix._CHECKS, ("decoder", "exact"), lambda name, setting: {"verdict": Kind.PROVED, "reason": "blind"}
     )
-    code, out, _ = run(*arguments)
+    code, out, _ = run(*arguments, "--overwrite")
     assert code == 1
     assert "inverted-ratio: missed by exact: blind" in out
     assert "1 of 2 caught by a checker that they name" in out
 
 
 def test_a_checker_that_refutes_everything_is_found_out(run, monkeypatch):
-    monkeypatch.setattr(killmatrix, "work", here)
+    monkeypatch.setattr(pool, "share_out", here)
     for key in (("round", "standard"), ("round", "forced-coins")):
         monkeypatch.setitem(
             killmatrix._CHECKS, key, lambda name, setting: {"verdict": Kind.REFUTED, "reason": "why not"}
@@ -238,6 +270,8 @@ def test_a_checker_that_refutes_everything_is_found_out(run, monkeypatch):
         (("--run", "--only", "lenience", "--seed", "-1"), "seed -1 is negative; use an integer of at least 0"),
         (("--run", "--only", "lenience", "--delta", "0"), "delta is 0.0; a discrepancy"),
         (("--run", "--only", "lenience", "--seconds", "0"), "seconds is 0.0; use a positive number"),
+        (("--shard", "1/2"), "--out, --overwrite and --shard are about the rows of --run; give it too"),
+        (("--run", "--only", "lenience", "--shard", "2"), "shard '2' is not I/N with I from 1 to N; write --shard 1/3"),
         (("--level", "trace"), "unknown --level 'trace'; known: decoder, round, sampler, continuous"),
         (("--json", "/dev/null/list.json"), "cannot write to /dev/null/list.json: "),
     ],

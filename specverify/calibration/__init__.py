@@ -10,7 +10,7 @@ is sampled is in `sources`; how each kind of check is put to the test in `counts
 `rounds` and `blackbox`.
 """
 
-from specverify.calibration.book import NAME, Setting, default_out, run, work
+from specverify.calibration.book import NAME, Setting, run
 from specverify.calibration.rows import all_trials
 from specverify.calibration.trial import CERTAIN, Measured, Row, Trial, carry_out
 
@@ -23,7 +23,5 @@ __all__ = [
     "Trial",
     "all_trials",
     "carry_out",
-    "default_out",
     "run",
-    "work",
 ]

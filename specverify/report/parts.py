@@ -7,13 +7,12 @@ judgements    `specverify validate REF --report FOLDER`: what is said of somebod
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from specverify import files
 from specverify.errors import InputError
 from specverify.report import record as records
 from specverify.report import render
@@ -49,7 +48,7 @@ def add(folder: Path, name: str, value: Mapping[str, Any]) -> Written:
     except (TypeError, ValueError) as error:
         raise InputError(f"this {name} is not plain JSON: {error}") from None
     folder = Path(folder)
-    with _alone(folder):
+    with files.locked(folder):  # two commands that add to one record wait for each other
         record = records.load(folder / records.NAME)
         record[name] = [*_others(record, plain), plain] if name == "judgements" else plain
         records.validate(record, f"the record in {folder} with this {name}", "it was left as it was")
@@ -68,23 +67,3 @@ def _others(record: Record, value: Mapping[str, Any]) -> list[dict[str, Any]]:
         return one.get("subject"), one.get("claim"), one.get("seed")
 
     return [one for one in record.get("judgements", []) if key(one) != key(value)]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two commands that add to one record wait for each other, where the system can lock a folder."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield  # reading the record will say what is wrong
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

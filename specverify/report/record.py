@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from specverify import checksum
 from specverify.errors import InputError
+from specverify.files import write_atomically
 from specverify.report.contradictions import contradictions
 
 VERSION = 1
@@ -36,23 +35,26 @@ def load(path: Path) -> Record:
         InputError: naming the file, the place in it, and what to do.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"there is no record at {path}; `specverify verify --out {path.parent}` makes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the record {path} cannot be read ({error}); {_REMEDY}") from None
-    try:
-        record = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}); {_REMEDY}") from None
+    path = path / NAME if path.is_dir() else path
+    record = read(path, "record", "verify", _REMEDY)
     record = checksum.opened(
         record, f"the record {path}", "take a copy of it, or make it anew with `specverify verify --overwrite`"
     )
     validate(record, str(path))
     return record  # type: ignore[no-any-return]
+
+
+def read(path: Path, what: str, command: str, remedy: str) -> Any:
+    """What a JSON file holds, or InputError with what to do; `command` makes such a file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        made = f"specverify {command} --out {path.parent}"
+        raise InputError(f"there is no {what} at {path}; `{made}` makes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the {what} {path} cannot be read ({error}); {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON ({error}); {remedy}") from None
 
 
 def save(record: Record, path: Path) -> None:
@@ -63,69 +65,21 @@ def save(record: Record, path: Path) -> None:
     """
     path = Path(path)
     validate(record, f"the record for {path}")
-    write_atomically(path, (_by_line(checksum.sealed(record), ("cells", "judgements")) + "\n").encode())
+    write_atomically(path, (by_line(checksum.sealed(record), ("cells", "judgements")) + "\n").encode())
 
 
-def _by_line(value: Any, rows: Collection[str]) -> str:
+def by_line(value: Any, rows: Collection[str] = ("rows",)) -> str:
     """JSON with one line per field and per row: small, and two records can be compared line by line."""
     lines = []
     for name, item in value.items():
         if name in rows and item:
             part = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in item) + "\n]"
         elif isinstance(item, dict) and "rows" in item:
-            part = _by_line(item, ("rows",))
+            part = by_line(item)
         else:
             part = json.dumps(item, allow_nan=False)
         lines.append(f"{json.dumps(name)}: {part}")
     return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def check_writable(folder: Path) -> None:
-    """Raise InputError unless files can be written into a folder; afterwards all is as it was.
-
-    To be called before work whose outcome goes there.
-    """
-    folder = Path(folder)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    blocked = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
-    if blocked is not None:
-        raise InputError(f"cannot write to {folder}: {blocked} is a file; choose another folder with --out")
-    made: list[Path] = []
-    try:
-        for path in reversed(missing):
-            path.mkdir()
-            made.append(path)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".specverify-"):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
-    finally:
-        for path in reversed(made):
-            path.rmdir()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                temporary.chmod(0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}); make room, or choose another --out"
-        ) from None
 
 
 def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> None:
@@ -136,8 +90,6 @@ def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> 
         source: how the message names it.
         remedy: what to do about it.
     """
-    import jsonschema  # slow to import, and needed here only
-
     if not isinstance(record, dict) or record.get("schema") != "specverify-record":
         raise InputError(f"{source} is not a specverify record: it lacks schema = 'specverify-record'; {remedy}")
     if record.get("version") != VERSION:
@@ -145,31 +97,31 @@ def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> 
             f"{source} has version {record.get('version')!r}, but this specverify reads version {VERSION}; "
             f"read it with the specverify that wrote it, or {remedy}"
         )
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
-    if error is not None:
-        message = error.message if len(error.message) <= 160 else f"{error.message[:60]} ... {error.message[-90:]}"
-        raise InputError(f"{source} is invalid at {error.json_path}: {message}; {remedy}")
+    fit(record, f"record-{VERSION}", source, remedy)
     for place, message in contradictions(record):
         raise InputError(f"{source} contradicts itself at {place}: {message}; {remedy}")
 
 
+def fit(record: Any, name: str, source: str, remedy: str) -> None:
+    """Raise InputError unless a record fits the schema of a name, saying where."""
+    import jsonschema  # slow to import, and needed here only
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(name)).iter_errors(record))
+    if error is not None:
+        message = error.message if len(error.message) <= 160 else f"{error.message[:60]} ... {error.message[-90:]}"
+        raise InputError(f"{source} is invalid at {error.json_path}: {message}; {remedy}")
+
+
 @functools.cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of a record."""
+def schema(name: str = f"record-{VERSION}") -> dict[str, Any]:
+    """A JSON schema: that of the record, or another's."""
     here = Path(__file__).resolve()
-    # Installed, the schema lies beside this file; in a checkout, where people look for it.
+    # Installed, the schemas lie beside this file; in a checkout, where people look for them.
     for folder in (here.parent / "schema", here.parents[2] / "reports" / "schema"):
-        path = folder / f"record-{VERSION}.json"
+        path = folder / f"{name}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    raise InputError(f"the record's schema record-{VERSION}.json is missing beside {here}; install specverify again")
-
-
-@functools.cache
-def _validator() -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(schema())
+    raise InputError(f"the schema {name}.json is missing beside {here}; install specverify again")
 
 
 def _refuse_constant(name: str) -> float:

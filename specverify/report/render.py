@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from specverify import files
 from specverify.report import (
     attention,
     judgements,
@@ -73,11 +74,11 @@ def write(record: Record, out: Path) -> Written:
         out / HTML, out / MARKDOWN, tuple(out / "figures" / f"{picture.name}.png" for picture in pictures)
     )
     for path, picture in zip(written.figures, pictures, strict=True):
-        records.write_atomically(path, picture.png)
+        files.write_atomically(path, picture.png)
     for old in _shown(written.markdown) - set(written.figures):
         old.unlink(missing_ok=True)
-    records.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
-    records.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
+    files.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
+    files.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
     return written
 
 

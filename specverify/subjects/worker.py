@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from specverify.claims import Claim, Lossless
 from specverify.errors import InputError
+from specverify.files import write_atomically
 from specverify.subjects import here, resolve
 from specverify.subjects.judgement import Judgement
 
@@ -28,13 +29,13 @@ def answer(name: str) -> NoReturn:
         faulthandler.register(signal.SIGXCPU, stack)
     if request["strict"]:
         _limit_memory(request["memory"])
-    _write(folder / "stage.json", {})
+    write_atomically(folder / "stage.json", b"{}")
     try:
         reply = _reply(request, folder)
     except BaseException as error:  # SystemExit too: whatever the subject raises is its answer
         said = " ".join(str(error).split()) or "no message"
         reply = {"raised": f"raised {type(error).__name__}: {said}{resolve.place_of(error)}"}
-    _write(folder / "reply.json", reply)
+    write_atomically(folder / "reply.json", json.dumps(reply, allow_nan=False).encode())
     sys.stdout.flush()
     os._exit(0)  # threads that the subject left behind are not waited for
 
@@ -50,7 +51,7 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return {"refused": str(error)}
     own = getattr(subject, "claim", None)
     said = claim or (own if isinstance(own, Claim) else Lossless())
-    _write(folder / "stage.json", {"level": level, "claim": str(said)})
+    write_atomically(folder / "stage.json", json.dumps({"level": level, "claim": str(said)}).encode())
     if request["certificate"] is not None:
         from specverify.subjects import certificate  # slow to import: hypothesis and a JSON schema come with it
 
@@ -82,13 +83,6 @@ def _limit_memory(mebibytes: int) -> None:
     most = min(taken * 2**10 + mebibytes * 2**20, 2**62)
     # Not the address space: what is reserved and never used, as by torch's own threads and devices, costs nothing.
     resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    """All at once, so that nobody reads half of it."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, allow_nan=False))
-    part.replace(path)
 
 
 def to_plain(value: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
+from specverify.files import write_atomically
 from specverify.report.drawing import Picture
-from specverify.report.record import write_atomically
 from specverify.report.render import HTML, MARKDOWN, code_markdown, escape_markdown
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table

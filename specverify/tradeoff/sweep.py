@@ -8,45 +8,36 @@ that an interrupted sweep goes on, and a wider one measures only what is new.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from realmodels import continuous, digits, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
 from realmodels.digits import DigitsModel
-from specverify import pool
+from specverify import environment, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out
 from specverify.tradeoff.plan import Asked, Cell, plan
 from specverify.tradeoff.setting import Row, Setting
-from specverify.tradeoff.store import Store
-
-ROWS = 2
-"""Changes with what a row holds: rows of another kind are not taken over."""
 
 
 def measure(
     setting: Setting,
     out: Path,
     asked: Asked | None = None,
-    jobs: int | None = None,
+    jobs: int | pool.Executor | None = None,
     overwrite: bool = False,
     console: Console | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write record and report.
 
@@ -54,57 +45,46 @@ def measure(
         setting: what all settings share.
         out: folder of the record (tradeoff.json), the report and the finished rows.
         asked: which settings; all that are usual if None.
-
-    Other args:
-        jobs: processes; one per core if None.
-        overwrite: forget what the folder holds.
-        console: where progress is shown; see `pool.share_out`.
+        jobs, overwrite, console, shard: see `study.run`.
 
     Returns:
         the record.
 
     Raises:
         InputError: for a setting that cannot be measured, or a folder that holds something else.
-        KeyboardInterrupt: after writing a partial record.
+        Unfinished, KeyboardInterrupt: see `study.run`.
     """
-    jobs = os.cpu_count() or 1 if jobs is None else jobs
-    pool.check_jobs(jobs)
+    jobs = pool.checked(jobs)
     asked = asked or Asked()
     _check(setting)
     cells, omitted = (
         decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
     )
-    _check(setting, cells, min(jobs, len(cells)))
-    store = Store(out, _digest(setting), overwrite)
-    rows = store.finished(cell.id for cell in cells)
-    todo = [cell for cell in cells if cell.id not in rows]
-    head = _head(setting, asked, omitted, jobs)
-    try:
-        work = functools.partial(carry_out, setting=setting)
-        for row in pool.share_out(
-            work, todo, jobs, console, name=_id, done=len(rows), what="settings", where=out / records.NAME
-        ):
-            if row["error"] is None:  # what failed is tried again by the next sweep
-                store.keep(row)
-            rows[row["id"]] = row
-    except KeyboardInterrupt:
-        _write(head, cells, rows, out)
-        raise
-    return _write(head, cells, rows, out)
-
-
-def _id(row: Row) -> str:
-    return str(row["id"])
+    _check(setting, cells, min(pool.width(jobs), len(cells)))
+    head = _head(setting, asked, omitted, pool.width(jobs))
+    planned = study.Study(
+        "sweep",
+        records.NAME,
+        cells,
+        functools.partial(carry_out, setting=setting),
+        study.digest(asdict(setting)),
+        "another model, size, window, seed, batch, device or version",
+        failed=lambda row: row["error"] is not None,
+    )
+    return study.run(
+        planned,
+        out,
+        lambda kept: _write(head, cells, kept.results(), out),
+        jobs=jobs,
+        overwrite=overwrite,
+        shard=shard,
+        console=console,
+    )
 
 
 def is_of_patches(model: str) -> bool:
     """Whether a model's tokens are continuous."""
     return model in continuous.names()
-
-
-def default_out(model: str, seed: int) -> Path:
-    """Where a sweep goes unless told otherwise."""
-    return Path("out") / f"tradeoff-{model}-seed{seed}"
 
 
 def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
@@ -113,11 +93,7 @@ def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
             f"window {setting.window}, batch {setting.batch}, resamples {setting.resamples}: "
             "at least 1, at least 1 and at least 2"
         )
-    try:
-        torch.zeros(1, device=setting.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {setting.device!r} cannot be used ({reason}); choose cpu or cuda") from None
+    environment.check_device(setting.device)
     patches = is_of_patches(setting.model)
     model = (continuous.load if patches else digits.load)(setting.model)
     if (setting.window is None) != patches:
@@ -140,12 +116,6 @@ def _per_row(model: DigitsModel | ContinuousDigits, window: int) -> int:
     return 2 * 2 * (kept + passing)
 
 
-def _digest(setting: Setting) -> str:
-    """What must be equal for finished rows to be taken over."""
-    content = json.dumps([version("specverify"), ROWS, asdict(setting)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> dict[str, Any]:
     patches = is_of_patches(setting.model)
     model = (continuous.load if patches else digits.load)(setting.model)
@@ -166,24 +136,22 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     words += [f"--only {shlex.quote(asked.only)}"] if asked.only is not None else []
     words += [f"--batch {setting.batch}"] * (setting.batch != Setting.batch)
     words += [f"--device {setting.device}"] * (setting.device != "cpu")
-    on_gpu = torch.device(setting.device).type == "cuda"
     return {
         "schema": "specverify-tradeoff",
         "version": records.VERSION,
         "status": "partial",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": environment.now(),
         "command": " ".join(words),
         "tokens": "patches" if patches else "grey levels",
         "setting": asdict(setting),
         "length": model.length,
         "levels": LEVELS,
         "omitted": dict(omitted),
-        "software": {"python": platform.python_version()}
-        | {name: version(name) for name in ("specverify", "torch", "numpy", "scipy", "torchmetrics", "prdc")},
+        "software": environment.software("torchmetrics", "prdc"),
         "hardware": {
             "cpus": os.cpu_count() or 1,
             "jobs": jobs,
-            "accelerator": torch.cuda.get_device_name() if on_gpu else None,
+            "accelerator": environment.accelerator(setting.device),
         },
     }
 

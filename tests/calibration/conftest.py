@@ -20,4 +20,4 @@ def few(monkeypatch):
 @pytest.fixture
 def here(monkeypatch):
     """Work in this process, which monkeypatches reach."""
-    monkeypatch.setattr(pool, "share_out", lambda one, units, jobs, console, **_: map(one, units))
+    monkeypatch.setattr(pool, "share_out", lambda one, units, jobs, console, **_: (one(unit) for unit in units))

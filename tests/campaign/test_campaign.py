@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 
 import toymodels.catalogue
-from specverify import campaign, campaign_store, cells
+from specverify import campaign, cells, study
 from specverify.cells import Setting, carry_out, checks
 from specverify.errors import InputError
 from specverify.plan import ALPHA, Cell, plan
@@ -85,7 +85,7 @@ def test_a_missed_defect_is_an_error(tmp_path, monkeypatch):
         result = carry_out(Cell("exact", "ar", "dense-2x8"), setting)
         return result | {"id": cell.id, "kind": cell.kind, "expected": "REFUTED"}
 
-    monkeypatch.setattr(campaign, "_work", lambda todo, setting, *rest, **named: (blind(c, setting) for c in todo))
+    monkeypatch.setattr(campaign, "carry_out", blind)
     record = campaign.verify("quick", 0, tmp_path / "out", only="defect/inverted-ratio/dense-2x8/w1/perturbed", jobs=1)
     assert record["verdict"]["kind"] == "ERROR"
     assert "missed known-wrong decoders: defect/inverted-ratio" in record["verdict"]["reason"]
@@ -103,7 +103,7 @@ def _as_if(tmp_path, monkeypatch, only, kind):
             "verdict": {"kind": kind, "reason": "so"},
         }
 
-    monkeypatch.setattr(campaign, "_work", lambda todo, setting, *rest, **named: (carried(c, setting) for c in todo))
+    monkeypatch.setattr(campaign, "carry_out", carried)
     return campaign.verify("quick", 0, tmp_path / "out", only=only, jobs=1)
 
 
@@ -175,19 +175,19 @@ class TestFolders:
         source = tmp_path / "package"
         (source / "deep").mkdir(parents=True)
         (source / "deep" / "rule.py").write_text("right = True\n")
-        monkeypatch.setattr(campaign_store.toymodels, "__path__", [str(source)])
-        asked = (plan("quick", "exact/ar/dense-2x8"), Setting("quick", 0, "cpu", {}))
-        before = campaign_store.digest(*asked)
-        assert campaign_store.digest(*asked) == before
+        monkeypatch.setattr(study.toymodels, "__path__", [str(source)])
+        asked = ["quick", 0]
+        before = study.digest(*asked)
+        assert study.digest(*asked) == before
         (source / "deep" / "rule.py").write_text("right = False\n")
-        assert campaign_store.digest(*asked) != before
+        assert study.digest(*asked) != before
 
     def test_code_is_that_of_the_packages_wherever_the_command_is_given(self, tmp_path, monkeypatch):
-        asked = (plan("quick", "exact/ar/dense-2x8"), Setting("quick", 0, "cpu", {}))
-        before = campaign_store.digest(*asked)
+        asked = ["quick", 0]
+        before = study.digest(*asked)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "record.json").write_text("{}")
-        assert campaign_store.digest(*asked) == before
+        assert study.digest(*asked) == before
 
     def test_a_report_for_which_there_was_no_room_is_written_when_there_is(self, tmp_path, monkeypatch):
         out, only, write = tmp_path / "out", "exact/ar/dense-2x8", render.write
@@ -213,23 +213,6 @@ class TestFolders:
         (tmp_path / "out").write_text("")
         with pytest.raises(InputError, match="is a file"):
             campaign.verify("quick", 0, tmp_path / "out", only="exact/ar/dense-2x8", jobs=1)
-
-    def test_another_plan_does_not_continue_this_one(self, tmp_path):
-        store = campaign.Store(tmp_path / "out", "digest of one plan", overwrite=False)
-        store.keep({"id": "exact/ar/dense-2x8"})
-        with pytest.raises(InputError, match="an unfinished campaign of other settings"):
-            campaign.Store(tmp_path / "out", "digest of another plan", overwrite=False)
-
-    def test_a_result_that_was_cut_short_or_damaged_is_carried_out_again(self, tmp_path):
-        store = campaign.Store(tmp_path / "out", "digest", overwrite=False)
-        cell = Cell("exact", "ar", "dense-2x8")
-        store.keep({"id": cell.id})
-        assert store.finished([cell]) == {cell.id: {"id": cell.id}}
-        (path,) = (tmp_path / "out" / "cells").iterdir()
-        whole = path.read_text()
-        for damaged in ('{"id": "exa', whole.replace("dense-2x8", "dense-2x9"), '{"id": "exact/ar/dense-2x8"}'):
-            path.write_text(damaged)
-            assert store.finished([cell]) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specverify import cli, killmatrix
+from specverify import cli, killmatrix, pool
 from specverify.report import record as records
 from specverify.subjects import isolation
 from specverify.subjects.judgement import Judgement
@@ -35,13 +35,8 @@ def folder(partial, tmp_path, monkeypatch):
 
 @pytest.fixture
 def _in_this_process(monkeypatch):
-    """`killmatrix.work` without processes."""
-
-    def here(cells, setting, jobs, console=None):
-        for cell in cells:
-            yield killmatrix._row(cell, "not applicable") if cell.absent else killmatrix.carry_out(cell, setting)
-
-    monkeypatch.setattr(killmatrix, "work", here)
+    """Work without processes."""
+    monkeypatch.setattr(pool, "share_out", lambda one, units, *_, **__: (one(unit) for unit in units))
 
 
 @pytest.mark.usefixtures("_in_this_process")
@@ -71,7 +66,7 @@ def test_defects_adds_its_rows(run, folder, monkeypatch):
     monkeypatch.setitem(
         killmatrix._CHECKS, ("decoder", "exact"), lambda *_: {"verdict": Kind.PROVED, "reason": "blind"}
     )
-    assert run(*arguments, "--report", folder)[0] == 1  # what it found is told all the same
+    assert run(*arguments, "--report", folder, "--overwrite")[0] == 1  # what it found is told all the same
     assert "Testers do not hold" in (folder / "report.md").read_text()
 
 
@@ -109,7 +104,7 @@ def test_a_report_that_cannot_be_added_to_is_said_before_the_work(run, folder, m
     def work(*given, **named):
         raise AssertionError("it began to work")
 
-    monkeypatch.setattr(killmatrix, "work", work)
+    monkeypatch.setattr(killmatrix, "run", work)
     monkeypatch.setattr(isolation, "judge_isolated", work)
     code, out, err = run(*arguments)
     assert (code, out) == (3, "")

@@ -89,7 +89,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path, in_process, monkeypa
     assert sweep.measure(SMALL, tmp_path, FEW)["status"] == "complete"
     assert in_process == [cell.id for cell in plan(FEW)]  # each of them once
     # A row that was cut short is measured again, and nothing else.
-    kept = tmp_path / "rows" / "guidance-1~ar~seed-1.json"
+    kept = tmp_path / "cells" / "guidance-1~ar~seed-1.json"
     kept.write_text(kept.read_text()[:100])
     in_process.clear()
     assert sweep.measure(SMALL, tmp_path, FEW)["status"] == "complete"

@@ -1,0 +1,36 @@
+"""What work is done with, for the records of it: releases, processors, devices, and the time."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import torch
+
+from specverify.errors import InputError
+
+
+def check_device(device: str) -> None:
+    """Raise InputError unless tensors can be made there."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used ({reason}); choose cpu or cuda") from None
+
+
+def accelerator(device: str) -> str | None:
+    """The name of a device that is a GPU."""
+    return torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
+
+
+def software(*others: str) -> dict[str, str]:
+    """The releases of specverify, Python, torch, numpy, scipy, and others."""
+    names = ("specverify", "torch", "numpy", "scipy", *others)
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,287 @@
+"""A study: a list of named cells, carried out side by side, each result kept in a file as it comes, and continued.
+
+    FOLDER/setting.sha256    what the results there were worked out with: a folder belongs to one setting
+    FOLDER/cells/ID.json     one result each, whole, with a checksum
+    FOLDER/RECORD            what the study makes of them, when all are there or the work is interrupted
+
+A result depends on its cell alone, so the work may be split in any way: over processes, over an executor of the user's
+(`pool.share_out`), over shards on several machines that share the folder, over as many beginnings as it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from rich.console import Console
+
+import realmodels
+import specverify
+import toymodels
+from specverify import checksum, files, pool
+from specverify.errors import InputError, SpecverifyError, Unfinished
+
+CELLS = "cells"
+"""The folder of the results, in that of the study."""
+MARK = "setting.sha256"
+Result = dict[str, Any]
+"""Plain JSON."""
+
+
+class Named(Protocol):
+    """A cell: its id names its file, and is what its seed derives from."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+
+Cell = TypeVar("Cell", bound=Named)
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Study(Generic[Cell]):
+    """What is to be carried out.
+
+    Attributes:
+        name: what messages call it, such as "campaign".
+        record: the file that sums it up.
+        cells: all of them; their ids differ.
+        carry_out: one of them; it can be pickled, and what it draws derives from the cell.
+        digest: of all that results must share to stand beside each other; see `digest`.
+        other: what a folder of another digest is said to be of, such as "another seed".
+        failed: whether a result is not to be kept, but tried again the next time.
+    """
+
+    name: str
+    record: str
+    cells: Sequence[Cell]
+    carry_out: Callable[[Cell], Result]
+    digest: str
+    other: str
+    failed: Callable[[Result], bool] = lambda result: False
+
+    def check(self, out: Path) -> None:
+        """Raise InputError if a folder is a file, or holds something else."""
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file; name a folder for the {self.name} with --out")
+        mark, held = out / MARK, _read(out / self.record)
+        status = held.get("status")
+        if mark.exists():
+            if mark.read_bytes() == self.digest.encode():
+                return
+            state = "an unfinished" if not held or status == "partial" else "a finished" if status else "a"
+            of = f" ({held['command']})" if "command" in held else ""
+            raise InputError(
+                f"{out} holds {state} {self.name} of {self.other}{of}; choose another folder with --out, or begin anew "
+                "with --overwrite, which deletes it"
+            )
+        seen = [path for path in out.glob("[!.]*") if path.name != CELLS or any(path.glob("*.json"))]
+        if seen:
+            found = held and status != "partial"
+            what = f"the record of a {self.name}, without its cells" if found else f"files that are not a {self.name}'s"
+            raise InputError(f"{out} holds {what}; choose another folder with --out, or start anew with --overwrite")
+
+
+class Kept(Generic[Cell]):
+    """The results of a study that are there."""
+
+    def __init__(self, study: Study[Cell], out: Path) -> None:
+        self.study, self.folder = study, out / CELLS
+        self._failed: dict[str, Result] = {}
+
+    def keep(self, name: str, result: Result) -> None:
+        """Write one down, unless it failed."""
+        if self.study.failed(result):
+            self._failed[name] = result
+            return
+        content = checksum.sealed({"study": self.study.digest, "cell": name, "result": result})
+        text = json.dumps(content, allow_nan=False)
+        files.write_atomically(self._path(name), text.encode(), "make room: the same command continues")
+
+    def results(self, cells: Iterable[Named] | None = None) -> dict[str, Result]:
+        """Those of some cells, or of the study's, in their order, by id; with those that failed just now."""
+        found = {}
+        for cell in self.study.cells if cells is None else cells:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                found[cell.id] = self._failed[cell.id] if cell.id in self._failed else self._read(cell.id)
+        return found
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those that are to be carried out. A file that was cut short or changed is not there, which is said."""
+        todo, damaged = [], []
+        for cell in cells:
+            try:
+                self._read(cell.id)
+            except FileNotFoundError:
+                todo.append(cell)
+            except ValueError:
+                todo.append(cell)
+                damaged.append(cell.id)
+        if damaged:
+            some = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
+            sys.stderr.write(f"{len(damaged)} results in {self.folder} were damaged and are worked out anew: {some}\n")
+        return todo
+
+    def _read(self, name: str) -> Result:
+        path = self._path(name)
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or checksum.KEY not in found:
+            raise InputError(f"{path} has no checksum")
+        content = checksum.opened(found, str(path), "it is worked out anew")
+        if (content["study"], content["cell"]) != (self.study.digest, name):
+            raise InputError(f"{path} is the result of something else")
+        return content["result"]  # type: ignore[no-any-return]
+
+    def _path(self, name: str) -> Path:
+        return self.folder / (name.replace("/", "~") + ".json")
+
+
+def run(
+    study: Study[Cell],
+    out: Path,
+    finish: Callable[[Kept[Cell]], Record],
+    *,
+    jobs: int | pool.Executor | None = None,
+    overwrite: bool = False,
+    shard: str | None = None,
+    console: Console | None = None,
+) -> Record:
+    """Carry out what is not there yet, and hand over what `finish` makes of all.
+
+    Args:
+        study: what.
+        out: its folder; made if it is not there.
+        finish: writes the record, of what there is; it is called when all cells are there, or after an interruption,
+            and by nobody else at the same time.
+
+    Other args:
+        jobs: processes, or what the cells are submitted to; a process per core if None.
+        overwrite: delete what the folder holds of the study.
+        shard: "I/N", every N-th cell from the I-th; who finishes last makes the record.
+        console: where progress is shown, if it is a terminal.
+
+    Raises:
+        InputError: for a folder that holds something else, is in use, or cannot be written; an impossible shard.
+        Unfinished: a shard has done its part, and others have not.
+        SpecverifyError: a worker process ended.
+        KeyboardInterrupt: after `finish`.
+    """
+    jobs = pool.checked(jobs)
+    number, of = (1, 1) if shard is None else _numbers(shard, overwrite)
+    part = study.cells[number - 1 :: of]  # neighbours are alike, and so are dealt out
+    with _opened(study, out, overwrite, f"{number}-of-{of}" if shard else "") as kept:
+        todo = kept.missing(part)
+        work = functools.partial(_named, study.carry_out)
+        try:
+            done, where = len(part) - len(todo), out / study.record
+            pairs = pool.share_out(work, todo, jobs, console, name=_id, done=done, what="cells", where=where)
+            with contextlib.closing(pairs):
+                for name, result in pairs:
+                    kept.keep(name, result)
+        except (KeyboardInterrupt, BrokenExecutor) as error:
+            with files.locked(out):
+                finish(kept)
+            if isinstance(error, BrokenExecutor):
+                raise SpecverifyError(
+                    "a worker process was ended from outside, as when memory runs out; what was finished is kept in "
+                    f"{out}, and the same command continues"
+                ) from None
+            raise
+        with files.locked(out):
+            if shard is not None:
+                _check_all(kept, out, shard)
+            return finish(kept)
+
+
+def digest(*asked: Any) -> str:
+    """What must be equal for results to be taken over: what was asked for (plain JSON), and all the code."""
+    found = hashlib.sha256(json.dumps([version("specverify"), torch.__version__, *asked], sort_keys=True).encode())
+    for package in (specverify, toymodels, realmodels):
+        top = Path(package.__path__[0])
+        for path in sorted(path for path in top.rglob("*") if path.suffix in (".py", ".safetensors", ".json")):
+            found.update(f"{path.relative_to(top)}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def _named(carry_out: Callable[[Cell], Result], cell: Cell) -> tuple[str, Result]:
+    return cell.id, carry_out(cell)
+
+
+def _id(pair: tuple[str, Result]) -> str:
+    return pair[0]
+
+
+def _numbers(shard: str, overwrite: bool) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    number, slash, of = shard.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise InputError(f"shard {shard!r} is not I/N with I from 1 to N; write --shard 1/3")
+    if overwrite:
+        raise InputError("--overwrite would delete what other shards have finished; delete the folder instead")
+    return int(number), int(of)
+
+
+@contextlib.contextmanager
+def _opened(study: Study[Cell], out: Path, overwrite: bool, shard: str) -> Iterator[Kept[Cell]]:
+    """The folder, held as long as this lasts: by one command, or by different shards."""
+    if not overwrite or out.is_file():
+        study.check(out)
+    kept = Kept(study, out)
+    locks = [kept.folder / ".lock", *([kept.folder / f".lock-{shard}"] if shard else [])]
+    try:
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        for lock in locks:
+            lock.touch()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {out / study.record} ({error.strerror}); choose another folder with --out"
+        ) from None
+    with contextlib.ExitStack() as held:
+        try:
+            for lock in locks:  # shards share the first, and each has the second for itself
+                held.enter_context(files.locked(lock, shared=bool(shard) and lock is locks[0], wait=False))
+        except BlockingIOError:
+            raise InputError(
+                f"{out} is in use by another command; wait for its end, or choose another folder with --out"
+            ) from None
+        if overwrite:
+            for stale in (*kept.folder.glob("*.json"), out / study.record):
+                stale.unlink(missing_ok=True)
+        else:
+            study.check(out)  # somebody may have been faster
+        if not shard:  # nobody else is at work: what a killed command was writing
+            for stale in (*out.glob(f".{MARK}-*"), *out.glob(f".{study.record}-*"), *kept.folder.glob(".*.json-*")):
+                stale.unlink(missing_ok=True)
+        files.write_atomically(out / MARK, study.digest.encode())
+        yield kept
+
+
+def _check_all(kept: Kept[Cell], out: Path, shard: str) -> None:
+    """Raise unless all cells are there, of other shards too."""
+    there, cells = kept.results(), kept.study.cells
+    if wrong := [name for name, result in there.items() if kept.study.failed(result)]:
+        raise SpecverifyError(f"{len(wrong)} cells of shard {shard} failed, which it tries again: {', '.join(wrong)}")
+    if len(there) < len(cells):
+        raise Unfinished(
+            f"shard {shard} is done: {len(there)} of {len(cells)} cells are in {out}, and no record yet; the last of "
+            "the other shards writes it, or the same command without --shard"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record, as far as it can be read: for messages alone."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
