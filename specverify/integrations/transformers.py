@@ -18,7 +18,9 @@ gets the raw toy and the settings. Where tokens tie at the threshold of top-k, w
 definition, and the toy stays wrapped. The unconditional law of a guided target is that of sequences which begin with
 the token `vocab + 1`, the negative prompt.
 
-Releases of transformers from 4.48 on work; those from 4.57 on are tested.
+Releases of transformers from 4.57.1 on work, but for assisted generation by 5.14, which is found out and refused;
+4.57.1 and 5.24 are tested in full. What a release lacks it says itself: before 5.4 assisted generation takes no
+`min_new_tokens`, before 5.14 no `assistant_ensemble_weight`. 5.0 hands no cache to a custom loop.
 """
 
 from __future__ import annotations
@@ -46,7 +48,11 @@ PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p", "min-p": "
 BATCH = 4096
 IMPOSSIBLE = -1e4
 """The logit of what has no probability: finite, as those of networks are, for guidance takes differences of logits."""
-_CHATTER = "Passing `generation_config` together with generation-related arguments"
+_CHATTER = (
+    "Passing `generation_config` together with generation-related arguments",
+    "Both `max_new_tokens` (=",
+    "Both `min_new_tokens` (=",
+)
 
 
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
@@ -66,8 +72,10 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
         _library().PretrainedConfig(
             vocab_size=model.vocab + (1 if unconditional is None else 2),
             bos_token_id=model.vocab,
-            eos_token_id=model.eos,
-            pad_token_id=model.eos,
+            # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
+            # pads must then be named, and be no token: some releases mask it wherever they see it.
+            eos_token_id=[] if model.eos is None else model.eos,
+            pad_token_id=model.vocab + 2 if model.eos is None else model.eos,
             num_hidden_layers=1,
             hidden_size=1,
             num_attention_heads=1,
@@ -104,10 +112,12 @@ def generation_sampler(
     Both models are made anew for every call, so that schedules and thresholds that adapt begin anew too.
 
     Raises:
-        InputError: transformers is not installed; when called, for a target with processors that `generate` lacks, or
-            that contradict what `generate` is given.
+        InputError: transformers is not installed, or a release whose assisted generation cannot be judged; when called,
+            for a target with processors that `generate` lacks, or that contradict what `generate` is given.
     """
     _library()
+    if assistant == "assistant_model":
+        _check_rollback()
     drafts = assistant is not None or any(name.startswith("prompt_lookup") for name in generate)
     size = batch or (1 if drafts else BATCH)
 
@@ -203,13 +213,32 @@ def _library() -> Any:
         return importlib.import_module("transformers")
     except ImportError as error:
         raise InputError(
-            "judging `generate` needs the package transformers; install it with pip install 'specverify[transformers]'"
+            "judging `generate` needs the package transformers; install it with pip install 'specverify[transformers]' "
+            f"(importing it said: {error})"
         ) from error
+
+
+def _check_rollback() -> None:
+    """That the draft's cache is empty again when the first draft behind a prompt of one token was rejected.
+
+    Assisted generation then asks for `crop(max_length=0)`, by which 5.14 removes nothing: the next drafts would follow
+    from a history that nobody wrote. Since 5.15 `crop` is told how many to remove, and 0 is rightly none.
+    """
+    library = _library()
+    cache = library.DynamicCache()
+    cache.update(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), 0)
+    cache.crop(0)
+    if "max_length" in inspect.signature(cache.crop).parameters and cache.get_seq_length() > 0:
+        raise InputError(
+            f"transformers {library.__version__} leaves a rejected first draft in the draft model's cache when the "
+            "prompt is one token, as that of toys is (`crop(0)` removes nothing), so its assisted generation cannot be "
+            "judged; take another release: pip install 'specverify[transformers]'"
+        )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the one line that assisted generation logs about how it calls itself."""
+    """Without the lines that assisted generation logs about how it calls itself."""
     logger = logging.getLogger("transformers.generation.utils")
 
     def keep(record: logging.LogRecord) -> bool:
@@ -238,7 +267,6 @@ def _toy_model() -> Any:
     class ToyModel(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[misc, name-defined]
         config_class = library.PretrainedConfig
         main_input_name = "input_ids"
-        _supports_cache_class = True  # releases before 4.50 ask
 
         def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
             super().__init__(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from dataclasses import fields
@@ -9,6 +10,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+import transformers as library
+from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from specverify.errors import InputError
 from specverify.evidence.sequences import target_law
@@ -94,6 +97,14 @@ def test_a_setting_that_contradicts_the_target_is_told_and_refutes_nobody():
     assert generation_sampler(top_k=2)(one.target, one.draft, 1, 0).shape == (1, 3)
 
 
+REFUSAL = "Passing `MinLengthLogitsProcessor` when using `assisted_generation is disabled"
+
+
+def refuses_a_least_length():
+    """Whether assisted generation in the installed release (those before 5.4) takes no `min_new_tokens`."""
+    return REFUSAL in inspect.getsource(AssistedCandidateGenerator)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"repetition_penalty": 1.7}, {"min_new_tokens": 2, "top_p": 0.9}, {"no_repeat_ngram_size": 2, "min_p": 0.1}],
@@ -106,13 +117,21 @@ def test_what_assisted_generation_gives_is_what_plain_generation_gives(settings)
     assert prove_sampler(plain, suite=(one,)).verdict.kind is Kind.REFUTED
     for sampler in (assisted(**settings), generation_sampler(prompt_lookup_num_tokens=2, **settings)):
         found = prove_sampler(sampler, reference=plain, suite=(one,))
-        assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+        if "assistant" in sampler.__qualname__ and "min_new_tokens" in settings and refuses_a_least_length():
+            assert found.verdict.kind is Kind.ERROR
+            assert REFUSAL in found.verdict.reason
+        else:
+            assert found.verdict.kind is Kind.PROVED, found.verdict.reason
 
 
 def test_an_ensemble_of_target_and_draft_is_refuted():
     """`assistant_ensemble_weight` is lossy by its own account."""
     lossy = assisted(assistant_ensemble_weight=0.7)
     exact = prove_sampler(lossy, suite=(case("sparse-3x5", 3),))
+    if not hasattr(library.GenerationConfig(), "assistant_ensemble_weight"):  # before 5.14
+        assert exact.verdict.kind is Kind.ERROR
+        assert "not used by the model: ['assistant_ensemble_weight']" in exact.verdict.reason
+        pytest.skip(f"transformers {library.__version__} has no ensembles, and says so")
     assert exact.verdict.kind is Kind.REFUTED
     assert exact.exact[0]["tv"] > 0.05
     found = judge_sampler(lossy, suite=small()[:1], delta=0.25)
@@ -121,6 +140,7 @@ def test_an_ensemble_of_target_and_draft_is_refuted():
     assert "assistant_ensemble_weight=0.7" in found.subject
 
 
+@pytest.mark.slow
 def test_samples_say_the_same_as_far_as_they_go():
     """A thousand sequences show a total variation of 0.25, and no less."""
     found = judge_sampler(assisted(), suite=small()[:1], delta=0.25)
@@ -138,7 +158,8 @@ def loop(crop):
     """A custom generation loop: two drafts from `draft_model`, verified in one pass over a shared cache."""
 
     def speculate(model, input_ids, logits_processor, stopping_criteria, generation_config, draft_model, **kwargs):
-        cache = kwargs["cache"] if "cache" in kwargs else kwargs["past_key_values"]
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))
+        cache = library.DynamicCache() if cache is None else cache  # 5.0 and others leave it to the model
         while input_ids.shape[1] < generation_config.max_length:
             room = generation_config.max_length - input_ids.shape[1]
             drafted, laws = input_ids, []
@@ -257,5 +278,20 @@ def test_a_target_is_unwrapped_unless_its_tokens_tie():
 
 def test_without_transformers_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"needs the package transformers; .* 'specverify\[transformers\]'"):
+    with pytest.raises(InputError, match=r"needs the package transformers; .* 'specverify\[transformers\]' .*halted"):
         generation_sampler()
+
+
+def test_a_release_that_leaves_rejected_drafts_in_the_drafts_cache_is_told(monkeypatch):
+    """As 5.14 does, whose `crop` takes a length of 0 for nothing to remove."""
+
+    class Keeping(library.DynamicCache):
+        def crop(self, max_length):
+            if max_length > 0:
+                super().crop(max_length)
+
+    assisted()
+    monkeypatch.setattr(library, "DynamicCache", Keeping)
+    with pytest.raises(InputError, match=r"leaves a rejected first draft in .* take another release"):
+        assisted()
+    generation_sampler(prompt_lookup_num_tokens=2)
