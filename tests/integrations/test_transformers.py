@@ -134,7 +134,14 @@ def test_an_ensemble_of_target_and_draft_is_refuted():
         pytest.skip(f"transformers {library.__version__} has no ensembles, and says so")
     assert exact.verdict.kind is Kind.REFUTED
     assert exact.exact[0]["tv"] > 0.05
-    found = judge_sampler(lossy, suite=small()[:1], delta=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(library.GenerationConfig(), "assistant_ensemble_weight"), reason="before 5.14 there are no ensembles"
+)
+def test_an_ensemble_of_target_and_draft_is_refuted_by_its_samples():
+    found = judge_sampler(assisted(assistant_ensemble_weight=0.7), suite=small()[:1], delta=0.25)
     assert found.verdict.kind is Kind.REFUTED
     assert found.location["certain"]
     assert "assistant_ensemble_weight=0.7" in found.subject
