@@ -51,3 +51,12 @@ class Relaxed:
 
 
 Claim = Lossless | ClusterLossless | Relaxed
+EMPTY = 0.99
+"""A bound on the total variation that is empty: of long sequences even unrelated laws may be nearer than this."""
+
+
+def says_nothing(claim: Claim) -> bool:
+    """Whether nearly every law keeps a claim: of a total variation near 1, or of a single cluster."""
+    if isinstance(claim, ClusterLossless):
+        return len(claim.partition) == 1
+    return isinstance(claim, Relaxed) and claim.tv >= EMPTY

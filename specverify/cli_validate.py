@@ -70,7 +70,10 @@ def validate(
     seconds: Seconds = 60.0,
     delta: Annotated[
         float | None,
-        typer.Option(help="What the statistics must be able to see.", show_default="0.02 for rounds, else 0.01"),
+        typer.Option(
+            help="What the statistics must be able to see.",
+            show_default="0.01 for samplers and vectors, 0.02 for rounds and traces",
+        ),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Follow every draw of a sampler from torch's global generator.")

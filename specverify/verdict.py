@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed, says_nothing
 from specverify.errors import InputError
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import ExactLaw
@@ -40,8 +40,6 @@ from specverify.rules.token import total_variation
 
 EXACT_TOLERANCE = 1e-12
 """Total variation that float64 rounding may leave between two exact laws."""
-EMPTY = 0.99
-"""A bound on the total variation that is empty: of long sequences even unrelated laws may be nearer than this."""
 
 
 class Kind(enum.Enum):
@@ -145,7 +143,7 @@ def judge_exact(
     # A relaxed decoder may accept everything and still keep its bound; losslessness is empty without rejections.
     if (gap := coverage.gap()) and not isinstance(claim, Relaxed):
         return Verdict(Kind.VACUOUS, gap)
-    if isinstance(claim, Relaxed) and claim.tv >= EMPTY:
+    if says_nothing(claim):
         return Verdict(Kind.VACUOUS, f"{claim} allows nearly every law and says nothing; exact TV {tv:.2g}")
     return Verdict(Kind.PROVED, f"exact TV {tv:.2g} from the target over {len(exact.law):,} sequences")
 

@@ -106,8 +106,10 @@ def _check_verified(
     shown: Bool[Tensor, "batch size"],
     count: Int[Tensor, " batch"],
 ) -> None:
-    # A draft may have been rejected behind the last token, with nothing in its place so far.
-    behind = torch.cat([shown, torch.ones_like(shown[:, :1])], 1).gather(1, count[:, None]).squeeze(1)
+    # A draft may have been rejected behind the last token, with nothing in its place so far; but not a second one.
+    behind = torch.cat([shown, torch.ones_like(shown[:, :1])], 1).gather(1, count[:, None]).squeeze(1) & (
+        recovered == 0
+    )
     judged = accepted + recovered
     wrong = (info.verified < judged) | (info.verified > judged + behind.long())
     if bool(wrong.any()):

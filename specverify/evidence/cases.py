@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor
 
 import toymodels
@@ -107,13 +107,14 @@ class Weights:
         return Processed(made, parse_processors(self.processors)) if self.processors else made
 
     def _of(self, weights: tuple[tuple[int, ...], ...], name: str, dtype: torch.dtype) -> Model:
-        table = torch.tensor(weights)
+        # As floats: what a search draws may be beyond 64 bits.
+        table = torch.tensor([[float(weight) for weight in row] for row in weights], dtype=torch.float64)
         if self.span is None:
-            laws = (table.double() / table.sum(-1, keepdim=True)).to(dtype)
+            laws = (table / table.sum(-1, keepdim=True)).to(dtype)
             return TableModel(name, laws, self.length, eos=self.eos)
         return StateModel(name, self.vocab, self.length, self._recursion(table), dtype, torch.device("cpu"))
 
-    def _recursion(self, table: Int[Tensor, "contexts vocab"]) -> Recursion:
+    def _recursion(self, table: Float[Tensor, "contexts vocab"]) -> Recursion:
         assert self.span is not None
         initial = (self.vocab,) * self.span
 

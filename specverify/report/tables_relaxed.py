@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from specverify.claims import EMPTY
 from specverify.report.record import Record
 from specverify.report.tables import UNKNOWN, Table, cell_row, number, settings
-from specverify.verdict import EMPTY
 
 
 def relaxed(record: Record) -> Table:

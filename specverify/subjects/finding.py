@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from specverify.claims import Claim, Lossless, Relaxed
+from specverify.claims import Claim, Lossless, Relaxed, says_nothing
 from specverify.evidence.result import Evidence
 from specverify.evidence.rounding import UNITS, floor
 from specverify.evidence.search import Outcome
@@ -15,7 +15,7 @@ from specverify.subjects.box import box, outside
 from specverify.subjects.modes import Mode
 from specverify.subjects.sampling import ALPHA, BETA, Task
 from specverify.subjects.suite import label
-from specverify.verdict import EMPTY, Coverage, Kind, Verdict, combine
+from specverify.verdict import Coverage, Kind, Verdict, combine
 
 OWN_PATH = "what it does when nobody looks at its draws"
 
@@ -92,10 +92,12 @@ class Findings:
         )
         if isinstance(self.claim, Relaxed):
             largest = f"the largest exact TV seen is {worst.tv:.3g}, with {label(worst.case)}; {where}"
-            if self.claim.tv >= EMPTY:
+            if says_nothing(self.claim):
                 return Verdict(Kind.VACUOUS, f"{self.claim} allows nearly every law and says nothing: {largest}")
             return Verdict(Kind.PROVED, largest)
         text = f"exact TV at most {worst.tv:.2g} from the target {where}"
+        if says_nothing(self.claim):
+            return Verdict(Kind.VACUOUS, f"{self.claim} allows every law and says nothing: {text}")
         if self.precision == torch.float64:
             return Verdict(Kind.PROVED, text)
         name = str(self.precision).removeprefix("torch.")

@@ -36,6 +36,8 @@ DEEP = 4
 there, of whole sequences or token by token."""
 CELLS = 8
 FIRST, LAST, SMALL = "first rows", "last rows", "calls of 1 to 8 rows"
+INNER = {f"rows at place {place}": place for place in range(1, 8)}
+"""Rows that are neither first nor last, by their place in a call from 0."""
 
 
 def group_of(rows: int) -> str:
@@ -43,7 +45,7 @@ def group_of(rows: int) -> str:
     return f"calls of {rows} row{'s' * (rows > 1)}"
 
 
-GROUPS = (*map(group_of, SIZES), SMALL, FIRST, LAST)
+GROUPS = (*map(group_of, SIZES), SMALL, FIRST, LAST, *INNER)
 
 
 class Batches:
@@ -78,10 +80,12 @@ class Batches:
         parts = {group_of(rows): slice(None)} if rows in SIZES else {}
         parts |= {SMALL: slice(None)} if rows in SIZES and rows <= 8 else {}
         parts |= {FIRST: slice(0, 1), LAST: slice(-1, None)} if rows > 1 else {}
+        parts |= {name: slice(at, at + 1) for name, at in INNER.items() if at < rows - 1}
         self.models[name] = model
         if law is not None:
             self.laws.setdefault(name, EProcess(law))
-        kept = tuple(range(rows)) if rows in SIZES else (0, rows - 1)  # of others the ends count
+        # Of others the first ones and the last count.
+        kept = tuple(range(rows)) if rows in SIZES else (*range(min(len(INNER) + 1, rows - 1)), rows - 1)
         self.pending[name].append((tokens[list(kept)], parts))
         self.calls.append(Call(name, rows, kept, self.pending[name][-1][0]))
 
@@ -180,4 +184,6 @@ def _called(group: str, row: int, size: int) -> str | None:
     if group in (FIRST, LAST):
         name, place = ("the first row", 0) if group == FIRST else ("the last row", size - 1)
         return name if size > 1 and row == place else None
+    if group in INNER:
+        return f"row {row}" if row == INNER[group] and row < size - 1 else None
     return f"row {row}" if size in SIZES and (group == group_of(size) or (group == SMALL and size <= 8)) else None

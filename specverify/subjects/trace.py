@@ -180,6 +180,8 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) 
             f"{_counts(trace)}",
         )
     verdict = judge_evidence(claim, evidence, _coverage(trace), {MAIN: delta})
+    if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, delta)):
+        return Verdict(verdict.kind, f"{verdict.reason}: {remedy} {_counts(trace)}")
     if verdict.kind is Kind.CONSISTENT and (certain := _certain(trace)):
         return Verdict(Kind.INCONCLUSIVE, certain)
     reason = verdict.reason
@@ -188,6 +190,16 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) 
         count = int(impossible.sum())
         reason = f"{count} tokens have probability 0 in the log, first in row {row} at position {position}; {reason}"
     return Verdict(verdict.kind, f"{reason} {_counts(trace)}")
+
+
+def _remedy(evidence: list[Evidence], delta: float) -> str:
+    """What would make the test of all tokens see delta; empty if it does, or if nothing would."""
+    main = next(item for item in evidence if item.check == MAIN)
+    if main.vacuous or main.delta <= delta:
+        return ""
+    # What is seen falls with the square root of n, or a little faster.
+    enough = math.ceil(main.n * (main.delta / delta) ** 2)
+    return f"some {enough:,} tokens that had a choice would do, or --delta {math.ceil(1000 * main.delta) / 1000:g}"
 
 
 def _always_named(evidence: list[Evidence]) -> bool:

@@ -8,14 +8,13 @@ import torch
 import toymodels
 from specverify import campaign, relaxed
 from specverify.cells import Setting, carry_out
-from specverify.claims import ClusterLossless, Relaxed
+from specverify.claims import EMPTY, ClusterLossless, Relaxed
 from specverify.decoders import DraftModel, Speculative
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
 from specverify.plan import RELAXED_ON, plan
 from specverify.rules import registry
 from specverify.rules.relaxation import NOTHING
-from specverify.verdict import EMPTY
 from toymodels.tables import TableModel
 
 SETTING = Setting("quick", 0, "cpu", {})

@@ -69,6 +69,13 @@ class CountsAll(Subject):
         return replace(info, verified=info.verified + 2 * (info.verified > 0))
 
 
+class CountsOneBehind(Subject):
+    """Takes the draft behind the one that it rejected as judged, too."""
+
+    def said(self, state, after, info):
+        return replace(info, verified=info.verified + (info.branch == Branch.RECOVERED).sum(1))
+
+
 class HidesRejections(Subject):
     def said(self, state, after, info):
         return replace(info, verified=info.accepted)
@@ -110,6 +117,7 @@ FALSE = {
     OverItsOwnReference: "Info.passes says 1, but the model was called 2 times in this step",
     Idle: "Info.passes says 0, but the model was called 1 times in this step",
     CountsAll: "are those accepted and the one rejected, not those behind it",
+    CountsOneBehind: "are those accepted and the one rejected, not those behind it",
     HidesRejections: "and 1 replaced",
     AcceptsBehind: "a draft that was not committed was not accepted",
     NamesReplaced: "ACCEPTED, but the model was shown another draft there",

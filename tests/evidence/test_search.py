@@ -25,6 +25,12 @@ quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 
 
+def test_weights_beyond_64_bits_are_laws_too():
+    huge = 2**73
+    law = target_law(Weights(2, 1, ((1, huge),)).model())
+    assert law.tolist() == pytest.approx([1 / huge, 1], rel=1e-12)
+
+
 def coupled(settings):
     return Speculative(Jacobi("maximal"), settings.window)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rule_laws import BOLD, context, rules
 
-from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.claims import EMPTY, ClusterLossless, Lossless, Relaxed
 from specverify.decoders import DraftModel, Jacobi, Speculative, TokenRule
 from specverify.decoders import registry as decoders
 from specverify.draws import Sampled
@@ -19,7 +19,7 @@ from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.price import price
 from specverify.rules.scaling import CoolSchedule, Scaling
-from specverify.verdict import EMPTY, Coverage, Kind, judge_exact
+from specverify.verdict import Coverage, Kind, judge_exact
 from toymodels import TableModel, draft, toy
 from toymodels.catalogue import describe
 

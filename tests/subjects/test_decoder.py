@@ -196,6 +196,13 @@ def test_a_cluster_claim_is_proved_and_refuted():
     assert "cluster 0" in judgement.notes[0]
 
 
+def test_a_claim_of_one_cluster_says_nothing():
+    everything = ClusterLossless(((0, 1, 2, 3),))
+    judgement = judge_decoder(grouped, everything, examples=10, toys=("synonyms-4x5",))
+    assert judgement.verdict.kind is Kind.VACUOUS
+    assert "cluster-lossless(1 clusters) allows every law and says nothing" in judgement.verdict.reason
+
+
 def test_a_partition_without_a_toy_is_judged_on_drawn_models():
     partition = ((0,), (1, 2))
     decoder = lambda window: Speculative(Jacobi(), window, Grouped(partition))  # noqa: E731
