@@ -102,7 +102,9 @@ def load(path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"certificate {path} cannot be read: {error.strerror or error}") from None
+        passed = isinstance(error, FileNotFoundError) and Path(path).with_name("judgement.json").exists()
+        why = "the judgement beside it refuted nothing that could be replayed" if passed else error.strerror or error
+        raise InputError(f"certificate {path} cannot be read: {why}") from None
     except (ValueError, RecursionError) as error:  # also for bytes that are no text
         raise InputError(f"certificate {path} is no JSON: {error}") from None
     remedy = f"judge the subject again, or, if the change is meant, delete its {checksum.KEY!r}"

@@ -220,6 +220,12 @@ def test_a_corrupt_file_is_refused(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
+def test_beside_a_judgement_that_refuted_nothing_there_is_nothing_to_replay(tmp_path):
+    (tmp_path / "judgement.json").write_text("{}")
+    with pytest.raises(InputError, match="the judgement beside it refuted nothing that could be replayed"):
+        load(tmp_path / "certificate.json")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"certificate .*gone.json cannot be read: No such file or directory"):
         load(tmp_path / "gone.json")
