@@ -11,6 +11,7 @@ from typing import Any
 from specverify.catalogue import near
 
 _CHOICE = re.compile(r"'?(?P<value>.*?)'? is not one of (?P<known>'.*')", re.DOTALL)
+_KIND = re.compile(r"(?P<value>'.*?') is not (?P<wanted>an? .*?)\.?$", re.DOTALL)
 
 
 def said(error: Any) -> str:
@@ -27,6 +28,8 @@ def said(error: Any) -> str:
     if choice := _CHOICE.match(text.removeprefix("Value error, ")):
         known = re.findall("'([^']*)'", choice["known"])
         return f"unknown {name} {choice['value']!r}; {near(choice['value'], known)}"
+    if kind := _KIND.match(text):
+        return f"{name} {kind['value']}: {kind['wanted']} is needed; see specverify --help"
     causes = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
     if causes and "input" in causes[0]:
         wanted = text.removeprefix("Value error, ").removeprefix("Input should be ").split(",")[0].rstrip(".")
