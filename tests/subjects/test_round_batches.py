@@ -14,6 +14,7 @@ from specverify.subjects.rounds import batches as module
 from specverify.subjects.rounds import rounding
 from specverify.subjects.rounds.batches import SIZES, Batch, Batches
 from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS, rows_per_call
+from specverify.subjects.rounds.conventions import coins
 from specverify.subjects.rounds.kernel import Fault
 from specverify.subjects.rounds.pooled import Pooled
 from specverify.subjects.rounds.reference import Parts, kernel
@@ -209,3 +210,26 @@ def test_the_box_is_stated(whole):
     for words in ("1,031 tokens", "0 to 1 drafts per row", "batches of 1 to 40", "bfloat16"):
         assert words in whole.verdict.reason
     assert any("batches above 4,096 rows" in gap for gap in whole.not_covered)
+
+
+def test_a_row_that_large_batches_alone_get_wrong_is_no_pass():
+    """With its coins given a row follows its place in the batch: the law over coins is none, which is told."""
+
+    def first_of_many(draft, q, p, lengths, coin, pick):
+        given = torch.nn.functional.one_hot(draft, p.shape[-1]).to(p) if q is None else q
+        every = torch.arange(len(draft))
+        px, qx = (law.gather(2, draft[..., None])[..., 0] for law in (p[:, :-1], given))
+        kept = (coin * qx < px) & (torch.arange(draft.shape[1]) < lengths[:, None])
+        run = kept.long().cumprod(1).sum(1)
+        slot = run.clamp(max=draft.shape[1] - 1)
+        left = (p[every, slot] - given[every, slot]).clamp(min=0)
+        law = torch.where((run < lengths)[:, None], left, p[every, run])
+        edges = law.cumsum(-1)
+        token = (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(-1)
+        if len(draft) > 512:
+            token[0] = p[0, run[0]].argmax()
+        return run, token
+
+    found = judge_round(coins(first_of_many), checks=("forced-coins",))
+    assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
+    assert "such as the row's place in the batch" in found.verdict.reason

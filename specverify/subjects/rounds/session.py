@@ -46,6 +46,11 @@ FEW_PLACES = ((("sparse target", "sparse equal"), 3, 1, False), (("early",), 8, 
 """The same for a kernel that is slow."""
 SLOW, SLOWEST = 1e-4, 1e-3
 """Seconds of the processor for a row, from which fewer coins are forced, and none."""
+IRREGULAR = (
+    f"with its coins given, its outcome changes more than {forced.MOST_STEPS} times along one of them, so that it was "
+    "not integrated over them: it follows something else than its row and its coins, such as the row's place in the "
+    "batch, how many rows there are, or randomness of its own"
+)
 FIRST_LOOKS = (16, 128, 1024)
 """Rows of each context at the looks that tell how fast the kernel is; each later look doubles them."""
 REACH = 0.1
@@ -189,8 +194,7 @@ class Session:
         for where, certain in places:
             found = forced.integrate(self.kernel, where)
             if found is None:
-                self.notes.append("its outcome is not piecewise constant in the coins, and was not integrated")
-                return None
+                return Verdict(Kind.INCONCLUSIVE, IRREGULAR)
             fewest = int(where.lengths.min())
             tv = (found.law - where.contexts.joint()[:, None]).abs().sum(-1) / 2
             for context, length in np.ndindex(*tv.shape):
