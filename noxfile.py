@@ -120,7 +120,7 @@ def stats(session: nox.Session) -> None:
 
 @nox.session
 def soundness(session: nox.Session) -> None:
-    """Subjects that once got a wrong verdict, each as a user judges it, and all tests that are slow (an hour)."""
+    """Subjects that once got a wrong verdict, each as a user judges it, and all tests that are slow (long)."""
     install(session, "tests")
     split = ("-n", "auto", "--benchmark-disable")
     session.run("pytest", *split, "tests/soundness", *session.posargs, env=THREADS)
@@ -129,7 +129,7 @@ def soundness(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Campaigns that are killed, interrupted, cut short and damaged, and continued (under 5 minutes)."""
+    """Campaigns that are killed, interrupted, cut short and damaged, and continued (minutes)."""
     install(session, "tests")
     session.run("pytest", "-n", "auto", "--benchmark-disable", "tests/faults", *session.posargs, env=THREADS)
 

@@ -25,6 +25,7 @@ from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.judging import TokenRule
 from specverify.errors import SpecverifyError
+from specverify.evidence.copies import halves
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import Evidence
@@ -176,7 +177,7 @@ def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
         total=np.sum(blocks, axis=0),
         looks=list(_looks(run.tokens, model.vocab)),
         calls=np.stack([block for block in blocks if block.sum() == BLOCK]),
-        runs=_halves(run.tokens),
+        runs=halves(run.tokens),
     )
     generator = np.random.default_rng(_seed(cell, setting, 1))
     evidence = counts.carry_out(target, model.vocab, sampled, _alphas(cell, setting), BETA, generator)
@@ -192,12 +193,6 @@ def _sampled(cell: Cell, setting: Setting, result: Result) -> Verdict:
 def _alphas(cell: Cell, setting: Setting) -> dict[str, float]:
     """Each check's share of the campaign's alpha."""
     return {check: setting.alphas[f"{cell.id}: {check}"] for check in checks(cell)}
-
-
-def _halves(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A run's rows as those of two runs."""
-    half = len(tokens) // 2
-    return tokens[:half], tokens[half : 2 * half]
 
 
 def _looks(tokens: torch.Tensor, vocab: int) -> Iterator[np.ndarray]:
@@ -218,7 +213,7 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
         return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
     run = _timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(_seed(cell, setting, 1))
-    trace = traces.Traced(traced(model, run.tokens, cell.batch or BLOCK, generator), runs=_halves(run.tokens))
+    trace = traces.Traced(traced(model, run.tokens, cell.batch or BLOCK, generator), runs=halves(run.tokens))
     evidence = traces.carry_out(trace, _alphas(cell, setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
     shown = run.tokens[:IMAGES]

@@ -182,7 +182,7 @@ def _show_plan(planned: Planned, console: Console) -> None:
             f"window {speed.window}"
         )
         rows: list[tuple[str | Text, ...]] = [_need(need) for need in needs]
-        console.print(listing(rows, ("check", "delta is", "n", "sequences", "time")))
+        console.print(listing(rows, ("check", "delta is", "n", "sequences", "time"), drop=("sequences",)))
         draws = planned.draws(speed.toy)
         if draws is not None:
             line(f"{draws:,} sequences for those with *: {_duration(draws / speed.rate)}")

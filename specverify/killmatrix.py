@@ -143,8 +143,8 @@ def corpus(level: str | None = None, only: str | None = None) -> tuple[Known, ..
 def _everything() -> Iterator[Known]:
     for name in defects.names():
         one = defects.get(name)
-        of_law = CHECKERS["decoder"][:1] if one.within_rounding else CHECKERS["decoder"]
-        named = of_law if one.lossy else ()
+        able = ("exact",) if one.within_rounding else CHECKERS["decoder"]
+        named = able if one.lossy else ()
         yield Known(name, "decoder", one.category, one.source, one.mechanism, one.conditions, named, "", one.lossy)
     for name in rounds.names():
         kernel = rounds.get(name)

@@ -28,8 +28,3 @@ def test_the_reading_path_is_as_short_as_the_readme_says():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_too_long(path):
     assert lines(path) <= LONGEST, f"{lines(path)} lines; split it by reason to change"
-
-
-def test_kinds_of_models_are_not_told_apart_by_looking_for_attributes():
-    asking = [path for path in MODULES if "hasattr(model" in path.read_text()]
-    assert [str(path.relative_to(ROOT)) for path in asking] == []

@@ -4,5 +4,5 @@
     traces     tokens of sequences that are too many to count, against the laws that were looked up along them
     vectors    sequences of vectors, by their transforms and their equal values
 
-A check has one name: that of its evidence, its share of alpha, its line in a plan and its rates.
+A check has one name: that of its evidence, of its share of alpha and of its line in a plan.
 """

@@ -1,11 +1,13 @@
 """The checks of sequences that can be counted, against their law.
 
-joint law (g)      all sequences together
-next-token laws    after each prefix
-total variation    an interval of the distance
-e-process          the same as the first, at every look, so that a wrong decoder is soon seen to be
-dispersion         counts of calls vary as those of independent rows do
-copies             no run repeats another's rows
+    joint law (g)      all sequences together
+    next-token laws    after each prefix
+    total variation    an interval of the distance
+    e-process          the same as the first, at every look, so that a wrong decoder is soon seen to be
+    dispersion         counts of calls vary as those of independent rows do
+    copies             no run repeats another's rows
+
+The last two need more of a sample than its counts, and are left out where it has no more.
 """
 
 from __future__ import annotations
@@ -52,13 +54,15 @@ class Check:
 
     Attributes:
         make: (law, vocabulary, rows of a call) -> the check.
-        run: (check, sample, generator, alpha and beta) -> evidence; None where the sample cannot tell.
+        run: (check, sample, generator, alpha and beta) -> evidence.
+        possible: whether a sample can tell.
         unit: what its n counts.
         of_calls: whether that is calls rather than sequences.
     """
 
     make: Callable[[Float[np.ndarray, " sequences"], int, int], Any]
-    run: Callable[[Any, Counted, np.random.Generator, Mapping[str, float]], Evidence | None]
+    run: Callable[[Any, Counted, np.random.Generator, Mapping[str, float]], Evidence]
+    possible: Callable[[Counted], bool] = lambda sample: True
     unit: str = "sequences"
     of_calls: bool = False
 
@@ -82,13 +86,15 @@ CHECKS: dict[str, Check] = {
     ),
     "dispersion": Check(
         lambda law, vocab, rows: Dispersion(law, rows),
-        lambda check, sample, generator, rates: None if sample.calls is None else check.check(sample.calls, **rates),
+        lambda check, sample, generator, rates: check.check(sample.calls, **rates),
+        lambda sample: sample.calls is not None,
         "calls",
         of_calls=True,
     ),
     "copies": Check(
         lambda law, vocab, rows: Copies(),
-        lambda check, sample, generator, rates: None if sample.runs is None else check.check(*sample.runs, **rates),
+        lambda check, sample, generator, rates: check.check(*(sample.runs or ()), **rates),
+        lambda sample: sample.runs is not None,
         "rows of 2 runs",
     ),
 }
@@ -116,9 +122,9 @@ def carry_out(
         only: carry out these alone.
     """
     rows = 0 if sample.calls is None else int(sample.calls[0].sum())
-    found = (
-        CHECKS[name].run(CHECKS[name].make(law, vocab, rows), sample, generator, {"alpha": alphas[name], "beta": beta})
-        for name in NAMES
-        if name in only and (rows or name != "dispersion")
-    )
-    return [one for one in found if one is not None]
+    rates = {name: {"alpha": alphas[name], "beta": beta} for name in NAMES if name in only}
+    return [
+        check.run(check.make(law, vocab, rows), sample, generator, rates[name])
+        for name, check in CHECKS.items()
+        if name in rates and check.possible(sample)
+    ]

@@ -1,17 +1,19 @@
 """The checks of tokens whose sequences are too many to count, against the laws that were looked up along them.
 
-PIT uniformity                      all transforms are uniform
-PIT by position                     at each position
-PIT pairs, positions 1 apart        neighbours along a sequence are independent
-PIT pairs, rows 1 apart             and across the batch
-surprisal                           tokens are as surprising as their laws say, on average
-surprisal by position and entropy   in each group of tokens
-leaks                               improbable tokens come no more often than they should
-tempering                           laws are neither flatter nor sharper
-ranks                               each rank comes as often as its mass
-repeated rows                       no row repeats an earlier one
-copies                              nor the row at its place in another run
-neighbouring rows                   rows, in the order in which they came, are independent
+    PIT uniformity                      all transforms are uniform
+    PIT by position                     at each position
+    PIT pairs, positions 1 apart        neighbours along a sequence are independent
+    PIT pairs, rows 1 apart             and across the batch
+    surprisal                           tokens are as surprising as their laws say, on average
+    surprisal by position and entropy   in each group of tokens
+    leaks                               improbable tokens come no more often than they should
+    tempering                           laws are neither flatter nor sharper
+    ranks                               each rank comes as often as its mass
+    repeated rows                       no row repeats an earlier one
+    copies                              nor the row at its place in another run
+    neighbouring rows                   rows, in the order in which they came, are independent
+
+A sample that was drawn has no ranks and no order that could depend on its rows: `SAMPLED` are those that it has.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special, stats
+from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.evidence import design
@@ -257,6 +258,12 @@ class Repeats:
             + (f", for which there was a chance of {expected:.3g}" if repeated.any() else ""),
             coverage={"rows": n, "repeated": int(repeated.sum())},
         )
+
+
+def halves(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of a run as those of two runs."""
+    half = len(tokens) // 2
+    return tokens[:half], tokens[half : 2 * half]
 
 
 def equal_pairs(first: Int[np.ndarray, "rows length"], second: Int[np.ndarray, "others length"]) -> int:

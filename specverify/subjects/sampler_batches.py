@@ -1,4 +1,4 @@
-"""Calls of few rows, and the rows at the ends of a call, added up over all toys: batches as a server has them.
+"""Calls of few rows, and the rows at one place of a call, added up over all toys: batches as a server has them.
 
 A sampler may be right in a batch of thousands and wrong in one of three, or in the first row of any. Each such group of
 rows has an e-process, the mean of three e-values: the product over toys of that of the sequences' counts; that of the
