@@ -1,26 +1,22 @@
-"""The command line: verify, show, list. Others are in `cli_validate.py` and `cli_defects.py`.
+"""The command line: verify and show. The other commands are in `cli_NAME.py`.
 
 Exit codes: 0 every claim holds, 1 one is refuted, 2 nothing can be said, 3 an error, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
-import pkgutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 import specverify
-from specverify import cli_calibrate, cli_defects, cli_errors, cli_study, cli_tradeoff, cli_validate, files
+from specverify import cli_calibrate, cli_defects, cli_errors, cli_list, cli_study, cli_tradeoff, cli_validate, files
 from specverify.cli_study import Device, Jobs, Overwrite, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, Unfinished, printable
 
@@ -32,17 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    decoders = "decoders"
-    models = "models"
-    checks = "checks"
-    drafts = "drafts"
-    defects = "defects"
-    cells = "cells"
 
 
 def _print_version(wanted: bool) -> bool:
@@ -90,6 +75,10 @@ def verify(
 
     folder = out or default_out(tier.value, seed, only, device.value)
     files.check_writable(folder)  # before the seconds that it takes to load the rest
+
+    from specverify.plan import plan
+
+    plan(tier.value, only)  # likewise: a pattern that no cell matches
 
     from specverify import campaign
     from specverify.report import render, terminal
@@ -139,31 +128,7 @@ def show(
     _say_where(written.html, written.markdown)
 
 
-@app.command("list")
-def list_names(
-    what: Annotated[Kind | None, typer.Argument(help="What to list.", show_default="all but cells")] = None,
-    tier: Annotated[Tier, typer.Option(help="Whose cells to list.")] = Tier.quick,
-) -> None:
-    """List what can be named on the command line, and what a plan holds."""
-    from rich.console import Console
-
-    from specverify.report.listing import listing
-
-    console = Console(highlight=False)
-    if what is Kind.cells:
-        plan = importlib.import_module("specverify.plan")
-        for cell in plan.plan(tier.value):
-            typer.echo(cell.id)
-        return
-    for kind in [what] if what else [k for k in Kind if k is not Kind.cells]:
-        console.print(listing(list(_names(kind)), (kind.value, "")))
-        if of_vectors := list(_continuous_names(kind)):
-            console.print()
-            console.print(listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
-        if what is None:
-            console.print()
-
-
+app.command("list")(cli_list.list_names)
 app.command()(cli_validate.validate)
 app.command()(cli_validate.replay)
 app.command()(cli_defects.plan)
@@ -199,77 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         else:
             _complain(f"unexpected {type(error).__name__}: {error} (SPECVERIFY_DEBUG=1 shows the traceback)")
     sys.exit(code)
-
-
-def _names(kind: Kind) -> Iterator[tuple[str, str]]:
-    """Names, and a line on each."""
-    if kind is Kind.decoders:
-        from specverify.decoders import registry
-        from specverify.subjects import resolve
-
-        yield from ((name, registry.entry(name).summary) for name in registry.names())
-        yield from ((name, plugin.summary) for name, plugin in resolve.plugins().items())
-    elif kind is Kind.models:
-        from realmodels import digits
-        from toymodels import catalogue
-
-        yield from ((name, catalogue.describe(name)) for name in catalogue.names())
-        yield from (
-            (name, "handwritten digits, 8 by 8 pixels, by class; a trained transformer") for name in digits.names()
-        )
-    elif kind is Kind.drafts:
-        from toymodels import drafts
-
-        lines = (line.split(maxsplit=1) for line in (drafts.__doc__ or "").splitlines() if line.startswith("    "))
-        summaries = dict(lines)
-        yield from ((name, summaries.get(name, "")) for name in drafts.kinds())
-    elif kind is Kind.defects:
-        from specverify import defects
-
-        for name in defects.names():
-            defect = defects.get(name)
-            yield name, f"{'' if defect.lossy else 'not a defect: '}{defect.mechanism}"
-    else:
-        yield from _checks()
-
-
-def _continuous_names(kind: Kind) -> Iterator[tuple[str, str]]:
-    """The same of what goes with continuous tokens."""
-    if kind is Kind.decoders:
-        from specverify.decoders.continuous import registry
-
-        yield from ((name, registry.entry(name).summary) for name in registry.names())
-    elif kind is Kind.models:
-        from realmodels import continuous as trained
-        from toymodels import continuous
-
-        yield from ((name, continuous.describe(name)) for name in continuous.names())
-        yield from (
-            (name, "handwritten digits in patches, by class; a trained transformer") for name in trained.names()
-        )
-    elif kind is Kind.drafts:
-        from toymodels import continuous_drafts
-
-        lines = (line.split(maxsplit=1) for line in (continuous_drafts.__doc__ or "").splitlines())
-        summaries = {first[0]: first[1] for first in lines if len(first) == 2}
-        yield from ((name, summaries.get(name, "")) for name in continuous_drafts.kinds())
-    elif kind is Kind.defects:
-        from specverify.defects import continuous as defects
-
-        for name in defects.names():
-            defect = defects.get(name)
-            yield name, f"{'not a defect: ' if defect.category == 'control' else ''}{defect.mechanism}"
-
-
-def _checks() -> Iterator[tuple[str, str]]:
-    """Every class of `specverify.evidence` that keeps to the protocol of a check."""
-    evidence = importlib.import_module("specverify.evidence")
-    for module in sorted(info.name for info in pkgutil.iter_modules(evidence.__path__)):
-        found = importlib.import_module(f"specverify.evidence.{module}")
-        for name, value in vars(found).items():
-            own = inspect.isclass(value) and value.__module__ == found.__name__
-            if own and all(hasattr(value, part) for part in ("check", "smallest_detectable", "sample_size")):
-                yield f"{module}.{name}", (value.__doc__ or "").splitlines()[0]
 
 
 def _say_where(*paths: Path) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
-    ("catalogue", "checksum", "claims", "files", "model", "noise", "seeds"),
+    ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "seeds"),
     ("draws", "enumerated", "processors"),
     ("recorded",),
     ("laws",),

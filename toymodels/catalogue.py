@@ -16,7 +16,7 @@ from toymodels import tables
 from toymodels.automata import Recursion, StateModel
 from toymodels.dense import dense
 from toymodels.eos import eos
-from toymodels.guided import SCALE, guided
+from toymodels.guided import guided
 from toymodels.hashing import branches, high_bits, seed
 from toymodels.markov import markov
 from toymodels.penalty import penalty
@@ -69,7 +69,7 @@ _FAMILIES = {
     "recurrent": Family(recurrent, ("3x6",), "an integer state that every token changes", tabulated=False),
     "switch": Family(switch, ("3x6",), "a forbidden token that changes when the last id comes", tabulated=False),
     "guided": Family(
-        None, ("2x5", "3x4"), f"guidance of {SCALE:g} away from a law with a history of its own", tabulated=False
+        None, ("2x5", "3x4"), "guidance of 2.5 away from a law with a history of its own", tabulated=False
     ),
 }
 _LONG = {
@@ -104,12 +104,6 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
         return guided(name, vocab, length, dtype, torch.device(device))
     model = StateModel(name, vocab, length, family.make(seed(name), vocab, length), dtype, torch.device(device))
     return tables.tabulate(model) if family.tabulated else model
-
-
-def describe(name: str) -> str:
-    """One line: what is special about the toy, and its size."""
-    family, vocab, length = _TOYS[name]
-    return f"{family.summary}; {vocab} tokens, {length} positions"
 
 
 def enumerable(name: str) -> bool:

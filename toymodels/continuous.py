@@ -120,12 +120,6 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
     return ContinuousToy(name, dim, length, family, dtype, torch.device(device))
 
 
-def describe(name: str) -> str:
-    """One line: what is special about the toy, and its size."""
-    family, dim, length = _TOYS[name]
-    return f"{family.summary}; {dim} dimension{'s' * (dim > 1)}, {length} positions"
-
-
 def digest(model: ContinuousModel) -> str:
     """SHA-256 of a model's laws at every position of 32 fixed sequences, rounded to 1e-7, after dimension and length.
 
@@ -202,8 +196,8 @@ _FAMILIES = {
     "gauss": Family(_gauss, ("1x6", "2x6", "8x4", "16x4", "1x40"), "Gaussians with independent coordinates"),
     "full": Family(_full, ("2x4", "8x4"), "Gaussians with correlated coordinates"),
     "mix": Family(_mix, ("1x6", "2x4"), "mixtures of Gaussians, one more of them than dimensions"),
-    "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), f"linear-Gaussian diffusion heads of {STEPS} steps"),
-    "score": Family(_score, ("1x4",), f"diffusion heads of {STEPS} steps that denoise a mixture"),
+    "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), "linear-Gaussian diffusion heads of 6 steps"),
+    "score": Family(_score, ("1x4",), "diffusion heads of 6 steps that denoise a mixture"),
     "equal": Family(_equal, ("1x6", "4x4", "16x4"), "Gaussians whose covariance is the same after every prefix"),
 }
 _TOYS = Catalogue(

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from specverify import declared
 from specverify.catalogue import near, near_pattern
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
@@ -71,7 +72,9 @@ class Plugin:
 def plugins() -> dict[str, Plugin]:
     """What is installed in the group, by name. Nothing of it is run."""
     found: dict[str, Plugin] = {}
-    own = _own()
+    own = {
+        name for names in (declared.decoders(), declared.continuous_decoders(), declared.defects()) for name, _ in names
+    }
     for entry in metadata.entry_points(group=GROUP):
         owner = entry.dist.name if entry.dist else "an unknown distribution"
         module, _, attribute = entry.value.partition(":")

@@ -12,7 +12,7 @@ from specverify.errors import InputError
 from specverify.laws import Chain, CheckedContinuous, ContinuousModel, Gaussian, at, select
 from specverify.rules.reflection import equal_covariance, overlap
 from specverify.rules.rejection import accept_probability
-from toymodels.continuous import describe, digest, fixed_tokens, names, toy
+from toymodels.continuous import digest, fixed_tokens, names, toy
 from toymodels.continuous_drafts import alter, draft, kinds
 
 DIGESTS = json.loads((Path(toymodels.__file__).parent / "continuous_digests.json").read_text())
@@ -50,7 +50,6 @@ def test_toys_are_models_of_the_size_that_they_say(name):
     assert isinstance(model, ContinuousModel)
     assert (model.name, model.dim, model.length) == (name, dim, length)
     assert (model.dtype, model.device) == (torch.float32, torch.device("cpu"))
-    assert describe(name).endswith(f"; {dim} dimension{'s' * (dim > 1)}, {length} positions")
     checked = CheckedContinuous(model)
     laws = checked.laws(checked.start(5), fixed_tokens(5, length, dim).float())
     assert laws.shape == (5, length + 1)
@@ -182,7 +181,7 @@ def test_unknown_names_list_close_ones():
     with pytest.raises(InputError, match=r"unknown continuous toy 'gauss-1x7'; did you mean .*gauss-1x6.*\?"):
         toy("gauss-1x7")
     with pytest.raises(InputError, match=r"unknown continuous toy '!'; known: gauss-1x6, .*score-1x4"):
-        describe("!")
+        toy("!")
     with pytest.raises(InputError, match=r"unknown draft model 'wide'; did you mean wider"):
         draft("wide", toy("gauss-1x6"))
 

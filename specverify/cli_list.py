@@ -1,0 +1,63 @@
+"""The command `list`: what can be named, and what a plan holds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from specverify import declared
+from specverify.cli_study import Tier
+from specverify.subjects import resolve
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    decoders = "decoders"
+    models = "models"
+    checks = "checks"
+    drafts = "drafts"
+    defects = "defects"
+    cells = "cells"
+
+
+def list_names(
+    what: Annotated[Kind | None, typer.Argument(help="What to list.", show_default="all but cells")] = None,
+    tier: Annotated[Tier, typer.Option(help="Whose cells to list.")] = Tier.quick,
+) -> None:
+    """List what can be named on the command line, and what a plan holds."""
+    if what is Kind.cells:
+        from specverify.plan import plan
+
+        for cell in plan(tier.value):
+            typer.echo(cell.id)
+        return
+    from rich.console import Console
+
+    from specverify.report.listing import listing
+
+    console = Console(highlight=False)
+    for kind in [what] if what else [k for k in Kind if k is not Kind.cells]:
+        of_ids, of_vectors = _lines(kind)
+        console.print(listing(of_ids, (kind.value, "")))
+        if of_vectors:
+            console.print()
+            console.print(listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
+        if what is None:
+            console.print()
+
+
+def _lines(kind: Kind) -> tuple[declared.Lines, declared.Lines]:
+    """What there is for tokens that are ids, and for those that are vectors."""
+    if kind is Kind.decoders:
+        installed = [(name, plugin.summary) for name, plugin in resolve.plugins().items()]
+        return [*declared.decoders(), *installed], declared.continuous_decoders()
+    if kind is Kind.models:
+        return declared.models(), declared.continuous_models()
+    if kind is Kind.drafts:
+        return declared.drafts(), declared.continuous_drafts()
+    if kind is Kind.defects:
+        return declared.defects(), declared.continuous_defects()
+    return declared.checks(), []
