@@ -21,7 +21,6 @@ from specverify import continuous_cells, costs, defects, relaxed, sensitivity
 from specverify.batteries import counts, traces
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
-from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.judging import TokenRule
 from specverify.errors import SpecverifyError
@@ -273,7 +272,7 @@ def _continuous(cell: Cell, setting: Setting, result: Result) -> Verdict:
 def _timed_sample(
     cell: Cell,
     setting: Setting,
-    decoder: Decoder | ContinuousDecoder,
+    decoder: Decoder,
     model: Model | ContinuousModel,
     result: Result,
 ) -> Run:

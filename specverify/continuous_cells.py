@@ -15,7 +15,7 @@ from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
 from specverify.decoders.continuous.jacobi import Initial
-from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.protocol import Decoder
 from specverify.defects import continuous as continuous_defects
 from specverify.draws import Sampled
 from specverify.errors import InputError
@@ -99,7 +99,7 @@ def _curves(pair: Pair, found: Output) -> dict[str, list[float]]:
     return {name: [float(f"{value:.5g}") for value in values] for name, values in shown.items()}
 
 
-def build(cell: Cell) -> tuple[ContinuousModel, ContinuousDecoder]:
+def build(cell: Cell) -> tuple[ContinuousModel, Decoder]:
     """The toy and the decoder, or the defect, of a cell of kind "continuous"."""
     model = continuous.toy(cell.model)
     settings = registry.Settings(
@@ -122,7 +122,7 @@ def checks(cell: Cell) -> tuple[str, ...]:
 def evidence(
     cell: Cell,
     model: ContinuousModel,
-    decoder: ContinuousDecoder,
+    decoder: Decoder,
     tokens: Float[torch.Tensor, "n length dim"],
     alphas: Mapping[str, float],
     seed: int,
@@ -155,7 +155,7 @@ def _overlap_is_known(cell: Cell) -> bool:
     return cell.decoder.startswith("sd") and (alone or (cell.draft == "shifted" and family != "mix"))
 
 
-def _first_drafts_kept(decoder: ContinuousDecoder, model: ContinuousModel, rows: int, seed: int) -> torch.Tensor:
+def _first_drafts_kept(decoder: Decoder, model: ContinuousModel, rows: int, seed: int) -> torch.Tensor:
     """Whether the first draft of each sequence was kept: independent, of one probability."""
     draws = Sampled(seed)
     _, info = decoder.step(decoder.init(model, rows, draws), model, draws)

@@ -35,8 +35,8 @@ def judging(name: str) -> Judging:
     decoder: Any = continuous.get(name).build(Settings(window, draft(kind, toy(model))))
     if isinstance(decoder, Blind):
         decoder = decoder.decoder
-    assert isinstance(decoder.coupling, Judged)
-    return decoder.coupling.by
+    assert isinstance(decoder.judging, Judged)
+    return decoder.judging.by
 
 
 def distance(name: str) -> tuple[float, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
-from specverify.model import Model
+from specverify.laws import draw
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Autoregressive:
         """`ar`, or `ar-race` with shared noise."""
         return "ar-race" if self.shared_noise else "ar"
 
-    def init(self, model: Model, batch: int, draws: Draws) -> State:
+    def init(self, model: Any, batch: int, draws: Draws) -> State:
         """See Decoder. With shared noise, all positions' races are drawn here."""
         return begin(model, batch, draws.race(batch, model.length, model.vocab) if self.shared_noise else None)
 
-    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+    def step(self, state: State, model: Any, draws: Draws) -> tuple[State, Info]:
         """See Decoder."""
         active = ~state.done[:, None]
         laws = model.laws(state.context, state.tokens[:, :0])
@@ -40,7 +41,7 @@ class Autoregressive:
             token, race = draws.winner(state.drafting.gather(1, place), laws, active)
             state = State(state.context, state.tokens, state.length, state.done, state.drafting.scatter(1, place, race))
         else:
-            token = draws.categorical(laws, active)
+            token = draw(laws, draws, active)
         after, count = commit(state, model, token, active[:, 0].long())
         none = count * 0
         return after, Info(count, none, none, count, count[:, None] * Branch.SAMPLED, none)

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specverify.decoders.judging import Draft, row
+from specverify.decoders.judging import Draft
 from specverify.draws import Draws
+from specverify.laws import at
 from specverify.model import row_mask
 from specverify.rules.block import block_residual, keep_probability, prefix_weights
 
@@ -41,7 +42,7 @@ class Block:
         keep = keep_probability(p, draft.law, weights, drafted)
         run = last_kept(keep, drafted, draws)
         slot = run.clamp(max=p.shape[1] - 1)
-        return run, block_residual(row(p, slot), row(draft.law, slot), weights.gather(1, run[:, None]).squeeze(1))
+        return run, block_residual(at(p, slot), at(draft.law, slot), weights.gather(1, run[:, None]).squeeze(1))
 
 
 def last_kept(

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from specverify.claims import Claim
 from specverify.draws import Draws
-from specverify.laws import ContinuousModel
-from specverify.model import Context, Model, row_mask
+from specverify.laws import size_of
+from specverify.model import Context, row_mask
 
 
 class Branch(enum.IntEnum):
@@ -89,7 +89,7 @@ class Info:
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A decoder: its name, what it claims, and `init`/`step`.
+    """A decoder: its name, what it claims, and `init`/`step` over a `Model` of ids or a `ContinuousModel` of vectors.
 
     Attributes:
         name: how reports and the command line call it.
@@ -101,14 +101,14 @@ class Decoder(Protocol):
     @property
     def claim(self) -> Claim: ...  # noqa: D102
 
-    def init(self, model: Model, batch: int, draws: Draws) -> State:
+    def init(self, model: Any, batch: int, draws: Draws) -> State:
         """The state of `batch` empty sequences."""
 
-    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
+    def step(self, state: State, model: Any, draws: Draws) -> tuple[State, Info]:
         """One forward pass: judge the drafts, commit at least one token in every row that is not done."""
 
 
-def begin(model: Model | ContinuousModel, batch: int, drafting: Any = None) -> State:
+def begin(model: Any, batch: int, drafting: Any = None) -> State:
     """The state of empty sequences."""
     return State(
         context=model.start(batch),
@@ -119,18 +119,24 @@ def begin(model: Model | ContinuousModel, batch: int, drafting: Any = None) -> S
     )
 
 
-def no_tokens(model: Model | ContinuousModel, batch: int) -> Num[Tensor, "batch length *dim"]:
-    """Room for a batch of sequences: of ids, or of vectors where the model has a `dim`."""
-    dim: int | None = getattr(model, "dim", None)
-    shape, dtype = ((), torch.int64) if dim is None else ((dim,), model.dtype)
+def no_tokens(model: Any, batch: int) -> Num[Tensor, "batch length *dim"]:
+    """Room for a batch of sequences, of ids or of vectors."""
+    shape, dtype = ((), torch.int64) if size_of(model) == "vocab" else ((model.dim,), model.dtype)
     return torch.zeros(batch, model.length, *shape, dtype=dtype, device=model.device)
 
 
+def until_end(
+    model: Any, tokens: Num[Tensor, "batch n *dim"], count: Int[Tensor, " batch"]
+) -> tuple[Int[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """`count` less what lies behind an end-of-sequence token among the first `count`, and whether there is one."""
+    if tokens.is_floating_point() or model.eos is None:  # vectors do not end a sequence
+        return count, torch.zeros_like(count, dtype=torch.bool)
+    is_end = (tokens == model.eos) & row_mask(count, tokens.shape[1])
+    return torch.where(is_end.any(1), is_end.int().argmax(1) + 1, count), is_end.any(1)
+
+
 def commit(
-    state: State,
-    model: Model | ContinuousModel,
-    block: Num[Tensor, "batch block *dim"],
-    count: Int[Tensor, " batch"],
+    state: State, model: Any, block: Num[Tensor, "batch block *dim"], count: Int[Tensor, " batch"]
 ) -> tuple[State, Int[Tensor, " batch"]]:
     """Commit the first `count` tokens of each row's block, less what lies behind an end-of-sequence token.
 
@@ -138,21 +144,15 @@ def commit(
         the state with tokens, length, done and context advanced (drafting as it was), and how many were committed.
     """
     size, end = block.shape[1], model.length
-    eos: int | None = getattr(model, "eos", None)  # models over vectors have none
-    count = torch.minimum(count, end - state.length).where(~state.done, 0)
-    ended = torch.zeros_like(state.done)
-    if eos is not None:
-        is_end = (block == eos) & row_mask(count, size)
-        ended = is_end.any(1)
-        count = torch.where(ended, is_end.int().argmax(1) + 1, count)
+    count, ended = until_end(model, block, torch.minimum(count, end - state.length).where(~state.done, 0))
     # Beyond the end there is room to write to, so that clamped indexes never collide.
     room = torch.cat([state.tokens, state.tokens.new_zeros(block.shape)], 1)
     place = _of_tokens(state.length[:, None] + torch.arange(size, device=block.device), block)
     kept = block.where(_of_tokens(row_mask(count, size), block), room.gather(1, place))
     tokens = room.scatter(1, place, kept)[:, :end]
     length = state.length + count
-    if eos is not None:
-        tokens = tokens.masked_fill(ended[:, None] & ~row_mask(length, end), eos)
+    if not tokens.is_floating_point() and model.eos is not None:
+        tokens = tokens.masked_fill(ended[:, None] & ~row_mask(length, end), model.eos)
     context = model.advance(state.context, block, count)
     return State(context, tokens, length, state.done | ended | (length == end), state.drafting), count
 

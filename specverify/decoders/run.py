@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Int, Num
 from torch import Tensor
 
 from specverify import tree
-from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.protocol import Branch, Decoder, no_tokens
 from specverify.draws import Draws, Sampled
 from specverify.errors import ContractError, InputError
@@ -49,7 +48,7 @@ class Run:
 
 @torch.no_grad()
 def run(
-    decoder: Decoder | ContinuousDecoder,
+    decoder: Decoder,
     model: Model | ContinuousModel,
     batch: int,
     draws: Draws,
@@ -70,18 +69,16 @@ def run(
     """
     if batch < 1:
         raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
-    of_either: Any = model
-    if getattr(model, "vocab", None) is None:
-        check_model(of_either)
     branches = len(Branch)
     device = model.device
     tokens = no_tokens(model, batch)
+    if tokens.is_floating_point():
+        check_model(cast("ContinuousModel", model))
     totals = torch.zeros(batch, 4 + branches, dtype=torch.int64, device=device)
     index = torch.arange(batch, device=device)
-    either: Any = decoder  # which of the two kinds is for the caller to match with the model's
-    state = either.init(model, batch, draws)
+    state = decoder.init(model, batch, draws)
     for _ in range(model.length):
-        state, info = either.step(state, model, draws)
+        state, info = decoder.step(state, model, draws)
         spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1)
         totals[index] += torch.cat([spent, (info.branch[..., None] == torch.arange(branches, device=device)).sum(1)], 1)
         left = int((~state.done).sum())
@@ -111,7 +108,7 @@ def run(
 
 
 def sample(
-    decoder: Decoder | ContinuousDecoder,
+    decoder: Decoder,
     model: Model | ContinuousModel,
     n: int,
     seed: int,

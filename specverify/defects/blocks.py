@@ -12,12 +12,13 @@ from torch import Tensor
 from specverify.claims import Relaxed
 from specverify.decoders.block import Block, last_kept
 from specverify.decoders.jacobi import Jacobi
-from specverify.decoders.judging import Draft, row
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
 from specverify.defects.defect import Assemble, Defect, Smallest, drafting
 from specverify.draws import Draws
+from specverify.laws import at as row
 from specverify.model import Model, row_mask
 from specverify.rules.block import block_residual, keep_probability, prefix_weights
 from specverify.rules.token import accept_probability, at, residual

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from specverify.catalogue import Catalogue
-from specverify.decoders.continuous.draft_model import DraftModel
-from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.continuous.registry import Settings
-from specverify.decoders.continuous.speculative import Speculative
+from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.protocol import Decoder
+from specverify.decoders.speculative import Speculative
 from specverify.defects.continuous_parts import (
     Blind,
     Capped,
@@ -57,7 +57,7 @@ class ContinuousDefect:
     conditions: str
     smallest: tuple[str, int, str]
     caught_by: tuple[str, ...]
-    assemble: Callable[[DraftModel, int, float], ContinuousDecoder]
+    assemble: Callable[[DraftModel, int, float], Decoder]
     strength: float = 0.0
     harmless: float | None = None
 
@@ -66,7 +66,7 @@ class ContinuousDefect:
         """Whether the law of its output is wrong."""
         return self.category != "control"
 
-    def build(self, settings: Settings, strength: float | None = None) -> ContinuousDecoder:
+    def build(self, settings: Settings, strength: float | None = None) -> Decoder:
         """The decoder.
 
         Args:
@@ -84,7 +84,7 @@ class ContinuousDefect:
         return self.assemble(DraftModel(settings.draft_model, name=self.id), settings.window, size)
 
 
-def _judged(by: Callable[[float], Judging]) -> Callable[[DraftModel, int, float], ContinuousDecoder]:
+def _judged(by: Callable[[float], Judging]) -> Callable[[DraftModel, int, float], Decoder]:
     """To assemble a decoder that is wrong in its judging alone."""
     return lambda drafting, window, strength: Speculative(drafting, window, Judged(by(strength)))
 

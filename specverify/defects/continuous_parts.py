@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
-from specverify.decoders.continuous.coupling import Coupled, split, trajectories
-from specverify.decoders.continuous.protocol import ContinuousDecoder
-from specverify.decoders.protocol import Info, State
+from specverify.decoders.continuous.coupling import split, trajectories
+from specverify.decoders.judging import Coupled
+from specverify.decoders.protocol import Decoder, Info, State
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Gaussian, Law
@@ -259,7 +259,7 @@ class Masked:
 class Blind:
     """A decoder that is shown a masked target."""
 
-    decoder: ContinuousDecoder
+    decoder: Decoder
     claim: Claim = Lossless()  # noqa: RUF009  (frozen)
 
     @property

@@ -2,9 +2,23 @@
 
 from specverify.laws.chain import Chain, Denoised, Denoiser, Head
 from specverify.laws.gaussian import FullGaussian, Gaussian, from_covariance
-from specverify.laws.law import Law, at, check_fit, check_pair, check_tokens, choose, gather, repeated, select, window
+from specverify.laws.law import (
+    Law,
+    Settled,
+    at,
+    check_fit,
+    check_pair,
+    check_tokens,
+    choose,
+    draw,
+    gather,
+    leading,
+    repeated,
+    select,
+    window,
+)
 from specverify.laws.mixture import Mixture
-from specverify.laws.model import CheckedContinuous, ContinuousModel, check_model
+from specverify.laws.model import CheckedContinuous, ContinuousModel, check_model, size_of
 
 __all__ = [
     "Chain",
@@ -17,15 +31,19 @@ __all__ = [
     "Head",
     "Law",
     "Mixture",
+    "Settled",
     "at",
     "check_fit",
     "check_model",
     "check_pair",
     "check_tokens",
     "choose",
+    "draw",
     "from_covariance",
     "gather",
+    "leading",
     "repeated",
     "select",
+    "size_of",
     "window",
 ]

@@ -7,7 +7,8 @@ Log densities are always double precision, whatever the law's own: a ratio of de
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,6 +59,11 @@ def gather(law: L, slots: Int[Tensor, "batch n"]) -> L:
     return tree.map_tensors(law, lambda tensor: tensor[row, slots])
 
 
+def leading(law: L, size: int) -> L:
+    """Each row's laws at its first slots: shape [batch, slots] becomes [batch, size]."""
+    return tree.map_tensors(law, lambda tensor: tensor[:, :size])
+
+
 def window(law: L, first: Int[Tensor, " batch"], size: int) -> L:
     """Each row's laws at the slots first .. first + size - 1; past the last slot the last one again."""
 
@@ -77,6 +83,24 @@ def choose(mask: Bool[Tensor, "*shape"], law: L, other: L) -> L:
         return torch.where(mask.reshape(*mask.shape, *(1,) * (tensor.ndim - mask.ndim)), tensor, next(others))
 
     return tree.map_tensors(law, chosen)
+
+
+def draw(law: Any, draws: Draws, where: Bool[Tensor, "*shape"]) -> Tensor:
+    """One token of each distribution; 0 where not `where`. A tensor is a law over ids: a table of probabilities."""
+    return draws.categorical(law, where) if isinstance(law, Tensor) else law.sample(draws, where)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A law of vectors, but where `mask` holds what is settled already."""
+
+    mask: Bool[Tensor, " batch"]
+    value: Float[Tensor, "batch dim"]
+    law: Law
+
+    def sample(self, draws: Draws, where: Bool[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
+        """See Law."""
+        return torch.where(self.mask[:, None], self.value, self.law.sample(draws, where & ~self.mask))
 
 
 def repeated(law: L, times: int) -> L:

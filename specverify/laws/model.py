@@ -9,7 +9,7 @@ What is said there of contexts, and of what `advance` may rely on, holds here.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.laws.law import Law
-from specverify.model import row_mask
+from specverify.model import Model, row_mask
 
 Context = Any
 
@@ -56,6 +56,11 @@ class ContinuousModel(Protocol):
 
     def advance(self, context: Context, tokens: Float[Tensor, "batch n dim"], count: Int[Tensor, " batch"]) -> Context:
         """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
+
+
+def size_of(model: Model | ContinuousModel) -> Literal["vocab", "dim"]:
+    """What the size of a model's tokens is called. Only this asks a model of which kind it is; else its law tells."""
+    return "vocab" if getattr(model, "vocab", None) is not None else "dim"
 
 
 def check_model(model: ContinuousModel) -> None:

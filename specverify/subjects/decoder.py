@@ -45,7 +45,8 @@ from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, suite
 from specverify.verdict import Kind, Verdict
 
-_NO_DIM = "has no attribute 'dim'"
+_OF_VECTORS = ("has no attribute 'dim'", "judges no ids")
+"""What a decoder of vectors says to a model of ids."""
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
 AT_LEAST = 10.0
@@ -112,7 +113,9 @@ class _Judge(Refuting):
             verdict, found = reached.verdict, reached.counterexample
         except SpecverifyError as error:
             vectors = "; decoders of models over vectors are judged at level continuous"
-            verdict = Verdict(Kind.ERROR, f"{error}{vectors if _NO_DIM in str(error) else ''}")
+            verdict = Verdict(
+                Kind.ERROR, f"{error}{vectors if any(said in str(error) for said in _OF_VECTORS) else ''}"
+            )
         named, text = shlex.quote(self.factory.reference or self.factory.name), claim_text(self.claim)
         return Judgement(
             subject=self.factory.name,

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from specverify.decoders.continuous.coupling import Coupled, TokenRule, split, trajectories
+from specverify.decoders.continuous.coupling import split, trajectories
 from specverify.decoders.continuous.cspd import Published
+from specverify.decoders.judging import Coupled, TokenRule
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Gaussian, Law, repeated

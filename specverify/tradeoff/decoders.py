@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from realmodels import continuous, store
 from specverify.claims import Relaxed
 from specverify.decoders.continuous import DraftModel, PathRule, Speculative, TokenRule, registry
-from specverify.decoders.continuous.coupling import Coupling
-from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.judging import Coupling
+from specverify.decoders.protocol import Decoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 from specverify.tradeoff.criterion import Surrogate
@@ -126,7 +126,7 @@ def _cells(name: str, scale: float, asked: Sequence[int] | None) -> list[Cell]:
     ]
 
 
-def build(cell: Cell, draft: ContinuousModel | None) -> ContinuousDecoder:
+def build(cell: Cell, draft: ContinuousModel | None) -> Decoder:
     """The decoder of a setting.
 
     Its parameter may be `limit`: proposals for a rejected draft, after which one is taken as it is (`TokenRule`);

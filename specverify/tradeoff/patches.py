@@ -27,7 +27,7 @@ from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.patches import to_pixels
 from specverify.decoders.continuous import Published, Speculative, TokenRule
-from specverify.decoders.continuous.protocol import ContinuousDecoder
+from specverify.decoders.protocol import Decoder
 from specverify.draws import Sampled
 from specverify.laws import Chain, Gaussian, Mixture, repeated
 from specverify.tradeoff.criterion import Surrogate
@@ -74,11 +74,11 @@ def decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     return found | quality.measure(pixels, labels, weight)
 
 
-def watch(decoder: ContinuousDecoder, seed: int) -> tuple[ContinuousDecoder, WatchedPatches | None]:
+def watch(decoder: Decoder, seed: int) -> tuple[Decoder, WatchedPatches | None]:
     """The same decoder, watched if the distance of its tokens' laws from p can be estimated and is not 0."""
     if not isinstance(decoder, Speculative):
         return decoder, None
-    rule = decoder.coupling
+    rule = decoder.judging
     if not isinstance(rule, Surrogate | Published) and not (isinstance(rule, TokenRule) and rule.limit is not None):
         return decoder, None
     watched = WatchedPatches(decoder.drafting, rule, seed)

@@ -16,7 +16,6 @@ from torch import Tensor
 from realmodels import bootstrap
 from realmodels.bootstrap import Estimate
 from specverify import lockstep
-from specverify.decoders.continuous.protocol import ContinuousDecoder
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
 from specverify.laws import ContinuousModel
@@ -75,7 +74,7 @@ class Decoded:
 
 
 def decode(
-    decoder: Decoder | ContinuousDecoder,
+    decoder: Decoder,
     model: Model | ContinuousModel,
     cell: Cell,
     setting: Setting,
@@ -96,7 +95,7 @@ def decode(
 
 
 def alone(
-    decoder: Decoder | ContinuousDecoder,
+    decoder: Decoder,
     model: Model | ContinuousModel,
     cell: Cell,
     setting: Setting,

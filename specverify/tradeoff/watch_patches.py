@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specverify.decoders.continuous import Coupling, Draft, Drafting
-from specverify.decoders.continuous.speculative import leading
+from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import State
+from specverify.decoders.speculative import Drafting
 from specverify.draws import Draws, Sampled
-from specverify.laws import ContinuousModel, select
+from specverify.laws import ContinuousModel, leading, select
 from specverify.model import row_mask
 from specverify.tradeoff.criterion import bias_of
 from specverify.tradeoff.watch import Carried
@@ -58,15 +58,15 @@ class WatchedPatches:
         """See Drafting."""
         return self.inner.name
 
-    def start(self, model: ContinuousModel, batch: int, window: int) -> Carried:
+    def start(self, model: ContinuousModel, batch: int, window: int, draws: Draws) -> Carried:
         """See Drafting. Sequences are numbered from 0 in each batch."""
         self._draws = Sampled(self._seed, len(self._totals), model.device)
         self._totals.append(torch.zeros(batch, 2, dtype=torch.float64, device=model.device))
-        return Carried(self.inner.start(model, batch, window), torch.arange(batch, device=model.device))
+        return Carried(self.inner.start(model, batch, window, draws), torch.arange(batch, device=model.device))
 
-    def propose(self, state: State, model: ContinuousModel, window: int, coupling: Coupling, draws: Draws) -> Draft:
+    def propose(self, state: State, model: ContinuousModel, window: int, draws: Draws) -> Draft:
         """See Drafting."""
-        return self.inner.propose(_unwrapped(state), model, window, coupling, draws)
+        return self.inner.propose(_unwrapped(state), model, window, draws)
 
     def carry(
         self, before: State, after: State, draft: Draft, laws: Any, count: Int[Tensor, " batch"], draws: Draws
@@ -76,12 +76,13 @@ class WatchedPatches:
         inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
         clock = time.process_time if count.device.type == "cpu" else time.perf_counter
         start, self.looking = clock(), True
-        window = draft.value.shape[1]
+        window = draft.token.shape[1]
         # Of the committed tokens, those that took a judged draft: not the bonus, nor what was drawn without drafts.
-        judged = row_mask(torch.minimum(count, draft.count), window)
+        assert draft.count is not None  # vectors have placeholders
+        judged = row_mask(count.minimum(draft.count), window)
         if bool(judged.any()):
             p, q = select(leading(laws, window), judged), select(draft.law, judged)
-            far = bias_of(self.rule, p, q, draft.value[judged], self._draws)
+            far = bias_of(self.rule, p, q, draft.token[judged], self._draws)
             sums = torch.stack([torch.ones_like(far), far], 1)
             self._totals[-1].index_add_(0, row[:, None].expand_as(judged)[judged], sums)
         self.seconds, self.looking = self.seconds + clock() - start, False

@@ -8,7 +8,7 @@ from toymodels import continuous, continuous_drafts
 
 toy = continuous.toy("gauss-8x4")  # 4 tokens in 8 dimensions, a law that is fixed for ever
 draft = continuous_drafts.draft("shifted", toy)  # means one standard deviation off: TV 0.38
-decoder = Speculative(DraftModel(draft), window=3, coupling=Reflection())
+decoder = Speculative(DraftModel(draft), window=3, judging=Reflection())
 
 run = sample(decoder, toy, n=20_000, seed=0)
 print(f"{run.passes.double().mean():.2f} passes instead of {toy.length}, {run.acceptance_rate:.1%} of drafts accepted")

@@ -64,11 +64,11 @@ def test_every_setting_builds_the_decoder_that_it_names():
             if cell.rule != AR:
                 assert built.window == cell.window
             if cell.parameter == "limit":
-                assert built.coupling == TokenRule(int(cell.value))
+                assert built.judging == TokenRule(int(cell.value))
             if cell.parameter == "prefill":
                 assert (built.drafting if cell.rule == "cspd" else built.draft).prefill == cell.value
             if cell.parameter in ("temperature", "sigma-power"):
-                of_cell = (built.coupling.temperature, built.coupling.power)
+                of_cell = (built.judging.temperature, built.judging.power)
                 assert of_cell == ((cell.value, 1.0) if cell.parameter == "temperature" else (1.0, cell.value))
 
 
@@ -415,5 +415,5 @@ def test_what_decodes_is_what_is_claimed():
     draft = continuous.load("digits-diff-draft")
     built = decoders.build(Cell("cspd", 1.0, window=4), draft)
     assert isinstance(built, Speculative)
-    assert isinstance(built.coupling, Published)
+    assert isinstance(built.judging, Published)
     assert built == registry.build("cspd", registry.Settings(4, draft))

@@ -1,19 +1,15 @@
-"""Decoders of continuous tokens. Read `speculative.py`, then `coupling.py` and `jacobi.py`."""
+"""Decoders of continuous tokens: what they judge drafts by (`coupling.py`), Jacobi drafts (`jacobi.py`) and CSpD.
 
-from specverify.decoders.continuous.autoregressive import Autoregressive
-from specverify.decoders.continuous.coupling import (
-    Coupled,
-    Coupling,
-    LastRule,
-    PathRule,
-    Reflection,
-    StepRule,
-    TokenRule,
-)
+The step, the draft model and autoregressive decoding are those of ids; they are here too, to be imported together.
+"""
+
+from specverify.decoders.autoregressive import Autoregressive
+from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
 from specverify.decoders.continuous.cspd import Published, Released
-from specverify.decoders.continuous.draft_model import DraftModel
 from specverify.decoders.continuous.jacobi import Jacobi
-from specverify.decoders.continuous.speculative import Draft, Drafting, Speculative
+from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.judging import Coupled, Coupling, Draft, TokenRule
+from specverify.decoders.speculative import Drafting, Speculative
 
 __all__ = [
     "Autoregressive",

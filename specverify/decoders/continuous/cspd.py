@@ -13,13 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from specverify.claims import Claim, Relaxed
-from specverify.decoders.continuous.coupling import Coupled, split, trajectories
-from specverify.decoders.continuous.draft_model import DraftModel, side_by_side
-from specverify.decoders.continuous.speculative import Draft, leading
-from specverify.decoders.judging import check_window
+from specverify.decoders.continuous.coupling import split, trajectories
+from specverify.decoders.draft_model import DraftModel, side_by_side
+from specverify.decoders.judging import Coupled, Draft, check_window
 from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
-from specverify.laws import Chain, ContinuousModel, Law
+from specverify.laws import Chain, ContinuousModel, Law, leading
 from specverify.model import row_mask
 from specverify.rules import cspd
 from specverify.rules.rejection import check_limit
@@ -87,7 +86,7 @@ class Released:
 
     def init(self, model: ContinuousModel, batch: int, draws: Draws) -> State:
         """See Decoder."""
-        return begin(model, batch, self.draft.start(model, batch, self.window))
+        return begin(model, batch, self.draft.start(model, batch, self.window, draws))
 
     def step(self, state: State, model: ContinuousModel, draws: Draws) -> tuple[State, Info]:
         """See Decoder. The pass that shows the target its patched tokens is one with the next block's."""

@@ -27,12 +27,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.decoders.continuous.coupling import Coupling, split
-from specverify.decoders.continuous.speculative import Draft, row
+from specverify.decoders.continuous.coupling import split
+from specverify.decoders.judging import Coupling, Draft
 from specverify.decoders.protocol import State
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.laws import ContinuousModel, FullGaussian, Gaussian, Law
+from specverify.laws import ContinuousModel, FullGaussian, Gaussian, Law, at
 from specverify.laws import window as laws_from
 from specverify.model import row_mask
 from specverify.rules.trajectory import Paths
@@ -92,42 +92,42 @@ class Jacobi:
             return f"jacobi-{self.redraw.name or 'maximal'}"
         return "jacobi" if self.redraw == "independent" else "jacobi-noise"
 
-    def start(self, model: ContinuousModel, batch: int, window: int) -> Carried:
+    def start(self, model: ContinuousModel, batch: int, window: int, draws: Draws) -> Carried:
         """See Drafting."""
         empty = torch.zeros(batch, window, model.dim, dtype=model.dtype, device=model.device)
         return Carried(None, torch.zeros(batch, dtype=torch.int64, device=model.device), empty, None)
 
-    def propose(self, state: State, model: ContinuousModel, window: int, coupling: Coupling, draws: Draws) -> Draft:
+    def propose(self, state: State, model: ContinuousModel, window: int, draws: Draws) -> Draft:
         """See Drafting."""
         carried: Carried = state.drafting
         value = carried.value
         if self.initial == "repeat-left":
             tokens = value[..., : model.dim]
-            before = row(state.tokens, (state.length - 1).clamp(min=0))
-            left = torch.where((carried.count > 0)[:, None], row(tokens, (carried.count - 1).clamp(min=0)), before)
+            before = at(state.tokens, (state.length - 1).clamp(min=0))
+            left = torch.where((carried.count > 0)[:, None], at(tokens, (carried.count - 1).clamp(min=0)), before)
             held = row_mask(carried.count, window)[..., None]
             value = torch.cat([torch.where(held, tokens, left[:, None]), value[..., model.dim :]], -1)
-        return Draft(value, carried.law, carried.count, torch.zeros_like(state.length))
+        return Draft(value, carried.law, torch.zeros_like(state.length), carried.count)
 
     def carry(
         self, before: State, after: State, draft: Draft, laws: Law, count: Int[Tensor, " batch"], draws: Draws
     ) -> Carried:
         """See Drafting. Old slot `count + k` becomes new slot k; the last law is new and has no old draft."""
-        window = draft.value.shape[1]
+        window = draft.token.shape[1]
         room = (after.tokens.shape[1] - after.length).where(~after.done, 0).clamp(max=window)
         kept = room if self.initial == "left-law" else torch.minimum(window + 1 - count, room)
         valid = row_mask(kept, window)
         # Old slots that hold a draft from a known law, at the place that they move to.
-        old = row_mask(draft.count - count, window) & valid
+        old = row_mask(before.drafting.count - count, window) & valid
         law = laws_from(laws, count, window)
         noise = None
         if self.redraw == "noise":
             noise = self._noise(before.drafting, law, count, old, draws)
-            value = colour(law, noise).to(draft.value.dtype)
+            value = colour(law, noise).to(draft.token.dtype)
         elif self.redraw == "independent" or draft.law is None:
             value = law.sample(draws, valid)
         else:
-            moved = _moved(draft.value, count)
+            moved = _moved(draft.token, count)
             coupled = self._coupling().couple(law, laws_from(draft.law, count, window), moved, draws, old).value
             value = torch.where(old[..., None], coupled, law.sample(draws, valid & ~old))
         return Carried(law, kept, value.to(before.tokens.dtype).where(valid[..., None], 0.0), noise)

@@ -8,13 +8,14 @@ from typing import Literal
 
 from specverify.catalogue import Catalogue
 from specverify.claims import Lossless, Relaxed
-from specverify.decoders.continuous.autoregressive import Autoregressive
-from specverify.decoders.continuous.coupling import Coupling, LastRule, PathRule, Reflection, StepRule, TokenRule
+from specverify.decoders.autoregressive import Autoregressive
+from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
 from specverify.decoders.continuous.cspd import Published, Released
-from specverify.decoders.continuous.draft_model import DraftModel
 from specverify.decoders.continuous.jacobi import Initial, Jacobi
-from specverify.decoders.continuous.protocol import ContinuousDecoder
-from specverify.decoders.continuous.speculative import Drafting, Speculative
+from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.judging import Coupling, TokenRule
+from specverify.decoders.protocol import Decoder
+from specverify.decoders.speculative import Drafting, Speculative
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 
@@ -53,7 +54,7 @@ class Entry:
     """
 
     summary: str
-    build: Callable[[Settings], ContinuousDecoder]
+    build: Callable[[Settings], Decoder]
     laws: Tokens = "densities"
     needs_draft_model: bool = False
     takes_coupling: bool = False
@@ -73,7 +74,7 @@ def entry(name: str) -> Entry:
     return _DECODERS[name]
 
 
-def build(name: str, settings: Settings | None = None) -> ContinuousDecoder:
+def build(name: str, settings: Settings | None = None) -> Decoder:
     """A decoder by name.
 
     Raises:
@@ -98,13 +99,13 @@ def _cspd(settings: Settings, name: str) -> DraftModel:
     return DraftModel(settings.draft_model, settings.prefill, name)
 
 
-def _open(drafting: Drafting, settings: Settings) -> ContinuousDecoder:
+def _open(drafting: Drafting, settings: Settings) -> Decoder:
     """A biased coupling claims nothing."""
     coupling = settings.coupling or TokenRule()
     return Speculative(drafting, settings.window, coupling, Relaxed(1.0) if coupling.bias > 0 else Lossless())
 
 
-def _jacobi(settings: Settings, coupling: Coupling) -> ContinuousDecoder:
+def _jacobi(settings: Settings, coupling: Coupling) -> Decoder:
     return Speculative(Jacobi(coupling, settings.initial), settings.window, coupling)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from specverify.decoders.judging import row
+from specverify.laws import at as row
 from specverify.model import row_mask
 from specverify.rules.token import accept_probability, at, residual
 from specverify.subjects.rounds.conventions import tossing

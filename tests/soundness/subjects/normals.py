@@ -139,7 +139,7 @@ class OneRow(Speculative):
     """A batch of one row keeps whatever is drafted."""
 
     def step(self, state, model, draws):
-        alone = replace(self, coupling=KeepsAll()) if len(state.length) == 1 else self
+        alone = replace(self, judging=KeepsAll()) if len(state.length) == 1 else self
         return Speculative.step(alone, state, model, draws)
 
 
