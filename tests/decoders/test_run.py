@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields
 import pytest
 import torch
 
-from specverify.decoders import Run, registry, run, sample
+from specverify.decoders import Block, DraftModel, Run, Speculative, registry, run, sample
+from specverify.decoders.continuous import Reflection
 from specverify.draws import Sampled
-from toymodels import draft, toy
+from specverify.errors import InputError
+from toymodels import continuous, draft, toy
 
 BATCH = 200
 
@@ -119,3 +121,18 @@ def test_a_run_builds_no_gradients():
     assert torch.is_grad_enabled()
     for name in registry.names():
         run(registry.build(name, registry.Settings(2, draft_model=Watched())), Watched(), 4, Sampled(0))
+
+
+def test_a_judging_of_the_other_kind_of_token_is_refused():
+    ids, vectors = toy("dense-3x6"), continuous.toy("gauss-2x6")
+    with pytest.raises(InputError, match="Reflection judges no ids, which takes accept and recover, or verify"):
+        run(Speculative(DraftModel(ids), 2, Reflection()), ids, 4, Sampled(0))
+    with pytest.raises(InputError, match="Block judges no vectors, which takes a coupling of their densities"):
+        run(Speculative(DraftModel(vectors), 2, Block()), vectors, 4, Sampled(0))
+
+
+def test_the_token_rule_judges_tokens_of_either_kind():
+    for model in (toy("dense-3x6"), continuous.toy("gauss-2x6")):
+        result = run(Speculative(DraftModel(model), 2), model, 4, Sampled(0))
+        assert result.acceptance_rate == 1
+        assert (result.passes == 2).all()
