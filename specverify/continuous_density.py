@@ -20,9 +20,10 @@ from torch import Tensor
 from specverify.errors import InputError
 from specverify.evidence import quadrature
 from specverify.evidence.quadrature import Line, LogDensity, Output
-from specverify.evidence.surrogate import CRITERIA, Criterion, Trajectories, surrogate, trajectories
+from specverify.evidence.surrogate import CRITERIA, Trajectories, surrogate, trajectories
 from specverify.laws import Chain, ContinuousModel, Denoiser, Gaussian, Law, Mixture, at, repeated, select
 from specverify.rules import reflection
+from specverify.rules.cspd import Criterion
 from specverify.rules.rejection import accept_probability, thin_probability
 from specverify.rules.trajectory import Paths
 from toymodels import continuous, continuous_drafts
@@ -271,7 +272,7 @@ EXACT: Mapping[str, Rule] = {
 """Rules that are lossless; "maximal" is the coupling of "reflection" where scales differ."""
 CSPD: Mapping[str, Rule] = {
     # The paper sets no limit to its proposals.
-    "cspd": partial(_surrogate, criterion=Criterion(cap=None)),
+    "cspd": partial(_surrogate, criterion=Criterion(limit=None)),
     **{
         f"cspd-{name.replace(' ', '-')}": partial(_surrogate, criterion=criterion)
         for name, criterion in CRITERIA.items()

@@ -18,8 +18,8 @@ from torch import Tensor
 from specverify.continuous_density import NODES, Pair, pair
 from specverify.decoders.continuous.registry import Settings
 from specverify.defects import continuous
-from specverify.defects.continuous_parts import Blind, Factor, Judged, Judging, WithoutNoise
-from specverify.evidence.surrogate import Criterion, surrogate, trajectories
+from specverify.defects.continuous_parts import Blind, Judged, Judging, OnLastSteps, WithoutNoise
+from specverify.evidence.surrogate import surrogate, trajectories
 from specverify.laws import Chain, Gaussian, at, repeated, select
 from specverify.rules.rejection import accept_probability, thin_probability
 from toymodels.continuous import toy
@@ -46,12 +46,11 @@ def distance(name: str) -> tuple[float, str]:
     if window > 1:  # what is wrong behind the first draft alone
         return _second_token(on, model), "of the first two tokens"
     heads = "of the first token, diffusion heads with two steps"
-    if isinstance(by, Factor):
-        over = trajectories(cast("Chain", on.p), cast("Chain", on.q), NODES)
-        # Its power is -1: the inverse of the published factor.
-        return surrogate(on.on, on.log_p, over, Criterion(cap=by.limit, inverted=True)).tv, heads
     if isinstance(by, WithoutNoise):
         return _means(on), heads
+    if isinstance(by, OnLastSteps):
+        over = trajectories(cast("Chain", on.p), cast("Chain", on.q), NODES)
+        return surrogate(on.on, on.log_p, over, by.criterion).tv, heads
     return _token_rule(on, by), "of the first token"
 
 

@@ -17,17 +17,15 @@ from specverify.decoders.protocol import Decoder
 from specverify.decoders.speculative import Speculative
 from specverify.defects.continuous_parts import (
     Blind,
-    Capped,
-    Exact,
-    Factor,
     Judged,
     Judging,
     Misnamed,
-    Tempered,
+    OnLastSteps,
+    OnTokens,
     WithoutNoise,
 )
 from specverify.errors import InputError
-from specverify.rules import cspd
+from specverify.rules.cspd import RELEASED, Criterion
 
 _SOURCE = "MarkXCloud/CSpD, spec_decode/spec_decode_runner.py"
 _JUDGED = "judge_continuous"
@@ -99,8 +97,8 @@ DEFECTS = (
         conditions="any two Gaussians; for N(0, 1) and N(1, 1) a total variation of 0.38",
         smallest=("gauss-1x6", 1, "shifted"),
         caught_by=(*_TESTS, "acceptance", "trials", _JUDGED),
-        assemble=_judged(Tempered),
-        strength=cspd.INNER_TEMPERATURE,
+        assemble=_judged(lambda size: OnTokens(Criterion(temperature=size, limit=None))),
+        strength=RELEASED.temperature,
         harmless=1.0,
     ),
     ContinuousDefect(
@@ -112,7 +110,7 @@ DEFECTS = (
         conditions="p and q are close: the zero vector has the mass TV (1 - TV)^100, 0.0037 at TV = 0.01",
         smallest=("gauss-1x6", 1, "near"),
         caught_by=("density", "repeats", "cap", _JUDGED),
-        assemble=_judged(lambda _: Capped()),
+        assemble=_judged(lambda _: OnTokens(Criterion(limit=RELEASED.limit, zero=True))),
     ),
     ContinuousDefect(
         id="cspd-target-not-conditioned-on-drafts",
@@ -123,7 +121,7 @@ DEFECTS = (
         conditions="a window of 2 or more, or a bonus token",
         smallest=("gauss-1x6", 2, "shifted"),
         caught_by=(*_TESTS, _JUDGED),
-        assemble=lambda drafting, window, _: Blind(Speculative(drafting, window, Judged(Exact()))),
+        assemble=lambda drafting, window, _: Blind(Speculative(drafting, window, Judged(OnTokens()))),
     ),
     ContinuousDefect(
         id="cspd-inverted-trajectory-factor",
@@ -134,8 +132,8 @@ DEFECTS = (
         conditions="sigma_p and sigma_q differ at some step before the last",
         smallest=("chain-1x4", 1, "narrower"),
         caught_by=(*_TESTS, "acceptance", "ratio", "trials", _JUDGED),
-        assemble=_judged(Factor),
-        strength=-1.0,
+        assemble=_judged(lambda size: OnLastSteps(Criterion(power=size))),
+        strength=RELEASED.power,
         harmless=0.0,
     ),
     ContinuousDefect(

@@ -10,19 +10,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
-from specverify.decoders.continuous.coupling import split, trajectories
+from specverify.decoders.continuous.coupling import trajectories
+from specverify.decoders.continuous.cspd import Surrogate
 from specverify.decoders.judging import Coupled
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Gaussian, Law
 from specverify.model import Context
-from specverify.rules import cspd
-from specverify.rules.rejection import Decision, decide, log_ratio, thin
-from specverify.rules.trajectory import Paths, align
+from specverify.rules.cspd import Criterion, LastStep, released_token
+from specverify.rules.rejection import Decision
+from specverify.rules.trajectory import Paths
 
-_ENDLESS = 1000
-"""Trials where a factor in the ratio may leave nothing to keep."""
+EXACT = Criterion(limit=None)
+"""The token rule, on laws that have no steps before."""
 
 
 @runtime_checkable
@@ -69,85 +70,45 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Exact:
-    """The token rule, nothing wrong with it."""
+class OnTokens:
+    """The token rule; with departures of CSpD's criterion, on tokens themselves."""
 
-    limit: None = None
+    criterion: Criterion = EXACT
+
+    @property
+    def limit(self) -> int | None:
+        """See Judging."""
+        return self.criterion.limit
 
     def view(self, law: Any) -> Law:
         """See Judging."""
-        return law  # type: ignore[no-any-return]
-
-    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
-        """See Judging."""
-        return log_ratio(p, q, draft)
-
-    def decide(
-        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Decision:
-        """See Judging."""
-        return decide(p, q, draft, draws, where)
-
-
-@dataclass(frozen=True)
-class Tempered:
-    """The token rule with the exponents of both densities divided by temperature^2 in accepting."""
-
-    temperature: float
-    limit: None = None
-
-    def view(self, law: Any) -> Law:
-        """See Judging."""
-        if not isinstance(law, Gaussian):
+        if self.criterion.temperature != 1 and not isinstance(law, Gaussian):
             raise InputError(
                 f"the tempered ratio is one of Gaussians with independent coordinates, not a {type(law).__name__}"
             )
-        return law
-
-    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
-        """See Judging."""
-        squares: Tensor = (q.whiten(draft).square() - p.whiten(draft).square()).sum(-1)
-        found: Tensor = squares / (2 * self.temperature**2) + q.log_volume() - p.log_volume()
-        return found
-
-    def decide(
-        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Decision:
-        """See Judging."""
-        kept = draws.bernoulli(self.log_ratio(p, q, draft).clamp(max=0).exp(), where)
-        found = thin(p, q, draws, where & ~kept)
-        token = torch.where(kept[..., None], draft, found.x.to(draft.dtype))
-        return Decision(token, kept, found.trials, found.resolved, found.bias)
-
-
-@dataclass(frozen=True)
-class Capped:
-    """The token rule, with the zero vector where 100 proposals were not enough."""
-
-    limit: int = cspd.RELEASED_TRIALS
-
-    def view(self, law: Any) -> Law:
-        """See Judging."""
         return law  # type: ignore[no-any-return]
 
     def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
         """See Judging."""
-        return log_ratio(p, q, draft)
+        return self.criterion.log_ratio(LastStep(p, q, draft))
 
     def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
     ) -> Decision:
         """See Judging."""
-        found = decide(p, q, draft, draws, where, self.limit)
-        return found._replace(x=found.x.where(found.resolved[..., None], 0.0))
+        return self.criterion.decide(LastStep(p, q, draft), draws, where)
 
 
 @dataclass(frozen=True)
-class Factor:
-    """`LastRule`, with the ratio multiplied by a power of Sigma: 0 for the exact rule, -1 for the released one."""
+class OnLastSteps:
+    """`LastRule`, with departures of CSpD's criterion: at Sigma's power 0 there is none."""
 
-    power: float
-    limit: int = _ENDLESS
+    criterion: Criterion = Criterion(power=0.0)  # noqa: RUF009  (frozen)
+
+    @property
+    def limit(self) -> int | None:
+        """See Judging."""
+        return self.criterion.limit
 
     def view(self, law: Any) -> Law:
         """See Judging."""
@@ -155,20 +116,14 @@ class Factor:
 
     def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
         """See Judging."""
-        path, aligned, factor = self._aligned(p, q, draft)
-        return _last_ratio(p.chain, q.chain, path, aligned) + factor
+        return self.criterion.log_ratio(Surrogate().last_step(p, q, draft))
 
     def decide(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
     ) -> Decision:
-        """See Judging."""
-        return _at_last_step(p.chain, q.chain, *self._aligned(p, q, draft), draws, where)
-
-    def _aligned(self, p: Any, q: Any, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The draft's trajectory, the target's from its noise, and the log of the factor."""
-        path = split(q, draft)
-        aligned = align(p.chain, q.chain, path)
-        return path, aligned, self.power * cspd.log_sigma(p.chain, q.chain, path, aligned)
+        """See Judging; of the trajectory only the token is replaced."""
+        found = self.criterion.decide(Surrogate().last_step(p, q, draft), draws, where)
+        return found._replace(x=torch.cat([found.x, draft[..., p.chain.dim :]], -1))
 
 
 @dataclass(frozen=True)
@@ -198,33 +153,21 @@ class Means:
     def sample(self, draws: Draws, where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape width"]:
         """See Law."""
         path = self.chain.path(draws, where)
-        token = cspd.released_token(self.chain, path).where(where[..., None], 0.0)
+        token = released_token(self.chain, path).where(where[..., None], 0.0)
         return torch.cat([token[..., None, :], path[..., 1:, :]], -2).flatten(-2)
 
 
 @dataclass(frozen=True)
-class WithoutNoise:
+class WithoutNoise(OnLastSteps):
     """`LastRule` on trajectories that end in a mean; those that are rejected get a last step with noise."""
-
-    limit: int = _ENDLESS
 
     def view(self, law: Any) -> Law:
         """See Judging."""
         return Means(trajectories(law, self).chain)
 
-    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
-        """See Judging."""
-        return Factor(0.0).log_ratio(p, q, draft)
-
-    def decide(
-        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
-    ) -> Decision:
-        """See Judging."""
-        return Factor(0.0).decide(p, q, draft, draws, where)
-
 
 @dataclass(frozen=True)
-class Misnamed(Exact):
+class Misnamed(OnTokens):
     """The token rule on laws rebuilt from log variances, with a standard deviation that is called a variance."""
 
     def view(self, law: Any) -> Law:
@@ -278,18 +221,3 @@ class Blind:
 
 def _masked(model: Any) -> Any:
     return Masked(model)
-
-
-def _last_ratio(p: Chain, q: Chain, path: Tensor, aligned: Tensor) -> Tensor:
-    return log_ratio(cspd.last(p, aligned), cspd.last(q, path), path[..., 0, :])
-
-
-def _at_last_step(
-    p: Chain, q: Chain, path: Tensor, aligned: Tensor, factor: Tensor, draws: Draws, where: Tensor
-) -> Decision:
-    """x_0 judged and replaced given both x_1, with a factor in the ratio."""
-    kept = draws.bernoulli((_last_ratio(p, q, path, aligned) + factor).clamp(max=0).exp(), where)
-    found = thin(cspd.last(p, aligned), cspd.last(q, path), draws, where & ~kept, _ENDLESS, factor)
-    token = torch.where(kept[..., None], path[..., 0, :], found.x.to(path.dtype))
-    walked = torch.cat([token[..., None, :], path[..., 1:, :]], -2).flatten(-2)
-    return Decision(walked, kept, found.trials, found.resolved, found.bias)

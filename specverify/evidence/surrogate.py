@@ -25,6 +25,7 @@ from specverify.evidence.projections import Distribution
 from specverify.evidence.quadrature import Line, LogDensity, Output, Values
 from specverify.evidence.vectors import to_finite
 from specverify.laws import Chain, select
+from specverify.rules.cspd import PUBLISHED, RELEASED, Criterion
 
 ROWS = 256  # trajectories at a time
 Weights = Float[np.ndarray, " trajectories"]
@@ -79,44 +80,17 @@ def trajectories(p: Chain, q: Chain, nodes: int = 48) -> Trajectories:
     return Trajectories(weight, mean_p, scale_p, mean_q, scale_q, log_sigma.numpy())
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """How the surrogate is applied.
-
-    Attributes:
-        cap: proposals for a redraw, None for as many as it takes. A redraw that fails, as it must where Sigma p nowhere
-            exceeds q, is one draw of the target's last transition, or with `zero` the zero vector.
-        zero: see `cap`.
-        temperature: what standardised distances are divided by in accepting (not in redrawing); 42 as released.
-        inverted: Sigma upside down, as released.
-
-    Raises:
-        InputError: for a cap below 1 or a temperature that is not positive.
-    """
-
-    cap: int | None = 1000
-    zero: bool = False
-    temperature: float = 1.0
-    inverted: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.cap is not None and self.cap < 1) or not self.temperature > 0:
-            raise InputError(
-                f"cap is {self.cap} and temperature {self.temperature}; a cap is at least 1, a temperature positive"
-            )
-
-
 CRITERIA: Mapping[str, Criterion] = {
-    "published": Criterion(),
-    "inverted factor": Criterion(inverted=True),
-    "acceptance temperature": Criterion(temperature=42.0),
-    "zero after 100": Criterion(cap=100, zero=True),
-    "released": Criterion(cap=100, zero=True, temperature=42.0, inverted=True),
+    "published": PUBLISHED,
+    "inverted factor": Criterion(power=RELEASED.power),
+    "acceptance temperature": Criterion(temperature=RELEASED.temperature),
+    "zero after 100": Criterion(limit=RELEASED.limit, zero=RELEASED.zero),
+    "released": RELEASED,
 }
 """As published; with each departure of the released code; and with all of them, but for the noise of its last step."""
 
 
-def surrogate(on: Line, log_p: LogDensity, over: Trajectories, criterion: Criterion = CRITERIA["published"]) -> Output:
+def surrogate(on: Line, log_p: LogDensity, over: Trajectories, criterion: Criterion = PUBLISHED) -> Output:
     """The law of a token judged by the surrogate.
 
     Args:
@@ -125,7 +99,7 @@ def surrogate(on: Line, log_p: LogDensity, over: Trajectories, criterion: Criter
         over: the trajectories.
         criterion: how it is applied; see `CRITERIA`.
     """
-    log_sigma = -over.log_sigma if criterion.inverted else over.log_sigma
+    log_sigma = criterion.power * over.log_sigma
     out, kept, atom = np.zeros(len(on.x)), 0.0, 0.0
     for start in range(0, len(over.weight), ROWS):
         rows = slice(start, start + ROWS)
@@ -139,7 +113,7 @@ def surrogate(on: Line, log_p: LogDensity, over: Trajectories, criterion: Criter
         residual = -np.expm1(-np.maximum(volumes + squares, 0)) * p
         rejected = 1 - accepted @ on.weight
         found = residual @ on.weight  # probability that a proposal is kept
-        failed = (found <= 0) * 1.0 if criterion.cap is None else (1 - np.clip(found, 0, 1)) ** criterion.cap
+        failed = (found <= 0) * 1.0 if criterion.limit is None else (1 - np.clip(found, 0, 1)) ** criterion.limit
         redrawn = (1 - failed)[:, None] * residual / np.where(found > 0, found, 1.0)[:, None]
         lost = over.weight[rows] * rejected * failed
         out += over.weight[rows] @ accepted + (over.weight[rows] * rejected) @ redrawn

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from realmodels import continuous, store
 from specverify.claims import Relaxed
-from specverify.decoders.continuous import DraftModel, PathRule, Speculative, TokenRule, registry
+from specverify.decoders.continuous import DraftModel, PathRule, Speculative, Surrogate, TokenRule, registry
 from specverify.decoders.judging import Coupling
 from specverify.decoders.protocol import Decoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
-from specverify.tradeoff.criterion import Surrogate
+from specverify.rules.cspd import Criterion
 from specverify.tradeoff.plan import AR, Asked, Cell, baselines, check_guidance, matching
 
 GUIDANCE = 1.0
@@ -131,7 +131,7 @@ def build(cell: Cell, draft: ContinuousModel | None) -> Decoder:
 
     Its parameter may be `limit`: proposals for a rejected draft, after which one is taken as it is (`TokenRule`);
     `prefill`: CSpD's share of positions that the target decodes alone; `temperature` and `sigma-power`: departures from
-    its criterion (`Surrogate`). A setting without one has none, and CSpD's own prefill of 0.05.
+    its criterion (`Criterion`). A setting without one has none, and CSpD's own prefill of 0.05.
     """
     if cell.rule == AR:
         return registry.build(AR)
@@ -146,5 +146,6 @@ def build(cell: Cell, draft: ContinuousModel | None) -> Decoder:
     if cell.parameter == "limit":
         return registry.build(way.entry, replace(usual, coupling=TokenRule(int(value))))
     assert draft is not None
-    departure = Surrogate(temperature=value) if cell.parameter == "temperature" else Surrogate(power=value)
-    return Speculative(DraftModel(draft, usual.prefill, cell.rule), cell.window, departure, Relaxed(1.0), bonus=False)
+    departure = Criterion(temperature=value) if cell.parameter == "temperature" else Criterion(power=value)
+    drafting = DraftModel(draft, usual.prefill, cell.rule)
+    return Speculative(drafting, cell.window, Surrogate(departure), Relaxed(1.0), bonus=False)

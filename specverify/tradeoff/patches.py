@@ -26,11 +26,10 @@ from realmodels import bootstrap, continuous, quality
 from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.patches import to_pixels
-from specverify.decoders.continuous import Published, Speculative, TokenRule
+from specverify.decoders.continuous import Speculative, Surrogate, TokenRule
 from specverify.decoders.protocol import Decoder
 from specverify.draws import Sampled
 from specverify.laws import Chain, Gaussian, Mixture, repeated
-from specverify.tradeoff.criterion import Surrogate
 from specverify.tradeoff.decoders import build, draft_name
 from specverify.tradeoff.plan import Cell
 from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown, timed
@@ -79,7 +78,7 @@ def watch(decoder: Decoder, seed: int) -> tuple[Decoder, WatchedPatches | None]:
     if not isinstance(decoder, Speculative):
         return decoder, None
     rule = decoder.judging
-    if not isinstance(rule, Surrogate | Published) and not (isinstance(rule, TokenRule) and rule.limit is not None):
+    if not isinstance(rule, Surrogate) and not (isinstance(rule, TokenRule) and rule.limit is not None):
         return decoder, None
     watched = WatchedPatches(decoder.drafting, rule, seed)
     return replace(decoder, drafting=watched), watched

@@ -15,16 +15,17 @@ from specverify.decoders.continuous import (
     Jacobi,
     LastRule,
     PathRule,
-    Published,
     Reflection,
     Released,
     Speculative,
+    Surrogate,
     TokenRule,
     registry,
 )
 from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
 from specverify.laws import Chain, CheckedContinuous, Denoised, Denoiser, Gaussian, Mixture
+from specverify.rules.cspd import Criterion
 from toymodels.continuous import ContinuousToy, toy
 from toymodels.continuous_drafts import draft
 
@@ -221,7 +222,7 @@ def test_couplings_refuse_laws_that_they_do_not_go_with():
     run(Speculative(Jacobi(), 2, PathRule()), unknown, 4, Sampled(0))
 
 
-@pytest.mark.parametrize("coupling", [TokenRule(limit=100), Reflection(limit=100), Published()])
+@pytest.mark.parametrize("coupling", [TokenRule(limit=100), Reflection(limit=100), Surrogate()])
 def test_biased_couplings_do_not_pass_for_lossless(coupling):
     drafts = DraftModel(toy("chain-1x4"))
     with refuses(f"is not lossless: {type(coupling).__name__} can move the law of each token by {coupling.bias:.3g}"):
@@ -294,7 +295,7 @@ def test_tokens_that_are_not_finite_are_never_handed_out():
         run(Autoregressive(), CheckedContinuous(Narrowing(0.0)), 4, Sampled(0))
 
 
-@pytest.mark.parametrize("coupling", [TokenRule, Reflection, PathRule, LastRule, Published])
+@pytest.mark.parametrize("coupling", [TokenRule, Reflection, PathRule, LastRule, Criterion])
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limits_below_one_are_refused_when_a_decoder_is_built(coupling, limit):
     with refuses(f"limit = {limit}: a rejected draft takes at least one trial; None allows as many as needed"):

@@ -106,10 +106,10 @@ def chains(stretch, rows):
 @pytest.mark.parametrize(
     ("criterion", "stretch", "biased"),
     [
-        (cspd.log_surrogate, 1.0, False),
-        (cspd.log_surrogate, 1.15, True),
-        (cspd.log_surrogate, 0.85, True),
-        (cspd.log_released, 1.15, True),
+        (cspd.PUBLISHED, 1.0, False),
+        (cspd.PUBLISHED, 1.15, True),
+        (cspd.PUBLISHED, 0.85, True),
+        (cspd.RELEASED, 1.15, True),
         (None, 1.15, False),
     ],
     ids=["published, sigma 1", "published, wide", "published, narrow", "released", "paths"],
@@ -126,7 +126,9 @@ def test_it_unmasks_the_surrogate(criterion, stretch, biased, seed):
         # the other side: the target's trajectory, the draft's from its noise, judged at the target's token
         other = trajectory.align(q, p, token)
         other[:, 0] = token[:, 0]
-        sides = criterion(p, q, draft, trajectory.align(p, q, draft)), -criterion(p, q, other, token)
+        pairs = ((draft, trajectory.align(p, q, draft)), (other, token))
+        ours, theirs = (criterion.log_ratio(cspd.last_step(p, q, *pair)) for pair in pairs)
+        sides = ours, -theirs
     found = [check.check(*sides, alpha=1e-6, beta=0.1).rejected for check in (RatioMean(), RatioSymmetry())]
     assert any(found) == biased
 

@@ -12,7 +12,7 @@ from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.quadrature import density, line, overlap, panels
-from specverify.evidence.surrogate import CRITERIA, Criterion, binned, distances, surrogate, trajectories
+from specverify.evidence.surrogate import CRITERIA, binned, distances, surrogate, trajectories
 from specverify.laws import Chain, Denoised, Denoiser, Mixture
 from specverify.rules import cspd, trajectory
 
@@ -47,7 +47,7 @@ def test_shared_noise_makes_the_targets_token():
 def test_the_surrogate_is_lossless_where_sigma_is_one(steps):
     p, q = chain(0.5, 0.5, steps=steps), chain(0.9, 0.7, steps=steps)
     on, log_p = nodes(p, q), density(p.marginal())
-    found = surrogate(on, log_p, trajectories(p, q, 48 if steps == 2 else 20), Criterion(cap=None))
+    found = surrogate(on, log_p, trajectories(p, q, 48 if steps == 2 else 20), cspd.Criterion(limit=None))
     assert found.tv < 1e-9
     # though it keeps fewer drafts than tokens would allow
     assert found.accepted < overlap(on, log_p, density(q.marginal())) - 0.005
@@ -61,7 +61,7 @@ def test_sigma_is_all_that_biases_it(stretch):
     assert biased.tv > 0.05
     assert biased.mass == pytest.approx(1, abs=1e-9)
     assert np.exp(over.log_sigma) == pytest.approx(np.full(len(over.weight), stretch))
-    without = surrogate(on, log_p, replace(over, log_sigma=np.zeros(len(over.weight))), Criterion(cap=None))
+    without = surrogate(on, log_p, replace(over, log_sigma=np.zeros(len(over.weight))), cspd.Criterion(limit=None))
     assert without.tv < 1e-3  # kinks inside panels, where the two last transitions differ in scale
 
 
@@ -89,14 +89,14 @@ def test_the_rules_samples_have_the_surrogates_density(stretch, seed):
     path = q.path(Sampled(seed), where)
     aligned = trajectory.align(p, q, path)
     kept = torch.rand(rows, generator=torch.Generator().manual_seed(seed % 2**31), dtype=torch.float64).log() < (
-        cspd.log_surrogate(p, q, path, aligned)
+        cspd.PUBLISHED.log_ratio(cspd.last_step(p, q, path, aligned))
     )
-    other = cspd.resample(p, q, path, aligned, Sampled(seed + 1), ~kept, limit=50)
+    other = cspd.Criterion(limit=50).replacement(cspd.last_step(p, q, path, aligned), Sampled(seed + 1), ~kept)
     sample = torch.where(kept[:, None], path[:, 0], other.x)[:, 0]
     edges = np.linspace(-1.5, 2.5, 25)
     one = chain(0.5, 0.5), chain(0.8, 0.5, stretch)
     on = panels(np.union1d(np.linspace(-9, 10, 150), edges))  # cells end where panels do
-    found = surrogate(on, density(one[0].marginal()), trajectories(*one), Criterion(cap=50))
+    found = surrogate(on, density(one[0].marginal()), trajectories(*one), cspd.Criterion(limit=50))
     assert float(kept.double().mean()) == pytest.approx(found.accepted, abs=0.015)
     masses = np.bincount(np.searchsorted(edges, on.x), on.weight * found.out)
     counts, target = binned(sample, edges, lambda x: stats.norm.cdf(x, *_marginal(one[0])))
@@ -139,10 +139,6 @@ def test_bad_input_is_named():
         trajectories(p, chain(0.8, 0.5, steps=3))
     with pytest.raises(InputError, match="1000 nodes for each of 2 noises"):
         trajectories(p, q, 1000)
-    with pytest.raises(InputError, match=r"cap is 0 and temperature 1"):
-        Criterion(cap=0)
-    with pytest.raises(InputError, match="temperature 0"):
-        Criterion(temperature=0.0)
     with pytest.raises(InputError, match="2 edges are not increasing"):
         binned(np.zeros(3), np.array([1.0, 0.0]), stats.norm.cdf)
     with pytest.raises(InputError, match="row 0 of the sample holds nan"):

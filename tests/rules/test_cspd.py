@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from specverify import tree
 from specverify.draws import Sampled
+from specverify.errors import InputError
 from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
 from specverify.rules import cspd
 from specverify.rules.rejection import accept_probability, decide, log_ratio
@@ -81,7 +82,7 @@ def test_c7_the_surrogate_is_a_ratio_of_densities_of_two_trajectories(mine, thei
     aligned = align(p, q, path)
     judged = torch.cat([path[:, :1], aligned[:, 1:]], 1)  # the draft token at the end of the target's way
     ratio = p.path_log_prob(judged) - q.path_log_prob(path)
-    surrogate = cspd.log_surrogate(p, q, path, aligned)
+    surrogate = cspd.PUBLISHED.log_ratio(cspd.last_step(p, q, path, aligned))
     assert_close(surrogate, ratio, rtol=1e-8, atol=1e-8)
     # As released Sigma is upside down: but for the temperature, the two differ by twice its logarithm.
     sigma = cspd.log_sigma(p, q, path, aligned)
@@ -90,7 +91,8 @@ def test_c7_the_surrogate_is_a_ratio_of_densities_of_two_trajectories(mine, thei
     x, last_p, last_q = path[:, 0], cspd.last(p, aligned), cspd.last(q, path)
     squares = (last_q.whiten(x).square() - last_p.whiten(x).square()).sum(-1)
     tempered = surrogate - squares / 2 * (1 - 1 / 42**2)
-    assert_close(cspd.log_released(p, q, path, aligned) - tempered, -2 * sigma, rtol=1e-8, atol=1e-8)
+    released = cspd.RELEASED.log_ratio(cspd.last_step(p, q, path, aligned))
+    assert_close(released - tempered, -2 * sigma, rtol=1e-8, atol=1e-8)
 
 
 def test_c6_shared_noise_brings_tokens_together(seed):
@@ -145,7 +147,7 @@ def test_c7_given_the_noise_the_mean_of_the_surrogate_is_sigma_and_only_one_keep
     wide_p, wide_q = (chain(**each, steps=steps, rows=len(GRID)) for each in (mine, theirs))
     f, judged_p = on_grid(wide_p, aligned)
     g, judged_q = on_grid(wide_q, path)
-    surrogate = cspd.log_surrogate(wide_p, wide_q, judged_q, judged_p).exp()
+    surrogate = cspd.PUBLISHED.log_ratio(cspd.last_step(wide_p, wide_q, judged_q, judged_p)).exp()
     sigma = float(cspd.log_sigma(p, q, path, aligned).exp())
     assert float((g * surrogate).where(g > 0, 0.0).sum()) * STEP == pytest.approx(sigma, rel=1e-6)
     # What the published rule emits, given the noise: what it accepts, and its residual by as much as it rejects.
@@ -163,7 +165,7 @@ def test_c7_by_samples_the_true_ratio_has_mean_one_and_the_surrogate_that_of_sig
     p, q, path, aligned = drafted(pair, seed)
     exact = log_ratio(p, q, path[:, 0]).exp()
     assert abs(float(exact.mean()) - 1) < 5 * float(exact.std()) / math.sqrt(ROWS)
-    surrogate = cspd.log_surrogate(p, q, path, aligned).exp()
+    surrogate = cspd.PUBLISHED.log_ratio(cspd.last_step(p, q, path, aligned)).exp()
     sigma = float(cspd.log_sigma(p, q, path, aligned).exp().mean())
     error = float(surrogate.std()) / math.sqrt(ROWS)
     assert abs(float(surrogate.mean()) - sigma) < 5 * error
@@ -175,11 +177,9 @@ def test_c7_by_samples_the_true_ratio_has_mean_one_and_the_surrogate_that_of_sig
 def emitted(pair, form, seed):
     """The tokens of one decision each, in the published or the released form, and whether each draft was accepted."""
     p, q, path, aligned = drafted(pair, seed)
-    judge = cspd.log_surrogate if form == "published" else cspd.log_released
-    resample = cspd.resample if form == "published" else cspd.resample_released
-    accepted = Sampled(seed, 1).bernoulli(judge(p, q, path, aligned).clamp(max=0).exp(), one(ROWS))
-    found = resample(p, q, path, aligned, Sampled(seed, 2), ~accepted)
-    return torch.where(accepted[:, None], path[:, 0], found.x), accepted
+    criterion = cspd.PUBLISHED if form == "published" else cspd.RELEASED
+    found = criterion.decide(cspd.last_step(p, q, path, aligned), Sampled(seed, 1), one(ROWS))
+    return found.x, found.accepted
 
 
 @pytest.mark.parametrize("form", ["published", "released"])
@@ -203,7 +203,7 @@ def test_the_token_has_the_law_of_p_only_as_published_and_with_shared_covariance
 def test_a_small_sigma_leaves_trajectories_without_a_replacement(seed):
     p, q, path, aligned = drafted("narrower steps", seed, rows=4000, steps=12)
     assert bool((cspd.log_sigma(p, q, path, aligned) < -1.5).all())
-    found = cspd.resample(p, q, path, aligned, Sampled(seed, 1), one(4000), limit=200)
+    found = cspd.Criterion(limit=200).replacement(cspd.last_step(p, q, path, aligned), Sampled(seed, 1), one(4000))
     assert 0.005 < float((~found.resolved).double().mean()) < 0.05
     assert found.bias == 1
     assert bool((found.x[~found.resolved] != 0).all())
@@ -212,7 +212,7 @@ def test_a_small_sigma_leaves_trajectories_without_a_replacement(seed):
 
 def test_released_code_gives_up_after_100_proposals_and_emits_zeros(seed):
     p, q, path, aligned = drafted("wider steps", seed, rows=4000)
-    found = cspd.resample_released(p, q, path, aligned, Sampled(seed, 1), one(4000))
+    found = cspd.RELEASED.replacement(cspd.last_step(p, q, path, aligned), Sampled(seed, 1), one(4000))
     assert 0.05 < float((~found.resolved).double().mean()) < 0.95
     assert bool((found.x[~found.resolved] == 0).all())
     assert bool((found.x[found.resolved] != 0).all())
@@ -221,7 +221,7 @@ def test_released_code_gives_up_after_100_proposals_and_emits_zeros(seed):
 
 def test_a_distance_of_ten_is_accepted_as_released():
     # Both noiseless at the last step: the draft token is the mean of q, and only the distance of the means counts.
-    distance = math.exp(-(10**2) / (2 * cspd.INNER_TEMPERATURE**2))
+    distance = math.exp(-(10**2) / (2 * cspd.RELEASED.temperature**2))
     assert distance == pytest.approx(0.972, abs=5e-4)
     p, q, path, _ = drafted("shifted", 0, rows=50)
     path = torch.cat([cspd.released_token(q, path)[:, None], path[:, 1:]], 1)
@@ -229,4 +229,11 @@ def test_a_distance_of_ten_is_accepted_as_released():
     assert_close(aligned[:, 0], cspd.released_token(p, aligned))
     apart = (cspd.last(p, aligned).mean - cspd.last(q, path).mean) / cspd.last(p, aligned).scale
     expected = -(apart.square().sum(-1)) / (2 * 42**2)
-    assert_close(cspd.log_released(p, q, path, aligned), expected, rtol=0, atol=1e-9)
+    assert_close(cspd.RELEASED.log_ratio(cspd.last_step(p, q, path, aligned)), expected, rtol=0, atol=1e-9)
+
+
+def test_numbers_that_are_no_criterion_are_refused():
+    with pytest.raises(InputError, match=r"temperature 0: it is a positive number; 1 as published, 42 as released"):
+        cspd.Criterion(temperature=0)
+    with pytest.raises(InputError, match="limit = 0: a rejected draft takes at least one trial"):
+        cspd.Criterion(limit=0)

@@ -13,9 +13,9 @@ from specverify.decoders.continuous import (
     Autoregressive,
     DraftModel,
     Jacobi,
-    Published,
     Reflection,
     Speculative,
+    Surrogate,
     TokenRule,
     registry,
 )
@@ -162,7 +162,7 @@ def test_cspd_is_refuted_where_it_is_said_to_be_lossless(kind):
 
     def make(window=2):
         drafts = DraftModel(draft(kind, model), 0.05, "cspd")
-        return Speculative(drafts, window, Published(), Relaxed(1.0), bonus=False)
+        return Speculative(drafts, window, Surrogate(), Relaxed(1.0), bonus=False)
 
     judgement = judge_continuous(make, Lossless(), delta=0.03, toys=["chain-1x4"])
     assert judgement.verdict.kind is Kind.REFUTED

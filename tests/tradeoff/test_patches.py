@@ -10,14 +10,15 @@ import torch
 from realmodels import bootstrap, continuous
 from specverify import cli
 from specverify.decoders import sample
-from specverify.decoders.continuous import Published, Speculative, TokenRule, registry
+from specverify.decoders.continuous import Speculative, Surrogate, TokenRule, registry
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
+from specverify.rules.cspd import Criterion
 from specverify.rules.trajectory import Paths
 from specverify.tradeoff import choose, decoders, measure, patches, report, sweep, tables_patches
 from specverify.tradeoff import record as records
-from specverify.tradeoff.criterion import Surrogate, bias_of
+from specverify.tradeoff.criterion import bias_of
 from specverify.tradeoff.decoders import names, plan, why_not
 from specverify.tradeoff.plan import AR, REAL, Asked, Cell
 from specverify.tradeoff.setting import Setting
@@ -68,7 +69,7 @@ def test_every_setting_builds_the_decoder_that_it_names():
             if cell.parameter == "prefill":
                 assert (built.drafting if cell.rule == "cspd" else built.draft).prefill == cell.value
             if cell.parameter in ("temperature", "sigma-power"):
-                of_cell = (built.judging.temperature, built.judging.power)
+                of_cell = (built.judging.criterion.temperature, built.judging.criterion.power)
                 assert of_cell == ((cell.value, 1.0) if cell.parameter == "temperature" else (1.0, cell.value))
 
 
@@ -125,23 +126,15 @@ def chains(rows, shift=0.5, stretch=1.3):
     return p, q
 
 
-def test_without_a_departure_the_criterion_is_the_published_one(seed):
+def test_a_temperature_keeps_more_drafts(seed):
     p, q = chains(400)
     where = torch.ones(400, dtype=torch.bool)
     draft = q.sample(Sampled(seed), where)
-    ours = Surrogate().couple(p, q, draft, Sampled(seed, 1), where)
-    published = Published().couple(p, q, draft, Sampled(seed, 1), where)
-    assert torch.equal(ours.kept, published.kept)
-    assert torch.equal(ours.value, published.value)
-    assert 0.2 < float(ours.kept.double().mean()) < 0.9
-    hot = Surrogate(temperature=42.0).couple(p, q, draft, Sampled(seed, 1), where)
-    assert bool((hot.kept | ~ours.kept).float().mean() > 0.9)
-    assert float(hot.kept.double().mean()) > float(ours.kept.double().mean())
-
-
-def test_a_temperature_is_positive():
-    with pytest.raises(InputError, match=r"temperature 0: it is a positive number; 1 as published, 42 as released"):
-        Surrogate(temperature=0)
+    published = Surrogate().couple(p, q, draft, Sampled(seed, 1), where)
+    assert 0.2 < float(published.kept.double().mean()) < 0.9
+    hot = Surrogate(Criterion(temperature=42.0)).couple(p, q, draft, Sampled(seed, 1), where)
+    assert bool((hot.kept | ~published.kept).float().mean() > 0.9)
+    assert float(hot.kept.double().mean()) > float(published.kept.double().mean())
 
 
 def on_grid(rule, p, q, factor):
@@ -151,14 +144,14 @@ def on_grid(rule, p, q, factor):
     grid = torch.from_numpy(x)[:, None]
     at = [Gaussian(law.mean.expand(len(x), 1), law.scale.expand(len(x), 1)) for law in (p, q)]
     log_p, log_q = (law.log_prob(grid).numpy() for law in at)
-    accept, limit = log_p - log_q, rule.limit
-    if isinstance(rule, Surrogate):
+    accept = log_p - log_q
+    if isinstance(rule, Criterion):
         volumes = float(q.log_volume() - p.log_volume())
         accept = (accept - volumes) / rule.temperature**2 + volumes + factor
     kept = np.exp(log_q + np.minimum(accept, 0))
     residual = np.exp(log_p) * -np.expm1(-np.maximum(log_p - log_q + factor, 0))
     found = residual.sum() * step
-    failed = 0.0 if limit is None else (1 - found) ** limit
+    failed = (1 - found) ** rule.limit
     out = kept + (1 - kept.sum() * step) * ((1 - failed) * residual / found + failed * np.exp(log_p))
     return np.abs(out - np.exp(log_p)).sum() * step / 2
 
@@ -174,23 +167,21 @@ def test_the_price_of_a_limit_is_the_distance_on_a_grid(limit, seed):
     assert float(bias_of(TokenRule(), p, q, draft, Sampled(seed), 64)) < 1e-12
 
 
-@pytest.mark.parametrize("rule", [Surrogate(), Surrogate(temperature=3.0), Surrogate(power=-1.0)])
+@pytest.mark.parametrize("rule", [Criterion(), Criterion(temperature=3.0), Criterion(power=-1.0)])
 def test_the_price_of_the_criterion_is_the_distance_on_a_grid(rule, seed):
     p, q = chains(1)
     draft = q.sample(Sampled(seed), torch.ones(1, dtype=torch.bool))
-    _, mine, theirs, factor = rule.last(p, q, draft)
-    due = on_grid(rule, mine, theirs, float(factor))
+    on = Surrogate(rule).last_step(p, q, draft)
+    due = on_grid(rule, on.p, on.q, rule.power * float(on.log_sigma))
     assert due > 0.02
-    assert float(bias_of(rule, p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.006)
+    assert float(bias_of(Surrogate(rule), p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.006)
 
 
 def test_the_criterion_without_sigma_costs_nothing(seed):
     p, q = chains(50)
     draft = q.sample(Sampled(seed), torch.ones(50, dtype=torch.bool))
-    assert float(bias_of(Surrogate(power=0.0), p, q, draft, Sampled(seed)).max()) < 1e-12
-    published = [bias_of(rule, p, q, draft, Sampled(seed)) for rule in (Surrogate(), Published())]
-    assert torch.equal(*published)
-    assert float(published[0].mean()) > 0.1
+    assert float(bias_of(Surrogate(Criterion(power=0.0)), p, q, draft, Sampled(seed)).max()) < 1e-12
+    assert float(bias_of(Surrogate(), p, q, draft, Sampled(seed)).mean()) > 0.1
 
 
 # ---- watching
@@ -415,5 +406,5 @@ def test_what_decodes_is_what_is_claimed():
     draft = continuous.load("digits-diff-draft")
     built = decoders.build(Cell("cspd", 1.0, window=4), draft)
     assert isinstance(built, Speculative)
-    assert isinstance(built.judging, Published)
+    assert isinstance(built.judging, Surrogate)
     assert built == registry.build("cspd", registry.Settings(4, draft))

@@ -5,7 +5,7 @@ The step, the draft model and autoregressive decoding are those of ids; they are
 
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
-from specverify.decoders.continuous.cspd import Published, Released
+from specverify.decoders.continuous.cspd import Released, Surrogate
 from specverify.decoders.continuous.jacobi import Jacobi
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.judging import Coupled, Coupling, Draft, TokenRule
@@ -21,10 +21,10 @@ __all__ = [
     "Jacobi",
     "LastRule",
     "PathRule",
-    "Published",
     "Reflection",
     "Released",
     "Speculative",
     "StepRule",
+    "Surrogate",
     "TokenRule",
 ]

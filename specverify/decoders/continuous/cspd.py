@@ -20,44 +20,41 @@ from specverify.decoders.protocol import Branch, Info, State, begin, commit
 from specverify.draws import Draws
 from specverify.laws import Chain, ContinuousModel, Law, leading
 from specverify.model import row_mask
-from specverify.rules import cspd
-from specverify.rules.rejection import check_limit
+from specverify.rules.cspd import PUBLISHED, RELEASED, Criterion, LastStep, last_step, released_token
 from specverify.rules.trajectory import Paths, align
 
 
 @dataclass(frozen=True)
-class Published:
+class Surrogate:
     """The surrogate ratio of aligned trajectories; a rejected draft's last step is drawn again (section 3).
 
     With a draft model that pre-fills, left-to-right truncation and no bonus this is the decoder of the paper.
 
     Args:
-        limit: proposals for each rejected draft, after which one is taken as it is; the paper sets none.
+        criterion: how it is applied; as published by default.
     """
 
-    limit: int = 1000
+    criterion: Criterion = PUBLISHED
     name: str = ""
     bias: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_limit(self.limit)
 
     def view(self, law: Any) -> Law:
         """The law of trajectories."""
         return trajectories(law, self)
 
+    def last_step(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> LastStep:
+        """What is judged of drafts."""
+        path = split(q, draft)
+        return last_step(p.chain, q.chain, path, align(p.chain, q.chain, path))
+
     def couple(
         self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
     ) -> Coupled:
         """See Coupling; of the trajectory only the token is replaced."""
-        path = split(q, draft)
-        aligned = align(p.chain, q.chain, path)
-        ratio = cspd.log_surrogate(p.chain, q.chain, path, aligned)
-        kept = draws.bernoulli(ratio.clamp(max=0).exp(), where)
-        rejected = where & ~kept
-        found = cspd.resample(p.chain, q.chain, path, aligned, draws, rejected, self.limit)
-        token = torch.where(rejected[..., None], found.x.to(draft.dtype), path[..., 0, :])
-        return Coupled(torch.cat([token, draft[..., p.chain.dim :]], -1), kept)
+        on = self.last_step(p, q, draft)
+        found = self.criterion.decide(on, draws, where)
+        token = found.x.where(where[..., None], on.x)
+        return Coupled(torch.cat([token, draft[..., p.chain.dim :]], -1), found.accepted)
 
 
 @dataclass(frozen=True)
@@ -98,15 +95,12 @@ class Released:
         p = _chain(model.laws(state.context, masked), self)
 
         mine = leading(p, self.window)
-        aligned = align(mine, q, path)
-        ratio = cspd.log_released(mine, q, path, aligned)
-        kept = draws.bernoulli(ratio.clamp(max=0).exp(), judged)
-        found = cspd.resample_released(mine, q, path, aligned, draws, judged & ~kept)
-        token = torch.where(kept[..., None], path[..., 0, :], found.x.to(path.dtype))
+        found = RELEASED.decide(last_step(mine, q, path, align(mine, q, path)), draws, judged)
+        token, kept = found.x, found.accepted
 
         first = leading(p, 1)
         prefilled = ~state.done & alone
-        own = cspd.released_token(first, first.path(draws, prefilled[:, None])).to(path.dtype)
+        own = released_token(first, first.path(draws, prefilled[:, None])).to(path.dtype)
         block = torch.where(prefilled[:, None, None], torch.cat([own, token[:, 1:]], 1), token)
         model.laws(state.context, block)
         after, count = commit(state, model, block, judged.sum(1) + prefilled)
@@ -127,7 +121,7 @@ class Released:
         for slot in range(self.window):
             law = _chain(model.laws(context, state.tokens[:, :0]), self)
             path = law.path(draws, where[:, slot : slot + 1])
-            token = cspd.released_token(law, path).where(where[:, slot, None, None], 0.0)
+            token = released_token(law, path).where(where[:, slot, None, None], 0.0)
             paths.append(torch.cat([token[..., None, :], path[..., 1:, :]], -2))
             laws.append(law)
             context = model.advance(context, token, where[:, slot].long())

@@ -10,7 +10,7 @@ from specverify.catalogue import Catalogue
 from specverify.claims import Lossless, Relaxed
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
-from specverify.decoders.continuous.cspd import Published, Released
+from specverify.decoders.continuous.cspd import Released, Surrogate
 from specverify.decoders.continuous.jacobi import Initial, Jacobi
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.judging import Coupling, TokenRule
@@ -171,7 +171,7 @@ _DECODERS: Catalogue[Entry] = Catalogue(
         ),
         "cspd": Entry(
             "continuous speculative decoding as published: aligned trajectories, a surrogate ratio",
-            lambda s: Speculative(_cspd(s, "cspd"), s.window, Published(), Relaxed(1.0), bonus=False),
+            lambda s: Speculative(_cspd(s, "cspd"), s.window, Surrogate(), Relaxed(1.0), bonus=False),
             "heads",
             True,
         ),
