@@ -81,16 +81,22 @@ class Weights:
             )
         if self.eos is not None and not 0 <= self.eos < self.vocab:
             raise InputError(f"eos {self.eos} is outside the vocabulary 0..{self.vocab - 1}")
-        if len(self.weights) != prefixes(self.vocab, self._depth()):
+        contexts = self.laws(self.vocab, self.length, self.span)
+        if len(self.weights) != contexts:
             raise InputError(
-                f"{len(self.weights)} laws are given; {self.vocab} tokens and length {self.length} have "
-                f"{prefixes(self.vocab, self._depth())} contexts"
+                f"{len(self.weights)} laws are given; {self.vocab} tokens and length {self.length} have {contexts} "
+                "contexts"
             )
         if self.guide is not None and len(self.guide) != len(self.weights):
             raise InputError(f"{len(self.guide)} unconditional laws are given for {len(self.weights)} contexts")
         for row in (*self.weights, *(self.guide or ())):
             if len(row) != self.vocab or min(row) < 0 or sum(row) < 1:
                 raise InputError(f"{row} are no weights: {self.vocab} integers of at least 0, not all 0")
+
+    @staticmethod
+    def laws(vocab: int, length: int, span: int | None) -> int:
+        """How many contexts there are."""
+        return prefixes(vocab, length if span is None else min(length, span + 1))
 
     def _depth(self) -> int:
         return self.length if self.span is None else min(self.length, self.span + 1)

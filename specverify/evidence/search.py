@@ -262,7 +262,7 @@ def search(
             if deadline.over:
                 late = True
                 return ""
-            known[case], distances[case] = _problem(build, case, claim, within, precision)
+            known[case], distances[case] = problem_of(build, case, claim, within, precision)
         return known[case]
 
     def fails(case: Case) -> bool:
@@ -303,7 +303,7 @@ def _narrower(space: Space, best: Case) -> Iterator[Space]:
         yield replace(space, vocab=(fewest, model.vocab), length=(shortest, model.length - 1))
 
 
-def _problem(build: Build, case: Case, claim: Claim, budget: Budget, precision: torch.dtype) -> tuple[str, float]:
+def problem_of(build: Build, case: Case, claim: Claim, budget: Budget, precision: torch.dtype) -> tuple[str, float]:
     """What is wrong, if anything, and the distance."""
     try:
         outcome = evaluate(build, case, claim, budget, precision)

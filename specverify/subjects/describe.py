@@ -136,7 +136,23 @@ def _place(location: Location, symbol: str) -> list[str]:
     for share in _shown(location.shares):
         cells = numbers(*share.came, *share.due)
         table.append([share.name, *(_pair(a, b) for a, b in zip(cells[:size], cells[size:], strict=True))])
-    return lines + _aligned(table)
+    off = [abs(came - due) for came, due in zip(location.came, location.due, strict=True)]
+    shown = _fitting(table, sorted(range(size), key=lambda n: -off[n]))
+    hidden = size - len(shown)
+    rest = [f"{'':{_LEFT}}and {hidden} more {symbol}{'s' * (hidden > 1)}, less far off"] if hidden else []
+    return lines + _aligned([[row[0], *(row[1 + n] for n in shown)] for row in table]) + rest
+
+
+def _fitting(table: list[list[str]], first: Sequence[int]) -> list[int]:
+    """The columns that there is room for, behind that of names, if they are taken in this order; ascending."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    room, shown = WIDTH - _LEFT - widths[0], []
+    for number in first:
+        room -= 2 + widths[1 + number]
+        if room < 0:
+            break
+        shown.append(number)
+    return sorted(shown)
 
 
 def _shown(shares: Sequence[Share]) -> list[Share]:
@@ -165,14 +181,12 @@ def _sequences(counterexample: Counterexample, symbol: str) -> list[str]:
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
-    """Columns, the first to the left and the others to the right, under the entries; too wide ones are cut."""
+    """Columns, the first to the left and the others to the right, under the entries."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
-        (
-            " " * _LEFT
-            + row[0].ljust(widths[0])
-            + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        )[:WIDTH].rstrip()
+        " " * _LEFT
+        + row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in table
     ]
 

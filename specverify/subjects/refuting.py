@@ -16,7 +16,8 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case
 from specverify.evidence.farthest import farthest
 from specverify.evidence.result import Evidence
-from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, search
+from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, problem_of, search
+from specverify.evidence.smaller import smaller
 from specverify.subjects.describe import headline
 from specverify.subjects.factory import Factory
 from specverify.subjects.finding import differ
@@ -26,8 +27,12 @@ from specverify.verdict import Kind, Verdict
 
 SHRINKING = 400
 """Cases that are drawn, at most, to find a small counterexample to what is known to be wrong."""
+FEW = 100
+"""Cases that are drawn of each of the shorter lengths before."""
 CLIMB, STRETCH = 12, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
+CLIMBED = 2_000
+"""Worlds of each case of the former: a refutation stands, and how far off at worst is a matter of seconds."""
 COMPANY = 5.0
 """Seconds of each enumeration that tells whether a refuted decoder's rows change with their company."""
 DRAWN = Budget(worlds=15_000)
@@ -95,8 +100,8 @@ class Refuting:
             problems=problems,
         )
 
-    def farthest(self, mode: Mode, examples: int, deadline: Deadline) -> Outcome | None:
-        """The outcome of largest distance that a climb comes to."""
+    def farthest(self, mode: Mode, examples: int, deadline: Deadline, worlds: int = DRAWN.worlds) -> Outcome | None:
+        """The outcome of largest distance that a climb comes to, by enumerations of so many worlds each."""
         begin = [case for case in self.widest if (case.draft is not None) == mode.drafts]
         found = farthest(
             self.factory.build,
@@ -106,7 +111,7 @@ class Refuting:
             seed=self.plan.seed,
             examples=examples,
             deadline=deadline,
-            budget=Budget(min(self.budget.worlds, DRAWN.worlds)),
+            budget=Budget(min(self.budget.worlds, worlds)),
             precision=self.precision,
         )
         return found.outcome
@@ -129,23 +134,35 @@ class Refuting:
         self.conclude(mode, found)
 
     def _smallest(self, mode: Mode, case: Case, problem: str) -> Counterexample | None:
+        # Also when the time is over a counterexample is made small.
+        deadline = Deadline(max(5.0, min(15.0, self.plan.deadline.left)))
+        budget = Budget(min(self.budget.worlds, DRAWN.worlds), deadline=deadline)
+
+        def fails(simpler: Case) -> bool:
+            found, _ = problem_of(self.factory.build, simpler, self.claim, budget, self.precision)
+            return not deadline.over and found == problem
+
+        space = mode.space(self.claim)
+        small = smaller(case, space, fails)
+        if small is not None and small.target().length <= space.length[1]:
+            self.widest.append(small)
+            found = explain(self.factory.build, small, self.claim, self.budget, self.precision)
+            return found if isinstance(found, Counterexample) and found.problem == problem else None
         narrower: dict[str, Any] = {"arrangements": (case.arrangement,), "problems": (problem,)}
         narrower["processors"] = tuple(dict.fromkeys(("", getattr(case.model, "processors", ""))))
         if case.precision != "float64":
             narrower["precisions"] = (case.precision,)
         if case.initial is not None:
             narrower["initials"] = (case.initial,)
-        # Also when the time is over a counterexample is made small.
-        seconds = max(5.0, min(15.0, self.plan.deadline.left))
-        found = self.search(mode, SHRINKING, deadline=Deadline(seconds), **narrower)
-        self.widest += found.widest
-        return found.counterexample
+        drawn = self.search(mode, SHRINKING, deadline=deadline, **narrower)
+        self.widest += drawn.widest
+        return drawn.counterexample
 
     def conclude(self, mode: Mode, found: Counterexample, reason: str = "") -> None:
         """Reach the verdict that a counterexample bears."""
         if found.outcome is None:
             raise Reached(Verdict(Kind.ERROR, headline(found)), found)
-        farther = self.farthest(mode, CLIMB, Deadline(10.0))
+        farther = self.farthest(mode, CLIMB, Deadline(10.0), CLIMBED)
         largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
         found = replace(found, largest=largest)
         self.outcomes.append(found.outcome)  # type: ignore[arg-type]

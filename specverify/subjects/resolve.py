@@ -191,6 +191,9 @@ def _by_name(name: str) -> Any:
     if name in own:
         return own[name]
     if name not in installed:
+        module, _, attribute = name.rpartition(".")
+        if module and (file := Path(*module.split(".")).with_suffix(".py")).is_file():
+            raise InputError(f"{name!r} is no reference; did you mean {file}:{attribute}?")
         hint = near(name, [*own, *installed], "decoders and plug-ins are")
         raise InputError(f"{name!r} is no plug-in and no decoder; {hint}. Other subjects are named PKG.MOD:OBJECT")
     plugin = installed[name]

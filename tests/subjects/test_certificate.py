@@ -159,6 +159,19 @@ def test_a_toy_as_the_model():
     assert max(map(len, describe(counterexample).splitlines())) <= 80
 
 
+def test_of_many_tokens_those_farthest_off_are_shown():
+    weights = tuple((7 + 3 * context, *range(1, 16)) for context in range(17))
+    counterexample = explain(RELEASED, Case(Weights(16, 2, weights), window=2), Lossless())
+    lines = describe(counterexample).splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = next(line for line in lines if "token 0" in line).split("token")[1:]
+    hidden = next(int(line.split()[1]) for line in lines if line.endswith("more tokens, less far off"))
+    assert len(heads) + hidden == 16
+    location = counterexample.location
+    off = [abs(came - due) for came, due in zip(location.came, location.due, strict=True)]
+    assert off.index(max(off)) in map(int, heads)
+
+
 def changed(found, path, value):
     plain = json.loads(json.dumps(found))
     place = plain

@@ -84,6 +84,7 @@ def test_files_are_found_by_path_and_keep_their_neighbours(module):
         ("garbled.py:x", r"garbled.py raises SyntaxError when imported: .* \(garbled.py:1\)"),
         ("needy:x", "needy cannot be imported: it needs the module 'not_there_at_all'"),
         ("needy.py", "needy.py is a file; name an object in it: needy.py:OBJECT"),
+        ("needy.Decoder", "'needy.Decoder' is no reference; did you mean needy.py:Decoder?"),
     ],
 )
 def test_what_names_nothing_is_told_apart(module, reference, words):
