@@ -99,9 +99,9 @@ def _simpler(case: Case, space: Space) -> Iterator[Case]:
         yield _both(case, eos=None)
     if model.span is not None and None in space.spans:
         yield replace(case, model=_rebuilt(model, span=None))
-    for name, part in (("model", model), ("draft", draft)):
-        if isinstance(part, Weights):
-            yield from (replace(case, **{name: other}) for other in _plainer(part))
+    yield from (replace(case, model=other) for other in _plainer(model))
+    if isinstance(draft, Weights):
+        yield from (replace(case, draft=other) for other in _plainer(draft))
 
 
 def _before(options: tuple[Any, ...], chosen: Any) -> tuple[Any, ...]:
@@ -140,21 +140,22 @@ def _possible(row: Row, kept: list[int]) -> Row:
 
 def _plainer(model: Weights) -> Iterator[Weights]:
     """The model with fewer different laws, or with simpler ones."""
-    for field in ("weights", "guide"):
-        rows: tuple[Row, ...] | None = getattr(model, field)
-        if rows is None:
-            continue
-        different = sorted(set(rows), key=lambda row: (-rows.count(row), row))
-        for row in different[:MERGED] * (len(different) > 1):
-            yield replace(model, **{field: (row,) * len(rows)})
-        if len(different) > 2:
-            last = {context[-1:]: row for context, row in zip(model.contexts(), rows, strict=True) if len(context) < 2}
-            yield replace(model, **{field: tuple(last[context[-1:]] for context in model.contexts())})
+    yield from (replace(model, weights=rows) for rows in _fewer(model.contexts(), model.weights))
+    if model.guide is not None:
+        yield from (replace(model, guide=rows) for rows in _fewer(model.contexts(), model.guide))
+
+
+def _fewer(contexts: list[tuple[int, ...]], rows: tuple[Row, ...]) -> Iterator[tuple[Row, ...]]:
+    different = sorted(set(rows), key=lambda row: (-rows.count(row), row))
+    for row in different[:MERGED] * (len(different) > 1):
+        yield (row,) * len(rows)
+    if len(different) > 2:
+        last = {context[-1:]: row for context, row in zip(contexts, rows, strict=True) if len(context) < 2}
+        yield tuple(last[context[-1:]] for context in contexts)
         for row in different[:MERGED]:
-            for other in different[:MERGED] * (len(different) > 2):
-                yield replace(model, **{field: _exchanged(rows, row, other)})
-        for row in different:
-            yield from (replace(model, **{field: _exchanged(rows, row, other)}) for other in _lighter(row))
+            yield from (_exchanged(rows, row, other) for other in different[:MERGED])
+    for row in different:
+        yield from (_exchanged(rows, row, other) for other in _lighter(row))
 
 
 def _exchanged(rows: tuple[Row, ...], row: Row, other: Row) -> tuple[Row, ...]:
