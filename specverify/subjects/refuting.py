@@ -11,7 +11,6 @@ import torch
 from specverify.claims import Claim
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
-from specverify.evidence.arrange import Arrangement
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case
 from specverify.evidence.farthest import farthest
@@ -20,7 +19,6 @@ from specverify.evidence.search import Counterexample, Outcome, Search, evaluate
 from specverify.evidence.smaller import smaller
 from specverify.subjects.describe import headline
 from specverify.subjects.factory import Factory
-from specverify.subjects.finding import differ
 from specverify.subjects.modes import Mode
 from specverify.subjects.suite import label
 from specverify.verdict import Kind, Verdict
@@ -33,8 +31,8 @@ CLIMB, STRETCH = 12, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
 CLIMBED = 2_000
 """Worlds of each case of the former: a refutation stands, and how far off at worst is a matter of seconds."""
-COMPANY = 5.0
-"""Seconds of each enumeration that tells whether a refuted decoder's rows change with their company."""
+APART, COMPANY = 400, 5.0
+"""Worlds and seconds of an enumeration one row at a time, which tells whether it is its company that makes a row wrong."""
 DRAWN = Budget(worlds=15_000)
 """Of each drawn case."""
 
@@ -166,25 +164,16 @@ class Refuting:
         largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
         found = replace(found, largest=largest)
         self.outcomes.append(found.outcome)  # type: ignore[arg-type]
-        reason = reason or self._company(found)
+        reason = reason or self._company(found.case)
         raise Reached(Verdict(Kind.REFUTED, headline(found) + (f" ({reason})" if reason else "")), found)
 
-    def _company(self, found: Counterexample) -> str:
-        """Whether the rows of a refuted decoder are wrong only because of each other: if other company changes them."""
-        case = found.case
-        company = self._again(case, "together" if case.arrangement == "ragged" else "ragged", DRAWN.worlds)
-        if found.outcome is None or (company is not None and not differ(found.outcome, company)):
-            return ""
-        alone = self._again(case, "alone", 2_000)
-        right = alone is not None and not alone.fails
-        return "its rows influence each other: one row at a time it is right" if right else ""
-
-    def _again(self, case: Case, arrangement: Arrangement, worlds: int) -> Outcome | None:
-        """The outcome of a case with its rows arranged otherwise; None if there is none."""
-        budget = Budget(worlds, deadline=Deadline(COMPANY))
+    def _company(self, case: Case) -> str:
+        """Whether a refuted decoder is right where each row runs alone."""
+        budget = Budget(APART, deadline=Deadline(COMPANY))
         try:
-            return evaluate(
-                self.factory.build, replace(case, arrangement=arrangement), self.claim, budget, self.precision
-            )
+            alone = evaluate(self.factory.build, replace(case, arrangement="alone"), self.claim, budget, self.precision)
         except (ContractError, BudgetError, InputError):
-            return None
+            return ""
+        if alone.fails:
+            return ""
+        return "its rows influence each other, or it keeps something between calls: one row at a time it is right"
