@@ -32,7 +32,7 @@ CLIMB, STRETCH = 12, 160
 CLIMBED = 2_000
 """Worlds of each case of the former: a refutation stands, and how far off at worst is a matter of seconds."""
 APART, COMPANY = 400, 5.0
-"""Worlds and seconds of an enumeration one row at a time, which tells whether it is its company that makes a row wrong."""
+"""Worlds and seconds of an enumeration one row at a time, which tells whether its company makes a row wrong."""
 DRAWN = Budget(worlds=15_000)
 """Of each drawn case."""
 
