@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 
 import toymodels.catalogue
-from specverify import continuous_cells, environment, pool, sensitivity, study
-from specverify.cells import Result, Setting, carry_out, checks
+from specverify import continuous_cells, deadline, environment, pool, sensitivity, study
+from specverify.cells import Result, Setting, carry_out, checks, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
 from specverify.errors import InputError
@@ -47,6 +47,7 @@ def verify(
     overwrite: bool = False,
     console: Console | None = None,
     shard: str | None = None,
+    limit: float = deadline.LIMIT,
 ) -> dict[str, Any]:
     """Carry out a tier's plan and write the record and the report.
 
@@ -57,6 +58,7 @@ def verify(
             plan by the same code, that is continued; a finished one is handed back as it is.
         jobs, overwrite, console, shard: see `study.run`.
         device: where real models run.
+        limit: see `study.Study`; a cell that is stopped is in ERROR, and tried again by the same command.
 
     Returns:
         the record, complete.
@@ -82,6 +84,8 @@ def verify(
         functools.partial(carry_out, setting=setting),
         study.digest(asdict(setting), [asdict(cell) for cell in cells]),
         "other settings or by other code",
+        limit=limit,
+        stopped=functools.partial(stopped, setting=setting, seconds=limit),
     )
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
@@ -101,6 +105,9 @@ def _complete(asked: study.Study[Cell], out: Path) -> dict[str, Any] | None:
     found = records.load(out) if (out / records.NAME).exists() else None
     if found is None or found["status"] != "complete":
         return None
+    wrong = {row["id"] for row in found["cells"] if row["verdict"]["kind"] == Kind.ERROR.value}
+    if study.Kept(asked, out).missing([cell for cell in asked.cells if cell.id in wrong]):
+        return None  # they were stopped
     if not (out / render.HTML).exists():
         _report(found, out)
     return found

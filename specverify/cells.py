@@ -63,7 +63,28 @@ class Setting:
 def carry_out(cell: Cell, setting: Setting) -> Result:
     """Carry out a cell. An exception becomes an ERROR verdict: one broken cell loses nothing of the others."""
     start = time.perf_counter()
-    result: Result = {
+    result = _blank(cell, setting)
+    try:
+        verdict = _KINDS[cell.kind](cell, setting, result)
+    except SpecverifyError as error:
+        verdict = Verdict(Kind.ERROR, str(error))
+    except Exception as error:  # a campaign goes on; the reason is in the record
+        verdict = Verdict(Kind.ERROR, f"{type(error).__name__}: {error}")
+    return _ended(result, verdict, time.perf_counter() - start)
+
+
+def stopped(cell: Cell, reason: str, setting: Setting, seconds: float) -> Result:
+    """What a record says of a cell that did not come to an end."""
+    return _ended(_blank(cell, setting), Verdict(Kind.ERROR, reason), seconds)
+
+
+def _ended(result: Result, verdict: Verdict, seconds: float) -> Result:
+    return result | {"verdict": {"kind": verdict.kind.value, "reason": verdict.reason}, "seconds": seconds}
+
+
+def _blank(cell: Cell, setting: Setting) -> Result:
+    """A result, before anything is known but what was asked for."""
+    return {
         "id": cell.id,
         "kind": cell.kind,
         "decoder": cell.decoder,
@@ -85,15 +106,6 @@ def carry_out(cell: Cell, setting: Setting) -> Result:
         "run": None,
         "figures": {},
     }
-    try:
-        verdict = _KINDS[cell.kind](cell, setting, result)
-    except SpecverifyError as error:
-        verdict = Verdict(Kind.ERROR, str(error))
-    except Exception as error:  # a campaign goes on; the reason is in the record
-        verdict = Verdict(Kind.ERROR, f"{type(error).__name__}: {error}")
-    result["verdict"] = {"kind": verdict.kind.value, "reason": verdict.reason}
-    result["seconds"] = time.perf_counter() - start
-    return result
 
 
 def checks(cell: Cell) -> tuple[str, ...]:

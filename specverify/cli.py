@@ -16,8 +16,18 @@ from typing import Annotated, NoReturn
 import typer
 
 import specverify
-from specverify import cli_calibrate, cli_defects, cli_errors, cli_list, cli_study, cli_tradeoff, cli_validate, files
-from specverify.cli_study import Device, Jobs, Overwrite, Shard, Tier
+from specverify import (
+    cli_calibrate,
+    cli_defects,
+    cli_errors,
+    cli_list,
+    cli_study,
+    cli_tradeoff,
+    cli_validate,
+    deadline,
+    files,
+)
+from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, Unfinished, printable
 
 app = typer.Typer(
@@ -64,6 +74,9 @@ def verify(
     device: Annotated[Device, typer.Option(help="Where real models run.")] = Device.cpu,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    engine: EngineOption = Engine.processes,
+    scheduler: Scheduler = None,
+    limit: Limit = deadline.LIMIT,
 ) -> None:
     """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
 
@@ -85,17 +98,19 @@ def verify(
 
     console = Console(highlight=False)
     try:
-        found = campaign.verify(
-            tier=tier.value,
-            seed=seed,
-            out=folder,
-            only=only,
-            jobs=jobs,
-            device=device.value,
-            overwrite=overwrite,
-            console=console,
-            shard=shard,
-        )
+        with cli_study.workers(engine, scheduler, jobs) as workers:
+            found = campaign.verify(
+                tier=tier.value,
+                seed=seed,
+                out=folder,
+                only=only,
+                jobs=workers,
+                device=device.value,
+                overwrite=overwrite,
+                console=console,
+                shard=shard,
+                limit=limit,
+            )
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)
     console.print(terminal.summary(found))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specverify import cli_study
-from specverify.cli_study import Jobs, Overwrite, Shard
+from specverify import cli_study, deadline
+from specverify.cli_study import Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,9 @@ def calibrate(
     ] = None,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    engine: EngineOption = Engine.processes,
+    scheduler: Scheduler = None,
+    limit: Limit = deadline.LIMIT,
 ) -> None:
     """Measure false alarms, misses and p-values of every checker against what it states.
 
@@ -52,15 +55,17 @@ def calibrate(
     folder = out or cli_study.default_out("calibrate-quick" if quick else "calibrate", seed)
     console = Console(highlight=False)
     try:
-        rows = calibration.run(
-            setting,
-            folder,
-            only=only,
-            jobs=jobs,
-            overwrite=overwrite,
-            shard=shard,
-            console=console,
-        )
+        with cli_study.workers(engine, scheduler, jobs) as workers:
+            rows = calibration.run(
+                setting,
+                folder,
+                only=only,
+                jobs=workers,
+                overwrite=overwrite,
+                shard=shard,
+                console=console,
+                limit=limit,
+            )
     except KeyboardInterrupt:
         cli_study.interrupted(folder, calibration.NAME, "the rows so far are in")
     _show(rows, setting.level, console)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specverify import cli_study
-from specverify.cli_study import Jobs, Overwrite, Shard, Tier
+from specverify.cli_study import Engine, EngineOption, Jobs, Overwrite, Scheduler, Shard, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +87,8 @@ def defects(
     ] = None,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    engine: EngineOption = Engine.processes,
+    scheduler: Scheduler = None,
 ) -> None:
     """List the known-wrong subjects and the controls; with --run, every checker against each of them.
 
@@ -120,15 +122,16 @@ def defects(
     other = [f"-delta{delta:g}"] * (delta != usual.delta) + [f"-seconds{seconds:g}"] * (seconds != usual.seconds)
     folder = out or cli_study.default_out("".join(["defects", *other]), seed)
     try:
-        rows = killmatrix.run(
-            killmatrix.matrix(known),
-            setting,
-            folder,
-            jobs=jobs,
-            overwrite=overwrite,
-            shard=shard,
-            console=console,
-        )
+        with cli_study.workers(engine, scheduler, jobs) as workers:
+            rows = killmatrix.run(
+                killmatrix.matrix(known),
+                setting,
+                folder,
+                jobs=workers,
+                overwrite=overwrite,
+                shard=shard,
+                console=console,
+            )
     except KeyboardInterrupt:
         if file is not None and (folder / killmatrix.NAME).exists():
             _write(file, json.loads((folder / killmatrix.NAME).read_text())["rows"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from specverify.errors import INTERRUPTED
+from specverify.errors import INTERRUPTED, InputError
+
+if TYPE_CHECKING:
+    from specverify.engine import Workers
 
 
 class Tier(StrEnum):
@@ -33,6 +38,42 @@ Shard = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Only every N-th cell from the I-th; shards share a folder.", show_default="all"),
 ]
+
+
+class Engine(StrEnum):
+    """Where cells are carried out."""
+
+    processes = "processes"
+    dask = "dask"
+
+
+EngineOption = Annotated[Engine, typer.Option("--engine", help="Who carries out the cells.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of --engine dask, such as tcp://10.0.0.5:8786.",
+        show_default="a cluster of this machine",
+    ),
+]
+Limit = Annotated[
+    float,
+    typer.Option(help="Seconds of the processor after which a cell is stopped; of waiting, ten times as many."),
+]
+
+
+@contextlib.contextmanager
+def workers(engine: Engine, scheduler: str | None, jobs: int | None) -> Iterator[int | Workers | None]:
+    """What the cells are shared out to."""
+    if engine is Engine.dask:
+        from specverify.engine import dask
+
+        with dask(scheduler, jobs) as found:
+            yield found
+        return
+    if scheduler is not None:
+        raise InputError(f"--scheduler {scheduler} is Dask's; give --engine dask too")
+    yield jobs
 
 
 def default_out(name: str, seed: int, only: str | None = None, device: str = "cpu") -> Path:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from specverify import cli_study
-from specverify.cli_study import Device, Jobs, Overwrite, Shard
+from specverify import cli_study, deadline
+from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def tradeoff(
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    engine: EngineOption = Engine.processes,
+    scheduler: Scheduler = None,
+    limit: Limit = deadline.LIMIT,
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Only settings whose id matches this shell pattern.")
     ] = None,
@@ -110,9 +113,9 @@ def tradeoff(
     )
     shared = None if patches else sizes[0] if sizes else Setting.window
     try:
-        found = sweep.measure(
-            Setting(model, n, shared, seed, batch, device.value), folder, asked, jobs, overwrite, console, shard
-        )
+        with cli_study.workers(engine, scheduler, jobs) as workers:
+            setting = Setting(model, n, shared, seed, batch, device.value)
+            found = sweep.measure(setting, folder, asked, workers, overwrite, console, shard, limit)
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)
     failed = [row for row in found["rows"] if row["error"] is not None]

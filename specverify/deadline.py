@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
+import ctypes
+import threading
 import time
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+Value = TypeVar("Value")
 
 WAITING = 10.0
 """A subject that waits (for a device, a server) instead of computing may take so many times its limit by the clock."""
+LIMIT = 3600.0
+"""Seconds that a cell of a study may take unless told otherwise: many times what the longest take on a slow machine."""
+_LOOK, _GRACE = 0.2, 2.0
+"""Seconds between two looks at what a call has used, and until a late one is left behind."""
 
 
 class Deadline:
@@ -39,26 +45,37 @@ class Late(BaseException):
     """The time is up. No Exception: what a judgement catches of its subjects must not catch this."""
 
 
-@contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raise Late in the main thread after so many seconds of the processor, or of waiting for `WAITING` times as long.
+def within(seconds: float, call: Callable[..., Value], *arguments: Any) -> Value:
+    """What a call returns or raises, if it does so before a Deadline of so many seconds.
 
-    Without a timer of the system, whoever works keeps the time.
+    It runs in a thread of its own. A late one is stopped at its next step in Python; one that waits outside of Python,
+    as a sleep or a device does, is left behind, and ends with the process.
+
+    Raises:
+        Late: it took longer.
     """
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
+    outcome: list[tuple[Value | None, BaseException | None]] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Late
+    def carry_out() -> None:
+        try:
+            outcome.append((call(*arguments), None))
+        except BaseException as error:
+            outcome.append((None, error))
 
-    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, WAITING * seconds))
-    before = [signal.signal(number, stop) for _, number, _ in timers]
-    for timer, _, after in timers:
-        signal.setitimer(timer, after)
+    thread, deadline = threading.Thread(target=carry_out, daemon=True), Deadline(seconds)
+    thread.start()
     try:
-        yield
+        while thread.is_alive() and not deadline.over:
+            thread.join(_LOOK)  # returns at once when it ends
     finally:
-        for (timer, number, _), handler in zip(timers, before, strict=True):
-            signal.setitimer(timer, 0)
-            signal.signal(number, handler)
+        stopped = thread.is_alive()
+        if stopped:
+            late = ctypes.py_object(Late)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), late)
+            thread.join(_GRACE)
+    if stopped:
+        raise Late
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return cast("Value", value)

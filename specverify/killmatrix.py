@@ -30,7 +30,7 @@ from typing import Any, cast
 from rich.console import Console
 
 import toymodels
-from specverify import deadline, defects, files, killmatrix_continuous, pool, study
+from specverify import defects, files, killmatrix_continuous, pool, study
 from specverify.catalogue import near, near_pattern
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
@@ -202,6 +202,8 @@ def run(
         functools.partial(carry_out, setting=setting),
         study.digest(asdict(setting)),
         "another seed, delta, limit or version",
+        limit=setting.limit,
+        stopped=lambda cell, reason: _row(cell, "out of time", reason=reason, seconds=setting.limit),
     )
 
     def finish(kept: study.Kept[Cell]) -> list[Row]:
@@ -219,10 +221,7 @@ def carry_out(cell: Cell, setting: Setting) -> Row:
         return _row(cell, "not applicable", reason=cell.absent)
     start = time.perf_counter()
     try:
-        with deadline.limited(setting.limit):
-            found = _CHECKS[cell.known.level, cell.checker](cell.known.id, setting)
-    except deadline.Late:
-        return _row(cell, "out of time", reason=f"stopped after {setting.limit:g} s", seconds=setting.limit)
+        found = _CHECKS[cell.known.level, cell.checker](cell.known.id, setting)
     except Exception as error:
         seconds = time.perf_counter() - start
         return _row(cell, "error", reason=f"{type(error).__name__}: {error}", seconds=seconds)

@@ -21,6 +21,8 @@ from specverify.errors import InputError
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+_TURN = threading.Lock()
+"""One unit at a time: workers of others may have several threads, and a unit counts the seconds of its process."""
 
 
 class Executor(Protocol):
@@ -117,9 +119,15 @@ def _alone(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:
         torch.set_num_threads(threads)
 
 
+def _in_turn(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:
+    """The same in a worker, which may be anybody's."""
+    with _TURN:
+        return _alone(carry_out, unit)
+
+
 def _submitted(carry_out: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor) -> Generator[Result]:
     """As they are finished; none is held on to, and none is begun after the first exception."""
-    pending = {executor.submit(_alone, carry_out, unit) for unit in units}
+    pending = {executor.submit(_in_turn, carry_out, unit) for unit in units}
     try:
         for future in concurrent.futures.as_completed(set(pending)):
             pending.discard(future)

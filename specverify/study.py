@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -28,7 +29,7 @@ from rich.console import Console
 import realmodels
 import specverify
 import toymodels
-from specverify import checksum, files, pool
+from specverify import checksum, deadline, files, pool
 from specverify.errors import InputError, SpecverifyError, Unfinished
 
 CELLS = "cells"
@@ -61,6 +62,9 @@ class Study(Generic[Cell]):
         digest: of all that results must share to stand beside each other; see `digest`.
         other: what a folder of another digest is said to be of, such as "another seed".
         failed: whether a result is not to be kept, but tried again the next time.
+        limit: seconds of the processor that a cell may take; ten times as many by the clock, if it waits.
+        stopped: what stands for the result of a cell that took longer, which is tried again the next time, given the
+            cell and what there is to say; None if nothing can.
     """
 
     name: str
@@ -70,6 +74,12 @@ class Study(Generic[Cell]):
     digest: str
     other: str
     failed: Callable[[Result], bool] = lambda result: False
+    limit: float = deadline.LIMIT
+    stopped: Callable[[Cell, str], Result] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.limit > 0 and math.isfinite(self.limit)):
+            raise InputError(f"limit is {self.limit:g}; use a positive number of seconds")
 
     def check(self, out: Path) -> None:
         """Raise InputError if a folder is a file, or holds something else."""
@@ -103,11 +113,15 @@ class Kept(Generic[Cell]):
     def keep(self, name: str, result: Result) -> None:
         """Write one down, unless it failed."""
         if self.study.failed(result):
-            self._failed[name] = result
+            self.hold(name, result)
             return
         content = checksum.sealed({"study": self.study.digest, "cell": name, "result": result})
         text = json.dumps(content, allow_nan=False)
         files.write_atomically(self._path(name), text.encode(), "make room: the same command continues")
+
+    def hold(self, name: str, result: Result) -> None:
+        """Have a result stand among the others this time alone."""
+        self._failed[name] = result
 
     def results(self, cells: Iterable[Named] | None = None) -> dict[str, Result]:
         """Those of some cells, or of the study's, in their order, by id; with those that failed just now."""
@@ -174,21 +188,28 @@ def run(
     Raises:
         InputError: for a folder that holds something else, is in use, or cannot be written; an impossible shard.
         Unfinished: a shard has done its part, and others have not.
-        SpecverifyError: a worker process ended.
+        SpecverifyError: a worker process ended; or cells were stopped, and the study does not say what stands for them.
         KeyboardInterrupt: after `finish`.
     """
     jobs = pool.checked(jobs)
     number, of = (1, 1) if shard is None else _numbers(shard, overwrite)
     part = study.cells[number - 1 :: of]  # neighbours are alike, and so are dealt out
     with _opened(study, out, overwrite, f"{number}-of-{of}" if shard else "") as kept:
-        todo = kept.missing(part)
-        work = functools.partial(_named, study.carry_out)
+        todo, late = {cell.id: cell for cell in kept.missing(part)}, []
+        work = functools.partial(_named, study.carry_out, study.limit)
         try:
             done, where = len(part) - len(todo), out / study.record
-            pairs = pool.share_out(work, todo, jobs, console, name=_id, done=done, what="cells", where=where)
+            pairs = pool.share_out(
+                work, list(todo.values()), jobs, console, name=_id, done=done, what="cells", where=where
+            )
             with contextlib.closing(pairs):
                 for name, result in pairs:
-                    kept.keep(name, result)
+                    if result is not None:
+                        kept.keep(name, result)
+                        continue
+                    late.append(name)
+                    if study.stopped is not None:
+                        kept.hold(name, study.stopped(todo[name], _stopped(study.limit)))
         except (KeyboardInterrupt, BrokenExecutor) as error:
             with files.locked(out):
                 finish(kept)
@@ -201,12 +222,22 @@ def run(
         with files.locked(out):
             if shard is not None:
                 _check_all(kept, out, shard)
-            return finish(kept)
+            found = finish(kept)
+        if late and study.stopped is None:
+            raise SpecverifyError(
+                f"{len(late)} cells {_stopped(study.limit)}: {', '.join(late)}; {out} keeps the others"
+            )
+        return found
 
 
 def digest(*asked: Any) -> str:
     """What must be equal for results to be taken over: what was asked for (plain JSON), and all the code."""
-    found = hashlib.sha256(json.dumps([version("specverify"), torch.__version__, *asked], sort_keys=True).encode())
+    return hashlib.sha256(json.dumps([code(), *asked], sort_keys=True).encode()).hexdigest()
+
+
+def code() -> str:
+    """Of the code that a result comes from: specverify's own, and the release of torch."""
+    found = hashlib.sha256(f"{version('specverify')} {torch.__version__}\n".encode())
     for package in (specverify, toymodels, realmodels):
         top = Path(package.__path__[0])
         for path in sorted(path for path in top.rglob("*") if path.suffix in (".py", ".safetensors", ".json")):
@@ -214,12 +245,20 @@ def digest(*asked: Any) -> str:
     return found.hexdigest()
 
 
-def _named(carry_out: Callable[[Cell], Result], cell: Cell) -> tuple[str, Result]:
-    return cell.id, carry_out(cell)
+def _named(carry_out: Callable[[Cell], Result], limit: float, cell: Cell) -> tuple[str, Result | None]:
+    """A cell's id and result; None if it had to be stopped."""
+    try:
+        return cell.id, deadline.within(limit, carry_out, cell)
+    except deadline.Late:
+        return cell.id, None
 
 
-def _id(pair: tuple[str, Result]) -> str:
+def _id(pair: tuple[str, Result | None]) -> str:
     return pair[0]
+
+
+def _stopped(limit: float) -> str:
+    return f"stopped after {limit:g} s; the same command tries again"
 
 
 def _numbers(shard: str, overwrite: bool) -> tuple[int, int]:

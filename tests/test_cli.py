@@ -215,6 +215,7 @@ def test_verify_exits_with_the_verdict(run, tmp_path, monkeypatch, kind, code):
         "device": "cuda",
         "overwrite": True,
         "shard": None,
+        "limit": 3600.0,
     }
 
 

@@ -27,6 +27,7 @@ LAYERS = (
     ("report",),
     ("environment", "pool"),
     ("costs", "plan", "relaxed", "sensitivity", "study"),
+    ("engine",),
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),

@@ -136,6 +136,46 @@ def test_what_failed_is_handed_over_and_tried_again(asked, carried, tmp_path):
         run(broken, tmp_path / "shards", shard="1/1")
 
 
+def hanging(asked, **changes):
+    """The same study; one of its cells does not come to an end."""
+
+    def carry_out(cell):
+        if cell.id == "kind/2":
+            while True:
+                pass
+        return asked.carry_out(cell)
+
+    return changed(asked, carry_out=carry_out, limit=0.3, **changes)
+
+
+def test_a_cell_that_hangs_is_told_and_tried_again(asked, carried, tmp_path):
+    def stopped(cell, reason):
+        return {"squared": None, "failed": False, "reason": reason}
+
+    found = run(hanging(asked, stopped=stopped), tmp_path)
+    assert list(found) == [cell.id for cell in CELLS]
+    assert found["kind/2"]["reason"] == "stopped after 0.3 s; the same command tries again"
+    assert found["kind/6"] == {"squared": 36, "failed": False}
+    carried.clear()
+    assert run(asked, tmp_path)["kind/2"]["squared"] == 4
+    assert carried == ["kind/2"]
+
+
+def test_where_nothing_can_stand_for_a_cell_that_hangs_the_others_are_kept(asked, carried, tmp_path):
+    with pytest.raises(SpecverifyError, match=r"1 cells stopped after 0\.3 s; the same command tries again: kind/2"):
+        run(hanging(asked), tmp_path)
+    assert len(json.loads((tmp_path / "count.json").read_text())) == len(CELLS) - 1
+    carried.clear()
+    run(asked, tmp_path)
+    assert carried == ["kind/2"]
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_limits(asked, limit):
+    with pytest.raises(InputError, match=r"limit is .*; use a positive number of seconds"):
+        changed(asked, limit=limit)
+
+
 @pytest.mark.parametrize("of", [1, 2, 3, 9])
 def test_shards_do_each_cell_once_and_the_last_one_sums_up(asked, carried, tmp_path, of):
     whole = run(asked, tmp_path / "whole")

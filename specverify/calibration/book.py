@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from specverify import files, pool, study
+from specverify import deadline, files, pool, study
 from specverify.calibration.rows import all_trials
 from specverify.calibration.trial import CERTAIN, Row, Trial, carry_out
 from specverify.catalogue import near_pattern
@@ -70,6 +70,7 @@ def run(
     overwrite: bool = False,
     shard: str | None = None,
     console: Console | None = None,
+    limit: float = deadline.LIMIT,
 ) -> list[Row]:
     """Carry out a calibration, and keep its rows in a folder.
 
@@ -78,6 +79,7 @@ def run(
         out: folder of the rows and `calibration.json`. Rows of the same setting that it holds are taken over.
         only: trials whose id matches this shell pattern.
         jobs, overwrite, shard, console: see `study.run`.
+        limit: see `study.Study`.
 
     Returns:
         the rows of the trials that were asked for, in the order of the plan.
@@ -94,6 +96,7 @@ def run(
         functools.partial(carry_out, seed=setting.seed, level=setting.level),
         study.digest(asdict(setting)),
         "another seed, version or extent",
+        limit=limit,
     )
     if (out / NAME).is_file() and not (overwrite or (out / study.MARK).exists()):
         load(out / NAME)  # a file of something else is left alone

@@ -36,7 +36,27 @@ _RATES = {"alpha": 1e-6, "beta": 1e-6}
 
 def carry_out(cell: Cell, setting: Setting) -> Row:
     """Measure one setting. What goes wrong is written in the row, so that the others go on."""
-    row: Row = {
+    row = _asked(cell, setting)
+    try:
+        if cell.rule == REAL:
+            found = _real(cell, setting, row)
+        elif setting.model in continuous.names():
+            found = patches.decoded(cell, setting, row)
+        else:
+            found = _decoded(cell, setting, row)
+    except Exception as error:  # the reason is in the row, and the sweep goes on
+        return row | {"error": f"{type(error).__name__}: {error}"}
+    row["metrics"] = {name: _plain(one, keep=name in KEPT) for name, one in found.items()}
+    return row
+
+
+def stopped(cell: Cell, reason: str, setting: Setting) -> Row:
+    """What a record says of a setting whose measurement did not come to an end."""
+    return _asked(cell, setting) | {"error": reason}
+
+
+def _asked(cell: Cell, setting: Setting) -> Row:
+    return {
         "id": cell.id,
         "rule": cell.rule,
         "guidance": cell.guidance,
@@ -55,17 +75,6 @@ def carry_out(cell: Cell, setting: Setting) -> Row:
         "images": None,
         "error": None,
     }
-    try:
-        if cell.rule == REAL:
-            found = _real(cell, setting, row)
-        elif setting.model in continuous.names():
-            found = patches.decoded(cell, setting, row)
-        else:
-            found = _decoded(cell, setting, row)
-    except Exception as error:  # the reason is in the row, and the sweep goes on
-        return row | {"error": f"{type(error).__name__}: {error}"}
-    row["metrics"] = {name: _plain(one, keep=name in KEPT) for name, one in found.items()}
-    return row
 
 
 def build(cell: Cell, model: DigitsModel) -> Judging:

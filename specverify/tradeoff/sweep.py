@@ -21,11 +21,11 @@ from realmodels import continuous, digits, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
 from realmodels.digits import DigitsModel
-from specverify import environment, pool, study
+from specverify import deadline, environment, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
-from specverify.tradeoff.measure import carry_out
+from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import Asked, Cell, plan
 from specverify.tradeoff.setting import Row, Setting
 
@@ -38,6 +38,7 @@ def measure(
     overwrite: bool = False,
     console: Console | None = None,
     shard: str | None = None,
+    limit: float = deadline.LIMIT,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write record and report.
 
@@ -46,6 +47,7 @@ def measure(
         out: folder of the record (tradeoff.json), the report and the finished rows.
         asked: which settings; all that are usual if None.
         jobs, overwrite, console, shard: see `study.run`.
+        limit: see `study.Study`.
 
     Returns:
         the record.
@@ -70,6 +72,8 @@ def measure(
         study.digest(asdict(setting)),
         "another model, size, window, seed, batch, device or version",
         failed=lambda row: row["error"] is not None,
+        limit=limit,
+        stopped=functools.partial(stopped, setting=setting),
     )
     return study.run(
         planned,

@@ -36,6 +36,19 @@ def full(source, target):
 files.os.replace = full
 cli.main(sys.argv[1:])
 """
+HANGS = """
+import time
+from specverify import cells
+
+exact = cells._KINDS["exact"]
+
+def hanging(cell, setting, result):
+    if cell.decoder == "sjd":
+        {how}
+    return exact(cell, setting, result)
+
+cells._KINDS["exact"] = hanging
+"""
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
@@ -51,21 +64,21 @@ def without(value):
     return [without(item) for item in value] if isinstance(value, list) else value
 
 
-def arguments(out, jobs=1):
-    return ["verify", "--only", SOME, "--out", str(out), "--jobs", str(jobs)]
+def arguments(out, jobs=1, *more):
+    return ["verify", "--only", SOME, "--out", str(out), "--jobs", str(jobs), *more]
 
 
-def verify(out, jobs=1):
+def verify(out, jobs=1, *more, env=None):
     """A campaign by the command line."""
-    command = [sys.executable, "-m", "specverify.cli", *arguments(out, jobs)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "specverify.cli", *arguments(out, jobs, *more)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
 
 
-def interrupted(out, jobs, after):
+def interrupted(out, jobs, after, *more):
     """A campaign that hears Ctrl-C once so many cells are finished."""
     hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from specverify import cli; "
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{hear}import sys; cli.main(sys.argv[1:])", *arguments(out, jobs)],
+        [sys.executable, "-c", f"{hear}import sys; cli.main(sys.argv[1:])", *arguments(out, jobs, *more)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 120
@@ -119,6 +132,39 @@ def test_records_do_not_depend_on_processes_or_interruptions(undisturbed, tmp_pa
     assert 4 <= len(partial["cells"]) < len(undisturbed["cells"])
     assert verify(tmp_path / "out", then).returncode == 0
     assert same(records.load(tmp_path / "out")) == same(undisturbed)
+
+
+def test_records_by_dask_are_those_of_one_process_whole_and_interrupted(undisturbed, tmp_path):
+    pytest.importorskip("distributed")
+    done = verify(tmp_path / "whole", 2, "--engine", "dask")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert same(records.load(tmp_path / "whole")) == same(undisturbed)
+    interrupted(tmp_path / "out", 2, 4, "--engine", "dask")
+    assert 4 <= len(records.load(tmp_path / "out")["cells"]) < len(undisturbed["cells"])
+    done = verify(tmp_path / "out", 2, "--engine", "dask")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert same(records.load(tmp_path / "out")) == same(undisturbed)
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+@pytest.mark.parametrize("how", ["time.sleep(3600)", "while True: pass"])
+def test_a_cell_that_hangs_is_in_error_and_tried_again(undisturbed, tmp_path, engine, how):
+    if engine == "dask":
+        pytest.importorskip("distributed")
+    (tmp_path / "sitecustomize.py").write_text(HANGS.format(how=how))
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    out, victim = tmp_path / "out", "exact/sjd/dense-2x8/w1/repeat-left"
+    done = verify(out, 2, "--engine", engine, "--limit", "3", env=env)
+    assert (done.returncode, done.stderr) == (3, ""), done.stderr
+    first = records.load(out)
+    assert (first["status"], first["verdict"]["kind"]) == ("complete", "ERROR")
+    assert len(first["cells"]) == len(undisturbed["cells"])
+    wrong = {cell["id"]: cell["verdict"] for cell in first["cells"] if cell["verdict"]["kind"] == "ERROR"}
+    assert wrong == {victim: {"kind": "ERROR", "reason": "stopped after 3 s; the same command tries again"}}
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+    assert verify(out, 2).returncode == 0
+    assert same(records.load(out)) == same(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
 def test_a_full_disk_and_a_flipped_bit(undisturbed, tmp_path):

@@ -1,0 +1,39 @@
+"""Dask: what is said where it cannot be used. That its records are those of one process is asserted in tests/faults."""
+
+import sys
+
+import pytest
+
+from specverify import cli_study, engine
+from specverify.cli_study import Engine
+from specverify.errors import InputError
+
+
+def _begin(*arguments):
+    with cli_study.workers(*arguments) as workers:
+        return workers
+
+
+def test_processes_are_counted_and_have_no_scheduler():
+    assert _begin(Engine.processes, None, 3) == 3
+    with pytest.raises(InputError, match="--scheduler tcp://a:1 is Dask's; give --engine dask too"):
+        _begin(Engine.processes, "tcp://a:1", None)
+
+
+def test_without_dask_what_to_install_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"Dask is not installed; python -m pip install 'specverify\[dask\]'"):
+        _begin(Engine.dask, None, 2)
+
+
+def test_a_scheduler_has_workers_of_its_own():
+    pytest.importorskip("distributed")
+    with pytest.raises(InputError, match="--jobs 2 is for processes of this machine; tcp://a:1 has workers of its own"):
+        _begin(Engine.dask, "tcp://a:1", 2)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(engine, "PATIENCE", 0.5)
+    with pytest.raises(InputError, match=r"no worker at tcp://127.0.0.1:1 .*; start `dask scheduler` and"):
+        _begin(Engine.dask, "tcp://127.0.0.1:1", None)
