@@ -4,7 +4,7 @@
     coordinates             at each position and dimension
     positions, dimensions   pairs are independent at all distances along a sequence, and within a token
     rows                    across the batch, at `ROWS` distances
-    noise used twice        no transform, nor its mirror image, comes twice anywhere in the first sequences
+    noise that comes again  no transform, nor its mirror image, comes twice anywhere in the first sequences
     atoms                   no value is shared by many tokens
     noise atoms             nor a transform, nor one and its mirror image
     repeats                 no value stands twice in a sequence
@@ -22,9 +22,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import special
 from torch import Tensor
 
-from specverify.evidence.repeats import ROUNDING, Atoms, Repeats, copies, within_rows
+from specverify.evidence.repeats import ROUNDING, Atoms, Repeats, copies, repeated, within_rows
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattLags, RosenblattUniformity, Transforms
 
@@ -32,6 +33,7 @@ ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 64, 128)
 """Distances between rows: neighbours, half of a batch of `BATCH`, and the same row of the next."""
 BATCH = 128
 """Rows of the batches that a sample begins with; what uses noise twice shows within a few of them."""
+AGAIN = "noise that comes again"
 _TWICE = {torch.float64: (1e-8, 10_000), torch.float32: (2.0**-16, 2500)}
 """How far apart transforms are the same, and how many are compared: no more than make one in twenty equal by chance."""
 Tokens = Float[Tensor, "n length dim"]
@@ -42,7 +44,7 @@ def names(length: int, dim: int) -> tuple[str, ...]:
     found = ["uniformity", "coordinates"]
     found += ["positions"] if length > 1 else []
     found += ["dimensions"] if dim > 1 else []
-    found += ["rows", "noise used twice", "atoms", "noise atoms"]
+    found += ["rows", AGAIN, "atoms", "noise atoms"]
     found += ["repeats"] if length * dim > 1 else []
     found += ["tokens"] if dim > 1 else []
     return tuple(found)
@@ -99,10 +101,23 @@ def _rows(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Ev
     return RosenblattLags("row", ROWS).check(uniforms, alpha=alpha, beta=beta)
 
 
-def _twice(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
+def _again(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
     first = uniforms[: compared(uniforms.shape[1], uniforms.shape[2], tokens.dtype)]
     cells, chance = folded(first, tokens.dtype)
-    return Repeats(chance, "noise used twice").check(cells.reshape(-1, 1), alpha=alpha, beta=beta)
+    found = Repeats(chance, "noise that came before").check(cells.reshape(-1, 1), alpha=alpha, beta=beta)
+    if not found.rejected:
+        return found
+    flat = cells.ravel()
+    place = int(np.flatnonzero(repeated(flat[:, None]))[0])
+    earlier = int((flat == flat[place]).argmax())
+    most = int(np.unique(flat, return_counts=True)[1].max())
+    said = f"{_place(place, cells.shape)} has that of {_place(earlier, cells.shape)}, or its negative"
+    return replace(found, detail=f"{found.detail}; first: {said}; the most frequent comes {most:,} times")
+
+
+def _place(index: int, shape: tuple[int, ...]) -> str:
+    row, position, dimension = np.unravel_index(index, shape)
+    return f"row {row}, position {position}" + (f", dimension {dimension}" if shape[2] > 1 else "")
 
 
 def _atoms(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
@@ -111,7 +126,11 @@ def _atoms(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> E
 
 def _noise_atoms(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
     cells, chance = folded(uniforms, tokens.dtype)
-    return replace(Atoms(chance).check(cells.ravel(), alpha=alpha, beta=beta), check="noise that many tokens share")
+    found = Atoms(chance).check(cells.ravel(), alpha=alpha, beta=beta)
+    different, counts = np.unique(cells, return_counts=True)
+    size = special.ndtri(0.5 + 0.5 * _TWICE[tokens.dtype][0] * (float(different[counts.argmax()]) + 0.5))
+    said = f"the most frequent size of noise is {size:.4g} standard deviations, {int(counts.max()):,} of {cells.size:,}"
+    return replace(found, check="noise that many tokens share", detail=f"{said} times")
 
 
 def _repeats(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
@@ -130,7 +149,7 @@ CHECKS: dict[str, Callable[[Tokens, Transforms, float, float], Evidence]] = {
     "positions": _positions,
     "dimensions": _dimensions,
     "rows": _rows,
-    "noise used twice": _twice,
+    AGAIN: _again,
     "atoms": _atoms,
     "noise atoms": _noise_atoms,
     "repeats": _repeats,

@@ -38,16 +38,16 @@ def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], l
         found |= {
             "position": position,
             "dimension": dimension,
-            "direction": _direction(uniforms[:, position, dimension]),
+            "direction": direction(uniforms[:, position, dimension]),
             "coordinates": [
                 {"position": int(k) // dim, "dimension": int(k) % dim, "distance": float(distances[k]),
-                 "p": float(p_values[k]), "direction": _direction(uniforms[:, int(k) // dim, int(k) % dim])}
+                 "p": float(p_values[k]), "direction": direction(uniforms[:, int(k) // dim, int(k) % dim])}
                 for k in order[:SHOWN] if by.data["rejected"][k]
             ],
             "slots": _slots(uniforms, played),
         }  # fmt: skip
     elif evidence[0].rejected:
-        found |= {"direction": _direction(uniforms.ravel()), "slots": _slots(uniforms, played)}
+        found |= {"direction": direction(uniforms.ravel()), "slots": _slots(uniforms, played)}
     else:
         found["pairs"] = [
             {"check": item.check, "p": item.p_value, "found": item.detail} for item in evidence if item.rejected
@@ -64,14 +64,14 @@ def _slots(uniforms: Transforms, played: Played) -> list[dict[str, Any]]:
         values = uniforms[slot == k].ravel()
         if len(values):
             test = stats.kstest(values, "uniform")
-            said = _direction(values) if test.pvalue <= RARE else "as is due"
+            said = direction(values) if test.pvalue <= RARE else "as is due"
             tokens, distance = int((slot == k).sum()), float(test.statistic)
             row = {"slot": k, "tokens": tokens, "distance": distance, "p": float(test.pvalue), "direction": said}
             rows.append(row)
     return rows
 
 
-def _direction(uniforms: Float[np.ndarray, " n"]) -> str:
+def direction(uniforms: Float[np.ndarray, " n"]) -> str:
     """How tokens differ from their law, by quartiles, in standard deviations where it is Gaussian: what exceeds four
     standard errors."""
     low, middle, high = special.ndtri(np.clip(np.quantile(uniforms, [0.25, 0.5, 0.75]), 1e-300, 1 - 1e-16))

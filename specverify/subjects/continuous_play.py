@@ -27,8 +27,10 @@ from specverify.subjects.continuous_watch import Watched, check_shapes, drafted,
 
 TRIAL = 64
 """Sequences of each trial run."""
-SMALL = {1: 14, 2: 8, 3: 4, 33: 2}
-"""How many batches of each small size are played: a server's sizes, one of them odd."""
+SMALL = {1: 7, 2: 4, 3: 2, 5: 2, 9: 4, 33: 1}
+"""How many batches of each small size are played: a server's sizes, most odd, and one with seven inner rows."""
+WIDE, MORE = 4, 4
+"""From so many dimensions on so many times as many: a batch costs the same there, and has more to say."""
 _APART = 1 << 20
 """Numbers of their blocks begin here, apart from those of the large ones."""
 
@@ -47,6 +49,7 @@ class Played:
             are a draft that the pass was shown.
         first: Float[n, dim], the first draft that the first pass was shown, and whether it was committed, Bool[n];
             None where that pass was not the only one of its step, or was shown none.
+        batches: rows of each batch, in the order of the tokens.
     """
 
     tokens: Float[Tensor, "n length dim"]
@@ -57,6 +60,7 @@ class Played:
     fault: str = ""
     recovered: tuple[int, int] = (0, 0)
     first: tuple[Tensor, Tensor] | None = None
+    batches: tuple[int, ...] = ()
 
     @property
     def false_figure(self) -> str:
@@ -149,7 +153,7 @@ def play_small(decoder: Any, model: ContinuousModel, seed: int, deadline: Deadli
     fault = ""
     for size, batches in SMALL.items():
         parts: list[Played] = []
-        for number in range(batches):
+        for number in range(batches * (MORE if model.dim >= WIDE else 1)):
             if not deadline.over:
                 draws = Sampled(seed, _APART + size * 1024 + number, model.device)
                 parts.append(_block(decoder, model, size, draws))
@@ -182,6 +186,7 @@ def _joined(parts: Sequence[Played]) -> Played:
         next((part.fault for part in parts if part.fault), ""),
         (sum(part.recovered[0] for part in parts), sum(part.recovered[1] for part in parts)),
         first,  # type: ignore[arg-type]  # of two
+        tuple(size for part in parts for size in part.batches),
     )
 
 
@@ -211,7 +216,7 @@ def _block(decoder: Any, model: ContinuousModel, n: int, draws: Sampled) -> Play
             first = watched.shown[0][:, 0], (state.tokens[:, 0] == watched.shown[0][:, 0]).all(-1)
         if bool(state.done.all()):
             draws.check()
-            return Played(state.tokens, slot, verified, accepted, step, fault, (among, again), first)
+            return Played(state.tokens, slot, verified, accepted, step, fault, (among, again), first, (n,))
     raise ContractError(f"it left rows unfinished after {model.length} steps; each step must commit a token")
 
 

@@ -1,4 +1,9 @@
-"""Small batches of all settings together: right transforms are uniform whatever the law and the size of the batch."""
+"""Small batches and single rows of batches, of all settings together.
+
+Right transforms are uniform whatever the law, the size of the batch and the row's place in it. They are counted in
+`CELLS` equal cells, by an e-process: of few values that are spread too widely or too narrowly it sees a smaller slip
+than Kolmogorov's distance does.
+"""
 
 from __future__ import annotations
 
@@ -9,68 +14,94 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from specverify.batteries.vectors import folded
+from specverify.batteries.vectors import AGAIN, folded
 from specverify.evidence.repeats import copies, within_rows
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
+from specverify.evidence.rosenblatt import BLIND, Transforms, transforms
+from specverify.evidence.sequential import EProcess
 from specverify.laws import ContinuousModel
+from specverify.subjects.continuous_location import direction
 from specverify.subjects.continuous_play import SMALL
 
-_TWICE = "noise used twice in a small batch"
-NAMES = (*(f"batches of {size}" for size in SMALL), "first rows", "last rows", _TWICE)
-"""The checks of small batches."""
+CELLS = 16
+FIRST, LAST = "first rows", "last rows"
+INNER = {f"rows at place {place}": place for place in range(1, 8)}
+"""Rows that are neither first nor last, by their place in a batch from 0."""
+_AGAIN = f"{AGAIN} in a small batch"
+NAMES = (*(f"batches of {size}" for size in SMALL), FIRST, LAST, *INNER, _AGAIN)
+"""The checks of small batches, and of rows of any."""
+Values = Float[np.ndarray, " values"]
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """The transforms of the small batches of one setting.
+    """The transforms of the small batches of one setting, and of the first rows and the last of all its batches.
 
     Attributes:
-        uniforms: by size of the batch, Float[batches, size, values of a row].
-        again: which values' noise came before in its batch.
+        groups: the transforms of each check but the last, by its name.
+        again: which values of small batches have a noise that came before in their batch.
         chance: the largest probability of that for a right decoder.
     """
 
-    uniforms: Mapping[int, Float[np.ndarray, "batches size width"]]
+    groups: Mapping[str, Values]
     again: Bool[np.ndarray, " values"]
     chance: float
 
 
-def pooled(model: ContinuousModel, small: Mapping[int, Tensor]) -> Pooled | None:
-    """The transforms of small batches, None if there are none.
+def pooled(
+    model: ContinuousModel, small: Mapping[int, Tensor], uniforms: Transforms, batches: Sequence[int]
+) -> Pooled | None:
+    """What one setting adds; None if no small batches were played.
 
     Args:
         model: the target.
         small: tokens by size of the batch, Float[batches, size, length, dim].
+        uniforms: the transforms of the large batches, one after the other.
+        batches: rows of each of these.
     """
     if not small:
         return None
-    found, again, chance = {}, [], 0.0
+    again, chance = [], 0.0
+    groups: dict[str, list[np.ndarray]] = {name: [] for name in NAMES[:-1]}
     for size, tokens in small.items():
-        uniforms = transforms(model, tokens.flatten(0, 1)).reshape(len(tokens), size, -1)
-        cells, each = folded(uniforms, model.dtype)
-        found[size] = uniforms
+        found = transforms(model, tokens.flatten(0, 1)).reshape(len(tokens), size, -1)
+        cells, each = folded(found, model.dtype)
         again.append(within_rows(cells.reshape(len(tokens), -1)))
-        chance = max(chance, each * size * uniforms.shape[2])
-    return Pooled(found, np.concatenate(again), chance)
+        chance = max(chance, each * size * found.shape[2])
+        groups[f"batches of {size}"].append(found)
+        for name, row in _rows(size).items():
+            groups[name].append(found[:, row])
+    start = 0
+    for size in batches:
+        for name, row in _rows(size).items():
+            groups[name].append(uniforms[start + row])
+        start += size
+    joined = {name: np.concatenate([part.ravel() for part in parts]) for name, parts in groups.items() if parts}
+    return Pooled(joined, np.concatenate(again), chance)
 
 
 def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) -> list[Evidence]:
-    """The checks of all settings' small batches, in the order of `NAMES`; of sizes that were not played, none."""
-    values: dict[str, list[np.ndarray]] = {name: [] for name in NAMES[:-1]}
-    for part in parts:
-        for size, uniforms in part.uniforms.items():
-            values[f"batches of {size}"].append(uniforms.ravel())
-            values["first rows"].append(uniforms[:, 0].ravel())
-            values["last rows"].append(uniforms[:, -1].ravel())
-    uniform = RosenblattUniformity("all")
-    found = [
-        replace(uniform.check(np.concatenate(one)[:, None, None], alpha=alphas[name], beta=beta), check=name)
-        for name, one in values.items()
-        if one
-    ]
+    """The checks of all settings together, in the order of `NAMES`; of what was not played, none."""
+    found = []
+    for name in NAMES[:-1]:
+        if values := [part.groups[name] for part in parts if name in part.groups]:
+            found.append(_uniform(np.concatenate(values), name, alphas[name], beta))
     if parts:
         again = np.concatenate([part.again for part in parts])
         by_chance = max(part.chance for part in parts)
-        found.append(copies(again, by_chance, _TWICE, alpha=alphas[_TWICE], beta=beta))
+        found.append(copies(again, by_chance, _AGAIN, alpha=alphas[_AGAIN], beta=beta))
     return found
+
+
+def _rows(size: int) -> dict[str, int]:
+    """The rows of a batch that are tested apart, by the name of their check."""
+    inner = {name: place for name, place in INNER.items() if place < size - 1}
+    return {FIRST: 0, LAST: size - 1, **inner} if size > 1 else {}
+
+
+def _uniform(values: Values, name: str, alpha: float, beta: float) -> Evidence:
+    counts = np.bincount(np.minimum((values * CELLS).astype(np.int64), CELLS - 1), minlength=CELLS)
+    found = EProcess(np.full(CELLS, 1 / CELLS)).check([counts], alpha=alpha, beta=beta)
+    said = f"tokens are {direction(values)}; " if found.rejected else ""
+    blind = f"differences within a cell of {CELLS}; {BLIND}"
+    return replace(found, check=name, blind=blind, detail=said + found.detail)

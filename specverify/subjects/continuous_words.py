@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from specverify.batteries.vectors import BATCH
+from specverify.batteries.vectors import AGAIN, BATCH
 from specverify.seeds import BLOCK
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT
@@ -36,10 +36,14 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
     kept = seen.get(KEPT, ())
     parts = [
         f"a Kolmogorov distance of {delta:.3g} of the transforms of all tokens of a setting",
-        *([f"of {small:.2g} in small batches, or their first or last rows"] if small else []),
+        *(
+            [f"of {small:.2g} (total variation of their cells) in batches of a size, or rows of a place"]
+            if small
+            else []
+        ),
         *([f"a total variation of {pairs:.2g} of the cells of two transforms at any one distance"] if pairs else []),
         f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
-        f"copies of a share of {worst('repeats', 'tokens', 'noise used twice'):.1g}",
+        f"copies of a share of {worst('repeats', 'tokens', AGAIN):.1g}",
         *([f"in {len(kept)} settings first drafts kept {max(kept):.2g} above the overlap"] if kept else []),
     ]
     return ", ".join(parts)

@@ -4,11 +4,14 @@ import re
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 
+from specverify.batteries import vectors
 from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.deadline import Deadline
 from specverify.decoders.continuous import (
     Autoregressive,
     DraftModel,
@@ -23,8 +26,9 @@ from specverify.decoders.protocol import Branch, Info, begin, commit
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.laws import Gaussian
+from specverify.subjects import continuous_pool
 from specverify.subjects.continuous import judge_continuous
-from specverify.subjects.continuous_play import play
+from specverify.subjects.continuous_play import SMALL, play, play_small
 from specverify.subjects.here import judge_here
 from specverify.subjects.isolation import judge_isolated
 from specverify.verdict import Kind
@@ -136,7 +140,38 @@ def test_the_slot_of_a_step_that_is_wrong_is_found():
 def test_copies_of_rows_are_found():
     judgement = judge_continuous(Wrong(copies=True), **QUICK)
     assert judgement.verdict.kind is Kind.REFUTED
-    assert {"rows", "noise used twice"} <= {row["check"] for row in judgement.location["pairs"]}
+    assert {"rows", "noise that comes again"} <= {row["check"] for row in judgement.location["pairs"]}
+
+
+def test_a_row_of_one_place_is_told_from_the_others():
+    model, generator = toy("gauss-1x6"), np.random.default_rng(3)
+    small, _ = play_small(Autoregressive(), model, 1, Deadline(60))
+    assert [tuple(tokens.shape[:2]) for tokens in small.values()] == [(n, size) for size, n in SMALL.items()]
+    uniforms = generator.random((600 * 10, 6, 1))
+    uniforms[3::10] = 0.1 + 0.8 * uniforms[3::10]
+    alphas = dict.fromkeys(continuous_pool.NAMES, 1e-8)
+    for due, rows in (({"rows at place 3"}, uniforms), (set(), generator.random((6000, 6, 1)))):
+        part = continuous_pool.pooled(model, small, rows, [10] * 600)
+        found = continuous_pool.checks([part], alphas, 1e-3)
+        assert [item.check for item in found] == list(continuous_pool.NAMES)
+        assert {item.check for item in found if item.rejected} == due
+        assert all(re.match(r"tokens are 0\.\d+ times as spread", item.detail) for item in found if item.rejected)
+
+
+def test_noise_that_comes_again_is_told_by_its_places_and_a_grid_by_its_most_frequent_value():
+    generator = np.random.default_rng(4)
+    tokens, alphas = torch.randn(4000, 2, 1, dtype=torch.float64), {vectors.AGAIN: 1e-6, "noise atoms": 1e-6}
+    twice = generator.random((4000, 2, 1))
+    twice[1::2, 1] = 1 - twice[0::2, 0]
+    found = vectors.carry_out(tokens, twice, alphas, 1e-3, alphas)
+    assert found[vectors.AGAIN].rejected
+    assert "first: row 1, position 1 has that of row 0, position 0, or its negative" in found[vectors.AGAIN].detail
+    assert not found["noise atoms"].rejected
+    grid = special.ndtr(np.round(special.ndtri(generator.random((4000, 2, 1))) * 64) / 64)
+    found = vectors.carry_out(tokens, grid, alphas, 1e-3, alphas)["noise atoms"]
+    assert found.rejected
+    size = float(re.search(r"size of noise is (\S+) standard", found.detail)[1])
+    assert size * 64 == pytest.approx(round(size * 64), abs=0.05)
 
 
 def test_a_discrepancy_of_delta_is_seen_and_one_of_a_tenth_of_it_passes():

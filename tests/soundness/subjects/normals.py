@@ -77,6 +77,23 @@ def clamped(state, place):
     return fresh(state, place).clamp(-3, 3)
 
 
+def narrow(row):
+    """One row of each batch has noise that is narrower by a seventh."""
+
+    def noise(state, place):
+        found = fresh(state, place)
+        if row < len(found):
+            found[row] = found[row] * 0.85
+        return found
+
+    return noise
+
+
+def in_steps(state, place):
+    """Noise out of a table of a thousand and one."""
+    return (fresh(state, place) * 100).round() / 100
+
+
 def rounding(state, place):
     """Noise that went through single precision, and a logarithm with an epsilon: right, up to rounding."""
     uniform = torch.special.ndtr(fresh(state, place)).float().double()
@@ -116,6 +133,7 @@ AFTER = {seldom_zero: zero_sometimes, seldom_again: previous_sometimes}
 FRESH, ROUNDED = Plain(fresh), Plain(rounding)
 RING4, RING9 = Plain(ring(4)), Plain(ring(9))
 MIRRORED, DIAGONAL, SHARED = Plain(mirrored), Plain(diagonal), Plain(shared)
+ROW2, ROW6, STEPS = Plain(narrow(2)), Plain(narrow(6)), Plain(in_steps)
 CLAMPED, ZERO, AGAIN = Plain(clamped), Plain(seldom_zero), Plain(seldom_again)
 
 
