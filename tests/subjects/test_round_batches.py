@@ -50,11 +50,65 @@ def found(subject, delta=0.02, gamma=3, sizes=SIZES):
     [
         (lambda scene: len(scene.draft) == 2, "batches of 2"),
         (lambda scene: torch.arange(len(scene.draft)) == len(scene.draft) - 1, "last row"),
+        (lambda scene: torch.arange(len(scene.draft)) == 4, "rows at place 4"),
     ],
-    ids=["pairs", "last row"],
+    ids=["pairs", "last row", "fifth row"],
 )
 def test_slips_of_some_batches_or_rows_are_seen_where_they_are(when, stratum):
-    assert found(from_p(when), sizes=(2, 7, 33, 129)) == stratum
+    assert found(from_p(when), sizes=(2, *range(7, 14), 129)) == stratum
+
+
+def test_each_row_of_a_batch_has_the_stratum_of_its_place():
+    names = [module.PLACES[code] for code in module._place(torch.arange(11), torch.full((11,), 11)).tolist()]
+    assert names[:3] == ["first row", "rows at place 1", "rows at place 2"]
+    assert names[6:] == [
+        "rows at place 6", "rows at place 7", "rows from place 8", "last row but one", "last row"
+    ]  # fmt: skip
+    assert module._place(torch.tensor([0]), torch.tensor([1])).tolist() == [-1]
+    far = module._place(torch.tensor([31, 32, 1024]), torch.full((3,), 4096)).tolist()
+    assert [module.PLACES[code] for code in far] == ["rows from place 8", "rows from place 32", "rows from place 1,024"]
+
+
+def seldom(scene):
+    """A slip in three of ten batches of nine."""
+    return len(scene.draft) == 9 and bool(scene.draft.sum() % 10 < 3)
+
+
+def test_what_is_nearly_seen_is_seen_when_it_is_played_on():
+    alphas, draws, generator = (
+        dict.fromkeys(module.Batches(kernel("r", Parts()), 3, 0.02).checks, 1e-7),
+        Sampled(5),
+        None,
+    )
+    verdicts = {}
+    for name, subject in (("right", kernel("right", Parts())), ("wrong", from_p(seldom))):
+        batches, generator = Batches(subject, 3, 0.02), torch.Generator().manual_seed(6)
+        batches.sizes = (2, 9, 20)
+        alphas = dict.fromkeys(batches.checks, 1e-7)
+        batches.plan(alphas, 1e-6)
+        batches.need = batches.wanted // 3
+        _, first = batches.look(batches.need, draws, generator, Deadline(60), alphas)
+        before = dict(batches.played)
+        tally, worst = batches.look_again(draws, generator, Deadline(60), alphas)
+        verdicts[name] = first, worst and batches.names[worst[0]][worst[1]]
+        assert sum(batches.played.values()) > sum(before.values())
+        assert int(tally[0]) > 0
+    assert verdicts == {"right": (None, None), "wrong": (None, "batches of 9")}
+
+
+def test_playing_on_where_the_evidence_is_highest_keeps_the_rate(seed):
+    """Ten strata, each as due: after a first look the highest gets more rows, round after round."""
+    laws, alpha, rng = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]]), 0.05, np.random.default_rng(seed)
+    pooled, alarms, runs = Pooled(laws), 0, 300
+    for _ in range(runs):
+        counts = np.stack([rng.multinomial(60, law, size=10) for law in laws], 1)
+        for _ in range(module.AGAIN):
+            log_e = pooled.log_e(counts)
+            if log_e.max() >= np.log(10 / alpha):
+                alarms += 1
+                break
+            counts[log_e.argmax()] += np.stack([rng.multinomial(40, law) for law in laws])
+    assert alarms <= runs * alpha + 4 * np.sqrt(runs * alpha)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +261,12 @@ def test_a_kernel_that_was_slow_at_first_gets_all_its_rows():
 
 
 def test_the_box_is_stated(whole):
-    for words in ("1,031 tokens", "0 to 1 drafts per row", "batches of 1 to 40", "bfloat16"):
+    for words in (
+        "1,031 tokens",
+        "0 to 1 drafts per row (windows of 8 and 16 beside)",
+        "batches of 1 to 40",
+        "bfloat16",
+    ):
         assert words in whole.verdict.reason
     assert any("batches above 4,096 rows" in gap for gap in whole.not_covered)
 

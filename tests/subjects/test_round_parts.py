@@ -9,14 +9,15 @@ import torch
 from specverify.decoders.protocol import Branch
 from specverify.draws import Sampled
 from specverify.errors import InputError
-from specverify.rules.token import total_variation
+from specverify.rules.token import accept_probability, total_variation
 from specverify.subjects.rounds import edges, forced, locate, token_rule
 from specverify.subjects.rounds.contexts import build, deal, propose, vocabulary
 from specverify.subjects.rounds.conventions import coins
 from specverify.subjects.rounds.kernel import process
-from specverify.subjects.rounds.kinds import KINDS
+from specverify.subjects.rounds.kinds import KINDS, SLOTS
 from specverify.subjects.rounds.play import play, shuffled
 from specverify.subjects.rounds.reference import BLOCK, Parts, kernel
+from specverify.subjects.rounds.sampling import slots_of
 
 NAMES = tuple(KINDS)
 COINS = ("dense", "sparse target", "sharp")
@@ -26,6 +27,28 @@ def digest(contexts):
     laws = torch.stack([contexts.p, contexts.raw, contexts.q]).contiguous().numpy().astype("<f4")
     # Powers and logarithms may differ in their last bits between platforms.
     return hashlib.sha256(np.round(laws, 5).tobytes()).hexdigest()[:16]
+
+
+def test_coins_of_far_slots_are_integrated_one_window_at_a_time():
+    """All drafts of a window, with a coin for the one slot that has a choice: the law is exact, and a slip is found."""
+
+    def keeps(slot):
+        def keep(scene):
+            return accept_probability(scene.p, scene.q, scene.draft).index_fill(1, torch.tensor([slot]), 1.0)
+
+        return Parts(keep=keep)
+
+    contexts = slots_of(8)
+    for parts, wrong in ((Parts(), []), (keeps(6), ["slot 6 of 8"])):
+        where = forced.long_paths(contexts, 8)
+        assert where.slots.shape[1] == 1
+        found = forced.integrate(kernel("far", parts), where)
+        tv = (found.law[:, 0] - contexts.joint()).abs().sum(-1) / 2
+        assert [name for name, far in zip(contexts.names, tv.tolist(), strict=True) if far > forced.TOLERANCE] == wrong
+        if wrong:
+            assert float(tv.max()) == pytest.approx(0.4, abs=1e-4)
+            said = locate.from_integral(found, where, 6, 8, certain=False)
+            assert (said["position"], said["branch"]) == (6, "accepted")
 
 
 def test_a_name_fixes_its_laws():
@@ -57,6 +80,11 @@ def test_each_context_has_laws_and_what_it_is_named_for(name):
         "greedy": (p == 1).any(-1).all() and torch.equal(p.argmax(-1), raw.argmax(-1)),
         "greedy tie": (p == 1).any(-1).all() and (raw.topk(2).values.diff(dim=-1).abs() < 1e-3).all(),
         "partly equal": torch.equal(p[1], q[1]) and ((p[0] == q[0]).sum() == 2),
+        **{
+            slot: torch.equal((p != q).any(-1), torch.tensor([0, *[1] * 4, *[2] * 16]) == number)
+            and bool(torch.isclose(overlap, torch.tensor(0.6)).logical_or(overlap == 1).all())
+            for number, slot in enumerate(SLOTS)
+        },
         "sparse equal": torch.equal(p, q) and (p == 0).any(-1).all(),
         "one-hot target": (p == 1).any(-1).all() and (q > 0).all(),
         "tiny": (p > 0).all() and (p.amin(-1) < 1e-7).all() and (q.amin() < 1e-29),

@@ -15,6 +15,11 @@ def _first_always(scene: Scene) -> Tensor:
     return ratio(scene).index_fill(1, torch.tensor([0]), 1.0)
 
 
+def _far_always(scene: Scene) -> Tensor:
+    far = torch.arange(scene.draft.shape[1]) >= 5
+    return torch.where(far, 1.0, ratio(scene))
+
+
 def _second_never(scene: Scene) -> Tensor:
     return ratio(scene) * (torch.arange(scene.draft.shape[1]) == 0)
 
@@ -56,6 +61,15 @@ DEFECTS = (
         "Row i of the laws is compared with draft i + 1: the first draft is never tested.",
         "p differs from q",
         Parts(keep=_first_always),
+    ),
+    made(
+        "drafts-beyond-fifth-unverified",
+        "acceptance rule",
+        "standard",
+        "mutation: a loop of fixed length",
+        "Five drafts are tested, whatever the window is; those behind are kept.",
+        "gamma of at least 6",
+        Parts(keep=_far_always),
     ),
     made(
         "synthetic-prob-always-accept",

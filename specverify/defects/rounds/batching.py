@@ -112,6 +112,15 @@ DEFECTS = (
         _without_residual(lambda scene: _place(scene) == len(scene.draft) - 1),
     ),
     made(
+        "fourth-row-of-batch",
+        "batching",
+        "standard",
+        "mutation: a path for some batches or rows only",
+        "The fourth row of a batch, where a unit of work ends, is left with p where the residual should be.",
+        "the fourth row",
+        _without_residual(lambda scene: _place(scene) == 3),
+    ),
+    made(
         "unpadded-batch-path",
         "batching",
         "standard",

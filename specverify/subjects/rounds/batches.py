@@ -1,8 +1,8 @@
 """Batches as a server has them: of every small size, some ragged and some not, with each row's place remembered.
 
-A kernel has paths for a batch of one, for batches that fill a tile, for batches without padding, and slips at the first
-and the last row. Rows of one size, of one place, and of one kind of batch are therefore tested apart, each over all
-contexts together (`pooled.py`). The kinds:
+A kernel has paths for a batch of one, for batches that fill a tile, for batches without padding, and slips at single
+rows. Rows of one size, of one place, and of one kind of batch are therefore tested apart, each over all contexts
+together (`pooled.py`); where the evidence is highest at the end, some are played on. The kinds:
 
     ragged        rows of any context, with any number of drafts
     full          every row has all its drafts
@@ -47,8 +47,14 @@ COUNTED = 0.9
 TOKENS, DEPTH = 3, 4
 KINDS = ("ragged", "full", "equal", "empty", "one context", "no draft law")
 CHANCES = (0.3, 0.3, 0.15, 0.1, 0.15)
-PLACES = ("first row", "last row", "second row", "last row but one", "rows from 3", "rows from 9", "rows from 33",
-          "rows from 65", "rows from 129", "rows from 1,025")  # fmt: skip
+FAR = (8, 32, 64, 128, 1024)
+"""From these places on, counted from 0, rows have one stratum together."""
+PLACES = ("first row", "last row", "last row but one", *(f"rows at place {place}" for place in range(1, FAR[0])),
+          *(f"rows from place {place:,}" for place in FAR))  # fmt: skip
+AGAIN, CALLS = 12, 400
+"""How many groups of batches are played where the evidence is highest, and the most batches of one."""
+CLOSE = 8
+"""So many sizes of batches that have a place are played for it: the smallest."""
 COARSE = 10.0
 """A size, place or kind has to show this multiple of the judgement's delta, at most `COARSEST`."""
 COARSEST = 0.5
@@ -126,18 +132,27 @@ class Batches:
             for group in groups:
                 if deadline.over:
                     break
-                layout, kinds, played = self.play(group, draws, generator)
-                self.recent.append((layout, kinds, played))
-                tally += played.tally
-                self._count(layout, kinds, played)
-        worst: tuple[float, str, int] = (0.0, "", 0)
-        for check, counts in self.counts.items():
-            log_e = self.pooled.log_e(counts)
-            self.highest[check] = np.maximum(self.highest[check], log_e)
-            doubt = log_e + math.log(alphas[check] / len(counts))
-            number = int(doubt.argmax())
-            worst = max(worst, (float(doubt[number]), check, number))
-        return tally, worst[1:] if worst[1] else None
+                tally += self._take(group, draws, generator)
+        doubt, check, number = self._most_doubtful(alphas)
+        return tally, (check, number) if doubt > 0 else None
+
+    def look_again(
+        self, draws: Sampled, generator: torch.Generator, deadline: Deadline, alphas: Mapping[str, float]
+    ) -> tuple[Tensor, tuple[str, int] | None]:
+        """Play on where the evidence is highest, a group of batches at a time; see `look` for what it returns.
+
+        An e-process keeps its rate whatever decides how long it goes on, so that this takes no alpha of its own. A
+        stratum that is right sinks, and the next one has its turn; one that is wrong rises.
+        """
+        tally = torch.zeros(4, dtype=torch.int64)
+        self.recent = []
+        doubt, check, number = self._most_doubtful(alphas)
+        for _ in range(AGAIN):
+            if deadline.over or doubt > 0:
+                break
+            tally += self._take(self._more(check, number, draws), draws, generator)
+            doubt, check, number = self._most_doubtful(alphas)
+        return tally, (check, number) if doubt > 0 else None
 
     def play(
         self, group: list[Batch], draws: Sampled, generator: torch.Generator
@@ -161,6 +176,49 @@ class Batches:
         return int(np.argmax(doubts)), [
             _only(played, self._codes(layout, kinds)[check] == stratum) for layout, kinds, played in self.recent
         ]
+
+    def _take(self, group: list[Batch], draws: Sampled, generator: torch.Generator) -> Tensor:
+        """Play a group of batches, and count it."""
+        layout, kinds, played = self.play(group, draws, generator)
+        self.recent.append((layout, kinds, played))
+        self._count(layout, kinds, played)
+        return played.tally
+
+    def _most_doubtful(self, alphas: Mapping[str, float]) -> tuple[float, str, int]:
+        """The stratum whose evidence is nearest to rejection, or furthest beyond it: there the number is above 0."""
+        found = []
+        for check, counts in self.counts.items():
+            log_e = self.pooled.log_e(counts)
+            self.highest[check] = np.maximum(self.highest[check], log_e)
+            doubt = log_e + math.log(alphas[check] / len(counts))
+            found.append((float(doubt.max()), check, int(doubt.argmax())))
+        return max(found)
+
+    def _more(self, check: str, stratum: int, draws: Sampled) -> list[Batch]:
+        """A group of batches that have rows in a stratum; for rows of one place, the smallest that have it."""
+        sizes, kind, bare = torch.tensor(self.sizes), None, False
+        if check == "batch sizes":
+            sizes = torch.tensor(SIZES[stratum : stratum + 1])
+        elif check == "kinds of batch":
+            bare = KINDS[stratum] == "no draft law"
+            kind = None if bare else stratum
+        else:
+            sizes = torch.tensor(
+                [
+                    size
+                    for size in self.sizes
+                    if bool((_place(torch.arange(size), torch.full((size,), size)) == stratum).any())
+                ][:CLOSE]
+            )
+        group: list[Batch] = []
+        chances = self._chances()
+        while len(group) < CALLS:
+            size = int(sizes[torch.randint(len(sizes), (1,), generator=draws.generator)])
+            if group and sum(batch.size for batch in group) + size > MOST_ROWS:
+                break
+            drawn = int(torch.multinomial(chances, 1, generator=draws.generator))
+            group.append(Batch(size, drawn if kind is None else kind, bare))
+        return group
 
     def _groups(self, rows: int, draws: Sampled) -> list[list[Batch]]:
         """Batches up to so many rows of each size, in random order, gathered into groups that fit a call."""
@@ -217,16 +275,9 @@ class Batches:
 
     def _codes(self, layout: Layout, kinds: Tensor) -> dict[str, Tensor]:
         """The stratum of each row in each check; -1 for none."""
-        index, size = layout.index, layout.size
-        edges = torch.tensor([2, 8, 32, 64, 128, 1024])
-        place = 3 + torch.bucketize(index, edges, right=True)
-        place = torch.where(index == 1, PLACES.index("second row"), place)
-        place = torch.where(index == size - 2, PLACES.index("last row but one"), place)
-        place = torch.where(index == 0, PLACES.index("first row"), place)
-        place = torch.where(index == size - 1, PLACES.index("last row"), place)
         return {
-            "batch sizes": torch.searchsorted(torch.tensor(SIZES), size),
-            "places in the batch": torch.where(size > 1, place, -1),
+            "batch sizes": torch.searchsorted(torch.tensor(SIZES), layout.size),
+            "places in the batch": _place(layout.index, layout.size),
             "kinds of batch": kinds,
         }
 
@@ -267,6 +318,16 @@ class Batches:
             coverage={"strata": len(used), "rows": int(sizes.sum())},
             data={"strata": [names[number] for number in used], "n": sizes[used].tolist()},
         )
+
+
+def _place(index: Int[Tensor, " rows"], size: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """The stratum of each row's place in its batch; -1 for none."""
+    place = PLACES.index("rows at place 1") + index - 1
+    far = PLACES.index("rows from place 8") + torch.bucketize(index, torch.tensor(FAR), right=True) - 1
+    place = torch.where(index < FAR[0], place, far)
+    for name, where in (("last row but one", size - 2), ("first row", 0 * size), ("last row", size - 1)):
+        place = torch.where(index == where, PLACES.index(name), place)
+    return torch.where(size > 1, place, -1)
 
 
 def _only(played: Played, rows: Tensor) -> Played:

@@ -43,13 +43,13 @@ def edges(kernel: Kernel, where: Paths) -> str:
     law = torch.cat([residual(p, q), given.p], 1).cumsum(-1).flatten(1)
     coins = [torch.full_like(ratio, 0.0), torch.full_like(ratio, ULP), ratio - ULP, ratio, ratio + ULP, ratio * 0 + 1]
     picks = torch.cat([law, law - ULP, torch.zeros(rows, 1), torch.ones(rows, 1)], 1)
-    several = list(product(range(len(coins)), repeat=where.drafts.shape[1]))
+    several = list(product(range(len(coins)), repeat=where.slots.shape[1]))
     index = torch.arange(rows).repeat_interleave(len(several) * picks.shape[1])
     coin = torch.stack([in_range(each) for each in coins])  # kinds rows gamma
     kinds = torch.tensor(several).repeat_interleave(picks.shape[1], 0).repeat(rows, 1)
     chosen = torch.full((len(index), gamma), 0.5)
-    for slot in range(kinds.shape[1]):
-        chosen[:, slot] = coin[kinds[:, slot], index, slot]
+    for kind, forced in zip(kinds.unbind(1), where.slots[index].unbind(1), strict=True):
+        chosen.scatter_(1, forced[:, None], coin[kind, index, forced][:, None])
     pick = in_range(picks).repeat_interleave(len(several), 0).reshape(rows, len(several), -1).flatten()
     outcome = bounded(kernel, tree.rows(given, index), chosen, pick)
 
@@ -66,18 +66,19 @@ def edges(kernel: Kernel, where: Paths) -> str:
             fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]), "")
             assert fault.certificate is not None
             assert fault.location is not None
-            forced = {"coins": chosen[row].tolist(), "pick": float(pick[row])}
+            given_coins = {"coins": chosen[row].tolist(), "pick": float(pick[row])}
             words = f"with coins {shown(chosen[row])} and pick {shown(pick[row : row + 1])}, "
             raise Fault(
                 Kind.REFUTED,
                 words + str(fault),
-                {**fault.certificate, **forced},
-                {**fault.location, "check": "forced coins", **forced},
+                {**fault.certificate, **given_coins},
+                {**fault.location, "check": "forced coins", **given_coins},
             )
         node = torch.where(emitted, contexts.child(node, token), node)
-    first = ratio[index, 0]
-    equal = (kinds[:, 0] == 3) & (where.lengths[index] > 0) & (first > 0) & (in_range(first) == first)
-    kept = outcome.accepted[equal] > 0
+    tried = where.slots[index, 0]
+    first = ratio[index, tried]
+    equal = (kinds[:, 0] == 3) & (where.lengths[index] > tried) & (first > 0) & (in_range(first) == first)
+    kept = outcome.accepted[equal] > tried[equal]
     does = "accepts" if bool(kept.all()) else "accepts or rejects" if bool(kept.any()) else "rejects"
     return f"a coin that equals p / q {does}"
 

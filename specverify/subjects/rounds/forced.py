@@ -9,7 +9,8 @@ places, nor a difference below `TOLERANCE`, to which the steps' places add up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -43,6 +44,7 @@ class Paths:
         context: Int[rows], index of the row's context.
         lengths: Int[rows].
         drafts: Int[rows, most], tokens; 0 beyond the row's length.
+        slots: Int[rows, coins], of which slots the coins are forced; all others are 1/2.
         weight: Float[rows], their probability under q, given the length.
         given: the round that judges them all.
     """
@@ -52,6 +54,7 @@ class Paths:
     lengths: Int[Tensor, " rows"]
     drafts: Int[Tensor, "rows drafts"]
     weight: Float[Tensor, " rows"]
+    slots: Int[Tensor, "rows coins"]
     given: Round
 
 
@@ -63,20 +66,42 @@ def paths(kernel: Kernel, contexts: Contexts, gamma: int, most: int, *, certain:
         most: the most drafts of a row: each is an axis of the integration, and the pick is one more.
         certain: keep q from the kernel.
     """
-    rows: list[tuple[int, int, tuple[int, ...], float]] = []
-    for context, length in product(range(len(contexts.names)), range(kernel.fewest, most + 1)):
-        for drafts in product(range(contexts.tokens), repeat=length):
-            node, weight = 0, 1.0
-            for token in drafts:
-                weight *= float(contexts.q[context, node, token])
-                node = node * contexts.tokens + 1 + token
-            if weight > 0:
-                rows.append((context, length, drafts, weight))
-    index, lengths = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
+    found = _paths(contexts, gamma, range(kernel.fewest, most + 1), certain=certain)
+    return replace(found, slots=torch.arange(most).expand(len(found.lengths), -1))
+
+
+def long_paths(contexts: Contexts, gamma: int) -> Paths:
+    """Every context, `gamma` drafts, and coins for those slots alone that leave a choice: as many in each context."""
+    found = _paths(contexts, gamma, (gamma,), certain=False)
+    assert found.given.q is not None  # it is not kept from the kernel
+    choice = found.given.q.amax(-1) < 1
+    return replace(found, slots=choice.nonzero()[:, 1].reshape(len(choice), -1))
+
+
+def _paths(contexts: Contexts, gamma: int, lengths: Sequence[int], *, certain: bool) -> Paths:
+    rows = [
+        (context, length, drafts, weight)
+        for context, length in product(range(len(contexts.names)), lengths)
+        for drafts, weight in _drafts(contexts, context, length)
+    ]
+    index, length = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
     padded = torch.tensor([[*row[2], *[0] * (gamma - row[1])] for row in rows])
-    given, _ = deal(contexts, index, torch.zeros_like(index), padded, lengths, certain=certain)
+    given, _ = deal(contexts, index, torch.zeros_like(index), padded, length, certain=certain)
     weights = torch.tensor([row[3] for row in rows], dtype=torch.float64)
-    return Paths(contexts, index, lengths, padded[:, :most], weights, given)
+    return Paths(contexts, index, length, padded[:, : max(lengths)], weights, torch.zeros(len(rows), 0).long(), given)
+
+
+def _drafts(contexts: Contexts, context: int, length: int) -> list[tuple[tuple[int, ...], float]]:
+    """All drafts that q gives some probability, with it."""
+    found: list[tuple[tuple[int, ...], int, float]] = [((), 0, 1.0)]
+    for _ in range(length):
+        found = [
+            ((*drafts, token), node * contexts.tokens + 1 + token, weight * chance)
+            for drafts, node, weight in found
+            for token, chance in enumerate(contexts.q[context, node].tolist())
+            if chance > 0
+        ]
+    return [(drafts, weight) for drafts, _, weight in found]
 
 
 @dataclass(frozen=True)
@@ -132,8 +157,8 @@ class _Search:
     """Nested integration over the axes (coin of each draft, then the pick), for many rows at once."""
 
     def __init__(self, kernel: Kernel, where: Paths) -> None:
-        self.kernel, self.where, self.axes = kernel, where, where.drafts.shape[1] + 1
-        self.width = self.axes * (where.contexts.tokens + 1)
+        self.kernel, self.where, self.axes = kernel, where, where.slots.shape[1] + 1
+        self.width = (where.drafts.shape[1] + 1) * (where.contexts.tokens + 1)
         self.evaluations = self.steps = 0
         last = round(1 / STEP) - 1
         # Irregular, so that no regular feature of a kernel falls between its places throughout.
@@ -181,10 +206,9 @@ class _Search:
     def _outcomes(self, rows: Tensor, fixed: Tensor) -> Int[Tensor, " rows"]:
         """accepted (V + 1) + (0 for no further token, else 1 + token), with all axes fixed."""
         given = tree.rows(self.where.given, rows)
-        coin = torch.full(given.draft.shape, 0.5)
         # Half a step in, so that a coin is never equal to a threshold that is a multiple of STEP.
         value = ((fixed.double() + 0.5) * STEP).float()
-        coin[:, : self.axes - 1] = value[:, :-1]
+        coin = torch.full(given.draft.shape, 0.5).scatter(1, self.where.slots[rows], value[:, :-1])
         outcome = bounded(self.kernel, given, coin, value[:, -1].contiguous())
         self.evaluations += len(rows)
         following = at(indices(outcome, self.where.contexts), outcome.accepted)

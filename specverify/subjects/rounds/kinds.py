@@ -20,6 +20,7 @@ cut               p has passed temperature 0.7, top-k, top-p and min-p, q a top-
 tied              probabilities are small multiples of each other, so that most ratios are 1/2, 1 or 2
 early, late       mass falls from id to id, and the last is forbidden; or rises, and the first is
 sixteenths        p and q are multiples of 1/16, so that no dtype rounds them
+slot k of 8       p and q are certain of one token but at positions k, k + 8, ..., where they differ by 0.4
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class Laws:
     key: str
     nodes: int
     tokens: int
+
+    @property
+    def position(self) -> Int[Tensor, " nodes"]:
+        """Where in a sequence each node is."""
+        sizes = [1]
+        while sum(sizes) < self.nodes:
+            sizes.append(sizes[-1] * self.tokens)
+        return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
 
     def hashes(self, what: str) -> Int[Tensor, "nodes tokens"]:
         """A number for every token at every node."""
@@ -139,6 +148,19 @@ def _sixteenths(laws: Laws) -> tuple[Tensor, Tensor]:
     return tuple(parts[high_bits(laws.hashes(what), 31).argsort(-1)] for what in ("p", "q"))  # type: ignore[return-value]
 
 
+STRIDE = 8
+SLOTS = tuple(f"slot {slot} of {STRIDE}" for slot in range(STRIDE))
+
+
+def _open_at(slot: int) -> Callable[[Laws], tuple[Tensor, Tensor]]:
+    def laws(at: Laws) -> tuple[Tensor, Tensor]:
+        sure = one_hot(at.favourite(), at.tokens).double()
+        open, common = (at.position % STRIDE == slot)[:, None], 0.6 * at.dense("p")
+        return tuple(torch.where(open, common + 0.4 * one, sure) for one in (sure.roll(1, -1), sure))  # type: ignore[return-value]
+
+    return laws
+
+
 KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | None]] = {
     "dense": (_plain, 1.0, None),
     "near": (lambda laws: (laws.dense("p"), (15 * laws.dense("p") + laws.dense("q")) / 16), 1.0, None),
@@ -164,5 +186,6 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "late": (lambda laws: (_falling(laws).flip(-1), laws.dense("q")), 1.0, None),
     "halves": (_halves, 1.0, None),
     "sixteenths": (_sixteenths, 1.0, None),
+    **{name: (_open_at(slot), 1.0, None) for slot, name in enumerate(SLOTS)},
 }
 """How each makes p and q, and the temperature and top-k that p is then processed with."""

@@ -10,7 +10,6 @@ wrong, but the position and the prefix still stand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
 from typing import Any
 
 import torch
@@ -93,14 +92,13 @@ def _empty(contexts: Contexts) -> list[Tensor]:
 def _complete(
     tables: Sequence[Tensor], contexts: Contexts, context: int, position: int, node: int, prefix: int, mass: float
 ) -> None:
-    for continuation in product(range(contexts.tokens), repeat=contexts.depth - position):
-        at_node, code, chance = node, prefix, mass
-        for place, token in enumerate(continuation, start=position):
-            if all(later == 0 for later in continuation[place - position + 1 :]):
-                share = float(contexts.p[context, at_node, token])
-                tables[place][code, 3, token] += chance * share
-            chance *= float(contexts.p[context, at_node, token])
-            at_node, code = at_node * contexts.tokens + 1 + token, code * contexts.tokens + token
+    if position == contexts.depth:
+        return
+    for token, chance in enumerate(contexts.p[context, node].tolist()):
+        if (share := mass * chance) > 0:
+            tables[position][prefix, 3, token] += share
+            below = node * contexts.tokens + 1 + token, prefix * contexts.tokens + token
+            _complete(tables, contexts, context, position + 1, *below, share)
 
 
 def _describe(
@@ -114,10 +112,11 @@ def _describe(
     best: tuple[float, int, int] | None = None
     first = 0
     for position, table in enumerate(tables):
-        doubts = [
-            doubt(table[prefix].sum(0), contexts.p[context, first + prefix].double()) for prefix in range(len(table))
-        ]
-        prefix = min(range(len(doubts)), key=doubts.__getitem__)
+        reached = table.sum((1, 2)).nonzero().squeeze(1).tolist() or [0]
+        doubts = {
+            prefix: doubt(table[prefix].sum(0), contexts.p[context, first + prefix].double()) for prefix in reached
+        }
+        prefix = min(doubts, key=doubts.__getitem__)
         if best is None or doubts[prefix] < best[0]:
             best = (doubts[prefix], position, prefix)
         if doubts[prefix] * len(doubts) <= threshold:

@@ -23,6 +23,7 @@ from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.calls import recast, rows_per_call
 from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel
+from specverify.subjects.rounds.kinds import SLOTS
 from specverify.subjects.rounds.play import Played, play, shuffled
 
 LAWS = (
@@ -60,6 +61,9 @@ COARSE = 0.1
 """What has to be seen over a wide vocabulary, and in other dtypes."""
 COARSER = 0.2
 """And over as many tokens."""
+WINDOWS = (8, 16)
+"""Windows of more drafts than were asked for; one or two of their slots at a time have a choice."""
+LONG = f"{TOTAL_VARIATION} over windows of more drafts"
 ROUGH = f"{TOTAL_VARIATION} over wide vocabularies and in other dtypes"
 SHARE = 0.05
 """Most of the time that one call may take."""
@@ -97,6 +101,7 @@ class Trial:
         rounds: how many are played in a row.
         certain: whether q is kept from the kernel.
         by_rule: whether the token rule's own laws are tested as well.
+        gamma: slots for drafts.
         streams: one for each context, and then one more by the token rule.
         dtype: of the laws; float32 if None.
         need: rows of each context that all its checks together take, or that there is time for.
@@ -111,6 +116,7 @@ class Trial:
     rounds: int
     certain: bool
     by_rule: bool
+    gamma: int
     streams: list[Stream]
     dtype: torch.dtype | None = None
     need: int = 0
@@ -145,7 +151,6 @@ class Trial:
         self,
         kernel: Kernel,
         rows: int,
-        gamma: int,
         draws: Sampled,
         generator: torch.Generator,
         deadline: Deadline,
@@ -156,7 +161,7 @@ class Trial:
         Returns:
             the tally of `Played`, and the stream that refutes the kernel most, if one does.
         """
-        size = max(1, rows_per_call(self.contexts.vocab, gamma + 1) // len(self.contexts.names))
+        size = max(1, rows_per_call(self.contexts.vocab, self.gamma + 1) // len(self.contexts.names))
         if self.played:
             size = min(size, max(1, int(SHARE * deadline.left / max(self.cost, 1e-9))))
         if self.dtype is not None:
@@ -169,7 +174,7 @@ class Trial:
         while (left := min(rows, self.need) - self.played) > 0 and not deadline.over:
             begun = time.process_time()
             layout = shuffled(self.contexts, min(size, left), draws)
-            part = play(kernel, self.contexts, layout, gamma, self.rounds, draws, generator, certain=self.certain)
+            part = play(kernel, self.contexts, layout, self.gamma, self.rounds, draws, generator, certain=self.certain)
             self.seconds += time.process_time() - begun
             self.played += min(size, left)
             self.timed += min(size, left)
@@ -177,7 +182,7 @@ class Trial:
             tally += part.tally
             new = list(part.counts(self.contexts).numpy())
             if self.by_rule:
-                new += list(token_rule.counts(part, self.contexts, gamma).numpy())
+                new += list(token_rule.counts(part, self.contexts, self.gamma).numpy())
             counts = new if counts is None else [old + more for old, more in zip(counts, new, strict=True)]
         if counts is None:
             return tally, None
@@ -197,7 +202,7 @@ def _test(law: bytes) -> EProcess:
 
 
 def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:
-    """What is played: one round, one without draft laws, two in a row, wide vocabularies, and other dtypes."""
+    """What is played: one round, one without q, two in a row, wide vocabularies, other dtypes, long windows."""
     block = gamma + 1
     longer = next(depth for depth in (gamma + 3, gamma + 2, block) if 2**depth <= CELLS)
     size, three, coarse = vocabulary(block), min(3, vocabulary(longer)), max(delta, COARSE)
@@ -230,5 +235,25 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
                 Stream(f"token rule, {name}: {context}", number, law, visible)
                 for number, (context, law) in enumerate(zip(kept, laws, strict=True))
             ]
-        found.append(Trial(name, contexts, rounds, certain, ruled, streams, dtype))
-    return found
+        found.append(Trial(name, contexts, rounds, certain, ruled, gamma, streams, dtype))
+    kept = tuple(each for each in SLOTS if names is None or each in names)
+    return found + [_long(window, kept, coarse) for window in windows(kernel, gamma) if kept]
+
+
+def windows(kernel: Kernel, gamma: int) -> tuple[int, ...]:
+    """The longer windows that a kernel is tried with; none for one that takes a row at a time, and so is slow."""
+    return tuple(window for window in WINDOWS if window > gamma and kernel.batch != "single")
+
+
+def _long(window: int, names: tuple[str, ...], delta: float) -> Trial:
+    name, contexts = f"window of {window}", slots_of(window, names)
+    streams = [
+        Stream(f"{name}: {context}", number, law, delta, LONG)
+        for number, (context, law) in enumerate(zip(names, contexts.joint().numpy(), strict=True))
+    ]
+    return Trial(name, contexts, 1, False, False, window, streams)
+
+
+def slots_of(window: int, names: tuple[str, ...] = SLOTS) -> Contexts:
+    """Contexts of two tokens in which a slot or two of so many have a choice."""
+    return build(names, 2, window + 1, key="long windows")

@@ -10,10 +10,13 @@ from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.sampling import Trial
 
 
-def box(kernel: Kernel, gamma: int, trials: Sequence[Trial], sizes: Sequence[int], dtypes: Sequence[str]) -> str:
+def box(
+    kernel: Kernel, slots: Sequence[int], trials: Sequence[Trial], sizes: Sequence[int], dtypes: Sequence[str]
+) -> str:
     """Vocabularies, drafts per row, batch sizes and dtypes that were played, in a few words.
 
     Args:
+        slots: for drafts: those asked for, then those of the longer windows.
         trials: what was played by sampling.
         sizes: of the batches that were tested apart; none if they were not.
         dtypes: other than float32.
@@ -28,15 +31,16 @@ def box(kernel: Kernel, gamma: int, trials: Sequence[Trial], sizes: Sequence[int
     else:
         rows = "large batches only"
     forced = f" ({rounding.SIZES[-1]:,} with forced coins)" if kernel.with_coins else ""
-    return (
-        f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens{forced}, {kernel.fewest} to {gamma} "
-        f"drafts per row, {rows}, {_listed(['float32', *dtypes])}"
+    drafts = f"{kernel.fewest} to {slots[0]} drafts per row" + (
+        f" (windows of {_listed(map(str, slots[1:]))} beside)" if len(slots) > 1 else ""
     )
+    tokens = f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens{forced}"
+    return f"{tokens}, {drafts}, {rows}, {_listed(['float32', *dtypes])}"
 
 
 def gaps(
     kernel: Kernel,
-    gamma: int,
+    slots: Sequence[int],
     checks: Collection[str],
     names: Collection[str] | None,
     bonus: int,
@@ -46,6 +50,7 @@ def gaps(
     """What the judgement says nothing about; never empty.
 
     Args:
+        slots: for drafts: those asked for, then those of the longer windows.
         bonus: bonus tokens that were emitted.
         sizes: of the batches that were tested apart.
         ended: whether a fault ended the judgement, so that what was not played says nothing of the kernel.
@@ -53,10 +58,15 @@ def gaps(
     widest = rounding.SIZES[-1] if kernel.with_coins else max(1031, 4)
     found = ["whatever would have come after what is found: it ends the judgement"] if ended else []
     found += [
-        f"more than {gamma} drafts, trees of drafts, drafts to which q gives no probability",
+        f"more than {slots[-1]} drafts, trees of drafts, drafts to which q gives no probability",
         f"vocabularies above {widest:,} tokens",
         f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
     ]
+    if len(slots) > 1:
+        found.append(
+            f"windows other than {_listed(map(str, slots))}; beyond {slots[0]} drafts, more than two slots that have a "
+            "choice"
+        )
     if "batches" in checks and kernel.batch != "single":
         found.append(f"slips at one place of one batch size, or at sizes other than {batches.BOX}")
         if not ended and (dropped := len(batches.SIZES) - len(sizes)):

@@ -21,7 +21,7 @@ from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
 from specverify.subjects.rounds.kernel import Fault, Kernel
 from specverify.subjects.rounds.pace import RESERVE, fit
-from specverify.subjects.rounds.sampling import CERTAIN, Trial, trials
+from specverify.subjects.rounds.sampling import CERTAIN, Trial, slots_of, trials, windows
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
 COINS = (
@@ -80,6 +80,7 @@ class Session:
         self.trials = trials(kernel, gamma, delta, names, by_rule) if "laws" in checks else []
         apart = "batches" in checks and kernel.batch != "single" and names is None
         self.batches = Batches(self.kernel, gamma, delta) if apart else None
+        self.windows = windows(self.kernel, gamma) if names is None else ()
         self.streams = [stream for trial in self.trials for stream in trial.streams]
         self.reserve = (1 - RESERVE) * deadline.left
         self.budget = AlphaBudget(alpha)
@@ -118,12 +119,13 @@ class Session:
         """What was played, in a few words."""
         sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
         dtypes = [trial.name for trial in self.trials if trial.dtype is not None and trial.played]
-        return scope.box(self.kernel, self.gamma, self.trials, sizes, dtypes)
+        return scope.box(self.kernel, (self.gamma, *self.windows), self.trials, sizes, dtypes)
 
     def not_covered(self, *, ended: bool) -> list[str]:
         """What the judgement says nothing about; what a fault left unplayed is one line if it `ended` there."""
         sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
-        return scope.gaps(self.kernel, self.gamma, self.checks, self.names, int(self.tally[3]), sizes, ended)
+        slots = (self.gamma, *self.windows)
+        return scope.gaps(self.kernel, slots, self.checks, self.names, int(self.tally[3]), sizes, ended)
 
     def _judge(self) -> Verdict:
         coins = "forced-coins" in self.checks and self.kernel.with_coins is not None
@@ -136,9 +138,13 @@ class Session:
             self.notes.append(f"it is too slow to be tried with forced coins: {pace:.2g} s a row")
         if "nan-rows" in self.checks:
             self.notes.append(contract.refuses_or_survives_nan(self.kernel, dense, self.gamma, self.seed))
+        self._refused_windows()
         places = self._places(FEW_PLACES if pace > SLOW else PLACES) if coins else []
+        if coins and pace <= SLOW:
+            places += [(forced.long_paths(slots_of(window), window), False) for window in self.windows]
         for where, certain in places:
-            self.notes.append(edges.edges(self.kernel, where) + (", q = None" if certain else ""))
+            said = edges.edges(self.kernel, where) + (", q = None" if certain else "")
+            self.notes += [said] if said not in self.notes else []
         if coins and self.names is None:
             self.notes.append(rounding.sums(self.kernel, self.gamma))
         verdicts: list[Verdict] = []
@@ -166,6 +172,23 @@ class Session:
         kind = combine(verdict.kind for verdict in verdicts)
         return Verdict(kind, "; ".join(verdict.reason for verdict in verdicts if verdict.kind is kind))
 
+    def _refused_windows(self) -> None:
+        """Windows that the kernel raises for are dropped: it may be made for so many drafts."""
+        for window in self.windows:
+            given = contract.sample_round(self.kernel, slots_of(window), window, derived_seed(self.seed, 8), 64)
+            try:
+                self.kernel.verify(given, contract.generator(self.seed))
+            except Fault as fault:
+                if fault.verdict.kind is not Kind.ERROR:
+                    raise
+                self.notes.append(f"takes no {window} drafts: {fault.verdict.reason}")
+                self._drop([trial for trial in self.trials if trial.gamma == window > self.gamma])
+                self.windows = tuple(one for one in self.windows if one != window)
+
+    def _drop(self, refused: list[Trial]) -> None:
+        self.trials = [trial for trial in self.trials if trial not in refused]
+        self.streams = [stream for each in self.trials for stream in each.streams]
+
     def _refused_dtypes(self) -> None:
         """Trials in dtypes that the kernel raises for are dropped."""
         for trial in [trial for trial in self.trials if trial.dtype is not None]:
@@ -177,8 +200,7 @@ class Session:
                 if fault.verdict.kind is not Kind.ERROR:
                     raise
                 self.notes.append(f"takes no laws in {trial.name}: {fault.verdict.reason}")
-                self.trials.remove(trial)
-                self.streams = [stream for each in self.trials for stream in each.streams]
+                self._drop([trial])
 
     def _places(self, plans: tuple[tuple[tuple[str, ...], int, int, bool], ...]) -> list[tuple[forced.Paths, bool]]:
         found = []
@@ -227,9 +249,7 @@ class Session:
     def _look(self, rows: int) -> Verdict | None:
         """Play every trial up to so many rows of each context; the verdict, if it is refuted."""
         for trial in self.trials:
-            tally, worst = trial.look(
-                self.kernel, rows, self.gamma, self.draws, self.generator, self.deadline, self.alphas
-            )
+            tally, worst = trial.look(self.kernel, rows, self.draws, self.generator, self.deadline, self.alphas)
             self.tally += tally
             if worst is not None:
                 self._collect()
@@ -242,7 +262,17 @@ class Session:
     def _look_at_batches(self, rows: int) -> Verdict | None:
         """Play batches up to so many rows of each size; the verdict, if it is refuted."""
         assert self.batches is not None
-        tally, worst = self.batches.look(rows, self.draws, self.generator, self.deadline, self.alphas)
+        return self._of_batches(*self.batches.look(rows, self.draws, self.generator, self.deadline, self.alphas))
+
+    def _look_again(self) -> Verdict | None:
+        """Play those batches on that are most in doubt, if all that were planned were played and there is time left."""
+        if not self.batches or self.batches.reached < self.batches.wanted or self.deadline.left < self.reserve:
+            return None
+        return self._of_batches(*self.batches.look_again(self.draws, self.generator, self.deadline, self.alphas))
+
+    def _of_batches(self, tally: torch.Tensor, worst: tuple[str, int] | None) -> Verdict | None:
+        """What a look at batches found: the verdict, if the kernel is refuted."""
+        assert self.batches is not None
         self.tally += tally
         if worst is None:
             return None
@@ -289,7 +319,7 @@ class Session:
             rows *= 2
             if (verdict := self._look(rows)) is not None:
                 return verdict
-        return None
+        return self._look_again()
 
     def _collect(self) -> None:
         for stream in self.streams:

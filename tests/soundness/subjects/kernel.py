@@ -63,3 +63,58 @@ inverts = _inverting(_sums, _last_possible)
 falls_to_zero = _inverting(_sums, lambda law: torch.zeros(len(law), dtype=torch.int64))
 falls_to_last = _inverting(_sums, lambda law: torch.full((len(law),), law.shape[1] - 1))
 half_sums = _inverting(lambda law: law.half().cumsum(1), _last_possible)
+
+
+def _at(row):
+    return lambda lengths, slots: torch.arange(len(lengths)) == row
+
+
+third = _drawing(_at(2))
+seventh = _drawing(lambda lengths, slots: (torch.arange(len(lengths)) == 6) & (len(lengths) < 40))
+
+
+def _sharpening(size):
+    """Now and then a batch of one size prefers what is likely: less than a look of a few rows is sure to see."""
+
+    def kernel(draft, q, p, lengths, generator):
+        coins = torch.rand(draft.shape, generator=generator)
+        power = 1.8 if len(lengths) == size else 1.0
+        return _rule(draft, q, p, lengths, coins, lambda law: (law**power).multinomial(1, generator=generator)[:, 0])
+
+    return kernel
+
+
+fives = _sharpening(5)
+
+
+def _far(slot):
+    """Drafts from a slot on are kept, whatever the target says."""
+
+    def kernel(draft, q, p, lengths, generator):
+        coins = torch.rand(draft.shape, generator=generator)
+        coins[:, slot:] = -1
+        return _rule(draft, q, p, lengths, coins, lambda law: law.multinomial(1, generator=generator)[:, 0])
+
+    return kernel
+
+
+keeps_the_seventh, keeps_the_twelfth = _far(6), _far(11)
+
+
+def _short(most):
+    """Made for a few drafts a row: more are refused."""
+
+    def kernel(draft, q, p, lengths, generator):
+        if draft.shape[1] > most:
+            raise ValueError(f"at most {most} drafts")
+        return right(draft, q, p, lengths, generator)
+
+    return kernel
+
+
+made_for_four = _short(4)
+
+
+def forgets_far_coins(draft, q, p, lengths, coins, pick):
+    """Its table of coins has ten columns, the last of which serves all slots behind it."""
+    return inverts(draft, q, p, lengths, coins[:, torch.arange(draft.shape[1]).clamp(max=9)], pick)
