@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import stats
 
 from specverify.errors import InputError
@@ -40,6 +41,7 @@ class Leaks:
         behind = 1 - statistics.pit.numpy().ravel()
         n, choice = behind.size, int(statistics.choice.sum())
         levels, impossible = self._levels(), int(statistics.impossible.sum())
+        length = statistics.pit.shape[-1]
         counts = np.array([int((behind <= level).sum()) for level in levels])
         tails = np.asarray(stats.binom.sf(counts - 1, n, levels))
         worst = int(tails.argmin())
@@ -61,9 +63,11 @@ class Leaks:
             vacuous=nothing_below_one(delta, choice),
             blind="which of the improbable tokens they are",
             detail=f"{counts[worst]} tokens among the least likely {levels[worst]:.3g} of their laws, "
-            f"{n * levels[worst]:.3g} due" + (f"; {impossible} tokens have probability 0" if impossible else ""),
+            f"{n * levels[worst]:.3g} due"
+            + (_where((behind <= levels[worst]).reshape(-1, length)) if p_value <= alpha else "")
+            + (f"; {impossible} tokens have probability 0" if impossible else ""),
             coverage={"tokens": n, "choice": choice, "impossible": impossible},
-            data={"level": levels.tolist(), "count": counts.tolist()},
+            data={"level": levels.tolist(), "count": counts.tolist(), "worst": float(levels[worst])},
         )
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
@@ -84,3 +88,10 @@ class Leaks:
     def _levels(self) -> np.ndarray:
         steps = round(-np.log10(self.finest))
         return np.asarray(np.geomspace(self.finest, 0.1, steps)[::-1])
+
+
+def _where(leaked: Bool[np.ndarray, "rows length"]) -> str:
+    """The position with most of the leaked tokens, in words."""
+    by_position = leaked.sum(0)
+    most = int(by_position.argmax())
+    return f"; most at position {most}: {by_position[most]:,} of {len(leaked):,}"

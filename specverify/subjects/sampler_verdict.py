@@ -18,6 +18,7 @@ from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import INNER, SIZES, Batches, group_of
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
+from specverify.subjects.sampler_order import first_equal, order
 from specverify.subjects.sampler_pairs import PAIRS, ROWS_APART
 from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
@@ -161,9 +162,7 @@ def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
     where = f"on {one.case.name}, {one.drawn:,} sequences"
     dependent = [item for item in one.evidence if item.rejected and item.metric == COPIES]
     if dependent:
-        identical = all(torch.equal(part, one.first[0]) for part in one.first)
-        what = "calls with other seeds give the same sequences" if identical else "sequences are not independent"
-        return Verdict(Kind.REFUTED, f"{where}: {what}; {dependent[0].check}: {dependent[0].detail}")
+        return Verdict(Kind.REFUTED, f"{where}: {_dependence(one, dependent[0])}")
     tested = [item for item in one.evidence if item.check != LOG_CHECK]
     if isinstance(claim, Relaxed):
         judged = _judge_bounds(claim, [item for item in tested if item.check == one.tally.main])
@@ -180,6 +179,17 @@ def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
     if one.error:
         return Verdict(Kind.ERROR, one.error)
     return Verdict(judged.kind, f"{where}: {judged.reason}")
+
+
+def _dependence(one: Series, found: Evidence) -> str:
+    """How sequences depend on each other: the same ones, an order, or what is counted alone."""
+    if all(torch.equal(part, one.first[0]) for part in one.first):
+        return f"calls with other seeds give the same sequences; {found.check}: {found.detail}"
+    model = one.case.target
+    if sorted_by := order(one.first, model.vocab, model.eos, one.law if one.cluster is None else None):
+        return f"{sorted_by}, so that a row's place tells of its tokens; between calls {found.detail}"
+    place = f"; {first_equal(one.first)}" if found.check == "copies between calls" else ""
+    return f"sequences are not independent; {found.check}: {found.detail}{place}"
 
 
 def _by_weight(evidence: Sequence[Evidence]) -> list[Evidence]:

@@ -243,6 +243,8 @@ def _findings(trace: Trace, evidence: list[Evidence], verdict: Verdict) -> Itera
         if rows is not None and rows.coverage["ordered"]:
             yield f"the rows depend on their order, as sorted ones do, and were permuted: {rows.detail}"
         return
+    if found["leaks"].rejected:
+        yield _first_leak(trace, found["leaks"])
     same = _same_laws(trace)
     if same > len(trace.tokens) / 10:
         yield (
@@ -255,6 +257,18 @@ def _findings(trace: Trace, evidence: list[Evidence], verdict: Verdict) -> Itera
             "the log rather than the tokens may be wrong: laws that are logged before temperature or cuts are flatter "
             "than those that tokens are drawn from; log them after all processors"
         )
+
+
+def _first_leak(trace: Trace, leaks: Evidence) -> str:
+    """The first of the tokens that leaked, by its row and position in the log."""
+    level = leaks.data["worst"]
+    among = (trace.statistics.pit >= 1 - level) & trace.statistics.choice
+    leaked = among | trace.statistics.impossible
+    row, position = (int(i) for i in leaked.nonzero()[0])
+    return (
+        f"leaks: the first token among the least likely {level:.3g} of its law is {int(trace.tokens[row, position])}, "
+        f"in row {row} at position {position}"
+    )
 
 
 def _same_laws(trace: Trace) -> int:

@@ -47,6 +47,15 @@ def test_few_leaks_of_a_very_improbable_token_move_the_mean_surprisal_too_little
     assert "not for a few very improbable tokens" in Surprisal().check(found, alpha=1e-6, beta=1e-6).blind
 
 
+def test_the_position_that_leaks_most_is_named():
+    generator = np.random.default_rng(0)
+    tokens = torch.from_numpy((generator.random((500, 6)) > 0.7).astype(np.int64))
+    tokens[::50, 4] = tokens[::200, 1] = 2
+    found = Leaks().check(reduce(LAW.expand(500, 6, 3), tokens, generator), alpha=1e-6, beta=1e-6)
+    assert found.rejected
+    assert "; most at position 4: 10 of 500" in found.detail
+
+
 def test_levels_finer_than_the_log_are_refused():
     assert Leaks(1e-3).check(trace(100, LAW, np.zeros(100, bool), np.random.default_rng(0)), alpha=0.1, beta=0.1).data[
         "level"
