@@ -14,7 +14,7 @@ from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
 from specverify.decoders.continuous import registry
-from specverify.decoders.continuous.jacobi import Initial
+from specverify.decoders.jacobi import Initial
 from specverify.decoders.protocol import Decoder
 from specverify.defects import continuous as continuous_defects
 from specverify.draws import Sampled

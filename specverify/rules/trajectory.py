@@ -55,6 +55,14 @@ class Paths:
         """See Law."""
         return self.chain.path(draws, where).flatten(-2)
 
+    def colour(self, noise: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+        """The trajectory made from the standard normal noise of all its steps, in double precision."""
+        each = noise.unflatten(-1, (self.chain.steps + 1, self.chain.dim))
+        states = [self.chain.first().colour(each[..., self.chain.steps, :])]
+        for t in range(self.chain.steps, 0, -1):
+            states.append(self.chain.transition(t, states[-1]).colour(each[..., t - 1, :]))
+        return torch.stack(states[::-1], -2).flatten(-2)
+
     def check(self, what: str) -> None:
         """See Law."""
         self.chain.check(what)

@@ -50,8 +50,11 @@ def test_impossible_windows_are_refused(kind, window):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"redraw": "gumble"}, "unknown drafting 'gumble'; choose one of independent, maximal, gumbel"),
-        ({"initial": "ones"}, "unknown drafting 'ones'; choose one of repeat-left, zero, random, sample-left"),
+        ({"redraw": "gumble"}, "unknown drafting 'gumble'; choose one of independent, maximal, gumbel, noise, or a"),
+        (
+            {"initial": "ones"},
+            "unknown drafting 'ones'; choose one of repeat-left, zero, random, sample-left",
+        ),
     ],
 )
 def test_unknown_ways_to_draft_are_refused(arguments, message):

@@ -79,6 +79,21 @@ def test_jacobi_decoding_is_lossless_for_every_initial_draft(name, initial, redr
         assert_lossless(Speculative(Jacobi(redraw, initial), window), model(name), truth(name))
 
 
+@pytest.mark.parametrize("redraw", ["independent", "maximal"])
+@pytest.mark.parametrize("name", ["sparse-3x5", "eos-3x6"])
+def test_slots_behind_the_last_law_may_be_drafted_from_it(name, redraw):
+    for window in (1, 3):
+        assert_lossless(Speculative(Jacobi(redraw, "left-law"), window), model(name), truth(name))
+
+
+def test_ids_are_redrawn_by_the_token_rule_as_by_the_maximal_coupling():
+    one, other = (
+        enumerate_decoder(Speculative(Jacobi(redraw), 3), model("sparse-3x5")) for redraw in ("maximal", TokenRule())
+    )
+    assert torch.equal(one.law, other.law)
+    assert one.passes == other.passes
+
+
 @pytest.mark.parametrize("drafting", [DraftModel, lambda _: Jacobi(), lambda _: Jacobi("maximal", "random")])
 @pytest.mark.parametrize("name", SMALL)
 def test_decoding_without_a_bonus_token_is_lossless_too(name, drafting):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import pytest
 import torch
 
-from specverify.decoders import Block, DraftModel, Run, Speculative, registry, run, sample
+from specverify.decoders import Block, DraftModel, Jacobi, Run, Speculative, registry, run, sample
 from specverify.decoders.continuous import Reflection
 from specverify.draws import Sampled
 from specverify.errors import InputError
@@ -129,6 +129,13 @@ def test_a_judging_of_the_other_kind_of_token_is_refused():
         run(Speculative(DraftModel(ids), 2, Reflection()), ids, 4, Sampled(0))
     with pytest.raises(InputError, match="Block judges no vectors, which takes a coupling of their densities"):
         run(Speculative(DraftModel(vectors), 2, Block()), vectors, 4, Sampled(0))
+
+
+def test_drafts_of_the_other_kind_of_token_are_refused():
+    with pytest.raises(InputError, match="Reflection redraws no ids; choose independent, maximal, gumbel"):
+        run(Speculative(Jacobi(Reflection()), 2), toy("dense-3x6"), 4, Sampled(0))
+    with pytest.raises(InputError, match="initial drafts 'random' are ids; vectors take repeat-left, zero or left-law"):
+        run(Speculative(Jacobi("independent", "random"), 2), continuous.toy("gauss-2x6"), 4, Sampled(0))
 
 
 def test_the_token_rule_judges_tokens_of_either_kind():

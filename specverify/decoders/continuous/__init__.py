@@ -1,13 +1,13 @@
-"""Decoders of continuous tokens: what they judge drafts by (`coupling.py`), Jacobi drafts (`jacobi.py`) and CSpD.
+"""Decoders of continuous tokens: what they judge drafts by (`coupling.py`), and CSpD (`cspd.py`).
 
-The step, the draft model and autoregressive decoding are those of ids; they are here too, to be imported together.
+The step and its draftings are those of ids; they are here too, to be imported together.
 """
 
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
 from specverify.decoders.continuous.cspd import Released, Surrogate
-from specverify.decoders.continuous.jacobi import Jacobi
 from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Coupled, Coupling, Draft, TokenRule
 from specverify.decoders.speculative import Drafting, Speculative
 

@@ -11,8 +11,8 @@ from specverify.claims import Lossless, Relaxed
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
 from specverify.decoders.continuous.cspd import Released, Surrogate
-from specverify.decoders.continuous.jacobi import Initial, Jacobi
 from specverify.decoders.draft_model import DraftModel
+from specverify.decoders.jacobi import Initial, Jacobi
 from specverify.decoders.judging import Coupling, TokenRule
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.speculative import Drafting, Speculative
@@ -146,7 +146,7 @@ _DECODERS: Catalogue[Entry] = Catalogue(
         ),
         "jacobi": Entry(
             "Jacobi decoding: drafts redrawn independently",
-            lambda s: _open(Jacobi("independent", s.initial), s),
+            lambda s: _open(Jacobi("independent", s.initial, "jacobi"), s),
             takes_coupling=True,
         ),
         "jacobi-maximal": Entry(
