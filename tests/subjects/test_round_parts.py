@@ -13,8 +13,8 @@ from specverify.rules.token import accept_probability, total_variation
 from specverify.subjects.rounds import edges, forced, locate, token_rule
 from specverify.subjects.rounds.contexts import build, deal, propose, vocabulary
 from specverify.subjects.rounds.conventions import coins
-from specverify.subjects.rounds.kernel import process
-from specverify.subjects.rounds.kinds import KINDS, SLOTS
+from specverify.subjects.rounds.kernel import Fault, process
+from specverify.subjects.rounds.kinds import BARRED, KINDS, SLOTS
 from specverify.subjects.rounds.play import play, shuffled
 from specverify.subjects.rounds.reference import BLOCK, Parts, kernel
 from specverify.subjects.rounds.sampling import slots_of
@@ -29,26 +29,25 @@ def digest(contexts):
     return hashlib.sha256(np.round(laws, 5).tobytes()).hexdigest()[:16]
 
 
-def test_coins_of_far_slots_are_integrated_one_window_at_a_time():
-    """All drafts of a window, with a coin for the one slot that has a choice: the law is exact, and a slip is found."""
+@pytest.mark.parametrize("block", [Parts(), BLOCK], ids=["token rule", "block verification"])
+@pytest.mark.parametrize("window", [8, 16])
+def test_coins_at_the_edges_of_far_slots_bring_nothing_that_is_barred(block, window):
+    """Whatever the rule, and whatever the coins are that are not forced."""
+    contexts = slots_of(window, BARRED)
+    where = forced.long_paths(contexts, window)
+    assert where.slots.shape[1] == window // 8
+    assert bool((contexts.joint().amax(1) == 1).all())
+    edges.edges(kernel("far", block), where)
 
-    def keeps(slot):
-        def keep(scene):
-            return accept_probability(scene.p, scene.q, scene.draft).index_fill(1, torch.tensor([slot]), 1.0)
 
-        return Parts(keep=keep)
+def test_a_far_draft_that_is_kept_unseen_is_found_by_its_coins():
+    def keep(scene):
+        far = torch.arange(scene.draft.shape[1]) >= 6
+        return torch.where(far, 1.0, accept_probability(scene.p, scene.q, scene.draft))
 
-    contexts = slots_of(8)
-    for parts, wrong in ((Parts(), []), (keeps(6), ["slot 6 of 8"])):
-        where = forced.long_paths(contexts, 8)
-        assert where.slots.shape[1] == 1
-        found = forced.integrate(kernel("far", parts), where)
-        tv = (found.law[:, 0] - contexts.joint()).abs().sum(-1) / 2
-        assert [name for name, far in zip(contexts.names, tv.tolist(), strict=True) if far > forced.TOLERANCE] == wrong
-        if wrong:
-            assert float(tv.max()) == pytest.approx(0.4, abs=1e-4)
-            said = locate.from_integral(found, where, 6, 8, certain=False)
-            assert (said["position"], said["branch"]) == (6, "accepted")
+    where = forced.long_paths(slots_of(8, BARRED), 8)
+    with pytest.raises(Fault, match=r"'barred slot 6 of 8': the accepted token . in slot 6 has probability 0"):
+        edges.edges(kernel("far", Parts(keep=keep)), where)
 
 
 def test_a_name_fixes_its_laws():
@@ -85,6 +84,8 @@ def test_each_context_has_laws_and_what_it_is_named_for(name):
             and bool(torch.isclose(overlap, torch.tensor(0.6)).logical_or(overlap == 1).all())
             for number, slot in enumerate(SLOTS)
         },
+        **{slot: (p == 1).any(-1).all() and (overlap < 1).sum() == 4**number for number, slot in enumerate(BARRED[:3])},
+        **{slot: torch.equal(p, q) for slot in BARRED[3:]},
         "sparse equal": torch.equal(p, q) and (p == 0).any(-1).all(),
         "one-hot target": (p == 1).any(-1).all() and (q > 0).all(),
         "tiny": (p > 0).all() and (p.amin(-1) < 1e-7).all() and (q.amin() < 1e-29),

@@ -71,7 +71,11 @@ def paths(kernel: Kernel, contexts: Contexts, gamma: int, most: int, *, certain:
 
 
 def long_paths(contexts: Contexts, gamma: int) -> Paths:
-    """Every context, `gamma` drafts, and coins for those slots alone that leave a choice: as many in each context."""
+    """Every context, `gamma` drafts, and coins for those slots alone at which q has a choice: as many in each context.
+
+    For `edges`: whatever the other coins are, what the target law forbids may not come. An integral over these coins is
+    the law of nothing, as the others may decide as well (block verification's do).
+    """
     found = _paths(contexts, gamma, (gamma,), certain=False)
     assert found.given.q is not None  # it is not kept from the kernel
     choice = found.given.q.amax(-1) < 1

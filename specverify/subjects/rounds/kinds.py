@@ -21,6 +21,7 @@ tied              probabilities are small multiples of each other, so that most 
 early, late       mass falls from id to id, and the last is forbidden; or rises, and the first is
 sixteenths        p and q are multiples of 1/16, so that no dtype rounds them
 slot k of 8       p and q are certain of one token but at positions k, k + 8, ..., where they differ by 0.4
+barred slot k of 8  the same, where q knows no better than a coin, and p is certain there as well
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ def _sixteenths(laws: Laws) -> tuple[Tensor, Tensor]:
 
 STRIDE = 8
 SLOTS = tuple(f"slot {slot} of {STRIDE}" for slot in range(STRIDE))
+BARRED = tuple(f"barred {name}" for name in SLOTS)
 
 
 def _open_at(slot: int) -> Callable[[Laws], tuple[Tensor, Tensor]]:
@@ -157,6 +159,15 @@ def _open_at(slot: int) -> Callable[[Laws], tuple[Tensor, Tensor]]:
         sure = one_hot(at.favourite(), at.tokens).double()
         open, common = (at.position % STRIDE == slot)[:, None], 0.6 * at.dense("p")
         return tuple(torch.where(open, common + 0.4 * one, sure) for one in (sure.roll(1, -1), sure))  # type: ignore[return-value]
+
+    return laws
+
+
+def _barred_at(slot: int) -> Callable[[Laws], tuple[Tensor, Tensor]]:
+    def laws(at: Laws) -> tuple[Tensor, Tensor]:
+        sure = one_hot(at.favourite(), at.tokens).double()
+        open = (at.position % STRIDE == slot)[:, None]
+        return sure, torch.where(open, torch.full_like(sure, 1 / at.tokens), sure)
 
     return laws
 
@@ -187,5 +198,6 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "halves": (_halves, 1.0, None),
     "sixteenths": (_sixteenths, 1.0, None),
     **{name: (_open_at(slot), 1.0, None) for slot, name in enumerate(SLOTS)},
+    **{name: (_barred_at(slot), 1.0, None) for slot, name in enumerate(BARRED)},
 }
 """How each makes p and q, and the temperature and top-k that p is then processed with."""

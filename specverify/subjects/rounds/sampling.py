@@ -255,5 +255,5 @@ def _long(window: int, names: tuple[str, ...], delta: float) -> Trial:
 
 
 def slots_of(window: int, names: tuple[str, ...] = SLOTS) -> Contexts:
-    """Contexts of two tokens in which a slot or two of so many have a choice."""
+    """Contexts of two tokens in which a slot or two of so many have something at stake."""
     return build(names, 2, window + 1, key="long windows")

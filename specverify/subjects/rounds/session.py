@@ -20,6 +20,7 @@ from specverify.subjects.rounds.batches import Batches
 from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
 from specverify.subjects.rounds.kernel import Fault, Kernel
+from specverify.subjects.rounds.kinds import BARRED
 from specverify.subjects.rounds.pace import RESERVE, fit
 from specverify.subjects.rounds.sampling import CERTAIN, Trial, slots_of, trials, windows
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
@@ -140,11 +141,12 @@ class Session:
             self.notes.append(contract.refuses_or_survives_nan(self.kernel, dense, self.gamma, self.seed))
         self._refused_windows()
         places = self._places(FEW_PLACES if pace > SLOW else PLACES) if coins else []
-        if coins and pace <= SLOW:
-            places += [(forced.long_paths(slots_of(window), window), False) for window in self.windows]
         for where, certain in places:
-            said = edges.edges(self.kernel, where) + (", q = None" if certain else "")
-            self.notes += [said] if said not in self.notes else []
+            self.notes.append(edges.edges(self.kernel, where) + (", q = None" if certain else ""))
+        if coins and pace <= SLOW:
+            # At the edges alone: the law over some coins is no rule's due while the others are held.
+            for window in self.windows:
+                edges.edges(self.kernel, forced.long_paths(slots_of(window, BARRED), window))
         if coins and self.names is None:
             self.notes.append(rounding.sums(self.kernel, self.gamma))
         verdicts: list[Verdict] = []

@@ -115,6 +115,7 @@ def _short(most):
 made_for_four = _short(4)
 
 
-def forgets_far_coins(draft, q, p, lengths, coins, pick):
-    """Its table of coins has ten columns, the last of which serves all slots behind it."""
-    return inverts(draft, q, p, lengths, coins[:, torch.arange(draft.shape[1]).clamp(max=9)], pick)
+def by_fives(draft, q, p, lengths, coins, pick):
+    """Looks at five drafts, with its coins as an argument."""
+    near = torch.where(torch.arange(draft.shape[1]) < 5, coins, -1)
+    return inverts(draft, q, p, lengths, near, pick)
