@@ -1,6 +1,7 @@
 """What batches show, one by one: sizes, places, kinds; what is reported; how much there is time for."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,26 @@ def test_what_is_nearly_seen_is_seen_when_it_is_played_on():
         assert sum(batches.played.values()) > sum(before.values())
         assert int(tally[0]) > 0
     assert verdicts == {"right": (None, None), "wrong": (None, "batches of 9")}
+
+
+def test_what_a_convention_has_not_is_not_played_on(monkeypatch):
+    """Rows without drafts, ragged batches and drafts without a law, which `rectangular` kernels are not given."""
+    subject = replace(kernel("right", Parts()), fewest=1, certain=False, batch="equal")
+    seen = []
+
+    def verify(given, generator):
+        seen.append((int(given.lengths.min()), given.q is None))
+        return kernel("right", Parts()).verify(given, generator)
+
+    batches = Batches(replace(subject, verify=verify), 3, 0.02)
+    batches.sizes = (2, 9)
+    alphas, draws, generator = dict.fromkeys(batches.checks, 1e-7), Sampled(5), torch.Generator().manual_seed(6)
+    batches.plan(alphas, 1e-6)
+    batches.look(50, draws, generator, Deadline(60), alphas)
+    monkeypatch.setattr(module, "CALLS", 8)
+    for _ in range(4):
+        assert batches.look_again(draws, generator, Deadline(60), alphas)[1] is None
+    assert all(least >= 1 and not bare for least, bare in seen)
 
 
 def test_playing_on_where_the_evidence_is_highest_keeps_the_rate(seed):

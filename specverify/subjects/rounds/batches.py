@@ -190,7 +190,8 @@ class Batches:
         for check, counts in self.counts.items():
             log_e = self.pooled.log_e(counts)
             self.highest[check] = np.maximum(self.highest[check], log_e)
-            doubt = log_e + math.log(alphas[check] / len(counts))
+            played = counts[:, self.pooled.open].sum((1, 2)) > 0  # what a convention has not is never played
+            doubt = np.where(played, log_e + math.log(alphas[check] / len(counts)), -np.inf)
             found.append((float(doubt.max()), check, int(doubt.argmax())))
         return max(found)
 
