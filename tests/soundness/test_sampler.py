@@ -20,6 +20,7 @@ def test_right_ones_are_consistent_and_say_in_which_box(name, tmp_path):
     [
         ("ring_of_eleven", "positions i and i + 11 of a row"),
         ("rows_share", "sequences are not independent; copies of neighbours"),
+        ("tidied", "every call returns its rows in ascending order of their tokens"),
         ("cold_when_alone", "calls of 1 row"),
         ("first_token_forgotten", "guided-"),
         ("logs_of_the_raw_model", "the log-probabilities that it reports are wrong, while its tokens are not rejected"),

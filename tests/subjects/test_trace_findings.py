@@ -209,3 +209,16 @@ def test_entropies_that_are_too_high_at_one_position_are_refuted(right):
     found = judge_trace(log | higher, delta=DELTA)
     assert found.verdict.kind is Kind.REFUTED
     assert "most off: position 11" in found.verdict.reason
+
+
+def test_a_leak_is_told_with_its_row_and_its_position_in_the_log(right):
+    tokens, rows = right["tokens"].copy(), np.arange(40, N, 50)
+    tokens[rows, 7] = right["logprobs"][rows, 7].argmin(1)
+    logprobs = right["logprobs"].copy()
+    logprobs[rows, 7, tokens[rows, 7]] = -40.0
+    logprobs[rows, 7] -= np.log(np.exp(logprobs[rows, 7]).sum(1, keepdims=True))
+    found = judge_trace({"tokens": tokens, "logprobs": logprobs}, delta=DELTA)
+    assert found.verdict.kind is Kind.REFUTED
+    assert f"; most at position 7: {len(rows)} of {N:,}" in by_name(found)["leaks"].detail
+    first = f"is {tokens[40, 7]}, in row 40 at position 7"
+    assert any(note.startswith("leaks: the first token") and note.endswith(first) for note in found.notes), found.notes

@@ -40,6 +40,12 @@ def ring_of_eleven(target, draft, n, seed):
     return _inversion(target, n, lambda position: kept[:, position % 11])
 
 
+def tidied(target, draft, n, seed):
+    """A batch comes back in the order of its sequences."""
+    found = fresh(target, draft, n, seed)
+    return found[np.lexsort(found.numpy().T[::-1]).tolist()]
+
+
 def rows_share(target, draft, n, seed):
     """Behind the first three positions, every other row gets the number of the row above it."""
     draws = _fresh(n, seed)
