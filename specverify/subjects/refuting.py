@@ -27,10 +27,10 @@ SHRINKING = 400
 """Cases that are drawn, at most, to find a small counterexample to what is known to be wrong."""
 FEW = 100
 """Cases that are drawn of each of the shorter lengths before."""
-CLIMB, STRETCH = 12, 160
+CLIMB, STRETCH = 20, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
-CLIMBED = 2_000
-"""Worlds of each case of the former: a refutation stands, and how far off at worst is a matter of seconds."""
+SHORT = 6
+"""Longest sequences of the former, shorter than those that are searched: it is but a word beside a refutation."""
 APART, COMPANY = 400, 5.0
 """Worlds and seconds of an enumeration one row at a time, which tells whether its company makes a row wrong."""
 DRAWN = Budget(worlds=15_000)
@@ -98,18 +98,19 @@ class Refuting:
             problems=problems,
         )
 
-    def farthest(self, mode: Mode, examples: int, deadline: Deadline, worlds: int = DRAWN.worlds) -> Outcome | None:
-        """The outcome of largest distance that a climb comes to, by enumerations of so many worlds each."""
+    def farthest(self, mode: Mode, examples: int, deadline: Deadline, far: int | None = None) -> Outcome | None:
+        """The outcome of largest distance that a climb comes to, in sequences of two tokens up to `far`."""
         begin = [case for case in self.widest if (case.draft is not None) == mode.drafts]
+        space = mode.space(self.claim)
         found = farthest(
             self.factory.build,
-            mode.space(self.claim),
+            space if far is None else replace(space, far=far),
             self.claim,
             begin,
             seed=self.plan.seed,
             examples=examples,
             deadline=deadline,
-            budget=Budget(min(self.budget.worlds, worlds)),
+            budget=Budget(min(self.budget.worlds, DRAWN.worlds)),
             precision=self.precision,
         )
         return found.outcome
@@ -160,7 +161,7 @@ class Refuting:
         """Reach the verdict that a counterexample bears."""
         if found.outcome is None:
             raise Reached(Verdict(Kind.ERROR, headline(found)), found)
-        farther = self.farthest(mode, CLIMB, Deadline(10.0), CLIMBED)
+        farther = self.farthest(mode, CLIMB, Deadline(10.0), SHORT)
         largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
         found = replace(found, largest=largest)
         self.outcomes.append(found.outcome)  # type: ignore[arg-type]

@@ -49,6 +49,8 @@ PLACES = {2: (0, 1), 7: (0, 1, 6)}
 """Rows that are looked at by themselves in small batches: a slip of one place in the batch drowns among the others."""
 CROWD, CONTEXTS = 1_024, 16
 """Tokens of the model that is too large for any enumeration, and how many laws it has."""
+FAR = 64
+"""Positions of one of seven tokens, whose sequences are too long for any."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _against(outcome: Outcome, sizes: Sequence[tuple[int, int]]) -> list[Task]:
 
 
 def _unlisted(mode: Mode, others: bool) -> list[Task]:
-    """Samples of lossless decoders where enumerations end: races of more than two tokens; twelve tokens, a thousand."""
+    """Samples of lossless decoders where enumerations end: three tokens by races, many tokens, long sequences."""
     window = mode.windows[-1]
     found = []
     for vocab, length in [*([(3, 4), (5, 3)] * mode.races), *([(12, 2)] * others)]:
@@ -107,10 +109,12 @@ def _unlisted(mode: Mode, others: bool) -> list[Task]:
         found.append(Task(f"{vocab} tokens", case.settings(model), model, 1_000, 20_000, target_law(model)))
     if not others:
         return found
-    model = crowd("crowd")
     initial: Any = mode.initials[0] or "repeat-left"
-    settings = Settings(window or 1, initial, crowd("crowd-draft") if mode.drafts else None)
-    return [*found, Task(f"{CROWD:,} tokens", settings, model, 512, 2_048, None)]
+    for name, vocab, length in (f"{CROWD:,} tokens", CROWD, 4), (f"{FAR} positions", 7, FAR):
+        model, other = large("large", vocab, length), large("large-draft", vocab, length)
+        settings = Settings(window or 1, initial, other if mode.drafts else None)
+        found.append(Task(name, settings, model, 512, 2_048, None))
+    return found
 
 
 def carry_out(
@@ -151,10 +155,10 @@ def carry_out(
             yield task, replace(found, check=f"{name}: {found.check}")
 
 
-def crowd(name: str) -> Model:
-    """A model over `CROWD` tokens and four positions, with one of `CONTEXTS` laws by the last two tokens."""
-    hashes = branches(branches(torch.tensor(seed(name)), CONTEXTS), CROWD)
-    table = skewed(hashes) * (torch.arange(CROWD) % 7 != 0)
+def large(name: str, vocab: int, length: int) -> Model:
+    """A model with one of `CONTEXTS` laws by the last two tokens, whatever its size; each seventh token never comes."""
+    hashes = branches(branches(torch.tensor(seed(name)), CONTEXTS), vocab)
+    table = skewed(hashes) * (torch.arange(vocab) % 7 != 0)
 
     def law(position: Tensor, state: Tensor) -> Tensor:
         return table[(3 * state[:, 0] + state[:, 1]) % CONTEXTS]
@@ -163,4 +167,4 @@ def crowd(name: str) -> Model:
         return torch.stack([state[:, 1], token], 1)
 
     recursion = Recursion(initial=(0, 0), update=update, weights=law)
-    return StateModel(name, CROWD, 4, recursion, torch.float64, torch.device("cpu"))
+    return StateModel(name, vocab, length, recursion, torch.float64, torch.device("cpu"))

@@ -38,3 +38,10 @@ def test_a_race_kept_past_its_token_is_refuted(tmp_path):
     found = validate("core.py:kept_race", tmp_path / "out")
     assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
     assert max(row["tv"] for row in found["exact"]) > 0.01
+
+
+def test_what_goes_wrong_behind_all_enumerations_shows_in_samples(tmp_path):
+    found = validate("core.py:tiring", tmp_path / "out")
+    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert "64 positions: PIT uniformity" in found["verdict"]["reason"]
+    assert "where its draws are enumerated it is right" in found["verdict"]["reason"].replace("\n", " ")

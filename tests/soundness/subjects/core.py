@@ -168,10 +168,31 @@ class Marks(Around):
         return replace(after, drafting=(after.drafting, mark.where(~state.done[:, None], state.drafting[1]))), info
 
 
+class Tires:
+    """Sees, from a position on that no enumeration reaches, laws that are sharper than they are."""
+
+    def __init__(self, model, length, from_):
+        self.inner, self.reached, self.from_ = model, length, from_
+        for part in ("name", "vocab", "length", "eos", "dtype", "device", "start", "advance"):
+            setattr(self, part, getattr(model, part))
+
+    def laws(self, context, draft):
+        laws = self.inner.laws(context, draft)
+        sharp = laws**1.3
+        late = self.reached[:, None] + torch.arange(laws.shape[1]) >= self.from_
+        return torch.where(late[..., None], sharp / sharp.sum(-1, keepdim=True), laws)
+
+
+class Tiring(Around):
+    def step(self, state, model, draws):
+        return super().step(state, Tires(model, state.length, 20), draws)
+
+
 def _of(kind):
     return lambda window: kind(Speculative(Jacobi(), window))
 
 
 patient, catches_all, ratios = _of(Patient), _of(CatchesAll), _of(Ratios)
 warms, warms_and_says_so, calls_it_accepted = _of(Warms), _of(WarmsAndSaysSo), _of(CallsItAccepted)
+tiring = _of(Tiring)
 marks, plain_marks = _of(Marks), Marks(Autoregressive())
