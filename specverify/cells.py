@@ -30,8 +30,7 @@ from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
-from specverify.laws import ContinuousModel
-from specverify.model import Model
+from specverify.model import AnyModel, Model
 from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
@@ -285,7 +284,7 @@ def _timed_sample(
     cell: Cell,
     setting: Setting,
     decoder: Decoder,
-    model: Model | ContinuousModel,
+    model: AnyModel,
     result: Result,
 ) -> Run:
     """Sample, and write down what it cost."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from specverify import tree
@@ -30,26 +30,20 @@ Context = Any
 
 
 @runtime_checkable
-class Model(Protocol):
-    """An autoregressive model over `vocab` tokens and sequences of `length` positions.
+class AnyModel(Protocol):
+    """An autoregressive model over sequences of `length` tokens, ids (`Model`) or vectors (`laws.ContinuousModel`).
 
     Attributes:
         name: how reports and the command line call it.
-        vocab: number of token ids.
         length: number of positions of a sequence.
-        eos: the id that ends a sequence early, or None. Positions after it hold `eos`.
-        dtype: floating type of the laws.
+        dtype: floating type of the laws, and of tokens that are vectors.
         device: where the laws live.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def vocab(self) -> int: ...  # noqa: D102
-    @property
     def length(self) -> int: ...  # noqa: D102
-    @property
-    def eos(self) -> int | None: ...  # noqa: D102
     @property
     def dtype(self) -> torch.dtype: ...  # noqa: D102
     @property
@@ -58,14 +52,32 @@ class Model(Protocol):
     def start(self, batch: int) -> Context:
         """The context of `batch` empty sequences."""
 
-    def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+    def laws(self, context: Context, draft: Num[Tensor, "batch w *dim"]) -> Any:
         """One forward pass: the laws of the next w + 1 positions, row k given the context and `draft[:, :k]`.
 
         Rows may have different lengths. Positions at or beyond `length` get some law; decoders do not look at it.
         """
 
-    def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
+    def advance(self, context: Context, tokens: Num[Tensor, "batch n *dim"], count: Int[Tensor, " batch"]) -> Context:
         """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
+
+
+@runtime_checkable
+class Model(AnyModel, Protocol):
+    """A model of ids: its laws are tables of probabilities.
+
+    Attributes:
+        vocab: number of token ids.
+        eos: the id that ends a sequence early, or None. Positions after it hold `eos`.
+    """
+
+    @property
+    def vocab(self) -> int: ...  # noqa: D102
+    @property
+    def eos(self) -> int | None: ...  # noqa: D102
+
+    def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """See AnyModel."""
 
 
 def check_laws(law: Tensor, *, what: str, vocab: int | None = None) -> None:

@@ -16,7 +16,7 @@ from specverify.decoders.protocol import State
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import check_model, draw, size_of
-from specverify.model import Context, row_mask
+from specverify.model import AnyModel, Context, row_mask
 
 L = TypeVar("L")
 
@@ -35,7 +35,7 @@ class DraftModel:
         InputError: for a share outside [0, 1].
     """
 
-    model: Any
+    model: AnyModel
     prefill: float = 0.0
     name: str = "sd"
 

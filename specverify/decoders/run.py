@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import cast
 
 import torch
 from jaxtyping import Int, Num
@@ -14,8 +13,8 @@ from specverify import tree
 from specverify.decoders.protocol import Branch, Decoder, no_tokens
 from specverify.draws import Draws, Sampled
 from specverify.errors import ContractError, InputError
-from specverify.laws import ContinuousModel, check_model
-from specverify.model import Model
+from specverify.laws import check_model
+from specverify.model import AnyModel
 from specverify.recorded import Recorded
 from specverify.seeds import BLOCK
 
@@ -49,7 +48,7 @@ class Run:
 @torch.no_grad()
 def run(
     decoder: Decoder,
-    model: Model | ContinuousModel,
+    model: AnyModel,
     batch: int,
     draws: Draws,
     on_tokens: Callable[[int], None] | None = None,
@@ -73,7 +72,7 @@ def run(
     device = model.device
     tokens = no_tokens(model, batch)
     if tokens.is_floating_point():
-        check_model(cast("ContinuousModel", model))
+        check_model(model)
     totals = torch.zeros(batch, 4 + branches, dtype=torch.int64, device=device)
     index = torch.arange(batch, device=device)
     state = decoder.init(model, batch, draws)
@@ -109,7 +108,7 @@ def run(
 
 def sample(
     decoder: Decoder,
-    model: Model | ContinuousModel,
+    model: AnyModel,
     n: int,
     seed: int,
     block: int = BLOCK,

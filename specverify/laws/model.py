@@ -17,53 +17,30 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.laws.law import Law
-from specverify.model import Model, row_mask
-
-Context = Any
+from specverify.model import AnyModel, Context, row_mask
 
 
 @runtime_checkable
-class ContinuousModel(Protocol):
-    """An autoregressive model over tokens in R^dim and sequences of `length` positions.
+class ContinuousModel(AnyModel, Protocol):
+    """A model over tokens in R^dim, whose laws are densities; sequences do not end early.
 
     Attributes:
-        name: how reports and the command line call it.
         dim: coordinates of a token.
-        length: number of positions of a sequence; sequences do not end early.
-        dtype: floating type of the tokens.
-        device: where the laws live.
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
     def dim(self) -> int: ...  # noqa: D102
-    @property
-    def length(self) -> int: ...  # noqa: D102
-    @property
-    def dtype(self) -> torch.dtype: ...  # noqa: D102
-    @property
-    def device(self) -> torch.device: ...  # noqa: D102
-
-    def start(self, batch: int) -> Context:
-        """The context of `batch` empty sequences."""
 
     def laws(self, context: Context, draft: Float[Tensor, "batch w dim"]) -> Law:
-        """One forward pass: the laws of the next w + 1 positions, row k given the context and `draft[:, :k]`.
-
-        Rows may have different lengths. Positions at or beyond `length` get some law; decoders do not look at it.
-        """
-
-    def advance(self, context: Context, tokens: Float[Tensor, "batch n dim"], count: Int[Tensor, " batch"]) -> Context:
-        """The context after the first `count` tokens of each row (0 leaves a row as it was)."""
+        """See AnyModel."""
 
 
-def size_of(model: Model | ContinuousModel) -> Literal["vocab", "dim"]:
+def size_of(model: AnyModel) -> Literal["vocab", "dim"]:
     """What the size of a model's tokens is called. Only this asks a model of which kind it is; else its law tells."""
     return "vocab" if getattr(model, "vocab", None) is not None else "dim"
 
 
-def check_model(model: ContinuousModel) -> None:
+def check_model(model: Any) -> None:
     """Raise InputError unless a model's sizes are positive and the law of its first token is a distribution.
 
     One forward pass of one row: what is wrong with a model is mostly wrong from the start. `CheckedContinuous` looks at

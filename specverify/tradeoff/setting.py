@@ -18,8 +18,7 @@ from realmodels.bootstrap import Estimate
 from specverify import lockstep
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
-from specverify.laws import ContinuousModel
-from specverify.model import Model
+from specverify.model import AnyModel
 from specverify.seeds import derived_seed
 from specverify.tradeoff.plan import Cell
 
@@ -75,7 +74,7 @@ class Decoded:
 
 def decode(
     decoder: Decoder,
-    model: Model | ContinuousModel,
+    model: AnyModel,
     cell: Cell,
     setting: Setting,
     apart: Callable[[], float] = lambda: 0.0,
@@ -96,7 +95,7 @@ def decode(
 
 def alone(
     decoder: Decoder,
-    model: Model | ContinuousModel,
+    model: AnyModel,
     cell: Cell,
     setting: Setting,
     passes: float,
@@ -119,7 +118,7 @@ def timed(row: Row, decoded: Decoded, alone: list[float]) -> None:
     row["times"] = {"seconds_per_image": decoded.each, "seconds_alone": alone}
 
 
-def clock_of(model: Model | ContinuousModel) -> Callable[[], float]:
+def clock_of(model: AnyModel) -> Callable[[], float]:
     """Processor time on a CPU: a worker has one thread, and so this is what work takes, whatever else runs."""
     return time.process_time if model.device.type == "cpu" else time.perf_counter
 
