@@ -85,7 +85,8 @@ def judge_round(
         kernel: a function (see `rounds/conventions.py`: `plain`, `rectangular` and `coins` are told by their number of
             parameters), or one wrapped in `vllm`, `flashinfer` or `transformers`.
         claim: what it claims; only losslessness can be judged of a round.
-        gamma: slots for drafts, 1 to 9; from 5 on the contexts have fewer than 4 tokens.
+        gamma: slots for drafts, 1 to 9; from 5 on the contexts have fewer than 4 tokens. Windows of 8 and 16 are played
+            beside, with one or two slots at stake, unless `contexts` are named or the kernel raises for so many.
 
     Other arguments:
         seed: of everything that the testbed draws.
