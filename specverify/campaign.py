@@ -13,14 +13,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from rich.console import Console
 
 import toymodels.catalogue
 from specverify import continuous_cells, deadline, environment, pool, sensitivity, study
-from specverify.cells import Result, Setting, carry_out, checks, stopped
+from specverify.cells import Setting, carry_out, checks, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
 from specverify.errors import InputError
@@ -28,6 +28,8 @@ from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
 from specverify.report import parts, render
 from specverify.report import record as records
+from specverify.report.shape import DecoderVerdict, ExitCode, Header, Record, Software, Tier
+from specverify.report.shape_cells import Cell as Result
 from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Kind, combine
 
@@ -48,7 +50,7 @@ def verify(
     console: Console | None = None,
     shard: str | None = None,
     limit: float = deadline.LIMIT,
-) -> dict[str, Any]:
+) -> Record:
     """Carry out a tier's plan and write the record and the report.
 
     Args:
@@ -89,17 +91,17 @@ def verify(
     )
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
-    record = _header(tier, seed, only, device, pool.width(jobs), budget)
+    header = _header(tier, seed, only, device, pool.width(jobs), budget)
 
-    def finish(kept: study.Kept[Cell]) -> dict[str, Any]:
-        found = _finish(record, cells, kept.results())
+    def finish(kept: study.Kept[Cell, Result]) -> Record:
+        found = _finish(header, cells, kept.results())
         _write(found, out)
         return found
 
     return study.run(asked, out, finish, jobs=jobs, overwrite=overwrite, shard=shard, console=console)
 
 
-def _complete(asked: study.Study[Cell], out: Path) -> dict[str, Any] | None:
+def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
     """The record of a campaign that is finished, with its report."""
     asked.check(out)
     found = records.load(out) if (out / records.NAME).exists() else None
@@ -113,16 +115,16 @@ def _complete(asked: study.Study[Cell], out: Path) -> dict[str, Any] | None:
     return found
 
 
-def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> dict[str, Any]:
+def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> Header:
     command = f"specverify verify --tier {tier} --seed {seed}" + (f" --only {shlex.quote(only)}" if only else "")
     return {
         "schema": "specverify-record",
         "version": 1,
         "created": environment.now(),
         "command": command + (f" --device {device}" if device != "cpu" else ""),
-        "tier": tier,
+        "tier": cast("Tier", tier),
         "seed": seed,
-        "software": environment.software(),
+        "software": cast("Software", environment.software()),
         "hardware": {
             "cpus": os.cpu_count() or 1,
             "threads": jobs,
@@ -140,7 +142,7 @@ def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budg
     }
 
 
-def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Result]) -> dict[str, Any]:
+def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -> Record:
     """The record with its results and verdicts, partial if cells are missing."""
     present = [results[cell.id] for cell in cells if cell.id in results]
     complete = len(present) == len(cells)
@@ -184,15 +186,16 @@ def _finish(record: dict[str, Any], cells: Sequence[Cell], results: dict[str, Re
         overall = combine([overall, Kind.INCONCLUSIVE])
         reason = f"interrupted after {len(present)} of {len(cells)} cells. {reason}"
     seen = sensitivity.beside(present)
-    return record | {
+    record = {
+        **header,
         "status": "complete" if complete else "partial",
         "finished": environment.now() if complete else None,
         "cells": present,
         "not_covered": [*_not_covered(cells, results), *sensitivity.missed(seen)],
         "verdicts": verdicts,
-        "verdict": {"kind": overall.value, "reason": reason, "exit_code": overall.exit_code},
-        **({} if seen is None else {"sensitivity": seen}),
+        "verdict": {"kind": overall.value, "reason": reason, "exit_code": cast("ExitCode", overall.exit_code)},
     }
+    return cast("Record", record if seen is None else {**record, "sensitivity": seen})
 
 
 def _speaks(row: Result) -> bool:
@@ -200,7 +203,7 @@ def _speaks(row: Result) -> bool:
     return row["kind"] in _OF_DECODERS and row["claim"] != str(NOTHING)
 
 
-def _verdict(subject: str, rows: Sequence[Result]) -> dict[str, Any]:
+def _verdict(subject: str, rows: Sequence[Result]) -> DecoderVerdict:
     kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
     claims = list(dict.fromkeys(row["claim"] for row in rows))
     return {
@@ -275,13 +278,13 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
     return notes
 
 
-def _write(record: dict[str, Any], out: Path) -> None:
-    record = record | parts.carried(out)
+def _write(record: Record, out: Path) -> None:
+    record = cast("Record", {**record, **parts.carried(out)})
     records.save(record, out / "record.json")
     _report(record, out)
 
 
-def _report(record: dict[str, Any], out: Path) -> None:
+def _report(record: Record, out: Path) -> None:
     try:
         render.write(record, out)
     except InputError as error:

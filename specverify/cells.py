@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,12 +32,13 @@ from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
 from specverify.model import AnyModel, Model
 from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
+from specverify.report.shape_cells import Cell as Result
+from specverify.report.shape_cells import EvidenceRow, Settings, exact_of
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.seeds import BLOCK, derived_seed
 from specverify.verdict import Coverage, Kind, Verdict, judge_evidence, judge_exact
 
-Result = dict[str, Any]
 Alphas = Mapping[str, float]
 IMAGES = 30
 """Images that a record keeps of each run on a real model."""
@@ -78,25 +79,27 @@ def stopped(cell: Cell, reason: str, setting: Setting, seconds: float) -> Result
 
 
 def _ended(result: Result, verdict: Verdict, seconds: float) -> Result:
-    return result | {"verdict": {"kind": verdict.kind.value, "reason": verdict.reason}, "seconds": seconds}
+    return {**result, "verdict": {"kind": verdict.kind.value, "reason": verdict.reason}, "seconds": seconds}
 
 
 def _blank(cell: Cell, setting: Setting) -> Result:
     """A result, before anything is known but what was asked for."""
+    settings: Settings = {
+        "window": cell.window,
+        "initial": cell.initial,
+        "draft": cell.draft,
+        "guidance": cell.guidance,
+        "batch": cell.batch,
+    }
+    if cell.kind == "relaxed":
+        settings |= {"rule": cell.rule or "token", "value": cell.value}
     return {
         "id": cell.id,
         "kind": cell.kind,
         "decoder": cell.decoder,
         "claim": str(Lossless()),
         "model": cell.model,
-        "settings": {
-            "window": cell.window,
-            "initial": cell.initial,
-            "draft": cell.draft,
-            "guidance": cell.guidance,
-            "batch": cell.batch,
-        }
-        | ({"rule": cell.rule or "token", "value": cell.value} if cell.kind == "relaxed" else {}),
+        "settings": settings,
         "expected": Kind.REFUTED.value if cell.kind == "defect" or continuous_cells.known_wrong(cell) else None,
         "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'"
         + ("" if setting.device == "cpu" else f" --device {setting.device}"),
@@ -104,6 +107,8 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "evidence": [],
         "run": None,
         "figures": {},
+        "verdict": {"kind": Kind.ERROR.value, "reason": "not carried out"},
+        "seconds": 0.0,
     }
 
 
@@ -167,7 +172,7 @@ def _relaxed(cell: Cell, setting: Setting, result: Result) -> Verdict:
         drafts = toymodels.draft(cell.draft, model)
         result["figures"]["price"] = relaxed.exact_price(judging or TokenRule(), model, drafts)
     if isinstance(claim, Relaxed) and verdict.kind is Kind.VACUOUS:
-        declared, tv = relaxed.declared(judging, model), result["exact"]["tv"]
+        declared, tv = relaxed.declared(judging, model), exact_of(result)["tv"]
         says = (
             "the rule claims nothing"
             if declared is None
@@ -308,7 +313,7 @@ def _coverage(run: Run, cell: Cell) -> Coverage:
 def _judged(
     cell: Cell, claim: Claim, evidence: list[Evidence], run: Run, result: Result, delta: Mapping[str, float]
 ) -> Verdict:
-    result["evidence"] = [item.to_json() for item in evidence]
+    result["evidence"] = [cast("EvidenceRow", item.to_json()) for item in evidence]
     return judge_evidence(claim, evidence, _coverage(run, cell), delta)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from specverify.calibration import Row
+    from specverify.report.shape_testers import Rates as Row
 
 
 def calibrate(

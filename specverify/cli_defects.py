@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from specverify.killmatrix import Known, Row
+    from specverify.killmatrix import Known
     from specverify.planner import Need, Planned
+    from specverify.report.shape_testers import Trial as Row
 
 
 _ABREAST = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ from specverify.errors import ERROR
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from specverify.tradeoff.shape import Sweep
 
 Number = TypeVar("Number", int, float)
 NONE_SATISFIES = 1
@@ -129,7 +131,7 @@ def tradeoff(
 
 
 def _answer(
-    record: dict[str, Any], max_loss: float | None, min_speedup: float | None, metric: str | None, console: Console
+    record: Sweep, max_loss: float | None, min_speedup: float | None, metric: str | None, console: Console
 ) -> bool:
     """Print the answers, to the usual question if none was asked, and the frontier; whether one has no setting."""
     from specverify.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import transforms
 from specverify.laws import ContinuousModel
 from specverify.plan import BETA, Cell
+from specverify.report.shape_cells import Cell as Result
+from specverify.report.shape_cells import Density
 from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Coverage, Kind, Verdict
 from toymodels import continuous, continuous_drafts
@@ -47,7 +49,7 @@ def known_wrong(cell: Cell) -> bool:
     return cell.decoder in ("cspd", "cspd-released")
 
 
-def density(cell: Cell, result: dict[str, Any]) -> Verdict:
+def density(cell: Cell, result: Result) -> Verdict:
     """How far one step's token is from p, and whether that is as claimed; CSpD, where wrong, is held to lossless."""
     rule = {**EXACT, **CSPD}[cell.decoder]
     claim: Claim = NOTHING if cell.decoder in CSPD and not known_wrong(cell) else Lossless()
@@ -58,7 +60,7 @@ def density(cell: Cell, result: dict[str, Any]) -> Verdict:
     found = replace(found, error=abs(found.tv - rule(coarse, NODES * 3 // 4).tv))
     common = quadrature.overlap(on.on, on.log_p, on.log_q)
     result["claim"] = str(claim)
-    result["figures"]["density"] = {
+    drawn = {
         "tv": found.tv,
         "error": found.error,
         "accepted": min(1.0, found.accepted),
@@ -66,6 +68,7 @@ def density(cell: Cell, result: dict[str, Any]) -> Verdict:
         "atom": found.atom,
         **_curves(on, found),
     }
+    result["figures"]["density"] = cast("Density", drawn)
     return judge_density(claim, found, common)
 
 
@@ -126,7 +129,7 @@ def evidence(
     tokens: Float[torch.Tensor, "n length dim"],
     alphas: Mapping[str, float],
     seed: int,
-    result: dict[str, Any],
+    result: Result,
 ) -> list[Evidence]:
     """The checks of sampled sequences.
 

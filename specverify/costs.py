@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Num
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from specverify import lockstep
 from specverify.decoders import Branch, Run
+from specverify.report.shape_cells import LockStep
+from specverify.report.shape_cells import Run as RunRow
 
 
-def of_run(run: Run, length: int, seconds: float, seed: int) -> dict[str, Any]:
+def of_run(run: Run, length: int, seconds: float, seed: int) -> RunRow:
     """The figures of one run.
 
     Args:
@@ -38,7 +40,7 @@ def of_run(run: Run, length: int, seconds: float, seed: int) -> dict[str, Any]:
         "tokens_per_second": tokens / seconds,
         "step_compression": length / float(passes.mean()),
         "draft_passes_mean": float(run.draft_passes.double().mean()),
-        "lock_step": lockstep.summary(run.passes.cpu().numpy(), length, seed),
+        "lock_step": cast("list[LockStep]", lockstep.summary(run.passes.cpu().numpy(), length, seed)),
     }
 
 

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from rich.console import Console
 
@@ -39,7 +39,10 @@ from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import check_delta
 from specverify.evidence.sequences import target_law
+from specverify.killmatrix_continuous import Found
 from specverify.report import record as records
+from specverify.report.shape_testers import Level, Outcome
+from specverify.report.shape_testers import Trial as Row
 from specverify.subjects.decoder import judge_decoder
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.round import judge_round
@@ -49,11 +52,6 @@ from specverify.verdict import EXACT_TOLERANCE, Kind
 LEVELS = ("decoder", "round", "sampler", "continuous")
 NAME = "defects.json"
 """What the file of the rows is called in its folder."""
-Row = dict[str, Any]
-"""Plain JSON: defect, level, category, lossy, checker, named (whether the corpus names this checker), outcome, verdict,
-reason, tv (exact, or None), by (the statistical checks that rejected, strongest first; none where the contract was
-broken or a law computed), n (of the first of these, in its own unit; of the largest check where nothing was rejected),
-seconds."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,7 @@ def run(
         stopped=lambda cell, reason: _row(cell, "out of time", reason=reason, seconds=setting.limit),
     )
 
-    def finish(kept: study.Kept[Cell]) -> list[Row]:
+    def finish(kept: study.Kept[Cell, Row]) -> list[Row]:
         rows = list(kept.results().values())
         found = {"seed": setting.seed, "delta": setting.delta, "rows": rows}
         files.write_atomically(out / NAME, (records.by_line(found) + "\n").encode())
@@ -225,43 +223,34 @@ def carry_out(cell: Cell, setting: Setting) -> Row:
     except Exception as error:
         seconds = time.perf_counter() - start
         return _row(cell, "error", reason=f"{type(error).__name__}: {error}", seconds=seconds)
-    kind = found.pop("verdict")
+    kind = found["verdict"]
+    outcome: Outcome
     if cell.known.lossy:
         outcome = "caught" if kind is Kind.REFUTED else "missed"
     else:
         outcome = "flagged" if kind in (Kind.REFUTED, Kind.ERROR) else "not flagged"
-    return _row(cell, outcome, verdict=kind.value, seconds=time.perf_counter() - start, **found)
+    return _row(cell, outcome, found, time.perf_counter() - start)
 
 
-def _row(
-    cell: Cell,
-    outcome: str,
-    *,
-    verdict: str | None = None,
-    reason: str = "",
-    tv: float | None = None,
-    n: int | None = None,
-    by: Sequence[str] = (),
-    seconds: float = 0.0,
-) -> Row:
+def _row(cell: Cell, outcome: Outcome, found: Found | None = None, seconds: float = 0.0, reason: str = "") -> Row:
     return {
         "defect": cell.known.id,
-        "level": cell.known.level,
+        "level": cast("Level", cell.known.level),
         "category": cell.known.category,
         "lossy": cell.known.lossy,
         "checker": cell.checker,
         "named": cell.checker in cell.known.named,
         "outcome": outcome,
-        "verdict": verdict,
-        "reason": reason,
-        "tv": tv,
-        "n": n,
-        "by": list(by),
+        "verdict": found["verdict"].value if found else None,
+        "reason": found["reason"] if found else reason,
+        "tv": found.get("tv") if found else None,
+        "n": found.get("n") if found else None,
+        "by": list(found.get("by", ())) if found else [],
         "seconds": seconds,
     }
 
 
-def _exact(name: str, setting: Setting) -> dict[str, Any]:
+def _exact(name: str, setting: Setting) -> Found:
     defect = defects.get(name)
     toy, window, initial, kind = defect.smallest
     model = toymodels.toy(toy)
@@ -276,13 +265,13 @@ def _exact(name: str, setting: Setting) -> dict[str, Any]:
     }
 
 
-def _decoder(name: str, setting: Setting) -> dict[str, Any]:
+def _decoder(name: str, setting: Setting) -> Found:
     found = judge_decoder(defects.get(name).build, name=name, seed=setting.seed, seconds=setting.seconds)
     return _found(found) | {"tv": max((float(row["tv"]) for row in found.exact), default=None)}
 
 
-def _round(check: str) -> Callable[[str, Setting], dict[str, Any]]:
-    def judge(name: str, setting: Setting) -> dict[str, Any]:
+def _round(check: str) -> Callable[[str, Setting], Found]:
+    def judge(name: str, setting: Setting) -> Found:
         found = judge_round(
             rounds.get(name).kernel,
             seed=setting.seed,
@@ -296,7 +285,7 @@ def _round(check: str) -> Callable[[str, Setting], dict[str, Any]]:
     return judge
 
 
-def _sampler(name: str, setting: Setting) -> dict[str, Any]:
+def _sampler(name: str, setting: Setting) -> Found:
     return _found(
         judge_sampler(
             samplers.get(name).sample, seed=setting.seed, delta=setting.delta, seconds=setting.seconds, name=name
@@ -304,7 +293,7 @@ def _sampler(name: str, setting: Setting) -> dict[str, Any]:
     )
 
 
-def _found(judgement: Judgement) -> dict[str, Any]:
+def _found(judgement: Judgement) -> Found:
     rejected = [item for item in judgement.evidence if item.rejected]
     rejected.sort(key=lambda item: 1.0 if item.p_value is None else item.p_value)
     refuted = judgement.verdict.kind is Kind.REFUTED
@@ -317,11 +306,11 @@ def _found(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _continuous(check: str) -> Callable[[str, Setting], dict[str, Any]]:
+def _continuous(check: str) -> Callable[[str, Setting], Found]:
     return lambda name, setting: killmatrix_continuous.CHECKS[check](name, setting.seed, setting.delta)
 
 
-_CHECKS: dict[tuple[str, str], Callable[[str, Setting], dict[str, Any]]] = {
+_CHECKS: dict[tuple[str, str], Callable[[str, Setting], Found]] = {
     ("decoder", "exact"): _exact,
     ("decoder", "judge_decoder"): _decoder,
     ("round", "standard"): _round("standard"),

@@ -19,7 +19,7 @@ too many for that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -62,7 +62,16 @@ ENERGY = {"rows": 1000, "relabellings": 9999, "alpha": 1e-4}
 """All pairs of rows are looked at, and no rate below 1 / relabellings can be had."""
 DIRECTIONS = 10
 _MOST = 1_000_000
-Found = dict[str, Any]
+
+
+class Found(TypedDict):
+    """What a checker says of a subject, its discrepancy where it is exact, and what rejected, the strongest first."""
+
+    verdict: Kind
+    reason: str
+    tv: NotRequired[float | None]
+    n: NotRequired[int | None]
+    by: NotRequired[Sequence[str]]
 
 
 def absent(name: str, checker: str) -> str:

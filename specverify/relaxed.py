@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from specverify.claims import Claim, ClusterLossless
 from specverify.evidence.sequences import target_law
 from specverify.model import Model
+from specverify.report.shape_cells import Price
 from specverify.rules import registry
 from specverify.rules.clusters import Partition, labels
 from specverify.rules.price import Priced, price
@@ -65,11 +68,11 @@ def lumps(model: Model, partition: Partition) -> bool:
 
 
 @torch.no_grad()
-def exact_price(judging: Priced, model: Model, draft: Model) -> dict[str, float]:
+def exact_price(judging: Priced, model: Model, draft: Model) -> Price:
     """What a judged token costs, drafted by a second model: `Price`, on average over the prefixes of the target."""
     p, q = (tabulate(each).table for each in (model, draft))
     whole = target_law(model)
     weight = torch.cat([whole.view(model.vocab**n, -1).sum(1) for n in range(model.length)]) / model.length
     found = price(p[:, None], q[:, None], judging)
 
-    return {name: float((getattr(found, name)[:, 0] * weight).sum()) for name in PRICES}
+    return cast("Price", {name: float((getattr(found, name)[:, 0] * weight).sum()) for name in PRICES})

@@ -12,10 +12,10 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from specverify.evidence.pit import PitUniformity
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.files import write_atomically
+from specverify.report.shape import Sensitivity, Shown
+from specverify.report.shape_cells import Cell, run_of
 from specverify.seeds import derived_seed
 
 MODEL, WINDOW, GUIDANCE = "digits-s", 16, 1.0
@@ -113,7 +115,7 @@ def slips() -> tuple[Slip, ...]:
         raise InputError(f"{FILE} cannot be read ({error!r}); `{COMMAND}` measures it anew") from None
 
 
-def beside(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def beside(results: Sequence[Cell]) -> Sensitivity | None:
     """What stands in a campaign's record beside its real cells; None where there is none on this model.
 
     Args:
@@ -122,15 +124,25 @@ def beside(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     real = [r for r in results if r["kind"] == "real" and r["model"] == MODEL and r["run"] and r["evidence"]]
     if not real:
         return None
-    images = min(r["run"]["n"] for r in real)
-    alpha, beta = (min(e[rate] for r in real for e in r["evidence"]) for rate in ("alpha", "beta"))
-    rows = []
+    images = min(run_of(r)["n"] for r in real)
+    evidence = [e for r in real for e in r["evidence"]]
+    alpha, beta = min(e["alpha"] for e in evidence), min(e["beta"] for e in evidence)
+    rows: list[Shown] = []
     for slip in slips():
         needed = slip.needed(alpha, beta)
         kept = {name: value for name, value in asdict(slip).items() if name not in ("deviation", "open")}
-        rows.append(kept | {"needed": needed, "shown": needed is not None and needed <= images})
-    where = {"command": COMMAND, "model": MODEL, "window": WINDOW, "guidance": GUIDANCE}
-    return where | {"images": images, "alpha": alpha, "beta": beta, "rows": rows}
+        shown = needed is not None and needed <= images
+        rows.append(cast("Shown", kept | {"needed": needed, "shown": shown}))
+    return {
+        "command": COMMAND,
+        "model": MODEL,
+        "window": WINDOW,
+        "guidance": GUIDANCE,
+        "images": images,
+        "alpha": alpha,
+        "beta": beta,
+        "rows": rows,
+    }
 
 
 def unseen(images: int, alpha: float, beta: float) -> str:
@@ -140,7 +152,7 @@ def unseen(images: int, alpha: float, beta: float) -> str:
     return f"as measured at window {WINDOW}, it would have missed {names}" if names else ""
 
 
-def missed(seen: Mapping[str, Any] | None) -> list[str]:
+def missed(seen: Sensitivity | None) -> list[str]:
     """What real cells of that size would not have seen, as lines for what was not covered."""
     if seen is None:
         return []

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,8 +35,6 @@ from specverify.errors import InputError, SpecverifyError, Unfinished
 CELLS = "cells"
 """The folder of the results, in that of the study."""
 MARK = "setting.sha256"
-Result = dict[str, Any]
-"""Plain JSON."""
 
 
 class Named(Protocol):
@@ -47,11 +45,13 @@ class Named(Protocol):
 
 
 Cell = TypeVar("Cell", bound=Named)
+Result = TypeVar("Result", bound=Mapping[str, Any])
+"""Plain JSON."""
 Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
-class Study(Generic[Cell]):
+class Study(Generic[Cell, Result]):
     """What is to be carried out.
 
     Attributes:
@@ -103,10 +103,10 @@ class Study(Generic[Cell]):
             raise InputError(f"{out} holds {what}; choose another folder with --out, or start anew with --overwrite")
 
 
-class Kept(Generic[Cell]):
+class Kept(Generic[Cell, Result]):
     """The results of a study that are there."""
 
-    def __init__(self, study: Study[Cell], out: Path) -> None:
+    def __init__(self, study: Study[Cell, Result], out: Path) -> None:
         self.study, self.folder = study, out / CELLS
         self._failed: dict[str, Result] = {}
 
@@ -162,9 +162,9 @@ class Kept(Generic[Cell]):
 
 
 def run(
-    study: Study[Cell],
+    study: Study[Cell, Result],
     out: Path,
-    finish: Callable[[Kept[Cell]], Record],
+    finish: Callable[[Kept[Cell, Result]], Record],
     *,
     jobs: int | pool.Executor | None = None,
     overwrite: bool = False,
@@ -272,7 +272,7 @@ def _numbers(shard: str, overwrite: bool) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(study: Study[Cell], out: Path, overwrite: bool, shard: str) -> Iterator[Kept[Cell]]:
+def _opened(study: Study[Cell, Result], out: Path, overwrite: bool, shard: str) -> Iterator[Kept[Cell, Result]]:
     """The folder, held as long as this lasts: by one command, or by different shards."""
     if not overwrite or out.is_file():
         study.check(out)
@@ -306,7 +306,7 @@ def _opened(study: Study[Cell], out: Path, overwrite: bool, shard: str) -> Itera
         yield kept
 
 
-def _check_all(kept: Kept[Cell], out: Path, shard: str) -> None:
+def _check_all(kept: Kept[Cell, Result], out: Path, shard: str) -> None:
     """Raise unless all cells are there, of other shards too."""
     there, cells = kept.results(), kept.study.cells
     if wrong := [name for name, result in there.items() if kept.study.failed(result)]:
@@ -318,7 +318,7 @@ def _check_all(kept: Kept[Cell], out: Path, shard: str) -> None:
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Mapping[str, Any]:
     """A record, as far as it can be read: for messages alone."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 CODE = """
 import json
 import realmodels.digits, toymodels
-from specverify.report import record, render
-print(json.dumps([record.__file__, record.schema()["$schema"], toymodels.toy("dense-3x6").name]))
+from specverify.report import record, render, shape
+print(json.dumps([record.__file__, shape.schema()["$schema"], toymodels.toy("dense-3x6").name]))
 """
 
 

@@ -12,13 +12,12 @@ is sampled is in `sources`; how each kind of check is put to the test in `counts
 
 from specverify.calibration.book import NAME, Setting, run
 from specverify.calibration.rows import all_trials
-from specverify.calibration.trial import CERTAIN, Measured, Row, Trial, carry_out
+from specverify.calibration.trial import CERTAIN, Measured, Trial, carry_out
 
 __all__ = [
     "CERTAIN",
     "NAME",
     "Measured",
-    "Row",
     "Setting",
     "Trial",
     "all_trials",

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from specverify import deadline, files, pool, study
 from specverify.calibration.rows import all_trials
-from specverify.calibration.trial import CERTAIN, Row, Trial, carry_out
+from specverify.calibration.trial import CERTAIN, Trial, carry_out
 from specverify.catalogue import near_pattern
 from specverify.errors import InputError
 from specverify.report import record as records
+from specverify.report.shape_testers import Rates as Row
 
 NAME = "calibration.json"
 """What the file is called in its folder."""
@@ -101,7 +102,7 @@ def run(
     if (out / NAME).is_file() and not (overwrite or (out / study.MARK).exists()):
         load(out / NAME)  # a file of something else is left alone
 
-    def finish(kept: study.Kept[Trial]) -> list[Row]:
+    def finish(kept: study.Kept[Trial, Row]) -> list[Row]:
         _write(out / NAME, setting, list(kept.results(setting.trials()).values()))
         return list(kept.results().values())
 

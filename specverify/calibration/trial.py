@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,6 +20,7 @@ from scipy import stats
 from specverify.errors import InputError
 from specverify.evidence.design import rate_excess
 from specverify.evidence.result import Evidence
+from specverify.report.shape_testers import Rates as Row
 from specverify.seeds import derived_seed
 
 CERTAIN = 1e-6
@@ -28,11 +29,6 @@ TESTS, UNIFORM = 20, 0.05
 """p-values are tested in so many groups at this level, and a rejected group is an event; `holds` asks all together."""
 
 What = Literal["false alarms", "misses", "optional stopping", "uniform p-values"]
-Row = dict[str, Any]
-"""Plain JSON: check, what, on (law or decoder, and toy), stated (alpha or beta; for p-values the level of the test),
-delta (what misses are stated for, in the check's metric), tv (exact total variation of the sampled law, where it is
-known), n (samples of one repetition, in the check's unit), trials, events, interval (99% Clopper-Pearson of events /
-trials), p_value (of so many events or more at the stated rate; of the test of uniformity of all), holds, seconds."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specverify.report import tables_testers
-from specverify.report.record import Record
+from specverify.report.shape import Record
 from specverify.report.tables import Table, caught, cell_row, why
 
 _KINDS = ("REFUTED", "ERROR", "INCONCLUSIVE")

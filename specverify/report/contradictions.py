@@ -1,10 +1,14 @@
-"""What a record must not say although it fits its schema: figures that do not go together, and names used twice."""
+"""What a record must not say although it has its shape: figures that do not go together, and names used twice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Figures
+from specverify.report.shape_testers import Judgement, Rates, Trial
 
 TOLERANCE = 1e-12
 """Total variation that rounding may leave between two exact laws (`verdict.EXACT_TOLERANCE`)."""
@@ -14,13 +18,14 @@ _OUTCOMES = {
     True: ("caught", "missed", "not applicable", "out of time", "error"),
     False: ("flagged", "not flagged", "not applicable", "out of time", "error"),
 }
+_EXIT_CODES = {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3}
 _SPEAKS_AGAINST = {True: ("REFUTED",), False: ("REFUTED", "ERROR")}
 """Verdicts that catch a defect, and that flag a control."""
 _SAYS = {"caught": True, "missed": False, "flagged": True, "not flagged": False}
 
 
-def contradictions(record: dict[str, Any]) -> Found:
-    """Everything in a record that a schema cannot forbid."""
+def contradictions(record: Record) -> Found:
+    """Everything in a record that its shape cannot forbid."""
     for place in _not_finite(record, "$"):
         yield place, "the number is not finite; an unknown one is null"
     ids: set[str] = set()
@@ -35,16 +40,19 @@ def contradictions(record: dict[str, Any]) -> Found:
     for number, verdict in enumerate(record["verdicts"]):
         for unknown in (name for name in verdict["cells"] if name not in ids):
             yield f"$.verdicts[{number}].cells", f"there is no cell {unknown!r}"
+    kind, code = record["verdict"]["kind"], record["verdict"]["exit_code"]
+    if code != _EXIT_CODES[kind]:
+        yield "$.verdict.exit_code", f"{kind} has {_EXIT_CODES[kind]}, not {code}"
     alpha = record["errors"]["alpha"]
     spent = math.fsum(part["alpha"] for part in alpha["parts"])
     if spent > alpha["total"] * (1 + 1e-9):
         yield "$.errors.alpha.parts", f"they add up to {spent:.6g}, more than the total of {alpha['total']:.6g}"
-    yield from _kill_matrix(record.get("kill_matrix", {"rows": []})["rows"])
-    yield from _calibration(record.get("calibration", {"rows": []})["rows"])
+    yield from _kill_matrix(record["kill_matrix"]["rows"] if "kill_matrix" in record else ())
+    yield from _calibration(record["calibration"]["rows"] if "calibration" in record else ())
     yield from _judgements(record.get("judgements", []))
 
 
-def _kill_matrix(rows: list[dict[str, Any]]) -> Found:
+def _kill_matrix(rows: Sequence[Trial]) -> Found:
     where = "$.kill_matrix.rows"
     yield from _twice(rows, where, ("level", "defect", "checker"))
     lossy: dict[tuple[str, str], bool] = {}
@@ -61,7 +69,7 @@ def _kill_matrix(rows: list[dict[str, Any]]) -> Found:
             yield f"{place}.named", "no checker has to catch a control"
 
 
-def _calibration(rows: list[dict[str, Any]]) -> Found:
+def _calibration(rows: Sequence[Rates]) -> Found:
     where = "$.calibration.rows"
     yield from _twice(rows, where, ("check", "what", "on", "stated", "delta", "tv", "n"))
     for number, row in enumerate(rows):
@@ -77,7 +85,7 @@ def _calibration(rows: list[dict[str, Any]]) -> Found:
             yield f"{place}.holds", f"the rate of {rate:.6g} does not exceed the stated {row['stated']:.6g}"
 
 
-def _judgements(judgements: list[dict[str, Any]]) -> Found:
+def _judgements(judgements: Sequence[Judgement]) -> Found:
     where = "$.judgements"
     yield from _twice([{"seed": None} | one for one in judgements], where, ("subject", "claim", "seed"))
     for number, one in enumerate(judgements):
@@ -90,7 +98,7 @@ def _judgements(judgements: list[dict[str, Any]]) -> Found:
             yield f"{where}[{number}].verdict", f"{kind}, though a check rejected"
 
 
-def _twice(rows: Iterable[dict[str, Any]], place: str, keys: tuple[str, ...]) -> Found:
+def _twice(rows: Iterable[Mapping[str, Any]], place: str, keys: tuple[str, ...]) -> Found:
     seen = set()
     for number, row in enumerate(rows):
         name = tuple(row[key] for key in keys)
@@ -100,15 +108,16 @@ def _twice(rows: Iterable[dict[str, Any]], place: str, keys: tuple[str, ...]) ->
         seen.add(name)
 
 
-def _figures(figures: dict[str, Any], place: str) -> Found:
+def _figures(figures: Figures, place: str) -> Found:
+    drawn: Mapping[str, Any] = figures
     for name, one, other in (
         ("e_process", "n", "log10_e"),
         ("passes", "values", "counts"),
         ("images", "labels", "tokens"),
         *(("density", "x", curve) for curve in ("p", "q", "out")),
     ):
-        if name in figures and len(figures[name][one]) != len(figures[name][other]):
-            yield f"{place}.{name}", f"{len(figures[name][one])} {one} for {len(figures[name][other])} {other}"
+        if name in drawn and len(drawn[name][one]) != len(drawn[name][other]):
+            yield f"{place}.{name}", f"{len(drawn[name][one])} {one} for {len(drawn[name][other])} {other}"
     if "images" in figures:
         images = figures["images"]
         size = images["height"] * images["width"]

@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Cell
 from specverify.report.tables import number, plain, settings
-
-Cell = dict[str, Any]
 
 WIDTH = 9.0
 """Inches; a report shows 96 pixels to the inch."""

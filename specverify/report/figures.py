@@ -11,7 +11,7 @@ from specverify.report.figures_exact import exact_passes, exact_tv
 from specverify.report.figures_relaxed import frontier
 from specverify.report.figures_samples import samples
 from specverify.report.figures_testers import calibration, kill_matrix
-from specverify.report.record import Record
+from specverify.report.shape import Record
 
 
 def figures(record: Record) -> list[Picture]:

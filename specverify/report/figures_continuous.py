@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.lines import Line2D
 
 from specverify.report import drawing
-from specverify.report.drawing import DEFECT, PANELS, Cell, Picture, left_out
+from specverify.report.drawing import DEFECT, PANELS, Picture, left_out
+from specverify.report.shape_cells import Cell
 from specverify.report.tables import number, plain
 
 _SHOWN = {"last-step": "last-step, an exact rule", "cspd": "CSpD as published", "cspd-released": "CSpD as released"}

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from specverify.report import drawing
-from specverify.report.drawing import FRAME, PANELS, Cell, Picture, Style, left_out, where
+from specverify.report.drawing import FRAME, PANELS, Picture, Style, left_out, where
+from specverify.report.shape_cells import Cell, Run, run_of
 from specverify.report.tables import distinct, interval
 from specverify.report.tables_cost import one_at_a_time
 
@@ -25,10 +26,10 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     cells = sorted(cells, key=lambda c: (c["model"], c["settings"]["guidance"] or 0))
     figure = drawing.canvas(0.27 * len(cells) + 0.9)
     left, right = drawing.panels(figure, 2, 2, sharey=True, gridspec_kw={"width_ratios": (1.5, 1)})
-    worst = max(1.0, *(c["run"]["passes_interval"][1] for c in cells))
+    worst = max(1.0, *(run_of(c)["passes_interval"][1] for c in cells))
     names, common = distinct(cells)
     for y, c in enumerate(cells):
-        run, style = c["run"], known[c["decoder"]]
+        run, style = run_of(c), known[c["decoder"]]
         ends = interval(run["passes_interval"])
         _interval(left, y, float(run["passes_mean"]), run["passes_interval"], style, f"{run['passes_mean']:.4g}{ends}")
         left.text(1.75 * worst, y, _faster(run), va="center", ha="right", fontsize=8)
@@ -59,7 +60,7 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         ):
             for axis in (left, right):
                 axis.axhline(y - 0.5, color="#CCCCCC", linewidth=0.8)
-    best = max(cells, key=lambda c: c["run"]["step_compression"])
+    best = max(cells, key=lambda c: run_of(c)["step_compression"])
     caption = (
         "Means with their 95% intervals in brackets. Step compression: forward passes of autoregressive decoding over "
         "the decoder's, where rows are replaced as they finish, and where 64 rows wait for the slowest of them; then "
@@ -68,12 +69,12 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     )
     alt = (
         f"Forward passes and acceptance rates of {len(cells)} cells; the highest step compression is "
-        f"{best['run']['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
+        f"{run_of(best)['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
     )
     return drawing.picture(figure, "real-cost", "Cost on real image models", caption, alt)
 
 
-def _faster(run: dict[str, Any]) -> str:
+def _faster(run: Run) -> str:
     together = next((one for one in run.get("lock_step", []) if one["batch"] == BATCH), None)
     words = f"{run['step_compression']:.3g}x"
     words += "" if together is None else f" / {together['speedup']:.3g}x"
@@ -90,8 +91,8 @@ def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     left, right = drawing.panels(figure, 2, 2, sharey=True)
     names, common = distinct(shown)
     measures: tuple[tuple[Axes, str, Callable[[Cell], float]], ...] = (
-        (left, "forward passes per image", lambda c: float(c["run"]["passes_mean"])),
-        (right, "seconds per image", lambda c: float(c["run"]["seconds"] / c["run"]["n"])),
+        (left, "forward passes per image", lambda c: float(run_of(c)["passes_mean"])),
+        (right, "seconds per image", lambda c: float(run_of(c)["seconds"] / run_of(c)["n"])),
     )
     for axis, title, each in measures:
         worst = max(map(each, shown))

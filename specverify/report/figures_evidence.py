@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from scipy import stats
 
 from specverify.report import drawing
-from specverify.report.drawing import DEFECT, FRAME, PANELS, Cell, Picture, Style, left_out, named
+from specverify.report.drawing import DEFECT, FRAME, PANELS, Picture, Style, left_out, named
+from specverify.report.shape_cells import Cell
 from specverify.report.tables import distinct
 
 

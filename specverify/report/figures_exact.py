@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 
 from specverify.report import drawing
 from specverify.report.contradictions import TOLERANCE
-from specverify.report.drawing import DEFECT, FRAME, PANELS, Cell, Picture, Style, left_out
+from specverify.report.drawing import DEFECT, FRAME, PANELS, Picture, Style, left_out
+from specverify.report.shape_cells import Cell, exact_of
 from specverify.report.tables import plain
 
 
@@ -21,11 +22,11 @@ def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     wrong = [c for c in cells if c["kind"] == "defect"]
     toys = list(dict.fromkeys(c["model"] for c in right))
     names = list(dict.fromkeys((c["decoder"], c["model"]) for c in wrong))
-    smallest = min((math.log10(c["exact"]["tv"]) for c in cells if c["exact"]["tv"] > 0), default=-17)
+    smallest = min((math.log10(exact_of(c)["tv"]) for c in cells if exact_of(c)["tv"] > 0), default=-17)
     low = min(-17, math.floor(smallest))
 
     def place(c: Cell) -> float:
-        return math.log10(c["exact"]["tv"]) if c["exact"]["tv"] > 0 else low - 1.5
+        return math.log10(exact_of(c)["tv"]) if exact_of(c)["tv"] > 0 else low - 1.5
 
     shown = {name: s for name, s in known.items() if any(c["decoder"] == name for c in right)}
     groups = [(len(toys), max(0.34, 0.06 * len(shown))), (len(names), 0.2)]
@@ -65,9 +66,9 @@ def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     extra = [Line2D([], [], color=DEFECT, marker="x", linestyle="none", label="known-wrong")] if wrong else []
     drawing.legend(figure, shown, extra=extra)
     alt = f"Exact total variation of {len(right)} cells of correct decoders"
-    alt += f", at most {max(c['exact']['tv'] for c in right):.3g}" if right else ""
+    alt += f", at most {max(exact_of(c)['tv'] for c in right):.3g}" if right else ""
     alt += (
-        f", and of {len(wrong)} known-wrong ones, at least {min(c['exact']['tv'] for c in wrong):.3g}" if wrong else ""
+        f", and of {len(wrong)} known-wrong ones, at least {min(exact_of(c)['tv'] for c in wrong):.3g}" if wrong else ""
     )
     caption = (
         "Each mark is one setting (window, initial drafts or draft model). Left of the dotted line: exactly 0. "
@@ -91,27 +92,27 @@ def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
             style, found = known[name], [c for c in here if c["decoder"] == name]
             for c in found:
                 if c["settings"]["window"] is None:
-                    axis.axhline(c["exact"]["passes"], color=style.colour, linewidth=1, linestyle="--")
-            windows = sorted({c["settings"]["window"] for c in found} - {None})
-            passes = [[c["exact"]["passes"] for c in found if c["settings"]["window"] == w] for w in windows]
+                    axis.axhline(exact_of(c)["passes"], color=style.colour, linewidth=1, linestyle="--")
+            windows = sorted({w for c in found if (w := c["settings"]["window"]) is not None})
+            passes = [[exact_of(c)["passes"] for c in found if c["settings"]["window"] == w] for w in windows]
             fewest, most = [min(group) for group in passes], [max(group) for group in passes]
             axis.fill_between(windows, fewest, most, color=style.colour, alpha=0.25, linewidth=0)
             axis.plot(windows, fewest, color=style.colour, marker=style.marker, linewidth=1, alpha=0.85, markersize=4)
         axis.set_title(drawing.short(plain(toy), 26))
-        axis.set_ylim(0, 1.08 * max(1.0, *(c["exact"]["passes"] for c in here)))
+        axis.set_ylim(0, 1.08 * max(1.0, *(exact_of(c)["passes"] for c in here)))
         axis.set_xlim(0.5, max([c["settings"]["window"] or 1 for c in here]) + 0.5)
         axis.set_xticks(sorted({c["settings"]["window"] for c in here if c["settings"]["window"]}))
     figure.supxlabel("window W", fontsize=9)
     figure.supylabel("expected forward passes", fontsize=9)
     shown = {name: s for name, s in known.items() if any(c["decoder"] == name for c in cells)}
     drawing.legend(figure, shown, lines=True)
-    best = min(cells, key=lambda c: c["exact"]["passes"])
+    best = min(cells, key=lambda c: exact_of(c)["passes"])
     caption = (
         "Dashed: decoders without drafts, one forward pass per token. Lines: the fewest over initial drafts and draft "
         "models; shades reach up to the most." + left_out(len(toys), "toys")
     )
     alt = (
         f"Expected forward passes against the window on {len(shown_toys)} toys; the fewest are "
-        f"{best['exact']['passes']:.3g}, by {best['decoder']} on {best['model']}."
+        f"{exact_of(best)['passes']:.3g}, by {best['decoder']} on {best['model']}."
     )
     return drawing.picture(figure, "exact-passes", "Exact expected forward passes", caption, alt)

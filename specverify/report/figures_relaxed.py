@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 
 from specverify.report import drawing
-from specverify.report.drawing import FRAME, Cell, Picture, Style
+from specverify.report.drawing import FRAME, Picture, Style
+from specverify.report.shape_cells import Cell, exact_of
 from specverify.report.tables import plain, settings
 
 # Rules of one family share a hue. Okabe and Ito's colours, as elsewhere.
@@ -41,7 +42,7 @@ def frontier(cells: list[Cell]) -> Picture | None:
         for axis, model in zip(axes, models, strict=True):
             here = [c for c in cells if c["model"] == model and _way(c) == way]
             for rule, group in groupby(here, lambda c: c["settings"]["rule"]):
-                points = [(c["exact"]["tv"], c["exact"]["passes"]) for c in group]
+                points = [(exact_of(c)["tv"], exact_of(c)["passes"]) for c in group]
                 if rule == "token":
                     axis.axhline(points[0][1], color=FRAME, linewidth=0.8, linestyle="--")
                     axis.plot(*points[0], "*", color="#222222", markersize=9, zorder=5)

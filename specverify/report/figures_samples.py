@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from specverify.report import drawing
-from specverify.report.drawing import Cell, Picture
+from specverify.report.drawing import Picture
+from specverify.report.shape_cells import Cell, Images
 from specverify.report.tables import plain, settings
 
 _COLUMNS = 10
@@ -68,7 +67,7 @@ def _grid(number: int, model: str, guidance: float | None, cells: list[Cell]) ->
     return drawing.picture(figure, f"samples-{number}", f"Samples: {where}", caption, alt)
 
 
-def _by_label(images: dict[str, Any]) -> dict[int, list[list[int]]]:
+def _by_label(images: Images) -> dict[int, list[list[int]]]:
     found: dict[int, list[list[int]]] = {}
     for label, tokens in zip(images["labels"], images["tokens"], strict=True):
         found.setdefault(label, []).append(tokens)

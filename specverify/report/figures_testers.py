@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import Picture
+from specverify.report.shape_testers import KillMatrix, Rates, Trial
 from specverify.report.tables import number, plain
 from specverify.report.testers import sound
-
-Row = dict[str, Any]
 
 _WRONG = ("#D55E00", "not as it must be")
 _STYLES = {
@@ -35,15 +32,19 @@ _LINE, _PAGE = 0.155, 64
 _HOLDS, _FAILS = "#0072B2", "#D55E00"
 
 
-def kill_matrix(matrix: dict[str, Any]) -> list[Picture]:
+Group = dict[str, dict[str, Trial]]
+"""Trials of a category, by subject and checker."""
+
+
+def kill_matrix(matrix: KillMatrix) -> list[Picture]:
     """One picture for each level: a coloured field for each subject and checker, by category."""
     levels = dict.fromkeys(row["level"] for row in matrix["rows"])
     return [_level(level, [row for row in matrix["rows"] if row["level"] == level]) for level in levels]
 
 
-def _level(level: str, rows: list[Row]) -> Picture:
+def _level(level: str, rows: list[Trial]) -> Picture:
     checkers = list(dict.fromkeys(row["checker"] for row in rows))
-    groups: dict[str, dict[str, dict[str, Row]]] = {}
+    groups: dict[str, Group] = {}
     for row in sorted(rows, key=lambda row: not row["lossy"]):  # controls last
         category = row["category"] if row["lossy"] else "controls"
         groups.setdefault(category, {}).setdefault(row["defect"], {})[row["checker"]] = row
@@ -75,7 +76,7 @@ def _level(level: str, rows: list[Row]) -> Picture:
     return drawing.picture(figure, f"kill-matrix-{level}", f"Kill matrix: {level}", caption, alt)
 
 
-def _columns(groups: dict[str, dict[str, Any]]) -> list[list[tuple[str, dict[str, Any]]]]:
+def _columns(groups: dict[str, Group]) -> list[list[tuple[str, Group]]]:
     """The categories, in two columns of about the same height where they are many."""
     items = list(groups.items())
     whole = sum(len(found) + 1 for _, found in items)
@@ -86,7 +87,7 @@ def _columns(groups: dict[str, dict[str, Any]]) -> list[list[tuple[str, dict[str
     return [items[:cut], items[cut:]]
 
 
-def _matrix(axis: Axes, groups: list[tuple[str, dict[str, dict[str, Row]]]], checkers: list[str], height: int) -> None:
+def _matrix(axis: Axes, groups: list[tuple[str, Group]], checkers: list[str], height: int) -> None:
     names = min(_SHARE, 1 - _NARROWEST * len(checkers))
     width = min((1 - names) / len(checkers), _WIDEST)
     y = 0
@@ -119,9 +120,9 @@ def _matrix(axis: Axes, groups: list[tuple[str, dict[str, dict[str, Row]]]], che
     axis.axis("off")
 
 
-def _figure(row: Row) -> str:
+def _figure(row: Trial) -> str:
     if not sound(row):
-        return str(row["outcome"])
+        return row["outcome"]
     if row["outcome"] == "not applicable":
         return ""
     if row["tv"] is not None and row["tv"] > 1e-12:
@@ -129,12 +130,12 @@ def _figure(row: Row) -> str:
     return "" if row["n"] is None else f"n {number(row['n'])}"
 
 
-def calibration(rows: list[Row]) -> list[Picture]:
+def calibration(rows: list[Rates]) -> list[Picture]:
     """Counted rates with their intervals beside the stated ones, on one logarithmic axis, by check."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[Rates]] = {}
     for row in rows:
         groups.setdefault(row["check"], []).append(row)
-    pages: list[list[Row]] = []
+    pages: list[list[Rates]] = []
     for found in groups.values():
         if not pages or len(pages[-1]) + len(found) > _PAGE:
             pages.append([])
@@ -144,8 +145,8 @@ def calibration(rows: list[Row]) -> list[Picture]:
     return [_page(page, limits, place if len(pages) > 1 else 0) for place, page in enumerate(pages, 1)]
 
 
-def _page(rows: list[Row], limits: tuple[float, float], place: int) -> Picture:
-    groups: dict[tuple[str, str], list[Row]] = {}
+def _page(rows: list[Rates], limits: tuple[float, float], place: int) -> Picture:
+    groups: dict[tuple[str, str], list[Rates]] = {}
     for row in rows:
         groups.setdefault((row["check"], row["what"]), []).append(row)
     figure = drawing.canvas(_LINE * (len(rows) + len(groups)) + 0.9)
@@ -191,7 +192,7 @@ def _page(rows: list[Row], limits: tuple[float, float], place: int) -> Picture:
     return drawing.picture(figure, f"calibration-{place}" if place else "calibration", title, caption, alt)
 
 
-def _counted(axis: Axes, y: int, row: Row, least: float) -> None:
+def _counted(axis: Axes, y: int, row: Rates, least: float) -> None:
     """A row's interval, rate and stated rate, and at the right its counts."""
     colour, rate = _HOLDS if row["holds"] else _FAILS, _rate(row)
     ends = [max(end, least) for end in row["interval"]]
@@ -209,5 +210,5 @@ def _counted(axis: Axes, y: int, row: Row, least: float) -> None:
     )
 
 
-def _rate(row: Row) -> float:
-    return float(row["events"] / row["trials"])
+def _rate(row: Rates) -> float:
+    return row["events"] / row["trials"]

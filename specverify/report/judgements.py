@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from specverify.evidence.rational import numbers
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_testers import Judgement
 from specverify.report.tables import CHECK_COLUMNS, Row, Table, check_cells, number, plain, row, tally
 
 SHOWN = 12
@@ -77,7 +78,7 @@ def sections(record: Record) -> list[Section]:
     return [_section(place, one) for place, one in enumerate(record.get("judgements", []), 1)]
 
 
-def _section(place: int, one: dict[str, Any]) -> Section:
+def _section(place: int, one: Judgement) -> Section:
     name = f"judgement-{place}"
     facts = [f"level {one['level']}", f"claim {one['claim']}"]
     facts += [] if one.get("seed") is None else [f"seed {one['seed']}"]
@@ -131,7 +132,7 @@ def _shares(name: str, title: str, items: Sequence[Mapping[str, Any]], exact: bo
     return Table(name, title, intro, tuple(column.replace("_", " ") for column in columns), tuple(rows))
 
 
-def _exact(name: str, one: dict[str, Any]) -> Table:
+def _exact(name: str, one: Judgement) -> Table:
     found = sorted(one["exact"], key=lambda item: -float(item.get("tv") or 0))
     plainly = all(item.get("precision", "float64") == "float64" for item in found)
     keys = [key for key in _EXACT if any(item.get(key) is not None for item in found)]
@@ -143,7 +144,7 @@ def _exact(name: str, one: dict[str, Any]) -> Table:
     return Table(f"{name}-exact", "Exact results", f"TV: total variation from the target law.{more}", columns, rows)
 
 
-def _checks(name: str, one: dict[str, Any]) -> Table:
+def _checks(name: str, one: Judgement) -> Table:
     found = sorted(one["evidence"], key=lambda item: not item["rejected"])
     rows = tuple(row(check_cells(item), note=item["detail"], bad=(8,) if item["rejected"] else ()) for item in found)
     asks = "" if one["claim"] == "lossless" else "They test losslessness; what the claim allows is in the verdict."

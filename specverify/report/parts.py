@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from specverify import files
 from specverify.errors import InputError
 from specverify.report import record as records
 from specverify.report import render
-from specverify.report.record import Record
 from specverify.report.render import Written
+from specverify.report.shape import Record
+from specverify.report.shape_testers import Judgement
 
 NAMES = ("kill_matrix", "calibration", "judgements")
 
@@ -50,19 +51,20 @@ def add(folder: Path, name: str, value: Mapping[str, Any]) -> Written:
     folder = Path(folder)
     with files.locked(folder):  # two commands that add to one record wait for each other
         record = records.load(folder / records.NAME)
-        record[name] = [*_others(record, plain), plain] if name == "judgements" else plain
+        part = [*_others(record, plain), plain] if name == "judgements" else plain
+        record = cast("Record", {**record, name: part})
         records.validate(record, f"the record in {folder} with this {name}", "it was left as it was")
         records.save(record, folder / records.NAME)
         return render.write(record, folder)
 
 
-def carried(folder: Path) -> dict[str, Any]:
+def carried(folder: Path) -> Mapping[str, Any]:
     """The parts of the record in a folder; none where there is no record. For whoever writes the record anew."""
     path = Path(folder) / records.NAME
     return {name: value for name, value in records.load(path).items() if name in NAMES} if path.is_file() else {}
 
 
-def _others(record: Record, value: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _others(record: Record, value: Mapping[str, Any]) -> list[Judgement]:
     def key(one: Mapping[str, Any]) -> tuple[Any, ...]:
         return one.get("subject"), one.get("claim"), one.get("seed")
 

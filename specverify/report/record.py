@@ -1,26 +1,24 @@
-"""The record: what a campaign found, as one JSON file that `reports/schema/record-1.json` describes.
+"""The record: what a campaign found, as one JSON file; `shape.Record` is what it holds.
 
-A record that does not fit its schema, or contradicts itself, is not read and not written.
+A record that is of another shape, or contradicts itself, is not read and not written.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from specverify import checksum
 from specverify.errors import InputError
 from specverify.files import write_atomically
 from specverify.report.contradictions import contradictions
+from specverify.report.shape import Record, fit
 
 VERSION = 1
 NAME = "record.json"
 """What the record is called in a report's folder."""
-
-Record = dict[str, Any]
 
 _REMEDY = "make the record anew with `specverify verify`"
 
@@ -83,7 +81,7 @@ def by_line(value: Any, rows: Collection[str] = ("rows",)) -> str:
 
 
 def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> None:
-    """Raise InputError unless `record` fits the schema and agrees with itself.
+    """Raise InputError unless `record` has the shape of one and agrees with itself.
 
     Args:
         record: what was read, or is about to be written.
@@ -97,31 +95,9 @@ def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> 
             f"{source} has version {record.get('version')!r}, but this specverify reads version {VERSION}; "
             f"read it with the specverify that wrote it, or {remedy}"
         )
-    fit(record, f"record-{VERSION}", source, remedy)
-    for place, message in contradictions(record):
+    fit(record, Record, source, remedy)
+    for place, message in contradictions(cast("Record", record)):
         raise InputError(f"{source} contradicts itself at {place}: {message}; {remedy}")
-
-
-def fit(record: Any, name: str, source: str, remedy: str) -> None:
-    """Raise InputError unless a record fits the schema of a name, saying where."""
-    import jsonschema  # slow to import, and needed here only
-
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(name)).iter_errors(record))
-    if error is not None:
-        message = error.message if len(error.message) <= 160 else f"{error.message[:60]} ... {error.message[-90:]}"
-        raise InputError(f"{source} is invalid at {error.json_path}: {message}; {remedy}")
-
-
-@functools.cache
-def schema(name: str = f"record-{VERSION}") -> dict[str, Any]:
-    """A JSON schema: that of the record, or another's."""
-    here = Path(__file__).resolve()
-    # Installed, the schemas lie beside this file; in a checkout, where people look for them.
-    for folder in (here.parent / "schema", here.parents[2] / "reports" / "schema"):
-        path = folder / f"{name}.json"
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    raise InputError(f"the schema {name}.json is missing beside {here}; install specverify again")
 
 
 def _refuse_constant(name: str) -> float:

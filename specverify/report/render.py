@@ -30,7 +30,7 @@ from specverify.report import (
 )
 from specverify.report import record as records
 from specverify.report.drawing import Picture
-from specverify.report.record import Record
+from specverify.report.shape import Record
 from specverify.report.tables import Table
 
 HTML, MARKDOWN = "report.html", "report.md"

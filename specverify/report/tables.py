@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Cell, EvidenceRow, exact_of
 
 UNKNOWN = "–"
 EXIT_CODES = {
@@ -105,7 +106,7 @@ def interval(pair: Sequence[Any] | None, digits: int = 4) -> str:
     return f" [{number(pair[0], digits)}, {number(pair[1], digits)}]" if pair is not None else ""
 
 
-def settings(cell: dict[str, Any], only: Collection[str] | None = None) -> str:
+def settings(cell: Cell, only: Collection[str] | None = None) -> str:
     """What a cell's decoder and model were set to; `only` names the settings to tell."""
     names = {"window": "W = ", "initial": "", "draft": "draft ", "guidance": "guidance ", "batch": "batch "}
     shown = [
@@ -116,7 +117,7 @@ def settings(cell: dict[str, Any], only: Collection[str] | None = None) -> str:
     return plain(", ".join(shown)) or UNKNOWN
 
 
-def distinct(cells: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
+def distinct(cells: Sequence[Cell]) -> tuple[list[str], str]:
     """A name for each cell by what sets it apart from the others, and what they have in common."""
     values: dict[str, set[Any]] = {}
     for cell in cells:
@@ -133,7 +134,7 @@ def distinct(cells: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
     return labels, plain(", ".join(part for part in common if part != UNKNOWN))
 
 
-def caught(cell: dict[str, Any]) -> bool:
+def caught(cell: Cell) -> bool:
     """Whether the checker said of a defect what it must."""
     return bool(cell["verdict"]["kind"] == cell["expected"])
 
@@ -179,17 +180,17 @@ def coverage(record: Record) -> Table:
 
 def exact_summary(record: Record) -> Table:
     """Exact results per decoder, over all models and settings."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for c in record["cells"]:
         if c["exact"] is not None and c["kind"] == "exact":
             groups.setdefault((c["decoder"], c["claim"]), []).append(c)
     rows = []
     for (decoder, claim), cells in groups.items():
-        worst = max(cells, key=lambda c: c["exact"]["tv"])
+        worst = max(cells, key=lambda c: exact_of(c)["tv"])
         models = number(len({c["model"] for c in cells}))
         kinds = tally(c["verdict"]["kind"] for c in cells)
         rows.append(
-            row([decoder, claim, models, number(len(cells)), number(worst["exact"]["tv"], 3), worst["id"], kinds])
+            row([decoder, claim, models, number(len(cells)), number(exact_of(worst)["tv"], 3), worst["id"], kinds])
         )
     intro = "TV: total variation between the decoder's exact law and the target law. Rounding leaves up to 1e-12."
     columns = ("decoder", "claim", "models#", "cells#", "largest TV#", "where", "verdicts")
@@ -235,7 +236,7 @@ def checks(record: Record) -> Table:
     return Table("checks", "Statistical checks", intro, ("cell", *CHECK_COLUMNS), tuple(rows))
 
 
-def check_cells(evidence: dict[str, Any]) -> list[str]:
+def check_cells(evidence: EvidenceRow) -> list[str]:
     """One statistical check, in `CHECK_COLUMNS`."""
     e = evidence
     outcome = "REJECTED" if e["rejected"] else f"vacuous: {e['vacuous']}" if e["vacuous"] else "not rejected"
@@ -257,7 +258,7 @@ def defects(record: Record) -> Table:
     rows = []
     for c in record["cells"]:
         if c["kind"] == "defect":
-            tv = number(c["exact"]["tv"] if c["exact"] else None, 3)
+            tv = number(exact_of(c)["tv"] if c["exact"] else None, 3)
             verdict = [c["expected"], c["verdict"]["kind"], "yes" if caught(c) else "NO"]
             cells = [c["decoder"], c["model"], settings(c), *verdict, tv, c["verdict"]["reason"]]
             rows.append(cell_row(c, cells, bad=() if caught(c) else (5,)))
@@ -311,7 +312,7 @@ def every_cell(record: Record) -> Table:
     return Table("cells", "Every cell", "", ("cell", "claim", "verdict", "seconds#", "why"), tuple(rows))
 
 
-def why(cell: dict[str, Any]) -> str:
+def why(cell: Cell) -> str:
     """A cell's reason, and what is wrong with it."""
     missed = cell["expected"] is not None and not caught(cell)
     return (f"known to be wrong, but not {cell['expected']}: " if missed else "") + str(cell["verdict"]["reason"])
@@ -322,6 +323,6 @@ def row(cells: Iterable[Any], kind: str = "", note: str = "", reproduce: str = "
     return Row(tuple(plain(cell) for cell in cells), kind, plain(note), plain(reproduce), bad)
 
 
-def cell_row(cell: dict[str, Any], cells: Iterable[Any], note: str = "", bad: tuple[int, ...] = ()) -> Row:
+def cell_row(cell: Cell, cells: Iterable[Any], note: str = "", bad: tuple[int, ...] = ()) -> Row:
     """A row on a cell of the record."""
     return row(cells, cell["verdict"]["kind"], note, cell["reproduce"], bad)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specverify.report.record import Record
+from specverify.report.shape import Record
 from specverify.report.tables import UNKNOWN, Table, caught, cell_row, interval, number
 
 _MEANING = (

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Cell, run_of
 from specverify.report.tables import Table, cell_row, number, settings
-
-Cell = dict[str, Any]
 
 
 def one_at_a_time(cells: list[Cell]) -> Iterator[tuple[Cell, Cell | None]]:
@@ -29,8 +27,8 @@ def latency(record: Record) -> Table:
     """What one image costs, in passes and seconds, beside plain decoding in the same run."""
     rows = []
     for c, plain in one_at_a_time(record["cells"]):
-        r, seconds = c["run"], c["run"]["seconds"] / c["run"]["n"]
-        beside = None if plain is None else plain["run"]["seconds"] / plain["run"]["n"] / seconds
+        r, seconds = run_of(c), run_of(c)["seconds"] / run_of(c)["n"]
+        beside = None if plain is None else run_of(plain)["seconds"] / run_of(plain)["n"] / seconds
         cost = [number(r["passes_mean"], 4), number(r.get("draft_passes_mean") or None, 4)]
         cost += [number(r["step_compression"], 3), number(seconds, 3), number(beside, 3)]
         cost.append(number(seconds / r["passes_mean"] * 1000, 3))

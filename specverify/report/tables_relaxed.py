@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from specverify.claims import EMPTY
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Cell, exact_of
 from specverify.report.tables import UNKNOWN, Table, cell_row, number, settings
 
 
@@ -40,11 +40,11 @@ def relaxed(record: Record) -> Table:
     return Table("relaxed", "Relaxed rules", intro, (*columns, "acceptance#", "gain#", "bias#", "excess#"), tuple(rows))
 
 
-def _declared(cell: dict[str, Any]) -> tuple[str, str]:
+def _declared(cell: Cell) -> tuple[str, str]:
     """What a cell's rule claims, and its slack if that is a bound."""
     found = re.fullmatch(r"relaxed\(tv<=([0-9.e+-]+)\)", cell["claim"])
     if found is None:
         return cell["claim"], UNKNOWN
     bound = float(found[1])
     words = f"nothing that binds: tv<={found[1]}" if EMPTY <= bound < 1 else cell["claim"]
-    return words, number(max(0.0, bound - cell["exact"]["tv"]), 3)
+    return words, number(max(0.0, bound - exact_of(cell)["tv"]), 3)

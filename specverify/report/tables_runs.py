@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Run
 from specverify.report.tables import UNKNOWN, Table, cell_row, interval, number
 
 
@@ -38,7 +37,7 @@ def runs(record: Record) -> Table:
     return Table("runs", title, intro, (*columns, *last), tuple(rows))
 
 
-def lock_step(run: dict[str, Any], batch: int) -> str:
+def lock_step(run: Run, batch: int) -> str:
     """The step compression of a batch that waits for its slowest row, with its interval; unknown for too few rows."""
     found = next((one for one in run.get("lock_step", []) if one["batch"] == batch), None)
     if found is None:

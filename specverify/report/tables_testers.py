@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from specverify.report.record import Record
+from specverify.report.shape import Record
+from specverify.report.shape_testers import Calibration, KillMatrix, Trial
 from specverify.report.tables import Row, Table, interval, number, row
 from specverify.report.testers import failing_rates, sound, unnamed
 
-Trial = dict[str, Any]
 ABREAST = 4
 """Most checkers that stand side by side."""
 
@@ -29,7 +28,7 @@ def tables(record: Record) -> list[Table]:
     return found
 
 
-def overview(matrix: dict[str, Any]) -> Table:
+def overview(matrix: KillMatrix) -> Table:
     """The kill matrix in sums: a row for each checker."""
     rows = []
     for level, checker in dict.fromkeys((t["level"], t["checker"]) for t in matrix["rows"]):
@@ -54,7 +53,7 @@ def overview(matrix: dict[str, Any]) -> Table:
     return Table("kill-matrix", "Kill matrix", intro, (*columns, "not applicable#", "seconds#"), tuple(rows))
 
 
-def trials(matrix: dict[str, Any], level: str, lossy: bool) -> Table:
+def trials(matrix: KillMatrix, level: str, lossy: bool) -> Table:
     """The kill matrix of a level: a row for each defect, or for each control, and a column for each checker.
 
     Checkers that are too many to stand side by side get a row each.
@@ -105,7 +104,7 @@ def _word(trial: Trial) -> str:
     return word + (", as may be" if trial["outcome"] == "missed" and sound(trial) else "")
 
 
-def rates(calibration: dict[str, Any]) -> Table:
+def rates(calibration: Calibration) -> Table:
     """The calibration: stated rates, and counted ones."""
     rows = []
     for one in calibration["rows"]:
@@ -127,7 +126,15 @@ def rates(calibration: dict[str, Any]) -> Table:
 
 def attention(record: Record) -> Iterator[Row]:
     """What of it is not as it must be, as rows of `tables.attention`."""
-    matrix = record.get("kill_matrix", {"rows": []})
+    if (matrix := record.get("kill_matrix")) is not None:
+        yield from _wrong(matrix)
+    for one in failing_rates(record["calibration"]["rows"] if "calibration" in record else []):
+        name = "/".join(["calibration", one["check"], one["what"], one["on"]])
+        counts = f"{number(one['events'])} of {number(one['trials'])}"
+        yield row([name, "ERROR", f"{one['what']}: {counts}, where {number(one['stated'], 3)} is stated"], "ERROR")
+
+
+def _wrong(matrix: KillMatrix) -> Iterator[Row]:
     for trial in matrix["rows"]:
         if not sound(trial):
             name = f"kill matrix/{trial['level']}/{trial['defect']}/{trial['checker']}"
@@ -136,13 +143,9 @@ def attention(record: Record) -> Iterator[Row]:
             yield row([name, "ERROR", why], "ERROR", reproduce=_again(matrix, trial["level"], trial["defect"]))
     for level, name in unnamed(matrix["rows"]):
         yield row([f"kill matrix/{level}/{name}", "ERROR", "no checker has to catch it"], "ERROR")
-    for one in failing_rates(record.get("calibration", {"rows": []})["rows"]):
-        name = "/".join(["calibration", one["check"], one["what"], one["on"]])
-        counts = f"{number(one['events'])} of {number(one['trials'])}"
-        yield row([name, "ERROR", f"{one['what']}: {counts}, where {number(one['stated'], 3)} is stated"], "ERROR")
 
 
-def _again(matrix: dict[str, Any], level: str, name: str) -> str:
+def _again(matrix: KillMatrix, level: str, name: str) -> str:
     words = ["specverify", "defects", "--run", "--level", level, "--only", name]
     return shlex.join([*words, "--seed", str(matrix["seed"]), "--delta", f"{matrix['delta']:g}"])
 

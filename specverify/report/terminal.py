@@ -8,7 +8,7 @@ from rich.text import Text
 
 from specverify.report import attention, judgements, tables, testers
 from specverify.report.listing import listing
-from specverify.report.record import Record
+from specverify.report.shape import Record
 
 SHOWN = 10
 """Most things to look at that are listed."""
@@ -40,10 +40,10 @@ def summary(record: Record) -> Group:
     if caught:
         parts.append(Text(f"known-wrong decoders caught: {sum(caught)} of {len(caught)}"))
     if (seen := record.get("sensitivity")) is not None:
-        shown = sum(row["shown"] for row in seen["rows"])
+        known = sum(row["shown"] for row in seen["rows"])
         parts.append(
             Text(
-                f"on the real model, {seen['images']:,} images a cell show {shown} of {len(seen['rows'])} known-wrong "
+                f"on the real model, {seen['images']:,} images a cell show {known} of {len(seen['rows'])} known-wrong "
                 "decoders; which not: see the report"
             )
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from specverify.report.record import Record
-
-Row = dict[str, Any]
+from specverify.report.shape import Record
+from specverify.report.shape_testers import KillMatrix, Rates, Trial
 
 HOLD, PARTLY, FAIL, UNKNOWN = "hold", "hold as far as measured", "do not hold", "not measured"
 HOW = {"kill_matrix": "specverify defects --run --report DIR", "calibration": "specverify calibrate --report DIR"}
@@ -57,7 +55,7 @@ def testers(record: Record) -> Testers:
     return Testers(status, tuple(lines), tuple(missing))
 
 
-def sound(row: Row) -> bool:
+def sound(row: Trial) -> bool:
     """Whether a defect or control fared with a checker as it must."""
     if row["outcome"] == "not applicable":
         return not row["named"]
@@ -66,12 +64,12 @@ def sound(row: Row) -> bool:
     return bool(row["outcome"] == "caught" or (row["outcome"] == "missed" and not row["named"]))
 
 
-def passed(rows: Sequence[Row]) -> bool:
+def passed(rows: Sequence[Trial]) -> bool:
     """Whether every row is sound, and every defect has a checker that must catch it."""
     return all(map(sound, rows)) and not unnamed(rows)
 
 
-def unnamed(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def unnamed(rows: Sequence[Trial]) -> list[tuple[str, str]]:
     """Defects (level, name) that no checker of the matrix had to catch: the matrix shows nothing of them."""
     named = {(row["level"], row["defect"]) for row in rows if row["named"]}
     return list(
@@ -79,18 +77,18 @@ def unnamed(rows: Sequence[Row]) -> list[tuple[str, str]]:
     )
 
 
-def failing_rates(rows: Sequence[Row]) -> list[Row]:
+def failing_rates(rows: Sequence[Rates]) -> list[Rates]:
     """Rows of a calibration that do not hold."""
     return [row for row in rows if not row["holds"]]
 
 
-def subset(matrix: dict[str, Any]) -> str:
+def subset(matrix: KillMatrix) -> str:
     """What a kill matrix was limited to; empty for the whole corpus."""
     level, only = matrix.get("level"), matrix.get("only")
     return ", ".join([f"level {level}"] * bool(level) + [f"those that match {only}"] * bool(only))
 
 
-def _of_defects(rows: Sequence[Row]) -> str:
+def _of_defects(rows: Sequence[Trial]) -> str:
     asked = [row for row in rows if row["lossy"] and row["named"]]
     controls = [row for row in rows if not row["lossy"] and row["outcome"] != "not applicable"]
     caught, flagged = (
@@ -104,6 +102,6 @@ def _of_defects(rows: Sequence[Row]) -> str:
     return text + (f"; {len(lost)} defects that no checker must catch" if (lost := unnamed(rows)) else "")
 
 
-def _of_rates(rows: Sequence[Row]) -> str:
+def _of_rates(rows: Sequence[Rates]) -> str:
     trials = sum(row["trials"] for row in rows)
     return f"{len(rows) - len(failing_rates(rows))} of {len(rows)} stated rates hold, over {trials:,} trials"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,17 +9,16 @@ from rich.text import Text
 from specverify.report.tables import UNKNOWN, interval, number
 from specverify.tradeoff import tables, tables_patches
 from specverify.tradeoff.choose import CONFIDENCE, Choice, Contender
+from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 from specverify.tradeoff.tables import faster, within
 
-Record = dict[str, Any]
-Row = dict[str, Any]
 USUAL = {"bias": 0.02, "fd": 0.25}
 """Losses that a question is about if nobody asked one."""
 SHOWN = 5
 """Further settings that are listed, and rows of the frontier."""
 
 
-def show(record: Record, choice: Choice, console: Console) -> None:
+def show(record: Sweep, choice: Choice, console: Console) -> None:
     """One answer: the setting with its speed and loss, the lossless one beside it, and what was confirmed of it."""
     rows = {row["id"]: row for row in record["rows"]}
     console.print()
@@ -41,7 +38,7 @@ def show(record: Record, choice: Choice, console: Console) -> None:
     console.print(Text(_confirmed(choice), style="dim"))
 
 
-def frontier(record: Record, console: Console) -> None:
+def frontier(record: Sweep, console: Console) -> None:
     """The first rows of the report's frontier."""
     patches = record["tokens"] == "patches"
     rows = (tables_patches if patches else tables).best(record)
@@ -70,16 +67,17 @@ def frontier(record: Record, console: Console) -> None:
     console.print(Text(f"{words}{more}. {tables.barred(record)}".rstrip(), style="dim"))
 
 
-def _figures(record: Record, row: Row, one: Contender, choice: Choice) -> Table:
+def _figures(record: Sweep, row: Row, one: Contender, choice: Choice) -> Table:
     metrics = row["metrics"]
-    drafts, target = metrics.get("draft_passes"), (metrics.get("passes") or {}).get("value")
+    drafts, target = metrics.get("draft_passes"), metrics["passes"]["value"] if "passes" in metrics else None
     added = "no draft model" if drafts is None else f"and {_measured(drafts)} of the draft model"
     together = [
         f"{_measured(metrics[name])} at batch {size}" for size in (8, 64) if (name := f"lockstep-{size}") in metrics
     ]
+    ways: tuple[tuple[Timed, str], ...] = (("seconds_per_image", "in a batch"), ("seconds_alone", "alone"))
     times = [
         f"{words} {number(gain, 3)} times as fast as AR{interval(within(record, row, what), 3)}"
-        for what, words in (("seconds_per_image", "in a batch"), ("seconds_alone", "alone"))
+        for what, words in ways
         if (gain := faster(record, row, what)) is not None
     ]
     table = Table.grid(padding=(0, 1, 0, 0))
@@ -126,7 +124,7 @@ def _plain(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 5e-7 else "0"
 
 
-def _measured(metric: dict[str, Any]) -> str:
+def _measured(metric: Metric) -> str:
     return number(metric["value"], 3) + interval(metric["interval"], 3)
 
 

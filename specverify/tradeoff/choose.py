@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -38,9 +37,7 @@ from specverify.catalogue import near
 from specverify.claims import Lossless
 from specverify.errors import InputError
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
-
-Record = dict[str, Any]
-Row = dict[str, Any]
+from specverify.tradeoff.shape import Row, Sweep, scale_of
 
 CONFIDENCE = 0.95
 RELATIVE = {"fd": 1, "accuracy": -1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
@@ -108,7 +105,7 @@ def metrics(model: str) -> tuple[str, ...]:
     return (*RELATIVE, *known)
 
 
-def fastest(record: Record, max_loss: float, metric: str | None = None) -> list[Choice]:
+def fastest(record: Sweep, max_loss: float, metric: str | None = None) -> list[Choice]:
     """The fastest setting that loses at most `max_loss`, for each guidance of a sweep.
 
     Raises:
@@ -128,7 +125,7 @@ def fastest(record: Record, max_loss: float, metric: str | None = None) -> list[
     )
 
 
-def least_lossy(record: Record, min_speedup: float, metric: str | None = None) -> list[Choice]:
+def least_lossy(record: Sweep, min_speedup: float, metric: str | None = None) -> list[Choice]:
     """The setting with the least loss among those at least `min_speedup` times as fast as AR, for each guidance.
 
     Raises:
@@ -167,7 +164,7 @@ Paired = Callable[[Float[np.ndarray, "rows resamples"], Float[np.ndarray, "rows 
 
 
 def _choose(
-    record: Record,
+    record: Sweep,
     metric: str,
     question: str,
     *,
@@ -181,7 +178,7 @@ def _choose(
     choices = []
     compared = settings(record)
     images = min((row["n"] for row in compared), default=0)
-    for scale in dict.fromkeys(row["guidance"] for row in record["rows"] if row["rule"] == AR):
+    for scale in dict.fromkeys(scale_of(row) for row in record["rows"] if row["rule"] == AR):
         rows = [row for row in compared if row["guidance"] == scale]
         if not rows:
             continue
@@ -223,7 +220,7 @@ def _needed(images: int, room: float, reach: float) -> int | None:
     return math.ceil(images * max(1.0, reach / room) ** 2) if room > 0 else None
 
 
-def settings(record: Record) -> list[Row]:
+def settings(record: Sweep) -> list[Row]:
     """The rows that can be chosen: decoders with drafts that were measured and are not known to be wrong."""
     barred = (AR, REAL, *KNOWN_WRONG)
     return [row for row in record["rows"] if row["rule"] not in barred and row["error"] is None]
@@ -250,7 +247,7 @@ class Loss:
         return self.value - reach, self.value + reach
 
 
-def loss(record: Record, row: Row, metric: str) -> Loss:
+def loss(record: Sweep, row: Row, metric: str) -> Loss:
     """A setting's loss; see the module. Of an AR run itself: against the other run."""
     found = row["metrics"][metric]
     value, replicates = float(found["value"]), np.asarray(found["replicates"])

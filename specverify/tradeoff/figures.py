@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -20,10 +19,8 @@ from matplotlib.patches import Patch
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
+from specverify.tradeoff.shape import Row, Sweep, images_of, scale_of
 from specverify.tradeoff.tables import called
-
-Record = dict[str, Any]
-Row = dict[str, Any]
 
 PANELS = {
     "bias": "bias: total variation per token",
@@ -66,7 +63,7 @@ _CLOSE = 0.1
 """Bias up to which the close-up shows settings: beyond it images are ruined, and the rest would be crowded."""
 
 
-def figures(record: Record) -> list[Picture]:
+def figures(record: Sweep) -> list[Picture]:
     """Everything that can be drawn of a sweep."""
     found: list[Picture] = []
     with drawing.drawing():
@@ -83,16 +80,16 @@ def figures(record: Record) -> list[Picture]:
     return found
 
 
-def groups_of(record: Record) -> dict[tuple[float, str | None], list[Row]]:
+def groups_of(record: Sweep) -> dict[tuple[float, str | None], list[Row]]:
     """The measured settings by guidance and drafting, which is None for models of patches."""
     found: dict[tuple[float, str | None], list[Row]] = {}
     for row in record["rows"]:
         if row["rule"] not in (AR, REAL) and row["error"] is None:
-            found.setdefault((row["guidance"], row["drafting"]), []).append(row)
+            found.setdefault((scale_of(row), row["drafting"]), []).append(row)
     return found
 
 
-def baselines(record: Record, guidance: float) -> list[Row]:
+def baselines(record: Sweep, guidance: float) -> list[Row]:
     """The real images and the AR runs that settings of a guidance are compared with."""
     return [
         row
@@ -192,18 +189,18 @@ def _band(axis: Axes, name: str, plain: list[Row]) -> None:
             axis.axhline(row["metrics"][name]["value"], color=_REAL, linewidth=1.0, linestyle=":")
 
 
-def samples(record: Record, guidance: float, kind: str | None, rows: list[Row], plain: list[Row]) -> Picture:
+def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], plain: list[Row]) -> Picture:
     """One line of images per rule or decoder, at the boldest end of its sweep."""
     boldest = {series_of(row): row for row in sorted(rows, key=_boldness)}
     order = dict.fromkeys(series_of(row) for row in rows)
     shown = [*plain, *(boldest[series] for series in order)]
-    side = math.isqrt(len(shown[0]["images"]["tokens"][0]))
-    labels = sorted({label for row in shown for label in row["images"]["labels"]})
+    side = math.isqrt(len(images_of(shown[0])["tokens"][0]))
+    labels = sorted({label for row in shown for label in images_of(row)["labels"]})
     step = side + 1
     sheet = np.full((len(shown) * step - 1, len(labels) * (_ACROSS * step + 2) - 3), np.nan)
     for down, row in enumerate(shown):
         for column, label in enumerate(labels):
-            own = [t for t, of in zip(row["images"]["tokens"], row["images"]["labels"], strict=True) if of == label]
+            own = [t for t, of in zip(images_of(row)["tokens"], images_of(row)["labels"], strict=True) if of == label]
             for place, tokens in enumerate(own[:_ACROSS]):
                 left = column * (_ACROSS * step + 2) + place * step
                 sheet[down * step :, left:][:side, :side] = np.reshape(tokens, (side, side)) / (record["levels"] - 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from itertools import groupby
-from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
@@ -12,11 +11,9 @@ from matplotlib.ticker import StrMethodFormatter
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff.figures import READ, baselines, groups_of, legend, quality_over_speed, samples, series_of
+from specverify.tradeoff.shape import Row, Sweep, Timed
 from specverify.tradeoff.tables import faster, within
 from specverify.tradeoff.tables_patches import overlaps
-
-Record = dict[str, Any]
-Row = dict[str, Any]
 
 _STYLES = {
     "sd": ("#E69F00", "s"),
@@ -40,7 +37,7 @@ _STYLES = {
 """Of the series, whatever else is shown."""
 
 
-def figures(record: Record) -> list[Picture]:
+def figures(record: Sweep) -> list[Picture]:
     """Everything that can be drawn of a sweep."""
     found: list[Picture] = []
     with drawing.drawing():
@@ -80,10 +77,10 @@ def _trade(guidance: float, rows: list[Row], plain: list[Row], style: dict[str, 
     return drawing.picture(figure, name, title, caption, alt)
 
 
-def _times(record: Record, guidance: float, rows: list[Row], style: dict[str, Style]) -> Picture:
+def _times(record: Sweep, guidance: float, rows: list[Row], style: dict[str, Style]) -> Picture:
     """What a speed-up in passes is worth in seconds."""
     figure, grey = drawing.canvas(3.9), "#888888"
-    panels = {"seconds_per_image": "in a batch", "seconds_alone": "one image alone"}
+    panels: dict[Timed, str] = {"seconds_per_image": "in a batch", "seconds_alone": "one image alone"}
     best: dict[str, float] = {}
     ends = [1.0, max(row["metrics"]["speedup"]["value"] for row in rows)]
     for axis, (what, title) in zip(drawing.panels(figure, 2, 2, sharex=True), panels.items(), strict=True):
@@ -123,7 +120,7 @@ def _times(record: Record, guidance: float, rows: list[Row], style: dict[str, St
     return drawing.picture(figure, f"times-guidance-{guidance:g}", title, caption, alt)
 
 
-def _bars(record: Record, rows: list[Row], what: str, gains: list[float]) -> list[list[float]]:
+def _bars(record: Sweep, rows: list[Row], what: Timed, gains: list[float]) -> list[list[float]]:
     """Lengths of error bars, [2, settings]; none where there is no interval."""
     ends = [within(record, row, what) or (gain, gain) for row, gain in zip(rows, gains, strict=True)]
     low = [gain - first for (first, _), gain in zip(ends, gains, strict=True)]

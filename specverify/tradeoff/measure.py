@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,8 @@ from specverify.rules import registry
 from specverify.rules.clusters import partition_from_embedding
 from specverify.tradeoff import patches
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL, Cell
-from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown, timed
+from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, seed_of, shown, timed
+from specverify.tradeoff.shape import Metric, Row
 from specverify.tradeoff.watch import Watched
 
 KEPT = ("speedup", "bias", "surprisal", "pit", *quality.METRICS)
@@ -158,6 +157,8 @@ def _model(name: str, guidance: float, device: str) -> DigitsModel:
     return digits.load(name, guidance, device=device)
 
 
-def _plain(one: Estimate, keep: bool) -> Mapping[str, Any]:
-    replicates = {"replicates": [float(f"{value:.5g}") for value in one.replicates]} if keep else {}
-    return {"value": one.value, "interval": list(one.interval), **replicates}
+def _plain(one: Estimate, keep: bool) -> Metric:
+    found: Metric = {"value": one.value, "interval": list(one.interval)}
+    if keep:
+        found["replicates"] = [float(f"{value:.5g}") for value in one.replicates]
+    return found

@@ -32,7 +32,8 @@ from specverify.draws import Sampled
 from specverify.laws import Chain, Gaussian, Mixture, repeated
 from specverify.tradeoff.decoders import build, draft_name
 from specverify.tradeoff.plan import Cell
-from specverify.tradeoff.setting import IMAGES, Row, Setting, alone, costs, decode, distance, seed_of, shown, timed
+from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, seed_of, shown, timed
+from specverify.tradeoff.shape import Row
 from specverify.tradeoff.watch_patches import WatchedPatches
 
 PerToken = Float[np.ndarray, "n length"]

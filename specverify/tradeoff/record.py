@@ -1,4 +1,4 @@
-"""The record of a sweep, `tradeoff.json`: plain data, checked against a schema whenever it is read or written."""
+"""The record of a sweep, `tradeoff.json`: plain data, of `shape.Sweep`, checked whenever it is read or written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 from specverify.errors import InputError
 from specverify.files import write_atomically
 from specverify.report import record as records
+from specverify.report.shape import fit
+from specverify.tradeoff.shape import Sweep
 
 VERSION = 1
 NAME = "tradeoff.json"
-Record = dict[str, Any]
 _REMEDY = "make it anew with `specverify tradeoff`"
 
 
-def load(path: Path) -> Record:
+def load(path: Path) -> Sweep:
     """Read and check a record.
 
     Args:
@@ -31,7 +32,7 @@ def load(path: Path) -> Record:
     return found  # type: ignore[no-any-return]
 
 
-def save(record: Record, path: Path) -> None:
+def save(record: Sweep, path: Path) -> None:
     """Check a record and write it whole, a line for each setting.
 
     Raises:
@@ -42,8 +43,8 @@ def save(record: Record, path: Path) -> None:
 
 
 def validate(record: Any, source: str = "the record") -> None:
-    """Raise InputError unless `record` fits the schema, every id is there once, and replicates are of one number."""
-    records.fit(record, f"tradeoff-{VERSION}", source, _REMEDY)
+    """Raise InputError unless `record` has its shape, every id is there once, and replicates are of one number."""
+    fit(record, Sweep, source, _REMEDY)
     ids = [row["id"] for row in record["rows"]]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise InputError(f"{source} contradicts itself: {min(twice)!r} is there twice; {_REMEDY}")

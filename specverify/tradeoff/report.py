@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -15,11 +14,10 @@ from specverify.report.render import HTML, MARKDOWN, code_markdown, escape_markd
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
 from specverify.tradeoff import tables, tables_patches
+from specverify.tradeoff.shape import Sweep
 
-Record = dict[str, Any]
 
-
-def write(record: Record, out: Path) -> tuple[Path, Path]:
+def write(record: Sweep, out: Path) -> tuple[Path, Path]:
     """Write `report.html`, `report.md` and `figures/*.png`; pictures of an earlier report are removed.
 
     Raises:
@@ -38,7 +36,7 @@ def write(record: Record, out: Path) -> tuple[Path, Path]:
     return out / HTML, out / MARKDOWN
 
 
-def render(record: Record, pictures: list[Picture], html: bool) -> str:
+def render(record: Sweep, pictures: list[Picture], html: bool) -> str:
     """The report as one text: HTML without scripts that fetches nothing, or Markdown (GitHub's dialect)."""
     own = tables_patches if record["tokens"] == "patches" else tables
     template = _environment(html).get_template("tradeoff.html" if html else "tradeoff.md")
@@ -54,7 +52,7 @@ def render(record: Record, pictures: list[Picture], html: bool) -> str:
     )
 
 
-def _provenance(record: Record) -> Table:
+def _provenance(record: Sweep) -> Table:
     setting, hardware = record["setting"], record["hardware"]
     pairs = [
         ("command", record["command"]),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from specverify.decoders.run import Run, sample
 from specverify.model import AnyModel
 from specverify.seeds import derived_seed
 from specverify.tradeoff.plan import Cell
+from specverify.tradeoff.shape import Images, Row
 
-Row = dict[str, Any]
 IMAGES = 20
 """Images that a row keeps: two of each class."""
 
@@ -171,6 +170,6 @@ def distance(pit: Float[np.ndarray, "images length"], weight: Int[np.ndarray, "r
     return Estimate(moved.value, moved.replicates.clip(0, 1))
 
 
-def shown(images: Int[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> Mapping[str, Any]:
+def shown(images: Int[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> Images:
     """Images as a row keeps them."""
     return {"tokens": images.tolist(), "labels": labels.tolist()}

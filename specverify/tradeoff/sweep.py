@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from rich.console import Console
 
@@ -27,7 +27,8 @@ from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import Asked, Cell, plan
-from specverify.tradeoff.setting import Row, Setting
+from specverify.tradeoff.setting import Setting
+from specverify.tradeoff.shape import Header, Row, Shared, Sweep
 
 
 def measure(
@@ -39,7 +40,7 @@ def measure(
     console: Console | None = None,
     shard: str | None = None,
     limit: float = deadline.LIMIT,
-) -> dict[str, Any]:
+) -> Sweep:
     """Measure what is not measured yet, and write record and report.
 
     Args:
@@ -120,7 +121,7 @@ def _per_row(model: DigitsModel | ContinuousDigits, window: int) -> int:
     return 2 * 2 * (kept + passing)
 
 
-def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> dict[str, Any]:
+def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> Header:
     patches = is_of_patches(setting.model)
     model = (continuous.load if patches else digits.load)(setting.model)
     options = {
@@ -142,12 +143,12 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     words += [f"--device {setting.device}"] * (setting.device != "cpu")
     return {
         "schema": "specverify-tradeoff",
-        "version": records.VERSION,
+        "version": 1,
         "status": "partial",
         "created": environment.now(),
         "command": " ".join(words),
         "tokens": "patches" if patches else "grey levels",
-        "setting": asdict(setting),
+        "setting": cast("Shared", asdict(setting)),
         "length": model.length,
         "levels": LEVELS,
         "omitted": dict(omitted),
@@ -160,10 +161,10 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     }
 
 
-def _write(head: dict[str, Any], cells: Sequence[Cell], rows: dict[str, Row], out: Path) -> dict[str, Any]:
+def _write(head: Header, cells: Sequence[Cell], rows: dict[str, Row], out: Path) -> Sweep:
     present = [rows[cell.id] for cell in cells if cell.id in rows]
     complete = len(present) == len(cells) and all(row["error"] is None for row in present)
-    record = head | {"status": "complete" if complete else "partial", "planned": len(cells), "rows": present}
+    record: Sweep = {**head, "status": "complete" if complete else "partial", "planned": len(cells), "rows": present}
     records.save(record, out / records.NAME)
     report.write(record, out)
     return record

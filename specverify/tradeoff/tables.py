@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -14,9 +13,7 @@ from specverify.report.tables import Row as Line
 from specverify.report.tables import Table, number
 from specverify.tradeoff.choose import loss
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
-
-Record = dict[str, Any]
-Row = dict[str, Any]
+from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 
 LIMITS = (
     "Settings differ in speed by forward passes. On a processor that is busy already, such as a CPU with a large "
@@ -48,7 +45,7 @@ PRICE = ("gain", "bias", "excess")
 QUALITY = ("accuracy", "precision", "recall", "density", "coverage")
 
 
-def best(record: Record) -> list[Row]:
+def best(record: Sweep) -> list[Row]:
     """The settings that no other one beats in both speed-up and bias, for each guidance; none known to be wrong."""
     found = []
     rows = [row for row in record["rows"] if "bias" in row["metrics"] and row["rule"] not in KNOWN_WRONG]
@@ -65,7 +62,7 @@ def best(record: Record) -> list[Row]:
     return found
 
 
-def frontier(record: Record) -> Table:
+def frontier(record: Sweep) -> Table:
     """See `best`."""
     lines = [
         Line(
@@ -95,13 +92,13 @@ def frontier(record: Record) -> Table:
     )  # fmt: skip
 
 
-def barred(record: Record) -> str:
+def barred(record: Sweep) -> str:
     """Which rows stand for comparison alone."""
     wrong = sorted({row["rule"] for row in record["rows"] if row["rule"] in KNOWN_WRONG})
     return f"Known to be wrong, measured for comparison and never recommended: {', '.join(wrong)}." if wrong else ""
 
 
-def speed(record: Record) -> Table:
+def speed(record: Sweep) -> Table:
     """What every setting costs, and what its rule pays for what it gains."""
     lines = []
     for row in measured(record, with_real=False):
@@ -135,7 +132,7 @@ def speed(record: Record) -> Table:
     )  # fmt: skip
 
 
-def quality(record: Record) -> Table:
+def quality(record: Sweep) -> Table:
     """What the images of every setting are worth."""
     lines = [
         Line(
@@ -164,22 +161,22 @@ def quality(record: Record) -> Table:
     )  # fmt: skip
 
 
-def distance_names(record: Record) -> tuple[str, str]:
+def distance_names(record: Sweep) -> tuple[str, str]:
     """How the two columns of `distances` are called: a Frechet distance is one of so many images."""
     return f"FD at n = {record['setting']['n']:,}#", "FD above AR#"
 
 
-def distances(record: Record, row: Row) -> tuple[str, str]:
+def distances(record: Sweep, row: Row) -> tuple[str, str]:
     """The Frechet distance of the images, and how far it lies above AR's of as many."""
     own = cells(row, ("fd",))[0]
     try:
         above = loss(record, row, "fd")
     except (InputError, KeyError):  # real images, or no AR run to compare with
         return own, tables.UNKNOWN
-    return own, _figure({"value": above.value, "interval": above.interval}, "fd")
+    return own, _figure({"value": above.value, "interval": list(above.interval)}, "fd")
 
 
-def others(record: Record) -> list[Table]:
+def others(record: Sweep) -> list[Table]:
     """No other tables."""
     return []
 
@@ -207,7 +204,7 @@ def cells(row: Row, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_figure(row["metrics"].get(name), name) for name in names)
 
 
-def _figure(metric: dict[str, Any] | None, name: str) -> str:
+def _figure(metric: Metric | None, name: str) -> str:
     if metric is None:
         return tables.UNKNOWN
     places = (
@@ -222,26 +219,33 @@ def _figure(metric: dict[str, Any] | None, name: str) -> str:
     return shown[0] if shown[1] == shown[2] == shown[0] else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
-def measured(record: Record, with_real: bool) -> list[Row]:
+def measured(record: Sweep, with_real: bool) -> list[Row]:
     """The rows that have figures."""
     return [row for row in record["rows"] if row["error"] is None and (with_real or row["rule"] != REAL)]
 
 
-def faster(record: Record, row: Row, what: str) -> float | None:
+def faster(record: Sweep, row: Row, what: Timed) -> float | None:
     """AR's time, the mean of its two runs, over this setting's: `what` is "seconds_alone" or "seconds_per_image"."""
     plain = [one[what] for one in record["rows"] if one["rule"] == AR and one["guidance"] == row["guidance"]]
     known = [value for value in plain if value is not None]
-    return sum(known) / len(known) / row[what] if known and row[what] else None
+    own = row[what]
+    return sum(known) / len(known) / own if known and own else None
 
 
-def within(record: Record, row: Row, what: str) -> tuple[float, float] | None:
+def _times(row: Row, what: Timed) -> list[float]:
+    """What the row's time is a mean of."""
+    times = row.get("times")
+    return [] if times is None else times[what]
+
+
+def within(record: Sweep, row: Row, what: Timed) -> tuple[float, float] | None:
     """The 95% interval of `faster`, by Welch's t over batches or images; None where one of the two has only one."""
-    own = (row.get("times") or {}).get(what, [])
+    own = _times(row, what)
     plain = [
         one
         for other in record["rows"]
         if other["rule"] == AR and other["guidance"] == row["guidance"]
-        for one in (other.get("times") or {}).get(what, [])
+        for one in _times(other, what)
     ]
     value = faster(record, row, what)
     if value is None or min(len(own), len(plain)) < 2 or min(*own, *plain) <= 0:
@@ -255,7 +259,7 @@ def within(record: Record, row: Row, what: str) -> tuple[float, float] | None:
     return value / reach, value * reach
 
 
-def gain(record: Record, row: Row, what: str) -> str:
+def gain(record: Sweep, row: Row, what: Timed) -> str:
     """`faster` with its interval."""
     return number(faster(record, row, what), 3) + tables.interval(within(record, row, what), 3)
 

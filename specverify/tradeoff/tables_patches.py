@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from specverify.report import tables as report
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
+from specverify.tradeoff.shape import Row, Sweep
 from specverify.tradeoff.tables import (
     DISTANCE,
     REPLACED,
@@ -22,9 +22,6 @@ from specverify.tradeoff.tables import (
     milliseconds,
     value_of,
 )
-
-Record = dict[str, Any]
-Row = dict[str, Any]
 
 INTRODUCTION = (
     "What decoders of continuous tokens buy, and what they pay, on a small image model: {n} images of each setting. "
@@ -56,7 +53,7 @@ NAMES = ("decoder", "window#", "setting")
 QUALITY = ("accuracy", "precision", "recall", "density", "coverage")
 
 
-def best(record: Record) -> list[Row]:
+def best(record: Sweep) -> list[Row]:
     """From the fastest setting on, those whose images are nearer to the real ones than any faster setting's.
 
     It ends with the first that neither FD nor PIT tells from AR: what is slower has nothing left to win. None is known
@@ -77,13 +74,13 @@ def best(record: Record) -> list[Row]:
     return found
 
 
-def like_ar(record: Record, row: Row) -> bool:
+def like_ar(record: Sweep, row: Row) -> bool:
     """Whether neither FD nor PIT tells a setting from AR."""
     plain = [one for one in measured(record, with_real=False) if one["guidance"] == row["guidance"]]
     return all(overlaps(row, plain, name) for name in ("fd", "pit"))
 
 
-def frontier(record: Record) -> Table:
+def frontier(record: Sweep) -> Table:
     """See `best`."""
     rows = best(record)
     several = len({row["guidance"] for row in rows}) > 1
@@ -127,7 +124,7 @@ def overlaps(row: Row, plain: Sequence[Row], metric: str) -> bool:
     )
 
 
-def speed(record: Record) -> Table:
+def speed(record: Sweep) -> Table:
     """What every setting costs."""
     rows = measured(record, with_real=False)
     several = len({row["guidance"] for row in rows}) > 1
@@ -162,7 +159,7 @@ def speed(record: Record) -> Table:
     )  # fmt: skip
 
 
-def quality(record: Record) -> Table:
+def quality(record: Sweep) -> Table:
     """What the images of every setting are worth."""
     rows = measured(record, with_real=True)
     several = len({row["guidance"] for row in rows} - {None}) > 1
@@ -193,7 +190,7 @@ def quality(record: Record) -> Table:
     )  # fmt: skip
 
 
-def others(record: Record) -> list[Table]:
+def others(record: Sweep) -> list[Table]:
     """Which decoders were left out, and why."""
     return [
         Table(

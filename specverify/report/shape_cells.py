@@ -1,0 +1,230 @@
+"""What a record holds of a cell, as classes: see `shape.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+"""A class whose dicts have no other fields, and no number that JSON lacks."""
+
+Kind = Literal["PROVED", "CONSISTENT", "REFUTED", "INCONCLUSIVE", "VACUOUS", "ERROR"]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, le=1.000001, description="a share, up to rounding")]
+Range = Annotated[list[float], Field(min_length=2, max_length=2, description="95% interval: low, high")]
+
+
+@closed
+class NoNumber(TypedDict):
+    """A number that JSON lacks."""
+
+    number: Literal["inf", "-inf", "nan"]
+
+
+Number = float | NoNumber
+Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+@closed
+class Judged(TypedDict):
+    """A verdict and why."""
+
+    kind: Kind
+    reason: str
+
+
+class Settings(TypedDict):
+    """How a cell's decoder was made; of relaxed rules also which rule, and the value of its parameter."""
+
+    window: Size | None
+    initial: Text | None
+    draft: Text | None
+    guidance: float | None
+    batch: Size | None
+    rule: NotRequired[str]
+    value: NotRequired[float | None]
+
+
+@closed
+class Exact(TypedDict):
+    """What enumeration found: figures of one sequence are expectations."""
+
+    tv: Annotated[Rate, Field(description="between the decoder's exact law and the target law")]
+    passes: Annotated[float, Field(ge=0, description="forward passes")]
+    acceptance_rate: Rate | None
+    verified: Annotated[float, Field(ge=0, description="draft tokens judged")]
+    accepted: Annotated[float, Field(ge=0, description="draft tokens kept")]
+    branches: Annotated[dict[str, Amount], Field(description="tokens emitted by each branch")]
+    states: Count
+    worlds: Count
+    sequences: Count
+
+
+@closed
+class EvidenceRow(TypedDict):
+    """One statistical check; see specverify/evidence/result.py."""
+
+    check: Text
+    statistic: Number | None
+    p_value: Probability | None
+    alpha: Probability
+    beta: Probability
+    delta: Number
+    metric: Text
+    n: Count
+    rejected: bool
+    basis: Literal["exact", "finite-sample bound", "monte-carlo", "asymptotic"]
+    power: Literal["finite-sample bound", "asymptotic"]
+    estimate: Number | None
+    interval: Interval | None
+    vacuous: str
+    blind: str
+    detail: str
+    coverage: dict[str, Number]
+    data: dict[str, Any]
+
+
+@closed
+class LockStep(TypedDict):
+    """A batch that waits for its slowest row."""
+
+    batch: Size
+    passes: Annotated[float, Field(ge=0, description="expected passes of the slowest row")]
+    interval: Range
+    speedup: Annotated[float, Field(ge=0, description="forward passes of autoregressive decoding over them")]
+
+
+@closed
+class Run(TypedDict):
+    """Sequences that were decoded, and what they cost."""
+
+    n: Size
+    tokens: Count
+    passes_mean: Annotated[float, Field(ge=0, description="forward passes per sequence")]
+    passes_interval: Range
+    draft_passes_mean: NotRequired[
+        Annotated[float, Field(ge=0, description="of the draft model, per sequence; 0 without one")]
+    ]
+    acceptance_rate: Rate | None
+    acceptance_interval: Range | None
+    branches: dict[str, Count]
+    seconds: Amount
+    tokens_per_second: Amount
+    step_compression: Annotated[
+        float, Field(ge=0, description="passes of autoregressive decoding over these; rows are replaced as they finish")
+    ]
+    lock_step: NotRequired[Annotated[list[LockStep], Field(description="none larger than there are sequences")]]
+
+
+@closed
+class Pit(TypedDict):
+    """Probability integral transforms, counted in bins of equal width on [0, 1]."""
+
+    counts: Annotated[list[Count], Field(min_length=2)]
+
+
+@closed
+class Price(TypedDict):
+    """What a relaxed rule pays for a judged token, on average."""
+
+    acceptance: Rate
+    alpha: Annotated[Rate, Field(description="1 - TV(p, q)")]
+    gain: Annotated[float, Field(description="acceptance - alpha")]
+    bias: Annotated[Rate, Field(description="TV of the token's law from p")]
+    excess: Annotated[float, Field(description="bias - gain")]
+
+
+@closed
+class Density(TypedDict):
+    """One continuous token by quadrature, and densities at points x, of target, draft and output."""
+
+    tv: Annotated[Rate, Field(description="of its law from p")]
+    error: Annotated[float, Field(ge=0, description="of the quadrature")]
+    accepted: Rate
+    overlap: Annotated[Rate, Field(description="1 - TV(p, q)")]
+    atom: Annotated[Rate, Field(description="mass on the zero vector")]
+    x: Annotated[list[float], Field(min_length=2)]
+    p: Annotated[list[Amount], Field(min_length=2)]
+    q: Annotated[list[Amount], Field(min_length=2)]
+    out: Annotated[list[Amount], Field(min_length=2)]
+
+
+@closed
+class EProcess(TypedDict):
+    """Evidence against the target law as samples come in."""
+
+    n: Annotated[list[Count], Field(min_length=1)]
+    log10_e: Annotated[list[Number], Field(min_length=1)]
+    threshold: Annotated[float, Field(description="log10 of the e-value that rejects")]
+
+
+@closed
+class Passes(TypedDict):
+    """How many sequences took how many forward passes."""
+
+    values: Annotated[list[Count], Field(min_length=1)]
+    counts: Annotated[list[Count], Field(min_length=1)]
+
+
+@closed
+class Images(TypedDict):
+    """Decoded images, one list of grey levels each, row by row."""
+
+    height: Size
+    width: Size
+    levels: Annotated[int, Field(ge=2)]
+    labels: Annotated[list[Count], Field(min_length=1)]
+    tokens: Annotated[list[list[Count]], Field(min_length=1)]
+
+
+@closed
+class Figures(TypedDict, total=False):
+    """Numbers behind the report's pictures."""
+
+    pit: Pit
+    price: Price
+    overlap: Annotated[
+        Rate, Field(description="1 - TV(p, q) of the first continuous token and its draft: no lossless rule keeps more")
+    ]
+    density: Density
+    e_process: EProcess
+    passes: Passes
+    images: Images
+
+
+@closed
+class Cell(TypedDict):
+    """One cell of a campaign, carried out."""
+
+    id: Annotated[str, Field(min_length=1, description="kind/decoder/model/settings; unique, and what --only matches")]
+    kind: Literal["exact", "relaxed", "sampled", "real", "paired", "defect", "density", "continuous"]
+    decoder: Text
+    claim: Text
+    model: Text
+    settings: Settings
+    expected: Annotated[Kind | None, Field(description="what must be said of a known-wrong decoder; null for others")]
+    reproduce: Annotated[str, Field(min_length=1, description="a command line that runs this cell again")]
+    exact: Exact | None
+    evidence: list[EvidenceRow]
+    run: Run | None
+    figures: Figures
+    verdict: Judged
+    seconds: Amount
+
+
+def exact_of(cell: Cell) -> Exact:
+    """What enumeration found; of a cell that was enumerated."""
+    assert cell["exact"] is not None
+    return cell["exact"]
+
+
+def run_of(cell: Cell) -> Run:
+    """What was decoded; of a cell that decoded."""
+    assert cell["run"] is not None
+    return cell["run"]
