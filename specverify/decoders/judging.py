@@ -6,7 +6,7 @@ Ids are judged by tables of probabilities: a `Judging` says when to keep a draft
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -121,8 +121,8 @@ class Limited:
         limit: proposals for each rejected draft, None for as many as it takes.
     """
 
-    limit: int | None = None
-    name: str = ""
+    limit: int | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
@@ -143,6 +143,9 @@ class TokenRule(Limited):
 
     Of vectors, the residual is searched for, and the limit holds: see `Limited`.
     """
+
+    def __init__(self, limit: int | None = None, name: str = "") -> None:
+        super().__init__(limit=limit, name=name)  # by place too, and rules made from this one may have fields first
 
     def accept(
         self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]

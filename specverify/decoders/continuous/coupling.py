@@ -6,7 +6,7 @@ it also makes the next iteration's drafts. Couplings of diffusion heads take tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -27,7 +27,7 @@ class Reflection(Limited):
     The limit is as for the token rule.
     """
 
-    name: str = "reflection"
+    name: str = field(default="reflection", kw_only=True)
 
     def view(self, law: Any) -> Law:
         """The law itself, a Gaussian one."""
@@ -53,7 +53,7 @@ class PathRule(Limited):
     The limit is as for the token rule.
     """
 
-    name: str = "path"
+    name: str = field(default="path", kw_only=True)
 
     def view(self, law: Any) -> Law:
         """The law of trajectories."""
@@ -92,7 +92,7 @@ class LastRule(Limited):
     The limit is as for the token rule.
     """
 
-    name: str = "last"
+    name: str = field(default="last", kw_only=True)
 
     def view(self, law: Any) -> Law:
         """The law of trajectories."""
