@@ -15,7 +15,7 @@ from specverify.errors import InputError
 KEY = "checksum"
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(content: Mapping[str, Any]) -> dict[str, object]:
     """The content with its checksum."""
     plain = {key: value for key, value in content.items() if key != KEY}
     return {**plain, KEY: _of(plain)}

@@ -7,8 +7,6 @@ maximum, sum_v v (F(v)^b - F(v-)^b) with F their distribution. That is exact, no
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
@@ -41,7 +39,7 @@ def tabulated(
     return values, weight @ np.eye(len(values))[place]
 
 
-def summary(passes: Int[np.ndarray, " rows"], length: int, seed: int) -> list[dict[str, Any]]:
+def summary(passes: Int[np.ndarray, " rows"], length: int, seed: int) -> list[dict[str, float | list[float]]]:
     """For each of `BATCHES` that there are rows for: passes in lock-step, their 95% interval, and the speed-up.
 
     Args:
@@ -51,7 +49,7 @@ def summary(passes: Int[np.ndarray, " rows"], length: int, seed: int) -> list[di
     """
     values, counts = np.unique(passes, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(passes), counts / len(passes), size=RESAMPLES)
-    found = []
+    found: list[dict[str, float | list[float]]] = []
     for batch in (size for size in BATCHES if size <= len(passes)):
         mean, spread = float(slowest(values, counts, batch)), slowest(values, drawn, batch)
         # Resampled maxima fall short of the plug-in one as that falls short of the truth: moved back once.

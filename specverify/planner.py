@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -128,7 +128,7 @@ class Planned:
         parts = [(self.draws(speed.toy), speed.rate) for speed in self.speeds]
         return None if any(n is None for n, _ in parts) else sum(n / rate for n, rate in parts if n is not None)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data."""
         toys = [{**asdict(speed), "rate": speed.rate, "draws": self.draws(speed.toy)} for speed in self.speeds]
         return {**asdict(self), "speeds": toys, "seconds": self.seconds}

@@ -117,3 +117,17 @@ def test_the_core_loads_without_models_figures_or_command_line():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+FREE = {
+    "specverify/report/shape.py": 1,  # a JSON schema
+    "specverify/report/shape_cells.py": 1,  # what a check drew its figures from
+    "specverify/report/shape_testers.py": 3,  # what judgements say of a place, which differs from level to level
+}
+RECORDS = ("report/", "tradeoff/", "calibration/", "campaign", "cells", "continuous_", "costs", "killmatrix", "relaxed")
+
+
+@pytest.mark.parametrize("file", [file for file in files("specverify") if file.split("/", 1)[1].startswith(RECORDS)])
+def test_what_makes_and_reads_records_has_classes_for_them(file):
+    found = (ROOT / file).read_text().count("dict[str, Any]")
+    assert found <= FREE.get(file, 0), f"{file}: give it a class in report/shape*.py or tradeoff/shape.py"

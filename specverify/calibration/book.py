@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from rich.console import Console
 
@@ -62,6 +62,17 @@ class Setting:
         return CERTAIN / len(all_trials(self.quick))
 
 
+class Book(TypedDict):
+    """What the file of a calibration holds."""
+
+    schema: str
+    specverify: str
+    seed: int
+    quick: bool
+    level: float
+    rows: list[Row]
+
+
 def run(
     setting: Setting,
     out: Path,
@@ -110,17 +121,18 @@ def run(
 
 
 def _write(path: Path, setting: Setting, rows: list[Row]) -> None:
-    head: dict[str, Any] = {
+    book: Book = {
         "schema": "specverify-calibration",
         "specverify": version("specverify"),
         "seed": setting.seed,
         "quick": setting.quick,
         "level": setting.level,
+        "rows": rows,
     }
-    files.write_atomically(path, (records.by_line(head | {"rows": rows}) + "\n").encode())
+    files.write_atomically(path, (records.by_line(book) + "\n").encode())
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Book:
     """Read a calibration.
 
     Raises:
@@ -132,4 +144,4 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error}); begin anew with --overwrite") from None
     if not isinstance(found, dict) or found.get("schema") != "specverify-calibration" or "rows" not in found:
         raise InputError(f"{path} is no calibration; choose another folder with --out, or begin anew with --overwrite")
-    return found
+    return cast("Book", found)

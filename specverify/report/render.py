@@ -124,7 +124,7 @@ def block_markdown(text: Any) -> Markup:
     return Markup("\n".join(f"    {line}" for line in str(text).splitlines()))
 
 
-def _contents(record: Record, pictures: list[Picture]) -> dict[str, Any]:
+def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
     """What both templates are filled with."""
     sections: dict[str, list[Table]] = {
         "covered": [tables.coverage(record), tables.blind_spots(record)],
