@@ -13,8 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realmodels import cache, store
+from realmodels.data import LEVELS, SIDE
+from realmodels.images import Description
 from realmodels.transformer import Shape, Transformer
 from specverify.errors import InputError
+from specverify.model import Model
+from specverify.processors import Processor
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Context:
 
 
 class DigitsModel:
-    """Next-pixel laws of a class-conditional transformer, with classifier-free guidance (see `specverify.model.Model`).
+    """Next-pixel laws of a class-conditional transformer, with classifier-free guidance (an `images.ImageModel`).
 
     Guidance combines logits before the softmax, null + s * (class - null): Ho and Salimans 2022, eq. 6, written so that
     s = 1 is the conditional law. It costs a second pass, run in the same batch.
@@ -51,6 +55,7 @@ class DigitsModel:
         name: how reports call it, before the guidance.
         dtype: type of the weights and cache. Laws are at least float32.
         device: where everything lives.
+        processors: what shapes the law behind guidance, first to last.
 
     Raises:
         InputError: a guidance below 0 or not finite, no classes, or a class that is not one of the model's.
@@ -65,6 +70,7 @@ class DigitsModel:
         name: str = "digits",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        processors: Sequence[Processor] = (),
     ) -> None:
         guidance = 1.0 if guidance is None else float(guidance)
         if not math.isfinite(guidance) or guidance < 0:
@@ -74,7 +80,11 @@ class DigitsModel:
         self.shape = transformer.shape
         self.transformer = transformer.to(device=device, dtype=dtype).requires_grad_(False).eval()
         self.guidance, self.passes = guidance, 1 if guidance == 1 else 2
-        self.name = name if guidance == 1 else f"{name}-guidance-{guidance:g}"
+        self._base, self.precision, self.processors = name, dtype, tuple(processors)
+        own = name if guidance == 1 else f"{name}-guidance-{guidance:g}"
+        self.name = "|".join([own, *(processor.label for processor in self.processors)])
+        self.size = (SIDE, SIDE)
+        self.description = Description("trained by realmodels.train", "Apache-2.0; data CC BY 4.0", self.size, 1.5)
         self.vocab, self.length, self.eos = self.shape.vocab, self.shape.length, None
         self.dtype, self.device = torch.promote_types(dtype, torch.float32), torch.device(device)
         self.classes = self._labels(torch.tensor(list(classes), dtype=torch.int64))
@@ -105,7 +115,10 @@ class DigitsModel:
         if self.passes == 2:
             of_class, of_null = logits.unflatten(0, (-1, 2)).unbind(1)
             logits = of_null + self.guidance * (of_class - of_null)
-        return logits.softmax(-1)
+        law = logits.softmax(-1)
+        for processor in self.processors:
+            law = processor(law)
+        return law
 
     def advance(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Context:
         """Count the slots of the pending pixel and of all accepted ones but the last, which becomes the pending one."""
@@ -114,6 +127,37 @@ class DigitsModel:
             dataclasses.replace(context.cache, length=context.cache.length + count),
             torch.where(count > 0, last, context.pending),
             context.labels,
+        )
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """The classes."""
+        return tuple(self.classes.tolist())
+
+    def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
+        """Grey levels from 0 to 1."""
+        return tokens.view(-1, 1, *self.size).to(self.dtype) / (LEVELS - 1)
+
+    def draft(self) -> Model | None:
+        """None came with it."""
+        return None
+
+    def like(
+        self,
+        *,
+        guidance: float | None = None,
+        processors: Sequence[Processor] | None = None,
+        conditions: Sequence[int] | None = None,
+    ) -> DigitsModel:
+        """The same weights with other settings; what is None stays."""
+        return DigitsModel(
+            self.transformer,
+            self.guidance if guidance is None else guidance,
+            self.conditions if conditions is None else conditions,
+            name=self._base,
+            dtype=self.precision,
+            device=self.device,
+            processors=self.processors if processors is None else processors,
         )
 
     def _labels(self, labels: Tensor) -> Tensor:
@@ -131,6 +175,7 @@ def load(
     device: torch.device | str = "cpu",
     *,
     classes: Sequence[int] = tuple(range(10)),
+    processors: Sequence[Processor] = (),
     folder: Path = store.SHIPPED,
 ) -> DigitsModel:
     """A trained model by name, from the package or from a folder that `python -m realmodels.train` wrote.
@@ -139,7 +184,8 @@ def load(
         InputError: naming the file that is missing, damaged or not what its card says, and how to train it again; or
             what loads it, if it is a model of another kind.
     """
-    return DigitsModel(load_transformer(name, folder), guidance, classes, name=name, dtype=dtype, device=device)
+    transformer = load_transformer(name, folder)
+    return DigitsModel(transformer, guidance, classes, name=name, dtype=dtype, device=device, processors=processors)
 
 
 def load_transformer(name: str, folder: Path = store.SHIPPED) -> Transformer:

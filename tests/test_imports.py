@@ -14,6 +14,7 @@ LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
     ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "seeds"),
     ("draws", "enumerated", "processors"),
+    ("conformance",),
     ("recorded",),
     ("laws",),
     ("rules",),

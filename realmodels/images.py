@@ -1,0 +1,75 @@
+"""What an image model is besides a `specverify.model.Model`: conditions, a size, pixels, perhaps a draft model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.model import Model
+from specverify.processors import Processor
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a model's weights.
+
+    Attributes:
+        source: where they come from: a checkpoint id, or how they were trained.
+        licence: of the weights.
+        grid: rows and columns of image tokens.
+        guidance: the scale that its makers recommend; 1 is none.
+        tokens: what is special about its tokens; empty if all of them are codes.
+    """
+
+    source: str
+    licence: str
+    grid: tuple[int, int]
+    guidance: float = 1.0
+    tokens: str = ""
+
+
+@runtime_checkable
+class ImageModel(Model, Protocol):
+    """An autoregressive model of images.
+
+    Attributes:
+        conditions: classes or prompts; row i of a batch has `conditions[i % len(conditions)]`.
+        size: height and width of an image, in pixels.
+        guidance: the scale; 1 is the conditional law, 0 the unconditional one.
+        processors: what shapes the law behind guidance, first to last.
+        precision: floating type of the weights; laws are at least float32.
+        description: of the weights.
+    """
+
+    @property
+    def conditions(self) -> Sequence[Any]: ...  # noqa: D102
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def guidance(self) -> float: ...  # noqa: D102
+    @property
+    def processors(self) -> tuple[Processor, ...]: ...  # noqa: D102
+    @property
+    def precision(self) -> torch.dtype: ...  # noqa: D102
+    @property
+    def description(self) -> Description: ...  # noqa: D102
+
+    def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
+        """Pixels from 0 to 1."""
+
+    def draft(self) -> Model | None:
+        """A cheaper model over the same tokens, if one came with it."""
+
+    def like(
+        self,
+        *,
+        guidance: float | None = None,
+        processors: Sequence[Processor] | None = None,
+        conditions: Sequence[Any] | None = None,
+    ) -> ImageModel:
+        """The same weights with other settings; what is None stays."""

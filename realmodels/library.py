@@ -1,0 +1,137 @@
+"""What adapters need of Hugging Face transformers, whose releases differ: loading without surprises, the cache's name.
+
+Weights are read from safetensors alone, from a folder of this machine, and no code of the folder is run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from specverify.errors import InputError
+
+
+def transformers() -> Any:
+    """The package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise InputError(
+            "this image model needs the package transformers; install it with pip install 'specverify[transformers]' "
+            f"(importing it said: {error})"
+        ) from error
+
+
+def cache_name(forward: Callable[..., Any]) -> str:
+    """What a transformer's forward calls its cache: `cache` since 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        InputError: it is missing or holds no object; followed by the remedy.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); {remedy}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__} where an object is due; {remedy}")
+    return found
+
+
+def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """A model of a class of transformers, from a folder, ready for passes.
+
+    Args:
+        kind: the name of the class.
+        folder: as `save_pretrained` and downloads of checkpoints leave it.
+
+    Raises:
+        InputError: files are missing or damaged, tensors are missing or of other shapes, another architecture, or
+            there is no room for it.
+    """
+    remedy = "download the checkpoint again, all of it, and give the folder that holds its config.json"
+    read_json(folder / "config.json", remedy)
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{folder} holds no .safetensors file; only those are read, since others can run code when they are "
+            "loaded: convert the weights with safetensors.torch.save_file, or download them in that form"
+        )
+    cls = getattr(transformers(), kind, None)
+    if cls is None:
+        raise InputError(f"transformers {transformers().__version__} has no {kind}; install the newest release")
+    try:
+        model, said = cls.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+        model = model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"{folder} does not fit into {device} as {dtype}; use bfloat16, or a larger device") from error
+    except Exception as error:  # what a damaged folder raises is anything
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(
+            f"{folder} cannot be loaded as {kind} ({type(error).__name__}: {' '.join(lines[:3])[:400]}); {remedy}"
+        ) from error
+    for what in ("missing_keys", "mismatched_keys"):
+        if keys := sorted(map(str, said[what])):
+            raise InputError(
+                f"the weights in {folder} do not fit {kind}: {len(keys)} {what.replace('_', ' ')}, first {keys[0]}; "
+                f"{remedy}"
+            )
+    return model.requires_grad_(False).eval()
+
+
+def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
+    """A prompt's token ids, by the tokenizer of the folder if it is text.
+
+    Raises:
+        InputError: no tokenizer, no tokens, or ids outside the vocabulary.
+    """
+    if isinstance(condition, str):
+        try:
+            tokenizer = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise InputError(
+                f"the condition {condition!r} is text and {folder} holds no tokenizer that can be loaded ({error}); "
+                "put its files there, or give conditions as lists of token ids"
+            ) from error
+        condition = tokenizer(condition)["input_ids"]
+    if not isinstance(condition, Sequence) or not all(type(token) is int for token in condition):
+        raise InputError(f"the condition {condition!r} is neither text nor a list of token ids")
+    if not condition:
+        raise InputError("a condition holds no token; give at least the one that images begin with")
+    if outside := [token for token in condition if not 0 <= token < vocab]:
+        raise InputError(f"a condition holds the token {outside[0]}; the model's are 0..{vocab - 1}")
+    return list(condition)
+
+
+def check_full_attention(config: Any, slots: int) -> None:
+    """Raise InputError if some layer would not see all of a sequence: the cache holds all, and masks show all."""
+    kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+    window = getattr(config, "sliding_window", None)
+    slides = kinds == {"sliding_attention"} or (not kinds and getattr(config, "layer_types", None) is None)
+    if (kinds and not slides) or (slides and window is not None and window < slots):
+        raise InputError(
+            f"{type(config).__name__} has layers of the kind {', '.join(sorted(kinds)) or 'sliding attention'} "
+            f"(window {window}), and sequences are {slots} long; only layers that see all of a sequence are supported"
+        )

@@ -1,0 +1,131 @@
+"""`open_model`: every image model by one call, whoever made it.
+
+    from realmodels.models import open_model
+
+    model = open_model("digits-s", guidance=1.5)
+    model = open_model("checkpoints/Janus-Pro-1B", guidance=5.0, dtype=torch.bfloat16, device="cuda",
+                       conditions=["a red bicycle", "two cats"])
+
+Names are those of models that ship, and of plug-ins: entry points of the group `specverify.image_models`, each a
+function (guidance, dtype, device, conditions, processors) -> ImageModel. A folder is a checkpoint that was downloaded;
+its config.json says which adapter reads it, or an `image-model.json` beside that does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from realmodels import digits, library
+from realmodels.images import ImageModel
+from realmodels.session import ImageTransformer
+from specverify.catalogue import Catalogue, near
+from specverify.errors import InputError
+from specverify.processors import Processor, parse_processors
+
+GROUP = "specverify.image_models"
+FILE = "image-model.json"
+ADAPTERS: Catalogue[str] = Catalogue(
+    "adapter",
+    {
+        "janus": "realmodels.adapters.janus:Janus",
+        "causal": "realmodels.adapters.causal:Causal",
+    },
+)
+"""Classes of networks, by the `model_type` of a config.json or the `adapter` of an image-model.json. To add one is to
+add its file, and its line here."""
+
+
+def open_model(
+    name: str | Path,
+    *,
+    guidance: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    conditions: Sequence[Any] | None = None,
+    processors: str | Sequence[Processor] = (),
+    **options: Any,
+) -> ImageModel:
+    """An image model by name, or from a folder.
+
+    Main arguments:
+        name: one of `names()`, or a folder with a checkpoint.
+        guidance: the scale; 1 is the conditional law, which is the default.
+        dtype: of the weights.
+        device: where everything lives.
+        conditions: classes or prompts; row i of a batch has `conditions[i % len(conditions)]`. A folder needs them.
+        processors: what shapes the law behind guidance, as objects or as "temperature=0.9,top_k_ties=2000".
+
+    Other arguments:
+        options: what else the adapter takes, such as the `renderer` of `realmodels.adapters.causal`.
+
+    Raises:
+        InputError: naming what is unknown, missing, damaged or does not fit, and the remedy.
+    """
+    shaping = parse_processors(processors) if isinstance(processors, str) else tuple(processors)
+    scale = 1.0 if guidance is None else guidance
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype {dtype} cannot hold weights; use torch.float32, torch.bfloat16 or torch.float16")
+    if Path(name).is_dir():
+        network = _network(Path(name), dtype, torch.device(device), options)
+        if conditions is None:
+            raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
+        return ImageTransformer(network, conditions, scale, shaping)
+    if str(name) in digits.names():
+        classes = tuple(range(10)) if conditions is None else tuple(conditions)
+        return digits.load(str(name), scale, dtype, device, classes=classes, processors=shaping)
+    return _plugin(str(name))(scale, dtype, device, conditions, shaping)
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `open_model` takes beside folders."""
+    return (*digits.names(), *(entry.name for entry in metadata.entry_points(group=GROUP)))
+
+
+def _plugin(name: str) -> Callable[..., ImageModel]:
+    for entry in metadata.entry_points(group=GROUP):
+        if entry.name == name:
+            try:
+                return cast("Callable[..., ImageModel]", entry.load())
+            except Exception as error:
+                raise InputError(f"the image model {name!r} of {entry.value} cannot be loaded ({error!r})") from error
+    if "/" in name:
+        raise InputError(
+            f"there is no folder {name}; if it is the id of a checkpoint, download it first "
+            f"(hf download {name} --local-dir FOLDER) and open the folder"
+        )
+    raise InputError(f"unknown image model {name!r}; {near(name, names())}; or give a folder with a checkpoint")
+
+
+def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: dict[str, Any]) -> Any:
+    """The adapter's network of a folder."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, and this machine has none that torch can use; use cpu")
+    if (folder / FILE).is_file():
+        kind = str(library.read_json(folder / FILE, "correct it").get("adapter"))
+        where = ADAPTERS[kind]
+    else:
+        config = library.read_json(
+            folder / "config.json", f"give a folder with the config.json of a checkpoint, or with an {FILE}"
+        )
+        kind = str(config.get("model_type"))
+        if kind not in ADAPTERS:
+            architecture = (config.get("architectures") or ["no architecture"])[0]
+            raise InputError(
+                f"{folder} holds a model of type {kind!r} ({architecture}); adapters know "
+                f"{', '.join(ADAPTERS.names())}. A causal language model whose images are a range of ids needs an "
+                f"{FILE} beside its config.json: see the docstring of realmodels.adapters.causal"
+            )
+        where = ADAPTERS[kind]
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)(folder, dtype, device, **options)
+    except TypeError as error:
+        if options:
+            raise InputError(f"the adapter {kind!r} does not take {', '.join(options)} ({error})") from error
+        raise

@@ -1,0 +1,335 @@
+"""Adapters on tiny random checkpoints, read back as real ones are: beside `generate`, and rows beside rows alone."""
+
+import json
+import shutil
+
+import folders
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from realmodels.images import ImageModel
+from realmodels.models import ADAPTERS, names, open_model
+from specverify import tree
+from specverify.conformance import conformance
+from specverify.decoders.registry import Settings, build
+from specverify.decoders.run import run
+from specverify.draws import Sampled
+from specverify.errors import ContractError, InputError
+from specverify.model import Checked
+
+FULL = ["full_attention"] * 3
+PROMPTS = folders.prompts(8)
+MADE = {
+    "janus": folders.janus,
+    "causal": folders.causal,
+    "causal-rows": lambda folder: folders.causal(folder, "Llama", row_end=5, suffix=(6, 7), grid=(3, 4)),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return {name: make(tmp_path_factory.mktemp(name) / name) for name, make in MADE.items()}
+
+
+@pytest.fixture(params=MADE)
+def folder(request, made):
+    return made[request.param]
+
+
+def opened(folder, guidance=1.0, conditions=PROMPTS, **options):
+    return open_model(folder, guidance=guidance, conditions=conditions, **options)
+
+
+class RowNoise(Sampled):
+    """Draws whose races are given: those of some rows."""
+
+    def __init__(self, races: Tensor) -> None:
+        super().__init__(0)
+        self.races = races
+
+    def race(self, batch, slots, vocab):
+        assert self.races.shape == (batch, slots, vocab)
+        return self.races
+
+
+def decoded(name: str, model: ImageModel, races: Tensor, window: int = 4) -> Tensor:
+    return run(build(name, Settings(window=window)), model, len(races), RowNoise(races)).tokens
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_rows_together_in_any_window_are_the_rows_alone_token_for_token(folder, guidance, seed):
+    model = opened(folder, guidance)
+    generator = torch.Generator().manual_seed(seed)
+    races = torch.empty(8, model.length, model.vocab, dtype=torch.float64).exponential_(generator=generator)
+    alone = torch.cat([decoded("ar-race", model.like(conditions=[PROMPTS[i]]), races[i : i + 1]) for i in range(8)])
+    assert len(alone.unique(dim=0)) == 8
+    assert len({len(prompt) for prompt in PROMPTS}) > 3
+    for window in range(1, 9):
+        assert torch.equal(decoded("sjd-race", model, races, window), alone), f"window {window}"
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_it_conforms(folder, guidance):
+    found = conformance(opened(folder, guidance), batch=3, positions=8)
+    assert found.ok, str(found)
+    assert ("guidance" in found.checks) == (guidance != 1)
+
+
+def test_half_precision_conforms_within_its_rounding(folder):
+    model = opened(folder, 3.0, dtype=torch.bfloat16)
+    found = conformance(model, batch=2, positions=4)
+    assert found.ok, str(found)
+    assert found.largest > 1e-5
+    assert (model.dtype, model.precision) == (torch.float32, torch.bfloat16)
+
+
+def test_a_decoder_keeps_the_contract_with_it(folder):
+    model = Checked(opened(folder, 3.0))
+    tokens = run(build("scd-mc", Settings(window=3)), model, 4, Sampled(0)).tokens
+    assert tokens.shape == (4, model.length)
+
+
+def left_padded(prompts, padding):
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+def greedily(model, window):
+    """The most probable tokens, in windows of coupled Jacobi decoding."""
+    return run(build("scd-mc", Settings(window=window)), model, len(PROMPTS), Sampled(0)).tokens
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers, about its own arguments
+def test_greedy_janus_is_the_librarys_own_generate(made):
+    theirs = transformers.JanusForConditionalGeneration.from_pretrained(made["janus"])
+    theirs.generation_config.update(generation_kwargs={"boi_token_id": folders.BEGIN}, pad_token_id=folders.PAD)
+    theirs.generation_config.generation_kwargs = {"boi_token_id": folders.BEGIN}
+    ids, mask = left_padded(PROMPTS, folders.PAD)
+    expected = theirs.generate(ids, attention_mask=mask, generation_mode="image", guidance_scale=3.0, do_sample=False)
+    model = opened(made["janus"], 3.0, processors="top_k=1")
+    assert len(expected.unique(dim=0)) > 4
+    assert torch.equal(greedily(model, 5), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["causal", "causal-rows"])
+def test_greedy_causal_models_are_the_librarys_own_generate(made, name, guidance):
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(made[name])
+    model = opened(made[name], guidance, processors="top_k=1")
+    network = model.network
+    ids, mask = left_padded(PROMPTS, folders.PAD)
+
+    def allowed(row, sequence):
+        place = len(sequence) - ids.shape[1]
+        if network.grammar is None:
+            return network.ids.tolist()
+        return network.ids[network.grammar.allowed[network.grammar.kind[min(place, model.length - 1)]]].tolist()
+
+    other = torch.tensor([[folders.BOS, folders.BEGIN]]).expand(len(ids), -1)
+    guided = {} if guidance == 1 else {"guidance_scale": guidance, "negative_prompt_ids": other}
+    expected = theirs.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=model.length,
+        min_new_tokens=model.length,
+        eos_token_id=63,
+        prefix_allowed_tokens_fn=allowed,
+        **guided,
+    )[:, ids.shape[1] :]
+    assert torch.equal(network.ids[greedily(model, 5)], expected)
+
+
+def test_what_stands_in_an_image_is_what_its_grammar_says(made):
+    model = opened(made["causal-rows"])
+    tokens = run(build("sjd", Settings(window=4)), model, 8, Sampled(3)).tokens
+    ids = model.network.ids[tokens]
+    assert torch.equal(ids[:, 4:15:5], torch.full((8, 3), 5))
+    assert torch.equal(ids[:, 15:], torch.tensor([6, 7]).expand(8, -1))
+    assert int(model.network.layout.code_grid(tokens).max()) < 19
+
+
+def test_several_chains_of_drafts_give_what_one_token_at_a_time_gives(folder):
+    model = opened(folder, 3.0, processors="top_k=1")
+    draft = model.like(guidance=1.0, processors=())
+    for name in ("sd", "sd-multi"):
+        decoder = build(name, Settings(window=3, draft_model=draft))
+        assert torch.equal(run(decoder, model, 8, Sampled(1)).tokens, greedily(model, 1)), name
+
+
+def test_selected_rows_keep_their_laws_and_older_contexts_are_refused(folder):
+    model = opened(folder, 3.0)
+    context, draft = model.start(8), torch.arange(24).view(8, 3) % model.vocab
+    laws = model.laws(context, draft)
+    context = model.advance(context, draft, torch.arange(8) % 4)
+    expected = model.laws(context, draft)
+    order = torch.tensor([6, 1, 1, 3, 0])
+    chosen = tree.rows(context, order)
+    assert (model.laws(chosen, draft[order]) - expected[order]).abs().max() < 1e-5
+    assert (expected[6] - expected[1]).abs().max() > 1e-3
+    after = model.advance(chosen, draft[order], torch.tensor([1, 0, 2, 3, 1]))
+    again = model.laws(after, draft[order][:, :0])
+    assert (again[1, 0] - expected[1, 0]).abs().max() < 1e-5
+    with pytest.raises(ContractError, match="start anew to go two ways"):
+        model.laws(context, draft)
+    with pytest.raises(ContractError, match="or of two starts"):
+        model.laws(tree.join([after, model.start(2)]), draft[:7])
+    assert laws.shape == (8, 4, model.vocab)
+
+
+def test_the_cache_is_allocated_once(folder):
+    model = opened(folder, 3.0)
+    context = model.start(8)
+    session, one = context.session, torch.ones(8, dtype=torch.int64)
+    model.laws(context, torch.zeros(8, 2, dtype=torch.int64))
+    before = {layer: tuple(part.data_ptr() for part in pair) for layer, pair in session.cache.buffers.items()}
+    for _ in range(4):
+        model.laws(context, torch.zeros(8, 2, dtype=torch.int64))
+        context = model.advance(context, one[:, None], one)
+    context = tree.rows(context, torch.tensor([5, 2]))
+    model.laws(context, torch.zeros(2, 2, dtype=torch.int64))
+    assert len(before) == 2
+    assert before == {layer: tuple(part.data_ptr() for part in pair) for layer, pair in session.cache.buffers.items()}
+    assert session.cache.buffers[0][0].shape[0] == 16
+
+
+def test_pixels_are_from_0_to_1_and_of_the_stated_size(made):
+    model = opened(made["janus"])
+    pixels = model.render(greedily(model, 3))
+    assert pixels.shape == (8, 3, *model.size)
+    assert 0 <= float(pixels.min()) < float(pixels.max()) <= 1
+    codes = opened(made["causal-rows"], renderer=lambda codes: codes[:, None] / 19)
+    assert codes.render(greedily(codes, 3)).shape == (8, 1, 3, 4)
+    with pytest.raises(InputError, match="give open_model a renderer="):
+        opened(made["causal"]).render(torch.zeros(1, 16, dtype=torch.int64))
+
+
+def test_digits_open_by_name_with_what_an_image_model_has():
+    model = open_model("digits-s", guidance=1.5, conditions=[3, 7], processors="temperature=0.9")
+    assert isinstance(model, ImageModel)
+    assert (model.name, model.conditions, model.size) == ("digits-s-guidance-1.5|T=0.9", (3, 7), (8, 8))
+    assert (model.description.grid, model.draft()) == ((8, 8), None)
+    assert "digits-s" in names()
+    pixels = model.render(run(build("ar"), model, 2, Sampled(0)).tokens)
+    assert (pixels.shape, bool((pixels <= 1).all())) == ((2, 1, 8, 8), True)
+    assert model.like(guidance=1.0, processors=()).name == "digits-s"
+
+
+def test_tokenizers_turn_text_into_prompts(made, tmp_path):
+    folder = shutil.copytree(made["janus"], tmp_path / "janus")
+    words = {"<pad>": 0, "<s>": 1, "<|": 4, "User": 5, "|>:": 6, "a": 7, "cat": 8, "Assistant": 9, "?": 10}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=word_level(words), unk_token="?", pad_token="<pad>", bos_token="<s>"
+    )
+    tokenizer.save_pretrained(folder)
+    model = opened(folder, conditions=["a cat", "cat"])
+    assert model.start(2).session.inputs == 1 + len(tokenizer("<|User|>: a cat\n\n<|Assistant|>:")["input_ids"])
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        opened(made["janus"], conditions=["a cat"])
+
+
+def word_level(words):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def without(folder, tmp_path, *missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for name in missing:
+        (copy / name).unlink()
+    return copy
+
+
+def changed(folder, tmp_path, name, **settings):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).write_text(json.dumps({**json.loads((copy / name).read_text()), **settings}))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("janus", lambda f, t: without(f, t, "config.json"), "cannot read .*config.json"),
+        ("janus", lambda f, t: without(f, t, "model.safetensors"), "holds no .safetensors file"),
+        ("janus", lambda f, t: without(f, t, "generation_config.json"), "generation_config.json .*; take the file"),
+        (
+            "causal",
+            lambda f, t: without(f, t, "image-model.json"),
+            "'qwen2'.*needs an image-model.json",
+        ),
+        ("causal", lambda f, t: changed(f, t, "config.json", hidden_size=48), "cannot be loaded as|do not fit"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "config.json", num_hidden_layers=3, layer_types=FULL),
+            "missing keys, first",
+        ),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", codes=60), "names the id 89; .* has 0..63"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", grid=[4]), "wrong kind"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "image-model.json", grid=[9, 9]),
+            "positions; copy has 64",
+        ),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", row_end=31), "31 is one of the codes 30..48"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "image-model.json", adapter="casual"),
+            "adapter 'casual'; .*causal",
+        ),
+        (
+            "causal",
+            lambda f, t: changed(
+                f, t, "config.json", use_sliding_window=True, sliding_window=4, layer_types=["sliding_attention"] * 2
+            ),
+            "only layers that see all of a sequence",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_with_the_remedy(made, tmp_path, name, change, said):
+    with pytest.raises(InputError, match=f"(?s){said}"):
+        opened(change(made[name], tmp_path))
+
+
+def test_damaged_weights_are_refused(made, tmp_path):
+    folder = without(made["causal"], tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be loaded as AutoModelForCausalLM"):
+        opened(folder)
+
+
+def test_what_cannot_be_opened_says_what_can(made):
+    for name, said in (("digit-s", "did you mean digits-s"), ("deepseek-community/Janus-Pro-1B", "hf download")):
+        with pytest.raises(InputError, match=said):
+            open_model(name)
+    with pytest.raises(InputError, match="needs conditions"):
+        open_model(made["causal"])
+    for conditions, said in (
+        ([[1, 99]], "token 99"),
+        ([[]], "no token"),
+        ([3.5], "neither text nor"),
+        ([], "at least"),
+    ):
+        with pytest.raises(InputError, match=said):
+            opened(made["causal"], conditions=conditions)
+    with pytest.raises(InputError, match="ends with 9; a prompt of janus ends with 2"):
+        opened(made["janus"], conditions=[[1, 9]])
+    for guidance in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="finite number of at least 0"):
+            opened(made["causal"], guidance)
+    with pytest.raises(InputError, match=r"torch.int64 cannot hold"):
+        opened(made["causal"], dtype=torch.int64)
+    with pytest.raises(InputError, match="does not take colour"):
+        opened(made["causal"], colour=True)
+
+
+def test_every_adapter_has_a_tiny_checkpoint_here():
+    assert {name.partition("-")[0] for name in MADE} == set(ADAPTERS)
