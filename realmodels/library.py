@@ -109,6 +109,8 @@ def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
     """
     if isinstance(condition, str):
         try:
+            if not any(file for kind in ("tokenizer*", "vocab*") for file in folder.glob(kind)):
+                raise OSError("none of its files is there")  # some releases make an empty one
             tokenizer = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise InputError(

@@ -34,6 +34,8 @@ ADAPTERS: Catalogue[str] = Catalogue(
     "adapter",
     {
         "janus": "realmodels.adapters.janus:Janus",
+        "llamagen": "realmodels.adapters.llamagen:LlamaGen",
+        "emu3": "realmodels.adapters.emu3:Emu3",
         "causal": "realmodels.adapters.causal:Causal",
     },
 )

@@ -61,8 +61,8 @@ class Ragged:
             self.buffers[layer] = (self._selected(pair[0], index), self._selected(pair[1], index))
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Of no use where rows differ: whoever asks should have been given positions and a mask."""
-        raise NotImplementedError("rows have lengths of their own; give the transformer positions and a 4-D mask")
+        """0, of no use where rows differ: releases before 5 ask, and then go by the positions and the mask they got."""
+        return 0
 
     def _empty(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.rows, like.shape[1], self.slots, like.shape[3])

@@ -9,12 +9,18 @@ import json
 import torch
 import transformers
 from transformers import (
+    Emu3Config,
+    Emu3ForConditionalGeneration,
     JanusConfig,
     JanusForConditionalGeneration,
     JanusVisionConfig,
+    JanusVQVAE,
     JanusVQVAEConfig,
     LlamaConfig,
 )
+
+from realmodels.adapters.llamagen_gpt import Shape, Transformer
+from realmodels.models import open_model
 
 BOS, PAD, BEGIN = 1, 0, 2
 
@@ -92,8 +98,70 @@ def causal(folder, kind="Qwen2", row_end=None, suffix=(), grid=(4, 4), codes=19,
     return folder
 
 
+def emu3(folder, codes=19, seed=0):
+    names = {"<image>": 4, "<|extra_200|>": 5, "<|extra_201|>": 6, "<|image end|>": 7, "<|extra_204|>": 8}
+    text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    tokenizer = {"codebook_size": codes, "base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1}
+    config = Emu3Config(
+        vocabulary_map={**names, **{f"<|visual token {code:06d}|>": 30 + code for code in range(codes)}},
+        text_config={**text, "bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": 8},
+        vq_config={**tokenizer, "attn_resolutions": [], "hidden_size": 32, "num_attention_heads": 1},
+    )
+    model = Emu3ForConditionalGeneration(config)
+    strong(model.model.text_model, seed)
+    strong(model.lm_head, seed + 1)
+    model.save_pretrained(folder)
+    return folder
+
+
+def llamagen(folder, classes=5, side=4, codes=23, seed=0, captions=0):
+    """As LlamaGen's checkpoints are named: the transformer under "model", the tokenizer's names turned back."""
+    shape = Shape(codes, 32, 2, 4, 64, side, 0 if captions else classes, 6 if captions else 0, captions)
+    folder.mkdir()
+    model = strong(Transformer(shape), seed)
+    torch.save({"model": model.state_dict()}, folder / "c2i.pt")
+    config = JanusVQVAEConfig(
+        num_embeddings=codes,
+        latent_channels=32,
+        base_channels=32,
+        channel_multiplier=[1, 1, 2],
+        num_res_blocks=1,
+        num_patches=side,
+    )
+    torch.manual_seed(seed)
+    tensors = JanusVQVAE(config).state_dict()
+    back = {"up": "conv_blocks", "block": "res", "block_1": "0", "attn_1": "1", "block_2": "2"}
+    names = {key: ".".join(back.get(part, part) for part in key.split(".")) for key in tensors}
+    torch.save({"model": {names[key]: value for key, value in tensors.items()}}, folder / "vq.pt")
+    settings = {"adapter": "llamagen", "weights": "c2i.pt", "tokenizer": "vq.pt", "grid": [side, side], "heads": 4}
+    (folder / "image-model.json").write_text(json.dumps(settings))
+    return folder
+
+
 def prompts(count, begin=BEGIN, seed=0):
     """Prompts of different lengths, as token ids."""
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.randint(0, 6, (count,), generator=generator).tolist()
     return [[BOS, *torch.randint(4, 30, (size,), generator=generator).tolist(), begin] for size in sizes]
+
+
+PROMPTS = prompts(8)
+TEXTS = [torch.randn(1 + i % 6, 6, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+MADE = {
+    "janus": janus,
+    "causal": causal,
+    "causal-rows": lambda folder: causal(folder, "Llama", row_end=5, suffix=(6, 7), grid=(3, 4)),
+    "emu3": emu3,
+    "llamagen": lambda folder: llamagen(folder, classes=8),
+    "llamagen-text": lambda folder: llamagen(folder, captions=7),
+}
+"""What makes a tiny checkpoint, at least one of every adapter."""
+OPTIONS = {"emu3": {"grid": (3, 4), "negative": [1, 9, 9, 2]}}
+CONDITIONS = {"llamagen": list(range(8)), "llamagen-text": TEXTS}
+
+
+def opened(folder, guidance=1.0, conditions=None, **options):
+    """One of `MADE`, with eight conditions of different lengths."""
+    conditions = CONDITIONS.get(folder.name, PROMPTS) if conditions is None else conditions
+    return open_model(folder, guidance=guidance, conditions=conditions, **OPTIONS.get(folder.name, {}), **options)

@@ -26,10 +26,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realmodels import library
+from realmodels.adapters.ranges import Ranged
 from realmodels.grammar import Layout
 from realmodels.images import Description
-from realmodels.ragged import Ragged
-from realmodels.session import Prompt, guide_log_laws
+from realmodels.session import Prompt
 from specverify.errors import InputError
 
 FILE = "image-model.json"
@@ -38,7 +38,7 @@ Renderer = Callable[[Tensor], Tensor]
 """Codes, Int[n, rows, columns], to pixels from 0 to 1, Float[n, channels, height, width]."""
 
 
-class Causal:
+class Causal(Ranged):
     """See `realmodels.session.Network`.
 
     Args:
@@ -58,72 +58,30 @@ class Causal:
         *,
         renderer: Renderer | None = None,
     ) -> None:
-        self.folder, self.dtype, self.device, self.renderer = folder, dtype, torch.device(device), renderer
         settings = library.read_json(folder / FILE, REMEDY)
-        self.layout = read_layout(settings, folder / FILE)
-        self.model = library.load("AutoModelForCausalLM", folder, dtype, self.device)
-        self.core, self._input = self.model.base_model, self.model.get_input_embeddings()
-        self._cache = library.cache_name(self.core.forward)
-        self.ids, self.grammar = self.layout.ids.to(self.device), self.layout.grammar()
-        highest, known = int(self.ids.max()), len(self._input.weight)
-        if highest >= known:
-            raise InputError(f"{folder / FILE} names the id {highest}; {folder.name} has 0..{known - 1}")
-        if self.grammar is not None:
-            self.grammar = self.grammar.to(self.device)
-        self.name, self.vocab, self.length = folder.name, len(self.ids), self.layout.length
-        self.size = self.layout.grid
-        self._weight, self._bias = self._head()
-        self.unconditional = settings.get("unconditional")
+        layout = read_layout(settings, folder / FILE)
+        model = library.load("AutoModelForCausalLM", folder, dtype, torch.device(device))
+        super().__init__(model, model.base_model, model.config, layout, folder)
+        self.renderer, self.unconditional = renderer, settings.get("unconditional")
         self.description = Description(
             str(settings.get("source", folder.name)),
             str(settings.get("licence", "see the checkpoint")),
-            self.layout.grid,
+            layout.grid,
             float(settings.get("guidance", 1.0)),
-            f"row end {self.layout.row_end}, then {list(self.layout.suffix)}" if self.layout.special else "",
+            f"row end {layout.row_end}, then {list(layout.suffix)}" if layout.special else "",
         )
-        library.check_full_attention(self.model.config, self.length)
 
     def prompt(self, condition: Any) -> Prompt:
         """A whole prompt."""
-        ids = library.token_ids(condition, self.folder, len(self._input.weight))
-        other = ids if self.unconditional is None else self.unconditional
-        other = library.token_ids(other, self.folder, len(self._input.weight))
-        longest, most = max(len(ids), len(other)), getattr(self.model.config, "max_position_embeddings", None)
-        if most is not None and longest + self.length - 1 > most:
-            raise InputError(
-                f"a prompt of {longest} tokens and {self.length} image tokens need {longest + self.length - 1} "
-                f"positions; {self.name} has {most}: shorten the prompt"
-            )
-        return Prompt(self._embedded(ids), self._embedded(other))
-
-    def embed(self, tokens: Int[Tensor, "rows n"]) -> Float[Tensor, "rows n width"]:
-        """By the model's own embedding of their ids."""
-        inputs: Tensor = self._input(self.ids[tokens])
-        return inputs
-
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
-        """A pass of the model below its head."""
-        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
-        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
-        return found
-
-    def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
-        """The rows of the head that images have."""
-        return torch.nn.functional.linear(hidden, self._weight, self._bias)
+        return self.inputs(condition, condition if self.unconditional is None else self.unconditional)
 
     def guide(
         self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
     ) -> Float[Tensor, "batch n vocab"]:
-        """Of logarithms of laws. That those are laws of the ids of images only shifts them."""
+        """Of logarithms of laws."""
         if self.unconditional is None:
             raise InputError(f"guidance needs a prompt without condition: add unconditional to {self.folder / FILE}")
-        return guide_log_laws(conditional, unconditional, scale)
+        return super().guide(conditional, unconditional, scale)
 
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """By the renderer."""
@@ -132,30 +90,6 @@ class Causal:
                 f"{self.name} makes codes, and nothing here makes pixels of them; give open_model a renderer="
             )
         return self.renderer(self.layout.code_grid(tokens))
-
-    def _embedded(self, ids: list[int]) -> Tensor:
-        found: Tensor = self._input(torch.tensor(ids, device=self.device))
-        return found
-
-    @torch.no_grad()
-    def _head(self) -> tuple[Tensor, Tensor | None]:
-        """The rows of the output matrix, after a look whether that matrix is all there is behind the last layer."""
-        head = self.model.get_output_embeddings()
-        probe = self.ids[:2][None]
-        whole = self.model(input_ids=probe, use_cache=False).logits[..., self.ids]
-        if isinstance(head, torch.nn.Linear):
-            first, last = self.layout.first, self.layout.first + self.layout.codes
-            plain = not self.layout.special  # a view, where the ids follow each other
-            weight = head.weight[first:last] if plain else head.weight[self.ids]
-            bias = None if head.bias is None else head.bias[self.ids]
-            hidden = self.core(input_ids=probe, use_cache=False).last_hidden_state
-            mine = torch.nn.functional.linear(hidden, weight, bias)
-            if bool(((mine - whole).abs() <= 1e-2 * whole.abs().max()).all()):
-                return weight, bias
-        raise InputError(
-            f"the logits of {self.name} are not those of one matrix (they may be scaled or capped), which this "
-            "adapter does not support; write one of its own after the pattern of realmodels/adapters/janus.py"
-        )
 
 
 def read_layout(settings: dict[str, Any], path: Path) -> Layout:

@@ -1,0 +1,105 @@
+"""What adapters share whose images are a range of a language model's ids: inputs, the pass, the head, guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from realmodels import library
+from realmodels.grammar import Layout
+from realmodels.ragged import Ragged
+from realmodels.session import Prompt, guide_log_laws
+from specverify.errors import InputError
+
+
+class Ranged:
+    """Most of a `realmodels.session.Network`.
+
+    Args:
+        model: of transformers.
+        core: what of it lies below its head.
+        config: of the core.
+        layout: of an image.
+        folder: where it came from.
+
+    Raises:
+        InputError: ids that the model does not have; layers that do not see all of a sequence; a head that is more than
+            one matrix.
+    """
+
+    def __init__(self, model: Any, core: Any, config: Any, layout: Layout, folder: Path) -> None:
+        self.model, self.core, self.config, self.layout, self.folder = model, core, config, layout, folder
+        self._input, self._cache = model.get_input_embeddings(), library.cache_name(core.forward)
+        self.dtype, self.device = self._input.weight.dtype, self._input.weight.device
+        self.ids, grammar = layout.ids.to(self.device), layout.grammar()
+        self.grammar = None if grammar is None else grammar.to(self.device)
+        self.name, self.vocab, self.length = folder.name, len(self.ids), layout.length
+        self.size = layout.grid
+        highest, known = int(self.ids.max()), len(self._input.weight)
+        if highest >= known:
+            raise InputError(f"an image of {self.name} has the id {highest}, and the model 0..{known - 1}")
+        library.check_full_attention(config, self.length)
+        self._weight, self._bias = self._head()
+
+    def inputs(self, conditional: Any, unconditional: Any) -> Prompt:
+        """Two prompts, as text or as token ids."""
+        known, most = len(self._input.weight), getattr(self.config, "max_position_embeddings", None)
+        both = [library.token_ids(each, self.folder, known) for each in (conditional, unconditional)]
+        longest = max(map(len, both))
+        if most is not None and longest + self.length - 1 > most:
+            raise InputError(
+                f"a prompt of {longest} tokens and {self.length} image tokens need {longest + self.length - 1} "
+                f"positions; {self.name} has {most}: shorten the prompt"
+            )
+        return Prompt(*(self._input(torch.tensor(ids, device=self.device)) for ids in both))
+
+    def embed(self, tokens: Int[Tensor, "rows n"]) -> Float[Tensor, "rows n width"]:
+        """By the model's own embedding of their ids."""
+        inputs: Tensor = self._input(self.ids[tokens])
+        return inputs
+
+    def hidden(
+        self,
+        inputs: Float[Tensor, "rows n width"],
+        positions: Int[Tensor, "rows n"],
+        mask: Float[Tensor, "rows 1 n slots"],
+        cache: Ragged,
+    ) -> Float[Tensor, "rows n width"]:
+        """A pass of the model below its head."""
+        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
+        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
+        return found
+
+    def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
+        """The rows of the head that images have."""
+        return torch.nn.functional.linear(hidden, self._weight, self._bias)
+
+    def guide(
+        self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
+    ) -> Float[Tensor, "batch n vocab"]:
+        """Of logarithms of laws. That those are laws of the ids of images only shifts them."""
+        return guide_log_laws(conditional, unconditional, scale)
+
+    @torch.no_grad()
+    def _head(self) -> tuple[Tensor, Tensor | None]:
+        """The rows of the output matrix, after a look whether that matrix is all there is behind the last layer."""
+        head = self.model.get_output_embeddings()
+        probe = self.ids[:2][None]
+        whole = self.model(input_ids=probe, use_cache=False).logits[..., self.ids]
+        if isinstance(head, torch.nn.Linear):
+            first, last = self.layout.first, self.layout.first + self.layout.codes
+            plain = not self.layout.special  # a view, where the ids follow each other
+            weight = head.weight[first:last] if plain else head.weight[self.ids]
+            bias = None if head.bias is None else head.bias[self.ids]
+            hidden = self.core(input_ids=probe, use_cache=False).last_hidden_state
+            mine = torch.nn.functional.linear(hidden, weight, bias)
+            if bool(((mine - whole).abs() <= 1e-2 * whole.abs().max()).all()):
+                return weight, bias
+        raise InputError(
+            f"the logits of {self.name} are not those of one matrix (they may be scaled or capped), which this "
+            "adapter does not support; write one of its own after the pattern of realmodels/adapters/janus.py"
+        )

@@ -1,0 +1,140 @@
+"""What `open_model` takes, and what it refuses, with the remedy."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+from folders import opened
+
+from realmodels.images import ImageModel
+from realmodels.models import names, open_model
+from specverify.decoders.registry import build
+from specverify.decoders.run import run
+from specverify.draws import Sampled
+from specverify.errors import InputError
+
+FULL = ["full_attention"] * 3
+
+
+def test_digits_open_by_name_with_what_an_image_model_has():
+    model = open_model("digits-s", guidance=1.5, conditions=[3, 7], processors="temperature=0.9")
+    assert isinstance(model, ImageModel)
+    assert (model.name, model.conditions, model.size) == ("digits-s-guidance-1.5|T=0.9", (3, 7), (8, 8))
+    assert (model.description.grid, model.draft()) == ((8, 8), None)
+    assert "digits-s" in names()
+    pixels = model.render(run(build("ar"), model, 2, Sampled(0)).tokens)
+    assert (pixels.shape, bool((pixels <= 1).all())) == ((2, 1, 8, 8), True)
+    assert model.like(guidance=1.0, processors=()).name == "digits-s"
+
+
+def test_tokenizers_turn_text_into_prompts(made, tmp_path):
+    folder = shutil.copytree(made["janus"], tmp_path / "janus")
+    words = {"<pad>": 0, "<s>": 1, "<|": 4, "User": 5, "|>:": 6, "a": 7, "cat": 8, "Assistant": 9, "?": 10}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=word_level(words), unk_token="?", pad_token="<pad>", bos_token="<s>"
+    )
+    tokenizer.save_pretrained(folder)
+    model = opened(folder, conditions=["a cat", "cat"])
+    assert model.start(2).session.inputs == 1 + len(tokenizer("<|User|>: a cat\n\n<|Assistant|>:")["input_ids"])
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        opened(made["janus"], conditions=["a cat"])
+
+
+def word_level(words):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def without(folder, tmp_path, *missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for name in missing:
+        (copy / name).unlink()
+    return copy
+
+
+def changed(folder, tmp_path, name, **settings):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).write_text(json.dumps({**json.loads((copy / name).read_text()), **settings}))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("janus", lambda f, t: without(f, t, "config.json"), "cannot read .*config.json"),
+        ("janus", lambda f, t: without(f, t, "model.safetensors"), "holds no .safetensors file"),
+        ("janus", lambda f, t: without(f, t, "generation_config.json"), "generation_config.json .*; take the file"),
+        (
+            "causal",
+            lambda f, t: without(f, t, "image-model.json"),
+            "'qwen2'.*needs an image-model.json",
+        ),
+        ("causal", lambda f, t: changed(f, t, "config.json", hidden_size=48), "cannot be loaded as|do not fit"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "config.json", num_hidden_layers=3, layer_types=FULL),
+            "missing keys, first",
+        ),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", codes=60), "has the id 89, and the model 0..63"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", grid=[4]), "wrong kind"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "image-model.json", grid=[9, 9]),
+            "positions; copy has 64",
+        ),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", row_end=31), "31 is one of the codes 30..48"),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "image-model.json", adapter="casual"),
+            "adapter 'casual'; .*causal",
+        ),
+        (
+            "causal",
+            lambda f, t: changed(
+                f, t, "config.json", use_sliding_window=True, sliding_window=4, layer_types=["sliding_attention"] * 2
+            ),
+            "only layers that see all of a sequence",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_with_the_remedy(made, tmp_path, name, change, said):
+    with pytest.raises(InputError, match=f"(?s){said}"):
+        opened(change(made[name], tmp_path))
+
+
+def test_damaged_weights_are_refused(made, tmp_path):
+    folder = without(made["causal"], tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be loaded as AutoModelForCausalLM"):
+        opened(folder)
+
+
+def test_what_cannot_be_opened_says_what_can(made):
+    for name, said in (("digit-s", "did you mean digits-s"), ("deepseek-community/Janus-Pro-1B", "hf download")):
+        with pytest.raises(InputError, match=said):
+            open_model(name)
+    with pytest.raises(InputError, match="needs conditions"):
+        open_model(made["causal"])
+    for conditions, said in (
+        ([[1, 99]], "token 99"),
+        ([[]], "no token"),
+        ([3.5], "neither text nor"),
+        ([], "at least"),
+    ):
+        with pytest.raises(InputError, match=said):
+            opened(made["causal"], conditions=conditions)
+    with pytest.raises(InputError, match="ends with 9; a prompt of janus ends with 2"):
+        opened(made["janus"], conditions=[[1, 9]])
+    for guidance in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="finite number of at least 0"):
+            opened(made["causal"], guidance)
+    with pytest.raises(InputError, match=r"torch.int64 cannot hold"):
+        opened(made["causal"], dtype=torch.int64)
+    with pytest.raises(InputError, match="does not take colour"):
+        opened(made["causal"], colour=True)
