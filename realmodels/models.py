@@ -26,6 +26,7 @@ from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
 from specverify.catalogue import Catalogue, near
 from specverify.errors import InputError
+from specverify.model import Model
 from specverify.processors import Processor, parse_processors
 
 GROUP = "specverify.image_models"
@@ -51,6 +52,7 @@ def open_model(
     device: torch.device | str = "cpu",
     conditions: Sequence[Any] | None = None,
     processors: str | Sequence[Processor] = (),
+    draft: Model | None = None,
     **options: Any,
 ) -> ImageModel:
     """An image model by name, or from a folder.
@@ -64,6 +66,7 @@ def open_model(
         processors: what shapes the law behind guidance, as objects or as "temperature=0.9,top_k_ties=2000".
 
     Other arguments:
+        draft: a cheaper model over the same tokens, for a model from a folder; its `draft()` gives it back.
         options: what else the adapter takes, such as the `renderer` of `realmodels.adapters.causal`.
 
     Raises:
@@ -77,7 +80,7 @@ def open_model(
         network = _network(Path(name), dtype, torch.device(device), options)
         if conditions is None:
             raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
-        return ImageTransformer(network, conditions, scale, shaping)
+        return ImageTransformer(network, conditions, scale, shaping, draft=draft)
     if str(name) in digits.names():
         classes = tuple(range(10)) if conditions is None else tuple(conditions)
         return digits.load(str(name), scale, dtype, device, classes=classes, processors=shaping)

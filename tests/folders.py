@@ -9,6 +9,8 @@ import json
 import torch
 import transformers
 from transformers import (
+    ChameleonConfig,
+    ChameleonForConditionalGeneration,
     Emu3Config,
     Emu3ForConditionalGeneration,
     JanusConfig,
@@ -115,6 +117,27 @@ def emu3(folder, codes=19, seed=0):
     return folder
 
 
+def chameleon(folder, codes=19, seed=0):
+    letters = [f"{code:04d}".translate(str.maketrans("0123456789", "ABCDEFGHIJ")) for code in range(codes)]
+    tokenizer = {"embed_dim": 8, "num_embeddings": codes, "latent_channels": 8, "resolution": 16, "base_channels": 32}
+    config = ChameleonConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        vq_config={**tokenizer, "channel_multiplier": [1, 1], "num_res_blocks": 1},
+        vocabulary_map={"<image>": 4, **{f"IMGIMG{name}Z": 30 + code for code, name in enumerate(letters)}},
+    )
+    strong(ChameleonForConditionalGeneration(config), seed).save_pretrained(folder)
+    layout = {"adapter": "causal", "class": "ChameleonForConditionalGeneration", "first": 30, "codes": codes}
+    layout |= {"grid": (3, 4), "row_end": 5, "suffix": (), "unconditional": [BEGIN]}
+    (folder / "image-model.json").write_text(json.dumps(layout))
+    return folder
+
+
 def llamagen(folder, classes=5, side=4, codes=23, seed=0, captions=0):
     """As LlamaGen's checkpoints are named: the transformer under "model", the tokenizer's names turned back."""
     shape = Shape(codes, 32, 2, 4, 64, side, 0 if captions else classes, 6 if captions else 0, captions)
@@ -152,6 +175,7 @@ MADE = {
     "janus": janus,
     "causal": causal,
     "causal-rows": lambda folder: causal(folder, "Llama", row_end=5, suffix=(6, 7), grid=(3, 4)),
+    "causal-chameleon": chameleon,
     "emu3": emu3,
     "llamagen": lambda folder: llamagen(folder, classes=8),
     "llamagen-text": lambda folder: llamagen(folder, captions=7),

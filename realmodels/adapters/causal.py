@@ -1,10 +1,14 @@
 """Any causal language model of transformers whose images are a range of ids: an adapter by configuration, no code.
 
 Tar (Qwen2, 729, 169 or 81 tokens of 65,536 codes, Apache-2.0), SimpleAR (Qwen2, 64 x 64), X-Omni-like models, and
-whatever else `AutoModelForCausalLM` loads without code of its own. Beside its config.json lies an `image-model.json`:
+whatever else `AutoModelForCausalLM` loads without code of its own. With `class`, another class of transformers that has
+a language model's inputs and head: for the Chameleon family (Lumina-mGPT, Anole; Chameleon licence) that is
+"ChameleonForConditionalGeneration", with the codes at ids 4..8195, whose own `generate` rules images out. Beside its
+config.json lies an `image-model.json`:
 
     {"adapter": "causal", "grid": [27, 27], "first": 151665, "codes": 65536,
-     "row_end": null, "suffix": [], "unconditional": [151644], "guidance": 1.0, "source": "...", "licence": "..."}
+     "row_end": null, "suffix": [], "unconditional": [151644], "guidance": 1.0, "source": "...", "licence": "...",
+     "class": "AutoModelForCausalLM"}
 
 `first` is the id of code 0, `row_end` an id behind every row, `suffix` ids behind the last one, `unconditional` the
 prompt for guidance (text or ids), `guidance` the scale that is recommended. Only ids that images have are given
@@ -60,7 +64,8 @@ class Causal(Ranged):
     ) -> None:
         settings = library.read_json(folder / FILE, REMEDY)
         layout = read_layout(settings, folder / FILE)
-        model = library.load("AutoModelForCausalLM", folder, dtype, torch.device(device))
+        kind = str(settings.get("class", "AutoModelForCausalLM"))
+        model = library.load(kind, folder, dtype, torch.device(device))
         super().__init__(model, model.base_model, model.config, layout, folder)
         self.renderer, self.unconditional = renderer, settings.get("unconditional")
         self.description = Description(

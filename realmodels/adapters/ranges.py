@@ -27,8 +27,7 @@ class Ranged:
         folder: where it came from.
 
     Raises:
-        InputError: ids that the model does not have; layers that do not see all of a sequence; a head that is more than
-            one matrix.
+        InputError: ids that the model does not have; a head that is more than one matrix.
     """
 
     def __init__(self, model: Any, core: Any, config: Any, layout: Layout, folder: Path) -> None:
@@ -42,14 +41,18 @@ class Ranged:
         highest, known = int(self.ids.max()), len(self._input.weight)
         if highest >= known:
             raise InputError(f"an image of {self.name} has the id {highest}, and the model 0..{known - 1}")
-        library.check_full_attention(config, self.length)
         self._weight, self._bias = self._head()
 
     def inputs(self, conditional: Any, unconditional: Any) -> Prompt:
-        """Two prompts, as text or as token ids."""
+        """Two prompts, as text or as token ids.
+
+        Raises:
+            InputError: as `library.token_ids`; for more positions than the model has, or than a layer of it sees.
+        """
         known, most = len(self._input.weight), getattr(self.config, "max_position_embeddings", None)
         both = [library.token_ids(each, self.folder, known) for each in (conditional, unconditional)]
         longest = max(map(len, both))
+        library.check_full_attention(self.config, longest + self.length)
         if most is not None and longest + self.length - 1 > most:
             raise InputError(
                 f"a prompt of {longest} tokens and {self.length} image tokens need {longest + self.length - 1} "
@@ -86,19 +89,20 @@ class Ranged:
 
     @torch.no_grad()
     def _head(self) -> tuple[Tensor, Tensor | None]:
-        """The rows of the output matrix, after a look whether that matrix is all there is behind the last layer."""
-        head = self.model.get_output_embeddings()
-        probe = self.ids[:2][None]
-        whole = self.model(input_ids=probe, use_cache=False).logits[..., self.ids]
+        """The rows of the output matrix, after a look whether that matrix is all there is behind the last layer.
+
+        What a model rules out (Chameleon's own class has no images) is not looked at.
+        """
+        head, probe = self.model.get_output_embeddings(), self.ids[:2][None]
+        whole = self.model(input_ids=probe, use_cache=False).logits
         if isinstance(head, torch.nn.Linear):
-            first, last = self.layout.first, self.layout.first + self.layout.codes
-            plain = not self.layout.special  # a view, where the ids follow each other
-            weight = head.weight[first:last] if plain else head.weight[self.ids]
-            bias = None if head.bias is None else head.bias[self.ids]
-            hidden = self.core(input_ids=probe, use_cache=False).last_hidden_state
-            mine = torch.nn.functional.linear(hidden, weight, bias)
-            if bool(((mine - whole).abs() <= 1e-2 * whole.abs().max()).all()):
-                return weight, bias
+            mine = head(self.core(input_ids=probe, use_cache=False).last_hidden_state)
+            seen = whole > torch.finfo(whole.dtype).min
+            if bool(((mine - whole).abs() <= 1e-2 * whole[seen].abs().max()).where(seen, True).all()):
+                first, last = self.layout.first, self.layout.first + self.layout.codes
+                plain = not self.layout.special  # a view, where the ids follow each other
+                weight = head.weight[first:last] if plain else head.weight[self.ids]
+                return weight, None if head.bias is None else head.bias[self.ids]
         raise InputError(
             f"the logits of {self.name} are not those of one matrix (they may be scaled or capped), which this "
             "adapter does not support; write one of its own after the pattern of realmodels/adapters/janus.py"

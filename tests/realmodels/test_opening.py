@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ import transformers
 from folders import opened
 
 from realmodels.images import ImageModel
-from realmodels.models import names, open_model
+from realmodels.models import GROUP, names, open_model
 from specverify.decoders.registry import build
 from specverify.decoders.run import run
 from specverify.draws import Sampled
@@ -27,6 +30,30 @@ def test_digits_open_by_name_with_what_an_image_model_has():
     pixels = model.render(run(build("ar"), model, 2, Sampled(0)).tokens)
     assert (pixels.shape, bool((pixels <= 1).all())) == ((2, 1, 8, 8), True)
     assert model.like(guidance=1.0, processors=()).name == "digits-s"
+
+
+def opener(guidance, dtype, device, conditions, processors):
+    return open_model("digits-s", guidance=guidance, conditions=conditions, processors=processors).like()
+
+
+def test_plug_ins_open_by_name(monkeypatch):
+    found = [
+        metadata.EntryPoint("mine", f"{__name__}:opener", GROUP),
+        metadata.EntryPoint("broken", "no_such_module:opener", GROUP),
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: found if group == GROUP else [])
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__, SimpleNamespace(opener=opener)))
+    assert names()[-2:] == ("mine", "broken")
+    model = open_model("mine", guidance=1.5, conditions=[4], processors="top_k=2")
+    assert (model.name, model.conditions) == ("digits-s-guidance-1.5|top-k=2", (4,))
+    with pytest.raises(InputError, match="'broken' of no_such_module:opener cannot be loaded"):
+        open_model("broken")
+
+
+def test_a_draft_model_comes_with_its_target(made):
+    draft = opened(made["causal"])
+    model = opened(made["causal"], 3.0, draft=draft)
+    assert model.draft() is model.like(guidance=2.0).draft() is draft
 
 
 def test_tokenizers_turn_text_into_prompts(made, tmp_path):
