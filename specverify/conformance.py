@@ -15,6 +15,7 @@ from a fresh start, in the same tokens:
     lengths    the same where each row keeps another number, so that rows lie at different lengths, and some stand still
     selection  the same after rows were dropped, doubled and put into another order in the middle
     end        windows that reach beyond the last position
+    memory     whether laws depend on tokens before the last: if they hardly do, no wrong cache could show
     guidance   the guided law beside those that it is made of, at scales 1 and 0
     waiting    whether a pass or an advance waits for the device
 
@@ -35,9 +36,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specverify import tree
+from specverify.conformance_laws import guided, memory
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.model import Context, Model, check_laws
-from specverify.processors import guidance
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Total variation that rounding may leave between passes of different shapes, by the type of the weights."""
@@ -176,8 +177,11 @@ def conformance(
             truths = list(_alone(variant, batch, positions, seed))
             for check in _compare(variant, truths, window, seed, differences):
                 checks[check] = None
+            begun = truths[0].tokens[:, : min(truths[0].end, _CHUNK)]
+            findings.extend(which + sentence for sentence in memory(variant, begun, tolerance))
+            checks["memory"] = None
             if (scale := _scale(variant)) is not None:
-                findings.extend(_guidance(variant, scale, truths[0], differences))
+                findings.extend(guided(variant, scale, begun[:, :-1], tolerance))
                 checks["guidance"] = None
         except SpecverifyError as error:
             findings.append(f"laws: {error}")
@@ -216,7 +220,10 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
             for place in range(begin, end):
                 law = model.laws(context, mine[:, :0])
                 check_laws(law, what=f"the law at position {place} of row {row}", vocab=model.vocab)
-                mine[:, place] = torch.multinomial(law[:, 0].float(), 1, generator=generator)[:, 0]
+                weights = law[:, 0].float()
+                if model.eos is not None:  # behind an end all laws are one: go on, if anything else can follow
+                    weights = weights.index_fill(1, torch.tensor(model.eos, device=weights.device), 0) + weights * 1e-9
+                mine[:, place] = torch.multinomial(weights, 1, generator=generator)[:, 0]
                 context = model.advance(context, mine[:, place : place + 1], torch.ones_like(mine[:, 0]))
                 kept.append(law)
             done = end
@@ -312,29 +319,6 @@ _WORDS = {
     "lengths": "in a window, with rows at different lengths",
     "selection": "in a window, after rows were selected",
 }
-
-
-def _guidance(model: Any, scale: float, truth: _Truth, found: _Differences) -> list[str]:
-    """How a guided law differs from what it must be; the laws are those of one window of each row's tokens."""
-    tokens = truth.tokens[:, : min(truth.end, _CHUNK) - 1]
-    guided, c, u = (
-        one.laws(one.start(len(tokens)), tokens).double()
-        for one in (model, model.like(guidance=1.0), model.like(guidance=0.0))
-    )
-    if float((c - u).abs().sum(-1).max()) / 2 <= found.tolerance:
-        return ["guidance: the law at scale 1 is that at scale 0, so conditions have no effect, or both are one prompt"]
-    error, tolerance = (guided - guidance(c, u, scale)).abs().sum(-1) / 2, found.tolerance * (1 + 2 * scale)
-    if float(error.max()) <= tolerance:
-        return []
-    row, place = divmod(int(error.argmax()), error.shape[1])
-    swapped = (guided - guidance(u, c, scale)).abs().sum(-1) / 2
-    why = (
-        "; it is the law with the two rows swapped" if float(swapped.max()) <= found.tolerance * (1 + 2 * scale) else ""
-    )
-    return [
-        f"guidance: at position {place} of row {row} the law at scale {scale:g} differs by {float(error.max()):.3g} in "
-        f"total variation from u^(1 - s) c^s, with c the law at scale 1 and u that at scale 0{why}"
-    ]
 
 
 class _Watch(TorchDispatchMode):

@@ -32,7 +32,17 @@ def slip(monkeypatch, owner, name, changed):
 def test_a_right_model_conforms_and_says_what_was_compared(model):
     found = conformance(model, batch=3)
     assert found.ok, str(found)
-    assert found.checks == ("batch", "windows", "rejection", "lengths", "selection", "end", "waiting", "guidance")
+    assert found.checks == (
+        "batch",
+        "windows",
+        "rejection",
+        "lengths",
+        "selection",
+        "end",
+        "waiting",
+        "memory",
+        "guidance",
+    )
     assert 0 < found.largest < 1e-4
     found.demand()
     assert "no law differs by more than 0.0001" in str(found)
@@ -149,6 +159,12 @@ class Waits:
 def test_waiting_for_the_device_is_found():
     (sentence,) = conformance(Waits(toymodels.toy("dense-3x6"))).findings
     assert sentence.startswith("waiting: a pass or an advance waits for the device (aten::_local_scalar_dense)")
+
+
+def test_where_no_wrong_cache_could_show_nothing_passes():
+    uniform = Waits(toymodels.toy("dense-3x6"), lambda laws: torch.full_like(laws, 1 / 3))
+    (sentence,) = conformance(uniform).findings
+    assert sentence.startswith("memory: with other tokens up to position 2 no law behind position 3 changes by more")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Janus and Janus-Pro, in the class of transformers (JanusForConditionalGeneration).
 
-Checkpoints: deepseek-community/Janus-Pro-1B and Janus-Pro-7B (Janus-1.3B in the same form). Code MIT, weights under the
+Checkpoints: deepseek-community/Janus-Pro-1B and others converted for that class. Code MIT, weights under the
 DeepSeek model licence. Images are 24 x 24 tokens of 16,384 codes, 384 x 384 pixels, raster order, no special token
 among them. Guidance is u + s (c - u) of logits, s = 5; the unconditional prompt is the prompt with all tokens but its
 beginning and the beginning of the image replaced by padding, as `generate` does it.
