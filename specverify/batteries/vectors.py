@@ -128,8 +128,9 @@ def _noise_atoms(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float
     cells, chance = folded(uniforms, tokens.dtype)
     found = Atoms(chance).check(cells.ravel(), alpha=alpha, beta=beta)
     different, counts = np.unique(cells, return_counts=True)
-    size = special.ndtri(0.5 + 0.5 * _TWICE[tokens.dtype][0] * (float(different[counts.argmax()]) + 0.5))
-    said = f"the most frequent size of noise is {size:.4g} standard deviations, {int(counts.max()):,} of {cells.size:,}"
+    share = _TWICE[tokens.dtype][0] * (float(different[counts.argmax()]) + 0.5)
+    far = f"{special.ndtri(0.5 + 0.5 * share):.4g} standard deviations" if share < 1 else "beyond all that a law gives"
+    said = f"the most frequent size of noise is {far}, {int(counts.max()):,} of {cells.size:,}"
     return replace(found, check="noise that many tokens share", detail=f"{said} times")
 
 

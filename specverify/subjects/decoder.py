@@ -156,6 +156,9 @@ class _Judge(Refuting):
                 self.missed[why].append(what)
         if self.dependence:
             self.budget = replace(self.budget, worlds=ALONE)
+            self.missed["its rows depend on each other, so that batches are sampled, and not proved"].append(
+                "batches of other sizes, and rows by themselves in batches of more than 12"
+            )
         ends = [(mode, model) for mode in modes for model in mode.ends()]
         self.precision = self._precision([mode.case(model) for mode, model in ends], modes)
         for mode, model in ends:

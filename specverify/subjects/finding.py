@@ -113,11 +113,16 @@ class Findings:
     def _samples(self) -> str:
         if not self.evidence:
             return "nothing could be sampled"
-        deltas = [e.delta for e in self.evidence]
-        seen = f"{min(deltas):.2g}" + (f" to {max(deltas):.2g}" if len(deltas) > 1 else "")
+        seen: dict[str, list[float]] = {}
+        for evidence in self.evidence:
+            seen.setdefault(evidence.metric, []).append(evidence.delta)
+        told = "; ".join(
+            f"{metric}: {min(deltas):.2g}" + (f" to {max(deltas):.2g}" if min(deltas) < max(deltas) else "")
+            for metric, deltas in seen.items()
+        )
         return (
-            f"{sum(e.n for e in self.evidence):,} samples agree (alpha = {ALPHA:.1g}, beta = {BETA:g}, delta = {seen} "
-            f"over {len(deltas)} checks)"
+            f"samples agree in {len(self.evidence)} checks (alpha = {ALPHA:.1g}, beta = {BETA:g}; what they see, "
+            f"{told})"
         )
 
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
@@ -23,7 +24,6 @@ from specverify.errors import BudgetError, ContractError, InputError, Specverify
 from specverify.evidence.bare import sequences
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
-from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import Evidence
 from specverify.evidence.search import Outcome
 from specverify.evidence.sequences import target_law
@@ -41,14 +41,18 @@ ALPHA, BETA = 1e-6, 0.01
 """Of all checks of a judgement together, and of each."""
 SIZES = ((1, 100), (2, 400), (7, 1_400), (65, 6_500), (1_000, 20_000))
 """Rows of a batch, and sequences that are drawn in such batches."""
-MANY = ((1, 400), (2, 4_800), (7, 11_200), (65, 26_000), (1_000, 40_000))
-"""The same where rows depend on each other, so that batches are all that there is."""
+LARGER = ((1, 400), (65, 26_000), (1_000, 40_000))
+SMALLER = ((2, 2_400), (3, 3_600), (5, 6_000), (7, 8_400), (12, 14_400))
+"""The same where rows depend on each other, so that batches are all that there is: of the largest tiny model, and of
+the smallest, which shows a slip of one row best."""
 FEW = ((7, 140), (1_000, 10_000))
 """The same where only some toys are asked for."""
-PLACES = {2: (0, 1), 7: (0, 1, 6)}
-"""Rows that are looked at by themselves in small batches: a slip of one place in the batch drowns among the others."""
+APART = 12
+"""Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
 CROWD, CONTEXTS = 1_024, 16
 """Tokens of the model that is too large for any enumeration, and how many laws it has."""
+SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")
+"""Checks of tokens of models that are too large for any law of sequences."""
 FAR = 64
 """Positions of one of seven tokens, whose sequences are too long for any."""
 
@@ -86,17 +90,28 @@ def tasks(mode: Mode, outcomes: Sequence[Outcome], claim: Claim, dependent: bool
         dependent: whether its rows depend on each other, so that batches are all that there is.
         others: whether large models are sampled, too, and batches of every size.
     """
-    case = mode.case(mode.tiny[-1])
-    listed = next((o for o in outcomes if o.case == case), None)
-    sizes = MANY if dependent else SIZES if others else FEW
-    found = [] if listed is None else _against(listed, sizes)
+    found = []
+    for model, sizes in _plan(mode, dependent, others):
+        case = mode.case(model)
+        listed = next((o for o in outcomes if o.case == case), None)
+        found += [] if listed is None else _against(listed, sizes)
     return found + (_unlisted(mode, others) if isinstance(claim, Lossless) else [])
+
+
+def _plan(mode: Mode, dependent: bool, others: bool) -> list[tuple[Weights, Sequence[tuple[int, int]]]]:
+    """Which models are sampled in batches of which sizes."""
+    if dependent:
+        return [(mode.tiny[0], SMALLER), (mode.tiny[-1], LARGER)]
+    return [(mode.tiny[-1], SIZES if others else FEW)]
 
 
 def _against(outcome: Outcome, sizes: Sequence[tuple[int, int]]) -> list[Task]:
     model = outcome.case.target()
     settings, law = outcome.case.settings(model), outcome.exact.law
-    return [Task(f"batches of {rows:,}", settings, model, rows, n, law, PLACES.get(rows, ())) for rows, n in sizes]
+    return [
+        Task(f"batches of {rows:,}", settings, model, rows, n, law, tuple(range(rows)) if 1 < rows <= APART else ())
+        for rows, n in sizes
+    ]
 
 
 def _unlisted(mode: Mode, others: bool) -> list[Task]:
@@ -125,7 +140,7 @@ def carry_out(
     Raises:
         ContractError: it breaks down.
     """
-    alpha = ALPHA / max(1, sum(1 + len(task.places) for task in todo))
+    alpha = ALPHA / max(1, sum(1 + len(task.places) if task.law is not None else len(SPOKEN) for task in todo))
     for place, task in enumerate(todo):
         try:
             decoder = factory.build(task.settings)
@@ -145,8 +160,9 @@ def carry_out(
         generator = np.random.default_rng([number, place])
         if task.law is None:
             laws = task.model.laws(task.model.start(len(tokens)), tokens[:, :-1])
-            pit = PitUniformity().check(reduce(laws, tokens, generator), alpha=alpha, beta=BETA)
-            yield task, replace(pit, check=f"{task.name}: {pit.check}")
+            trace = traces.Traced(reduce(laws, tokens, generator))
+            for evidence in traces.carry_out(trace, dict.fromkeys(SPOKEN, alpha), BETA):
+                yield task, replace(evidence, check=f"{task.name}: {evidence.check}")
             continue
         each = {task.name: tokens} | {f"{task.name}, row {row}": tokens[row :: task.rows] for row in task.places}
         for name, some in each.items():

@@ -47,11 +47,16 @@ def test_rows_that_depend_on_each_other_are_no_counterexample(tmp_path):
     found = validate("judge.py:Fewer", tmp_path)
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
     assert "Its rows depend on each other, which is outside the contract" in found["verdict"]["reason"]
+    assert any(line.startswith("batches of other sizes") for line in found["not_covered"])
 
 
-def test_a_slip_of_one_row_of_a_batch_is_refuted_by_small_batches(tmp_path):
-    found = validate("judge.py:LastRow", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "rows"), [("LastRow", "batches of 2"), ("Ninth", "12, row 9"), ("Fifths", "5, row 0")]
+)
+def test_a_slip_of_one_row_of_a_batch_is_refuted_by_small_batches(name, rows, tmp_path):
+    found = validate(f"judge.py:{name}", tmp_path)
     assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
+    assert rows in " ".join(found["verdict"]["reason"].split())
     assert "sampled as it is" in found["verdict"]["reason"]
     assert found["exit_code"] == 1
 

@@ -170,6 +170,20 @@ class LastRow(Right):
         return (torch.arange(len(x)) == len(x) - 1) & (len(x) > 1)
 
 
+class Ninth(Right):
+    """In the tenth row of every batch that has one."""
+
+    def slips(self, state, model, p, q, x):
+        return torch.arange(len(x)) == 9
+
+
+class Fifths(Right):
+    """In the first row of batches of five."""
+
+    def slips(self, state, model, p, q, x):
+        return (torch.arange(len(x)) == 0) & (len(x) == 5)
+
+
 class Fewer(Right):
     """Lossless: how many drafts are judged falls with the number of unfinished rows."""
 
