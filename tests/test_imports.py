@@ -1,6 +1,7 @@
 """Imports run one way, so that the core can be read, and used, without what is built on it."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,27 @@ RECORDS = ("report/", "tradeoff/", "calibration/", "campaign", "cells", "continu
 def test_what_makes_and_reads_records_has_classes_for_them(file):
     found = (ROOT / file).read_text().count("dict[str, Any]")
     assert found <= FREE.get(file, 0), f"{file}: give it a class in report/shape*.py or tradeoff/shape.py"
+
+
+OTHERS = {
+    "specverify.claims": "Lossless ClusterLossless Relaxed",
+    "specverify.decoders": "Autoregressive Branch DraftModel Info Jacobi Speculative begin commit sample",
+    "specverify.decoders.continuous": "DraftModel Jacobi Reflection Speculative",
+    "specverify.decoders.continuous.registry": "Settings",
+    "specverify.decoders.protocol": "Branch Info State begin commit",
+    "specverify.draws": "Draws Sampled",
+    "specverify.evidence.enumerate": "enumerate_decoder target_law",
+    "specverify.evidence.sequences": "ExactLaw target_law",
+    "specverify.model": "Checked Model row_mask",
+    "specverify.processors": "Processed Processor parse_processors temperature top_k top_p",
+    "specverify.rules.token": "accept_probability residual",
+    "toymodels": "draft names toy",
+    "toymodels.tables": "TableModel enumerable prefixes",
+}
+"""What subjects of others import: a file that was judged once can be judged again."""
+
+
+@pytest.mark.parametrize("where", OTHERS)
+def test_names_stay_where_others_import_them(where):
+    there = importlib.import_module(where)
+    assert [name for name in OTHERS[where].split() if not hasattr(there, name)] == []

@@ -23,6 +23,7 @@ from specverify.enumerated import Chosen, Enumerated, Fork
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget, Spent
 from specverify.evidence.sequences import ExactLaw, check_size, sequence_index
+from specverify.evidence.sequences import target_law as target_law  # subjects of others import it from here
 from specverify.model import Model
 
 
