@@ -292,13 +292,15 @@ def test_without_transformers_it_says_what_to_install(monkeypatch):
 def test_a_release_that_leaves_rejected_drafts_in_the_drafts_cache_is_told(monkeypatch):
     """As 5.14 does, whose `crop` takes a length of 0 for nothing to remove."""
 
-    class Keeping(library.DynamicCache):
+    loaded = sys.modules["transformers"]  # as it is looked up, whoever imported it again in this process
+
+    class Keeping(loaded.DynamicCache):
         def crop(self, max_length):
             if max_length > 0:
                 super().crop(max_length)
 
     assisted()
-    monkeypatch.setattr(library, "DynamicCache", Keeping)
+    monkeypatch.setattr(loaded, "DynamicCache", Keeping)
     with pytest.raises(InputError, match=r"leaves a rejected first draft in .* take another release"):
         assisted()
     generation_sampler(prompt_lookup_num_tokens=2)
