@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from realmodels.ragged import Ragged
 from specverify.errors import InputError
 
 
@@ -35,6 +38,29 @@ def transformers() -> Any:
 def cache_name(forward: Callable[..., Any]) -> str:
     """What a transformer's forward calls its cache: `cache` since 5.24, `past_key_values` before."""
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+
+
+class Trunk:
+    """What of a model of transformers lies below its heads, as `realmodels.session.Network.hidden` asks it for a pass.
+
+    Args:
+        core: it.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self.core, self._cache = core, cache_name(core.forward)
+
+    def hidden(
+        self,
+        inputs: Float[Tensor, "rows n width"],
+        positions: Int[Tensor, "rows n"],
+        mask: Float[Tensor, "rows 1 n slots"],
+        cache: Ragged,
+    ) -> Float[Tensor, "rows n width"]:
+        """A pass of the transformer."""
+        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
+        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
+        return found
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

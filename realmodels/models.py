@@ -14,6 +14,7 @@ its config.json says which adapter reads it, or an `image-model.json` beside tha
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -128,9 +129,8 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: di
             )
         where = ADAPTERS[kind]
     module, _, attribute = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)(folder, dtype, device, **options)
-    except TypeError as error:
-        if options:
-            raise InputError(f"the adapter {kind!r} does not take {', '.join(options)} ({error})") from error
-        raise
+    adapter = getattr(importlib.import_module(module), attribute)
+    taken = list(inspect.signature(adapter).parameters)[3:]
+    if unknown := [option for option in options if option not in taken]:
+        raise InputError(f"the adapter {kind!r} does not take {', '.join(unknown)}; {near(unknown[0], taken)}")
+    return adapter(folder, dtype, device, **options)

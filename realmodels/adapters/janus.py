@@ -21,7 +21,6 @@ from torch import Tensor
 
 from realmodels import library
 from realmodels.images import Description
-from realmodels.ragged import Ragged
 from realmodels.session import Prompt, guide_logits
 from specverify.errors import InputError
 
@@ -29,7 +28,7 @@ PROMPT = "<|User|>: {}\n\n<|Assistant|>:"
 """What a text becomes, before the token that begins an image."""
 
 
-class Janus:
+class Janus(library.Trunk):
     """See `realmodels.session.Network`.
 
     Args:
@@ -42,8 +41,8 @@ class Janus:
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
         self.folder, self.dtype, self.device = folder, dtype, torch.device(device)
         self.model = library.load("JanusForConditionalGeneration", folder, dtype, self.device)
-        self.core, self.image = self.model.model.language_model, self.model.model
-        self._cache = library.cache_name(self.core.forward)
+        self.image = self.model.model
+        super().__init__(self.image.language_model)
         config = self.model.config
         side, tokens = config.vq_config.num_patches, config.vision_config.num_image_tokens
         if side * side != tokens:
@@ -85,18 +84,6 @@ class Janus:
         """Codes by their own embedding."""
         inputs: Tensor = self.model.prepare_embeddings_for_image_generation(tokens)
         return inputs
-
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
-        """A pass of the language model."""
-        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
-        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
-        return found
 
     def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
         """The head of images."""

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from realmodels import library
 from realmodels.grammar import Layout
-from realmodels.ragged import Ragged
 from realmodels.session import Prompt, guide_log_laws
 from specverify.errors import InputError
 
 
-class Ranged:
+class Ranged(library.Trunk):
     """Most of a `realmodels.session.Network`.
 
     Args:
@@ -31,8 +30,9 @@ class Ranged:
     """
 
     def __init__(self, model: Any, core: Any, config: Any, layout: Layout, folder: Path) -> None:
-        self.model, self.core, self.config, self.layout, self.folder = model, core, config, layout, folder
-        self._input, self._cache = model.get_input_embeddings(), library.cache_name(core.forward)
+        super().__init__(core)
+        self.model, self.config, self.layout, self.folder = model, config, layout, folder
+        self._input = model.get_input_embeddings()
         self.dtype, self.device = self._input.weight.dtype, self._input.weight.device
         self.ids, grammar = layout.ids.to(self.device), layout.grammar()
         self.grammar = None if grammar is None else grammar.to(self.device)
@@ -64,18 +64,6 @@ class Ranged:
         """By the model's own embedding of their ids."""
         inputs: Tensor = self._input(self.ids[tokens])
         return inputs
-
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
-        """A pass of the model below its head."""
-        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
-        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
-        return found
 
     def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
         """The rows of the head that images have."""

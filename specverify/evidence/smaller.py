@@ -33,11 +33,11 @@ def smaller(case: Case, space: Space, fails: Callable[[Case], bool]) -> Case | N
 
     Args:
         case: that fails; a toy by name is made one of weights.
-        space: what the result lies in, but for its windows beyond the sequence.
+        space: what it is brought towards: its smallest sizes, its first arrangement, precision, initial and window.
         fails: whether a case is still wrong; asked once for each.
 
     Returns:
-        the smallest; None if the case lies in no such space, or does not fail as one of weights.
+        the smallest; None if it is no case of weights and cannot be made one, does not fail as one, or has clusters.
     """
     case = _lifted(case)
     if not isinstance(case.model, Weights) or isinstance(case.draft, str) or space.partition is not None:
@@ -83,8 +83,8 @@ def _simpler(case: Case, space: Space) -> Iterator[Case]:
     """The case with one thing less, what saves most first."""
     model, draft = case.model, case.draft
     assert isinstance(model, Weights)
-    yield from (replace(case, arrangement=other) for other in space.arrangements[:1])
-    yield from (replace(case, precision=other) for other in space.precisions[:1])
+    yield replace(case, arrangement=space.arrangements[0])
+    yield replace(case, precision=space.precisions[0])
     yield from (replace(case, initial=other) for other in _before(space.initials, case.initial))
     for length in range(max(1, space.length[0]), model.length):
         yield _both(case, length=length)

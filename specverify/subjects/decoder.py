@@ -40,7 +40,7 @@ from specverify.subjects.factory import as_factory
 from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampled_wrong
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes, own_claim
-from specverify.subjects.refuting import STRETCH, Plan, Reached, Refuting
+from specverify.subjects.refuting import ALONE, STRETCH, Plan, Reached, Refuting
 from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, suite
 from specverify.verdict import Kind, Verdict
@@ -55,8 +55,6 @@ LISTED = 8
 """Settings that a line of what is not covered names."""
 FEWER = 16
 """Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
-ALONE = 400
-"""Worlds of each enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
 
 
 def judge_decoder(

@@ -31,8 +31,10 @@ CLIMB, STRETCH = 20, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
 SHORT = 6
 """Longest sequences of the former, shorter than those that are searched: it is but a word beside a refutation."""
-APART, COMPANY = 400, 5.0
-"""Worlds and seconds of an enumeration one row at a time, which tells whether its company makes a row wrong."""
+ALONE = 400
+"""Worlds of an enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
+COMPANY = 5.0
+"""Seconds of the one that tells whether it is its company that makes a row wrong."""
 DRAWN = Budget(worlds=15_000)
 """Of each drawn case."""
 
@@ -170,7 +172,7 @@ class Refuting:
 
     def _company(self, case: Case) -> str:
         """Whether a refuted decoder is right where each row runs alone."""
-        budget = Budget(APART, deadline=Deadline(COMPANY))
+        budget = Budget(ALONE, deadline=Deadline(COMPANY))
         try:
             alone = evaluate(self.factory.build, replace(case, arrangement="alone"), self.claim, budget, self.precision)
         except (ContractError, BudgetError, InputError):
