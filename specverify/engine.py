@@ -58,7 +58,12 @@ def dask(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
         try:
             if scheduler is None:
                 count = pool.width(pool.checked(jobs))
-                options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None, "preload": [_DEAF]}
+                options = {
+                    "n_workers": count,
+                    "threads_per_worker": 1,
+                    "dashboard_address": "127.0.0.1:0",
+                    "preload": [_DEAF],
+                }
                 cluster = held.enter_context(LocalCluster(**options))
                 client = held.enter_context(Client(cluster))
             else:
