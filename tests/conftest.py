@@ -2,13 +2,15 @@
 
 `--seed N` (default 0) moves every sampling seed, and with N > 0 hypothesis draws other examples too: by default it is
 derandomised. Same N, same run. Tests marked `gpu` are deselected, not skipped, where there is no CUDA device, and the
-number of them is reported.
+number of them is reported. Of a test marked `thinned(n)` every n-th case is one of the session `tests`; the others are
+slow.
 
 Shapes are checked against annotations in the folders and files of `SHAPES`, whose tests ask each part by itself;
 elsewhere that would take half of the time. The session `shapes` checks them everywhere.
 """
 
 import zlib
+from collections import Counter
 
 import hypothesis
 import jaxtyping
@@ -25,7 +27,9 @@ ALPHA = 1e-6
 """False-alarm rate of each statistical assertion."""
 POWER = 0.999
 """Chance that such an assertion sees the discrepancy that it states."""
-SHAPES = {"draws", "laws", "realmodels", "rules", "toymodels", "test_step.py", "test_continuous_rows.py"}
+SHAPES = {"draws", "laws", "rules", "toymodels"} | {
+    f"test_{name}.py" for name in ("continuous_rows", "llamagen", "patch_models", "step", "window")
+}
 _DESELECTED = pytest.StashKey[int]()
 
 
@@ -52,11 +56,24 @@ def pytest_report_header(config):
     return f"seed {seed}, hypothesis profile {'vary' if seed else 'ci'}, alpha {ALPHA:g} per statistical assertion"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    _thin(items)
     gpu = [] if torch.cuda.is_available() else [item for item in items if item.get_closest_marker("gpu")]
     items[:] = [item for item in items if item not in gpu]
     config.hook.pytest_deselected(items=gpu)
     config.stash[_DESELECTED] = len(gpu)
+
+
+def _thin(items):
+    """Of a test marked `thinned(n)` all but every n-th case are slow."""
+    seen = Counter()
+    for item in items:
+        if thinned := item.get_closest_marker("thinned"):
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % thinned.args[0]:
+                item.add_marker("slow")
+            seen[name] += 1
 
 
 def pytest_report_collectionfinish(config):

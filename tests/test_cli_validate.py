@@ -195,6 +195,7 @@ def test_a_trace_is_judged_by_its_path(run, tmp_path):
     assert {item.check for item in judgement.evidence} >= {"PIT uniformity", "surprisal"}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

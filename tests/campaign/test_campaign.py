@@ -231,6 +231,7 @@ def test_impossible_campaigns(tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path):
     out = tmp_path / "out"
     only = SMALL

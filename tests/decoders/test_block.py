@@ -50,6 +50,7 @@ def both(drafting, window, name):
     return token, block
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", TOYS)
 def test_with_a_draft_model_it_is_lossless_and_takes_fewer_passes(name):
     drafting = DraftModel(draft("perturbed", model(name)))
@@ -60,6 +61,7 @@ def test_with_a_draft_model_it_is_lossless_and_takes_fewer_passes(name):
     assert wide[1].accepted > wide[0].accepted
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", TOYS)
 def test_with_independent_jacobi_drafts_it_is_lossless_and_takes_fewer_passes(name):
     """Fewer by experience: a step keeps more drafts, but which ones decides what the next drafts are."""
@@ -68,6 +70,7 @@ def test_with_independent_jacobi_drafts_it_is_lossless_and_takes_fewer_passes(na
     assert (block.passes > token.passes) == (name == "switch-3x6")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", ["independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize("name", SMALL)
 def test_it_is_lossless_for_every_draft_model(name, kind):
@@ -77,6 +80,7 @@ def test_it_is_lossless_for_every_draft_model(name, kind):
             assert block.acceptance_rate == pytest.approx(1, abs=EXACT)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])
 @pytest.mark.parametrize("name", SMALL)
 def test_it_is_lossless_for_every_initial_draft(name, initial):

@@ -118,6 +118,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("model_name", "name", "settings", "sees"), EXACT, ids=lambda part: str(part))
 def test_exact_decoders_have_the_law_of_the_target(model_name, name, settings, sees, seed):
     model = model_of(model_name)
@@ -243,6 +244,7 @@ def small(name, dtype):
     return toy("chain-1x4" if registry.entry(name).laws == "heads" else "gauss-2x6", dtype)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("window", [1, 9])
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_windows_of_one_and_beyond_the_length_in_single_precision(name, window, seed):

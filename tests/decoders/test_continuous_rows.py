@@ -90,6 +90,7 @@ def heads(name):
     return registry.entry(name).laws == "heads"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", registry.names())
 def test_a_row_pays_the_same_and_says_the_same_whatever_its_batch(name):
     def ran(kind, batch, *row):

@@ -55,6 +55,7 @@ def test_autoregressive_decoding_is_the_target_law(name):
         assert exact.passes == pytest.approx(model(name).length, abs=EXACT)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("name", TOYS)
 def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
@@ -65,6 +66,7 @@ def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
             assert exact.acceptance_rate == pytest.approx(1, abs=EXACT)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("redraw", ["independent", "maximal"])
 @pytest.mark.parametrize(
     ("name", "initial"),

@@ -36,6 +36,7 @@ def assert_costs(result, exact):
 
 
 # Toys of two tokens allow races to be enumerated; the others show what only three tokens or more have.
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("toy_name", ["dense-2x8", "sparse-3x5", "eos-3x6", "penalty-3x6"])
 @pytest.mark.parametrize("name", registry.names())
 def test_sampled_sequences_and_costs_agree_with_the_enumerated_ones(name, toy_name, seed, agrees):
@@ -57,6 +58,7 @@ def test_gumbel_coupled_decoding_is_lossless_over_four_tokens(initial, toy_name,
     agrees(counts(result, model), target_law(model), sees=0.06)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", registry.names())
 def test_small_blocks_have_the_same_law_as_large_ones(name, seed, agrees):
     model = toy("switch-3x6")

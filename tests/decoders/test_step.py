@@ -34,6 +34,7 @@ ON_TOYS = pytest.mark.parametrize("toy_name", TOYS)
 WINDOWS = pytest.mark.parametrize("window", [1, 3, 9])
 
 
+@pytest.mark.thinned(4)
 @CASES
 @ON_TOYS
 @WINDOWS
@@ -75,6 +76,7 @@ def test_the_accounts_of_every_step_add_up_and_the_model_is_used_as_promised(nam
     assert seen[Branch.BONUS] > 0 or window > 1 or not registry.entry(name).drafts
 
 
+@pytest.mark.thinned(3)
 @CASES
 @ON_TOYS
 def test_a_step_on_finished_rows_changes_nothing(name, toy_name, seed):
@@ -100,6 +102,7 @@ def test_after_an_end_of_sequence_token_there_is_nothing_else(name, window, seed
     assert len(length.unique()) >= 4
 
 
+@pytest.mark.thinned(4)
 @CASES
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "eos-3x6", "penalty-3x6"])
 @pytest.mark.parametrize("initial", ["repeat-left", "sample-left"])

@@ -109,12 +109,14 @@ def test_defect_is_at_its_known_distance(name: str) -> None:
         assert exact.branches["recovered"] > 0.1
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_shows_in_wider_windows_too(name: str) -> None:
     tv, _ = at_smallest(name, wider=1)
     assert tv > TINY.get(name, 1e-4)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(
     ("name", "toy_name"),
     [
@@ -256,6 +258,7 @@ def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     assert exact.tv(target_law(model)) <= EXACT
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", defects.names())
 def test_sampling_shows_the_enumerated_law(
     name: str, seed: int, agrees: Callable[[torch.Tensor, torch.Tensor, float], None]

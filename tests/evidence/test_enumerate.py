@@ -346,15 +346,16 @@ def subjects(draw: st.DrawFn, vocab: tuple[int, int], drafts: bool) -> tuple[Mod
     return model, draw(strategies.draft_models(model)) if drafts else None, draw(st.integers(1, 4))
 
 
+@pytest.mark.parametrize("examples", [50, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
-def test_every_decoder_is_lossless_on_any_model(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_decoder_is_lossless_on_any_model(kind: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly, whatever the laws: zeros, ties, one-hots, near-certainties, early ends, any window, any drafts."""
     # The type checks would take nine tenths of the time, and the tests above make them.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     covered: dict[str, float] = dict.fromkeys(("accepted", "recovered", "bonus"), 0.0)
     races = kind in ("scd-gs", "sjd-race")
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples)
     @given(
         subjects((2, 2) if races else (2, 3), kind == "sd"),
         st.sampled_from(["repeat-left", "zero", "random", "sample-left"]),

@@ -37,6 +37,7 @@ def assisted(**options):
     return generation_sampler(assistant="assistant_model", **{"num_assistant_tokens": 2} | options)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "sampler",
     [

@@ -39,6 +39,7 @@ def decoded(name: str, model: ImageModel, races: Tensor, window: int = 4) -> Ten
     return run(build(name, Settings(window=window)), model, len(races), RowNoise(races)).tokens
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_rows_together_in_any_window_are_the_rows_alone_token_for_token(folder, guidance, seed):
     model = opened(folder, guidance)
@@ -53,6 +54,7 @@ def test_rows_together_in_any_window_are_the_rows_alone_token_for_token(folder, 
         assert torch.equal(decoded("sjd-race", model, races, window), alone), f"window {window}"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_it_conforms(folder, guidance):
     found = conformance(opened(folder, guidance), batch=3, positions=8)
@@ -60,6 +62,7 @@ def test_it_conforms(folder, guidance):
     assert ("guidance" in found.checks) == (guidance != 1)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_conforms_within_its_rounding(folder, dtype):
     model = opened(folder, 3.0, dtype=dtype)

@@ -70,6 +70,7 @@ def test_one_token_is_off_by_its_price(name):
     torch.testing.assert_close(jacobi.law, certain.law[0], rtol=0, atol=EXACT)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("name", REDUNDANT)
 def test_the_cluster_residual_is_proved_on_redundant_vocabularies_and_the_token_residual_refuted(name, drafting):

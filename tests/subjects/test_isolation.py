@@ -21,6 +21,7 @@ def judge(name, **arguments):
     return judge_isolated(f"{FILE}:{name}", "sampler", **{"seconds": 5, "limit": 30} | arguments)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -24,6 +24,7 @@ def test_kinds():
     assert set(kinds()) == {"independent", "perturbed", "disjoint", "one-hot", "identical"}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", [*SMALL, "markov-8x32", "hash-16x24"])
 @pytest.mark.parametrize("kind", kinds())
 def test_drafts_are_models_like_their_target(kind, name):

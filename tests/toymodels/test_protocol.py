@@ -36,6 +36,7 @@ def windows(sequences: torch.Tensor, position: torch.Tensor, size: int, junk: to
     return padded.gather(1, position[:, None] + torch.arange(size))
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 @pytest.mark.parametrize("name", MODELS)
 def test_windowed_laws_equal_laws_one_by_one(name, dtype):
