@@ -11,6 +11,8 @@ from typing import Any
 from specverify.catalogue import near
 
 _CHOICE = re.compile(r"'?(?P<value>.*?)'? is not one of (?P<known>'.*')", re.DOTALL)
+_MEANT = {"gpu": "cuda", "kernel": "round", "engine": "sampler", "log": "trace"}
+"""What other tools call what is chosen here."""
 _KIND = re.compile(r"(?P<value>'.*?') is not (?P<wanted>an? .*?)\.?$", re.DOTALL)
 
 
@@ -27,7 +29,9 @@ def said(error: Any) -> str:
     name = max(parameter.opts, key=len) if parameter.opts[0].startswith("-") else parameter.name.upper()
     if choice := _CHOICE.match(text.removeprefix("Value error, ")):
         known = re.findall("'([^']*)'", choice["known"])
-        return f"unknown {name} {choice['value']!r}; {near(choice['value'], known)}"
+        meant = _MEANT.get(choice["value"], "")
+        hint = f"did you mean {meant}?" if meant in known else near(choice["value"], known)
+        return f"unknown {name} {choice['value']!r}; {hint}"
     if kind := _KIND.match(text):
         return f"{name} {kind['value']}: {kind['wanted']} is needed; see specverify --help"
     causes = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []

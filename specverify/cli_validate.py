@@ -107,7 +107,8 @@ def validate(
 ) -> None:
     """Judge a decoder, kernel, sampler or trace in a process of its own, and exit with the verdict's code.
 
-    Writes judgement.json and, where a claim is refuted, certificate.json, which `specverify replay` runs again.
+    Writes judgement.json and, where a decoder of ids is refuted by enumeration, certificate.json, which `specverify
+    replay` runs again. An error replaces no earlier judgement.
     """
     from rich.console import Console
 
@@ -145,7 +146,7 @@ def validate(
         written += [added.html, added.markdown]
     _print(console, judgement, as_json)
     if not as_json:
-        typer.echo("\n".join(["", *map(str, written)]))
+        typer.echo("\n".join(["", *map(str, written)]) if written else "")
     raise typer.Exit(judgement.verdict.kind.exit_code)
 
 
@@ -159,12 +160,16 @@ def _write(judgement: Judgement, folder: Path) -> list[Path]:
     from specverify import checksum
     from specverify.errors import InputError
     from specverify.subjects import certificate
+    from specverify.verdict import Kind
 
     written = [folder / JUDGEMENT, folder / CERTIFICATE]
     found = judgement.certificate
     try:
         folder.mkdir(parents=True, exist_ok=True)
         whole = checksum.sealed(judgement.to_json())
+        if judgement.verdict.kind is Kind.ERROR and _answers(written[0]):
+            typer.echo(f"{written[0]} holds an earlier judgement, which an error does not replace", err=True)
+            return []
         written[0].write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         written[1].unlink(missing_ok=True)  # of an earlier run
         if found is None or judgement.level != "decoder":  # only those can be replayed
@@ -173,6 +178,14 @@ def _write(judgement: Judgement, folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
     return written
+
+
+def _answers(path: Path) -> bool:
+    """Whether an earlier judgement lies there that is no error."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["verdict"]["kind"] != "ERROR")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _json(judgement: Judgement) -> str:

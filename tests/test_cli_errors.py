@@ -17,6 +17,8 @@ from specverify import cli
         (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
         (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
         (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
+        (("verify", "--device", "gpu"), "unknown --device 'gpu'; did you mean cuda?"),
+        (("validate", "scd", "--level", "kernel"), "unknown --level 'kernel'; did you mean round?"),
         (("verify", "--seed", "abc"), "--seed 'abc': a valid integer is needed; see specverify --help"),
         (
             ("verify", "--only", "exact/scd-mcc/*"),

@@ -87,7 +87,7 @@ def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
     source.write_text(source.read_text().replace("forgetful=True", "forgetful=False"))
     code, out, err = run("replay", "found/certificate.json", "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out)["verdict"]["kind"] == "PROVED"
+    assert json.loads(out)["verdict"]["kind"] == "CONSISTENT"
 
 
 def test_a_counterexample_is_replayed_wherever_it_is_asked_for(run, tmp_path, monkeypatch):
@@ -282,6 +282,20 @@ def test_a_certificate_of_an_earlier_run_does_not_stay(run, tmp_path, monkeypatc
     code, out, err = run("validate", "x", "--out", "file")
     assert (code, out) == (3, "")
     assert err.startswith("error: cannot write to file: ")
+
+
+def test_an_error_replaces_no_earlier_judgement(run, tmp_path, monkeypatch):
+    found = [Verdict(Kind.ERROR, "first"), Verdict(Kind.REFUTED, "an answer"), Verdict(Kind.ERROR, "out of memory")]
+    kept = []
+    for verdict in found:
+        judgement = Judgement(subject="x", level="sampler", claim="lossless", verdict=verdict)
+        monkeypatch.setattr(isolation, "judge_isolated", lambda *given, it=judgement, **named: it)
+        code, out, err = run("validate", "x", "--out", "o")
+        assert (code, out.split(":")[0]) == (verdict.kind.exit_code, verdict.kind.value)
+        kept.append(json.loads((tmp_path / "o" / "judgement.json").read_text())["verdict"]["reason"])
+    assert kept == ["first", "an answer", "an answer"]
+    assert err == "o/judgement.json holds an earlier judgement, which an error does not replace\n"
+    assert "o/judgement.json" not in out
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,8 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
         budget: for the enumeration.
 
     Returns:
-        REFUTED (or ERROR) where the claim is broken again; where it is not, PROVED for this one setting, or CONSISTENT
-        if what is left may be rounding.
+        REFUTED (or ERROR) where the claim is broken again; where it is not, CONSISTENT: of other settings it
+        says nothing.
 
     Raises:
         InputError: the file is no certificate, or there is no subject.
@@ -220,8 +220,8 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
     else:
         if isinstance(came, Outcome):
             exact = [came.row()]
-            reason = f"the refutation does not stand: exact TV {came.tv:.3g} in its setting; {recorded}"
-            verdict = Verdict(Kind.PROVED if came.exactly else Kind.CONSISTENT, reason)
+            seen = f"exact TV {came.tv:.3g} in its setting, the only one that was run; {recorded}"
+            verdict = Verdict(Kind.CONSISTENT, f"the refutation does not stand: {seen}")
         else:
             again = came
             exact = [] if again.outcome is None else [again.outcome.row()]

@@ -164,4 +164,6 @@ def _beside(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (there is no folder {path.parent})"
     there = sorted(other.name for other in path.parent.iterdir() if other.suffix == path.suffix)
+    if not there:
+        return f" in {path.parent}, which holds no {path.suffix} file"
     return f" in {path.parent}; {near(path.name, there, 'there is', 20)}"
