@@ -17,8 +17,8 @@ from specverify import campaign, cli
 from specverify.cells import Setting, carry_out
 from specverify.errors import BudgetError
 from specverify.plan import Cell
+from specverify.report import methods, terminal
 from specverify.report import record as records
-from specverify.report import terminal
 from specverify.subjects import isolation
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parent / "report" / "example.py"))
@@ -161,15 +161,15 @@ def test_show_can_write_elsewhere(run, folder, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
-def test_the_summary_names_every_decoder_and_what_to_look_at():
+def test_the_summary_names_every_method_and_what_to_look_at():
     record = EXAMPLE["record"]()
     console = rich.console.Console(width=80, file=io.StringIO(), highlight=False)
     console.print(terminal.summary(record))
     out = console.file.getvalue()
     _fits(out)
     together = "".join(out.split())
-    for verdict in record["verdicts"]:
-        assert "".join(f"{verdict['decoder']}"[:24].split()) in together
+    for row in methods.methods(record).rows:
+        assert "".join(row.cells[0][:24].split()) in together
     assert "9 to look at:" in out
     assert "ERROR exact/sjd/skew-3x5/w9\n    ValueError: broken | pipe and a second line\n" in out
     assert "known-wrong decoders caught: 4 of 5" in out

@@ -77,6 +77,11 @@ def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     return drawing.picture(figure, "exact-tv", "Exact distance from the target law", caption, f"{alt}.")
 
 
+def beyond_rounding(cells: list[Cell]) -> list[Cell]:
+    """Those that a figure of distances is for; of a thousand zeros the tables say that they are zero."""
+    return [c for c in cells if c["kind"] == "defect" or (c["exact"] is not None and exact_of(c)["tv"] > TOLERANCE)]
+
+
 def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     """Expected forward passes against the window, one panel per toy."""
     cells = [c for c in cells if c["exact"] is not None and c["kind"] == "exact"]

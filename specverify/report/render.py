@@ -19,6 +19,7 @@ from specverify import files
 from specverify.report import (
     attention,
     judgements,
+    methods,
     tables,
     tables_continuous,
     tables_cost,
@@ -35,6 +36,8 @@ from specverify.report.tables import Table
 
 HTML, MARKDOWN = "report.html", "report.md"
 _TITLE = "# specverify report"
+HEADLINE = "relaxed"
+"""The picture of the first screen."""
 FOLD = 60
 """Tables with more rows are folded in the HTML."""
 
@@ -152,6 +155,9 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
         "judgements": judgements.sections(record),
         "not_covered": [*record["not_covered"], *found.missing],
         "meaning": tables.meaning(record),
+        "methods": methods.methods(record),
+        "sentence": methods.sentence(record),
+        "headline": HEADLINE,
         "verdicts": tables.verdicts(record),
         "attention": attention.attention(record),
         **{name: [table for table in group if table.rows] for name, group in sections.items()},

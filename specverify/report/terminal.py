@@ -6,28 +6,37 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from specverify.report import attention, judgements, tables, testers
+from specverify.report import attention, judgements, methods, tables, testers
 from specverify.report.listing import listing
 from specverify.report.shape import Record
 
 SHOWN = 10
 """Most things to look at that are listed."""
-CONTINUOUS = " (continuous)"
-_COLOURS = {"PROVED": "green", "CONSISTENT": "green", "REFUTED": "bold red", "ERROR": "bold red"}
+_COLOURS = {
+    "PROVED": "green",
+    "CONSISTENT": "green",
+    methods.RELAXED: "",
+    methods.BOUND: "",
+    "REFUTED": "bold red",
+    "ERROR": "bold red",
+}
 
 
 def summary(record: Record) -> Group:
-    """The overall verdict, the verdicts per decoder, and the cells that did not pass."""
-    overall, verdict = record["verdict"], tables.verdicts(record)
+    """The overall verdict, what is shown of each method, and the cells that did not pass."""
+    overall = record["verdict"]
     parts: list[RenderableType] = []
-    for heading, suffix in (("decoder", ""), ("of continuous tokens", CONTINUOUS)):
-        shown: list[tuple[str | Text, ...]] = [
-            (cells[0].removesuffix(suffix), cells[1], _kind(cells[2]), cells[4])
-            for cells in (row.cells for row in verdict.rows)
-            if cells[0].endswith(CONTINUOUS) == bool(suffix)
+    found_rows = [row.cells for row in methods.methods(record).rows]
+    if found_rows:
+        shown = [(cells[0], _kind(cells[2]), cells[3]) for cells in found_rows]
+        parts += [listing(shown, ("method", "verdict", "what was shown")), Text()]
+    if costs := [(cells[0], *cells[4:]) for cells in found_rows if cells[4] != tables.UNKNOWN]:
+        headings = ("on the real model", "fewer passes", "draft passes", "one image", "batch")
+        parts += [
+            listing(costs, headings),
+            Text("one image, batch: times as fast as plain decoding", style="dim"),
+            Text(),
         ]
-        if shown:
-            parts += [listing(shown, (heading, "claim", "verdict", "why")), Text()]
     rows = attention.attention(record).rows
     if rows:
         parts.append(Text(f"{len(rows)} to look at:"))

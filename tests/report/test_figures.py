@@ -32,8 +32,8 @@ def test_all_figures_are_there(written):
 def test_figures_show_something(written, name):
     pixels = _pixels(next(path for path in written.figures if path.stem == name).read_bytes())
     height, width, _ = pixels.shape
-    assert width == round(drawing.WIDTH * 96 * 2)
-    assert height > 300
+    assert width == round(drawing.WIDTH * 96 * 1.5)
+    assert height > 225
     ink = (pixels < 0.9).any(-1)
     assert ink.mean() > 0.005
     assert ink[:, :4].mean() < 0.5  # nothing runs over the left edge ...
@@ -74,10 +74,10 @@ def test_exact_zero_and_a_tiny_distance_are_drawn_apart(example):
 
     orange = np.array([230, 159, 0]) / 255
     columns = [
-        np.nonzero((abs(pixels(tv) - orange) < 0.3).all(-1)[100:].any(0))[0].mean() for tv in (0.0, 1e-16, 1e-12, 0.5)
+        np.nonzero((abs(pixels(tv) - orange) < 0.3).all(-1)[75:].any(0))[0].mean() for tv in (0.0, 1e-16, 1e-12, 0.5)
     ]
     assert columns == sorted(columns)
-    assert min(np.diff(columns)) > 50
+    assert min(np.diff(columns)) > 37
 
 
 def test_alternative_texts_tell_what_is_to_be_seen(record):

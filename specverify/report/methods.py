@@ -1,0 +1,223 @@
+"""The report's first screen: each method that people know, what was shown of it, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from specverify.report.contradictions import TOLERANCE
+from specverify.report.shape import DecoderVerdict, Record
+from specverify.report.shape_cells import Cell, exact_of, run_of
+from specverify.report.tables import UNKNOWN, Row, Table, number, row
+from specverify.report.tables_cost import one_at_a_time
+from specverify.report.tables_runs import lock_step
+from specverify.verdict import Kind, combine
+
+RELAXED, BOUND = "RELAXED", "BOUND HOLDS"
+"""Of a rule that changes the law: it declares no bound; it declares one, and keeps it."""
+COLUMNS = ("method", "published", "verdict", "what was shown", "passes#", "draft passes#", "one image#", "batch#")
+_VECTORS = " (continuous)"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What people call by one name.
+
+    Attributes:
+        name, source: how it is called, and where it was published.
+        decoders: of the record, as its verdicts name them.
+        rules: relaxed rules of the record.
+        wrong: its parts as they were released that the record holds as known to be wrong.
+    """
+
+    name: str
+    source: str
+    decoders: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+METHODS = (
+    Method("plain decoding", "", ("ar", "ar-race", "ar (continuous)")),
+    Method("SD", "2211.17192", ("sd", "token rule")),
+    Method("SD (block verification)", "2403.10444", ("sd-block",)),
+    Method("SD (several drafts)", "2305.09781", ("sd-multi", "sd-list-gumbel")),
+    Method("SJD", "2410.01699", ("sjd",)),
+    Method("SJD (block verification)", "2403.10444", ("sjd-block",)),
+    Method("SJD (as released)", "2410.01699", wrong=("residual-rewarped",)),
+    Method("SCD (maximal coupling)", "2510.24211", ("scd-mc",)),
+    Method("SCD (Gumbel coupling)", "2510.24211", ("scd-gs",)),
+    Method("SCD (as released)", "2510.24211", wrong=("stale-scores-after-coupling",)),
+    Method("SJD (shared noise)", "2510.24211", ("sjd-race",)),
+    Method("GSD", "2508.07747", rules=("gsd-static", "gsd", "gsd-max", "gsd-gap")),
+    Method("GSD (as released)", "2508.07747", rules=("gsd-released",)),
+    Method("GSD (cluster residual)", "2508.07747", rules=("gsd-clusters",)),
+    Method("LANTERN", "2410.03355", rules=("lantern",)),
+    Method("LANTERN++", "2502.06352", rules=("lantern++",)),
+    Method("Cool-SD", "2601.09212", rules=("cool",)),
+    Method("typical acceptance", "2401.10774", rules=("typical",)),
+    Method("scaled acceptance", "2211.17192", rules=("scaling", "amplify", "mixture")),
+    Method(
+        "SD (vectors)",
+        "2411.11925",
+        tuple(f"{name}{_VECTORS}" for name in ("sd", "sd-reflection", "sd-path", "sd-steps", "sd-last"))
+        + tuple(
+            f"{name} rule{_VECTORS}" for name in ("thinning", "reflection", "maximal", "last-step", "steps", "path")
+        ),
+    ),
+    Method(
+        "SJD (vectors)",
+        "2410.01699",
+        tuple(f"jacobi{name}{_VECTORS}" for name in ("", "-maximal", "-reflection", "-noise", "-steps", "-last")),
+    ),
+    Method("CSpD", "2411.11925", wrong=("cspd",)),
+    Method("CSpD (as released)", "2411.11925", wrong=("cspd-released",)),
+)
+"""In the order of the report. Sources are arXiv's numbers."""
+
+
+def methods(record: Record) -> Table:
+    """A row for each method that the record holds, then for each decoder that is none of them."""
+    rows = [made for method in METHODS if (made := _row(record, method)) is not None]
+    known = {name for method in METHODS for name in (*method.decoders, *(f"{rule} rule" for rule in method.rules))}
+    rows += [
+        _of_decoders(record, Method(v["decoder"], ""), [v]) for v in record["verdicts"] if v["decoder"] not in known
+    ]
+    intro = (
+        "PROVED: the exact law is the target's on every toy named. CONSISTENT: the same, and where a law cannot be "
+        "enumerated no check saw a difference. RELAXED: changes the law, by the total variation shown, and declares no "
+        "bound; BOUND HOLDS: declares one. REFUTED: claims to be lossless, and is not. Passes: how many times fewer "
+        "forward passes than plain decoding on the real image model, and in brackets in a batch of 64 that waits for "
+        "its slowest image. One image, batch: how many times faster than plain decoding by the clock, in the same run, "
+        "on the hardware named below and with other cells at work beside it. "
+        f"{UNKNOWN}: not run on a real model here; `specverify tradeoff` measures relaxed rules there, with quality."
+    )
+    return Table("methods", "At a glance", intro, COLUMNS, tuple(rows))
+
+
+def sentence(record: Record) -> str:
+    """What the rows say together."""
+    found = methods(record).rows
+    of = {kind: [r.cells[0] for r in found if r.cells[2] == kind] for kind in {r.cells[2] for r in found}}
+    held = [name for kind in ("PROVED", "CONSISTENT") for name in of.get(kind, [])]
+    priced = [name for kind in (RELAXED, BOUND) for name in of.get(kind, [])]
+    parts = [f"lossless as far as could be shown: {_count(held, 'method')}"] if held else []
+    parts += [f"not lossless: {', '.join(of['REFUTED'])}"] if "REFUTED" in of else []
+    parts += [f"relaxed, with their exact price: {_count(priced, 'rule')}"] if priced else []
+    for kind in ("ERROR", "INCONCLUSIVE", "VACUOUS"):
+        parts += [f"{kind}: {', '.join(of[kind])}"] if kind in of else []
+    return "; ".join(parts)
+
+
+def _count(names: list[str], what: str) -> str:
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
+
+
+def _row(record: Record, method: Method) -> Row | None:
+    if method.wrong:
+        cells = [c for c in record["cells"] if c["decoder"] in method.wrong and c["expected"] == "REFUTED"]
+        return _of_wrong(method, cells) if cells else None
+    if method.rules:
+        cells = [c for c in record["cells"] if c["kind"] == "relaxed" and c["settings"].get("rule") in method.rules]
+        return _of_rules(method, cells) if cells else None
+    found = [v for v in record["verdicts"] if v["decoder"] in method.decoders]
+    return _of_decoders(record, method, found) if found else None
+
+
+def _of_decoders(record: Record, method: Method, found: list[DecoderVerdict]) -> Row:
+    cells = {c["id"]: c for c in record["cells"]}
+    mine = [cells[name] for v in found for name in v["cells"] if name in cells]
+    kind = combine(Kind(v["kind"]) for v in found).value
+    worst = [v["reason"] for v in found if v["kind"] == kind]
+    shown = "; ".join(_shown(mine)) if kind in ("PROVED", "CONSISTENT") else worst[0]
+    names = {v["decoder"] for v in found}
+    return row([method.name, method.source, kind, shown, *_costs(record, names)], kind, bad=_bad(kind))
+
+
+def _shown(cells: list[Cell]) -> Iterator[str]:
+    """What a lossless method rests on."""
+    for kinds, words in (({"exact", "relaxed"}, "exact on"), ({"density"}, "exact densities on")):
+        if toys := {c["model"] for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "PROVED"}:
+            yield f"{words} {_count(sorted(toys), 'toy')}"
+    for kinds, words in (({"sampled", "continuous"}, "toy sequences"), ({"real"}, "real images")):
+        tested = [c for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "CONSISTENT"]
+        if images := sum(run_of(c)["n"] for c in tested if c["run"] is not None):
+            yield f"{images:,} {words} tested"
+
+
+def _of_rules(method: Method, cells: list[Cell]) -> Row:
+    worst = combine(Kind(c["verdict"]["kind"]) for c in cells)
+    far = [exact_of(c)["tv"] for c in cells if c["exact"] is not None]
+    if worst not in (Kind.PROVED, Kind.VACUOUS) or not far:
+        kind: str = worst.value
+        shown = next(c["verdict"]["reason"] for c in cells if c["verdict"]["kind"] == kind)
+        return row([method.name, method.source, kind, shown, *[UNKNOWN] * 4], kind, bad=_bad(kind))
+    proved = sum(c["verdict"]["kind"] == "PROVED" for c in cells)
+    kind = BOUND if proved else RELAXED
+    toys = _count(sorted({c["model"] for c in cells}), "toy")
+    shown = f"exact TV {_short(min(far))} to {_short(max(far))} on {toys}"
+    if proved and all(c["claim"].startswith("cluster-lossless") for c in cells):
+        kind, shown = "PROVED", f"lossless by cluster, exactly; {shown} by token"
+    elif 0 < proved < len(cells):
+        shown += f"; its bound says nothing in {len(cells) - proved} of {len(cells)} settings"
+    return row([method.name, method.source, kind, shown, *[UNKNOWN] * 4], kind)
+
+
+def _of_wrong(method: Method, cells: list[Cell]) -> Row:
+    refuted = [c for c in cells if c["verdict"]["kind"] == "REFUTED"]
+    kind = "REFUTED" if refuted else "ERROR"
+    if not refuted:
+        shown = f"known to be wrong, but not refuted: {cells[0]['verdict']['reason']}"
+    else:
+        far = max(refuted, key=_distance)
+        shown = f"exact TV {_short(_distance(far))} from the target on {far['model']}"
+        if not _distance(far):
+            shown = f"{far['verdict']['reason']} ({far['model']})"
+    return row([method.name, method.source, kind, shown, *[UNKNOWN] * 4], kind, bad=_bad(kind))
+
+
+def _short(tv: float) -> str:
+    return "0" if tv <= TOLERANCE else number(tv, 2)
+
+
+def _distance(cell: Cell) -> float:
+    density = cell["figures"].get("density")
+    return float(exact_of(cell)["tv"] if cell["exact"] is not None else density["tv"] if density is not None else 0.0)
+
+
+def _bad(kind: str) -> tuple[int, ...]:
+    return (0,) if kind in ("REFUTED", "ERROR") else ()
+
+
+def _costs(record: Record, names: Iterable[str]) -> list[str]:
+    """Passes, draft passes, and speed-up in seconds alone and in a batch; unknown where nothing was run."""
+    wanted = set(names)
+    batches = [
+        c for c in record["cells"] if c["kind"] == "real" and c["run"] is not None and (c["settings"]["batch"] or 0) > 1
+    ]
+    mine = next((c for c in batches if c["decoder"] in wanted), None)
+    if mine is None:
+        return [UNKNOWN] * 4
+    run = run_of(mine)
+    same = [mine["model"], mine["settings"]["guidance"], mine["settings"]["batch"]]
+    plain = next(
+        (
+            c
+            for c in batches
+            if c["decoder"] == "ar" and [c["model"], *(c["settings"][k] for k in ("guidance", "batch"))] == same
+        ),
+        None,
+    )
+    beside = None if plain is None else _each(plain) / _each(mine)
+    alone = next(
+        (_each(other) / _each(c) for c, other in one_at_a_time(record["cells"]) if c["decoder"] in wanted and other),
+        None,
+    )
+    waits = lock_step(run, 64).partition(" [")[0]
+    passes = number(run["step_compression"], 3) + (f" ({waits})" if waits not in (UNKNOWN, "1") else "")
+    return [passes, number(run.get("draft_passes_mean") or 0, 3), number(alone, 2), number(beside, 2)]
+
+
+def _each(cell: Cell) -> float:
+    run = run_of(cell)
+    return float(run["seconds"] / run["n"])

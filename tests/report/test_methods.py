@@ -1,0 +1,97 @@
+"""The first screen: what is known of each method, in one row, and what it costs beside plain decoding."""
+
+import pytest
+
+from specverify.report import methods
+
+
+def _row(record, name):
+    found = [row for row in methods.methods(record).rows if row.cells[0] == name]
+    assert len(found) == 1
+    return dict(zip(methods.methods(record).headings, found[0].cells, strict=True)) | {"bad": found[0].bad}
+
+
+def _relaxed(example, rule, tv, kind="VACUOUS", claim="relaxed(tv<=1)"):
+    cell = example["cell"]("relaxed", "sjd", f"toy-{tv}", kind, "", exact=example["exact"](tv, 4.0))
+    return cell | {"claim": claim, "settings": cell["settings"] | {"rule": rule, "value": None}}
+
+
+def _record(example, cells, verdicts=()):
+    return example["record"]() | {"cells": cells, "verdicts": list(verdicts)}
+
+
+def test_every_decoder_of_the_record_is_in_a_row(record):
+    rows = methods.methods(record).rows
+    listed = {name for method in methods.METHODS for name in method.decoders}
+    assert len({row.cells[0] for row in rows}) == len(rows)
+    for verdict in record["verdicts"]:
+        assert verdict["decoder"] in listed or verdict["decoder"] in {row.cells[0] for row in rows}
+
+
+def test_no_decoder_or_rule_belongs_to_two_methods():
+    for part in ("decoders", "rules", "wrong"):
+        names = [name for method in methods.METHODS for name in getattr(method, part)]
+        assert len(set(names)) == len(names)
+
+
+def test_a_method_is_as_good_as_the_worst_of_its_decoders(example):
+    verdicts = [
+        {"decoder": name, "claim": "lossless", "kind": kind, "reason": f"of {name}", "cells": []}
+        for name, kind in (("sd-multi", "PROVED"), ("sd-list-gumbel", "REFUTED"))
+    ]
+    row = _row(_record(example, [], verdicts), "SD (several drafts)")
+    assert (row["verdict"], row["what was shown"], row["bad"]) == ("REFUTED", "of sd-list-gumbel", (0,))
+
+
+def test_a_relaxed_rule_is_not_called_proved_and_shows_how_far_it_goes(example):
+    cells = [_relaxed(example, "gsd", 0.02), _relaxed(example, "gsd-max", 0.3)]
+    row = _row(_record(example, cells), "GSD")
+    assert (row["verdict"], row["what was shown"]) == ("RELAXED", "exact TV 0.02 to 0.3 on 2 toys")
+    assert {row[name] for name in ("passes", "draft passes", "one image", "batch")} == {"–"}
+
+
+def test_a_declared_bound_has_a_badge_of_its_own_and_says_where_it_says_nothing(example):
+    cells = [
+        _relaxed(example, "cool", 0.1, "PROVED", "relaxed(tv<=0.2)"),
+        _relaxed(example, "cool", 0.9, "VACUOUS", "relaxed(tv<=0.999)"),
+    ]
+    row = _row(_record(example, cells), "Cool-SD")
+    assert row["verdict"] == "BOUND HOLDS"
+    assert row["what was shown"] == "exact TV 0.1 to 0.9 on 2 toys; its bound says nothing in 1 of 2 settings"
+    broken = [*cells, _relaxed(example, "cool", 0.5, "REFUTED", "relaxed(tv<=0.2)")]
+    assert _row(_record(example, broken), "Cool-SD")["verdict"] == "REFUTED"
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("REFUTED", "REFUTED"), ("CONSISTENT", "ERROR")])
+def test_a_published_decoder_that_is_wrong_is_named_in_red(example, kind, shown):
+    cell = example["cell"](
+        "defect", "stale-scores-after-coupling", "dense-2x8", kind, "why", exact=example["exact"](0.08, 4.0)
+    )
+    record = _record(example, [cell | {"expected": "REFUTED"}])
+    row = _row(record, "SCD (as released)")
+    assert (row["verdict"], row["bad"]) == (shown, (0,))
+    if kind == "REFUTED":
+        assert row["what was shown"] == "exact TV 0.08 from the target on dense-2x8"
+        assert methods.sentence(record) == "not lossless: SCD (as released)"
+
+
+def test_passes_never_stand_without_draft_passes_and_seconds(record):
+    table = methods.methods(record)
+    run = [row.cells for row in table.rows if row.cells[4] != "–"]
+    assert run
+    for cells in run:
+        assert "–" not in (cells[5], cells[7])
+
+
+def test_speed_is_beside_plain_decoding_of_the_same_setting(record):
+    plain = _row(record, "plain decoding")
+    assert (plain["passes"].split()[0], plain["batch"]) == ("1", "1")
+    batches = [c for c in record["cells"] if c["kind"] == "real" and c["run"] and (c["settings"]["batch"] or 0) > 1]
+    first = next(c for c in batches if c["decoder"] == "scd-mc")
+    same = next(
+        c
+        for c in batches
+        if c["decoder"] == "ar" and all(c["settings"][k] == first["settings"][k] for k in ("guidance", "batch"))
+    )
+    times = (same["run"]["seconds"] / same["run"]["n"]) / (first["run"]["seconds"] / first["run"]["n"])
+    assert float(_row(record, "SCD (maximal coupling)")["batch"]) == pytest.approx(times, rel=0.05)
