@@ -148,7 +148,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
     complete = len(present) == len(cells)
     verdicts = [
         _verdict(decoder, rows)
-        for decoder in registry.names()
+        for decoder in registry.names("ids")
         if (rows := [r for r in present if r["decoder"] == decoder and _speaks(r)])
     ]
     claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]

@@ -127,7 +127,7 @@ def _build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decod
     draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
     settings = registry.Settings(
         window=cell.window or 1,
-        initial=cast("Initial", cell.initial or "repeat-left"),
+        initial=cast("Initial | None", cell.initial),
         draft_model=draft_model,
         judging=judging,
     )

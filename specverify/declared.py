@@ -34,12 +34,12 @@ class _Entry(NamedTuple):
 
 def decoders() -> Lines:
     """Decoders of ids."""
-    return [(each.key, str(each.arguments[0])) for each in _entries("specverify.decoders.registry", "Entry")]
+    return [(each.key, str(each.arguments[0])) for each in _decoders() if each.keywords.get("ids", True)]
 
 
 def continuous_decoders() -> Lines:
     """Decoders of vectors."""
-    return [(each.key, str(each.arguments[0])) for each in _entries("specverify.decoders.continuous.registry", "Entry")]
+    return [(each.key, str(each.arguments[0])) for each in _decoders() if "vectors" in each.keywords]
 
 
 def models() -> Lines:
@@ -83,6 +83,10 @@ def checks() -> Lines:
                 name = f"{module.rpartition('.')[2]}.{node.name}"
                 found.append((name, (ast.get_docstring(node) or "").partition("\n")[0]))
     return found
+
+
+def _decoders() -> Iterator[_Entry]:
+    return _entries("specverify.decoders.registry", "Entry")
 
 
 def _toys(module: str, unit: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,6 @@ import toymodels.continuous
 from specverify import defects
 from specverify.catalogue import near_pattern
 from specverify.decoders import registry
-from specverify.decoders.continuous import registry as continuous_decoders
 from specverify.defects import continuous as continuous_defects
 from specverify.errors import InputError
 from specverify.rules import registry as relaxed_rules
@@ -71,8 +70,7 @@ class Cell:
             model), defect (a known-wrong decoder, which must be refuted: enumerated, or with an `n` by the statistics
             of its model), density (one step over continuous tokens, by quadrature), continuous (statistics on a toy
             over continuous tokens).
-        decoder: a name of `decoders.registry`, or of `defects`; of `continuous_cells` or of
-            `decoders.continuous.registry` where tokens are continuous.
+        decoder: a name of `decoders.registry`, or of `defects`; or a rule of `continuous_cells`.
         model: a name of `toymodels.catalogue` or of `realmodels.digits`; of `toymodels.continuous`.
         window: draft tokens per forward pass; None for decoders without drafts.
         initial: the Jacobi decoders' initial drafts.
@@ -176,7 +174,7 @@ def _exact(full: bool) -> list[Cell]:
         if not toymodels.catalogue.enumerable(model):
             continue
         vocab, length = (int(part) for part in model.rsplit("-", 1)[1].split("x"))
-        for name in registry.names():
+        for name in registry.names("ids"):
             if registry.entry(name).races and vocab > 2:
                 continue
             for window in _windows(name, vocab, length, full):
@@ -224,7 +222,7 @@ def _sampled(full: bool) -> list[Cell]:
     n = 4_000_000 if full else 600_000
     cells = []
     for model, window in (("dense-4x6", 4), ("recurrent-3x6", 3), ("eos-3x6", 3)) if full else (("recurrent-3x6", 3),):
-        for name in registry.names():
+        for name in registry.names("ids"):
             cells.append(
                 Cell(
                     "sampled",
@@ -295,9 +293,9 @@ def _continuous(full: bool) -> list[Cell]:
     values = 1_000_000 if full else 360_000
     toys = {"heads": ("chain",), "gaussian": ("gauss", "full", "equal")}
     chosen: list[tuple[str, str, str | None]] = []
-    for name in continuous_decoders.names():
-        entry = continuous_decoders.entry(name)
-        families = toys.get(entry.laws, ("gauss", "full", "mix", "chain", "equal"))
+    for name in registry.names("vectors"):
+        entry = registry.entry(name)
+        families = toys.get(entry.vectors or "any", ("gauss", "full", "mix", "chain", "equal"))
         models = [model for model in toymodels.continuous.names() if model.split("-")[0] in families]
         drafts: tuple[str | None, ...] = ("wider", "narrower", "shifted") if full else ("wider",)
         if not entry.needs_draft_model:
