@@ -17,6 +17,7 @@ Lines = list[tuple[str, str]]
 """Names, and what each is."""
 _TRAINED = {
     "transformer": "handwritten digits, 8 by 8 pixels, by class; a trained transformer",
+    "codes": "handwritten digits, 28 by 28 pixels as 7 by 7 codes of 256, by class; a trained transformer",
     "mixture": "handwritten digits in patches, by class; a trained transformer",
     "diffusion": "handwritten digits in patches, by class; a trained transformer",
 }
@@ -44,7 +45,7 @@ def continuous_decoders() -> Lines:
 
 def models() -> Lines:
     """Toys and trained models over ids."""
-    return [*_toys("toymodels.catalogue", "token"), *_trained("transformer")]
+    return [*_toys("toymodels.catalogue", "token"), *_trained("transformer", "codes")]
 
 
 def continuous_models() -> Lines:

@@ -12,7 +12,7 @@ import pytest
 import specverify.evidence
 import toymodels
 from realmodels import continuous as trained
-from realmodels import digits
+from realmodels import digits, models
 from specverify import declared, defects
 from specverify.decoders import registry
 from specverify.defects import continuous as continuous_defects
@@ -43,7 +43,7 @@ def test_decoders_have_their_summaries():
 
 def test_models_are_those_that_can_be_loaded_with_their_sizes():
     names = [name for name, _ in declared.models()]
-    assert names == [*toymodels.names(), *digits.names()]
+    assert names == [*toymodels.names(), *models.names()]
     assert [name for name, _ in declared.continuous_models()] == [*continuous_toys.names(), *trained.names()]
     lines = dict(declared.models() + declared.continuous_models())
     assert lines["dense-3x6"] == "every token has mass after every prefix; 3 tokens, 6 positions"

@@ -33,7 +33,7 @@ LAYERS = (
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
-    ("tradeoff",),
+    ("bench", "tradeoff"),
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

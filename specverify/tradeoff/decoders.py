@@ -90,13 +90,13 @@ def plan(model: str, asked: Asked | None = None) -> tuple[tuple[Cell, ...], dict
 
     Raises:
         InputError: an unknown decoder, or one that was asked for and does not go with the model; an impossible window
-            or guidance; a pattern that matches nothing; rules or a drafting, which are for models of grey levels.
+            or guidance; a pattern that matches nothing; rules or a drafting, which are for models of ids.
     """
     asked = asked or Asked()
     if asked.rules is not None or asked.drafting is not None:
         raise InputError(
             f"{model} is a model of patches: choose among its decoders with --decoders; --rules and --drafting are for "
-            "models of grey levels, such as --model digits-s"
+            "models of ids"
         )
     guidance = check_guidance((GUIDANCE,) if asked.guidance is None else asked.guidance)
     for scale in guidance:

@@ -96,7 +96,7 @@ def test_windows_and_decoders_can_be_chosen():
         ({"guidance": (-1.0,)}, "guidance -1.0 is not a finite number"),
         ({"guidance": (1.0, 1.5)}, "guidance 1.5 of a mixture is no mixture; use 1"),
         ({"rules": ["gsd"]}, "digits-gmm is a model of patches: choose among its decoders with --decoders"),
-        ({"drafting": ["gumbel"]}, "--rules and --drafting are for models of grey levels"),
+        ({"drafting": ["gumbel"]}, "--rules and --drafting are for models of ids"),
         ({"only": "nothing"}, "no setting matches 'nothing'; ids look like 'guidance-1/sd/window-2'"),
     ],
 )
