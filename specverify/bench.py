@@ -276,6 +276,8 @@ def _check(model: Model, asked: Asked, draft: Model | None) -> None:
                 "its end are never used"
             )
     for name in asked.decoders:
+        if not entry(name).ids:
+            raise InputError(f"decoder {name!r} is one of vectors, and {model.name} has ids; leave it out")
         if entry(name).needs_draft_model and draft is None:
             raise InputError(f"decoder {name!r} drafts with a second model; name one with --draft")
 

@@ -84,6 +84,8 @@ def sample(
 
     drafting = entry(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
     opened, second = _opened(model, draft, condition, guidance, processors, dtype, device)
+    if not entry(decoder).ids:
+        raise InputError(f"decoder {decoder!r} is one of vectors, and {model} has ids; choose another")
     if drafting and second is None:
         raise InputError(f"decoder {decoder!r} drafts with a second model; name one with --draft")
     window = min(WINDOW, opened.length) if window is None else window
