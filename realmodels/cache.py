@@ -61,3 +61,10 @@ def empty(
         values=torch.zeros(shape, dtype=dtype, device=device),
         length=torch.zeros(batch, dtype=torch.int64, device=device),
     )
+
+
+def row_bytes(layers: int, length: int, width: int, heads: int, window: int, vocab: int) -> int:
+    """Bytes of an image's cache, and of what a pass over its window holds for a while, about; guidance takes two."""
+    kept = 2 * 4 * layers * (length + 1) * width
+    passing = 4 * (window + 1) * (16 * width + heads * (length + 1)) + 8 * 8 * (window + 1) * vocab
+    return 2 * 2 * (kept + passing)

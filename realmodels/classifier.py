@@ -1,4 +1,4 @@
-"""A small convolutional classifier of the digits, for measuring samples: class accuracy, and features for distances.
+"""Small convolutional classifiers of grey images, for measuring samples: class accuracy, and features for distances.
 
 A distance between features means something for one set of weights only; `load_classifier` gives the pinned ones.
 """
@@ -18,21 +18,28 @@ from specverify.errors import InputError
 
 
 class Classifier(nn.Module):
-    """Three convolutions and two linear layers; 72,842 parameters at width 32."""
+    """Three convolutions and two linear layers; 72,842 parameters at width 32.
+
+    Args:
+        width: channels of the first convolution.
+        side: of an image, in pixels.
+        levels: of grey.
+    """
 
     num_features = 64
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, side: int = SIDE, levels: int = LEVELS) -> None:
         super().__init__()
+        self.side, self.levels = side, levels
         self.first = nn.Conv2d(1, width, 3, padding=1)
         self.second = nn.Conv2d(width, 2 * width, 3, padding=1)
         self.third = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
-        self.hidden = nn.Linear(2 * width * (SIDE // 4) ** 2, self.num_features)
+        self.hidden = nn.Linear(2 * width * (side // 4) ** 2, self.num_features)
         self.last = nn.Linear(self.num_features, CLASSES)
 
     def features(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
         """The last hidden layer, after its SiLU (a ReLU leaves a third of these features dead)."""
-        x = tokens.view(-1, 1, SIDE, SIDE).to(self.last.weight.dtype) / ((LEVELS - 1) / 2) - 1
+        x = tokens.view(-1, 1, self.side, self.side).to(self.last.weight.dtype) / ((self.levels - 1) / 2) - 1
         x = F.max_pool2d(F.relu(self.second(F.relu(self.first(x)))), 2)
         x = F.max_pool2d(F.relu(self.third(x)), 2)
         return F.silu(self.hidden(x.flatten(1)))
@@ -43,9 +50,9 @@ class Classifier(nn.Module):
         return logits
 
 
-def initialise(width: int, generator: torch.Generator) -> Classifier:
+def initialise(width: int, generator: torch.Generator, side: int = SIDE, levels: int = LEVELS) -> Classifier:
     """A fresh classifier: He-normal weights, biases zero."""
-    model = Classifier(width)
+    model = Classifier(width, side, levels)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
@@ -64,13 +71,13 @@ def load_classifier(
     """
     card = store.read_card(name, folder)
     try:
-        width = int(card["shape"]["width"])
-        if card["kind"] != "classifier" or width < 1:
-            raise ValueError(f"kind {card['kind']!r}, width {width}")
-    except (KeyError, TypeError, ValueError) as error:
+        shape = {key: int(size) for key, size in card["shape"].items()}
+        if card["kind"] != "classifier" or shape["width"] < 1 or min(shape.values()) < 1:
+            raise ValueError(f"kind {card['kind']!r}, sizes {shape}")
+        model = Classifier(**shape)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / name}.json does not describe a classifier ({error!r}); {store.remedy(name, folder)}"
         ) from error
-    model = Classifier(width)
     store.fill(name, model, card, folder)
     return model.to(device).requires_grad_(False).eval()

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from realmodels import cache, store
+from realmodels.data import LEVELS
 from realmodels.heads import DiffusionHead, MixtureHead
 from realmodels.transformer import Block, scatter, through
 from specverify.errors import InputError
@@ -181,6 +182,16 @@ class ContinuousDigits:
         self.dim, self.length = self.shape.dim, self.shape.length
         self.dtype, self.device = dtype, torch.device(device)
         self.classes = self._labels(torch.tensor(list(classes), dtype=torch.int64))
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """The classes."""
+        return tuple(self.classes.tolist())
+
+    def row_bytes(self, window: int) -> int:
+        """See `realmodels.images.ImageModel`."""
+        shape = self.shape
+        return cache.row_bytes(shape.layers, shape.length, shape.width, shape.heads, window, LEVELS)
 
     def start(self, batch: int) -> Context:
         """Empty sequences, their classes dealt in turn from `classes`."""

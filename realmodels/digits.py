@@ -84,7 +84,9 @@ class DigitsModel:
         own = name if guidance == 1 else f"{name}-guidance-{guidance:g}"
         self.name = "|".join([own, *(processor.label for processor in self.processors)])
         self.size = (SIDE, SIDE)
-        self.description = Description("trained by realmodels.train", "Apache-2.0; data CC BY 4.0", self.size, 1.5)
+        self.description = Description(
+            "trained by realmodels.train", "Apache-2.0; data CC BY 4.0", self.size, 1.5, levels=LEVELS
+        )
         self.vocab, self.length, self.eos = self.shape.vocab, self.shape.length, None
         self.dtype, self.device = torch.promote_types(dtype, torch.float32), torch.device(device)
         self.classes = self._labels(torch.tensor(list(classes), dtype=torch.int64))
@@ -137,6 +139,14 @@ class DigitsModel:
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """Grey levels from 0 to 1."""
         return tokens.view(-1, 1, *self.size).to(self.dtype) / (LEVELS - 1)
+
+    def row_bytes(self, window: int) -> int:
+        """See ImageModel; for two passes, as guidance has them."""
+        return cache.row_bytes(self.shape.layers, self.shape.length, self.shape.dim, self.shape.heads, window, LEVELS)
+
+    def embedding(self) -> Float[Tensor, "vocab dim"]:
+        """The input embedding of grey levels."""
+        return self.transformer.token.weight[: self.vocab].detach()
 
     def draft(self) -> Model | None:
         """None came with it."""

@@ -24,6 +24,7 @@ class Description:
         grid: rows and columns of image tokens.
         guidance: the scale that its makers recommend; 1 is none.
         tokens: what is special about its tokens; empty if all of them are codes.
+        levels: of grey, in pictures of its images.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Description:
     grid: tuple[int, int]
     guidance: float = 1.0
     tokens: str = ""
+    levels: int = 256
 
 
 @runtime_checkable
@@ -62,6 +64,12 @@ class ImageModel(Model, Protocol):
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """Pixels from 0 to 1."""
 
+    def row_bytes(self, window: int) -> int:
+        """Bytes that an image takes while it is decoded, about: its cache, and a pass over a window."""
+
+    def embedding(self) -> Float[Tensor, "vocab dim"]:
+        """A row per token, by which tokens are near to each other: the tokenizer's codebook, or the model's inputs."""
+
     def draft(self) -> Model | None:
         """A cheaper model over the same tokens, if one came with it."""
 
@@ -73,3 +81,15 @@ class ImageModel(Model, Protocol):
         conditions: Sequence[Any] | None = None,
     ) -> ImageModel:
         """The same weights with other settings; what is None stays."""
+
+
+def grey(model: ImageModel, tokens: Int[Tensor, "n length"]) -> Int[Tensor, "n pixels"]:
+    """Images as grey levels in raster order, on the CPU; colours are averaged."""
+    pixels = torch.cat([model.render(part) for part in tokens.to(model.device).split(250)])
+    return (pixels.float().mean(1) * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
+
+
+def labels(conditions: Sequence[Any], n: int) -> Int[Tensor, " n"]:
+    """The class of each of the first rows of a batch, on the CPU; of a condition that is none, its number."""
+    own = [one if type(one) is int else number for number, one in enumerate(conditions)]
+    return torch.tensor(own)[torch.arange(n) % len(own)]

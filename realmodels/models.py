@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import torch
 
-from realmodels import digits, library
+from realmodels import codes, digits, library, store
 from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
 from specverify.catalogue import Catalogue, near
@@ -82,15 +82,48 @@ def open_model(
         if conditions is None:
             raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
         return ImageTransformer(network, conditions, scale, shaping, draft=draft)
-    if str(name) in digits.names():
-        classes = tuple(range(10)) if conditions is None else tuple(conditions)
-        return digits.load(str(name), scale, dtype, device, classes=classes, processors=shaping)
+    if (kind := _kinds().get(str(name))) is not None:
+        return SHIPPED[kind](str(name), scale, dtype, device, conditions, shaping)
     return _plugin(str(name))(scale, dtype, device, conditions, shaping)
 
 
 def names() -> tuple[str, ...]:
     """Every name that `open_model` takes beside folders."""
-    return (*digits.names(), *(entry.name for entry in metadata.entry_points(group=GROUP)))
+    return (*_kinds(), *(entry.name for entry in metadata.entry_points(group=GROUP)))
+
+
+def _kinds() -> dict[str, str]:
+    """The kind of every image model that ships."""
+    kinds = {name: str(store.read_card(name).get("kind")) for name in store.names()}
+    return {name: kind for name, kind in kinds.items() if kind in SHIPPED}
+
+
+def _digits(
+    name: str,
+    guidance: float,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    conditions: Sequence[Any] | None,
+    processors: Sequence[Processor],
+) -> ImageModel:
+    classes = tuple(range(10)) if conditions is None else tuple(conditions)
+    return digits.load(name, guidance, dtype, device, classes=classes, processors=processors)
+
+
+def _codes(
+    name: str,
+    guidance: float,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    conditions: Sequence[Any] | None,
+    processors: Sequence[Processor],
+) -> ImageModel:
+    network = codes.Codes(name, dtype, device)
+    return ImageTransformer(network, network.conditions if conditions is None else conditions, guidance, processors)
+
+
+SHIPPED: dict[str, Callable[..., ImageModel]] = {"transformer": _digits, codes.KIND: _codes}
+"""What opens a model that ships, by the kind that its card says."""
 
 
 def _plugin(name: str) -> Callable[..., ImageModel]:

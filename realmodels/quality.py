@@ -1,4 +1,4 @@
-"""How good images of digits are: distances to held-out real ones, and whether they show what was asked for.
+"""How good images are: distances to held-out real ones, and whether they show what was asked for.
 
     fd                   Frechet distance (Heusel et al. 2017, arXiv 1706.08500), by torchmetrics
     precision, recall    Kynkaanniemi et al. 2019 (arXiv 1904.06991), by prdc
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from realmodels.bootstrap import Estimate, estimate
 from realmodels.classifier import Classifier, load_classifier
-from realmodels.data import CLASSES, LEVELS, SIDE, digits
+from realmodels.data import digits
 from specverify.errors import InputError
 
 NEIGHBOURS = 5
@@ -38,16 +38,12 @@ NOISE = "`sklearn.utils.parallel.delayed`"
 METRICS = ("fd", "precision", "recall", "density", "coverage", "accuracy")
 
 
-class Features(nn.Module):
-    """The classifier's features as a module of their own, as torchmetrics takes it."""
+class Given(nn.Identity):
+    """Features that are known already, as torchmetrics takes them."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.classifier, self.num_features = classifier, classifier.num_features
-
-    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
-        """See Classifier.features."""
-        return self.classifier.features(tokens)
+        self.num_features = size
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,12 @@ class Reference:
 
     Attributes:
         classifier: judges classes, and gives the features.
-        tokens: the real images.
-        features: theirs.
+        features: of the real images.
         root: square root of the covariance of `features`.
         radii: of each real image, the distance to its `NEIGHBOURS`-th nearest among them.
     """
 
     classifier: Classifier
-    tokens: Int[Tensor, "real length"]
     features: Float[np.ndarray, "real features"]
     root: Float[np.ndarray, "features features"]
     radii: Float[np.ndarray, " real"]
@@ -75,12 +69,16 @@ def reference(classifier: Classifier, tokens: Int[Tensor, "real length"]) -> Ref
     Raises:
         InputError: too few of them, or pixels that are no grey levels.
     """
-    features = _features(classifier, tokens, "real images")
+    return reference_of(classifier, _features(classifier, tokens, "real images"))
+
+
+def reference_of(classifier: Classifier, features: Float[np.ndarray, "real features"]) -> Reference:
+    """Features of real images to measure against."""
     values, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False))
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     with _quiet():
         radii = _prdc().compute_nearest_neighbour_distances(features, NEIGHBOURS)
-    return Reference(classifier, tokens, features, root, radii)
+    return Reference(classifier, features, root, radii)
 
 
 @cache
@@ -109,14 +107,22 @@ def measure(
             classes, or torchmetrics or prdc not installed.
     """
     against = against or held_out()
-    if len(labels) != len(tokens) or not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES:
-        raise InputError(f"{len(labels)} labels for {len(tokens)} images; give each a class of 0..{CLASSES - 1}")
+    classes = against.classifier.last.out_features
+    if len(labels) != len(tokens) or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(f"{len(labels)} labels for {len(tokens)} images; give each a class of 0..{classes - 1}")
     features = _features(against.classifier, tokens, "images")
     correct = int((against.classifier(tokens).argmax(-1) == labels).sum())
+    return measured(features, correct, weight, against)
+
+
+def measured(
+    features: Float[np.ndarray, "n features"], correct: int, weight: Int[np.ndarray, "resamples n"], against: Reference
+) -> dict[str, Estimate]:
+    """All `METRICS` of images whose features are known, and how many of them the classifier takes for their class."""
     return {
-        "fd": _frechet(tokens, features, weight, against),
+        "fd": _frechet(features, weight, against),
         **_neighbourhoods(features, weight, against),
-        "accuracy": _share(correct, len(tokens), weight),
+        "accuracy": _share(correct, len(features), weight),
     }
 
 
@@ -133,10 +139,10 @@ def frechet(
     return np.asarray(np.square(mean - other_mean).sum(-1) + traces - 2 * overlap)
 
 
-def _frechet(tokens: Tensor, features: np.ndarray, weight: np.ndarray, against: Reference) -> Estimate:
-    metric = _torchmetrics().FrechetInceptionDistance(feature=Features(against.classifier))
-    metric.update(against.tokens, real=True)
-    metric.update(tokens, real=False)
+def _frechet(features: np.ndarray, weight: np.ndarray, against: Reference) -> Estimate:
+    metric = _torchmetrics().FrechetInceptionDistance(feature=Given(features.shape[1]))
+    metric.update(torch.from_numpy(against.features), real=True)
+    metric.update(torch.from_numpy(features), real=False)
     centre = against.features.astype(np.float64).mean(0)
     return estimate(float(metric.compute()), resampled(features, weight, centre, against.root))
 
@@ -183,10 +189,10 @@ def _share(count: int, n: int, weight: np.ndarray) -> Estimate:
 
 
 def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.ndarray, "n features"]:
-    size = classifier.num_features
-    if tokens.ndim != 2 or tokens.shape[1] != SIDE * SIDE or not 0 <= int(tokens.min()) <= int(tokens.max()) < LEVELS:
+    size, pixels, levels = classifier.num_features, classifier.side**2, classifier.levels
+    if tokens.ndim != 2 or tokens.shape[1] != pixels or not 0 <= int(tokens.min()) <= int(tokens.max()) < levels:
         raise InputError(
-            f"the {what} have shape {tuple(tokens.shape)}; they are [n, {SIDE * SIDE}] grey levels of 0..{LEVELS - 1}"
+            f"the {what} have shape {tuple(tokens.shape)}; they are [n, {pixels}] grey levels of 0..{levels - 1}"
         )
     if len(tokens) <= size:
         raise InputError(f"{len(tokens)} {what} give no covariance of {size} features; use at least {size + 1}")

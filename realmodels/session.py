@@ -296,6 +296,21 @@ class ImageTransformer:
         """See ImageModel."""
         return self.network.render(tokens)
 
+    def row_bytes(self, window: int) -> int:
+        """See ImageModel: of the buffers that a pass makes, and of laws in float64."""
+        context = self.start(1)
+        self.laws(context, torch.zeros(1, 1, dtype=torch.int64, device=self.device))
+        buffers = (part for pair in context.session.cache.buffers.values() for part in pair)
+        kept = sum(part.nelement() * part.element_size() for part in buffers)
+        return 2 * (kept + 8 * 8 * (window + 1) * self.vocab)
+
+    @torch.no_grad()
+    def embedding(self) -> Float[Tensor, "vocab dim"]:
+        """See ImageModel: the network's `codebook`, if it has one."""
+        codebook: Tensor | None = getattr(self.network, "codebook", None)
+        tokens = torch.arange(self.vocab, device=self.device)[None]
+        return self.network.embed(tokens)[0] if codebook is None else codebook
+
     def draft(self) -> Model | None:
         """See ImageModel."""
         return self._draft

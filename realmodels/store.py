@@ -26,6 +26,8 @@ LOADERS = {
     "mixture": "realmodels.continuous.load",
     "diffusion": "realmodels.continuous.load",
     "classifier": "realmodels.classifier.load_classifier",
+    "tokenizer": "realmodels.vq.load_tokenizer",
+    "codes": "realmodels.models.open_model",
 }
 """What loads a checkpoint, by the kind that its card says."""
 
@@ -37,7 +39,12 @@ def names(folder: Path = SHIPPED) -> list[str]:
 
 def write(name: str, module: nn.Module, card: Mapping[str, Any], folder: Path) -> None:
     """Store a module's weights in half precision, and its card (kind, shape, training, figures) with their hash."""
-    weights = serialise({key: tensor.to(torch.float16) for key, tensor in module.state_dict().items()})
+    write_tensors(name, module.state_dict(), card, folder)
+
+
+def write_tensors(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], folder: Path) -> None:
+    """As `write`, of tensors that are no module's."""
+    weights = serialise({key: tensor.to(torch.float16) for key, tensor in tensors.items()})
     replace(folder / f"{name}.safetensors", weights)
     write_card(name, {**card, "sha256": hashlib.sha256(weights).hexdigest()}, folder)
 
@@ -121,6 +128,7 @@ def replace(path: Path, content: bytes) -> None:
     os.replace(partial, path)
 
 
-def remedy(name: str, folder: Path) -> str:
+def remedy(name: str, folder: Path = SHIPPED) -> str:
     """What to do about a checkpoint that cannot be used."""
-    return f"train it again with: python -m realmodels.train {name} --out {folder}"
+    script = "train_vq" if name.startswith("mnist") else "train"
+    return f"train it again with: python -m realmodels.{script} {name} --out {folder}"

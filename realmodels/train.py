@@ -27,9 +27,10 @@ from realmodels import classifier, continuous, patch_figures, patches, store, tr
 from realmodels.data import CLASSES, LEVELS, SIDE, Images, augment, digits
 from realmodels.digits import load_transformer
 from realmodels.figures import figures, next_pixel_loss
-from realmodels.fit import Recipe, fit
+from realmodels.fit import HeldOut, Loss, Recipe, fit
 from specverify.errors import InputError
 
+Goals = tuple[Loss, HeldOut]
 NULL_SHARE = 0.1  # of training images, shown without their class so that guidance has an unconditional law
 AUGMENTED_SHARE = 0.5
 
@@ -55,12 +56,13 @@ class Job:
     figures: Callable[[str, Path, int, nn.Module], dict[str, Any]]
 
 
-def _without_some(labels: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.where(torch.rand(len(labels), generator=generator) < NULL_SHARE, CLASSES, labels)
+def without_some(labels: Tensor, generator: torch.Generator, null: int = CLASSES) -> Tensor:
+    """Labels, a tenth of which stand for no class."""
+    return torch.where(torch.rand(len(labels), generator=generator) < NULL_SHARE, null, labels)
 
 
 def _pixel_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    return next_pixel_loss(model, tokens, _without_some(labels, generator), LEVELS)
+    return next_pixel_loss(model, tokens, without_some(labels, generator), LEVELS)
 
 
 def _pixels(recipe: Recipe, **sizes: int) -> Job:
@@ -76,7 +78,7 @@ def _pixels(recipe: Recipe, **sizes: int) -> Job:
 
 
 def _patch_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    labels = _without_some(labels, generator)
+    labels = without_some(labels, generator)
     return patch_figures.loss(model, patches.to_patches(tokens, generator), labels, generator)
 
 
@@ -166,6 +168,24 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
         seed=job.recipe.seed if seed is None else seed,
     )
     model = job.build(torch.Generator().manual_seed(recipe.seed))
+    training = carry_out(name, model, objectives(job), recipe, out, console)
+    if training is None:
+        return False
+    card = {
+        **job.card,
+        "data": "scikit-learn load_digits: 1437 training and 360 held-out images",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "training": training,
+    }
+    store.write(name, model, card, out)
+    _measure(name, job, out, samples)
+    return True
+
+
+def carry_out(
+    name: str, model: nn.Module, goals: Goals, recipe: Recipe, out: Path, console: Console
+) -> dict[str, Any] | None:
+    """Train a model, with a bar on a terminal; what its card says of that, or None if it was interrupted first."""
     out.mkdir(parents=True, exist_ok=True)
     begun, progress = time.process_time(), None
     columns = (
@@ -176,30 +196,22 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
     )
     with _interruptions() as interrupted, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=recipe.steps, best="")
-        training = fit(model, *objectives(job), recipe, out / f"{name}.state.safetensors")
+        training = fit(model, *goals, recipe, out / f"{name}.state.safetensors")
         for progress in training:
             bar.update(task, completed=progress.step, best=f"held-out loss {progress.best:.4f}")
             if interrupted():
                 training.close()
-                return False
-    card = {
-        **job.card,
-        "data": "scikit-learn load_digits: 1437 training and 360 held-out images",
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training": {
-            **asdict(recipe),
-            "best_step": None if progress is None else progress.best_step,
-            "cpu_minutes": round((time.process_time() - begun) / 60, 2),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+                return None
+    return {
+        **asdict(recipe),
+        "best_step": None if progress is None else progress.best_step,
+        "cpu_minutes": round((time.process_time() - begun) / 60, 2),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
     }
-    store.write(name, model, card, out)
-    _measure(name, job, out, samples)
-    return True
 
 
-def objectives(job: Job) -> tuple[Callable[[nn.Module, torch.Generator, int], Tensor], Callable[[nn.Module], float]]:
+def objectives(job: Job) -> Goals:
     """What `fit` needs of a job: the loss of a random training batch, and the held-out loss."""
     train, held_out = digits()
 

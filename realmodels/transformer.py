@@ -124,9 +124,14 @@ def initialise(shape: Shape, generator: torch.Generator) -> Transformer:
     return model
 
 
-def scatter(model: nn.Module, layers: int, generator: torch.Generator) -> None:
+def scatter(
+    model: nn.Module,
+    layers: int,
+    generator: torch.Generator,
+    residual: tuple[str, ...] = ("out.weight", "down.weight"),
+) -> None:
     """Normal weights of deviation 0.05, less by the depth where they feed the residual stream."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
-            scale = 0.05 / (2 * layers) ** 0.5 if name.endswith(("out.weight", "down.weight")) else 0.05
+            scale = 0.05 / (2 * layers) ** 0.5 if name.endswith(residual) else 0.05
             nn.init.normal_(parameter, std=scale, generator=generator)

@@ -50,11 +50,12 @@ def verify(
     console: Console | None = None,
     shard: str | None = None,
     limit: float = deadline.LIMIT,
+    real: str | None = None,
 ) -> Record:
     """Carry out a tier's plan and write the record and the report.
 
     Args:
-        tier, only: see `plan.plan`.
+        tier, only, real: see `plan.plan`.
         seed: all randomness derives from it.
         out: folder of the record (record.json), the report and the finished cells. If it holds a campaign of the same
             plan by the same code, that is continued; a finished one is handed back as it is.
@@ -73,7 +74,7 @@ def verify(
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use an integer of at least 0")
     environment.check_device(device)
-    cells = plan(tier, only)
+    cells = plan(tier, only, real)
     budget = AlphaBudget(ALPHA)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
@@ -91,7 +92,7 @@ def verify(
     )
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
-    header = _header(tier, seed, only, device, pool.width(jobs), budget)
+    header = _header(tier, seed, only, real, device, pool.width(jobs), budget)
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
         found = _finish(header, cells, kept.results())
@@ -115,8 +116,11 @@ def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
     return found
 
 
-def _header(tier: str, seed: int, only: str | None, device: str, jobs: int, budget: AlphaBudget) -> Header:
+def _header(
+    tier: str, seed: int, only: str | None, real: str | None, device: str, jobs: int, budget: AlphaBudget
+) -> Header:
     command = f"specverify verify --tier {tier} --seed {seed}" + (f" --only {shlex.quote(only)}" if only else "")
+    command += f" --real {shlex.quote(real)}" if real else ""
     return {
         "schema": "specverify-record",
         "version": 1,
@@ -148,7 +152,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
     complete = len(present) == len(cells)
     verdicts = [
         _verdict(decoder, rows)
-        for decoder in registry.names()
+        for decoder in registry.names("ids")
         if (rows := [r for r in present if r["decoder"] == decoder and _speaks(r)])
     ]
     claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 import toymodels
-from realmodels import digits
+from realmodels import images
+from realmodels.images import ImageModel
+from realmodels.models import open_model
 from specverify import continuous_cells, costs, defects, relaxed, sensitivity
 from specverify.batteries import counts, traces
 from specverify.claims import Claim, Lossless, Relaxed
@@ -31,9 +33,9 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
 from specverify.model import AnyModel, Model
-from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
+from specverify.plan import BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, REAL, Cell
 from specverify.report.shape_cells import Cell as Result
-from specverify.report.shape_cells import EvidenceRow, Settings, exact_of
+from specverify.report.shape_cells import EvidenceRow, Images, Settings, exact_of
 from specverify.rules import registry as rules
 from specverify.rules.relaxation import NOTHING, Relaxation
 from specverify.seeds import BLOCK, derived_seed
@@ -102,6 +104,7 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "settings": settings,
         "expected": Kind.REFUTED.value if cell.kind == "defect" or continuous_cells.known_wrong(cell) else None,
         "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'"
+        + ("" if cell.guidance is None or cell.model == REAL else f" --real {cell.model}")
         + ("" if setting.device == "cpu" else f" --device {setting.device}"),
         "exact": None,
         "evidence": [],
@@ -127,7 +130,7 @@ def _build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decod
     draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
     settings = registry.Settings(
         window=cell.window or 1,
-        initial=cast("Initial", cell.initial or "repeat-left"),
+        initial=cast("Initial | None", cell.initial),
         draft_model=draft_model,
         judging=judging,
     )
@@ -219,7 +222,7 @@ def _looks(tokens: torch.Tensor, vocab: int) -> Iterator[np.ndarray]:
 
 
 def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
-    model = digits.load(cell.model, guidance=cell.guidance or 1.0, device=setting.device)
+    model = open_model(cell.model, guidance=cell.guidance or 1.0, device=setting.device)
     decoder = _build(cell, model)
     if cell.timed_alone:
         sample(decoder, model, 1, _seed(cell, setting, 1))  # what the first image costs more is not the decoder's
@@ -231,19 +234,18 @@ def _real(cell: Cell, setting: Setting, result: Result) -> Verdict:
     trace = traces.Traced(traced(model, run.tokens, cell.batch or BLOCK, generator), runs=halves(run.tokens))
     evidence = traces.carry_out(trace, _alphas(cell, setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
-    shown = run.tokens[:IMAGES]
-    result["figures"]["images"] = {
-        "height": math.isqrt(model.length),
-        "width": math.isqrt(model.length),
-        "levels": model.vocab,
-        "labels": model.start(len(shown)).labels.tolist(),
-        "tokens": shown.tolist(),
-    }
+    result["figures"]["images"] = _images(model, run.tokens[:IMAGES])
     verdict = _judged(cell, decoder.claim, evidence, run, result, DELTA_REAL[setting.tier])
     if verdict.kind is Kind.CONSISTENT and cell.window is not None and cell.model == sensitivity.MODEL:
         blind = sensitivity.unseen(len(run.tokens), max(e.alpha for e in evidence), BETA)
         return Verdict(verdict.kind, f"{verdict.reason}; {blind}" if blind else verdict.reason)
     return verdict
+
+
+def _images(model: ImageModel, tokens: torch.Tensor) -> Images:
+    labels, pixels = images.labels(model.conditions, len(tokens)).tolist(), images.grey(model, tokens).tolist()
+    (height, width), levels = model.size, model.description.levels
+    return {"height": height, "width": width, "levels": levels, "labels": labels, "tokens": pixels}
 
 
 def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -254,7 +256,7 @@ def _paired(cell: Cell, setting: Setting, result: Result) -> Verdict:
     if cell.model in toymodels.names():
         model: Model = toymodels.toy(cell.model)
     else:
-        model = digits.load(cell.model, guidance=cell.guidance or 1.0, device=setting.device, dtype=torch.float64)
+        model = open_model(cell.model, guidance=cell.guidance or 1.0, device=setting.device, dtype=torch.float64)
     run = _timed_sample(cell, setting, _build(cell, model), model, result)
     seed = _seed(cell, setting)
     plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)
@@ -322,7 +324,6 @@ def _asked(*names: str) -> dict[str, float]:
 
 
 def _defect(cell: Cell, setting: Setting, result: Result) -> Verdict:
-    """A known-wrong decoder goes through what any other would."""
     if cell.n is None:
         return _exact(cell, setting, result)
     return (_sampled if cell.model in toymodels.names() else _real)(cell, setting, result)

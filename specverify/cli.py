@@ -21,6 +21,7 @@ from specverify import (
     cli_defects,
     cli_errors,
     cli_list,
+    cli_models,
     cli_study,
     cli_tradeoff,
     cli_validate,
@@ -77,6 +78,9 @@ def verify(
     engine: EngineOption = Engine.processes,
     scheduler: Scheduler = None,
     limit: Limit = deadline.LIMIT,
+    real: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The real model, one that ships.", show_default="digits-s")
+    ] = None,
 ) -> None:
     """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
 
@@ -86,12 +90,12 @@ def verify(
 
     from specverify.report import record as records
 
-    folder = out or default_out(tier.value, seed, only, device.value)
+    folder = out or default_out(tier.value, seed, only, device.value, real)
     files.check_writable(folder)  # before the seconds that it takes to load the rest
 
     from specverify.plan import plan
 
-    plan(tier.value, only)  # likewise: a pattern that no cell matches
+    plan(tier.value, only, real)  # likewise: a pattern that no cell matches
 
     from specverify import campaign
     from specverify.report import render, terminal
@@ -110,6 +114,7 @@ def verify(
                 console=console,
                 shard=shard,
                 limit=limit,
+                real=real,
             )
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)
@@ -118,9 +123,9 @@ def verify(
     raise typer.Exit(found["verdict"]["exit_code"])
 
 
-def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu") -> Path:
+def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu", real: str | None = None) -> Path:
     """Where a campaign goes unless told otherwise."""
-    return cli_study.default_out(f"verify-{tier}", seed, only, device)
+    return cli_study.default_out(f"verify-{tier}" + (f"-{real}" if real else ""), seed, only, device)
 
 
 @app.command()
@@ -150,6 +155,8 @@ app.command()(cli_defects.plan)
 app.command()(cli_defects.defects)
 app.command()(cli_calibrate.calibrate)
 app.command()(cli_tradeoff.tradeoff)
+app.command()(cli_models.sample)
+app.command()(cli_models.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -6,6 +6,7 @@ Typer words these errors in the way of the library that it parses with, which di
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from specverify.catalogue import near
@@ -14,6 +15,12 @@ _CHOICE = re.compile(r"'?(?P<value>.*?)'? is not one of (?P<known>'.*')", re.DOT
 _MEANT = {"gpu": "cuda", "kernel": "round", "engine": "sampler", "log": "trace"}
 """What other tools call what is chosen here."""
 _KIND = re.compile(r"(?P<value>'.*?') is not (?P<wanted>an? .*?)\.?$", re.DOTALL)
+
+
+def unknown(name: str, value: str, known: Sequence[str]) -> str:
+    """One line for a value of an option that there is not."""
+    meant = _MEANT.get(value, "")
+    return f"unknown {name} {value!r}; {f'did you mean {meant}?' if meant in known else near(value, known)}"
 
 
 def said(error: Any) -> str:
@@ -29,9 +36,7 @@ def said(error: Any) -> str:
     name = max(parameter.opts, key=len) if parameter.opts[0].startswith("-") else parameter.name.upper()
     if choice := _CHOICE.match(text.removeprefix("Value error, ")):
         known = re.findall("'([^']*)'", choice["known"])
-        meant = _MEANT.get(choice["value"], "")
-        hint = f"did you mean {meant}?" if meant in known else near(choice["value"], known)
-        return f"unknown {name} {choice['value']!r}; {hint}"
+        return unknown(name, choice["value"], known)
     if kind := _KIND.match(text):
         return f"{name} {kind['value']}: {kind['wanted']} is needed; see specverify --help"
     causes = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []

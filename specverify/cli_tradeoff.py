@@ -22,18 +22,18 @@ NONE_SATISFIES = 1
 
 
 def tradeoff(
-    model: Annotated[
-        str, typer.Option(help="The trained model: digits-s, or one of patches, digits-gmm or digits-diff.")
-    ] = "digits-s",
+    model: Annotated[str, typer.Option(help="A trained model of specverify list models.")] = "digits-s",
     rules: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...", help="Of digits-s: relaxed rules; the exact one is always there.", show_default="all"
+            metavar="NAME,...",
+            help="Of models of ids: relaxed rules; the exact one is always there.",
+            show_default="all",
         ),
     ] = None,
     drafting: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Of digits-s: how drafts are redrawn.", show_default="all three"),
+        typer.Option(metavar="NAME,...", help="Of models of ids: how drafts are redrawn.", show_default="all three"),
     ] = None,
     decoders: Annotated[
         str | None,
@@ -78,8 +78,8 @@ def tradeoff(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="What counts as loss: bias (total variation per token, of digits-s), surprisal, pit, or what is lost "
-            "against AR in fd, accuracy, precision, recall, density, coverage.",
+            help="What counts as loss: bias (total variation per token, of models of ids), surprisal, pit, or what is "
+            "lost against AR in fd, accuracy, precision, recall, density, coverage.",
             show_default="bias; patches: fd",
         ),
     ] = None,

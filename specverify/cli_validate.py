@@ -6,14 +6,14 @@ import contextlib
 import json
 import re
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specverify import files
-from specverify.errors import INTERRUPTED, printable
+from specverify import cli_errors, files
+from specverify.errors import INTERRUPTED, InputError, printable
+from specverify.subjects import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from specverify.subjects.judgement import Judgement
 
 JUDGEMENT, CERTIFICATE = "judgement.json", "certificate.json"
-
-
-class Level(StrEnum):
-    """What is handed over."""
-
-    decoder = "decoder"
-    continuous = "continuous"
-    round = "round"
-    sampler = "sampler"
-    trace = "trace"
 
 
 Seconds = Annotated[float, typer.Option(help="What the checks may take, in seconds of the processor.")]
@@ -64,7 +54,12 @@ def validate(
         ),
     ] = None,
     level: Annotated[
-        Level | None, typer.Option(help="What REF is.", show_default="told by looking at it, where it can be")
+        str | None,
+        typer.Option(
+            metavar=f"[{'|'.join(resolve.LEVELS)}]",
+            help="What REF is; a decoder may be of ids or of vectors.",
+            show_default="told by looking at it, where it can be",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
     seconds: Seconds = 60.0,
@@ -72,7 +67,7 @@ def validate(
         float | None,
         typer.Option(
             help="What the statistics must be able to see.",
-            show_default="0.01 for samplers and vectors, 0.02 for rounds and traces",
+            show_default="0.01 for samplers and decoders of vectors, 0.02 for rounds and traces",
         ),
     ] = None,
     exact: Annotated[
@@ -115,6 +110,8 @@ def validate(
     from specverify.report import record as records
     from specverify.subjects import isolation
 
+    if level is not None and level not in (*resolve.LEVELS, *resolve.ALIASES):
+        raise InputError(cli_errors.unknown("--level", level, tuple(resolve.LEVELS)))
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
@@ -127,7 +124,7 @@ def validate(
         with _waiting(f"judging {reference}"):
             judgement = isolation.judge_isolated(
                 reference,
-                level and level.value,
+                level,
                 claim,
                 seed=seed,
                 seconds=seconds,
@@ -158,7 +155,6 @@ def default_out(reference: str) -> Path:
 
 def _write(judgement: Judgement, folder: Path) -> list[Path]:
     from specverify import checksum
-    from specverify.errors import InputError
     from specverify.subjects import certificate
     from specverify.verdict import Kind
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, overlap, pair
-from specverify.decoders.continuous import registry
+from specverify.decoders import registry
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.protocol import Decoder
 from specverify.defects import continuous as continuous_defects
@@ -108,7 +108,7 @@ def build(cell: Cell) -> tuple[ContinuousModel, Decoder]:
     settings = registry.Settings(
         window=cell.window or 1,
         draft_model=continuous_drafts.draft(cell.draft, model) if cell.draft else None,
-        initial=cast("Initial", cell.initial or "left-law"),
+        initial=cast("Initial | None", cell.initial),
     )
     if cell.decoder in continuous_defects.names():
         return model, continuous_defects.get(cell.decoder).build(settings)

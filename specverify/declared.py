@@ -17,6 +17,7 @@ Lines = list[tuple[str, str]]
 """Names, and what each is."""
 _TRAINED = {
     "transformer": "handwritten digits, 8 by 8 pixels, by class; a trained transformer",
+    "codes": "handwritten digits, 28 by 28 pixels as 7 by 7 codes of 256, by class; a trained transformer",
     "mixture": "handwritten digits in patches, by class; a trained transformer",
     "diffusion": "handwritten digits in patches, by class; a trained transformer",
 }
@@ -34,17 +35,17 @@ class _Entry(NamedTuple):
 
 def decoders() -> Lines:
     """Decoders of ids."""
-    return [(each.key, str(each.arguments[0])) for each in _entries("specverify.decoders.registry", "Entry")]
+    return [(each.key, str(each.arguments[0])) for each in _decoders() if each.keywords.get("ids", True)]
 
 
 def continuous_decoders() -> Lines:
     """Decoders of vectors."""
-    return [(each.key, str(each.arguments[0])) for each in _entries("specverify.decoders.continuous.registry", "Entry")]
+    return [(each.key, str(each.arguments[0])) for each in _decoders() if "vectors" in each.keywords]
 
 
 def models() -> Lines:
     """Toys and trained models over ids."""
-    return [*_toys("toymodels.catalogue", "token"), *_trained("transformer")]
+    return [*_toys("toymodels.catalogue", "token"), *_trained("transformer", "codes")]
 
 
 def continuous_models() -> Lines:
@@ -83,6 +84,10 @@ def checks() -> Lines:
                 name = f"{module.rpartition('.')[2]}.{node.name}"
                 found.append((name, (ast.get_docstring(node) or "").partition("\n")[0]))
     return found
+
+
+def _decoders() -> Iterator[_Entry]:
+    return _entries("specverify.decoders.registry", "Entry")
 
 
 def _toys(module: str, unit: str) -> Iterator[tuple[str, str]]:

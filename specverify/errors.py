@@ -14,6 +14,10 @@ class InputError(SpecverifyError, ValueError):
     """A law, tensor, size, name or file that cannot be used."""
 
 
+class OptionError(InputError):
+    """An option that does not go with a subject, which could only be told by running it."""
+
+
 class BudgetError(SpecverifyError):
     """The work asked for is larger than its budget; the message says which size would fit."""
 

@@ -31,7 +31,7 @@ from specverify.batteries import vectors
 from specverify.continuous_cells import TOLERANCE
 from specverify.decoders import sample
 from specverify.decoders.continuous import Autoregressive
-from specverify.decoders.continuous.registry import Settings
+from specverify.decoders.registry import Settings
 from specverify.defects import continuous
 from specverify.defects.continuous_parts import Judging, Means
 from specverify.draws import Sampled
@@ -86,7 +86,7 @@ def _tokens(name: str, n: int, seed: int) -> tuple[ContinuousModel, Float[Tensor
     known = continuous.get(name)
     toy_name, window, kind = known.smallest
     model = toy(toy_name)
-    decoder = known.build(Settings(window, draft(kind, model)))
+    decoder = known.build(Settings(window, draft_model=draft(kind, model)))
     return model, sample(decoder, model, min(n, _MOST), derived_seed(seed, 0)).tokens
 
 

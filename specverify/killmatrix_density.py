@@ -16,7 +16,7 @@ from scipy import special
 from torch import Tensor
 
 from specverify.continuous_density import NODES, Pair, pair
-from specverify.decoders.continuous.registry import Settings
+from specverify.decoders.registry import Settings
 from specverify.defects import continuous
 from specverify.defects.continuous_parts import Blind, Judged, Judging, OnLastSteps, WithoutNoise
 from specverify.evidence.surrogate import surrogate, trajectories
@@ -32,7 +32,7 @@ _ROOT_TAU = math.sqrt(2 * math.pi)
 def judging(name: str) -> Judging:
     """What a defect judges drafts by."""
     model, window, kind = continuous.get(name).smallest
-    decoder: Any = continuous.get(name).build(Settings(window, draft(kind, toy(model))))
+    decoder: Any = continuous.get(name).build(Settings(window, draft_model=draft(kind, toy(model))))
     if isinstance(decoder, Blind):
         decoder = decoder.decoder
     assert isinstance(decoder.judging, Judged)

@@ -7,15 +7,16 @@ their checks are fixed before any data are seen.
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import toymodels.catalogue
 import toymodels.continuous
+from realmodels import models
 from specverify import defects
-from specverify.catalogue import near_pattern
+from specverify.catalogue import near, near_pattern
 from specverify.decoders import registry
-from specverify.decoders.continuous import registry as continuous_decoders
 from specverify.defects import continuous as continuous_defects
 from specverify.errors import InputError
 from specverify.rules import registry as relaxed_rules
@@ -37,8 +38,10 @@ DELTA_REAL = {
 }
 """The same on the real model, by tier: a release must see SCD's slip as released, some 0.012 nats a token there
 (`sensitivity`)."""
+REAL = "digits-s"
+"""The real model, unless another one is asked for."""
 REAL_IMAGES = {"quick": 1600, "full": 18000}
-"""Images of each cell on the real model."""
+"""Images of each cell on it; of another one as many as have so many tokens."""
 DELTA_CONTINUOUS = {"Rosenblatt uniformity": 0.01}
 """The same over continuous tokens."""
 
@@ -71,9 +74,8 @@ class Cell:
             model), defect (a known-wrong decoder, which must be refuted: enumerated, or with an `n` by the statistics
             of its model), density (one step over continuous tokens, by quadrature), continuous (statistics on a toy
             over continuous tokens).
-        decoder: a name of `decoders.registry`, or of `defects`; of `continuous_cells` or of
-            `decoders.continuous.registry` where tokens are continuous.
-        model: a name of `toymodels.catalogue` or of `realmodels.digits`; of `toymodels.continuous`.
+        decoder: a name of `decoders.registry`, or of `defects`; or a rule of `continuous_cells`.
+        model: a name of `toymodels.catalogue`, of `toymodels.continuous`, or one that `open_model` takes.
         window: draft tokens per forward pass; None for decoders without drafts.
         initial: the Jacobi decoders' initial drafts.
         draft: the kind of draft model.
@@ -115,27 +117,30 @@ class Cell:
         return "/".join(parts)
 
 
-def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
+def plan(tier: str, only: str | None = None, real: str | None = None) -> tuple[Cell, ...]:
     """The cells of a tier, longest kinds first.
 
     Args:
         tier: "quick" for every change, "full" for a release.
         only: keep cells whose id matches this shell pattern.
+        real: the real model, by a name that `open_model` takes; `REAL` if None.
 
     Raises:
-        InputError: for an unknown tier, or a pattern that matches nothing.
+        InputError: for an unknown tier or model, or a pattern that matches nothing.
     """
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
     full = tier == "full"
+    real = REAL if real is None else real
+    share = _share(real)
     cells = [
-        *_real(full),
-        *_latency(full),
-        *_paired(full),
+        *_real(full, real, share),
+        *_latency(full, real),
+        *_paired(full, real),
         *_sampled(full),
         *_exact(full),
         *_relaxed(full),
-        *_defects(full),
+        *_defects(full, real, share),
     ]
     cells += [*_continuous(full), *_density()]
     if only is not None:
@@ -145,6 +150,16 @@ def plan(tier: str, only: str | None = None) -> tuple[Cell, ...]:
             raise InputError(f"no cell of the {tier} tier matches {only!r}; {hint}")
         cells = kept
     return tuple(cells)
+
+
+def _share(real: str) -> float:
+    """Images of a real model that have as many tokens as one of `REAL`."""
+    if real == REAL:
+        return 1.0
+    known = models.names()
+    if real not in known:
+        raise InputError(f"unknown image model {real!r}; {near(real, known)}")
+    return models.open_model(REAL).length / models.open_model(real).length
 
 
 def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:
@@ -176,7 +191,7 @@ def _exact(full: bool) -> list[Cell]:
         if not toymodels.catalogue.enumerable(model):
             continue
         vocab, length = (int(part) for part in model.rsplit("-", 1)[1].split("x"))
-        for name in registry.names():
+        for name in registry.names("ids"):
             if registry.entry(name).races and vocab > 2:
                 continue
             for window in _windows(name, vocab, length, full):
@@ -208,15 +223,16 @@ def _relaxed(full: bool) -> list[Cell]:
     return cells
 
 
-def _defects(full: bool) -> list[Cell]:
+def _defects(full: bool, real: str, share: float) -> list[Cell]:
     """Every known-wrong decoder enumerated; some of them sampled, so that the statistics are seen to reject too."""
     wrong = [defects.get(name) for name in defects.names() if defects.get(name).lossy]
     cells = [Cell("defect", defect.id, *defect.smallest) for defect in wrong]
     sampled = ("recovered-from-target", "stale-scores-after-coupling", "bonus-from-draft", "inverted-ratio")
     cells += [Cell("defect", name, *defects.get(name).smallest, n=200_000) for name in sampled]
-    on_digits = {"residual-rewarped": 1600} | ({"stale-scores-after-coupling": REAL_IMAGES["full"]} if full else {})
-    for name, n in on_digits.items():
-        cells.append(Cell("defect", name, "digits-s", 16, "repeat-left", guidance=1.0, n=n, batch=400))
+    shown = {"residual-rewarped": 1600} | ({"stale-scores-after-coupling": REAL_IMAGES["full"]} if full else {})
+    for name, n in shown.items():
+        n = math.ceil(n * share)
+        cells.append(Cell("defect", name, real, 16, "repeat-left", guidance=1.0, n=n, batch=400))
     return cells
 
 
@@ -224,7 +240,7 @@ def _sampled(full: bool) -> list[Cell]:
     n = 4_000_000 if full else 600_000
     cells = []
     for model, window in (("dense-4x6", 4), ("recurrent-3x6", 3), ("eos-3x6", 3)) if full else (("recurrent-3x6", 3),):
-        for name in registry.names():
+        for name in registry.names("ids"):
             cells.append(
                 Cell(
                     "sampled",
@@ -238,35 +254,35 @@ def _sampled(full: bool) -> list[Cell]:
     return cells
 
 
-def _paired(full: bool) -> list[Cell]:
+def _paired(full: bool, real: str) -> list[Cell]:
     cells = [
         Cell("paired", "sjd-race", "hash-16x24", window, n=4000, batch=1000)
         for window in ((1, 4, 30) if full else (4,))
     ]
     for guidance in (1.0, 1.5):
-        cells.append(Cell("paired", "sjd-race", "digits-s", 8, guidance=guidance, n=400 if full else 200, batch=200))
-        cells.append(Cell("paired", "sjd-race", "digits-s", 8, guidance=guidance, n=10 if full else 4, batch=1))
+        cells.append(Cell("paired", "sjd-race", real, 8, guidance=guidance, n=400 if full else 200, batch=200))
+        cells.append(Cell("paired", "sjd-race", real, 8, guidance=guidance, n=10 if full else 4, batch=1))
     return cells
 
 
-def _real(full: bool) -> list[Cell]:
-    n = REAL_IMAGES["full" if full else "quick"]
+def _real(full: bool, real: str, share: float) -> list[Cell]:
+    n = math.ceil(REAL_IMAGES["full" if full else "quick"] * share)
     cells = []
     for guidance in (1.0, 1.5):
         for name in ("ar", "sjd", "scd-mc", "scd-gs"):
             for window in ((4, 8, 16, 32) if full else (16,)) if registry.entry(name).drafts else (None,):
                 initial = "repeat-left" if window else None
-                cells.append(Cell("real", name, "digits-s", window, initial, guidance=guidance, n=n, batch=400))
+                cells.append(Cell("real", name, real, window, initial, guidance=guidance, n=n, batch=400))
     return cells
 
 
-def _latency(full: bool) -> list[Cell]:
+def _latency(full: bool, real: str) -> list[Cell]:
     """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
     cells = []
     for name in ("ar", "sjd", "scd-mc", "scd-gs"):
         window = 16 if registry.entry(name).drafts else None
         initial = "repeat-left" if window else None
-        cells.append(Cell("real", name, "digits-s", window, initial, guidance=1.5, n=100 if full else 20, batch=1))
+        cells.append(Cell("real", name, real, window, initial, guidance=1.5, n=100 if full else 20, batch=1))
     return cells
 
 
@@ -295,9 +311,9 @@ def _continuous(full: bool) -> list[Cell]:
     values = 1_000_000 if full else 360_000
     toys = {"heads": ("chain",), "gaussian": ("gauss", "full", "equal")}
     chosen: list[tuple[str, str, str | None]] = []
-    for name in continuous_decoders.names():
-        entry = continuous_decoders.entry(name)
-        families = toys.get(entry.laws, ("gauss", "full", "mix", "chain", "equal"))
+    for name in registry.names("vectors"):
+        entry = registry.entry(name)
+        families = toys.get(entry.vectors or "any", ("gauss", "full", "mix", "chain", "equal"))
         models = [model for model in toymodels.continuous.names() if model.split("-")[0] in families]
         drafts: tuple[str | None, ...] = ("wider", "narrower", "shifted") if full else ("wider",)
         if not entry.needs_draft_model:

@@ -187,9 +187,9 @@ def candidates() -> tuple[str, ...]:
 
 def measure(name: str) -> Slip:
     """Run a defect on the real model until its figures are sharp."""
-    from realmodels import digits
+    from realmodels.models import open_model
 
-    model = digits.load(MODEL, guidance=GUIDANCE)
+    model = open_model(MODEL, guidance=GUIDANCE)
     decoder = defects.get(name).build(Settings(window=WINDOW, initial=INITIAL))
     generator = np.random.default_rng(derived_seed(SEED, 1))
     parts: list[TokenStatistics] = []

@@ -207,7 +207,7 @@ def test_a_trace_is_judged_by_its_path(run, tmp_path):
         (["mine/lookahead.py:DECODER", "--claim", "perfect"], "claim 'perfect': use lossless, relaxed:TV such as"),
         (["mine/lookahead.py:DECODER", "--seconds", "0"], "seconds is 0.0; use a positive number"),
         (["mine/lookahead.py:DECODER", "--level", "kernel"], "kernel"),
-        (["mine/lookahead.py:DECODER", "--delta", "0.5"], "a decoder is judged without delta; leave it out"),
+        (["mine/lookahead.py:DECODER", "--delta", "0.5"], "a decoder of ids is judged without delta; leave it out"),
         (["mine/misbehaving.py:plain", "--level", "sampler", "--delta", "2"], "delta is 2.0; use a number above 0 and"),
         (
             ["mine/misbehaving.py:plain", "--level", "sampler", "--suite", "smal"],

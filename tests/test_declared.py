@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import specverify.decoders.registry
 import specverify.evidence
 import toymodels
 from realmodels import continuous as trained
-from realmodels import digits
+from realmodels import digits, models
 from specverify import declared, defects
-from specverify.decoders.continuous import registry as of_vectors
+from specverify.decoders import registry
 from specverify.defects import continuous as continuous_defects
 from toymodels import continuous as continuous_toys
 from toymodels import continuous_drafts, drafts, guided
@@ -36,15 +35,15 @@ def _loaded_by(*arguments):
     return int(code), set(loaded)
 
 
-@pytest.mark.parametrize("registry", ["decoders", "continuous_decoders"])
-def test_decoders_have_their_summaries(registry):
-    known = specverify.decoders.registry if registry == "decoders" else of_vectors
-    assert getattr(declared, registry)() == [(name, known.entry(name).summary) for name in known.names()]
+def test_decoders_have_their_summaries():
+    for lines, tokens in ((declared.decoders(), "ids"), (declared.continuous_decoders(), "vectors")):
+        assert lines == [(name, registry.entry(name).summary) for name in registry.names(tokens)]
+    assert {name for name, _ in declared.decoders() + declared.continuous_decoders()} == set(registry.names())
 
 
 def test_models_are_those_that_can_be_loaded_with_their_sizes():
     names = [name for name, _ in declared.models()]
-    assert names == [*toymodels.names(), *digits.names()]
+    assert names == [*toymodels.names(), *models.names()]
     assert [name for name, _ in declared.continuous_models()] == [*continuous_toys.names(), *trained.names()]
     lines = dict(declared.models() + declared.continuous_models())
     assert lines["dense-3x6"] == "every token has mass after every prefix; 3 tokens, 6 positions"

@@ -33,7 +33,7 @@ LAYERS = (
     ("continuous_cells",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
-    ("tradeoff",),
+    ("bench", "tradeoff"),
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -139,7 +139,8 @@ OTHERS = {
     "specverify.claims": "Lossless ClusterLossless Relaxed",
     "specverify.decoders": "Autoregressive Branch DraftModel Info Jacobi Speculative begin commit sample",
     "specverify.decoders.continuous": "DraftModel Jacobi Reflection Speculative",
-    "specverify.decoders.continuous.registry": "Settings",
+    "specverify.decoders.continuous.registry": "Settings build entry",
+    "specverify.decoders.registry": "Settings build entry names",
     "specverify.decoders.protocol": "Branch Info State begin commit",
     "specverify.draws": "Draws Sampled",
     "specverify.evidence.enumerate": "enumerate_decoder target_law",

@@ -8,7 +8,7 @@ from specverify import continuous_density, killmatrix
 from specverify import killmatrix_continuous as checkers
 from specverify.continuous_density import pair
 from specverify.decoders import sample
-from specverify.decoders.continuous.registry import Settings
+from specverify.decoders.registry import Settings
 from specverify.defects import continuous
 from specverify.draws import Sampled
 from specverify.evidence import quadrature
@@ -128,7 +128,7 @@ def test_two_tokens_sampled_are_as_far_away_as_quadrature_says(seed):
     name = "cspd-target-not-conditioned-on-drafts"
     toy_name, window, kind = continuous.get(name).smallest
     model, cells, n = toy(toy_name), 20, 300_000
-    decoder = continuous.get(name).build(Settings(window, continuous_drafts.draft(kind, model)))
+    decoder = continuous.get(name).build(Settings(window, draft_model=continuous_drafts.draft(kind, model)))
     tokens = sample(decoder, model, n, seed).tokens
     place = (transforms(model, tokens)[:, :2, 0] * cells).astype(int).clip(0, cells - 1)
     counts = np.bincount(place @ [cells, 1], minlength=cells**2)

@@ -29,10 +29,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from realmodels import library
-from realmodels.adapters.llamagen_gpt import Captions, Classes, Shape, Transformer
+from realmodels.adapters.gpt import Gpt
+from realmodels.adapters.llamagen_gpt import Shape, Transformer
 from realmodels.images import Description
-from realmodels.ragged import Ragged
-from realmodels.session import Prompt, guide_logits
 from specverify.errors import InputError
 
 FILE = "image-model.json"
@@ -49,7 +48,7 @@ _NAMES = (
 """The tokenizer's names, and those of JanusVQVAE."""
 
 
-class LlamaGen:
+class LlamaGen(Gpt):
     """See `realmodels.session.Network`.
 
     Args:
@@ -60,7 +59,7 @@ class LlamaGen:
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
-        self.dtype, self.device, self.grammar = dtype, torch.device(device), None
+        device = torch.device(device)
         settings = library.read_json(folder / FILE, REMEDY)
         try:
             side, columns = settings["grid"]
@@ -69,61 +68,13 @@ class LlamaGen:
                 raise ValueError(f"grid {settings['grid']}; it is square")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / FILE} cannot be used ({error!r}); {REMEDY}") from None
-        self.model = transformer(folder / weights, side, heads).to(device=self.device, dtype=dtype)
-        self.pixels = None if tokenizer is None else decoder(folder / tokenizer, side).to(self.device)
+        super().__init__(folder.name, transformer(folder / weights, side, heads).to(device=device, dtype=dtype))
+        self.pixels = None if tokenizer is None else decoder(folder / tokenizer, side).to(device)
         shape = self.model.shape
-        self.name, self.vocab, self.length = folder.name, shape.vocab, side * side
         scale = 1 if self.pixels is None else 2 ** (len(self.pixels.config.channel_multiplier) - 1)
         self.size = (side * scale, side * scale)
         source = f"FoundationVision/LlamaGen, {weights}" if shape.classes else f"peizesun/llamagen_t2i, {weights}"
         self.description = Description(source, "MIT", (side, side), 2.0 if shape.classes else 7.5)
-
-    def prompt(self, condition: Any) -> Prompt:
-        """One input for a class, as many as it has tokens for a text."""
-        embedding, shape = self.model.cls_embedding, self.model.shape
-        if isinstance(embedding, Classes):
-            if type(condition) is not int or not 0 <= condition <= shape.classes:
-                raise InputError(
-                    f"the condition {condition!r} is no class; those of {self.name} are 0..{shape.classes}"
-                )
-            both = embedding.embedding_table(torch.tensor([[condition], [shape.classes]], device=self.device))
-            return Prompt(both[0], both[1])
-        if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != shape.caption:
-            raise InputError(
-                f"a condition of {self.name} is Float[n, {shape.caption}], the features of a text's tokens"
-            )
-        if not 1 <= len(condition) <= shape.captions:
-            raise InputError(f"a text has {len(condition)} tokens; {self.name} takes 1 to {shape.captions}")
-        assert isinstance(embedding, Captions)
-        none = embedding.uncond_embedding[-len(condition) :]  # texts are padded on the left, and so is none
-        return Prompt(embedding(condition.to(none)), embedding(none))
-
-    def embed(self, tokens: Int[Tensor, "rows n"]) -> Float[Tensor, "rows n width"]:
-        """Codes."""
-        inputs: Tensor = self.model.tok_embeddings(tokens)
-        return inputs
-
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
-        """A pass. Places count from the first token, however long the text is."""
-        found: Tensor = self.model(inputs, cache.place.clamp(max=self.length - 1), mask, cache)
-        return found
-
-    def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
-        """The head."""
-        found: Tensor = self.model.output(hidden)
-        return found
-
-    def guide(
-        self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
-    ) -> Float[Tensor, "batch n vocab"]:
-        """Of logits."""
-        return guide_logits(conditional, unconditional, scale)
 
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """By the tokenizer's decoder, whose pixels are from -1 to 1."""

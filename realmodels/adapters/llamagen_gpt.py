@@ -55,10 +55,11 @@ class Attention(nn.Module):
         self.wqkv = nn.Linear(shape.dim, 3 * shape.dim, bias=False)
         self.wo = nn.Linear(shape.dim, shape.dim, bias=False)
 
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor, cache: Ragged) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor, cache: Ragged | None) -> Tensor:
         """As `Transformer.forward`; `turn` holds cosines and sines, Float[rows, n, dim / heads / 2, 2]."""
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.wqkv(x).chunk(3, -1))
-        keys, values = cache.update(turned(k, turn), v, self.layer)
+        k = turned(k, turn)
+        keys, values = (k, v) if cache is None else cache.update(k, v, self.layer)
         y = F.scaled_dot_product_attention(turned(q, turn), keys, values, attn_mask=mask)
         out: Tensor = self.wo(y.transpose(1, 2).flatten(2))
         return out
@@ -87,7 +88,7 @@ class Block(nn.Module):
         self.attention, self.feed_forward = Attention(shape, layer), FeedForward(shape)
         self.attention_norm, self.ffn_norm = Norm(shape.dim), Norm(shape.dim)
 
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor, cache: Ragged) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor, cache: Ragged | None) -> Tensor:
         """As `Transformer.forward`."""
         x = x + self.attention(self.attention_norm(x), turn, mask, cache)
         out: Tensor = x + self.feed_forward(self.ffn_norm(x))
@@ -138,9 +139,9 @@ class Transformer(nn.Module):
         x: Float[Tensor, "rows n dim"],
         cell: Int[Tensor, "rows n"],
         mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
+        cache: Ragged | None,
     ) -> Float[Tensor, "rows n dim"]:
-        """One pass; `cell` is the place of a token in the raster, below 0 for the condition."""
+        """One pass; `cell` is the place of a token in the raster, below 0 for the condition. Training has no cache."""
         turn = rotations(cell, self.shape.side, self.shape.dim // self.shape.heads)
         for layer in self.layers:
             x = layer(x, turn, mask, cache)

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+from specverify.bench_shape import Bench
 from specverify.report import shape
 from specverify.tradeoff.shape import Sweep
 
-SCHEMAS = {"record-1.json": shape.Record, "tradeoff-1.json": Sweep}
+SCHEMAS = {"record-1.json": shape.Record, "tradeoff-1.json": Sweep, "bench-1.json": Bench}
 
 
 def text(name: str) -> str:

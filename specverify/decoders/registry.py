@@ -1,23 +1,28 @@
-"""Decoders by name, for the command line and for plans."""
+"""Decoders by name, of ids and of vectors, for the command line and for plans."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from specverify.catalogue import Catalogue
-from specverify.claims import Relaxed
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.block import Block
+from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
+from specverify.decoders.continuous.cspd import Released, Surrogate
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Initial, Jacobi
-from specverify.decoders.judging import Judging, TokenRule
+from specverify.decoders.judging import Coupling, Judging, TokenRule
 from specverify.decoders.multi_draft import ListGumbel, MultiDraft
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.shared_noise import SharedNoise
 from specverify.decoders.speculative import Drafting, Speculative
 from specverify.errors import InputError
-from specverify.model import Model
+
+Tokens = Literal["ids", "vectors"]
+Densities = Literal["any", "densities", "gaussian", "heads"]
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,18 @@ class Settings:
 
     Attributes:
         window: draft tokens per forward pass.
-        initial: the Jacobi decoders' initial drafts.
-        draft_model: for decoders that draft with one.
-        judging: a rule instead of the token rule, for decoders that judge drafts one by one.
+        initial: the Jacobi decoders' initial drafts; None for those that are usual for the tokens.
+        draft_model: for decoders that draft with one; a model of ids or of vectors, as the target is.
+        judging: how drafts are judged, for decoders that leave it open: a rule that judges ids one by one, or a
+            coupling of vectors; None for the token rule.
+        prefill: CSpD's share of positions that the target decodes alone.
     """
 
     window: int = 4
-    initial: Initial = "repeat-left"
-    draft_model: Model | None = None
-    judging: Judging | None = None
+    initial: Initial | None = None
+    draft_model: Any = None
+    judging: Judging | Coupling | None = None
+    prefill: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class Entry:
     Attributes:
         summary: one line.
         build: makes it.
+        ids: whether it is one of ids. One that is not may still run on them, under the name that it has there.
+        vectors: the laws of vectors that it goes with: any, those whose density is known, Gaussians, or diffusion
+            heads; None if it is none of vectors. Another `Settings.judging` may go with others.
         drafts: whether it verifies drafts at all (and so has a window).
         needs_draft_model: whether `Settings.draft_model` must be given.
         races: whether it draws by races, which can be enumerated for two tokens only.
@@ -53,6 +64,8 @@ class Entry:
 
     summary: str
     build: Callable[[Settings], Decoder]
+    ids: bool = True
+    vectors: Densities | None = None
     drafts: bool = True
     needs_draft_model: bool = False
     races: bool = False
@@ -61,19 +74,30 @@ class Entry:
 
 
 def _speculative(drafting: Drafting, settings: Settings) -> Decoder:
-    """What such a decoder claims is what its rule claims; a rule that claims nothing never passes for lossless."""
-    if settings.judging is None or type(settings.judging) is TokenRule:
-        return Speculative(drafting, settings.window)
-    claim = getattr(settings.judging, "claim", Relaxed(1.0))
-    return Speculative(drafting, settings.window, settings.judging, claim)
+    judging = TokenRule() if settings.judging is None else settings.judging
+    return Speculative(drafting, settings.window, judging, _claim(judging))
 
 
-def _drafted(name: str, make: Callable[[Model, Settings], Decoder]) -> Callable[[Settings], Decoder]:
+def _claim(judging: Judging | Coupling) -> Claim:
+    """What a rule claims; one that claims nothing passes for lossless only where it is an exact coupling."""
+    own = getattr(judging, "claim", None)
+    if isinstance(own, Claim):
+        return own
+    coupled = type(judging) is TokenRule or not isinstance(judging, Judging)
+    return Lossless() if coupled and isinstance(judging, Coupling) and judging.bias == 0 else Relaxed(1.0)
+
+
+def _coupled(settings: Settings, coupling: Coupling) -> Decoder:
+    """Jacobi decoding of vectors whose drafts are judged and redrawn by one coupling."""
+    return Speculative(Jacobi(coupling, settings.initial), settings.window, coupling)
+
+
+def _drafted(name: str, make: Callable[[Any, Settings], Decoder]) -> Callable[[Settings], Decoder]:
     """To build a decoder that drafts with a model."""
 
     def build(settings: Settings) -> Decoder:
         if settings.draft_model is None:
-            raise InputError(f"decoder {name!r} drafts with a second model; give it one (for toys: --draft perturbed)")
+            raise InputError(f"decoder {name!r} drafts with a second model; give it one, such as a toy's draft model")
         return make(settings.draft_model, settings)
 
     return build
@@ -82,13 +106,16 @@ def _drafted(name: str, make: Callable[[Model, Settings], Decoder]) -> Callable[
 _DECODERS: Catalogue[Entry] = Catalogue(
     "decoder",
     {
-        "ar": Entry("autoregressive: one token per forward pass", lambda s: Autoregressive(), drafts=False),
+        "ar": Entry(
+            "autoregressive: one token per forward pass", lambda s: Autoregressive(), vectors="any", drafts=False
+        ),
         "ar-race": Entry(
             "autoregressive by Gumbel races with fixed noise", lambda s: Autoregressive(True), drafts=False, races=True
         ),
         "sd": Entry(
             "speculative decoding with a draft model",
             _drafted("sd", lambda model, s: _speculative(DraftModel(model), s)),
+            vectors="densities",
             needs_draft_model=True,
             takes_judging=True,
         ),
@@ -135,13 +162,105 @@ _DECODERS: Catalogue[Entry] = Catalogue(
             lambda s: SharedNoise(s.window),
             races=True,
         ),
+        "sd-reflection": Entry(
+            "speculative decoding, rejected drafts reflected",
+            _drafted("sd-reflection", lambda model, s: Speculative(DraftModel(model), s.window, Reflection())),
+            ids=False,
+            vectors="gaussian",
+            needs_draft_model=True,
+        ),
+        "sd-path": Entry(
+            "speculative decoding, whole denoising trajectories judged",
+            _drafted("sd-path", lambda model, s: Speculative(DraftModel(model), s.window, PathRule())),
+            ids=False,
+            vectors="heads",
+            needs_draft_model=True,
+        ),
+        "sd-steps": Entry(
+            "speculative decoding, trajectories coupled at every denoising step",
+            _drafted("sd-steps", lambda model, s: Speculative(DraftModel(model), s.window, StepRule())),
+            ids=False,
+            vectors="heads",
+            needs_draft_model=True,
+        ),
+        "sd-last": Entry(
+            "speculative decoding, trajectories of one noise coupled at their last step",
+            _drafted("sd-last", lambda model, s: Speculative(DraftModel(model), s.window, LastRule())),
+            ids=False,
+            vectors="heads",
+            needs_draft_model=True,
+        ),
+        "jacobi": Entry(
+            "Jacobi decoding: drafts redrawn independently",
+            lambda s: _speculative(Jacobi("independent", s.initial, "jacobi"), s),
+            ids=False,
+            vectors="densities",
+            takes_judging=True,
+        ),
+        "jacobi-maximal": Entry(
+            "Jacobi decoding: drafts coupled by the token rule",
+            lambda s: _coupled(s, TokenRule()),
+            ids=False,
+            vectors="densities",
+        ),
+        "jacobi-reflection": Entry(
+            "Jacobi decoding: drafts coupled by reflection",
+            lambda s: _coupled(s, Reflection()),
+            ids=False,
+            vectors="gaussian",
+        ),
+        "jacobi-noise": Entry(
+            "Jacobi decoding: each position's drafts made from one noise",
+            lambda s: _speculative(Jacobi("noise", s.initial), s),
+            ids=False,
+            vectors="gaussian",
+            takes_judging=True,
+        ),
+        "jacobi-steps": Entry(
+            "Jacobi decoding: trajectories coupled at every denoising step",
+            lambda s: _coupled(s, StepRule()),
+            ids=False,
+            vectors="heads",
+        ),
+        "jacobi-last": Entry(
+            "Jacobi decoding: trajectories of one noise coupled at their last step",
+            lambda s: _coupled(s, LastRule()),
+            ids=False,
+            vectors="heads",
+        ),
+        "cspd": Entry(
+            "continuous speculative decoding as published: aligned trajectories, a surrogate ratio",
+            _drafted(
+                "cspd",
+                lambda model, s: Speculative(
+                    DraftModel(model, s.prefill, "cspd"), s.window, Surrogate(), Relaxed(1.0), bonus=False
+                ),
+            ),
+            ids=False,
+            vectors="heads",
+            needs_draft_model=True,
+        ),
+        "cspd-released": Entry(
+            "continuous speculative decoding as released: rejected drafts patched in place, nothing truncated",
+            _drafted(
+                "cspd-released",
+                lambda model, s: Released(DraftModel(model, s.prefill, "cspd-released"), s.window),
+            ),
+            ids=False,
+            vectors="heads",
+            needs_draft_model=True,
+        ),
     },
 )
 
 
-def names() -> tuple[str, ...]:
-    """All decoders, in the order of the literature."""
-    return _DECODERS.names()
+def names(tokens: Tokens | None = None) -> tuple[str, ...]:
+    """The decoders in the order of the literature: all, or those of ids or of vectors."""
+    if tokens is None:
+        return _DECODERS.names()
+    return tuple(
+        name for name, each in _DECODERS.items() if (each.ids if tokens == "ids" else each.vectors is not None)
+    )
 
 
 def entry(name: str) -> Entry:

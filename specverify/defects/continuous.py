@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from specverify.catalogue import Catalogue
-from specverify.decoders.continuous.registry import Settings
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.protocol import Decoder
+from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
 from specverify.defects.continuous_parts import (
     Blind,

@@ -82,7 +82,8 @@ def _section(place: int, one: Judgement) -> Section:
     name = f"judgement-{place}"
     facts = [f"level {one['level']}", f"claim {one['claim']}"]
     facts += [] if one.get("seed") is None else [f"seed {one['seed']}"]
-    made = [*_location(name, one["location"] or {}, one["level"] == "decoder"), _exact(name, one), _checks(name, one)]
+    proved = one["level"] == "decoder" and bool(one["exact"])  # over ids
+    made = [*_location(name, one["location"] or {}, proved), _exact(name, one), _checks(name, one)]
     return Section(
         name=name,
         title=plain(one["subject"]),

@@ -15,8 +15,8 @@ split over all checks before the first run.
 
 What the decoder says of itself is held against what it did (`continuous_watch.py`).
 
-What may be handed over is told in `factory.py`; `settings` is here one of `decoders.continuous.registry`. A decoder
-that does not take a model (its law, its size) says so by raising `InputError`, and is not judged there.
+What may be handed over is told in `factory.py`. A decoder that does not take a model (its law, its size) says so by
+raising `InputError`, and is not judged there.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _broken(one: Setting, error: Exception) -> _Part:
     reason, hint = str(error), ""
     if not isinstance(error, SpecverifyError):
         said = " ".join(reason.split()) or "no message"
-        hint = "; decoders of models over ids are judged at level decoder" if _NO_VOCAB in said else ""
+        hint = "; decoders of models over ids are judged by judge_decoder" if _NO_VOCAB in said else ""
         reason = f"raised {type(error).__name__}: {said}{place_of(error)}"
     if one.dtype != "float64":
         return _Part(one, None, f"an error in {one.dtype}: {reason}")
@@ -279,7 +279,7 @@ def _judgement(
     named = shlex.quote(factory.reference or factory.name)
     return Judgement(
         subject=factory.name,
-        level="continuous",
+        level="decoder",
         claim=str(claim),
         verdict=verdict,
         evidence=[replace(e, check=f"{part}: {e.check}") for part in parts for e in part.evidence],
@@ -291,7 +291,7 @@ def _judgement(
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",
         ],
-        reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level continuous --seed {seed} "
+        reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level decoder --seed {seed} "
         f"--seconds {seconds:g} --delta {delta:g}",
         seconds=time.monotonic() - start,
     )

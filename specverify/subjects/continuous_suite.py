@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from specverify.decoders.continuous.registry import Settings
+from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 from specverify.subjects.factory import Factory
@@ -38,6 +38,10 @@ class Setting:
     def draft_model(self) -> ContinuousModel | None:
         """Its draft model, None where the subject takes none."""
         return continuous_drafts.draft(self.draft, self.model()) if self.draft else None
+
+    def settings(self) -> Settings:
+        """What the subject's decoder is built from."""
+        return Settings(self.window or 1, "left-law", self.draft_model())
 
     @property
     def overlap_is_known(self) -> bool:
@@ -91,4 +95,4 @@ def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
 
 def maker(factory: Factory, one: Setting) -> Callable[[ContinuousModel], Any]:
     """What makes the subject's decoder in a setting."""
-    return lambda model: factory.build(Settings(window=one.window or 1, draft_model=one.draft_model()))
+    return lambda model: factory.build(one.settings())

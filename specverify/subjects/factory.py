@@ -6,7 +6,7 @@ be called (a class, a function) is called by keyword with those of these argumen
     window        draft tokens per forward pass, at least 1
     draft_model   a model to draft with; with a default it is judged with and without one
     initial       which initial drafts: repeat-left, zero, random or sample-left; left-law for continuous tokens
-    settings      all three at once, as a `decoders.registry.Settings`, or that of `decoders.continuous.registry`
+    settings      all three at once, as a `decoders.registry.Settings`
 
 Every other argument needs a default. A decoder that does not take a model (its vocabulary, an eos) or a setting says so
 by raising `InputError`: it is then not judged there, and the judgement lists it as not covered.
@@ -17,10 +17,9 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from specverify.decoders.continuous.registry import Settings as ContinuousSettings
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.subjects import resolve
@@ -39,13 +38,15 @@ class Factory:
         takes: which settings it takes.
         needs: which of them it cannot do without.
         reference: where it can be found again, such as `pkg.mod:object`; None if that is not known.
+        tokens: what it is known to be for, "ids", "vectors" or both; None if only running it can tell.
     """
 
     name: str
-    build: Callable[[Settings | ContinuousSettings], Any]
+    build: Callable[[Settings], Any]
     takes: frozenset[str]
     needs: frozenset[str]
     reference: str | None = None
+    tokens: frozenset[str] | None = None
 
 
 def as_factory(subject: Any, name: str | None = None) -> Factory:
@@ -62,7 +63,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
         return subject
     if isinstance(subject, str):
         found = as_factory(resolve.resolve(subject), name)
-        return Factory(found.name, found.build, found.takes, found.needs, subject)
+        return replace(found, reference=subject)
     label = name or _label(subject)
     reference = _reference(subject)
     if not isinstance(subject, type) and _is_decoder(subject):
@@ -89,7 +90,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
         )
     named = [known for known in (*SUPPLIED, "settings") if known in by_name]
 
-    def build(settings: Settings | ContinuousSettings) -> Any:
+    def build(settings: Settings) -> Any:
         made = subject(**{known: settings if known == "settings" else getattr(settings, known) for known in named})
         if not _is_decoder(made):
             raise InputError(f"{label} returned a {type(made).__name__}, which has no init and step; {_HOW}")
@@ -99,7 +100,7 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     needs = frozenset(
         known for known in named if known in SUPPLIED and by_name[known].default is inspect.Parameter.empty
     )
-    return Factory(label, build, takes, needs, reference)
+    return Factory(label, build, takes, needs, reference, subject.tokens if isinstance(subject, resolve.Own) else None)
 
 
 def _is_decoder(thing: Any) -> bool:

@@ -36,8 +36,9 @@ def judge_here(
         InputError: the subject, level or claim cannot be used.
     """
     called = name or getattr(subject, "__qualname__", None) or repr(subject)
-    level, claim = prepared(called, subject, level, claim, options or {})
-    return judged(called, subject, level, claim, seed, seconds, options or {})
+    level, given = resolve.by_todays_name(level, options)
+    level, claim = prepared(called, subject, level, claim, given)
+    return judged(called, subject, level, claim, seed, seconds, given)
 
 
 def prepared(

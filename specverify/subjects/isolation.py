@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from specverify import checksum
-from specverify.catalogue import near
 from specverify.claims import Claim
 from specverify.errors import InputError
 from specverify.subjects import reference as references
@@ -76,16 +75,15 @@ def judge_isolated(
     """
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     text = None if claim is None else resolve.claim_text(claim)
-    if level is not None and level not in resolve.LEVELS:
-        raise InputError(f"unknown level {level!r}; {near(level, resolve.LEVELS)}")
+    level, given = resolve.by_todays_name(level, options)
     if seed < 0:
         raise InputError(f"seed {seed}: use an integer of at least 0")
-    if (delta := (options or {}).get("delta")) is not None and not 0 < delta <= 1:
+    if (delta := given.get("delta")) is not None and not 0 < delta <= 1:
         raise InputError(f"delta is {delta}; use a number above 0 and at most 1")
     references.check(reference)
     begun = time.perf_counter()
     request = {"reference": reference, "level": level, "claim": text, "seed": seed, "certificate": None}
-    reply = ask(request | {"seconds": seconds, "options": dict(options or {})}, seconds, limit, memory)
+    reply = ask(request | {"seconds": seconds, "options": given}, seconds, limit, memory)
     line = _command_line(reference, level, text, seed, seconds, dict(options or {}), limit, memory)
     return _judgement(reply, reference, line, begun)
 

@@ -10,7 +10,8 @@ from specverify.evidence.result import Evidence
 from specverify.verdict import Verdict
 
 Level = Literal["decoder", "continuous", "round", "sampler", "trace", "unknown"]
-"""Unknown: of a subject whose module could not be imported, where nobody said what it is."""
+"""Unknown: of a subject whose module could not be imported, where nobody said what it is. Continuous: what level
+decoder was once called for models over vectors."""
 
 
 @dataclass(frozen=True)

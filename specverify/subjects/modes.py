@@ -102,7 +102,7 @@ class Mode:
 def own_claim(factory: Factory) -> Claim:
     """What a decoder says of itself; lossless if it says nothing."""
     try:
-        claim = getattr(factory.build(Settings(2, draft_model=_mixed(2, 3, None, None).model())), "claim", None)
+        claim = getattr(factory.build(Settings(2, "repeat-left", _mixed(2, 3, None, None).model())), "claim", None)
     except Exception:
         claim = None
     return claim if isinstance(claim, Lossless | ClusterLossless | Relaxed) else Lossless()
@@ -115,9 +115,7 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
         ContractError: it breaks the protocol, cannot be enumerated, or takes no model at all.
     """
     modes, refusals = [], []
-    for drafts in (False, True):
-        if ("draft_model" not in factory.takes) if drafts else ("draft_model" in factory.needs):
-            continue
+    for drafts in _ways(factory):
         try:
             mode = _mode(factory, claim, drafts, budget, seed)
         except InputError as error:
@@ -127,6 +125,18 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
     if not modes:
         raise ContractError(f"it takes none of the models that it was tried on: {refusals[0]}")
     return modes
+
+
+def cases(factory: Factory) -> Iterator[Case]:
+    """A small setting of every kind, to see whether the decoder runs in any."""
+    window = 2 if "window" in factory.takes else None
+    for drafts in _ways(factory):
+        yield from (Mode((), drafts, (window,), (None,)).case(model) for model in _tiny_models(Lossless()))
+
+
+def _ways(factory: Factory) -> list[bool]:
+    """With a draft model or without: which of the two there are."""
+    return [False] * ("draft_model" not in factory.needs) + [True] * ("draft_model" in factory.takes)
 
 
 def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: int) -> Mode | None:

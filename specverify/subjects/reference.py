@@ -58,7 +58,7 @@ def check(reference: str, folder: Path | None = None) -> None:
 def _check_name(name: str) -> None:
     """Raise InputError for what is no plug-in, and no word in the files that name decoders and known-wrong decoders."""
     top = Path(__file__).parents[1]
-    files = [*top.glob("decoders/**/registry.py"), *top.glob("defects/*.py")]
+    files = [top / "decoders" / "registry.py", *top.glob("defects/*.py")]
     known = {word for file in files for word in _WORD.findall(file.read_text(encoding="utf-8"))}
     known |= {entry.name for entry in metadata.entry_points(group=GROUP)}
     if files and name not in known:

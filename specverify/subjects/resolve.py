@@ -19,7 +19,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,16 +35,36 @@ GROUP = "specverify.decoders"
 TRACES = (".npz", ".safetensors")
 LEVELS = {
     "decoder": "an object with `init(model, batch, draws)` and `step(state, model, draws)`, or what makes one",
-    "continuous": "a decoder, or what makes one, of models over vectors, which give densities",
     "round": "a function (draft_tokens, q or None, p, generator) -> (accepted, token)",
     "sampler": "a function (target, draft, n, seed) -> Int[n, length] tokens",
     "trace": f"a file ({', '.join(TRACES)}) of tokens and log-probabilities",
 }
 """What is handed over at each level."""
+ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {"continuous": ("decoder", {"tokens": "vectors"})}
+"""Earlier names of levels: what each is today, with which options."""
 
 
 class BrokenModule(InputError):
     """The module of a subject raises when it is imported: the reference is right, the subject is not."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A decoder of specverify's own, by its name: what makes it from settings.
+
+    Attributes:
+        name: in its catalogue.
+        build: takes a `decoders.registry.Settings`.
+        tokens: "ids", "vectors" or both: what the catalogue has it for, where the program may run on either.
+    """
+
+    name: str
+    build: Callable[[Any], Any]
+    tokens: frozenset[str]
+
+    def __call__(self, settings: Any) -> Any:
+        """The decoder."""
+        return self.build(settings)
 
 
 @dataclass(frozen=True)
@@ -72,9 +92,8 @@ class Plugin:
 def plugins() -> dict[str, Plugin]:
     """What is installed in the group, by name. Nothing of it is run."""
     found: dict[str, Plugin] = {}
-    own = {
-        name for names in (declared.decoders(), declared.continuous_decoders(), declared.defects()) for name, _ in names
-    }
+    ours = (declared.decoders, declared.continuous_decoders, declared.defects, declared.continuous_defects)
+    own = {name for lines in ours for name, _ in lines()}
     for entry in metadata.entry_points(group=GROUP):
         owner = entry.dist.name if entry.dist else "an unknown distribution"
         module, _, attribute = entry.value.partition(":")
@@ -120,15 +139,13 @@ def level_of(reference: str, subject: Any, level: str | None = None) -> str:
     Raises:
         InputError: an unknown level, one that the subject cannot have, or none where it cannot be told.
     """
-    if level is not None and level not in LEVELS:
-        raise InputError(f"unknown level {level!r}; {near(level, LEVELS)}")
+    level, _ = by_todays_name(level, None)
     if isinstance(subject, Path):
         if level not in (None, "trace"):
             raise InputError(f"{reference} is a file, which is judged at level trace, not {level}")
         return "trace"
     fits = {
         "decoder": _is_decoder(subject),
-        "continuous": _is_decoder(subject),
         "round": callable(subject) or _is_kernel(subject),
         "sampler": callable(subject),
         "trace": False,
@@ -146,6 +163,18 @@ def level_of(reference: str, subject: Any, level: str | None = None) -> str:
         raise InputError(f"{reference} is {_kind(subject)}, which is no subject. {known}")
     known = "; ".join(f"--level {name} if it is {LEVELS[name]}" for name in ("round", "sampler"))
     raise InputError(f"{reference} is {_kind(subject)}; say how it is to be called: {known}")
+
+
+def by_todays_name(level: str | None, options: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
+    """A level and the options of its judgement, where the level may have an earlier name.
+
+    Raises:
+        InputError: there is no such level.
+    """
+    if level is not None and level not in (*LEVELS, *ALIASES):
+        raise InputError(f"unknown level {level!r}; {near(level, LEVELS)}")
+    today, implied = ALIASES.get(level or "", (level, {}))
+    return today, {**implied, **(options or {})}
 
 
 def parse_claim(text: str) -> Claim:
@@ -205,22 +234,20 @@ def _by_name(name: str) -> Any:
         raise type(error)(f"plug-in {name!r} of {plugin.distribution} is broken: {error}") from error
 
 
-def _own() -> dict[str, Callable[[Any], Any]]:
-    """Decoders of specverify's own, the known-wrong ones too: each as what makes it from settings."""
+def _own() -> dict[str, Own]:
+    """Decoders of specverify's own, the known-wrong ones too."""
     from specverify import defects
     from specverify.decoders import registry
-    from specverify.decoders.continuous import registry as continuous
+    from specverify.defects import continuous
 
-    def maker(name: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def make(settings: Any) -> Any:
-            return build(settings)
-
-        make.__qualname__ = name
-        return make
-
-    found = {name: maker(name, continuous.entry(name).build) for name in continuous.names()}
-    found |= {name: maker(name, registry.entry(name).build) for name in registry.names()}  # "ar" and "sd" are of ids
-    return found | {name: maker(name, defects.get(name).build) for name in defects.names()}
+    ids, vectors = frozenset(["ids"]), frozenset(["vectors"])
+    found = [
+        Own(name, registry.entry(name).build, frozenset(of for of in ("ids", "vectors") if name in registry.names(of)))
+        for name in registry.names()
+    ]
+    found += [Own(name, defects.get(name).build, ids) for name in defects.names()]
+    found += [Own(name, continuous.get(name).build, vectors) for name in continuous.names()]
+    return {own.name: own for own in found}
 
 
 def _imported(name: str, reference: str) -> ModuleType:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from specverify.claims import Claim, Lossless
-from specverify.errors import InputError
+from specverify.errors import InputError, OptionError
 from specverify.files import write_atomically
 from specverify.subjects import here, resolve
 from specverify.subjects.judgement import Judgement
@@ -59,7 +59,7 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         judgement = here.judged(name, subject, level, claim, request["seed"], request["seconds"], request["options"])
     except InputError as error:
-        if level != "trace":
+        if level != "trace" and not isinstance(error, OptionError):
             raise  # from within a subject that calls specverify: its own fault, not the user's
         return {"refused": str(error)}
     return {"judgement": _record(judgement)}

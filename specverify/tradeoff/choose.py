@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from realmodels import continuous, store
+from realmodels import continuous, judges, store
 from specverify.catalogue import near
 from specverify.claims import Lossless
 from specverify.errors import InputError
@@ -100,7 +100,7 @@ class Choice:
 def metrics(model: str) -> tuple[str, ...]:
     """What can count as loss of a model's settings; the first is usual."""
     if model not in continuous.names():
-        return METRICS
+        return METRICS if judges.judge(model) is not None else METRICS[: -len(RELATIVE)]
     known = ("pit",) if store.read_card(model)["kind"] == "diffusion" else ("pit", "surprisal")
     return (*RELATIVE, *known)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from realmodels import continuous, store
 from specverify.claims import Relaxed
-from specverify.decoders.continuous import DraftModel, PathRule, Speculative, Surrogate, TokenRule, registry
+from specverify.decoders import registry
+from specverify.decoders.continuous import DraftModel, PathRule, Speculative, Surrogate, TokenRule
 from specverify.decoders.judging import Coupling
 from specverify.decoders.protocol import Decoder
 from specverify.errors import InputError
@@ -38,12 +39,12 @@ class Way:
     coupling: Coupling | None = None
 
     @property
-    def laws(self) -> str:
+    def laws(self) -> str | None:
         """What it goes with: see `registry.Entry`. Every coupling named here judges trajectories."""
-        return registry.entry(self.entry).laws if self.coupling is None else "heads"
+        return registry.entry(self.entry).vectors if self.coupling is None else "heads"
 
 
-_WAYS = {name: Way(name) for name in registry.names() if name != AR} | {
+_WAYS = {name: Way(name) for name in registry.names("vectors") if name != AR} | {
     "jacobi-path": Way("jacobi", PathRule()),
     "jacobi-noise-path": Way("jacobi-noise", PathRule()),
 }
@@ -67,8 +68,10 @@ def why_not(name: str, model: str) -> str | None:
         InputError: for an unknown decoder.
     """
     if name not in _WAYS:
-        near = registry.entry(name)  # says which names are near, unless it is one
-        raise InputError(f"{name!r} ({near.summary}) is measured anyway; leave it out of --decoders")
+        known = registry.entry(name)  # says which names are near, unless it is one
+        if known.vectors is None:
+            raise InputError(f"decoder {name!r} decodes ids, and {model} gives vectors; choose from {', '.join(_WAYS)}")
+        raise InputError(f"{name!r} ({known.summary}) is measured anyway; leave it out of --decoders")
     way, diffusion = _WAYS[name], store.read_card(model)["kind"] == "diffusion"
     if way.laws == "gaussian":
         gives = "chains of denoising steps" if diffusion else "mixtures"
@@ -87,13 +90,13 @@ def plan(model: str, asked: Asked | None = None) -> tuple[tuple[Cell, ...], dict
 
     Raises:
         InputError: an unknown decoder, or one that was asked for and does not go with the model; an impossible window
-            or guidance; a pattern that matches nothing; rules or a drafting, which are for models of grey levels.
+            or guidance; a pattern that matches nothing; rules or a drafting, which are for models of ids.
     """
     asked = asked or Asked()
     if asked.rules is not None or asked.drafting is not None:
         raise InputError(
             f"{model} is a model of patches: choose among its decoders with --decoders; --rules and --drafting are for "
-            "models of grey levels, such as --model digits-s"
+            "models of ids"
         )
     guidance = check_guidance((GUIDANCE,) if asked.guidance is None else asked.guidance)
     for scale in guidance:
@@ -137,14 +140,14 @@ def build(cell: Cell, draft: ContinuousModel | None) -> Decoder:
         return registry.build(AR)
     assert cell.window is not None
     way, value = _WAYS[cell.rule], cell.value
-    usual = registry.Settings(cell.window, draft, coupling=way.coupling)
+    usual = registry.Settings(cell.window, draft_model=draft, judging=way.coupling)
     if cell.parameter is None:
         return registry.build(way.entry, usual)
     assert value is not None
     if cell.parameter == "prefill":
         return registry.build(way.entry, replace(usual, prefill=value))
     if cell.parameter == "limit":
-        return registry.build(way.entry, replace(usual, coupling=TokenRule(int(value))))
+        return registry.build(way.entry, replace(usual, judging=TokenRule(int(value))))
     assert draft is not None
     departure = Criterion(temperature=value) if cell.parameter == "temperature" else Criterion(power=value)
     drafting = DraftModel(draft, usual.prefill, cell.rule)

@@ -1,6 +1,6 @@
 """Pictures of a sweep: quality over speed, and sample images at matched seeds.
 
-Here are those of a model of grey levels, one of each for every drafting, and what those of patches have in common.
+Here are those of a model of ids, one of each for every drafting, and what those of patches have in common.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     """One line of images per rule or decoder, at the boldest end of its sweep."""
     boldest = {series_of(row): row for row in sorted(rows, key=_boldness)}
     order = dict.fromkeys(series_of(row) for row in rows)
-    shown = [*plain, *(boldest[series] for series in order)]
+    # Real images may not ship with a model, only what was measured of them.
+    shown = [row for row in (*plain, *(boldest[series] for series in order)) if row["images"] is not None]
     side = math.isqrt(len(images_of(shown[0])["tokens"][0]))
     labels = sorted({label for row in shown for label in images_of(row)["labels"]})
     step = side + 1
@@ -219,7 +220,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
         "speed-up. A lossless decoder's images are other samples of AR's law, not AR's images."
     )
     which = "" if kind is None else f" with {kind} drafting"
-    alt = f"Sample digits 0 to 9 from {len(shown)} settings{which} at guidance {guidance:g}."
+    alt = f"Sample images of each class from {len(shown)} settings{which} at guidance {guidance:g}."
     title = f"Samples: {'' if kind is None else f'{kind} drafting, '}guidance {guidance:g}"
     name = "-".join(["samples", *([kind] if kind else []), f"guidance-{guidance:g}"])
     return drawing.picture(figure, name, title, caption, alt)

@@ -8,9 +8,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from realmodels import bootstrap, continuous, data, digits, quality
+from realmodels import bootstrap, continuous, judges, quality
 from realmodels.bootstrap import Estimate
-from realmodels.digits import DigitsModel
+from realmodels.images import ImageModel, grey
+from realmodels.models import open_model
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Judging, TokenRule
@@ -76,12 +77,12 @@ def _asked(cell: Cell, setting: Setting) -> Row:
     }
 
 
-def build(cell: Cell, model: DigitsModel) -> Judging:
-    """How a setting judges drafts. Rules that look at an embedding are given the model's own input embedding."""
+def build(cell: Cell, model: ImageModel) -> Judging:
+    """How a setting judges drafts. Rules that look at an embedding are given the model's own."""
     if cell.rule == LOSSLESS:
         return TokenRule()
     rule = registry.rule(cell.rule)
-    embedding = model.transformer.token.weight[: model.vocab].detach()
+    embedding = model.embedding()
     if cell.parameter == "clusters":
         assert cell.value is not None
         partition = partition_from_embedding(embedding, int(cell.value))
@@ -90,15 +91,22 @@ def build(cell: Cell, model: DigitsModel) -> Judging:
 
 
 def _real(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
-    images, _ = data.digits()
-    each = -(-setting.n // data.CLASSES)
-    order = torch.from_numpy(np.random.default_rng(seed_of(cell, setting, 0)).permutation(len(images.tokens)))
-    dealt = torch.cat([order[images.labels[order] == label][:each] for label in range(data.CLASSES)])
-    tokens, labels = images.tokens[dealt], images.labels[dealt]
-    row["n"] = len(tokens)
-    first = [int(i) for label in range(data.CLASSES) for i in (labels == label).nonzero()[: IMAGES // data.CLASSES]]
+    judge = judges.judge(setting.model)
+    assert judge is not None  # no such cell is planned without one
+    real, classes = judge.train, int(judge.train.labels.max()) + 1
+    each = -(-setting.n // classes)
+    order = torch.from_numpy(np.random.default_rng(seed_of(cell, setting, 0)).permutation(len(real.labels)))
+    dealt = torch.cat([order[real.labels[order] == label][:each] for label in range(classes)])
+    labels = real.labels[dealt]
+    row["n"] = len(dealt)
+    weight = bootstrap.weights(len(dealt), setting.resamples, seed_of(cell, setting, 1))
+    if real.features is not None and real.told is not None:
+        return quality.measured(real.features[dealt.numpy()], int(real.told[dealt].sum()), weight, judge.reference)
+    assert real.tokens is not None
+    tokens = real.tokens[dealt]
+    first = [int(i) for label in range(classes) for i in (labels == label).nonzero()[: IMAGES // classes]]
     row["images"] = shown(tokens[first], labels[first])
-    return quality.measure(tokens, labels, bootstrap.weights(len(tokens), setting.resamples, seed_of(cell, setting, 1)))
+    return quality.measure(tokens, labels, weight, judge.reference)
 
 
 def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
@@ -109,8 +117,9 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))
     row["claim"] = str(decoder.claim)
 
-    tokens = run.tokens.cpu()
-    row["images"] = shown(tokens[:IMAGES], labels[:IMAGES])
+    tokens, judge = run.tokens.cpu(), judges.judge(setting.model)
+    images = grey(model, tokens if judge is not None else tokens[:IMAGES])
+    row["images"] = shown(images[:IMAGES], labels[:IMAGES])
     weight = bootstrap.weights(setting.n, setting.resamples, seed_of(cell, setting, 1))
     found = costs(run, model.length, weight)
     if watched is not None:
@@ -122,10 +131,11 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     statistics = traced(model, tokens, setting.batch, np.random.default_rng(seed_of(cell, setting, 2)))
     z = float(Surprisal().check(statistics, **_RATES).statistic)
     row["z"] = z if math.isfinite(z) else None
-    return found | _laws(statistics, weight) | quality.measure(tokens, labels, weight)
+    found |= _laws(statistics, weight)
+    return found if judge is None else found | quality.measure(images, labels, weight, judge.reference)
 
 
-def _decoders(cell: Cell, setting: Setting, model: DigitsModel) -> tuple[Watched | None, Decoder, Decoder]:
+def _decoders(cell: Cell, setting: Setting, model: ImageModel) -> tuple[Watched | None, Decoder, Decoder]:
     """The drafting to be watched, a decoder with it, and the same decoder without."""
     if cell.rule == AR:
         return None, Autoregressive(), Autoregressive()
@@ -153,8 +163,8 @@ def _laws(statistics: TokenStatistics, weight: np.ndarray) -> dict[str, Estimate
 
 
 @cache
-def _model(name: str, guidance: float, device: str) -> DigitsModel:
-    return digits.load(name, guidance, device=device)
+def _model(name: str, guidance: float, device: str) -> ImageModel:
+    return open_model(name, guidance=guidance, device=device)
 
 
 def _plain(one: Estimate, keep: bool) -> Metric:

@@ -1,6 +1,6 @@
 """Which settings a sweep measures, beside what they are compared with.
 
-Of a model of grey levels: rule x parameter x drafting x guidance. Of a model of patches, every decoder that goes with
+Of a model of ids: rule x parameter x drafting x guidance. Of a model of patches, every decoder that goes with
 its head, over windows and what else it has to be set; see `decoders.py`.
 """
 
@@ -71,7 +71,7 @@ class Asked:
 
     Attributes:
         rules: names from `specverify.rules.registry`, or "lossless", which is always there; usual are all but those
-            that repeat another. For models of grey levels, as `drafting` is.
+            that repeat another. For models of ids, as `drafting` is.
         drafting: of `DRAFTING`.
         decoders: names from `decoders.names()`; for models of patches, as `windows` are.
         windows: drafts per forward pass.
@@ -88,7 +88,7 @@ class Asked:
 
 
 def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
-    """The settings of a sweep of a model of grey levels, baselines first.
+    """The settings of a sweep of a model of ids, baselines first.
 
     Raises:
         InputError: an unknown rule or drafting, an impossible guidance, a pattern that matches nothing, or decoders or
@@ -97,8 +97,8 @@ def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
     asked = asked or Asked()
     if asked.decoders is not None or asked.windows is not None:
         raise InputError(
-            "a model of grey levels is swept over --rules and --drafting, with one --window; --decoders and several "
-            "windows are for models of patches, such as --model digits-gmm"
+            "a model of ids is swept over --rules and --drafting, with one --window; --decoders and several windows "
+            "are for models of patches"
         )
     kinds = list(dict.fromkeys(DRAFTING if asked.drafting is None else asked.drafting))
     for kind in kinds:

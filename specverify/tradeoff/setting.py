@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from realmodels import bootstrap
+from realmodels import bootstrap, images
 from realmodels.bootstrap import Estimate
+from realmodels.continuous import ContinuousDigits
+from realmodels.images import ImageModel
 from specverify import lockstep
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
@@ -31,7 +33,7 @@ class Setting:
     """What all cells of a sweep share.
 
     Attributes:
-        model: of `realmodels.digits`, or of `realmodels.continuous`.
+        model: a name that `realmodels.models.open_model` takes, or of `realmodels.continuous`.
         n: images of each setting.
         window: drafts per forward pass; None where each cell has its own.
         seed: all randomness derives from it. Every setting decodes with the same seed, the second AR baseline apart.
@@ -73,7 +75,7 @@ class Decoded:
 
 def decode(
     decoder: Decoder,
-    model: AnyModel,
+    model: ImageModel | ContinuousDigits,
     cell: Cell,
     setting: Setting,
     apart: Callable[[], float] = lambda: 0.0,
@@ -86,7 +88,7 @@ def decode(
         runs.append(sample(decoder, model, min(setting.batch, setting.n - offset), seed, setting.batch, number))
         times.append(clock() - start - (apart() - before))
     run = Run(*(torch.cat([getattr(part, field.name) for part in runs]) for field in fields(Run)))
-    labels = torch.cat([model.start(len(part.tokens)).labels.cpu() for part in runs])
+    labels = torch.cat([images.labels(model.conditions, len(part.tokens)) for part in runs])
     each = [seconds / len(part.tokens) for seconds, part in zip(times, runs, strict=True)]
     full = [one for one, part in zip(each, runs, strict=True) if len(part.tokens) == setting.batch]
     return Decoded(run, labels, sum(times), full or each)

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from specverify.report.shape_cells import Amount, Count, Range, Size, Text, closed
 
+Tokens = Literal["grey levels", "codes", "patches"]
 Timed = Literal["seconds_per_image", "seconds_alone"]
 
 
@@ -106,7 +107,7 @@ class Header(TypedDict):
     status: Annotated[Literal["complete", "partial"], Field(description="partial: some settings have no row yet")]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\+00:00$")]
     command: Annotated[str, Field(min_length=1, description="the command line that made the record")]
-    tokens: Annotated[Literal["grey levels", "patches"], Field(description="of the model; patches are continuous")]
+    tokens: Annotated[Tokens, Field(description="of the model; patches are continuous")]
     setting: Shared
     length: Annotated[int, Field(ge=1, description="tokens of an image")]
     levels: Annotated[int, Field(ge=2, description="grey levels")]

@@ -17,18 +17,19 @@ from typing import cast
 
 from rich.console import Console
 
-from realmodels import continuous, digits, quality
+from realmodels import continuous, judges, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
-from realmodels.digits import DigitsModel
+from realmodels.images import ImageModel
+from realmodels.models import open_model
 from specverify import deadline, environment, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out, stopped
-from specverify.tradeoff.plan import Asked, Cell, plan
+from specverify.tradeoff.plan import REAL, Asked, Cell, plan
 from specverify.tradeoff.setting import Setting
-from specverify.tradeoff.shape import Header, Row, Shared, Sweep
+from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
 
 
 def measure(
@@ -63,6 +64,8 @@ def measure(
     cells, omitted = (
         decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
     )
+    if judges.judge(setting.model) is None:
+        cells = tuple(cell for cell in cells if cell.rule != REAL)
     _check(setting, cells, min(pool.width(jobs), len(cells)))
     head = _head(setting, asked, omitted, pool.width(jobs))
     planned = study.Study(
@@ -99,31 +102,32 @@ def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
             "at least 1, at least 1 and at least 2"
         )
     environment.check_device(setting.device)
-    patches = is_of_patches(setting.model)
-    model = (continuous.load if patches else digits.load)(setting.model)
+    patches, model = is_of_patches(setting.model), _opened(setting.model)
     if (setting.window is None) != patches:
         raise InputError(
-            f"window {setting.window} of {setting.model}: a model of grey levels has one for all settings, of a model "
-            "of patches each setting has its own"
+            f"window {setting.window} of {setting.model}: a model of ids has one for all settings, of a model of "
+            "patches each setting has its own"
         )
     windows = [setting.window, *(cell.window for cell in cells)]
     most = max((window for window in windows if window is not None), default=1)
-    sizes.check(setting, model.length, windows, _per_row(model, min(most, model.length)), jobs)
-    quality.check_installed()
+    judge = judges.judge(setting.model)
+    reference = None if judge is None else judge.reference
+    per_row = model.row_bytes(min(most, model.length))
+    sizes.check(setting, model.length, len(model.conditions), reference, windows, per_row, jobs)
+    if judge is not None:
+        quality.check_installed()
 
 
-def _per_row(model: DigitsModel | ContinuousDigits, window: int) -> int:
-    """Bytes of an image's cache, and of what a pass over its window holds for a while, about; guidance takes two."""
-    shape = model.shape
-    width = shape.dim if isinstance(model, DigitsModel) else model.shape.width
-    kept = 2 * 4 * shape.layers * (shape.length + 1) * width
-    passing = 4 * (window + 1) * (16 * width + shape.heads * (shape.length + 1)) + 8 * 8 * (window + 1) * LEVELS
-    return 2 * 2 * (kept + passing)
+def _opened(name: str) -> ImageModel | ContinuousDigits:
+    return continuous.load(name) if is_of_patches(name) else open_model(name)
 
 
 def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> Header:
-    patches = is_of_patches(setting.model)
-    model = (continuous.load if patches else digits.load)(setting.model)
+    model = _opened(setting.model)
+    levels, tokens = LEVELS, "patches"
+    if not isinstance(model, ContinuousDigits):
+        levels = model.description.levels
+        tokens = "grey levels" if model.vocab == levels else "codes"
     options = {
         "window": (setting.window,) if asked.windows is None else asked.windows,
         "rules": asked.rules,
@@ -147,10 +151,10 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "status": "partial",
         "created": environment.now(),
         "command": " ".join(words),
-        "tokens": "patches" if patches else "grey levels",
+        "tokens": cast("Tokens", tokens),
         "setting": cast("Shared", asdict(setting)),
         "length": model.length,
-        "levels": LEVELS,
+        "levels": levels,
         "omitted": dict(omitted),
         "software": environment.software("torchmetrics", "prdc"),
         "hardware": {

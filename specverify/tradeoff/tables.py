@@ -1,4 +1,4 @@
-"""The tables of a sweep of relaxed rules on a model of grey levels, and how a row is put in words and figures."""
+"""The tables of a sweep of relaxed rules on a model of ids, and how a row is put in words and figures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 LIMITS = (
     "Settings differ in speed by forward passes. On a processor that is busy already, such as a CPU with a large "
     "batch, fewer passes of more tokens each may take longer.",
-    "Rules that measure distances between tokens are given the model's own input embedding of the grey levels. In "
-    "digits-s all squared distances are below 0.5, the threshold of GSD's released code: it leaves nothing out.",
+    "Rules that measure distances between tokens are given the model's own embedding of them. Where all squared "
+    "distances are below 0.5, the threshold of GSD's released code, that leaves nothing out.",
     "Distances between features depend on the classifier and on the number of images; compare rows of one report. The "
     "classifier has seen the training images, which flatters their row.",
     "Intervals are over sampled images, for each setting by itself: neither the real images nor the model are drawn "
     "anew, and the best of many settings looks better than it is.",
-    "What a rule loses depends on how far its drafts are off, and so on the model. Digits of 64 tokens and 17 grey "
-    "levels say how rules compare, not what they lose elsewhere.",
+    "What a rule loses depends on how far its drafts are off, and so on the model. A small one says how rules compare, "
+    "not what they lose elsewhere.",
 )
 INTRODUCTION = (
     "What relaxed decoders buy, and what they pay, on a small image model: {n} images of each setting, window "
@@ -37,9 +37,9 @@ REPLACED = (
     "of 8 or 64 waits for its slowest row. "
 )
 DISTANCE = (
-    "FD: Frechet distance between features of the digit classifier; of n images it is larger than that of the law that "
-    "they come from, and its interval is not one for that. FD above AR is the difference from the mean of the two AR "
-    "runs of as many images (of an AR run, from the other one), in which that cancels. "
+    "FD: Frechet distance between features of a classifier; of n images it is larger than that of the law that they "
+    "come from, and its interval is not one for that. FD above AR is the difference from the mean of the two AR runs "
+    "of as many images (of an AR run, from the other one), in which that cancels. "
 )
 PRICE = ("gain", "bias", "excess")
 QUALITY = ("accuracy", "precision", "recall", "density", "coverage")
@@ -151,8 +151,8 @@ def quality(record: Sweep) -> Table:
         "Quality",
         "z and surprisal: the tokens' surprisal less the entropy of the target's law; above 0, surprising tokens are "
         "kept too often, below 0 likely ones are preferred. PIT: Kolmogorov's distance from uniform. "
-        f"{DISTANCE}Precision, recall, density and coverage: five nearest neighbours. All against the 360 held-out "
-        "real digits, with 95% intervals over the sampled images.",
+        f"{DISTANCE}Precision, recall, density and coverage: five nearest neighbours. All against real images that "
+        "were held out, with 95% intervals over the sampled ones.",
         (
             *_NAMES, "z#", "surprisal#", "PIT#", *distance_names(record), "accuracy#", "precision#", "recall#",
             "density#", "coverage#",

@@ -26,7 +26,7 @@ from specverify.tradeoff.tables import (
 INTRODUCTION = (
     "What decoders of continuous tokens buy, and what they pay, on a small image model: {n} images of each setting. "
     "Two plain autoregressive runs (AR) show what is noise. Images are rounded to grey levels and measured against "
-    "the same held-out digits, by the same classifier, as those of digits-s."
+    "the same held-out images, by the same classifier, as those of the model of their grey levels."
 )
 LIMITS = (
     "Settings differ in speed by forward passes of the target's transformer. A pass over a window runs the head at "
@@ -181,7 +181,7 @@ def quality(record: Sweep) -> Table:
         "Quality",
         f"{surprisal * known}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per patch, "
         f"or a bound of it; see below. {DISTANCE}Precision, recall, density and coverage: five nearest neighbours. All "
-        "against the 360 held-out real digits, with 95% intervals over the sampled images.",
+        "against real images that were held out, with 95% intervals over the sampled images.",
         (
             *NAMES, *own, "PIT#", "bias#", *distance_names(record), "accuracy#", "precision#", "recall#", "density#",
             "coverage#",

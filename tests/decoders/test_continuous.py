@@ -9,7 +9,7 @@ from scipy import stats
 from uniforms import ALPHA, assert_flagged, assert_uniform, seen, transforms
 
 from specverify.claims import Lossless, Relaxed
-from specverify.decoders import Branch, sample
+from specverify.decoders import Branch, registry, sample
 from specverify.decoders.continuous import (
     DraftModel,
     Jacobi,
@@ -19,7 +19,6 @@ from specverify.decoders.continuous import (
     Speculative,
     StepRule,
     TokenRule,
-    registry,
 )
 from specverify.draws import Sampled
 from specverify.laws import CheckedContinuous, FullGaussian, Gaussian, Mixture
@@ -28,7 +27,7 @@ from toymodels.continuous_drafts import draft
 
 
 def build(name, model, window=3, kind="shifted", **settings):
-    return registry.build(name, registry.Settings(window, draft(kind, model), **settings))
+    return registry.build(name, registry.Settings(window, draft_model=draft(kind, model), **settings))
 
 
 def drawn(name, model, rows, seed, **settings):
@@ -209,11 +208,11 @@ def test_fewer_passes_are_needed_with_longer_windows_and_with_coupled_drafts(see
     assert jacobi["jacobi-maximal"] > jacobi["jacobi-reflection"] + 0.1
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("vectors"))
 def test_every_bill_adds_up(name, seed):
     """With a model that checks every call, and what `advance` relies on."""
     model, progress = (
-        CheckedContinuous(toy("gauss-1x6" if registry.entry(name).laws == "gaussian" else "chain-1x4")),
+        CheckedContinuous(toy("gauss-1x6" if registry.entry(name).vectors == "gaussian" else "chain-1x4")),
         [],
     )
     result = sample(build(name, model), model, 300, seed, on_tokens=progress.append)
@@ -237,11 +236,11 @@ def test_tokens_of_single_precision_stay_so_and_keep_their_law(seed):
         assert_uniform(transforms(model, result.tokens), 0.02)
 
 
-LOSSLESS = [name for name in registry.names() if not name.startswith("cspd")]
+LOSSLESS = [name for name in registry.names("vectors") if not name.startswith("cspd")]
 
 
 def small(name, dtype):
-    return toy("chain-1x4" if registry.entry(name).laws == "heads" else "gauss-2x6", dtype)
+    return toy("chain-1x4" if registry.entry(name).vectors == "heads" else "gauss-2x6", dtype)
 
 
 @pytest.mark.thinned(3)
@@ -336,6 +335,6 @@ def test_names_tell_drafting_and_coupling():
         assert Speculative(drafts, 2, coupling).name == f"sd-{name}"
         assert Speculative(Jacobi(coupling), 2, coupling).name == f"jacobi-{name}"
     assert Speculative(Jacobi("noise"), 2, PathRule()).name == "jacobi-noise-path"
-    for name in registry.names():
+    for name in registry.names("vectors"):
         assert build(name, model).name == name
         assert build(name, model).claim == (Relaxed(1.0) if name.startswith("cspd") else Lossless())

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from specverify.claims import Relaxed
-from specverify.decoders import Run, run, sample
+from specverify.decoders import Run, registry, run, sample
 from specverify.decoders.continuous import (
     Autoregressive,
     DraftModel,
@@ -20,7 +20,6 @@ from specverify.decoders.continuous import (
     Speculative,
     Surrogate,
     TokenRule,
-    registry,
 )
 from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
@@ -87,15 +86,15 @@ class Alone(Numbered):
 
 
 def heads(name):
-    return registry.entry(name).laws == "heads"
+    return registry.entry(name).vectors == "heads"
 
 
 @pytest.mark.thinned(3)
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("vectors"))
 def test_a_row_pays_the_same_and_says_the_same_whatever_its_batch(name):
     def ran(kind, batch, *row):
         drafts = kind(*row, off=True, heads=heads(name))
-        decoder = registry.build(name, registry.Settings(3, drafts, initial="zero", prefill=0.0))
+        decoder = registry.build(name, registry.Settings(3, draft_model=drafts, initial="zero", prefill=0.0))
         return run(decoder, kind(*row, heads=heads(name)), batch, Sampled(0))
 
     together = ran(Numbered, BATCH)
@@ -115,7 +114,7 @@ def test_a_row_pays_the_same_and_says_the_same_whatever_its_batch(name):
 @pytest.mark.parametrize("name", ["ar", "sd-reflection", "jacobi-noise", "jacobi-maximal"])
 def test_blocks_run_apart_in_any_order_are_the_blocks_run_together(name, seed):
     model = toy("gauss-2x6")
-    decoder = registry.build(name, registry.Settings(3, draft("shifted", model)))
+    decoder = registry.build(name, registry.Settings(3, draft_model=draft("shifted", model)))
     together = sample(decoder, model, 250, seed, block=100)
     apart = {number: sample(decoder, model, size, seed, 100, number) for number, size in ((2, 50), (0, 100), (1, 100))}
     for field in fields(Run):
@@ -149,7 +148,7 @@ class Scaled(Numbered):
 def test_nothing_overflows_in_1024_dimensions(name, scale):
     model = Scaled(scale)
     for away, accepts in ((100.0, False), (0.01, True)):
-        decoder = registry.build(name, registry.Settings(2, Scaled(scale, away)))
+        decoder = registry.build(name, registry.Settings(2, draft_model=Scaled(scale, away)))
         result = run(decoder, model, 50, Sampled(0))
         assert bool(result.tokens.isfinite().all())
         spread = float((result.tokens / scale).std())
@@ -229,7 +228,9 @@ def test_biased_couplings_do_not_pass_for_lossless(coupling):
     with refuses(f"is not lossless: {type(coupling).__name__} can move the law of each token by {coupling.bias:.3g}"):
         Speculative(drafts, 2, coupling)
     assert Speculative(drafts, 2, coupling, Relaxed(0.5)).claim == Relaxed(0.5)
-    assert registry.build("sd", registry.Settings(2, toy("chain-1x4"), coupling=coupling)).claim == Relaxed(1.0)
+    assert registry.build("sd", registry.Settings(2, draft_model=toy("chain-1x4"), judging=coupling)).claim == Relaxed(
+        1.0
+    )
 
 
 def test_shares_of_prefill_outside_0_to_1_are_refused():
@@ -239,16 +240,18 @@ def test_shares_of_prefill_outside_0_to_1_are_refused():
 
 
 def test_names_and_settings_that_do_not_fit_are_refused():
-    with refuses("unknown decoder of continuous tokens 'jacobi-nois'; did you mean jacobi-noise"):
+    with refuses("unknown decoder 'jacobi-nois'; did you mean jacobi-noise"):
         registry.build("jacobi-nois")
-    with refuses("unknown decoder of continuous tokens 'zzz'; known: ar, sd, sd-reflection"):
+    with refuses("unknown decoder 'zzz'; known: ar, ar-race, sd"):
         registry.entry("zzz")
-    for name in registry.names():
+    for name in registry.names("vectors"):
         if registry.entry(name).needs_draft_model:
             with refuses(f"decoder {name!r} drafts with a second model; give it one"):
                 registry.build(name)
-    with refuses("decoder 'sd-path' has its own way of judging; couplings go with sd, jacobi, jacobi-noise"):
-        registry.build("sd-path", registry.Settings(2, toy("chain-1x4"), coupling=TokenRule()))
+    with refuses(
+        "decoder 'sd-path' has its own way of judging; rules go with sd, sjd, scd-mc, scd-gs, jacobi, jacobi-noise"
+    ):
+        registry.build("sd-path", registry.Settings(2, draft_model=toy("chain-1x4"), judging=TokenRule()))
 
 
 class Broken(Numbered):
@@ -286,7 +289,7 @@ class Narrowing(Numbered):
 @pytest.mark.parametrize("last", [0.0, -1.0])
 def test_a_model_that_gives_no_distribution_later_on_is_told_of(name, last):
     with refuses(f"has the standard deviation {last}; it must be positive and finite"):
-        run(registry.build(name, registry.Settings(2, Numbered())), Narrowing(last), 4, Sampled(0))
+        run(registry.build(name, registry.Settings(2, draft_model=Numbered())), Narrowing(last), 4, Sampled(0))
 
 
 def test_tokens_that_are_not_finite_are_never_handed_out():

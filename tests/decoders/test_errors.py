@@ -280,5 +280,5 @@ def test_unknown_decoders_are_refused_with_those_that_are_close():
 
 
 def test_speculative_decoding_by_name_needs_its_draft_model():
-    with refuses("decoder 'sd' drafts with a second model; give it one (for toys: --draft perturbed)"):
+    with refuses("decoder 'sd' drafts with a second model; give it one, such as a toy's draft model"):
         registry.build("sd")

@@ -58,7 +58,7 @@ class Alone(Numbered):
         return Row(torch.full((batch,), self.row), torch.zeros(batch, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("ids"))
 def test_rows_keep_their_place_and_their_bill_when_others_leave_the_batch(name):
     model, row = Numbered(), torch.arange(BATCH)
     result = run(registry.build(name, registry.Settings(2, draft_model=model)), model, BATCH, Sampled(0))
@@ -78,7 +78,7 @@ def test_rows_keep_their_place_and_their_bill_when_others_leave_the_batch(name):
 
 
 @pytest.mark.parametrize("toy_name", ["eos-3x6", "dense-3x6"])
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("ids"))
 def test_totals_and_progress_add_up(name, toy_name, seed):
     model, progress = toy(toy_name), []
     result = run(build(name, model), model, BATCH, Sampled(seed), on_tokens=progress.append)
@@ -94,7 +94,7 @@ def test_totals_and_progress_add_up(name, toy_name, seed):
     assert rate == int(result.accepted.sum()) / int(result.verified.sum()) if result.verified.any() else rate != rate
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("ids"))
 def test_blocks_run_apart_in_any_order_are_the_blocks_run_together(name, seed):
     model = toy("eos-3x6")
     decoder, progress = build(name, model), []
@@ -119,7 +119,7 @@ def test_a_run_builds_no_gradients():
             return super().laws(context, draft)
 
     assert torch.is_grad_enabled()
-    for name in registry.names():
+    for name in registry.names("ids"):
         run(registry.build(name, registry.Settings(2, draft_model=Watched())), Watched(), 4, Sampled(0))
 
 

@@ -29,7 +29,7 @@ def steps(decoder, model, draws, batch=BATCH):
         state = after
 
 
-CASES = pytest.mark.parametrize("name", registry.names())
+CASES = pytest.mark.parametrize("name", registry.names("ids"))
 ON_TOYS = pytest.mark.parametrize("toy_name", TOYS)
 WINDOWS = pytest.mark.parametrize("window", [1, 3, 9])
 

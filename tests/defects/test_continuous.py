@@ -7,8 +7,7 @@ import torch
 from uniforms import assert_flagged, assert_uniform, transforms
 
 from specverify.claims import Lossless
-from specverify.decoders import sample
-from specverify.decoders.continuous import registry
+from specverify.decoders import registry, sample
 from specverify.defects import continuous
 from specverify.draws import Sampled
 from specverify.errors import InputError
@@ -44,7 +43,7 @@ class Constant:
 
 
 def transformed(name, model, drafts, rows, seed, window=3, strength=None):
-    decoder = continuous.get(name).build(registry.Settings(window, drafts), strength)
+    decoder = continuous.get(name).build(registry.Settings(window, draft_model=drafts), strength)
     assert (decoder.claim, decoder.name) == (Lossless(), name)
     return transforms(model, sample(decoder, model, rows, seed).tokens)
 
@@ -119,7 +118,7 @@ def test_records_are_whole_and_decoders_run_through_the_protocol(name):
     assert known.category == ("continuous" if known.lossy else "control")
     assert min(len(known.source), len(known.mechanism), len(known.conditions)) > 10
     model = toy("gauss-2x6" if "last-step" not in name and "factor" not in name else "chain-2x4")
-    decoder = known.build(registry.Settings(2, CheckedContinuous(draft("shifted", model))))
+    decoder = known.build(registry.Settings(2, draft_model=CheckedContinuous(draft("shifted", model))))
     result = sample(decoder, CheckedContinuous(model), 50, 0)
     assert result.tokens.shape == (50, model.length, 2)
     assert int(result.branches.sum()) == 50 * model.length
@@ -143,16 +142,16 @@ def test_what_cannot_be_built_is_refused():
         continuous.get("cspd-trial-cap-zero").build(registry.Settings())
     model = toy("chain-1x4")
     with pytest.raises(InputError, match="the tempered ratio is one of Gaussians with independent coordinates"):
-        continuous.get("cspd-acceptance-temperature").build(registry.Settings(2, model)).step(
+        continuous.get("cspd-acceptance-temperature").build(registry.Settings(2, draft_model=model)).step(
             *_started("cspd-acceptance-temperature", model)
         )
     with pytest.raises(InputError, match="variances by coordinate are those of Gaussian laws, not of Chain"):
-        continuous.get("cspd-variance-as-std").build(registry.Settings(2, model)).step(
+        continuous.get("cspd-variance-as-std").build(registry.Settings(2, draft_model=model)).step(
             *_started("cspd-variance-as-std", model)
         )
 
 
 def _started(name, model):
     draws = Sampled(0)
-    decoder = continuous.get(name).build(registry.Settings(2, model))
+    decoder = continuous.get(name).build(registry.Settings(2, draft_model=model))
     return decoder.init(model, 4, draws), model, draws

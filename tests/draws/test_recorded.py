@@ -16,7 +16,7 @@ def decoder(name, model, **settings):
 
 
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "eos-3x6", "penalty-3x6"])
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("ids"))
 def test_a_replayed_run_gives_the_same_sequences_and_totals(name, toy_name, seed):
     model = toy(toy_name)
     subject = decoder(name, model, window=3, initial="random")

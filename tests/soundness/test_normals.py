@@ -3,7 +3,7 @@
 import pytest
 from soundness.judging import validate
 
-OPTIONS = ("--level", "continuous")
+OPTIONS = ("--level", "decoder")
 
 
 @pytest.mark.parametrize(

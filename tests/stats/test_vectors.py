@@ -4,7 +4,7 @@ import pytest
 
 from specverify import killmatrix
 from specverify.cells import Setting, carry_out
-from specverify.decoders.continuous import registry
+from specverify.decoders import registry
 from specverify.plan import plan
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_suite import SUITE
@@ -15,7 +15,7 @@ from specverify.verdict import Kind
 def test_lossless_decoders_are_consistent_over_the_suite(name):
     judgement = judge_continuous(lambda settings: registry.build(name, settings), delta=0.03, seconds=300)
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
-    assert judgement.level == "continuous"
+    assert judgement.level == "decoder"
     assert judgement.claim == "lossless"
     settings = {item.check.partition(":")[0] for item in judgement.evidence} - {"all settings"}
     refusing = {"mix-2x4", "chain-1x4", "chain-2x4"} if name == "jacobi-noise" else set()

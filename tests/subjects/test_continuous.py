@@ -12,6 +12,7 @@ from scipy import special, stats
 from specverify.batteries import vectors
 from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.deadline import Deadline
+from specverify.decoders import registry
 from specverify.decoders.continuous import (
     Autoregressive,
     DraftModel,
@@ -20,7 +21,6 @@ from specverify.decoders.continuous import (
     Speculative,
     Surrogate,
     TokenRule,
-    registry,
 )
 from specverify.decoders.protocol import Branch, Info, begin, commit
 from specverify.draws import Sampled
@@ -412,7 +412,7 @@ def test_a_toy_that_is_not_finished_in_time_is_no_pass(monkeypatch):
 
 def test_the_slots_and_bills_of_a_run():
     model = toy("gauss-2x6")
-    played = play(registry.build("sd", registry.Settings(2, draft("shifted", model))), model, 300, 0)
+    played = play(registry.build("sd", registry.Settings(2, draft_model=draft("shifted", model))), model, 300, 0)
     assert played.tokens.shape == (300, 6, 2)
     assert set(played.slot.unique().tolist()) == {0, 1, 2}
     assert bool((played.slot[:, 0] == 0).all())
@@ -444,21 +444,18 @@ def test_in_a_process_of_its_own(tmp_path):
     reference = f"{tmp_path}/mine.py"
     good = judge_isolated(f"{reference}:good", "continuous", options={"delta": 0.1})
     assert good.verdict.kind is Kind.CONSISTENT, good.verdict.reason
-    assert good.reproduce.endswith("mine.py:good --level continuous --seed 0 --seconds 60 --delta 0.1")
+    assert good.reproduce.endswith("mine.py:good --level decoder --seed 0 --seconds 60 --delta 0.1")
     bad = judge_isolated(f"{reference}:bad", "continuous", options={"delta": 0.1})
     assert bad.verdict.kind is Kind.REFUTED
     assert bad.location["setting"].startswith("gauss-1x6")
-    with pytest.raises(InputError, match="at level continuous a subject is a decoder, or what makes one, of models"):
+    with pytest.raises(InputError, match="at level decoder a subject is an object with `init"):
         judge_here(3, "continuous")
 
 
-def test_the_other_level_is_named_where_it_is_the_right_one():
+def test_a_decoder_of_ids_is_told_who_judges_it():
     ids = judge_continuous(Asking("vocab"), **QUICK)
     assert ids.verdict.kind is Kind.ERROR
-    assert ids.verdict.reason.endswith("decoders of models over ids are judged at level decoder")
-    vectors = judge_here(Asking("dim"), "decoder")
-    assert vectors.verdict.kind is Kind.ERROR
-    assert vectors.verdict.reason.endswith("decoders of models over vectors are judged at level continuous")
+    assert ids.verdict.reason.endswith("decoders of models over ids are judged by judge_decoder")
 
 
 class Asking:

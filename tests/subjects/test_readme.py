@@ -41,7 +41,7 @@ def test_each_is_at_most_20_lines():
     ("reference", "level", "options", "kind"),
     [
         pytest.param("kernel.py:kernel", "round", {"delta": 0.1}, Kind.CONSISTENT, marks=pytest.mark.slow),
-        ("vectors.py:wrong", "continuous", {"delta": 0.03}, Kind.REFUTED),
+        ("vectors.py:wrong", None, {"delta": 0.03}, Kind.REFUTED),
         pytest.param(
             "box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT, marks=pytest.mark.slow
         ),

@@ -171,8 +171,8 @@ def test_levels(tmp_path):
     assert resolve.level_of("x", Autoregressive()) == "decoder"
     assert resolve.level_of("x", plain(sampler)) == "round"
     assert resolve.level_of("x", sampler, "sampler") == "sampler"
-    assert resolve.level_of("x", Autoregressive(), "continuous") == "continuous"
-    assert resolve.level_of("cspd", resolve.resolve("cspd"), "continuous") == "continuous"
+    assert resolve.level_of("x", Autoregressive(), "continuous") == "decoder"
+    assert resolve.level_of("cspd", resolve.resolve("cspd"), "continuous") == "decoder"
     assert resolve.level_of("x", tmp_path / "a.npz") == "trace"
 
 
@@ -184,7 +184,7 @@ def test_levels(tmp_path):
         (7, "sampler", "x is an object of type int; at level sampler a subject is a function"),
         (lambda a: None, "trace", "at level trace a subject is a file"),
         (Path("a.npz"), "round", "a.npz|x is a file, which is judged at level trace, not round"),
-        (7, "kernel", "unknown level 'kernel'; known: decoder, continuous, round, sampler, trace"),
+        (7, "kernel", "unknown level 'kernel'; known: decoder, round, sampler, trace"),
     ],
 )
 def test_levels_that_do_not_fit(subject, level, words):
@@ -195,7 +195,7 @@ def test_levels_that_do_not_fit(subject, level, words):
 def test_every_level_has_its_place_in_a_record():
     schema = json.loads((Path(__file__).parents[2] / "reports" / "schema" / "record-1.json").read_text())
     (known,) = [found for found in _enums(schema) if "trace" in found]
-    assert set(known) == set(get_args(Level)) == {*resolve.LEVELS, "unknown"}
+    assert set(known) == set(get_args(Level)) == {*resolve.LEVELS, *resolve.ALIASES, "unknown"}
 
 
 def _enums(schema):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from realmodels import quality
 from specverify import pool
 from specverify.errors import InputError
 from specverify.tradeoff import choose, measure, sizes, sweep
@@ -126,8 +127,8 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         ({"seed": -1}, "seed -1 is not between 0 and"),
         ({"window": 0}, "window 0, batch 250, resamples 300"),
         ({"batch": 15}, "batch 15 is no multiple of 10"),
-        ({"model": "digits-z"}, "no checkpoint 'digits-z'"),
-        ({"window": None}, "window None of digits-s: a model of grey levels has one for all settings"),
+        ({"model": "digits-z"}, "unknown image model 'digits-z'; did you mean digits-s"),
+        ({"window": None}, "window None of digits-s: a model of ids has one for all settings"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"window": 99_999_999}, "window 99999999 is more than the 64 tokens of an image of digits-s"),
         ({"n": 10**7}, r"n = 10,000,000 takes about .* GiB of memory, and .* are free; choose fewer images \(--n\)"),
@@ -142,13 +143,13 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changed, message):
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
     monkeypatch.setattr(sizes, "available", lambda: 2**30)
-    sizes.check(Setting(n=1000), 64, [16], 1000, 1)
+    sizes.check(Setting(n=1000), 64, 10, quality.held_out(), [16], 1000, 1)
     with pytest.raises(InputError, match=r"n = 7,000 takes about 1\.\d GiB of memory, and 1\.0 GiB are free"):
-        sizes.check(Setting(n=7000), 64, [16], 1000, 1)
+        sizes.check(Setting(n=7000), 64, 10, quality.held_out(), [16], 1000, 1)
     with pytest.raises(InputError, match=r"batch = 500 takes about 4\.\d GiB .*choose a smaller --batch"):
-        sizes.check(Setting(n=1000, batch=500), 64, [16], 10**7, 1)
+        sizes.check(Setting(n=1000, batch=500), 64, 10, quality.held_out(), [16], 10**7, 1)
     with pytest.raises(InputError, match=r"in each of 8 processes, .* or fewer processes \(--jobs 2\)"):
-        sizes.check(Setting(n=3500), 64, [16], 1000, 8)
+        sizes.check(Setting(n=3500), 64, 10, quality.held_out(), [16], 1000, 8)
 
 
 def test_missing_libraries_are_said_before_the_work(tmp_path, monkeypatch):

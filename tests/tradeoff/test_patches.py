@@ -9,8 +9,8 @@ import torch
 
 from realmodels import bootstrap, continuous
 from specverify import cli
-from specverify.decoders import sample
-from specverify.decoders.continuous import Speculative, Surrogate, TokenRule, registry
+from specverify.decoders import registry, sample
+from specverify.decoders.continuous import Speculative, Surrogate, TokenRule
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
@@ -47,7 +47,7 @@ def test_every_decoder_is_swept_or_left_out_for_a_reason(model, able):
     swept = {cell.rule for cell in cells if not cell.is_baseline}
     assert able <= swept
     assert not {"sd-reflection", "jacobi-reflection", "jacobi-noise"} & swept
-    assert swept | set(omitted) == set(names()) >= set(registry.names()) - {AR}
+    assert swept | set(omitted) == set(names()) >= set(registry.names("vectors")) - {AR}
     assert not swept & set(omitted)
     assert all(omitted.values())
     assert len({cell.id for cell in cells}) == len(cells)
@@ -85,7 +85,7 @@ def test_windows_and_decoders_can_be_chosen():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"decoders": ["sdd"]}, "unknown decoder of continuous tokens 'sdd'; did you mean sd"),
+        ({"decoders": ["sdd"]}, "unknown decoder 'sdd'; did you mean sd"),
         ({"decoders": ["ar"]}, "'ar' .* is measured anyway"),
         (
             {"decoders": ["sd-path"]},
@@ -96,7 +96,7 @@ def test_windows_and_decoders_can_be_chosen():
         ({"guidance": (-1.0,)}, "guidance -1.0 is not a finite number"),
         ({"guidance": (1.0, 1.5)}, "guidance 1.5 of a mixture is no mixture; use 1"),
         ({"rules": ["gsd"]}, "digits-gmm is a model of patches: choose among its decoders with --decoders"),
-        ({"drafting": ["gumbel"]}, "--rules and --drafting are for models of grey levels"),
+        ({"drafting": ["gumbel"]}, "--rules and --drafting are for models of ids"),
         ({"only": "nothing"}, "no setting matches 'nothing'; ids look like 'guidance-1/sd/window-2'"),
     ],
 )
@@ -407,4 +407,4 @@ def test_what_decodes_is_what_is_claimed():
     built = decoders.build(Cell("cspd", 1.0, window=4), draft)
     assert isinstance(built, Speculative)
     assert isinstance(built.judging, Surrogate)
-    assert built == registry.build("cspd", registry.Settings(4, draft))
+    assert built == registry.build("cspd", registry.Settings(4, draft_model=draft))

@@ -63,4 +63,4 @@ def test_figures_are_the_same_bytes_and_say_what_they_show(record):
     assert "bold" in close.alt
     assert "0.5 per token" in trade.alt
     assert "biased upwards" in trade.caption
-    assert "0 to 9 from 7 settings" in samples.alt
+    assert "of each class from 7 settings" in samples.alt

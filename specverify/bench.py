@@ -1,0 +1,293 @@
+"""What decoders cost on a model: forward passes, and seconds beside plain decoding in the same run.
+
+Rounds of one batch each, plain decoding and every decoder in turn, so that a machine that slows down slows all of them.
+What passes cost is measured apart, window by window. Two numbers then say what a decoder can reach:
+
+    limit    tokens * ms(0) / (passes * ms(window)), the speed-up if a row that is done is replaced at once and nothing
+             but forward passes takes time: step compression over what a window costs
+    outside  the share of a decoder's time that its model does not take
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify import costs, environment
+from specverify.bench_shape import Bench, Pass, Row
+from specverify.decoders.judging import Judging
+from specverify.decoders.protocol import Decoder
+from specverify.decoders.registry import Settings, build, entry
+from specverify.decoders.run import Run, sample
+from specverify.errors import InputError
+from specverify.model import Model
+
+PLAIN = "ar"
+USUAL = ("sjd", "scd-mc", "scd-gs")
+WINDOWS = (4, 8, 16, 32)
+REPEATS = 7
+"""Passes of each window that a median is of."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured.
+
+    Attributes:
+        decoders: names of the registry; plain decoding is always there.
+        windows: drafts per forward pass, for decoders that have any.
+        batch: images decoded together.
+        rounds: batches of every decoder.
+        seed: of all randomness.
+        judging: a rule instead of the token rule, for decoders that take one.
+    """
+
+    decoders: Sequence[str] = USUAL
+    windows: Sequence[int] = WINDOWS
+    batch: int = 8
+    rounds: int = 3
+    seed: int = 0
+    judging: Judging | None = None
+
+
+class Clock:
+    """Seconds: the device's own on a GPU; of the processor where torch has one thread; else of the wall."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.kind: Literal["processor", "wall", "device"] = "wall"
+        if device.type == "cuda":
+            self.kind = "device"
+        elif torch.get_num_threads() == 1:
+            self.kind = "processor"
+
+    def stamp(self) -> Any:
+        """A point in time; on a GPU nothing waits."""
+        if self.kind == "device":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            return event
+        return time.process_time() if self.kind == "processor" else time.perf_counter()
+
+    def total(self, spans: Sequence[tuple[Any, Any]]) -> float:
+        """Seconds of all spans together."""
+        if self.kind == "device":
+            torch.cuda.synchronize()
+            return float(sum(begin.elapsed_time(end) for begin, end in spans) / 1000)
+        return float(sum(end - begin for begin, end in spans))
+
+
+class Clocked:
+    """A model whose own work is timed; in all else it is the model.
+
+    Attributes:
+        spans: of its starts, passes and advances.
+        calls: its passes.
+    """
+
+    def __init__(self, model: Model, clock: Clock) -> None:
+        self._model, self._clock = model, clock
+        self.spans: list[tuple[Any, Any]] = []
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def start(self, batch: int) -> Any:
+        """See Model."""
+        return self._timed(self._model.start, batch)
+
+    def laws(self, context: Any, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """See Model."""
+        self.calls += 1
+        found: Tensor = self._timed(self._model.laws, context, draft)
+        return found
+
+    def advance(self, context: Any, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Any:
+        """See Model."""
+        return self._timed(self._model.advance, context, tokens, count)
+
+    def _timed(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        begin = self._clock.stamp()
+        found = work(*arguments)
+        self.spans.append((begin, self._clock.stamp()))
+        return found
+
+
+def measure(model: Any, asked: Asked, draft: Model | None = None, command: str = "specverify bench") -> Bench:
+    """Time plain decoding and decoders on a model.
+
+    Args:
+        model: that `realmodels.models.open_model` opened, or any `specverify.model.Model`.
+        asked: what is measured.
+        draft: for decoders that draft with a model.
+        command: what the record says it was made by.
+
+    Returns:
+        the record.
+
+    Raises:
+        InputError: an unknown decoder, one that lacks a draft model, a size that makes no sense, or no room for it.
+    """
+    _check(model, asked, draft)
+    environment.check_device(str(model.device))
+    clock = Clock(model.device)
+    with _room(asked):
+        passes = pass_costs(model, asked.windows, asked.batch, clock)
+        rows = list(_rows(model, asked, draft, clock, {one["window"]: one["milliseconds"] for one in passes}))
+    return {
+        "schema": "specverify-bench",
+        "version": 1,
+        "created": environment.now(),
+        "command": command,
+        "model": model.name,
+        "draft": None if draft is None else draft.name,
+        "vocab": model.vocab,
+        "length": model.length,
+        "dtype": str(getattr(model, "precision", model.dtype)).removeprefix("torch."),
+        "device": str(model.device),
+        "accelerator": environment.accelerator(str(model.device)),
+        "threads": torch.get_num_threads(),
+        "clock": clock.kind,
+        "batch": asked.batch,
+        "rounds": asked.rounds,
+        "seed": asked.seed,
+        "software": environment.software(),
+        "passes": passes,
+        "rows": rows,
+    }
+
+
+@torch.no_grad()
+def pass_costs(model: Model, windows: Sequence[int], batch: int, clock: Clock) -> list[Pass]:
+    """What one forward pass of a batch takes, half way through an image, by the number of drafts in it."""
+    begun = torch.zeros(batch, model.length // 2, dtype=torch.int64, device=model.device)
+    context = model.start(batch)
+    model.laws(context, begun)
+    context = model.advance(context, begun, torch.full((batch,), begun.shape[1], device=model.device))
+    drafts = {size: torch.zeros(batch, size, dtype=torch.int64, device=model.device) for size in (0, *sorted(windows))}
+    times: dict[int, list[float]] = {size: [] for size in drafts}
+    for number in range(1 + REPEATS):
+        for size, draft in drafts.items():
+            begin = clock.stamp()
+            model.laws(context, draft)
+            seconds = clock.total([(begin, clock.stamp())])
+            if number:  # the first pass of a shape costs more than the others
+                times[size].append(seconds)
+    return [{"window": size, "milliseconds": 1000 * max(median(found), 1e-9)} for size, found in times.items()]
+
+
+def _rows(
+    model: Model, asked: Asked, draft: Model | None, clock: Clock, milliseconds: dict[int, float]
+) -> Iterator[Row]:
+    chosen: list[tuple[str, int | None]] = [(PLAIN, None)]
+    for name in dict.fromkeys(asked.decoders):
+        if name != PLAIN:
+            chosen += [(name, window) for window in asked.windows] if entry(name).drafts else [(name, None)]
+    work: list[_Work] = []
+    for name, window in chosen:
+        lent = None if draft is None or not entry(name).needs_draft_model else Clocked(draft, clock)
+        judging = asked.judging if entry(name).takes_judging else None
+        decoder = build(name, Settings(window or 1, draft_model=lent, judging=judging))
+        work.append(_Work(name, window, decoder, Clocked(model, clock), lent, []))
+    for number in range(1 + asked.rounds):  # the first one warms up
+        for one in work:
+            one.round(asked, clock, number)
+    plain = sum(work[0].seconds)
+    for one in work:
+        yield one.row(asked, clock, plain, milliseconds)
+
+
+@dataclass
+class _Work:
+    """A decoder, and what its rounds gave."""
+
+    name: str
+    window: int | None
+    decoder: Decoder
+    model: Clocked
+    draft: Clocked | None
+    runs: list[Run]
+
+    def __post_init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def round(self, asked: Asked, clock: Clock, number: int) -> None:
+        """One batch; what the first one took is forgotten."""
+        begin = clock.stamp()
+        run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
+        seconds = clock.total([(begin, clock.stamp())])
+        if number:
+            self.runs.append(run)
+            self.seconds.append(max(seconds, 1e-9))
+            return
+        self.model.spans.clear()
+        self.model.calls = 0
+        if self.draft is not None:
+            self.draft.spans.clear()
+
+    def row(self, asked: Asked, clock: Clock, plain: float, milliseconds: dict[int, float]) -> Row:
+        """What the record says."""
+        passes, drafts, verified, accepted = (
+            torch.cat([getattr(run, field) for run in self.runs]).double()
+            for field in ("passes", "draft_passes", "verified", "accepted")
+        )
+        mean, total = float(passes.mean()), sum(self.seconds)
+        inside = clock.total(self.model.spans) / total
+        drafting = 0.0 if self.draft is None else clock.total(self.draft.spans) / total
+        length = self.runs[0].tokens.shape[1]
+        limit = length * milliseconds[0] / (mean * milliseconds[self.window or 0])
+        return {
+            "decoder": self.name,
+            "window": self.window,
+            "claim": str(self.decoder.claim),
+            "passes": mean,
+            "step_compression": length / mean,
+            "draft_passes": float(drafts.mean()),
+            "acceptance": costs.finite(float(accepted.sum() / verified.sum())),
+            "calls": self.model.calls / asked.rounds,
+            "seconds": self.seconds,
+            "seconds_per_image": total / len(passes),
+            "speedup": plain / total,
+            "limit": None if self.draft is not None else limit,
+            "inside": inside,
+            "drafting": drafting,
+            "outside": max(0.0, 1 - inside - drafting),
+        }
+
+
+def _check(model: Model, asked: Asked, draft: Model | None) -> None:
+    for what, value in (("batch", asked.batch), ("rounds", asked.rounds)):
+        if value < 1:
+            raise InputError(f"{what} is {value}; it must be at least 1")
+    if not asked.windows or not asked.decoders:
+        raise InputError("a bench needs a decoder and a window at least; leave the option out for the usual ones")
+    for window in asked.windows:
+        if not 1 <= window <= model.length:
+            raise InputError(
+                f"window {window} of {model.name}: choose 1 to {model.length}, the tokens of an image; drafts beyond "
+                "its end are never used"
+            )
+    for name in asked.decoders:
+        if not entry(name).ids:
+            raise InputError(f"decoder {name!r} is one of vectors, and {model.name} has ids; leave it out")
+        if entry(name).needs_draft_model and draft is None:
+            raise InputError(f"decoder {name!r} drafts with a second model; name one with --draft")
+
+
+@contextmanager
+def _room(asked: Asked) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"batch {asked.batch} with windows up to {max(asked.windows)} does not fit on the device; choose a smaller "
+            "--batch or --window, or --dtype bfloat16"
+        ) from error

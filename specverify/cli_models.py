@@ -1,0 +1,255 @@
+"""The commands `sample` and `bench`: decoders on any image model that `open_model` opens."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specverify import files
+from specverify.cli_study import Device
+from specverify.errors import InputError
+
+if TYPE_CHECKING:
+    from realmodels.images import ImageModel
+    from specverify.decoders.judging import Judging
+    from specverify.model import Model as CoreModel
+
+
+WINDOW = 16
+
+
+class Dtype(StrEnum):
+    """Types of weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model that ships (specverify list models), or a checkpoint's folder.")
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="TEXT",
+        help="A class, a prompt, or token ids as [1, 2]; repeat it for more. Images take them in turn.",
+        show_default="all classes, where there are any",
+    ),
+]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="1")]
+Processors = Annotated[
+    str, typer.Option(metavar="NAME=VALUE,...", help="Such as temperature=0.9,top_k=100.", show_default="none")
+]
+DtypeOption = Annotated[Dtype, typer.Option(help="Of the weights.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]
+DraftOption = Annotated[str | None, typer.Option(metavar="MODEL", help="A second model, for decoders that need one.")]
+Rule = Annotated[
+    str | None, typer.Option(metavar="NAME[=VALUE]", help="A relaxed rule instead of the exact one: gsd-static=12.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="All randomness derives from it.")]
+
+
+def sample(
+    model: Model,
+    decoder: Annotated[str, typer.Option(help="One of specverify list decoders.")] = "scd-mc",
+    window: Annotated[int | None, typer.Option(help="Drafts per forward pass.", show_default="16")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 20,
+    out: Annotated[Path, typer.Option(help="The picture; the record goes beside it as .json.")] = Path("grid.png"),
+    columns: Annotated[int, typer.Option(min=1, help="Images in a row of the picture.")] = 10,
+    condition: Conditions = None,
+    guidance: Guidance = None,
+    processors: Processors = "",
+    rule: Rule = None,
+    draft: DraftOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images decoded together.")] = 20,
+    seed: Seed = 0,
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = Device.cpu,
+) -> None:
+    """Decode images with a decoder, and write them as one picture, with a record of what they cost."""
+    files.check_writable(out.parent)
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out} is no .png; a picture is all that is written there")
+    from specverify.decoders.registry import Settings, build, entry
+
+    drafting = entry(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
+    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device)
+    if not entry(decoder).ids:
+        raise InputError(f"decoder {decoder!r} is one of vectors, and {model} has ids; choose another")
+    if drafting and second is None:
+        raise InputError(f"decoder {decoder!r} drafts with a second model; name one with --draft")
+    window = min(WINDOW, opened.length) if window is None else window
+    if not 1 <= window <= opened.length:
+        raise InputError(f"window {window} of {model}: choose 1 to {opened.length}, the tokens of an image")
+    import torch
+
+    from realmodels import pictures
+    from specverify.decoders.run import sample as decoded
+
+    opened.render(torch.zeros(1, opened.length, dtype=torch.int64, device=opened.device))  # says what lacks, at once
+    made = build(decoder, Settings(window, draft_model=second, judging=_judging(rule, opened, decoder)))
+    begun = time.perf_counter()
+    run = decoded(made, opened, n, seed, batch)
+    seconds = time.perf_counter() - begun
+    pixels = torch.cat([opened.render(part).float().cpu() for part in run.tokens.split(batch)])
+    files.write_atomically(out, pictures.png(pictures.sheet(pixels, min(columns, n))))
+    passes = float(run.passes.double().mean())
+    record = {
+        "schema": "specverify-sample",
+        "version": 1,
+        "command": _command(),
+        "model": opened.name,
+        "decoder": decoder,
+        "window": window if entry(decoder).drafts else None,
+        "claim": str(made.claim),
+        "seed": seed,
+        "conditions": [str(opened.conditions[i % batch % len(opened.conditions)]) for i in range(n)],
+        "passes": run.passes.tolist(),
+        "verified": run.verified.tolist(),
+        "accepted": run.accepted.tolist(),
+        "seconds": seconds,
+        "tokens": run.tokens.tolist(),
+    }
+    beside = out.with_suffix(".json")
+    files.write_atomically(beside, (json.dumps(record) + "\n").encode())
+    kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
+    typer.echo(
+        f"{n} images of {opened.name} by {decoder}: {passes:.1f} forward passes an image for {opened.length} tokens, "
+        f"{opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} s"
+    )
+    typer.echo(f"{out}\n{beside}")
+
+
+def bench(
+    model: Model,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Decoders; plain decoding is there.", show_default="sjd,scd-mc,scd-gs"),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="SIZE,...", help="Drafts per forward pass.", show_default="4,8,16,32")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images decoded together.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Batches of each decoder, behind one that is not counted.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="The record.", show_default="out/bench-MODEL.json")] = None,
+    condition: Conditions = None,
+    guidance: Guidance = None,
+    processors: Processors = "",
+    rule: Rule = None,
+    draft: DraftOption = None,
+    seed: Seed = 0,
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = Device.cpu,
+) -> None:
+    """Measure passes and seconds of decoders beside plain decoding, and say what bounds them."""
+    path = out or Path("out") / f"bench-{Path(model).name}.json"
+    files.check_writable(path.parent)
+    windows = None if window is None else _sizes(window)
+    from specverify.decoders.registry import entry
+
+    names = None if decoder is None else [name for name in (part.strip() for part in decoder.split(",")) if name]
+    for name in names or ():
+        entry(name)
+    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device)
+    from rich.console import Console
+
+    from specverify import bench as benches
+    from specverify import bench_answer
+    from specverify.bench_shape import Bench
+    from specverify.report.record import by_line
+    from specverify.report.shape import fit
+
+    usual = (*benches.USUAL, *(("sd",) if second is not None else ()))
+    judging = _judging(rule, opened, *(usual if names is None else names))
+    if windows is None:
+        windows = [size for size in benches.WINDOWS if size <= opened.length] or [opened.length]
+    asked = benches.Asked(usual if names is None else names, windows, batch, rounds, seed, judging)
+    record = benches.measure(opened, asked, second, _command())
+    fit(record, Bench, f"the record for {path}", "report this")
+    files.write_atomically(path, (by_line(record) + "\n").encode())
+    bench_answer.show(record, Console(highlight=False))
+    typer.echo(str(path))
+
+
+def _opened(
+    model: str,
+    draft: str | None,
+    conditions: list[str] | None,
+    guidance: float | None,
+    processors: str,
+    dtype: Dtype,
+    device: Device,
+) -> tuple[ImageModel, Any]:
+    """The model, and the one that drafts for it if there is any."""
+    import torch
+
+    from realmodels.models import open_model
+
+    given = None if conditions is None else [_condition(text) for text in conditions]
+    where: dict[str, Any] = {"dtype": getattr(torch, dtype.value), "device": device.value, "conditions": given}
+    second: CoreModel | None = None if draft is None else open_model(draft, **where)
+    opened = open_model(model, guidance=guidance, processors=processors, **where)
+    second = opened.draft() if second is None else second
+    if second is not None and (second.vocab, second.length) != (opened.vocab, opened.length):
+        raise InputError(
+            f"{second.name} cannot draft for {opened.name}: it has {second.length} tokens of {second.vocab}, and that "
+            f"{opened.length} of {opened.vocab}"
+        )
+    return opened, second
+
+
+def _condition(text: str) -> Any:
+    """A class or token ids if it reads like that, else a prompt."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    ids = isinstance(found, list) and all(type(one) is int for one in found)
+    return found if ids or type(found) is int else text
+
+
+def _judging(rule: str | None, model: ImageModel, *decoders: str) -> Judging | None:
+    """A rule by name; rules that need clusters take 12 of them, or as many as the value says."""
+    if rule is None:
+        return None
+    from specverify.decoders.registry import entry
+    from specverify.rules import registry
+    from specverify.rules.clusters import partition_from_embedding
+
+    if not any(entry(name).takes_judging for name in decoders):
+        raise InputError(
+            f"--rule {rule}: {', '.join(decoders)} judge in their own way; rules go with sd, sjd and scd-*"
+        )
+    name, _, text = rule.partition("=")
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        raise InputError(f"--rule {rule}: {text!r} is not a number; write --rule {name}=VALUE") from None
+    known = registry.rule(name)
+    embedding = model.embedding()
+    if "partition" not in known.needs:
+        return known.build(value, registry.Context(embedding))
+    clusters, value = (value, None) if known.parameter is None else (None, value)
+    partition = partition_from_embedding(embedding, int(clusters or 12))
+    return known.build(value, registry.Context(embedding, partition))
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"window {text!r} is not a list of numbers; write --window 4,8,16") from None
+
+
+def _command() -> str:
+    return shlex.join(["specverify", *sys.argv[1:]])

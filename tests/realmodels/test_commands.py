@@ -1,0 +1,96 @@
+"""`specverify sample` and `specverify bench` on models that ship and on a folder, and what they refuse."""
+
+import json
+import sys
+
+import pytest
+import torch
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from realmodels import pictures
+from specverify import cli
+from specverify.errors import InputError
+
+
+def ran(*arguments):
+    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_samples_are_a_picture_and_a_record(tmp_path):
+    out = tmp_path / "some" / "grid.png"
+    said = ran("sample", "digits-s", "--n", 12, "--columns", 5, "--out", out, "--guidance", 1.5, "--condition", 3)
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert "12 images of digits-s-guidance-1.5 by scd-mc" in said
+    assert (record["window"], record["conditions"]) == (16, ["3"] * 12)
+    assert torch.tensor(record["tokens"]).shape == (12, 64)
+    assert 5 < sum(record["passes"]) / 12 < 40
+    first = torch.tensor(record["tokens"][0]).view(8, 8) / 16
+    shown = torch.from_numpy(imread(out)[:, :, 0])[:56, :56]
+    assert (shown - first.repeat_interleave(7, 0).repeat_interleave(7, 1)).abs().max() < 0.01
+    before = out.read_bytes()
+    ran("sample", "digits-s", "--n", 12, "--columns", 5, "--out", out, "--guidance", 1.5, "--condition", 3)
+    assert out.read_bytes() == before
+
+
+def test_a_folder_is_sampled_and_timed_with_its_prompts(made, tmp_path):
+    where = [made["janus"], "--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--guidance", 3]
+    ran("sample", *where, "--decoder", "sjd", "--n", 3, "--batch", 2, "--out", tmp_path / "janus.png")
+    record = json.loads((tmp_path / "janus.json").read_text())
+    assert record["conditions"] == ["[1, 7, 2]", "[1, 2]", "[1, 7, 2]"]
+    out = tmp_path / "bench.json"
+    said = ran("bench", *where, "--decoder", "scd-mc", "--batch", 2, "--rounds", 1, "--out", out)
+    found = json.loads(out.read_text())
+    assert found["model"] == "janus|guidance=3"
+    assert [row["window"] for row in found["rows"]] == [None, 4, 8, 16]
+    assert "drafts in a pass" in said
+
+
+def test_relaxed_rules_and_draft_models_go_along(tmp_path):
+    out = tmp_path / "bench.json"
+    common = ["digits-s", "--batch", 2, "--rounds", 1, "--window", 4, "--out", out]
+    ran("bench", *common, "--decoder", "sjd,sd", "--rule", "gsd-static=5", "--draft", "digits-s")
+    rows = json.loads(out.read_text())["rows"]
+    assert all(row["claim"] != "lossless" for row in rows[1:])
+    assert rows[2]["draft_passes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sample", "digits-s", "--decoder", "scdmc"], "unknown decoder 'scdmc'; did you mean scd-mc"),
+        (["sample", "digits-s", "--decoder", "sd"], "drafts with a second model; name one with --draft"),
+        (["sample", "digits-s", "--window", "65"], "window 65 of digits-s: choose 1 to 64"),
+        (["sample", "digits-s", "--out", "grid.jpg"], "grid.jpg is no .png"),
+        (["sample", "digits-z"], "unknown image model 'digits-z'; did you mean digits-s"),
+        (["sample", "digits-s", "--rule", "gsd=x"], "'x' is not a number; write --rule gsd=VALUE"),
+        (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "judge in their own way; rules go with"),
+        (["bench", "digits-s", "--window", "8;16"], "window '8;16' is not a list of numbers"),
+        (["bench", "org/model"], "there is no folder org/model; .*hf download"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_the_remedy(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        ran(*arguments)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_codes_without_a_renderer_are_refused_before_they_are_decoded(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["specverify.decoders.run"], "sample", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match="give open_model a renderer="):
+        ran("sample", made["causal"], "--condition", "[1, 2]", "--out", tmp_path / "grid.png")
+
+
+def test_a_sheet_has_its_images_in_rows_and_colours_as_they_are():
+    pixels = torch.zeros(3, 3, 60, 64)
+    pixels[1, 0], pixels[2, 2] = 1.0, 0.5
+    found = pictures.sheet(pixels, 2)
+    assert found.shape == (122, 130, 3)
+    assert found[0, 66].tolist() == [255, 0, 0]
+    assert found[62, 0].tolist() == [0, 0, 128]
+    assert found[62, 66].tolist() == found[0, 64].tolist() == [255, 255, 255]
