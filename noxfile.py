@@ -157,6 +157,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in out/docs; a warning is an error."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def train_digits(session: nox.Session) -> None:
     """Train the digits model and its classifier again, as shipped."""
     install(session)

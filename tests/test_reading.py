@@ -28,3 +28,22 @@ def test_the_reading_path_is_as_short_as_the_readme_says():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_too_long(path):
     assert lines(path) <= LONGEST, f"{lines(path)} lines; split it by reason to change"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        there = (ROOT / page).parent / name if name else ROOT / page
+        assert there.exists(), link
+        if anchor:
+            titles = [line.lstrip("# ").lower() for line in there.read_text().splitlines() if line.startswith("#")]
+            assert anchor in [re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles], link
+
+
+def test_the_readme_is_short():
+    assert lines(ROOT / "README.md") < 150

@@ -1,4 +1,4 @@
-"""The commands that the READMEs print, exactly as printed: each ends as its text says, on a busy machine too."""
+"""The commands that the documentation prints, exactly as printed: each ends as its text says, on a busy machine too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-READMES = (ROOT / "README.md", ROOT / "specverify" / "subjects" / "README.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PRINTED = re.compile(r"^    (?:\$ )?specverify ((?:validate|replay) .*?)(?:\s+#.*)?$", re.M)
 FILES = re.compile(r"```python\n# (\S+)\n(.*?)```", re.S)
 ENDS = {
     "validate lookahead.py:DECODER": "PROVED",
     "validate lookahead.py:BROKEN": "REFUTED",
+    "validate tests/subjects/examples/lookahead.py:BROKEN": "REFUTED",
     "replay out/validate-lookahead.py-BROKEN": "REFUTED",
     "validate stale-scores-after-coupling": "REFUTED",
     "validate cspd --claim lossless": "REFUTED",
@@ -35,11 +36,14 @@ CODES = {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of the READMEs."""
+    """A folder with the files of the documentation."""
     made = tmp_path_factory.mktemp("user")
-    for name, body in FILES.findall(READMES[1].read_text()):
+    for name, body in FILES.findall((ROOT / "docs" / "judge.md").read_text()):
         (made / name).write_text(body)
-    shutil.copy(ROOT / "tests" / "subjects" / "examples" / "lookahead.py", made)
+    example = Path("tests", "subjects", "examples", "lookahead.py")
+    (made / example).parent.mkdir(parents=True)
+    for copy in (made, made / example):
+        shutil.copy(ROOT / example, copy)
     subprocess.run([sys.executable, "log.py"], cwd=made, check=True)
     return made
 
@@ -51,7 +55,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_printed_command_is_run_here() -> None:
-    printed = {command for path in READMES for command in PRINTED.findall(path.read_text())}
+    printed = {command for path in PAGES for command in PRINTED.findall(path.read_text())}
     assert len(printed) >= 10
     assert printed <= set(ENDS)
 
@@ -75,7 +79,7 @@ def test_a_counterexample_is_replayed_from_anywhere(folder: Path, tmp_path: Path
 
 @pytest.mark.parametrize("only", ["exact/scd-mc/*", "density/*"])
 def test_some_cells_are_checked_as_the_readme_says_and_shown_again(folder: Path, only: str) -> None:
-    assert f"specverify verify --only '{only}'" in READMES[0].read_text()
+    assert any(f"specverify verify --only '{only}'" in path.read_text() for path in PAGES)
     first = run(folder, f"verify --only {shlex.quote(only)}")
     assert first.returncode == 0, first.stdout
     again = run(folder, f"verify --only {shlex.quote(only)}")

@@ -1,4 +1,4 @@
-"""The examples of specverify/subjects/README.md, word for word; tests/soundness/test_printed.py has all commands."""
+"""The examples of docs/judge.md, word for word; tests/soundness/test_printed.py has all commands."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from specverify.subjects.isolation import judge_isolated
 from specverify.verdict import Kind
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "specverify" / "subjects" / "README.md").read_text()
+TEXT = (ROOT / "docs" / "judge.md").read_text()
 EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S))
 
 
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_first_example_is_the_file_that_it_names():
-    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "README.md").read_text(), re.M)
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "docs" / "start.md").read_text(), re.M)
     (shown,) = (block for block in blocks if "class Lookahead" in block)
     example = (ROOT / "tests" / "subjects" / "examples" / "lookahead.py").read_text()
     assert textwrap.dedent(shown).strip() == example.split('"""', 2)[2].strip()
