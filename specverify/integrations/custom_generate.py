@@ -120,15 +120,16 @@ def _janus(model: Any, input_ids: Tensor, generation_config: Any) -> Any:
             "begins an image, and padding is on the left"
         )
     places = (generation_config, model.generation_config, model.config.get_text_config())
-    special = {
-        what: next((found for place in places if type(found := getattr(place, what, None)) is int), None)
-        for what in ("bos_token_id", "pad_token_id")
-    }
-    if missing := [what for what, found in special.items() if found is None]:
-        raise InputError(f"the generation config names no {missing[0]}; set model.generation_config.{missing[0]}")
-    return Janus.around(
-        model, [special["bos_token_id"], begin, special["pad_token_id"]], Path(model.config.name_or_path or "janus")
-    )
+    bos, padding = (_special(what, places) for what in ("bos_token_id", "pad_token_id"))
+    return Janus.around(model, [bos, begin, padding], Path(model.config.name_or_path or "janus"))
+
+
+def _special(what: str, places: Iterable[Any]) -> int:
+    for place in places:
+        found = getattr(place, what, None)
+        if type(found) is int:
+            return found
+    raise InputError(f"the generation config names no {what}; set model.generation_config.{what}")
 
 
 def _processors(given: Iterable[Any], sampling: bool) -> tuple[Processor, ...]:
