@@ -12,6 +12,7 @@ A condition is text, or token ids that end with the one that begins an image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,36 @@ class Janus(library.Trunk):
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
-        self.folder, self.dtype, self.device = folder, dtype, torch.device(device)
-        self.model = library.load("JanusForConditionalGeneration", folder, dtype, self.device)
-        self.image = self.model.model
+        model = library.load("JanusForConditionalGeneration", folder, dtype, torch.device(device))
+        path = folder / "generation_config.json"  # read by itself: the class drops what it does not know
+        said = library.read_json(path, "take the file of the checkpoint")
+        begin = (said.get("generation_kwargs") or {}).get("boi_token_id")
+        found = (said.get("bos_token_id"), begin, said.get("pad_token_id"))
+        special = [token for token in found if type(token) is int]
+        if len(special) < len(found):
+            raise InputError(
+                f"{path} must name bos_token_id, generation_kwargs.boi_token_id and pad_token_id; got {found}: take "
+                "the file of the checkpoint"
+            )
+        self._take(model, special, folder)
+
+    @classmethod
+    def around(cls, model: Any, special: Sequence[int], folder: Path) -> Janus:
+        """A model that is loaded already.
+
+        Args:
+            model: of that class.
+            special: the tokens that begin a text, begin an image, and pad.
+            folder: where its tokenizer is; its name is the model's.
+        """
+        network = cls.__new__(cls)
+        network._take(model, special, folder)
+        return network
+
+    def _take(self, model: Any, special: Sequence[int], folder: Path) -> None:
+        self.model, self.image, self.folder = model, model.model, folder
         super().__init__(self.image.language_model)
+        self.dtype, self.device = model.dtype, model.device
         config = self.model.config
         side, tokens = config.vq_config.num_patches, config.vision_config.num_image_tokens
         if side * side != tokens:
@@ -55,16 +82,6 @@ class Janus(library.Trunk):
         self.description = Description(
             "deepseek-community/Janus-Pro-1B or alike", "DeepSeek model licence", (side, side), 5.0
         )
-        path = folder / "generation_config.json"  # read by itself: the class drops what it does not know
-        said = library.read_json(path, "take the file of the checkpoint")
-        begin = (said.get("generation_kwargs") or {}).get("boi_token_id")
-        found = (said.get("bos_token_id"), begin, said.get("pad_token_id"))
-        special = [token for token in found if type(token) is int]
-        if len(special) < len(found):
-            raise InputError(
-                f"{path} must name bos_token_id, generation_kwargs.boi_token_id and pad_token_id; got {found}: take "
-                "the file of the checkpoint"
-            )
         self.bos, self.begin, self.padding = special
         library.check_full_attention(self.core.config, tokens)
 

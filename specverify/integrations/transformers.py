@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from specverify.errors import InputError
+from specverify.integrations.custom_generate import decoder as decoder
 from specverify.model import Model
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_series import Sampler
