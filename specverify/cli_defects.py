@@ -190,6 +190,14 @@ def _show_plan(planned: Planned, console: Console) -> None:
         draws = planned.draws(speed.toy)
         if draws is not None:
             line(f"{draws:,} sequences for those with *: {_duration(draws / speed.rate)}")
+    if planned.kernels:
+        console.print()
+        console.print(Text("a verification kernel", style="bold"))
+        rows = [
+            (one.check, str(one.laws), one.metric, f"{one.delta:.2g}", f"{one.n:,} {one.unit}")
+            for one in planned.kernels
+        ]
+        console.print(listing(rows, ("check", "apart", "delta is", "delta", "n"), drop=("apart",)))
     console.print()
     console.print(Text("time", style="bold"))
     line(

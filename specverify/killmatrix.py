@@ -31,6 +31,7 @@ from rich.console import Console
 
 import toymodels
 from specverify import defects, files, killmatrix_continuous, pool, study
+from specverify.batteries import calls
 from specverify.catalogue import near, near_pattern
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
@@ -313,9 +314,7 @@ def _continuous(check: str) -> Callable[[str, Setting], Found]:
 _CHECKS: dict[tuple[str, str], Callable[[str, Setting], Found]] = {
     ("decoder", "exact"): _exact,
     ("decoder", "judge_decoder"): _decoder,
-    ("round", "standard"): _round("standard"),
-    ("round", "forced-coins"): _round("forced-coins"),
-    ("round", "nan-rows"): _round("nan-rows"),
+    **{("round", check): _round(check) for check in calls.CHECKERS},
     ("sampler", "judge_sampler"): _sampler,
     **{("continuous", check): _continuous(check) for check in killmatrix_continuous.CHECKS},
 }

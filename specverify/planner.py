@@ -18,6 +18,7 @@ from torch import Tensor
 
 import toymodels
 import toymodels.catalogue
+from specverify import planner_calls
 from specverify.batteries import counts, traces
 from specverify.decoders import registry, sample
 from specverify.errors import InputError
@@ -107,6 +108,7 @@ class Planned:
         speeds: measured, one for each toy.
         needs: one for each toy and check.
         unseen: what none of this shows.
+        kernels: what a judgement of a verification kernel plays, with the same rates.
     """
 
     tier: str
@@ -116,6 +118,7 @@ class Planned:
     speeds: tuple[Speed, ...]
     needs: tuple[Need, ...]
     unseen: tuple[str, ...]
+    kernels: tuple[planner_calls.Called, ...] = ()
 
     def draws(self, toy: str) -> int | None:
         """The sequences of a toy that all asked checks need, or None if one of them has no n."""
@@ -157,7 +160,7 @@ def make_plan(
 
     Other arguments:
         tier: whose toys; see `plan.plan`.
-        toys: other ones than the tier samples.
+        toys: other ones than the tier samples, and no kernels.
         seed: of the samples that are timed.
 
     Raises:
@@ -165,6 +168,7 @@ def make_plan(
     """
     check_delta(delta)
     check_rates(alpha, beta)
+    everything = toys is None
     cells = [cell for cell in plan(tier) if cell.kind in ("sampled", "paired") and cell.model in toymodels.names()]
     toys = list(dict.fromkeys((cell.model for cell in cells) if toys is None else toys))
     if not toys:
@@ -182,7 +186,9 @@ def make_plan(
     needs = [
         _need(speed, part, delta, budget.spend(name), beta) for (speed, part), name in zip(parts, names, strict=True)
     ]
-    return Planned(tier, delta, alpha, beta, tuple(speed for speed, _ in timed), tuple(needs), _unseen(toys))
+    speeds = tuple(speed for speed, _ in timed)
+    kernels = planner_calls.planned(delta, alpha, beta) if everything else ()
+    return Planned(tier, delta, alpha, beta, speeds, tuple(needs), _unseen(toys), kernels)
 
 
 def _need(speed: Speed, part: _Part, delta: float, alpha: float, beta: float) -> Need:

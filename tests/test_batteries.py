@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 import toymodels
-from specverify import plan, planner
-from specverify.batteries import counts, traces
+from specverify import calibration, killmatrix, plan, planner, planner_calls
+from specverify.batteries import calls, counts, traces
 from specverify.cells import checks
 from specverify.decoders import Autoregressive, sample
+from specverify.defects import rounds
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import traced
+from specverify.subjects.round import CHECKS, judge_round
 from specverify.subjects.sampler_checks import Counts, Rows
 from specverify.subjects.trace import judge_trace
 
@@ -94,6 +96,48 @@ def test_black_boxes_are_judged_by_names_of_the_lists():
     assert set(traces.SAMPLED) - set(Rows.checks) == {
         "PIT pairs, positions 1 apart", "PIT pairs, rows 1 apart", "copies"
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    found = judge_round(rounds.get("token-rule").kernel, delta=0.5, seconds=20, checks=("standard",))
+    return {item.check for item in found.evidence}
+
+
+def test_a_kernel_is_judged_by_the_whole_list_and_by_no_other_check(kernel):
+    groups = (*calls.STANDARD, "reports")
+    streams = [check for check in kernel if ": " in check]
+    assert kernel >= set(calls.names(calls.STANDARD, streams))
+    assert set(calls.names(groups, streams)) - kernel == {"accepted counts"}, "this convention reports none"
+    assert {"one round: dense", "window of 16: slot 7"} & set(streams)
+
+
+def test_the_groups_of_calls_are_those_that_can_be_asked_for():
+    assert set(calls.ASKED) == {*CHECKS} == {"standard", *calls.STANDARD, *calls.EXACT}
+    assert killmatrix.CHECKERS["round"] == calls.CHECKERS
+    assert sorted(name for group in (*calls.STANDARD, "reports") for name in calls.of(group)) == sorted(calls.CHECKS)
+
+
+def test_what_has_to_be_seen_of_calls_follows_from_what_is_asked_for():
+    deltas = {name: calls.CHECKS[name].delta(0.02) for name in calls.CHECKS}
+    assert deltas["laws"] == 0.02
+    assert deltas["batch sizes"] == deltas["kinds of batch"] == 0.2
+    assert calls.CHECKS["batch sizes"].delta(0.1) == 0.5
+    assert deltas["copies between calls"] == 0.3
+
+
+def test_a_plan_for_kernels_has_the_whole_list():
+    found = planner_calls.planned(0.1, 1e-3, 1e-3)
+    assert {need.check.partition(":")[0] for need in found} == set(calls.CHECKS)
+    assert all(need.n > 0 for need in found)
+    alphas = {need.check: need.alpha * (need.laws if need.check.startswith("laws") else 1) for need in found[:-1]}
+    assert sum(alphas.values()) == pytest.approx(1e-3)
+
+
+def test_calibration_takes_its_checks_from_the_lists():
+    assert set(calibration.counts.TOOLS) >= set(counts.NAMES) - {"dispersion", "copies"}
+    assert set(calibration.traces.TOOLS) == set(traces.CHECKS) - set(calibration.traces.BESIDE)
+    assert set(calibration.rounds.TOOLS) == {*calls.of("batches"), *calls.of("reports")}
 
 
 def test_the_budget_of_a_campaign_is_what_the_documentation_says():

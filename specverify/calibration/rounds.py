@@ -1,14 +1,18 @@
-"""Rates of the judgement of verification kernels: of one that is right, and of one at an exactly known distance."""
+"""Rates of what is checked of verification kernels alone, and of whole judgements of them: of one that is right, and of
+one at an exactly known distance."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from specverify.batteries import calls
 from specverify.calibration.blackbox import PATIENCE
-from specverify.calibration.trial import Measured
+from specverify.calibration.trial import Measured, gather
 from specverify.defects import rounds
 from specverify.seeds import derived_seed
 from specverify.subjects.round import judge_round
@@ -40,6 +44,46 @@ class Straying:
             torch.where(stray[:, None], alone, right.tokens),
             torch.where(stray, torch.zeros_like(right.accepted), right.accepted),
         )
+
+
+LAWS = np.array([[0.5, 0.3, 0.2, 0.0], [0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]])
+STRATA = ("first", "second", "third")
+"""Contexts, the last of them without a choice, and what rows are tested apart by."""
+CHANCES = np.array([0.2, 0.7, 0.9])
+"""Of a row's coins."""
+
+
+def pooled(trials: int, seed: int, *, check: str, delta: float, alpha: float, beta: float) -> Measured:
+    """A check of strata, of which one is off by delta in every context with a choice; at the n that it asks for."""
+    generator = np.random.default_rng(seed)
+    tool = calls.CHECKS[check].make(LAWS, STRATA)
+    n = tool.sample_size(delta or 0.2, alpha=alpha, beta=beta)
+    off = LAWS + delta * np.array([[-1.0, 1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    found = []
+    for _ in range(trials):
+        rows = [[generator.multinomial(-(-n // 2), law) for law in laws] for laws in (LAWS, off, LAWS)]
+        found.append(tool.check(np.array(rows), alpha=alpha, beta=beta))
+    return gather(found, n=n, delta=delta or None)
+
+
+def counted(trials: int, seed: int, *, check: str, delta: float, alpha: float, beta: float) -> Measured:
+    """The check of what is reported, where rows are said to have delta more, on average, than they have."""
+    generator = np.random.default_rng(seed)
+    tool = calls.CHECKS[check].make(float((CHANCES * (1 - CHANCES)).sum()))
+    n = tool.sample_size(delta or 0.05, alpha=alpha, beta=beta)
+    due = n * float(CHANCES.sum())
+    found = []
+    for _ in range(trials):
+        fell = sum(int(generator.binomial(n, chance)) for chance in CHANCES)
+        found.append(tool.check(fell + math.ceil(delta * n), due, due, n, alpha=alpha, beta=beta))
+    return gather(found, n=n, delta=delta or None)
+
+
+TOOLS: dict[str, Callable[..., Measured]] = {
+    **dict.fromkeys(calls.of("batches"), pooled),
+    **dict.fromkeys(calls.of("reports"), counted),
+}
+"""The checks of calls that are not also checks of counts."""
 
 
 def alarms(trials: int, seed: int, *, name: str, delta: float, alpha: float) -> Measured:

@@ -126,7 +126,7 @@ def _traces(share: float) -> Iterator[Trial]:
         measure = partial(traces.alarms, check=check, source=source, rows=128, alpha=0.05)
         on = source.name + ("" if check in exact else ", none too small")
         yield Trial(check, "uniform p-values", on, UNIFORM, _less(400, share), measure, exact=check in exact)
-        if check == "PIT pairs of rows":
+        if check == traces.ACROSS:
             copied = partial(traces.copied_misses, share=0.1, alpha=ALPHA, beta=BETA)
             yield Trial(
                 check, "misses", "tokens that repeat the one above, one in ten", BETA, _less(300, share), copied
@@ -260,6 +260,12 @@ def _blackbox(share: float) -> Iterator[Trial]:
 
 
 def _rounds(share: float) -> Iterator[Trial]:
+    for check, measure in rounds.TOOLS.items():
+        right = partial(measure, check=check, delta=0.0, alpha=0.05, beta=0.1)
+        yield Trial(check, "false alarms", "what is as it should be", 0.05, _less(1000, share), right)
+        wrong = partial(measure, check=check, delta=0.1, alpha=ALPHA, beta=BETA)
+        on = "one of three strata off by 0.1" if measure is rounds.pooled else "what is off by 0.1 a row"
+        yield Trial(check, "misses", on, BETA, _less(300, share), wrong)
     name = "token-rule"
     right = partial(rounds.alarms, name=name, delta=0.2, alpha=0.05)
     yield Trial("judge_round", "false alarms", f"{name}, whole judgements", 0.05, _less(100, share), right)

@@ -6,7 +6,7 @@ sequences and the target's laws along all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -17,12 +17,13 @@ from jaxtyping import Float
 from scipy import optimize
 
 from specverify import tree
+from specverify.batteries import traces as battery
 from specverify.calibration.sources import Source, distance, every_sequence, exact, laws, target, tuned
 from specverify.calibration.trial import Measured, gather
 from specverify.evidence.distance import tv
 from specverify.evidence.leaks import Leaks
-from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
-from specverify.evidence.surprisal import ENTROPIES, Surprisal, SurprisalGroups, Tempering
+from specverify.evidence.pit import PitPairs, PitUniformity
+from specverify.evidence.surprisal import ENTROPIES, Surprisal, SurprisalGroups
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.seeds import derived_seed
 from specverify.subjects.trace import MAIN, judge_trace
@@ -30,23 +31,24 @@ from specverify.verdict import Kind
 
 GRID = 4
 """Of the pairs."""
+ALONG, ACROSS = "PIT pairs, positions 1 apart", "PIT pairs, rows 1 apart"
 
-TOOLS: dict[str, Callable[[int], Any]] = {
-    "PIT uniformity": lambda length: PitUniformity(),
-    "PIT by position": PitPositions,
-    "PIT pairs of positions": lambda length: PitPairs(grid=GRID),
-    "PIT pairs of rows": lambda length: PitPairs(grid=GRID, across=True),
-    "surprisal": lambda length: Surprisal(),
-    "tempering": lambda length: Tempering(),
-    "surprisal by position and entropy": lambda length: SurprisalGroups(),
-    "leaks": lambda length: Leaks(),
-}
-"""Checks of traces, by length."""
+BESIDE = ("ranks", "repeated rows", "copies", "neighbouring rows")
+"""Those of the battery that look at something else than the statistics of tokens."""
+TOOLS = tuple(name for name in battery.CHECKS if name not in BESIDE)
+"""The checks of the battery that a trace of statistics can be tried by."""
+
+
+def made(check: str, length: int) -> Any:
+    """A check of the battery, as it is made for sequences of a length."""
+    nothing = torch.zeros(2, length, dtype=torch.int64)
+    even = torch.full((2, length, 2), 0.5, dtype=torch.float64)
+    return battery.CHECKS[check].make(battery.Traced(reduce(even, nothing, np.random.default_rng(0))))
 
 
 def alarms(trials: int, seed: int, *, check: str, source: Source, rows: int, alpha: float) -> Measured:
     """A check of traces on what a correct decoder emits, run for real."""
-    tool = TOOLS[check](source.model().length)
+    tool = made(check, source.model().length)
     found = [tool.check(trace, alpha=alpha, beta=0.1) for trace in traces(source, rows, trials, seed)]
     return gather(found, n=found[0].n)
 
@@ -58,7 +60,7 @@ def misses(
     wrong = tuned(source, delta, partial(_size, check), side)
     length = source.model().length
     n, rows = _needs(check, wrong, length, delta, alpha, beta)
-    tool = TOOLS[check](length)
+    tool = made(check, length)
     found = [tool.check(trace, alpha=alpha, beta=beta) for trace in traces(wrong, rows, trials, seed)]
     return gather(found, n=n, delta=delta, tv=distance(wrong))
 
@@ -87,7 +89,7 @@ def uneven_alarms(trials: int, seed: int, *, check: str, alpha: float) -> Measur
     """A check of traces on 1,000 tokens of a law that is nearly certain, where no normal limit is near."""
     generator = np.random.default_rng(seed)
     law = torch.tensor([0.999, 0.001], dtype=torch.float64).expand(500, 2, 2)
-    tool = TOOLS[check](2)
+    tool = made(check, 2)
     found = []
     for _ in range(trials):
         tokens = (generator.random((500, 2)) < 0.001).astype(np.int64)
@@ -250,7 +252,7 @@ def _size(check: str, source: Source) -> float:
         return kolmogorov(source.toy, law)
     if check == "PIT by position":
         return max(kolmogorov(source.toy, law, slice(t, t + 1)) for t in range(length))
-    if check == "PIT pairs of positions":
+    if check == ALONG:
         uniform = np.full(GRID**2, GRID**-2)
         cells = [
             np.einsum("s,sa,sb->ab", law, here.overlap[:, t], here.overlap[:, t + 1]).ravel() for t in range(length - 1)
@@ -261,13 +263,13 @@ def _size(check: str, source: Source) -> float:
 
 def _needs(check: str, wrong: Source, length: int, delta: float, alpha: float, beta: float) -> tuple[int, int]:
     """What the check asks for, in its own unit, and in sequences."""
-    tool = TOOLS[check](length)
+    tool = made(check, length)
     if check in ("surprisal", "tempering"):
         spread = float(np.sqrt(exact(wrong) @ along(wrong.toy).variance.mean(1)))
         tool = type(tool)(spread)
     n = int(tool.sample_size(delta, alpha=alpha, beta=beta))
     if check == "PIT by position":
         return n, n
-    if check == "PIT pairs of positions":
+    if check == ALONG:
         return n, -(-n // ((length - 1) // 2))
     return n, -(-n // length)

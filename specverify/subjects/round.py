@@ -33,6 +33,7 @@ from contextlib import contextmanager
 
 import torch
 
+from specverify.batteries import calls
 from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.errors import InputError
@@ -56,12 +57,13 @@ from specverify.verdict import Kind, Verdict
 
 __all__ = ["CHECKS", "Kernel", "coins", "flashinfer", "judge_round", "plain", "rectangular", "transformers", "vllm"]
 
-CHECKS = ("standard", "laws", "independence", "batches", "forced-coins", "nan-rows")
-"""`laws`: of what is emitted, by sampling. `independence`: of rows and calls. `batches`: laws in batches of each size,
-at each place and of each kind (`rounds/batches.py`). `standard`: these three. `forced-coins`: coins at the edges, and
-integrated over, for kernels whose coins are an argument (`rounds/edges.py`, `rounding.py`, `forced.py`). `nan-rows`:
-draft laws of NaN; only where asked for, since few kernels claim to take them. The contract (shapes, ranges, inputs left
-alone, the generator respected) and what the kernel reports beside its tokens are checked in any case."""
+CHECKS = calls.ASKED
+"""The groups of `batteries/calls.py`. `laws`: of what is emitted, by sampling. `independence`: of rows and calls.
+`batches`: laws in batches of each size, at each place and of each kind (`rounds/batches.py`). `standard`: these three.
+`forced-coins`: coins at the edges, and integrated over, for kernels whose coins are an argument (`rounds/edges.py`,
+`rounding.py`, `forced.py`). `nan-rows`: draft laws of NaN; only where asked for, since few kernels claim to take them.
+The contract (shapes, ranges, inputs left alone, the generator respected) and what the kernel reports beside its tokens
+are checked in any case."""
 
 
 def judge_round(
@@ -110,7 +112,7 @@ def judge_round(
     if rule not in (None, "token"):
         raise InputError(f"rule is {rule!r}; it is 'token' or None")
     _check_arguments(claim, gamma, delta, seconds, checks, contexts, subject)
-    wanted = {*checks} | ({"laws", "independence", "batches"} if "standard" in checks else set())
+    wanted = {*checks} | ({*calls.STANDARD} if "standard" in checks else set())
     session = Session(subject, wanted, gamma, seed, alpha, beta, delta, Deadline(seconds), contexts, rule == "token")
     try:
         with _one_thread():

@@ -7,6 +7,7 @@ from specverify.calibration import (
     bounds,
     continuous,
     counts,
+    rounds,
     traces,
 )  # fmt: skip
 
@@ -19,13 +20,13 @@ class TestPlan:
             found.setdefault(trial.check, set()).add(trial.what)
         checks = {*counts.TOOLS, *traces.TOOLS, "dispersion", "copies", "repeated rows", "judge_sampler"}
         checks |= {"collisions within a run", "collisions between runs", *continuous.TOOLS}
-        checks |= {*bounds.TOOLS, "judge_round", "judge_trace"}
+        checks |= {*bounds.TOOLS, *rounds.TOOLS, "judge_round", "judge_trace"}
         assert checks == set(found)
         for check in checks:
             assert "misses" in found[check]
             assert found[check] & {"false alarms", "optional stopping"}
         assert {check for check in checks if "uniform p-values" not in found[check]} == {
-            "repeated rows", "judge_sampler", "judge_round", "judge_trace"
+            "repeated rows", "judge_sampler", "judge_round", "judge_trace", *rounds.TOOLS
         }  # fmt: skip
         assert "optional stopping" in found["e-process"] & found["mean ratio"]
         assert len({trial.id for trial in calibration.all_trials(quick)}) == len(calibration.all_trials(quick))

@@ -9,6 +9,7 @@ import torch
 
 from specverify.deadline import Deadline
 from specverify.draws import Sampled
+from specverify.evidence.pooled import Pooled
 from specverify.rules.token import residual
 from specverify.subjects.round import flashinfer, judge_round
 from specverify.subjects.rounds import batches as module
@@ -17,7 +18,6 @@ from specverify.subjects.rounds.batches import SIZES, Batch, Batches
 from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS, rows_per_call
 from specverify.subjects.rounds.conventions import coins
 from specverify.subjects.rounds.kernel import Fault
-from specverify.subjects.rounds.pooled import Pooled
 from specverify.subjects.rounds.reference import Parts, kernel
 from specverify.verdict import Kind
 
@@ -144,7 +144,7 @@ def test_a_right_kernel_passes_with_the_delta_that_was_planned(whole):
     sizes, batches = evidence["batch sizes"], Batches(kernel("right", Parts()), 1, 0.1)
     batches.plan({"batch sizes": sizes.alpha}, sizes.beta)
     assert sizes.n >= batches.need
-    assert all(evidence[check].delta <= batches.delta == 0.5 for check in batches.checks)
+    assert all(evidence[check].delta <= delta == 0.5 for check, delta in batches.checks.items())
     assert sizes.coverage["strata"] == len(SIZES)
 
 

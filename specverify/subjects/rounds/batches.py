@@ -2,7 +2,7 @@
 
 A kernel has paths for a batch of one, for batches that fill a tile, for batches without padding, and slips at single
 rows. Rows of one size, of one place, and of one kind of batch are therefore tested apart, each over all contexts
-together (`pooled.py`); where the evidence is highest at the end, some are played on. The kinds:
+together (`evidence/pooled.py`); where the evidence is highest at the end, some are played on. The kinds:
 
     ragged        rows of any context, with any number of drafts
     full          every row has all its drafts
@@ -23,15 +23,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from specverify.batteries import calls
 from specverify.deadline import Deadline
 from specverify.draws import Sampled
-from specverify.evidence.result import TOTAL_VARIATION, Evidence, nothing_below_one
+from specverify.evidence.result import Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.subjects.rounds.calls import MOST_ROWS, in_batches
 from specverify.subjects.rounds.contexts import build
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.play import Layout, Played, play
-from specverify.subjects.rounds.pooled import Pooled
 
 SIZES = (
     *range(1, 41),
@@ -51,13 +51,16 @@ FAR = (8, 32, 64, 128, 1024)
 """From these places on, counted from 0, rows have one stratum together."""
 PLACES = ("first row", "last row", "last row but one", *(f"rows at place {place}" for place in range(1, FAR[0])),
           *(f"rows from place {place:,}" for place in FAR))  # fmt: skip
+STRATA = {
+    "batch sizes": tuple(f"batches of {size:,}" for size in SIZES),
+    "places in the batch": PLACES,
+    "kinds of batch": KINDS,
+}
+"""What rows are tested apart by."""
 AGAIN, CALLS = 12, 400
 """How many groups of batches are played where the evidence is highest, and the most batches of one."""
 CLOSE = 8
 """So many sizes of batches that have a place are played for it: the smallest."""
-COARSE = 10.0
-"""A size, place or kind has to show this multiple of the judgement's delta, at most `COARSEST`."""
-COARSEST = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,34 +78,26 @@ class Batches:
     def __init__(self, kernel: Kernel, gamma: int, delta: float) -> None:
         self.kernel, self.gamma = kernel, gamma
         self.contexts = build(CONTEXTS, TOKENS, min(gamma + 1, DEPTH), key="batches")
-        self.pooled = Pooled(self.contexts.joint().numpy())
-        self.delta = min(COARSEST, COARSE * delta)
+        self.laws = laws = self.contexts.joint().numpy()
         self.sizes: tuple[int, ...] = SIZES
         self.need = self.wanted = 0
-        outcomes = self.pooled.laws.shape
-        self.counts = {
-            "batch sizes": np.zeros((len(SIZES), *outcomes), dtype=np.int64),
-            "places in the batch": np.zeros((len(PLACES), *outcomes), dtype=np.int64),
-            "kinds of batch": np.zeros((len(KINDS), *outcomes), dtype=np.int64),
-        }
-        self.names = {
-            "batch sizes": [f"batches of {size:,}" for size in SIZES],
-            "places in the batch": list(PLACES),
-            "kinds of batch": list(KINDS),
-        }
-        self.checks = dict.fromkeys(self.counts, self.delta)
+        self.open = (laws > 0).sum(1) > 1  # contexts with a choice
+        self.names = {name: STRATA[name] for name in calls.of("batches")}
+        self.tests = {name: calls.CHECKS[name].make(laws, strata) for name, strata in self.names.items()}
+        self.counts = {name: np.zeros((len(strata), *laws.shape), np.int64) for name, strata in self.names.items()}
+        self.checks = {name: calls.CHECKS[name].delta(delta) for name in self.names}
         self.highest = {check: np.zeros(len(names)) for check, names in self.names.items()}
         self.recent: list[tuple[Layout, Tensor, Played]] = []
 
     def plan(self, alphas: Mapping[str, float], beta: float) -> None:
         """Set how many rows of each size it takes."""
-        alpha = alphas["batch sizes"] / len(SIZES)
-        self.need = self.wanted = self.pooled.sample_size(self.delta, alpha=alpha, beta=beta)
+        check = "batch sizes"
+        self.need = self.wanted = self.tests[check].sample_size(self.checks[check], alpha=alphas[check], beta=beta)
 
     @property
     def played(self) -> dict[int, int]:
         """Rows of each size that count: those in contexts with a choice."""
-        rows = self.counts["batch sizes"][:, self.pooled.open].sum((1, 2)).tolist()
+        rows = self.counts["batch sizes"][:, self.open].sum((1, 2)).tolist()
         return dict(zip(SIZES, rows, strict=True))
 
     @property
@@ -164,14 +159,17 @@ class Batches:
 
     def evidence(self, alphas: Mapping[str, float], beta: float) -> list[Evidence]:
         """One for each check: what its worst stratum says, and what its smallest is sure to see."""
-        return [self._evidence(check, alphas[check], beta) for check in self.counts]
+        return [
+            test.check(self.counts[name], alpha=alphas[name], beta=beta, highest=self.highest[name])
+            for name, test in self.tests.items()
+        ]
 
     def suspects(self, check: str, stratum: int) -> tuple[int, list[Played]]:
         """The context in which a stratum is most wrong, and its rows of the last look."""
         counts = self.counts[check][stratum]
         doubts = [
             EProcess(law).log_e(count) if (law > 0).sum() > 1 and count.sum() else 0.0
-            for law, count in zip(self.pooled.laws, counts, strict=True)
+            for law, count in zip(self.laws, counts, strict=True)
         ]
         return int(np.argmax(doubts)), [
             _only(played, self._codes(layout, kinds)[check] == stratum) for layout, kinds, played in self.recent
@@ -188,9 +186,9 @@ class Batches:
         """The stratum whose evidence is nearest to rejection, or furthest beyond it: there the number is above 0."""
         found = []
         for check, counts in self.counts.items():
-            log_e = self.pooled.log_e(counts)
+            log_e = self.tests[check].log_e(counts)
             self.highest[check] = np.maximum(self.highest[check], log_e)
-            played = counts[:, self.pooled.open].sum((1, 2)) > 0  # what a convention has not is never played
+            played = counts[:, self.open].sum((1, 2)) > 0  # what a convention has not is never played
             doubt = np.where(played, log_e + math.log(alphas[check] / len(counts)), -np.inf)
             found.append((float(doubt.max()), check, int(doubt.argmax())))
         return max(found)
@@ -284,41 +282,13 @@ class Batches:
 
     def _count(self, layout: Layout, kinds: Tensor, played: Played) -> None:
         places = TOKENS ** torch.arange(self.contexts.depth - 1, -1, -1)
-        contexts, outcomes = self.pooled.laws.shape
+        contexts, outcomes = self.laws.shape
         cell = played.context * outcomes + (played.tokens * places).sum(1)
         for check, code in self._codes(layout, kinds).items():
             inside = code >= 0
             flat = (code * contexts * outcomes + cell)[inside]
             table = self.counts[check]
             table += torch.bincount(flat, minlength=table.size).numpy().reshape(table.shape)
-
-    def _evidence(self, check: str, alpha: float, beta: float) -> Evidence:
-        counts, names = self.counts[check], self.names[check]
-        sizes = counts[:, self.pooled.open].sum((1, 2))
-        used = [number for number in range(len(names)) if sizes[number]]
-        each = alpha / len(names)
-        n = int(min(sizes[used], default=0))
-        delta = self.pooled.visible(n, alpha=each, beta=beta) if n else 1.0
-        worst = max(used, key=lambda number: float(self.highest[check][number]), default=0)
-        highest = float(self.highest[check][worst])
-        return Evidence(
-            check=check,
-            statistic=highest,
-            p_value=min(1.0, len(names) * math.exp(-highest)),
-            alpha=alpha,
-            beta=beta,
-            delta=delta,
-            metric=f"{TOTAL_VARIATION} in each of the {check}",
-            n=n,
-            rejected=highest >= -math.log(each),
-            basis="finite-sample bound",
-            power="asymptotic",
-            vacuous=nothing_below_one(delta, n) if n else "no batch was played",
-            detail=f"{names[worst]}: log e-value at most {highest:.6g} in {int(sizes[worst]):,} rows, "
-            f"{-math.log(each):.6g} rejects",
-            coverage={"strata": len(used), "rows": int(sizes.sum())},
-            data={"strata": [names[number] for number in used], "n": sizes[used].tolist()},
-        )
 
 
 def _place(index: Int[Tensor, " rows"], size: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:

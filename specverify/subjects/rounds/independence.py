@@ -7,24 +7,23 @@ varies too much or too little.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
 from specverify import tree
-from specverify.evidence.copies import Copies
-from specverify.evidence.independence import Dispersion
+from specverify.batteries import calls
 from specverify.evidence.result import Evidence
 from specverify.seeds import derived_seed
 from specverify.subjects.rounds.contexts import build
 from specverify.subjects.rounds.contract import sample_round
 from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
 
-CHECKS = {"copies between calls": 0.3, "copies between rows": 0.3, "dispersion of calls": 0.6}
-"""The share of copied rows that each check is sure to see, at the sizes below."""
+NAMES = calls.of("independence")
 CALLS, ROWS, CANDIDATES, REPEATS = 64, 512, 32, 128
+"""Sizes at which each check is sure to see its share of copied rows."""
 FEWEST = 64
 """Rows of a call of a slow kernel."""
 CALIBRATION = 8
@@ -44,24 +43,27 @@ def check(
     """The three checks: do rows repeat those of the call before, their neighbours, or any others of their batch?
 
     Args:
-        alphas: the false-alarm rate of each of `CHECKS`.
+        alphas: the false-alarm rate of each of `NAMES`.
         rows: of each call; with fewer than `ROWS`, less is seen.
     """
-    between, within, spread = (alphas[name] for name in CHECKS)
+    between, within, spread = NAMES
     given, collision = _varied(kernel, gamma, seed, generator, rows)
     blocks = np.stack([_blocks(kernel.verify(given, generator)) for _ in range(CALLS + CALIBRATION)])
     outcome = np.unique(blocks.reshape(-1, blocks.shape[-1]), axis=0, return_inverse=True)[1].reshape(len(blocks), rows)
     counts = np.stack([np.bincount(call, minlength=int(outcome.max()) + 1) for call in outcome])
     law = (counts[CALLS:].sum(0) + 0.5) / (counts[CALLS:].sum() + 0.5 * counts.shape[1])
-    flat, copies = outcome[:CALLS].reshape(-1, 1), Copies(collision)
-    evidence = [
-        copies.check(outcome[0:CALLS:2].reshape(-1, 1), outcome[1:CALLS:2].reshape(-1, 1), alpha=between, beta=beta),
-        copies.check(flat[0::2], flat[1::2], alpha=within, beta=beta),
-    ]
+    flat = outcome[:CALLS].reshape(-1, 1)
+    told: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+        between: ((collision,), (outcome[0:CALLS:2].reshape(-1, 1), outcome[1:CALLS:2].reshape(-1, 1))),
+        within: ((collision,), (flat[0::2], flat[1::2])),
+    }
     # With next to no randomness there is nothing to be counted; the laws will have something to say of such a kernel.
     if law.max() < 1 - 20 / rows:
-        evidence.append(Dispersion(law, rows).check(counts[:CALLS], alpha=spread, beta=beta))
-    return [replace(item, check=name) for item, name in zip(evidence, CHECKS, strict=False)]
+        told[spread] = ((law, rows), (counts[:CALLS],))
+    return [
+        calls.carry_out(name, calls.CHECKS[name].make(*known), *data, alpha=alphas[name], beta=beta)
+        for name, (known, data) in told.items()
+    ]
 
 
 def affordable(pace: float, seconds: float) -> int | None:

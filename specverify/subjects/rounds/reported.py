@@ -8,20 +8,19 @@ every acceptance rate that is read off them; that is a finding of its own, which
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from specverify.batteries import calls
 from specverify.evidence.result import Evidence
 from specverify.model import row_mask
 from specverify.rules.token import accept_probability
 from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
 from specverify.verdict import Kind, Verdict
 
-CHECK = "accepted counts"
-METRIC = "drafts per row that are said to pass beyond those that were kept"
+(CHECK,) = calls.of("reports")
 
 
 class Reported:
@@ -46,29 +45,11 @@ class Reported:
         return replace(kernel, verify=verify)
 
     def evidence(self, alpha: float, beta: float) -> Evidence:
-        """Bernstein's inequality for the sum of the counts beyond the kept drafts, each a sum of independent coins."""
-        off = max(0.0, self.least - self.counted, self.counted - self.most)
-        rows = max(1, self.rows)
-        limit, missed = (_bernstein(self.variance, rate) for rate in (alpha / 2, beta))
-        mean = f"{self.counted / rows:.4g} in {self.rows:,} rows, {self.least / rows:.4g} expected"
-        if self.most > self.least:
-            mean += f" (to {self.most / rows:.4g}, if the rejected draft is tossed for again)"
-        return Evidence(
-            check=CHECK,
-            statistic=off,
-            p_value=min(1.0, 2 * math.exp(-(off**2) / (2 * self.variance + 2 * off / 3))) if off else 1.0,
-            alpha=alpha,
-            beta=beta,
-            delta=(limit + missed) / rows,
-            metric=METRIC,
-            n=self.rows,
-            rejected=bool(self.impossible) or off > limit,
-            basis="finite-sample bound",
-            power="finite-sample bound",
-            estimate=off / rows,
-            blind="counts that are wrong for single rows and right on average",
-            detail=self.impossible or f"{METRIC}: {mean}",
-        )
+        """The counts beyond the kept drafts: to the larger sum, if the rejected draft is tossed for again."""
+        check = calls.CHECKS[CHECK].make(self.variance / max(1, self.rows))
+        told = self.counted, self.least, self.most, self.rows
+        found = calls.carry_out(CHECK, check, *told, alpha=alpha, beta=beta)
+        return replace(found, rejected=True, detail=self.impossible) if self.impossible else found
 
     def _look(self, given: Round, outcome: Outcome, passed: Tensor) -> None:
         assert given.q is not None
@@ -95,9 +76,3 @@ def verdict(found: Evidence) -> Verdict | None:
     if not found.rejected:
         return None
     return Verdict(Kind.ERROR, f"{CHECK}: {found.detail}; its reported acceptance is wrong, whatever its tokens are")
-
-
-def _bernstein(variance: float, rate: float) -> float:
-    """What a sum of coins, less its mean, exceeds with at most this probability."""
-    log = math.log(1 / rate)
-    return log / 3 + math.sqrt(log**2 / 9 + 2 * variance * log)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from specverify.batteries import calls
 from specverify.deadline import Deadline
 from specverify.draws import Sampled
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
@@ -87,8 +88,8 @@ class Stream:
 
     def evidence(self, alpha: float, beta: float) -> Evidence:
         """What the counts say."""
-        found = self.test.check(self.blocks, alpha=alpha, beta=beta)
-        return replace(found, check=self.check, metric=self.metric)
+        found = calls.carry_out(self.check, self.test, self.blocks, alpha=alpha, beta=beta)
+        return replace(found, metric=self.metric)
 
 
 @dataclass
@@ -198,7 +199,7 @@ class Trial:
 @lru_cache(maxsize=1024)
 def _test(law: bytes) -> EProcess:
     """One for each law, in float64: it remembers what so many rows of it show, from one judgement to the next."""
-    return EProcess(np.frombuffer(law).copy())
+    return calls.CHECKS["laws"].make(np.frombuffer(law).copy())  # type: ignore[no-any-return]
 
 
 def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:

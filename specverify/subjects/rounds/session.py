@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from specverify.batteries import calls
 from specverify.claims import Lossless
 from specverify.deadline import Deadline
 from specverify.draws import Sampled
@@ -85,11 +86,10 @@ class Session:
         self.streams = [stream for trial in self.trials for stream in trial.streams]
         self.reserve = (1 - RESERVE) * deadline.left
         self.budget = AlphaBudget(alpha)
-        self.apart = independence.CHECKS if "independence" in checks else {}
-        sampled = [*(stream.check for stream in self.streams), *self.apart]
-        sampled += self.batches.checks if self.batches else ()
-        sampled += [reported.CHECK] if kernel.reports else []
-        if sampled:
+        self.apart = {name: calls.CHECKS[name].delta(delta) for name in independence.NAMES if "independence" in checks}
+        groups = [group for group in ("laws", "independence") if group in checks]
+        groups += ["batches"] * (self.batches is not None) + ["reports"] * kernel.reports
+        if sampled := calls.names(groups, [stream.check for stream in self.streams]):
             self.budget.allocate(sampled)
         self.alphas = {row["check"]: row["alpha"] for row in self.budget.table()}
         self.generator = contract.generator(derived_seed(seed, 6))
@@ -240,7 +240,7 @@ class Session:
         if (rows := independence.affordable(pace, self.deadline.left / 4)) is None:
             self.notes.append(f"it is too slow to be tried for copied rows: {pace:.2g} s a row")
             return None
-        alphas = {check: self.budget.spend(check) for check in independence.CHECKS}
+        alphas = {check: self.budget.spend(check) for check in independence.NAMES}
         self.evidence += independence.check(self.kernel, self.gamma, self.seed, self.generator, alphas, self.beta, rows)
         refuting = [item for item in self.evidence if item.rejected]
         if not refuting:
