@@ -18,6 +18,7 @@ import typer
 import specverify
 from specverify import (
     cli_calibrate,
+    cli_compare,
     cli_defects,
     cli_errors,
     cli_list,
@@ -148,6 +149,7 @@ def show(
     _say_where(written.html, written.markdown)
 
 
+app.command()(cli_compare.compare)
 app.command("list")(cli_list.list_names)
 app.command()(cli_validate.validate)
 app.command()(cli_validate.replay)

@@ -1,0 +1,73 @@
+"""The command that holds two records beside each other: compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specverify.errors import InputError
+
+if TYPE_CHECKING:
+    from specverify.report.compare import Change
+
+SHOWN = 40
+"""Changes of each kind that a terminal shows."""
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A record of verify or tradeoff, or its folder.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same kind.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the changes as JSON.")] = False,
+) -> None:
+    """Say what changed between two records, and exit with 1 where something got worse: a gate for adopting a decoder.
+
+    Verdicts, exact laws, forward passes and quality, each beyond its noise; seconds are told where they differ by half.
+    """
+    from specverify.report import compare as changed
+
+    changes = _changes(old, new)
+    worse = any(change.sign == "worse" for change in changes)
+    if as_json:
+        typer.echo(json.dumps({"regression": worse, "changes": changed.to_json(changes)}, indent=1))
+    else:
+        _print(changes, changed.told(changes))
+    raise typer.Exit(int(worse))
+
+
+def _changes(old: Path, new: Path) -> list[Change]:
+    from specverify.report import compare as changed
+    from specverify.report import record as records
+    from specverify.tradeoff import record as sweeps
+
+    kinds = [_kind(path) for path in (old, new)]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"{old} is a record of {kinds[0]} and {new} one of {kinds[1]}; compare two of one kind")
+    if kinds[0] == "tradeoff":
+        return changed.sweeps(sweeps.load(old), sweeps.load(new))
+    return changed.campaigns(records.load(old), records.load(new))
+
+
+def _kind(path: Path) -> str:
+    """Which command made the record that lies there."""
+    name = "tradeoff.json"
+    return "tradeoff" if path.name == name or (path.is_dir() and (path / name).is_file()) else "verify"
+
+
+def _print(changes: list[Change], sentence: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from specverify.report.listing import listing
+
+    console = Console(highlight=False)
+    for sign, title in (("worse", "worse"), ("better", "better"), ("other", "changed otherwise")):
+        found = [change for change in changes if change.sign == sign]
+        if found:
+            rows = [(c.where, c.what, c.old, c.new) for c in found[:SHOWN]]
+            console.print(listing(rows, (title, "what", "old", "new")), Text(""))
+        if len(found) > SHOWN:
+            console.print(f"... and {len(found) - SHOWN} more; --json has all\n")
+    console.print(sentence)

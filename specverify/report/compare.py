@@ -1,0 +1,185 @@
+"""What changed between two records of the same kind: the gate that a new version of a decoder has to pass.
+
+Cells (of a campaign) and settings (of a sweep) are matched by id. A change is a *regression* where a verdict gets
+worse, a known-wrong decoder is no longer caught, a cell is gone, forward passes grow, or a measured quality gets worse.
+
+What was enumerated is compared to 1e-9; what was measured by its 95% intervals: two figures differ where they lie
+farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
+depend on what else the machine did: they are told where they differ by more than `SLOWER`, and are no regression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from scipy.stats import norm
+
+from specverify.report.shape import Record
+from specverify.report.shape_cells import Cell, Run
+from specverify.report.tables import caught, number
+from specverify.tradeoff.shape import Row as Setting
+from specverify.tradeoff.shape import Sweep
+
+ALPHA = 0.01
+"""Chance that any measured figure of two equal decoders is said to differ."""
+SAME = 1e-9
+SLOWER = 1.5
+Sign = Literal["worse", "better", "other"]
+_ORDER = ("PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
+_MORE_IS_BETTER = ("speedup", "lockstep", "accuracy", "precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as it was.
+
+    Attributes:
+        sign: worse (a regression), better, or neither.
+        where: the cell or setting.
+        what: which figure.
+        old, new: as shown.
+    """
+
+    sign: Sign
+    where: str
+    what: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure: its value and standard error, and which way is better."""
+
+    value: float
+    error: float
+    more_is_better: bool
+
+
+def campaigns(old: Record, new: Record) -> list[Change]:
+    """What changed between two records of `specverify verify`."""
+    before, after = ({c["id"]: c for c in record["cells"]} for record in (old, new))
+    both = [(before[name], after[name]) for name in before if name in after]
+    changes = [change for one, other in both for change in (*_verdicts(one, other), *_exact(one, other))]
+    pairs = [(one["id"], _figures(one), _figures(other)) for one, other in both]
+    changes += _measured(pairs)
+    changes += [change for one, other in both for change in _seconds(one, other)]
+    return [*changes, *_there(before, after)]
+
+
+def sweeps(old: Sweep, new: Sweep) -> list[Change]:
+    """What changed between two records of `specverify tradeoff`."""
+    before, after = ({row["id"]: row for row in record["rows"]} for record in (old, new))
+    both = [(before[name], after[name]) for name in before if name in after]
+    broken = [
+        Change(
+            "worse" if other["error"] else "better",
+            one["id"],
+            "error",
+            one["error"] or "none",
+            other["error"] or "none",
+        )
+        for one, other in both
+        if bool(one["error"]) != bool(other["error"])
+    ]
+    return [
+        *broken,
+        *_measured([(one["id"], _metrics(one), _metrics(other)) for one, other in both]),
+        *_there(before, after),
+    ]
+
+
+def _there(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[Change]:
+    for name in before:
+        if name not in after:
+            yield Change("worse", name, "covered", "yes", "no")
+    for name in after:
+        if name not in before:
+            yield Change("other", name, "covered", "no", "yes")
+
+
+def _verdicts(old: Cell, new: Cell) -> Iterator[Change]:
+    one, other = old["verdict"]["kind"], new["verdict"]["kind"]
+    if one == other:
+        return
+    if new["expected"] is not None:
+        sign: Sign = "better" if caught(new) else "worse" if caught(old) else "other"
+    else:
+        sign = "worse" if _ORDER.index(other) > _ORDER.index(one) else "better"
+    yield Change(sign, new["id"], "verdict", one, other)
+
+
+def _exact(old: Cell, new: Cell) -> Iterator[Change]:
+    one, other = old["exact"], new["exact"]
+    if one is None or other is None:
+        return
+    claimed = new["expected"] is None
+    for name, words in (("tv", "exact TV"), ("passes", "expected passes")):
+        before, after = cast("float", one[name]), cast("float", other[name])  # type: ignore[literal-required]
+        if abs(before - after) > SAME * max(1.0, abs(before)):
+            sign: Sign = ("worse" if after > before else "better") if claimed else "other"
+            yield Change(sign, new["id"], words, number(before, 6), number(after, 6))
+
+
+def _figures(cell: Cell) -> dict[str, Figure]:
+    run = cell["run"]
+    if run is None:
+        return {}
+    return {"passes": Figure(run["passes_mean"], _error(run["passes_interval"]), more_is_better=False)}
+
+
+def _metrics(row: Setting) -> dict[str, Figure]:
+    """Of what has a sign, such as the surprisal's excess, the size counts."""
+    return {
+        name: Figure(abs(metric["value"]), _error(metric["interval"]), name.startswith(_MORE_IS_BETTER))
+        for name, metric in row["metrics"].items()
+    }
+
+
+def _error(interval: Sequence[float]) -> float:
+    """The standard error behind a 95% interval."""
+    return (interval[1] - interval[0]) / (2 * 1.96)
+
+
+def _measured(pairs: Sequence[tuple[str, Mapping[str, Figure], Mapping[str, Figure]]]) -> Iterator[Change]:
+    count = sum(len(one.keys() & other.keys()) for _, one, other in pairs)
+    noise = float(norm.isf(ALPHA / (2 * max(1, count))))
+    for where, one, other in pairs:
+        for name in one:
+            if name not in other:
+                continue
+            old, new = one[name], other[name]
+            apart = new.value - old.value
+            if abs(apart) > noise * math.hypot(old.error, new.error) + SAME * abs(old.value):
+                sign: Sign = "better" if (apart > 0) == new.more_is_better else "worse"
+                yield Change(sign, where, name, number(old.value), number(new.value))
+
+
+def _seconds(old: Cell, new: Cell) -> Iterator[Change]:
+    one, other = old["run"], new["run"]
+    if one is None or other is None or new["kind"] != "real":
+        return
+    before, after = _each(one), _each(other)
+    if max(before, after) > SLOWER * min(before, after):
+        yield Change("other", new["id"], "seconds per image", number(before, 3), number(after, 3))
+
+
+def _each(run: Run) -> float:
+    return run["seconds"] / run["n"]
+
+
+def told(changes: Sequence[Change]) -> str:
+    """The changes in a sentence."""
+    counts = {sign: sum(change.sign == sign for change in changes) for sign in ("worse", "better", "other")}
+    if not changes:
+        return "nothing changed beyond noise"
+    words = {"worse": "worse", "better": "better", "other": "changed otherwise"}
+    return ", ".join(f"{count} {words[sign]}" for sign, count in counts.items() if count)
+
+
+def to_json(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """As plain JSON."""
+    return [vars(change) for change in changes]

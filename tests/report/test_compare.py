@@ -1,0 +1,146 @@
+"""The gate: what got worse between two records is told and fails; noise does not."""
+
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+from scipy.stats import norm
+
+from specverify import cli, cli_compare
+from specverify.report import compare
+from specverify.report import record as records
+
+
+def _change(record, kind, **parts):
+    """The record with one cell of that kind changed, and the cell's id."""
+    new = copy.deepcopy(record)
+    cell = next(c for c in new["cells"] if c["kind"] == kind)
+    for name, value in parts.items():
+        cell[name] = cell[name] | value
+    return new, cell["id"]
+
+
+def test_a_record_is_as_it_is(record):
+    assert compare.campaigns(record, copy.deepcopy(record)) == []
+    assert compare.told([]) == "nothing changed beyond noise"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sign"),
+    [("PROVED", "REFUTED", "worse"), ("PROVED", "CONSISTENT", "worse"), ("INCONCLUSIVE", "CONSISTENT", "better")],
+)
+def test_verdicts_have_an_order(record, old, new, sign):
+    one, where = _change(record, "exact", verdict={"kind": old})
+    other, _ = _change(record, "exact", verdict={"kind": new})
+    assert compare.campaigns(one, other) == [compare.Change(sign, where, "verdict", old, new)]
+
+
+def test_a_known_wrong_decoder_that_is_no_longer_refuted_is_a_regression(record):
+    caught, where = _change(record, "defect", verdict={"kind": "REFUTED"})
+    missed, _ = _change(record, "defect", verdict={"kind": "PROVED"})
+    assert [c.sign for c in compare.campaigns(caught, missed)] == ["worse"]
+    assert [c.sign for c in compare.campaigns(missed, caught)] == ["better"]
+    assert compare.campaigns(caught, missed)[0].where == where
+
+
+def test_exact_figures_are_compared_beyond_rounding(record):
+    cell = next(c for c in record["cells"] if c["kind"] == "exact" and c["exact"])
+    passes = cell["exact"]["passes"]
+    for factor, signs in ((1 + 1e-12, []), (1.001, ["worse"]), (0.999, ["better"])):
+        new, _ = _change(record, "exact", exact={"passes": passes * factor})
+        assert [c.sign for c in compare.campaigns(record, new)] == signs
+
+
+def test_a_cell_that_is_gone_is_a_regression_and_a_new_one_is_told(record):
+    fewer = record | {"cells": record["cells"][1:]}
+    assert [(c.sign, c.what, c.new) for c in compare.campaigns(record, fewer)] == [("worse", "covered", "no")]
+    assert [(c.sign, c.what, c.new) for c in compare.campaigns(fewer, record)] == [("other", "covered", "yes")]
+
+
+def test_seconds_are_told_and_fail_nothing(record):
+    cell = next(c for c in record["cells"] if c["kind"] == "real" and c["run"])
+    new = copy.deepcopy(record)
+    slower = next(c for c in new["cells"] if c["id"] == cell["id"])
+    slower["run"]["seconds"] *= 2
+    changes = compare.campaigns(record, new)
+    assert [(c.sign, c.what) for c in changes] == [("other", "seconds per image")]
+
+
+def test_equal_measured_figures_differ_as_rarely_as_stated_and_real_differences_show():
+    """alpha = 1% for all 40 figures together; a shift of 8 standard errors of one is missed with chance below 1e-4."""
+    rng = np.random.default_rng(7)
+    figures = [f"m{number}" for number in range(40)]
+
+    def drawn(shift=0.0):
+        found = {name: compare.Figure(float(rng.normal()), 1.0, more_is_better=False) for name in figures}
+        first = found["m0"]
+        return found | {"m0": compare.Figure(first.value + shift, first.error, more_is_better=False)}
+
+    trials = 3_000
+    alarms = sum(any(True for _ in compare._measured([("x", drawn(), drawn())])) for _ in range(trials))
+    assert alarms <= norm.isf(1e-6) * (trials * 0.01 * 0.99) ** 0.5 + trials * 0.01
+    seen = [list(compare._measured([("x", drawn(), drawn(12.0))])) for _ in range(50)]
+    assert all(any(c.what == "m0" and c.sign == "worse" for c in found) for found in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("speedup", "better"), ("lockstep-8", "better"), ("fd", "worse"), ("bias", "worse")]
+)
+def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
+    def row(value):
+        metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]}}
+        return {"rows": [{"id": "a", "error": None, "metrics": metrics}]}
+
+    assert [c.sign for c in compare.sweeps(row(1.0), row(2.0))] == [sign]
+    assert compare.sweeps(row(1.0), row(1.001)) == []
+
+
+def test_the_command_exits_with_1_on_a_regression_alone(record, tmp_path, capsys):
+    worse, where = _change(record, "exact", exact={"passes": 99.0})
+    for name, one in (("old", record), ("new", worse)):
+        (tmp_path / name).mkdir()
+        records.save(one, tmp_path / name / "record.json")
+
+    def run(*names):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["compare", *(str(tmp_path / name) for name in names)])
+        return ended.value.code, capsys.readouterr().out
+
+    assert run("old", "old/record.json") == (0, "nothing changed beyond noise\n")
+    code, out = run("old", "new")
+    assert (code, out.splitlines()[-1]) == (1, "1 worse")
+    assert where in out
+    assert run("new", "old")[0] == 0
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, told["regression"], told["changes"][0]["where"]) == (1, True, where)
+
+
+def test_records_of_two_kinds_are_refused(record, tmp_path, capsys):
+    records.save(record, tmp_path / "record.json")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "tradeoff.json").write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", str(tmp_path / "record.json"), str(tmp_path / "sweep")])
+    assert ended.value.code == 3
+    assert "one of tradeoff; compare two of one kind" in capsys.readouterr().err
+
+
+def test_many_changes_are_cut_on_the_terminal(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(rich.console, "Console", lambda **_: rich_console(out))
+    changes = [compare.Change("worse", f"cell-{number}", "verdict", "PROVED", "REFUTED") for number in range(60)]
+    cli_compare._print(changes, compare.told(changes))
+    assert "... and 20 more; --json has all" in out.getvalue()
+    assert out.getvalue().endswith("60 worse\n")
+
+
+_CONSOLE = rich.console.Console
+
+
+def rich_console(file):
+    return _CONSOLE(file=file, width=100, highlight=False)
