@@ -11,7 +11,7 @@ import typer
 from specverify.errors import InputError
 
 if TYPE_CHECKING:
-    from specverify.report.compare import Change
+    from specverify.compare import Change
 
 SHOWN = 40
 """Changes of each kind that a terminal shows."""
@@ -26,7 +26,7 @@ def compare(
 
     Verdicts, exact laws, forward passes and quality, each beyond its noise; seconds are told where they differ by half.
     """
-    from specverify.report import compare as changed
+    from specverify import compare as changed
 
     changes = _changes(old, new)
     worse = any(change.sign == "worse" for change in changes)
@@ -38,7 +38,7 @@ def compare(
 
 
 def _changes(old: Path, new: Path) -> list[Change]:
-    from specverify.report import compare as changed
+    from specverify import compare as changed
     from specverify.report import record as records
     from specverify.tradeoff import record as sweeps
 

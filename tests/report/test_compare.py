@@ -9,8 +9,7 @@ import pytest
 import rich.console
 from scipy.stats import norm
 
-from specverify import cli, cli_compare
-from specverify.report import compare
+from specverify import cli, cli_compare, compare
 from specverify.report import record as records
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass
+from typing import Literal, cast
 
 from scipy.stats import norm
 
@@ -180,6 +180,6 @@ def told(changes: Sequence[Change]) -> str:
     return ", ".join(f"{count} {words[sign]}" for sign, count in counts.items() if count)
 
 
-def to_json(changes: Sequence[Change]) -> list[dict[str, Any]]:
+def to_json(changes: Sequence[Change]) -> list[dict[str, str]]:
     """As plain JSON."""
-    return [vars(change) for change in changes]
+    return [asdict(change) for change in changes]
