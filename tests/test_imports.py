@@ -34,6 +34,7 @@ LAYERS = (
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("bench", "tradeoff"),
+    ("compare",),
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
