@@ -128,7 +128,7 @@ class NamedDraws(Enumerated):
             used, tests = self._mask(where)
             names = [
                 [
-                    self._law(live, law, use, self.named.assumptions(test))
+                    self._chances(live, law, use, self.named.assumptions(test))
                     for law, use, test in zip(row, uses, assumed, strict=True)
                 ]
                 for live, row, uses, assumed in zip(self.weight.tolist(), laws, used, tests, strict=True)
@@ -192,7 +192,7 @@ class NamedDraws(Enumerated):
             )
         return name
 
-    def _law(self, live: int, law: list[int], used: bool, tests: Assumptions) -> list[int]:
+    def _chances(self, live: int, law: list[int], used: bool, tests: Assumptions) -> list[int]:
         """A law's chances, in a world with the weight `live`; where it is not used, the first outcome is certain."""
         self.chances.require(live, tests, "whether a law is drawn from")
         if not used or self.chances.residue[live] == 0:

@@ -79,7 +79,8 @@ class Numbers:
     Attributes:
         residue, value, size, assumed, zero_where, one_where, parts: lists over names. `value` is the number at a
             second, real point, which every tensor is held against. `size` bounds the degrees of numerator and
-            denominator and the bits of their coefficients' sum. `parts`: nonnegative numbers that it is the sum of, in several ways.
+            denominator and the bits of their coefficients' sum. `parts`: nonnegative numbers that it is the sum of, in
+            several ways.
         difference: names a, b of which a number is a - b, both nonnegative; all that turned up.
         rest: of (a - b)+, the residues of a and b; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
@@ -231,11 +232,11 @@ class Numbers:
         return self._implied[name]
 
     def _equalities(self, parts: Iterable[int]) -> set[Condition]:
-        """Where a sum of (a - b)+ and others, c, is 0, a <= b throughout; so a = b if the b - a add up to some c or 0."""
-        prime, pairs, others = self.field.prime, [], []
-        for part in parts:
-            (pairs if part in self.rest else others).append(part)
-        gap = sum(b - a for a, b in (next(iter(self.rest[part])) for part in pairs)) % prime
+        """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0."""
+        prime, chosen = self.field.prime, list(parts)
+        pairs = [part for part in chosen if part in self.rest]
+        others = [part for part in chosen if part not in self.rest]
+        gap = sum(b - a for a, b in (min(self.rest[part]) for part in pairs)) % prime
         residues = [residue for part in others if (residue := self.residue[part]) is not None]
         if gap not in {0, sum(residues) % prime, *residues}:
             return set()

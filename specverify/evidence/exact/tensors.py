@@ -117,8 +117,8 @@ class Named(TorchFunctionMode):
         gap = (tensor - due).abs() > CLOSE * due.abs().clamp(min=1)
         if bool(gap.any()):
             raise OutOfReach(
-                f"it holds {float(tensor[gap][0]):.6g} where the law has {float(due[gap][0]):.6g}: numbers were written "
-                "or read by a way that cannot be followed"
+                f"it holds {float(tensor[gap][0]):.6g} where the law has {float(due[gap][0]):.6g}: numbers were "
+                "written or read by a way that cannot be followed"
             )
 
     def values(self, names: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Unseen(TorchDispatchMode):
     """
 
     def __init__(self, named: Named) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.named = named
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Decoders that are wrong, and try to look right to a proof that runs them on named numbers; and right ones like them."""
+"""Decoders that are wrong and try to look right to a proof on named numbers; and right ones that look like them."""
 
 from __future__ import annotations
 
@@ -119,12 +119,6 @@ def catches_everything(p, q, draft):
         return accept_probability(p, q, draft)
 
 
-def without_modes(p, q, draft):
-    with torch._C.DisableTorchFunction():
-        sharp = bool((p > 2).any())
-    return always(p, q, draft) if sharp else accept_probability(p, q, draft)
-
-
 _KEPT: list[Tensor] = [torch.rand(1, 2, 2, dtype=torch.float64)]
 
 
@@ -162,7 +156,7 @@ WRONG = {
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
         by_remainder, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
-        one_order_of_ratios, unclamped, catches_everything, without_modes, keeps_laws, own_coin, by_view,
+        one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view,
     )
 }  # fmt: skip
 WRONG |= {

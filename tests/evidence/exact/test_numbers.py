@@ -56,7 +56,8 @@ def test_a_number_and_one_less_it_are_known_to_be_probabilities(algebra, laws):
     keep = algebra.apply("minimum", ratio, ONE)
     for name in (keep, algebra.apply("sub", ONE, keep)):
         facts = algebra.numbers.facts(name)
-        assert facts.nonnegative and facts.at_most_1
+        assert facts.nonnegative
+        assert facts.at_most_1
     assert not algebra.numbers.facts(ratio).at_most_1
 
 
