@@ -1,0 +1,333 @@
+"""Arithmetic on named numbers: each rule gives the result's name, and says what is certain of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from specverify.evidence.exact.numbers import (
+    EVERYWHERE,
+    ONE,
+    UNDEFINED,
+    ZERO,
+    Assumption,
+    Assumptions,
+    Conditions,
+    Numbers,
+    OutOfReach,
+    both,
+    either,
+)
+
+Order = Literal["gt", "ge", "lt", "le", "eq", "ne"]
+_NONE: Conditions = frozenset()
+
+
+class Algebra:
+    """The arithmetic of a run's numbers. Every method takes names and gives one; nothing is computed twice."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers, self.prime = numbers, numbers.field.prime
+        self._done: dict[tuple[str, int, int], int] = {}
+
+    def apply(self, operation: str, one: int, other: int) -> int:
+        """An operation of two names, by the name of its method."""
+        key = (operation, one, other)
+        if (known := self._done.get(key)) is None:
+            known = self._done[key] = getattr(self, operation)(one, other)
+        return known
+
+    def add(self, one: int, other: int) -> int:
+        """The sum; of nonnegative numbers it is 0 where all of them are."""
+        if ZERO in (one, other):
+            return max(one, other)  # ZERO is the first name
+        if UNDEFINED in (one, other):
+            return UNDEFINED
+        numbers, a, b = self.numbers, self._residue(one), self._residue(other)
+        mine, theirs = numbers.facts(one), numbers.facts(other)
+        signed = mine.nonnegative and theirs.nonnegative
+        name = numbers.name(
+            (a + b) % self.prime,
+            numbers.value[one] + numbers.value[other],
+            numbers.size[one] + numbers.size[other] + 1,
+            numbers.assumed[one] | numbers.assumed[other],
+            zero=both(numbers.zero_where[one], numbers.zero_where[other]) if signed else _NONE,
+            parts=((*self._parts(one), *self._parts(other)),) if signed else (),
+        )
+        facts = numbers.facts(name)
+        facts.nonnegative |= signed
+        facts.positive |= signed and (mine.positive or theirs.positive)
+        facts.at_most_1 |= numbers.knows(1 - a - b).nonnegative
+        return name
+
+    def sub(self, one: int, other: int) -> int:
+        """The difference; what is left of a sum without one of its parts, or of 1, has a sign."""
+        if other == ZERO:
+            return one
+        if UNDEFINED in (one, other):
+            return UNDEFINED
+        numbers, a, b = self.numbers, self._residue(one), self._residue(other)
+        mine, theirs = numbers.facts(one), numbers.facts(other)
+        whole = one == ONE
+        name = numbers.name(
+            (a - b) % self.prime,
+            numbers.value[one] - numbers.value[other],
+            numbers.size[one] + numbers.size[other] + 1,
+            numbers.assumed[one] | numbers.assumed[other],
+            zero=numbers.one_where[other] if whole else _NONE,
+            one=numbers.zero_where[other] if whole else _NONE,
+        )
+        facts = numbers.facts(name)
+        facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or self._part_of(other, one)
+        facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
+        if mine.nonnegative and theirs.nonnegative:
+            pairs = numbers.difference.setdefault(name, [])
+            pairs += [(one, other)] if (one, other) not in pairs else []
+        return name
+
+    def mul(self, one: int, other: int) -> int:
+        """The product."""
+        if ONE in (one, other):
+            return other if one == ONE else one
+        if UNDEFINED in (one, other):
+            return UNDEFINED
+        numbers, a, b = self.numbers, self._residue(one), self._residue(other)
+        mine, theirs = numbers.facts(one), numbers.facts(other)
+        name = numbers.name(
+            a * b % self.prime,
+            numbers.value[one] * numbers.value[other],
+            numbers.size[one] + numbers.size[other],
+            self._of_product(one, other),
+            zero=either(numbers.zero_where[one], numbers.zero_where[other]),
+            one=both(numbers.one_where[one], numbers.one_where[other]),
+        )
+        facts = numbers.facts(name)
+        facts.nonnegative |= mine.nonnegative and theirs.nonnegative
+        facts.positive |= mine.positive and theirs.positive
+        facts.at_most_1 |= all((mine.nonnegative, mine.at_most_1, theirs.nonnegative, theirs.at_most_1))
+        for factor in (one, other):
+            if factor in numbers.over:
+                self._divided(name, numbers.over[factor])
+        return name
+
+    def div(self, one: int, other: int) -> int:
+        """The quotient, assuming that the divisor is not 0 unless it is known to be positive."""
+        if other == ONE:
+            return one
+        numbers = self.numbers
+        if UNDEFINED in (one, other) or numbers.residue[other] == 0:
+            return UNDEFINED
+        a, b = self._residue(one), self._residue(other)
+        mine, theirs = numbers.facts(one), numbers.facts(other)
+        assumed = numbers.assumed[one] | numbers.assumed[other]
+        replaced = any(numbers.residue[x.number] == b and not x.pole for x in numbers.assumed[other])
+        if not theirs.positive and not replaced:
+            assumed |= {Assumption(other, True)}
+        left, others = self.apply("sub", other, one), self._others(one, other)
+        name = numbers.name(
+            a * numbers.field.inverse(b) % self.prime,
+            numbers.value[one] / numbers.value[other] if numbers.value[other] else math.nan,
+            numbers.size[one] + numbers.size[other],
+            assumed,
+            zero=numbers.zero_where[one],
+            one=either(numbers.zero_where[left], _everywhere_zero(numbers, others) if others else _NONE),
+        )
+        facts = numbers.facts(name)
+        facts.nonnegative |= mine.nonnegative and theirs.nonnegative
+        facts.positive |= mine.positive and theirs.positive
+        facts.at_most_1 |= bool(others) or (theirs.nonnegative and numbers.knows(b - a).nonnegative)
+        self._divided(name, b)
+        return name
+
+    def minimum(self, one: int, other: int) -> int:
+        """The smaller of two nonnegative numbers: one of them where that is certain, else a symbol.
+
+        Raises:
+            OutOfReach: one of them may be negative.
+        """
+        if UNDEFINED in (one, other):
+            return UNDEFINED
+        numbers, a, b = self.numbers, self._residue(one), self._residue(other)
+        if not (numbers.facts(one).nonnegative and numbers.facts(other).nonnegative):
+            raise OutOfReach("it takes the smaller of two numbers of which one may be negative")
+        assumed = numbers.assumed[one] | numbers.assumed[other]
+        if a == 0 or self._exceeds(b, a, other, one):
+            return numbers.assuming(one, assumed)
+        if b == 0 or self._exceeds(a, b, one, other):
+            return numbers.assuming(other, assumed)
+        residue, size = self._symbol(one, other)
+        name = numbers.name(
+            residue,
+            min(numbers.value[one], numbers.value[other]),
+            size,
+            assumed,
+            zero=either(numbers.zero_where[one], numbers.zero_where[other]),
+            one=numbers.one_where[one] if other == ONE else numbers.one_where[other] if one == ONE else _NONE,
+        )
+        facts = numbers.facts(name)
+        facts.nonnegative = True
+        facts.at_most_1 |= numbers.facts(one).at_most_1 or numbers.facts(other).at_most_1
+        facts.below |= {a, b}
+        return name
+
+    def maximum(self, one: int, other: int) -> int:
+        """The larger of two nonnegative numbers: one, and by how much the other is larger."""
+        more, less = (self.positive_part(self.apply("sub", a, b)) for a, b in ((one, other), (other, one)))
+        return self.apply("add", other, more) if less != UNDEFINED else UNDEFINED
+
+    def positive_part(self, name: int) -> int:
+        """(a - b)+ of a difference: a less the smaller of a and b.
+
+        Raises:
+            OutOfReach: it is no difference of two nonnegative numbers, and may be negative.
+        """
+        numbers = self.numbers
+        if name == UNDEFINED or numbers.facts(name).nonnegative:
+            return name
+        if numbers.knows(-self._residue(name)).nonnegative:
+            return numbers.assuming(ZERO, numbers.assumed[name])
+        if name not in numbers.difference:
+            raise OutOfReach("it takes the positive part of a number that is no difference of two nonnegative ones")
+        a, b = numbers.difference[name][0]
+        part = self.apply("sub", a, self.apply("minimum", a, b))
+        if numbers.residue[part]:
+            for more, less in numbers.difference[name]:  # at most `more`, and 0 where they are equal
+                pair = self._residue(more), self._residue(less)
+                zero = numbers.zero_where[more]
+                if pair[1]:
+                    zero = either(zero, frozenset({numbers.equal(*pair)}))
+                    numbers.rest.setdefault(part, set()).add(pair)
+                numbers.zero_where[part] = either(numbers.zero_where[part], zero)
+        return part
+
+    def absolute(self, name: int) -> int:
+        """|a - b| of a difference: a + b less twice the smaller."""
+        return self.apply("sub", self.apply("add", (part := self.positive_part(name)), part), name)
+
+    def compare(self, order: Order, one: int, other: int) -> tuple[bool, Assumptions]:
+        """How two numbers compare, and assuming what: only with a sign that is certain, or for equality.
+
+        Raises:
+            OutOfReach: the order of two numbers depends on the laws.
+        """
+        numbers = self.numbers
+        if UNDEFINED in (one, other):
+            return order == "ne", numbers.assumed[UNDEFINED]
+        gap = self.apply("sub", one, other)
+        taken = frozenset(Assumption(x.number, True) for x in numbers.assumed[gap])
+        if numbers.residue[gap] == 0:
+            return order in ("ge", "le", "eq"), taken
+        apart = taken if numbers.facts(gap).positive else taken | {Assumption(gap, False)}
+        if order in ("eq", "ne"):
+            return order == "ne", apart
+        if numbers.facts(gap).nonnegative:
+            return order in ("gt", "ge"), taken if order in ("ge", "lt") else apart
+        back = self.apply("sub", other, one)
+        if numbers.facts(back).nonnegative:
+            apart = taken if numbers.facts(back).positive else taken | {Assumption(back, False)}
+            return order in ("lt", "le"), taken if order in ("le", "gt") else apart
+        raise OutOfReach("it compares numbers whose order depends on the laws")
+
+    def chosen(self, name: int, instead: int, tests: Assumptions) -> int:
+        """A number that was chosen by tests, `instead` of which another stands where one of them turns out otherwise.
+
+        Args:
+            name, instead: the numbers.
+            tests: what must not be 0 for the tests to turn out so; `pole` where more than one decides.
+        """
+        numbers = self.numbers
+        finite = instead != UNDEFINED and not any(x.pole for x in numbers.assumed[instead])
+        kept = {x for x in numbers.assumed[name] if Assumption(x.number, False) not in tests}
+        decided = {Assumption(x.number, x.pole or not finite) for x in tests}
+        return numbers.assuming(name, frozenset(kept | decided))
+
+    def discharged(self, assumed: Assumptions, zero: Conditions) -> Assumption | None:
+        """The first assumption that may fail where a chance is not 0; None if there is none.
+
+        Args:
+            assumed: the assumptions.
+            zero: where that chance is 0.
+        """
+        for assumption in assumed:
+            if not self._fails_only(assumption, zero):
+                return assumption
+        return None
+
+    def _symbol(self, one: int, other: int) -> tuple[int, int]:
+        """min(a / b, 1) is min(a, b) / b: what a was compared with may be compared again without the division."""
+        a, b, field = self._residue(one), self._residue(other), self.numbers.field
+        size = self.numbers.size[one] + self.numbers.size[other] + 1
+        for ratio, unit in ((one, other), (other, one)):
+            if unit == ONE and (divisor := self.numbers.over.get(ratio)) is not None:
+                residue = self._residue(ratio) * divisor % self.prime
+                found, whole = field.minimum(residue, divisor, 2 * size)
+                return found * field.inverse(divisor) % self.prime, whole + size
+        return field.minimum(a, b, size)
+
+    def _of_product(self, one: int, other: int) -> Assumptions:
+        """Assumptions of a product: a bounded factor's are none where the other is 0 whenever they fail."""
+        return self._bounded_by(one, other) | self._bounded_by(other, one)
+
+    def _bounded_by(self, factor: int, other: int) -> Assumptions:
+        assumed, facts = self.numbers.assumed[factor], self.numbers.facts(factor)
+        if not assumed or not (facts.nonnegative and facts.at_most_1):
+            return assumed
+        zero, theirs = self.numbers.zero_where[other], {x.number for x in self.numbers.assumed[other]}
+        return frozenset(x for x in assumed if x.pole or x.number in theirs or not self._fails_only(x, zero))
+
+    def _fails_only(self, assumption: Assumption, zero: Conditions) -> bool:
+        """Whether an assumption fails only where these conditions hold."""
+        return zero is EVERYWHERE or bool(self.numbers.implied(assumption.number) & zero)
+
+    def _exceeds(self, more: int, less: int, larger: int, smaller: int) -> bool:
+        """Whether one number is certain to be at least another."""
+        theirs = self.numbers.facts(smaller)
+        if more == less or more in theirs.below or (larger == ONE and theirs.at_most_1):
+            return True
+        return self.numbers.knows(more - less).nonnegative
+
+    def _parts(self, name: int) -> tuple[int, ...]:
+        return self.numbers.parts[name][0] if self.numbers.parts[name] else (name,)
+
+    def _part_of(self, part: int, whole: int) -> bool:
+        return bool(self._others(part, whole))
+
+    def _others(self, part: int, whole: int) -> tuple[int, ...]:
+        """A sum's parts without some that add up to one of its parts, or to a sum of them; none if it has no such."""
+        for parts in self.numbers.parts[whole]:
+            for mine in (*self.numbers.parts[part], (part,)):
+                left = list(parts)
+                for each in mine:
+                    if each not in left:
+                        break
+                    left.remove(each)
+                else:
+                    return tuple(left)
+        return ()
+
+    def _divided(self, name: int, divisor: int) -> None:
+        """Note by what a number was divided: it is 1 where what was divided equals that, which is assumed not to be 0.
+
+        Only while it is assumed: a product may have lost the assumption.
+        """
+        numbers, residue = self.numbers, self.numbers.residue[name]
+        assumed = numbers.knows(divisor).positive or any(
+            numbers.residue[x.number] == divisor for x in numbers.assumed[name]
+        )
+        if assumed and residue is not None and residue > 1:
+            numbers.over.setdefault(name, divisor)
+            equal = frozenset({numbers.equal(residue * divisor % self.prime, divisor)})
+            numbers.one_where[name] = either(numbers.one_where[name], equal)
+
+    def _residue(self, name: int) -> int:
+        residue = self.numbers.residue[name]
+        assert residue is not None
+        return residue
+
+
+def _everywhere_zero(numbers: Numbers, parts: Iterable[int]) -> Conditions:
+    found = EVERYWHERE
+    for part in parts:
+        found = both(found, numbers.zero_where[part])
+    return found

@@ -1,0 +1,228 @@
+"""Torch functions that compute: number by number, by name, and what tests of numbers come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from specverify.evidence.exact.moving import Handler, in_place, name_of, prepare
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, OutOfReach
+
+if TYPE_CHECKING:
+    from specverify.evidence.exact.tensors import Named
+
+
+def arithmetic(operation: str, swapped: bool = False) -> Handler:
+    """An operation of two numbers, with the arguments' places swapped where the function has them so."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        rest = {key: value for key, value in kwargs.items() if key not in ("other", "exponent")}
+        if any(value not in (None, 1) for value in rest.values()) or len(args) > 2:
+            raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
+        one, other = list(args) + [kwargs[key] for key in ("other",) if key in kwargs]
+        names = named.pairwise(operation, *((other, one) if swapped else (one, other)))
+        return _finished(named, func, args, kwargs, names)
+
+    return handler
+
+
+def _finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> Tensor:
+    """The result of arithmetic, in place where the function is."""
+    if not in_place(func):
+        return named.bind(func(*args, **kwargs), names)
+    prepare(named, args[0])
+    names = names.clone()
+    func(*args, **kwargs)
+    named.names(args[0]).copy_(names)
+    named.check(args[0], names)
+    return args[0]  # type: ignore[no-any-return]
+
+
+def negative(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """0 less a number; a difference is turned round."""
+
+    def turned(name: int, _: int) -> int:
+        a, b = named.numbers.difference.get(name, [(name, ZERO)])[0]
+        return named.algebra.apply("sub", b, a)
+
+    names = named.numbers_of(args[0])
+    return _finished(named, func, args, kwargs, named.each(turned, names, torch.zeros_like(names)))
+
+
+def single(method: str) -> Handler:
+    """A method of `Algebra` that takes one name."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        names = named.numbers_of(args[0])
+        function = getattr(named.algebra, method)
+        return _finished(named, func, args, kwargs, named.each(lambda x, _: function(x), names, names * 0))
+
+    return handler
+
+
+def power(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Whole powers."""
+    exponent = args[1] if len(args) > 1 else kwargs.get("exponent", 2)
+    if isinstance(exponent, Tensor) or exponent != int(exponent) or not 0 <= exponent <= 8:
+        raise OutOfReach(f"it takes laws to the power {exponent}")
+    base = named.numbers_of(args[0])
+    names = torch.full_like(base, ONE)
+    for _ in range(int(exponent)):
+        names = named.each(lambda x, y: named.algebra.apply("mul", x, y), names, base)
+    return _finished(named, func, args, kwargs, names)
+
+
+def clamp(low: int | None, high: int | None) -> Handler:
+    """Bounds by their place among the arguments."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        least = args[low] if low is not None and len(args) > low else kwargs.get("min")
+        most = args[high] if high is not None and len(args) > high else kwargs.get("max")
+        names = named.numbers_of(args[0])
+        if least is not None:
+            zero = not isinstance(least, Tensor) and least == 0
+            bound = named.numbers_of(least).expand(names.shape) if not zero else names * 0
+            names = named.each(
+                lambda x, y: (
+                    named.algebra.positive_part(x) if y == ZERO else named.algebra.apply("maximum", x, y)
+                ),
+                names, bound,
+            )  # fmt: skip
+        if most is not None:
+            bound = named.numbers_of(most).expand(names.shape)
+            names = named.each(lambda x, y: named.algebra.apply("minimum", x, y), names, bound)
+        return _finished(named, func, args, kwargs, names)
+
+    return handler
+
+
+def folded(operation: str, running: bool, mean: bool = False) -> Handler:
+    """Sums and products along axes."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        dims = args[1] if len(args) > 1 else kwargs.get("dim")
+        keep = args[2] if len(args) > 2 and not running else kwargs.get("keepdim", False)
+        names = named.numbers_of(args[0])
+        axes = range(names.ndim) if dims is None else [dims] if isinstance(dims, int) else list(dims)
+        start, count = (ZERO, ONE)[operation == "mul"], 1
+        for axis in sorted((axis % max(names.ndim, 1) for axis in axes), reverse=True):
+            count *= names.shape[axis] if names.ndim else 1
+            parts = names.unbind(axis) if names.ndim else (names,)
+            found = [torch.full_like(names.select(axis, 0), start) if parts else names.sum(axis) * 0 + start]
+            for part in parts:
+                found.append(named.each(lambda x, y: named.algebra.apply(operation, x, y), found[-1], part))
+            names = torch.stack(found[1:], axis) if running else found[-1]
+            if keep and not running:
+                names = names.unsqueeze(axis)
+        if mean:
+            names = named.pairwise("div", *_as_numbers(named, names, count))
+        return _finished(named, func, args, kwargs, names)
+
+    return handler
+
+
+def _as_numbers(named: Named, names: Tensor, count: int) -> tuple[Tensor, float]:
+    return named.bind(named.values(names).clone(), names), float(count)
+
+
+def scatter_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Numbers that are added at places."""
+    given = dict(zip(("self", "dim", "index", "src"), args, strict=False)) | kwargs
+    tensor, dim, index, source = given["self"], given["dim"], _plain(named, given["index"]), given["src"]
+    names, added = named.numbers_of(tensor).clone(), named.numbers_of(source)
+    for k in range(index.shape[dim]):  # one slice at a time, in which no place comes twice
+        place = index.narrow(dim, k, 1)
+        part = added.narrow(dim, k, 1)[tuple(slice(0, size) for size in place.shape)]
+        total = named.each(lambda x, y: named.algebra.apply("add", x, y), names.gather(dim, place), part)
+        names = names.scatter(dim, place, total)
+    return _finished(named, func, args, kwargs, names)
+
+
+def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """The same, whole slices at a time."""
+    given = dict(zip(("self", "dim", "index", "source"), args, strict=False)) | kwargs
+    if given.get("alpha", 1) != 1:
+        raise OutOfReach("it uses index_add with alpha on laws")
+    tensor, dim, index = given["self"], given["dim"], _plain(named, given["index"])
+    names, added = named.numbers_of(tensor).clone(), named.numbers_of(given["source"])
+    for k, place in enumerate(index.tolist()):
+        here = names.select(dim, place)
+        here.copy_(named.each(lambda x, y: named.algebra.apply("add", x, y), here.clone(), added.select(dim, k)))
+    return _finished(named, func, args, kwargs, names)
+
+
+def _plain(named: Named, index: Tensor) -> Tensor:
+    if named.has_names(index):
+        raise OutOfReach("it takes the outcome of a test of laws for an index")
+    return index
+
+
+def matmul(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Products of matrices."""
+    one, other = named.numbers_of(args[0]), named.numbers_of(args[1])
+    vector = other.ndim == 1
+    other = other[:, None] if vector else other
+    left, right = torch.broadcast_tensors(one[..., :, None], other[..., None, :, :] if one.ndim > 1 else other)
+    products = named.each(lambda x, y: named.algebra.apply("mul", x, y), left, right)
+    total = torch.full_like(products.select(-2, 0), ZERO)
+    for part in products.unbind(-2):
+        total = named.each(lambda x, y: named.algebra.apply("add", x, y), total, part)
+    return _finished(named, func, args, kwargs, total.squeeze(-1) if vector else total)
+
+
+def compared(order: str) -> Handler:
+    """Comparisons: their outcomes, and what they assume."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        one, other = list(args) + list(kwargs.values())
+        a, b = torch.broadcast_tensors(named.numbers_of(one), named.numbers_of(other))
+
+        def asked(x: int, y: int) -> int:
+            outcome, assumed = named.algebra.compare(order, x, y)  # type: ignore[arg-type]
+            return 2 * named.number(assumed) + outcome
+
+        found = named.each(asked, a, b)
+        return named.tested(found % 2 == 1, found // 2)
+
+    return handler
+
+
+def joined(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Logic: what came of several tests is as it is while all of them are."""
+    result = func(*args, **kwargs)
+    if result.dtype != torch.bool or in_place(func):
+        raise OutOfReach(f"it uses {name_of(func)} on laws")
+    parts = [part for part in args if isinstance(part, Tensor)]
+    if any(part.dtype != torch.bool for part in parts):
+        raise OutOfReach(f"it uses {name_of(func)} on laws")
+    tests = named.tests(parts[0]).expand(result.shape)
+    if len(parts) == 1:
+        return named.tested(result, tests)
+    return named.tested(result, named.each(lambda x, y: _united(named, x, y), tests, named.tests(parts[1]).expand(
+        result.shape)))  # fmt: skip
+
+
+def _united(named: Named, one: int, other: int) -> int:
+    if one == 0 or other == 0 or one == other:
+        # Beside what is certain: but that may decide alone, and so this test no longer does.
+        return named.number(frozenset(Assumption(x.number, True) for x in named.assumptions(one or other)))
+    several = named.assumptions(one) | named.assumptions(other)
+    return named.number(frozenset(Assumption(x.number, True) for x in several))
+
+
+def reduced(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """any, all."""
+    result = func(*args, **kwargs)
+    if args[0].dtype != torch.bool:
+        raise OutOfReach(f"it uses {name_of(func)} on laws")
+    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+    tests = named.tests(args[0])
+    axes = range(tests.ndim) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    for axis in sorted((axis % tests.ndim for axis in axes), reverse=True):
+        found = torch.zeros_like(tests.select(axis, 0))
+        for part in tests.unbind(axis):
+            found = named.each(lambda x, y: _united(named, x, y), found, part)
+        tests = found
+    return named.tested(result, tests.reshape(result.shape))

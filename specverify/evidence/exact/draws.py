@@ -1,0 +1,240 @@
+"""Draws that are enumerated with chances that have names.
+
+The order of outcomes, and that the same draws are asked for on replay, are those of `Enumerated`; only chances are
+named numbers instead of floats. A chance counts once nothing that it assumes can fail in a world of positive weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.enumerated import Chosen, Enumerated
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, either
+from specverify.evidence.exact.tensors import Named
+
+
+class Chances:
+    """Products of chances: their residues, and conditions of which each makes one of the factors 0.
+
+    Attributes:
+        residue, zero, size: lists over their numbers.
+        discharged: how many assumptions were found to fail in worlds of weight 0 only.
+    """
+
+    def __init__(self, named: Named) -> None:
+        self.named, self.prime = named, named.numbers.field.prime
+        self.residue: list[int] = []
+        self.zero: list[Conditions] = []
+        self.size: list[int] = []
+        self.discharged: set[Assumptions] = set()
+        self._known: dict[tuple[int, Conditions], int] = {}
+        self._products: dict[tuple[int, int], int] = {}
+
+    def number(self, residue: int, zero: Conditions, size: int) -> int:
+        """The number of a product."""
+        if (known := self._known.get((residue, zero))) is None:
+            known = self._known[residue, zero] = len(self.residue)
+            self.residue.append(residue)
+            self.zero.append(zero)
+            self.size.append(size)
+        return known
+
+    def times(self, chance: int, name: int) -> int:
+        """A product with a chance that has a name."""
+        if (known := self._products.get((chance, name))) is None:
+            numbers, residue = self.named.numbers, self.named.numbers.residue[name]
+            if residue is None:
+                raise OutOfReach("a chance comes of a division by 0")
+            known = self._products[chance, name] = self.number(
+                self.residue[chance] * residue % self.prime,
+                either(self.zero[chance], numbers.zero_where[name]),
+                self.size[chance] + numbers.size[name],
+            )
+        return known
+
+    def require(self, chance: int, assumed: Assumptions, what: str) -> None:
+        """Raise OutOfReach unless what is assumed can fail only where a product is 0."""
+        if assumed and self.residue[chance]:
+            failing = self.named.algebra.discharged(assumed, self.zero[chance])
+            if failing is not None:
+                value = self.named.numbers.value[failing.number]
+                raise OutOfReach(
+                    f"{what} depends on whether a number is 0 ({value:.4g} at the point looked at), and worlds in "
+                    "which it is may have a chance"
+                )
+            self.discharged.add(assumed)
+
+
+class NamedDraws(Enumerated):
+    """See Enumerated.
+
+    Args:
+        chances: of the run.
+        weight: of each world, Int[batch], numbers of `chances`.
+        chosen: outcomes of the first draws.
+
+    Attributes:
+        weight: times the chances of the outcomes so far.
+    """
+
+    def __init__(self, chances: Chances, weight: Tensor, chosen: Sequence[Chosen] = ()) -> None:
+        super().__init__(len(weight), chosen)
+        self.chances, self.weight = chances, weight
+        self.named, self.numbers = chances.named, chances.named.numbers
+
+    def accept_run(
+        self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
+    ) -> Int[Tensor, " batch"]:
+        """See Draws."""
+        with self._unseen():
+            rows = self._asked(probability, where, "accept_run")
+            weights = []
+            for live, row in zip(self.weight.tolist(), rows, strict=True):
+                options = []
+                begun = live
+                for name, tests in row:
+                    coin = self._coin(live, name, tests, "accept_run", begun)
+                    options.append(self._times(live, coin, against=True))
+                    live = self._times(live, name)
+                weights.append([*options, live])
+            return self._taken("accept_run", torch.tensor(weights)[:, None])[:, 0]
+
+    def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """See Draws."""
+        with self._unseen():
+            rows = self._asked(probability.reshape(len(probability), -1), where.reshape(len(where), -1), "bernoulli")
+            names = [
+                [
+                    [self.named.algebra.apply("sub", ONE, self._coin(live, name, tests, "bernoulli")), name]
+                    for name, tests in row
+                ]
+                for live, row in zip(self.weight.tolist(), rows, strict=True)
+            ]
+            return self._several("bernoulli", names).reshape(probability.shape).bool()
+
+    def categorical(
+        self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
+    ) -> Int[Tensor, "*shape"]:
+        """See Draws."""
+        with self._unseen():
+            shape = weights.shape[:-1]
+            laws = self.named.numbers_of(weights).reshape(len(weights), -1, weights.shape[-1]).tolist()
+            used, tests = self._mask(where)
+            names = [
+                [
+                    self._chances(live, law, use, self.named.assumptions(test))
+                    for law, use, test in zip(row, uses, assumed, strict=True)
+                ]
+                for live, row, uses, assumed in zip(self.weight.tolist(), laws, used, tests, strict=True)
+            ]
+            return self._several("categorical", names).reshape(shape)
+
+    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """Refused."""
+        self._refuse("it draws by races")
+
+    def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Refused."""
+        self._refuse("it draws uniform numbers")
+
+    def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Refused."""
+        self._refuse("it draws normal numbers")
+
+    @contextlib.contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """Nothing in here is the decoder's doing; what is refused stays refused."""
+        try:
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                yield
+        except OutOfReach as error:
+            self.named.stopped = error
+            raise
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.named.stopped = OutOfReach(why)
+        raise self.named.stopped
+
+    def _asked(self, probability: Tensor, where: Tensor, kind: str) -> list[list[tuple[int, Assumptions]]]:
+        """Each row's chances, 0 where none is asked for, and what the masks assume."""
+        names = self.named.numbers_of(probability).tolist()
+        used, tests = self._mask(where)
+        return [
+            [
+                (name if use else ZERO, self.named.assumptions(test))
+                for name, use, test in zip(row, uses, assumed, strict=True)
+            ]
+            for row, uses, assumed in zip(names, used, tests, strict=True)
+        ]
+
+    def _mask(self, where: Tensor) -> tuple[list[list[bool]], list[list[int]]]:
+        flat = where.reshape(len(where), -1)
+        return flat.tolist(), self.named.tests(where).reshape(flat.shape).tolist()
+
+    def _coin(self, live: int, name: int, tests: Assumptions, kind: str, begun: int | None = None) -> int:
+        """A chance that is one, in a world with the weight `live`; of `begun`, where all chances must be numbers."""
+        poles = frozenset(x for x in self.numbers.assumed[name] if x.pole)
+        self.chances.require(live if begun is None else begun, poles, f"whether the chance of {kind} is a number")
+        if self.chances.residue[live] == 0:
+            return ZERO if self.numbers.residue[name] is None else name
+        self.chances.require(live, tests | self.numbers.assumed[name], f"the chance of {kind}")
+        facts = self.numbers.facts(name)
+        if not (facts.nonnegative and facts.at_most_1):
+            raise OutOfReach(
+                f"{kind} is asked with a number that is not certain to lie between 0 and 1 for all laws "
+                f"({self.numbers.value[name]:.4g} at the point looked at)"
+            )
+        return name
+
+    def _chances(self, live: int, law: list[int], used: bool, tests: Assumptions) -> list[int]:
+        """A law's chances, in a world with the weight `live`; where it is not used, the first outcome is certain."""
+        self.chances.require(live, tests, "whether a law is drawn from")
+        if not used or self.chances.residue[live] == 0:
+            return [ONE] + [ZERO] * (len(law) - 1)
+        total = ZERO
+        for name in law:
+            self.chances.require(live, self.numbers.assumed[name], "a law that is drawn from")
+            if not self.numbers.facts(name).nonnegative:
+                raise OutOfReach(
+                    "categorical is asked with a weight that is not certain to be at least 0 for all laws "
+                    f"({self.numbers.value[name]:.4g} at the point looked at)"
+                )
+            total = self.named.algebra.apply("add", total, name)
+        if self.numbers.residue[total] == 0:
+            raise OutOfReach("categorical is asked with weights whose sum is 0")
+        if self.numbers.residue[total] == 1:
+            return law
+        chances = [self.named.algebra.apply("div", name, total) for name in law]
+        for name in chances:
+            self.chances.require(live, self.numbers.assumed[name], "a law that is drawn from")
+        return chances
+
+    def _times(self, live: int, name: int, against: bool = False) -> int:
+        """A weight times a chance, or times what is left of 1."""
+        name = self.named.algebra.apply("sub", ONE, name) if against else name
+        return self.chances.times(live, name)
+
+    def _several(self, kind: str, names: list[list[list[int]]]) -> Tensor:
+        """The outcomes of independent slots; names: those of the chances, of rows, slots and options."""
+        table = torch.tensor(names, dtype=torch.int64).reshape(len(names), -1, len(names[0][0]) if names[0] else 1)
+        different, place = table.unique(return_inverse=True)
+        possible = torch.tensor([self.numbers.residue[name] != 0 for name in different.tolist()], dtype=torch.float64)
+        options = self._outcome(kind, possible[place].reshape(table.shape))
+        for slot in range(table.shape[1]):
+            taken = table[:, slot].gather(1, options[:, slot, None]).squeeze(1)
+            self.weight = self.named.each(self.chances.times, self.weight, taken)
+        return options.clone()
+
+    def _taken(self, kind: str, weights: Tensor) -> Tensor:
+        """The outcomes of one slot; weights: those of the worlds after each option."""
+        different, place = weights.unique(return_inverse=True)
+        possible = torch.tensor([self.chances.residue[each] != 0 for each in different.tolist()], dtype=torch.float64)
+        options = self._outcome(kind, possible[place].reshape(weights.shape))
+        self.weight = weights[:, 0].gather(1, options).squeeze(1)
+        return options.clone()

@@ -1,0 +1,240 @@
+"""Every world of a decoder on unknown laws: its own `step`, enumerated with chances that have names.
+
+As in `enumerate.py`, worlds are taken up by length and equal ones are one. A state waits as integers alone: its laws as
+the names of their numbers. What comes out is the weight of every sequence as a residue, and so is the target's law,
+which is `target_law` carried out on the same names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specverify import tree
+from specverify.decoders.protocol import Decoder, State
+from specverify.enumerated import Chosen, Fork
+from specverify.errors import BudgetError, ContractError
+from specverify.evidence import accounts
+from specverify.evidence.budget import Budget
+from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.draws import Chances, NamedDraws
+from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
+from specverify.evidence.exact.tensors import Named, Unseen
+from specverify.evidence.sequences import sequence_index, target_law
+from specverify.model import Model
+
+
+@dataclass
+class Place:
+    """Worlds of one state: their weight, where all of them have none, and the size of the weight as a function."""
+
+    state: Any
+    weight: int
+    zero: Conditions
+    size: int
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What came of a decoder.
+
+    Attributes:
+        law, due: residue of each sequence's chance, of the decoder and of the target.
+        numbers: all numbers of the run.
+        chances: all products of chances.
+        worlds: outcomes that were followed.
+        size: of all differences between `law` and `due` together.
+    """
+
+    law: dict[int, int]
+    due: dict[int, int]
+    numbers: Numbers
+    chances: Chances
+    worlds: int
+    size: int
+
+    @property
+    def error_bits(self) -> float:
+        """b such that, with chance at least 1 - 2^-b, no two different functions were taken for one.
+
+        A difference of functions of size s is a fraction of polynomials of degrees up to s, with coefficients of up to
+        s bits. If it is not 0, some coefficient of its numerator is not, and has at most s / 126 prime factors of the
+        2^119 primes that one was drawn from; and modulo a prime P it is 0 at a random point with chance at most s / P
+        (Schwartz and Zippel). Both together: below s / 2^125. Any two names, and any two products of chances, may have
+        been taken for one.
+        """
+        names, products = self.numbers.size, self.chances.size
+        total = len(names) ** 2 * (2 * max(names) + 1) + len(products) ** 2 * (2 * max(products) + 1) + self.size
+        return 125 - math.log2(total)
+
+    @property
+    def differing(self) -> list[int]:
+        """The sequences whose chances differ, by `sequence_index`."""
+        return [x for x in sorted(self.law.keys() | self.due.keys()) if self.law.get(x, 0) != self.due.get(x, 0)]
+
+
+@torch.no_grad()
+def follow(
+    make: Callable[[], Decoder], target: Model, tables: Sequence[Sequence[Tensor]], numbers: Numbers, budget: Budget
+) -> Followed:
+    """Run every world of a decoder on laws that are unknown.
+
+    Args:
+        make: makes the decoder.
+        target: its model; at the real point, its laws are those in its table.
+        tables: of each model, every tensor that holds its laws, Float[contexts, vocab], the longest first.
+        numbers: a fresh run's.
+        budget: how much it may take.
+
+    Raises:
+        OutOfReach: the decoder cannot be followed.
+        BudgetError: it takes too much.
+    """
+    return _Following(make, target, tables, numbers, budget).run()
+
+
+@dataclass
+class _Following:
+    make: Callable[[], Decoder]
+    target: Model
+    tables: Sequence[Sequence[Tensor]]
+    numbers: Numbers
+    budget: Budget
+    worlds: int = 0
+    law: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def run(self) -> Followed:
+        self.named = Named(Algebra(self.numbers))
+        self.chances = Chances(self.named)
+        for table in self.tables:
+            rows = torch.tensor([self.numbers.law(row) for row in table[0].tolist()], dtype=torch.int64)
+            for copy in table:
+                self.named.bind(copy, rows[: len(copy)], lasting=True)
+        with self.named:
+            self.decoder = self.make()
+            due = target_law(self.target)
+        expected = self._residues(self.named.numbers_of(due))
+        self.waiting: dict[int, dict[tuple[int, ...], Place]] = defaultdict(dict)
+        one = self.chances.number(1, frozenset(), 0)
+        self._resolve(None, [Place(None, 1, frozenset(), 0)], torch.tensor([one]))
+        for length in range(self.target.length):
+            places = list(self.waiting.pop(length, {}).values())
+            for start in range(0, len(places), self.budget.rows):
+                chunk = places[start : start + self.budget.rows]
+                states = tree.join([place.state for place in chunk])
+                weight = [self.chances.number(1, place.zero, 0) for place in chunk]
+                self._resolve(states, chunk, torch.tensor(weight))
+        self.numbers.check()
+        due_size = self.target.length * self.target.vocab * len(expected)
+        return Followed(
+            self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
+        )
+
+    def _resolve(self, states: Any, places: list[Place], weight: Tensor) -> None:
+        """Call the decoder in every world of these states, and file what comes of it."""
+        every = torch.arange(len(places))
+        stack: list[tuple[Tensor, list[Chosen]]] = [(every, [])]
+        while stack:
+            row, chosen = stack.pop()
+            draws = NamedDraws(self.chances, weight[row], chosen)
+            before = None if states is None else tree.rows(states, row)
+            try:
+                after = self._called(before, draws)
+            except Fork as fork:
+                stack += self._split(fork, row, chosen)
+            else:
+                self._take(len(row))
+                self._file(after, draws.weight.tolist(), [places[k] for k in row.tolist()])
+
+    def _called(self, before: Any, draws: NamedDraws) -> State:
+        """The state after a call of the decoder; its laws as names."""
+        self.named.begin()
+        given = None if before is None else self._shown(before)
+        with Unseen(self.named), self.named:
+            if given is None:
+                after = self.decoder.init(self.target, draws.batch, draws)
+            else:
+                after, _ = self.decoder.step(given, self.target, draws)
+        if self.named.stopped is not None:
+            raise self.named.stopped
+        if not isinstance(after, State):
+            raise OutOfReach(f"its state is a {type(after).__name__}; only State, with structures of tensors, is known")
+        after, _ = draws.finish(after)
+        if given is not None:
+            accounts.check_progress(self.decoder.name, given, after)
+        return tree.map_tensors(after, self._hidden)
+
+    def _shown(self, state: Any) -> Any:
+        def shown(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, _Names):
+                return tensor.clone()
+            names = tensor.as_subclass(Tensor)
+            return self.named.bind(self.named.values(names).clone(), names)
+
+        return tree.map_tensors(state, shown)
+
+    def _hidden(self, tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            names = self.named.names(tensor).clone()
+            self.named.check(tensor, names)
+            return names.as_subclass(_Names)
+        if self.named.has_names(tensor):
+            raise OutOfReach("it keeps the outcome of a test of laws in its state")
+        return tensor
+
+    def _split(self, fork: Fork, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
+        self._take(0, ahead=int(fork.outcomes().sum()))
+        found = []
+        parent, outcome, _ = fork.expand(torch.arange(len(row)))
+        for piece in torch.arange(len(parent)).split(self.budget.rows):
+            mine = parent[piece]
+            found.append((row[mine], [*(tree.rows(each, mine) for each in chosen), tree.rows(outcome, piece)]))
+        return found
+
+    def _file(self, after: Any, weight: list[int], places: list[Place]) -> None:
+        """Add up finished worlds, and let the others wait with those that are equal."""
+        prime = self.numbers.field.prime
+        done, length = after.done.tolist(), after.length.tolist()
+        sequence = sequence_index(after.tokens, self.target.vocab).tolist()
+        keys = tree.to_bits(after).tolist()
+        for row, (chance, place) in enumerate(zip(weight, places, strict=True)):
+            share = place.weight * self.chances.residue[chance] % prime
+            size = place.size + self.chances.size[chance] + 1
+            if done[row]:
+                self.law[sequence[row]] = (self.law.get(sequence[row], 0) + share) % prime
+                self.sizes[sequence[row]] = self.sizes.get(sequence[row], 0) + size
+                continue
+            zero, slot = self.chances.zero[chance], self.waiting[length[row]]
+            key = tuple(keys[row])
+            if (known := slot.get(key)) is None:
+                slot[key] = Place(tree.rows(after, torch.tensor([row])), share, zero, size)
+            else:
+                known.weight, known.size = (known.weight + share) % prime, known.size + size
+                known.zero = both(known.zero, zero)
+
+    def _residues(self, names: Tensor) -> dict[int, int]:
+        found = {}
+        for index, name in enumerate(names.tolist()):
+            residue = self.numbers.residue[name]
+            if residue is None:
+                raise ContractError(f"model {self.target.name!r} has a law that is none")
+            if residue:
+                found[index] = residue
+        return found
+
+    def _take(self, worlds: int, ahead: int = 0) -> None:
+        deadline = self.budget.deadline
+        self.worlds += worlds
+        if self.worlds + ahead > self.budget.worlds or (deadline is not None and deadline.over):
+            raise BudgetError(f"{self.worlds:,} worlds were followed when the time or the budget was over")
+
+
+class _Names(Tensor):
+    """Names, in a state that waits."""

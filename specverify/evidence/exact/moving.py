@@ -1,0 +1,174 @@
+"""Torch functions that put numbers elsewhere: the same is done to their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from specverify.evidence.exact.numbers import OutOfReach
+
+if TYPE_CHECKING:
+    from specverify.evidence.exact.tensors import Named
+
+Handler = Callable[["Named", Any, Any, Any], Any]
+"""(names, function, arguments, arguments by keyword) -> the function's result, named."""
+_OWNERS = (Tensor, torch, torch.nn.functional, torch._C._nn)
+
+
+def known(names: str) -> set[Any]:
+    """The functions of these names, wherever torch has them."""
+    return {getattr(owner, name) for owner in _OWNERS for name in names.split() if hasattr(owner, name)}
+
+
+INDEX_PUT = known("index_put index_put_")
+LIKE = known("expand_as view_as to type_as")
+UNFILLED = {torch.empty_like: torch.zeros_like, Tensor.new_empty: Tensor.new_zeros}
+CONVERTED = known("double to type_as cpu")
+
+
+def name_of(func: Any) -> str:
+    """A function's name."""
+    return str(getattr(func, "__name__", func)).strip("_")
+
+
+def in_place(func: Any) -> bool:
+    """Whether a function writes to its first argument."""
+    name = str(getattr(func, "__name__", ""))
+    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name != "__invert__")
+
+
+def as_it_is(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """What tells of shapes alone."""
+    return func(*args, **kwargs)
+
+
+def fresh(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """New tensors, like others in shape."""
+    if any(named.has_names(part) for part in (*args[1:], *kwargs.values()) if isinstance(part, Tensor)):
+        raise OutOfReach(f"it uses {name_of(func)} on laws")
+    return UNFILLED.get(func, func)(*args, **kwargs)
+
+
+def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Numbers that are put elsewhere: the same is done to their names. Masks and indexes are what they are."""
+    if func in LIKE and not named.has_names(args[0]):
+        return func(*args, **kwargs)
+    if kwargs.get("accumulate") or (func in INDEX_PUT and len(args) > 3 and args[3]):
+        raise OutOfReach("it adds up laws with index_put")
+    result = func(*args, **kwargs)
+    if isinstance(result, Tensor) and result.dtype not in (torch.float64, torch.bool):
+        raise OutOfReach(f"it turns laws into {result.dtype}")
+    if isinstance(result, Tensor) and result.dtype == torch.bool:
+        return _moved_tests(named, func, args, kwargs, result)
+    others = {key: _renamed(named, part) for key, part in kwargs.items() if key != "dtype"}
+    parts = [_renamed(named, part) for part in args if not isinstance(part, torch.dtype)]
+    if func in CONVERTED:
+        names: Any = named.numbers_of(args[0])
+    else:
+        names = func(*parts, **others)
+    for each, own in zip(_listed(result), _listed(names), strict=True):
+        named.bind(each, own)
+    return result
+
+
+def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
+    tests = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor) and named.has_names(part)]
+    if len(tests) != 1 or tests[0] is not args[0]:
+        raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
+    return named.tested(result, func(named.tests(args[0]), *args[1:], **kwargs))
+
+
+def _renamed(named: Named, part: Any) -> Any:
+    if isinstance(part, Tensor):
+        if part.is_floating_point():
+            return named.names(part)
+        if named.has_names(part):
+            raise OutOfReach("it picks laws by the outcome of a test of laws; choose them with torch.where")
+        return part
+    if isinstance(part, tuple | list) and any(isinstance(each, Tensor) for each in part):
+        return type(part)(_renamed(named, each) for each in part)
+    return part
+
+
+def _listed(result: Any) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+def written(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Writing in place: to the names as well, of all memory that the tensor is part of."""
+    prepare(named, args[0])
+    result = func(*args, **kwargs)
+    own = named.names(args[0])
+    func(own, *[_renamed(named, part) for part in args[1:]], **{k: _renamed(named, v) for k, v in kwargs.items()})
+    named.check(args[0], own)
+    return result
+
+
+def prepare(named: Named, tensor: Tensor) -> None:
+    """Name the constants in memory that laws are written to."""
+    if tensor.dtype != torch.float64:
+        raise OutOfReach(f"it writes laws into a tensor of {tensor.dtype}")
+    if not named.has_names(tensor):
+        whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+        named.bind(whole, named.names(whole))
+
+
+def set_item(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """`tensor[index] = value`."""
+    tensor, index, value = args
+    prepare(named, tensor)
+    func(tensor, index, value)
+    own = named.names(tensor)
+    own[_renamed(named, index)] = named.numbers_of(value)
+    named.check(tensor, own)
+
+
+def filled(at: int) -> Handler:
+    """Functions that put one number, or numbers, in places: `value`, or the argument at that place."""
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        in_place = str(getattr(func, "__name__", "")).endswith("_")
+        if in_place:
+            prepare(named, args[0])
+        result = func(*args, **kwargs)
+        rest = dict(kwargs)
+        if "reduce" in rest:
+            raise OutOfReach(f"it uses {name_of(func)} with reduce on laws")
+        parts = [*args]
+        for key in ("value", "src", "source"):
+            if key in rest:
+                parts.append(rest.pop(key))
+        tensor, value = named.numbers_of(parts[0]), parts[at]
+        new = [tensor, *[_renamed(named, part) for part in parts[1:at]]]
+        filling = named.numbers_of(value)
+        names = func(*new, filling if isinstance(value, Tensor) else int(filling), **rest)
+        return named.bind(result, named.names(args[0]) if in_place else names)
+
+    return handler
+
+
+def chosen_where(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """`torch.where`: a choice, which may rest on tests of laws."""
+    if kwargs or len(args) != 3:
+        raise OutOfReach("it looks for the places where laws are not 0")
+    condition, one, other = args if func is torch.where else (args[1], args[0], args[2])
+    return _choose(named, condition, one, other, func(*args))
+
+
+def masked_fill(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """The same, with one number for the other choice."""
+    result = func(*args, **kwargs)
+    value = kwargs["value"] if "value" in kwargs else args[2]
+    mask = kwargs["mask"] if "mask" in kwargs else args[1]
+    return _choose(named, mask, value, args[0], result)
+
+
+def _choose(named: Named, condition: Tensor, one: Any, other: Any, result: Tensor) -> Tensor:
+    if result.dtype != torch.float64:
+        raise OutOfReach("the outcome of a test of laws decides more than which law is taken")
+    a, b, tests = named.numbers_of(one), named.numbers_of(other), named.tests(condition)
+    names, instead = torch.where(condition, a, b), torch.where(condition, b, a)
+    return named.bind(result, named.chosen(names, instead, tests.expand(names.shape)))

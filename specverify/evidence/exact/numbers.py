@@ -1,0 +1,270 @@
+"""Named numbers: what a decoder computes from unknown laws, each as a residue and as what is certain of it.
+
+A number is a rational function of the laws' entries and of the symbols that stand for minima. It is named by its
+residue at the run's random point, and by its *assumptions*: other numbers that must not be 0, since it was divided by
+them, or chosen because a test found them positive. Equal names are equal functions, but for the error that
+`error_bits` bounds. What is certain of a number (that it is at least 0, at most 1, positive, or 0 wherever some other
+thing holds) follows from how it was made, for all laws, zeros among their entries included, and with any symbols m
+in 0 <= m <= min(1, r) in place of the minima.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from specverify.evidence.exact.field import Field
+
+Condition = tuple[str, int, int]
+"""By residues: ("is", x, c) that x is c, 0 or 1; ("equal", a, b) that a is b, a < b."""
+Conditions = frozenset[Condition]
+"""Each of them alone is enough."""
+EVERYWHERE: Conditions = frozenset({("always", 0, 0)})
+ZERO, ONE, UNDEFINED = 0, 1, 2
+"""The first names: 0, 1, and what a division by 0 gives."""
+_NONE: Conditions = frozenset()
+ROUNDING = 1e-9
+_DIGITS, _DENOMINATOR = 6, 1000
+_WAYS = 4
+"""Sums that are remembered of each number that is one."""
+
+
+class OutOfReach(BaseException):
+    """A proof for every law cannot follow what the decoder does. No Exception, so that `except Exception` lets it by.
+
+    It says nothing against the decoder.
+    """
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is certain of a rational function, wherever it is defined.
+
+    Attributes:
+        nonnegative, at_most_1, positive: its sign and size; positive means that it is nowhere 0.
+        below: functions of which it is a minimum, by residue.
+    """
+
+    nonnegative: bool = False
+    at_most_1: bool = False
+    positive: bool = False
+    below: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """That a number is not 0.
+
+    Attributes:
+        number: its name.
+        pole: whether nothing is known of what stands there where it is 0; else that is a finite number.
+    """
+
+    number: int
+    pole: bool
+
+
+Assumptions = frozenset[Assumption]
+_CLEAN: Assumptions = frozenset()
+
+
+class Numbers:
+    """All numbers of one run.
+
+    Args:
+        seed: of the field and the point.
+
+    Attributes:
+        residue, value, size, assumed, zero_where, one_where, parts: lists over names. `value` is the number at a
+            second, real point, which every tensor is held against. `size` bounds the degrees of numerator and
+            denominator and the bits of their coefficients' sum. `parts`: nonnegative numbers that it is the sum of, in
+            several ways.
+        difference: names a, b of which a number is a - b, both nonnegative; all that turned up.
+        rest: of (a - b)+, the residues of a and b; all that turned up.
+        over: of a quotient, or a multiple of one, the residue that it was divided by.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.field = Field(seed)
+        self.residue: list[int | None] = []
+        self.value: list[float] = []
+        self.size: list[int] = []
+        self.assumed: list[Assumptions] = []
+        self.zero_where: list[Conditions] = []
+        self.one_where: list[Conditions] = []
+        self.parts: list[tuple[tuple[int, ...], ...]] = []
+        self.difference: dict[int, list[tuple[int, int]]] = {}
+        self.rest: dict[int, set[tuple[int, int]]] = {}
+        self.over: dict[int, int] = {}
+        self._facts: dict[int | None, Facts] = {}
+        self._names: dict[tuple[int | None, Assumptions], int] = {}
+        self._constants: dict[float, int] = {}
+        self._implied: dict[int, Conditions] = {}
+        self.name(0, 0.0, 0, zero=EVERYWHERE)
+        self.name(1, 1.0, 0, one=EVERYWHERE)
+        self._facts[0] = Facts(nonnegative=True, at_most_1=True)
+        self._facts[1] = Facts(True, True, True)
+        lost = self.name(None, math.nan, 0)
+        self.assumed[lost] = frozenset({Assumption(UNDEFINED, True)})
+
+    def __len__(self) -> int:
+        return len(self.residue)
+
+    def name(
+        self,
+        residue: int | None,
+        value: float,
+        size: int,
+        assumed: Assumptions = _CLEAN,
+        *,
+        zero: Conditions = _NONE,
+        one: Conditions = _NONE,
+        parts: tuple[tuple[int, ...], ...] = (),
+    ) -> int:
+        """The name of a number, new or known; what is newly certain of it is added."""
+        known = self._names.get((residue, assumed))
+        if known is None:
+            known = self._names[residue, assumed] = len(self.residue)
+            self.residue.append(residue)
+            self.value.append(value)
+            self.size.append(size)
+            self.assumed.append(assumed)
+            self.zero_where.append(_NONE)
+            self.one_where.append(_NONE)
+            self.parts.append(())
+            self._facts.setdefault(residue, Facts())
+            if residue == 0:
+                zero = EVERYWHERE
+            elif residue == 1:
+                one = EVERYWHERE
+            elif residue is not None:
+                zero, one = zero | {("is", residue, 0)}, one | {("is", residue, 1)}
+        for each in parts[:_WAYS]:
+            if each not in self.parts[known] and len(self.parts[known]) < _WAYS:
+                self.parts[known] += (each,)
+                self._implied.pop(known, None)
+        self.zero_where[known] = either(self.zero_where[known], zero)
+        self.one_where[known] = either(self.one_where[known], one)
+        return known
+
+    def facts(self, name: int) -> Facts:
+        """What is certain of a number."""
+        return self._facts[self.residue[name]]
+
+    def knows(self, residue: int) -> Facts:
+        """What is certain of the function with a residue; nothing if it has not turned up."""
+        return self._facts.get(residue % self.field.prime, Facts())
+
+    def law(self, values: Sequence[float]) -> list[int]:
+        """A new law, free but for its sum, with entries that may be 0: their names.
+
+        Args:
+            values: the law at the real point.
+        """
+        residues = [self.field.uniform() for _ in values[1:]]
+        residues.append((1 - sum(residues)) % self.field.prime)
+        names = [self.name(x, value, len(values)) for x, value in zip(residues, values, strict=True)]
+        for name in names:
+            facts = self.facts(name)
+            facts.nonnegative = facts.at_most_1 = True
+        return names
+
+    def constant(self, value: float) -> int:
+        """A constant of the decoder's own, as the fraction or short decimal that it is.
+
+        Raises:
+            OutOfReach: it is neither, and so may come from a law by a way that was not seen.
+        """
+        value = float(value)
+        if (known := self._constants.get(value)) is not None:
+            return known
+        if not math.isfinite(value):
+            if math.isnan(value):
+                return UNDEFINED
+            raise OutOfReach(f"it computes with the constant {value}")
+        near = Fraction(value).limit_denominator(_DENOMINATOR)
+        if float(near) != value:
+            near = Fraction(f"{value:.{_DIGITS}g}")
+            if float(near) != value:
+                raise OutOfReach(
+                    f"it computes with the number {value!r}, which is no short fraction: it is a constant of its own "
+                    "that no proof can take for exact, or comes from a law by a way that was not seen"
+                )
+        bits = near.numerator.bit_length() + near.denominator.bit_length()
+        name = self.name(self.field.fraction(near), value, bits)
+        facts = self.facts(name)
+        facts.nonnegative, facts.at_most_1, facts.positive = value >= 0, value <= 1, value > 0
+        self._constants[value] = name
+        return name
+
+    def assuming(self, name: int, assumed: Assumptions) -> int:
+        """The same number with other assumptions."""
+        if assumed == self.assumed[name] or name == UNDEFINED:
+            return name
+        before, now = ({x.number for x in each} for each in (self.assumed[name], assumed))
+        kept = before <= now  # else what is certain may rest on what is assumed no more
+        return self.name(
+            self.residue[name],
+            self.value[name],
+            self.size[name],
+            assumed,
+            zero=self.zero_where[name] if kept else _NONE,
+            one=self.one_where[name] if kept else _NONE,
+            parts=self.parts[name],
+        )
+
+    def implied(self, name: int) -> Conditions:
+        """What holds wherever a number is 0."""
+        if (known := self._implied.get(name)) is not None:
+            return known
+        residue = self.residue[name]
+        if residue is None or residue == 0:
+            return _NONE
+        found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % self.field.prime, 1)}
+        self._implied[name] = frozenset(found)  # also for a number that is a part of a part of itself
+        for parts in self.parts[name]:  # nonnegative, and so 0 with their sum
+            for part in parts:
+                found |= self.implied(part)
+            found |= self._equalities(parts)
+        self._implied[name] = frozenset(found)
+        return self._implied[name]
+
+    def _equalities(self, parts: Iterable[int]) -> set[Condition]:
+        """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0."""
+        prime, chosen = self.field.prime, list(parts)
+        pairs = [part for part in chosen if part in self.rest]
+        others = [part for part in chosen if part not in self.rest]
+        gap = sum(b - a for a, b in (min(self.rest[part]) for part in pairs)) % prime
+        residues = [residue for part in others if (residue := self.residue[part]) is not None]
+        if gap not in {0, sum(residues) % prime, *residues}:
+            return set()
+        return {self.equal(a, b) for part in pairs for a, b in self.rest[part]}
+
+    def equal(self, one: int, other: int) -> Condition:
+        """That two functions, by residue, are equal somewhere; perhaps as both are 0."""
+        return ("equal", min(one, other), max(one, other))
+
+    def check(self) -> None:
+        """Raise AssertionError if what is certain of a number is not so at the real point."""
+        for name, value in enumerate(self.value):
+            facts = self.facts(name)
+            if math.isnan(value):
+                continue
+            low, high = (0.0 if facts.nonnegative else -math.inf), (1.0 if facts.at_most_1 else math.inf)
+            assert low - ROUNDING <= value <= high + ROUNDING, (value, facts)
+
+
+def either(one: Conditions, other: Conditions) -> Conditions:
+    """Conditions of which each is enough for at least one of two things."""
+    if one is EVERYWHERE or other is EVERYWHERE:
+        return EVERYWHERE
+    return one | other if one and other else one or other
+
+
+def both(one: Conditions, other: Conditions) -> Conditions:
+    """Conditions of which each is enough for both of two things."""
+    if one is EVERYWHERE:
+        return other
+    return one if other is EVERYWHERE else one & other

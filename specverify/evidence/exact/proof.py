@@ -1,0 +1,148 @@
+"""One proof: a decoder in a box, of a vocabulary, a length and a window, for every law there is of these sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from specverify.decoders.jacobi import Initial
+from specverify.decoders.registry import Settings
+from specverify.errors import BudgetError, InputError
+from specverify.evidence.budget import Budget
+from specverify.evidence.exact.follow import Followed, follow
+from specverify.evidence.exact.numbers import Numbers, OutOfReach
+from specverify.seeds import derived_seed
+from toymodels.tables import TableModel, prefixes
+
+BITS = 40
+"""A proof is one if its error is at most 2^-BITS."""
+SMALL = Budget(worlds=200_000, rows=4096)
+Outcome = Literal["proved", "differs", "out of reach"]
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Box:
+    """Sizes, of which all laws are proved at once.
+
+    Attributes:
+        vocab, length: of the model, whose law after each prefix is unknown.
+        window: draft tokens per forward pass; None for a decoder that has its own, or none.
+        eos: the id that ends a sequence, or None.
+        drafts: whether there is a draft model, with unknown laws of its own.
+        initial: initial drafts; None for decoders that have none.
+    """
+
+    vocab: int
+    length: int
+    window: int | None = None
+    eos: int | None = None
+    drafts: bool = False
+    initial: Initial | None = None
+
+    def __post_init__(self) -> None:
+        if self.vocab < 2 or self.length < 1 or (self.window is not None and self.window < 1):
+            raise InputError(f"a box of {self}: at least 2 tokens, length 1 and window 1")
+
+    def __str__(self) -> str:
+        parts = [f"{self.vocab} tokens, {self.length} positions"]
+        parts += [f"window {self.window}"] if self.window is not None else []
+        parts += [f"initial drafts {self.initial}"] if self.initial is not None else []
+        parts += ["with an end"] if self.eos is not None else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of trying to prove a decoder in a box.
+
+    Attributes:
+        box: the sizes.
+        outcome: proved; differs, from the target at the random point, which refutes nothing; or out of reach.
+        why: of what is not proved.
+        seed, prime: of the run, so that it can be carried out again.
+        error_bits: the error is at most 2^-error_bits.
+        worlds, numbers, symbols: outcomes that were followed, different numbers, and free symbols for minima.
+        assumptions: what was assumed not to be 0, and found to fail in worlds of weight 0 only; how many times.
+        seconds: of processor time.
+    """
+
+    box: Box
+    outcome: Outcome
+    why: str = ""
+    seed: int = 0
+    prime: int = 0
+    error_bits: float = 0.0
+    worlds: int = 0
+    numbers: int = 0
+    symbols: int = 0
+    assumptions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def proved(self) -> bool:
+        """Whether it holds for all laws."""
+        return self.outcome == "proved"
+
+
+def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Budget = SMALL) -> Proof:
+    """Try to prove that a decoder is lossless for every law of a box.
+
+    The laws of target and draft model are any: after each prefix another, with zeros wherever they like.
+
+    Args:
+        build: makes the decoder; it may refuse the settings with InputError.
+        box: the sizes.
+        seed: of the prime, the point and the symbols.
+        budget: how much it may take.
+    """
+    start = time.process_time()
+    numbers = Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
+    target, drafts = _model(box, "free", derived_seed(seed, 0)), _model(box, "free-drafts", derived_seed(seed, 1))
+    settings = Settings(draft_model=drafts if box.drafts else None)
+    settings = settings if box.window is None else replace(settings, window=box.window)
+    settings = settings if box.initial is None else replace(settings, initial=box.initial)
+    try:
+        # The tables are what the models answer from.
+        came = follow(
+            lambda: build(settings), target, [(model._rows, model.table) for model in (target, drafts)], numbers, budget
+        )
+    except (OutOfReach, BudgetError) as error:
+        found = Proof(box, "out of reach", str(error), seed, numbers.field.prime)
+    except Exception as error:  # whatever it says: it was not followed to the end
+        text = " ".join(f"it raised {type(error).__name__}: {error}".split())[:_LONGEST]
+        found = Proof(box, "out of reach", text, seed, numbers.field.prime)
+    else:
+        found = _judged(box, seed, numbers, came)
+    return replace(found, seconds=time.process_time() - start)
+
+
+def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:
+    differing = came.differing
+    outcome: Outcome = "differs" if differing else "proved"
+    why = f"{len(differing)} of {len(came.due)} sequences have another chance at a random point" if differing else ""
+    if not differing and came.error_bits < BITS:
+        outcome, why = "out of reach", f"its functions are so large that the error may be 2^-{came.error_bits:.0f}"
+    return Proof(
+        box=box,
+        outcome=outcome,
+        why=why,
+        seed=seed,
+        prime=numbers.field.prime,
+        error_bits=came.error_bits,
+        worlds=came.worlds,
+        numbers=len(numbers),
+        symbols=numbers.field.symbols,
+        assumptions=len(came.chances.discharged),
+    )
+
+
+def _model(box: Box, name: str, seed: int) -> TableModel:
+    """A model with a law after every prefix that is like no other: the real point."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(prefixes(box.vocab, box.length), box.vocab, dtype=torch.float64, generator=generator) + 0.1
+    return TableModel(name, weights / weights.sum(-1, keepdim=True), box.length, eos=box.eos)

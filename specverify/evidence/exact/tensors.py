@@ -1,0 +1,211 @@
+"""Ordinary tensors whose numbers have names: every torch function that a decoder calls is carried out twice.
+
+Once on the tensors as they are, real and plain, so that a decoder sees the types, shapes and values that it sees
+elsewhere; and once on the names of their numbers (`numbers.py`). Names belong to a tensor's memory, so that views and
+writing in place need no rules of their own. What is not known to be carried out right on names is refused, and so is
+whatever would let a value out: only what is allowed below can come of a law. Results are held against the values that
+their names stand for, so that a rule which mistakes a function, or a write that went unseen, is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from specverify.evidence.exact import functions
+from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
+
+CLOSE = 1e-9
+"""How far a tensor's number may be from the value that its name stands for, relative to the larger of that and 1."""
+_BITS = 31
+
+
+class Named(TorchFunctionMode):
+    """A mode in which tensors of laws have names.
+
+    Args:
+        algebra: of the numbers.
+
+    Attributes:
+        stopped: why the decoder cannot be followed, once it was refused something; whoever catches that goes nowhere.
+    """
+
+    def __init__(self, algebra: Algebra) -> None:
+        super().__init__()
+        self.algebra = algebra
+        self.numbers: Numbers = algebra.numbers
+        self.stopped: OutOfReach | None = None
+        self._lasting: dict[int, tuple[Tensor, Tensor]] = {}
+        self._memory: dict[int, tuple[Tensor, Tensor]] = {}
+        self._sets: list[Assumptions] = [frozenset()]
+        self._set_names: dict[Assumptions, int] = {frozenset(): 0}
+        self._values = np.zeros(0)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry out a function on tensors, and on the names of their numbers."""
+        kwargs = kwargs or {}
+        if self.stopped is not None:
+            raise self.stopped
+        try:
+            with torch._C._DisableTorchDispatch():
+                if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):
+                    return func(*args, **kwargs)
+                return functions.carry_out(self, func, args, kwargs)
+        except OutOfReach as error:
+            self.stopped = error
+            raise
+
+    def begin(self) -> None:
+        """Forget all tensors but those of models."""
+        self._memory = {}
+
+    def bind(self, tensor: Tensor, names: Tensor, lasting: bool = False) -> Tensor:
+        """Give names to a tensor's numbers, and so to all its memory; views of what has names have theirs.
+
+        Raises:
+            OutOfReach: the tensor does not hold the values that these names stand for, or not in float64.
+        """
+        if tensor.numel() == 0:
+            return tensor
+        if tensor.dtype != torch.bool:
+            self.check(tensor, names)
+        if not self.has_names(tensor):
+            storage = tensor.untyped_storage()
+            own = torch.zeros(storage.nbytes() // tensor.element_size(), dtype=torch.int64)
+            place = self._lasting if lasting else self._memory
+            place[storage.data_ptr()] = tensor, own
+        self.names(tensor).copy_(names)
+        return tensor
+
+    def has_names(self, tensor: Tensor) -> bool:
+        """Whether a tensor's memory has names."""
+        return tensor.numel() > 0 and self._found(tensor) is not None
+
+    def names(self, tensor: Any) -> Tensor:
+        """The names of a tensor's numbers, or of a constant's: Int[*shape]. Those of named tensors may be written to.
+
+        Raises:
+            OutOfReach: it holds the outcome of a test, or a number that is no constant.
+        """
+        if not isinstance(tensor, Tensor):
+            return torch.tensor(self.numbers.constant(tensor))
+        found = self._found(tensor) if tensor.numel() else None
+        if found is None:
+            return self._constants(tensor)
+        if found[0].dtype != tensor.dtype:
+            raise OutOfReach(f"it looks at the bits of numbers, as {tensor.dtype}")
+        return found[1].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+    def numbers_of(self, tensor: Any) -> Tensor:
+        """As `names`, for what takes part in arithmetic."""
+        if isinstance(tensor, Tensor) and tensor.dtype == torch.bool and self.has_names(tensor):
+            raise OutOfReach("it computes with the outcome of a test of laws")
+        return self.names(tensor)
+
+    def check(self, tensor: Tensor, names: Tensor) -> None:
+        """Raise OutOfReach unless a tensor holds the values that names stand for."""
+        if tensor.dtype != torch.float64:
+            raise OutOfReach(f"it turns laws into {tensor.dtype}, which rounds them")
+        due = self.values(names)
+        gap = (tensor - due).abs() > CLOSE * due.abs().clamp(min=1)
+        if bool(gap.any()):
+            raise OutOfReach(
+                f"it holds {float(tensor[gap][0]):.6g} where the law has {float(due[gap][0]):.6g}: numbers were "
+                "written or read by a way that cannot be followed"
+            )
+
+    def values(self, names: Tensor) -> Tensor:
+        """The values that names stand for at the real point."""
+        if len(self._values) < len(self.numbers):
+            self._values = np.array(self.numbers.value)
+        return torch.from_numpy(self._values)[names]
+
+    def pairwise(self, operation: str, one: Any, other: Any) -> Tensor:
+        """The names of an operation's results, number by number."""
+        a, b = torch.broadcast_tensors(self.numbers_of(one), self.numbers_of(other))
+        return self.each(lambda x, y: self.algebra.apply(operation, x, y), a, b)
+
+    def each(self, function: Any, one: Tensor, other: Tensor) -> Tensor:
+        """A function of pairs of names, asked once for each different pair."""
+        keys, place = ((one << _BITS) + other).unique(return_inverse=True)
+        found = [function(key >> _BITS, key & ((1 << _BITS) - 1)) for key in keys.tolist()]
+        return torch.tensor(found, dtype=torch.int64)[place].reshape(one.shape)
+
+    def tests(self, tensor: Tensor) -> Tensor:
+        """Of a bool tensor, under which assumptions each is as it is, by number: Int[*shape]; 0 for none."""
+        return self.names(tensor) if self.has_names(tensor) else torch.zeros(tensor.shape, dtype=torch.int64)
+
+    def assumptions(self, number: int) -> Assumptions:
+        """The assumptions with this number."""
+        return self._sets[number]
+
+    def number(self, assumed: Assumptions) -> int:
+        """The number of some assumptions."""
+        if (known := self._set_names.get(assumed)) is None:
+            known = self._set_names[assumed] = len(self._sets)
+            self._sets.append(assumed)
+        return known
+
+    def tested(self, outcome: Tensor, assumed: Tensor) -> Tensor:
+        """A bool tensor, with the numbers of what is assumed for each."""
+        return self.bind(outcome, assumed) if bool(assumed.any()) else outcome
+
+    def chosen(self, names: Tensor, instead: Tensor, tests: Tensor) -> Tensor:
+        """The names of numbers that tests have chosen before others."""
+        if not bool(tests.any()):
+            return names
+        triples, place = torch.stack([names, instead, tests]).reshape(3, -1).unique(dim=1, return_inverse=True)
+        found = [
+            self.algebra.chosen(name, other, self.assumptions(test)) if test else name
+            for name, other, test in triples.T.tolist()
+        ]
+        return torch.tensor(found, dtype=torch.int64)[place].reshape(names.shape)
+
+    def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
+        place = tensor.untyped_storage().data_ptr()
+        return self._memory.get(place) or self._lasting.get(place)
+
+    def _constants(self, tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            raise OutOfReach("it computes with complex numbers")
+        different, place = tensor.double().reshape(-1).unique(return_inverse=True)
+        names = [self.numbers.constant(value) for value in different.tolist()]
+        return torch.tensor(names, dtype=torch.int64)[place].reshape(tensor.shape)
+
+
+class Unseen(TorchDispatchMode):
+    """Refuses what reaches the numbers of laws without passing `Named`: scripted functions, switched off modes.
+
+    Args:
+        named: that it goes with.
+    """
+
+    def __init__(self, named: Named) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.named = named
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry out what has nothing to do with laws."""
+        if any(self.named.has_names(tensor) for tensor in tensors_in((args, kwargs or {}))):
+            self.named.stopped = OutOfReach(f"it computes with laws where nobody can look, by {func}")
+            raise self.named.stopped
+        return func(*args, **(kwargs or {}))
+
+
+def tensors_in(arguments: Any) -> Iterator[Tensor]:
+    """Every tensor among arguments."""
+    if isinstance(arguments, Tensor):
+        yield arguments
+    elif isinstance(arguments, dict):
+        for part in arguments.values():
+            yield from tensors_in(part)
+    elif isinstance(arguments, tuple | list):
+        for part in arguments:
+            yield from tensors_in(part)

@@ -1,0 +1,164 @@
+"""Named numbers: what is certain of them, and what is assumed, worked by hand."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.field import Field
+from specverify.evidence.exact.numbers import ONE, UNDEFINED, ZERO, Assumption, Numbers, OutOfReach
+
+
+@pytest.fixture
+def algebra():
+    return Algebra(Numbers(seed=4))
+
+
+@pytest.fixture
+def laws(algebra):
+    return algebra.numbers.law([0.2, 0.5, 0.3]), algebra.numbers.law([0.4, 0.1, 0.5])
+
+
+def total(algebra, names):
+    found = ZERO
+    for name in names:
+        found = algebra.apply("add", found, name)
+    return found
+
+
+def test_a_law_sums_to_one_by_name(algebra, laws):
+    assert total(algebra, laws[0]) == ONE
+
+
+def test_the_field_has_a_large_random_prime():
+    primes = {Field(seed).prime for seed in range(5)}
+    assert len(primes) == 5
+    assert all(2**126 < prime < 2**127 and pow(3, prime - 1, prime) == 1 for prime in primes)
+
+
+def test_minima_are_free_but_for_what_holds_of_all_minima():
+    field = Field(1)
+    a, b, c = (field.uniform() for _ in range(3))
+    found, _ = field.minimum(a, b, 1)
+    assert field.minimum(b, a, 1)[0] == found
+    assert field.minimum(a * c % field.prime, b * c % field.prime, 1)[0] == found * c % field.prime
+    assert field.minimum((a + c) % field.prime, (b + c) % field.prime, 1)[0] == (found + c) % field.prime
+    assert field.minimum(a, a, 1)[0] == a
+    assert field.minimum(a, c, 1)[0] != found
+    assert field.symbols == 2
+
+
+def test_a_number_and_one_less_it_are_known_to_be_probabilities(algebra, laws):
+    ratio = algebra.apply("div", laws[0][0], laws[1][0])
+    keep = algebra.apply("minimum", ratio, ONE)
+    for name in (keep, algebra.apply("sub", ONE, keep)):
+        facts = algebra.numbers.facts(name)
+        assert facts.nonnegative
+        assert facts.at_most_1
+    assert not algebra.numbers.facts(ratio).at_most_1
+
+
+def test_a_part_over_its_sum_is_a_probability(algebra, laws):
+    left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(*laws, strict=True)]
+    share = algebra.apply("div", left[0], total(algebra, left))
+    assert algebra.numbers.facts(share).at_most_1
+    assert algebra.numbers.facts(algebra.apply("sub", ONE, share)).nonnegative
+
+
+def test_dividing_assumes_that_the_divisor_is_not_zero(algebra, laws):
+    name = algebra.apply("div", laws[0][0], laws[1][0])
+    assert algebra.numbers.assumed[name] == {Assumption(laws[1][0], pole=True)}
+
+
+def test_the_drawing_of_a_draft_discharges_dividing_by_its_chance(algebra, laws):
+    ratio = algebra.apply("div", laws[0][0], laws[1][0])
+    assumed = algebra.numbers.assumed[ratio]
+    assert algebra.discharged(assumed, algebra.numbers.zero_where[laws[1][0]]) is None
+    assert algebra.discharged(assumed, algebra.numbers.zero_where[laws[1][1]]) is not None
+
+
+def test_a_rejection_discharges_the_residual_of_its_own_laws_only(algebra, laws):
+    other = algebra.numbers.law([0.6, 0.1, 0.3])
+    rejected = algebra.apply("sub", ONE, algebra.apply("minimum", algebra.apply("div", laws[0][0], laws[1][0]), ONE))
+    for q, enough in ((laws[1], True), (other, False)):
+        left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(laws[0], q, strict=True)]
+        assumed = frozenset({Assumption(total(algebra, left), pole=False)})
+        assert (algebra.discharged(assumed, algebra.numbers.zero_where[rejected]) is None) == enough
+
+
+def test_a_partial_residual_may_be_zero_where_laws_differ(algebra, laws):
+    rejected = algebra.apply("sub", ONE, algebra.apply("minimum", algebra.apply("div", laws[0][0], laws[1][0]), ONE))
+    left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(*laws, strict=True)]
+    assumed = frozenset({Assumption(total(algebra, left[:2]), pole=False)})
+    assert algebra.discharged(assumed, algebra.numbers.zero_where[rejected]) is not None
+
+
+def test_what_cancels_a_divisor_still_assumes_that_it_is_not_zero(algebra, laws):
+    p, q = laws[0][0], laws[1][0]
+    back = algebra.apply("div", algebra.apply("mul", p, q), q)
+    assert algebra.numbers.residue[back] == algebra.numbers.residue[p]
+    assert back != p
+    assert ("is", algebra.numbers.residue[q], 0) not in algebra.numbers.zero_where[p]
+
+
+def test_orders_of_laws_are_refused_and_signs_that_are_certain_are_not(algebra, laws):
+    p, q = laws[0][0], laws[1][0]
+    with pytest.raises(OutOfReach, match="order depends on the laws"):
+        algebra.compare("gt", p, q)
+    assert algebra.compare("ge", p, ZERO) == (True, frozenset())
+    assert algebra.compare("gt", p, ZERO) == (True, frozenset({Assumption(p, pole=False)}))
+    assert algebra.compare("le", p, ONE) == (True, frozenset())
+    assert algebra.compare("eq", p, p) == (True, frozenset())
+    assert algebra.compare("eq", p, q)[0] is False
+    assert algebra.compare("eq", p, q)[1]
+
+
+def test_minima_and_positive_parts_of_what_may_be_negative_are_refused(algebra, laws):
+    gap = algebra.apply("sub", laws[0][0], laws[1][0])
+    with pytest.raises(OutOfReach, match="one may be negative"):
+        algebra.apply("minimum", gap, ONE)
+    twice = algebra.apply("mul", gap, algebra.numbers.constant(2.0))
+    with pytest.raises(OutOfReach, match="no difference"):
+        algebra.positive_part(twice)
+
+
+def test_division_by_zero_poisons_what_is_made_of_it(algebra, laws):
+    assert algebra.apply("div", laws[0][0], ZERO) == UNDEFINED
+    assert algebra.apply("mul", ZERO, UNDEFINED) == UNDEFINED
+    assert algebra.discharged(algebra.numbers.assumed[UNDEFINED], algebra.numbers.zero_where[laws[0][0]]) is not None
+
+
+@pytest.mark.parametrize("value", [0.5, 1 / 3, 1e-10, 0.99, -2.0, 1e-300])
+def test_short_fractions_are_constants(algebra, value):
+    assert algebra.numbers.value[algebra.numbers.constant(value)] == value
+
+
+@pytest.mark.parametrize("value", [0.123456789, math.pi, 0.1 + 0.2, math.inf])
+def test_other_numbers_are_not(algebra, value):
+    with pytest.raises(OutOfReach, match="constant"):
+        algebra.numbers.constant(value)
+
+
+def test_what_is_certain_holds_at_random_points():
+    coins = random.Random(2)
+    for seed in range(5):
+        algebra = Algebra(Numbers(seed))
+        numbers = algebra.numbers
+        pool = [name for _ in range(3) for name in numbers.law(_law(coins))] + [ONE, numbers.constant(0.5)]
+        for _ in range(400):
+            operation = coins.choice(["add", "sub", "mul", "div", "minimum", "maximum"])
+            one, other = coins.choice(pool), coins.choice(pool)
+            try:
+                pool.append(algebra.apply(operation, one, other))
+            except OutOfReach:
+                continue
+        assert len(numbers) > 100
+        numbers.check()
+
+
+def _law(coins):
+    weights = [coins.random() + 0.1 for _ in range(3)]
+    return [weight / sum(weights) for weight in weights]

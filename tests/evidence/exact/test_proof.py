@@ -1,0 +1,113 @@
+"""Proofs for every law: the lossless decoders have one, and no decoder that is known to be wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from specverify import defects
+from specverify.deadline import Deadline
+from specverify.decoders.registry import build, entry
+from specverify.errors import InputError
+from specverify.evidence.budget import Budget
+from specverify.evidence.exact.proof import BITS, Box, prove
+
+LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
+JACOBI = ("sjd", "sjd-block", "scd-mc")
+DIFFERS = {
+    "accept-all-prefix-count",
+    "block-on-coupled-drafts",
+    "block-verify-tokenwise-accept",
+    "bonus-from-draft",
+    "duplicate-node-reverified",
+    "eos-inside-block-ignored",
+    "first-draft-unverified",
+    "forced-accept-special-tokens",
+    "match-else-redraw",
+    "pad-id-collides-with-token-0",
+    "recovered-from-target",
+    "rejected-draft-kv-retained",
+    "stale-branch-after-accept",
+    "stale-residual-as-bonus",
+    "stale-scores-after-coupling",
+    "synthetic-prob-always-accept",
+}
+"""Known-wrong decoders that differ from the target at the random point. The others are out of reach."""
+
+
+def proof(name, box, seed=1, **options):
+    return prove(lambda settings: build(name, settings), box, seed=seed, **options)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("sizes", [(2, 4, 3, None), (3, 3, 2, 2)])
+def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
+    vocab, length, window, eos = (2, 3, 2, sizes[3] and 1) if name == "sd-multi" else sizes
+    found = proof(name, Box(vocab, length, window, eos, drafts=entry(name).needs_draft_model))
+    assert found.proved, found.why
+    assert found.error_bits >= BITS
+    assert found.assumptions > 0 or name == "ar"
+
+
+@pytest.mark.parametrize("name", JACOBI)
+@pytest.mark.parametrize("initial", ["zero", "random", "sample-left"])
+def test_whatever_the_initial_drafts_are(name, initial):
+    assert proof(name, Box(2, 3, 2, initial=initial)).proved
+
+
+@pytest.mark.parametrize("name", ["sd", "scd-mc"])
+def test_whichever_the_prime(name):
+    found = [proof(name, Box(2, 3, 1, drafts=name == "sd"), seed=seed) for seed in range(4)]
+    assert all(each.proved for each in found)
+    assert len({each.prime for each in found}) == 4
+    assert all(2**126 < each.prime < 2**127 for each in found)
+
+
+def test_the_same_seed_gives_the_same_proof():
+    one, other = (proof("sjd", Box(2, 3, 2), seed=5) for _ in range(2))
+    assert (one.prime, one.worlds, one.numbers, one.symbols) == (
+        other.prime,
+        other.worlds,
+        other.numbers,
+        other.symbols,
+    )
+
+
+@pytest.mark.parametrize("name", defects.names())
+def test_no_known_wrong_decoder_is_proved(name):
+    defect = defects.get(name)
+    if not defect.lossy:
+        return
+    drafts = defect.smallest.draft is not None or "draft model" in defect.needs
+    box = Box(2, 3, 2, 1 if "eos" in defect.needs else None, drafts, defect.smallest.initial)
+    found = prove(defect.build, box, seed=3)
+    assert not found.proved
+    assert (found.outcome == "differs") == (name in DIFFERS), found.why
+
+
+@pytest.mark.parametrize("name", ["one-hot-rule-with-any-draft", "bonus-dropped-on-full-accept"])
+def test_controls_that_only_look_wrong_are_proved(name):
+    defect = defects.get(name)
+    assert prove(defect.build, Box(2, 3, 2, drafts=True), seed=3).proved
+
+
+def test_races_are_out_of_reach_and_said_to_be():
+    found = proof("scd-gs", Box(2, 3, 2))
+    assert found.outcome == "out of reach"
+    assert found.why == "it draws by races"
+
+
+def test_what_takes_too_long_is_out_of_reach():
+    assert "over" in proof("sd", Box(3, 4, 3, drafts=True), budget=Budget(worlds=100)).why
+    assert proof("sd", Box(3, 4, 3, drafts=True), budget=Budget(deadline=Deadline(0))).outcome == "out of reach"
+
+
+def test_a_decoder_that_refuses_the_settings_is_out_of_reach():
+    found = proof("sd", Box(2, 3, 2))
+    assert found.outcome == "out of reach"
+    assert "drafts with a second model" in found.why
+
+
+def test_a_box_has_sizes():
+    with pytest.raises(InputError, match="at least 2 tokens"):
+        Box(1, 3)
+    assert str(Box(2, 3, 2, 1)) == "2 tokens, 3 positions, window 2, with an end"
