@@ -131,7 +131,9 @@ def default_out(tier: str, seed: int, only: str | None = None, device: str = "cp
 
 @app.command()
 def show(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A record.json, or the folder that holds one.")],
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="A record of verify or tradeoff, or the folder that holds one.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="the record's")] = None,
 ) -> None:
     """Write the report of a record anew, and print its summary. Nothing is checked again; exits with 0."""
@@ -140,8 +142,11 @@ def show(
     from specverify.report import record as records
     from specverify.report import render, terminal
 
-    found = records.load(record)
     folder = out or (record if record.is_dir() else record.parent)
+    if cli_compare.kind(record) == "tradeoff":
+        cli_tradeoff.show(record, folder)
+        return
+    found = records.load(record)
     files.check_writable(folder)
     written = render.write(found, folder)
     console = Console(highlight=False)

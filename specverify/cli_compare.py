@@ -42,7 +42,7 @@ def _changes(old: Path, new: Path) -> list[Change]:
     from specverify.report import record as records
     from specverify.tradeoff import record as sweeps
 
-    kinds = [_kind(path) for path in (old, new)]
+    kinds = [kind(path) for path in (old, new)]
     if kinds[0] != kinds[1]:
         raise InputError(f"{old} is a record of {kinds[0]} and {new} one of {kinds[1]}; compare two of one kind")
     if kinds[0] == "tradeoff":
@@ -50,7 +50,7 @@ def _changes(old: Path, new: Path) -> list[Change]:
     return changed.campaigns(records.load(old), records.load(new))
 
 
-def _kind(path: Path) -> str:
+def kind(path: Path) -> str:
     """Which command made the record that lies there."""
     name = "tradeoff.json"
     return "tradeoff" if path.name == name or (path.is_dir() and (path / name).is_file()) else "verify"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from specverify import cli_study, deadline
+from specverify import cli_study, deadline, files
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
@@ -128,6 +128,21 @@ def tradeoff(
     asked_for = max_loss is not None or min_speedup is not None
     unanswered = _answer(found, max_loss, min_speedup, metric, console) and asked_for
     raise typer.Exit(ERROR if failed else NONE_SATISFIES if unanswered else 0)
+
+
+def show(path: Path, folder: Path) -> None:
+    """Write the report of a sweep's record anew into a folder, and print its usual answer."""
+    from rich.console import Console
+
+    from specverify.tradeoff import record as records
+    from specverify.tradeoff import report
+
+    found = records.load(path)
+    files.check_writable(folder)
+    written = report.write(found, folder)
+    _answer(found, None, None, None, Console(highlight=False))
+    for made in written:
+        typer.echo(str(made))
 
 
 def _answer(

@@ -78,19 +78,19 @@ def write(record: Record, out: Path) -> Written:
     )
     for path, picture in zip(written.figures, pictures, strict=True):
         files.write_atomically(path, picture.png)
-    for old in _shown(written.markdown) - set(written.figures):
-        old.unlink(missing_ok=True)
+    remove_others(written.markdown, _TITLE, set(written.figures))
     files.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
     files.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
     return written
 
 
-def _shown(report: Path) -> set[Path]:
-    """The pictures of a report that was written before."""
+def remove_others(report: Path, title: str, kept: set[Path]) -> None:
+    """Remove the pictures that an earlier report shows, but for those kept; `title` is how such a report begins."""
     text = report.read_text(encoding="utf-8", errors="replace") if report.is_file() else ""
-    if not text.startswith(_TITLE):
-        return set()
-    return {report.parent / "figures" / name for name in re.findall(r"^!\[.*\]\(figures/([\w-]+\.png)\)$", text, re.M)}
+    if text.startswith(title):
+        names = re.findall(r"^!\[.*\]\(figures/([\w-]+\.png)\)$", text, re.M)
+        for old in {report.parent / "figures" / name for name in names} - kept:
+            old.unlink(missing_ok=True)
 
 
 def html(record: Record, pictures: list[Picture]) -> str:

@@ -10,15 +10,17 @@ import jinja2
 
 from specverify.files import write_atomically
 from specverify.report.drawing import Picture
-from specverify.report.render import HTML, MARKDOWN, code_markdown, escape_markdown
+from specverify.report.render import HTML, MARKDOWN, code_markdown, escape_markdown, remove_others
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
 from specverify.tradeoff import tables, tables_patches
 from specverify.tradeoff.shape import Sweep
 
+_TITLE = "# Speed against quality"
+
 
 def write(record: Sweep, out: Path) -> tuple[Path, Path]:
-    """Write `report.html`, `report.md` and `figures/*.png`; pictures of an earlier report are removed.
+    """Write `report.html`, `report.md` and `figures/*.png`; pictures that an earlier report shows are removed.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -29,8 +31,7 @@ def write(record: Sweep, out: Path) -> tuple[Path, Path]:
     paths = [out / "figures" / f"{picture.name}.png" for picture in pictures]
     for path, picture in zip(paths, pictures, strict=True):
         write_atomically(path, picture.png)
-    for old in set((out / "figures").glob("*.png")) - set(paths):
-        old.unlink()
+    remove_others(out / MARKDOWN, _TITLE, set(paths))
     for name, html in ((HTML, True), (MARKDOWN, False)):
         write_atomically(out / name, render(record, pictures, html).encode("utf-8", "replace"))
     return out / HTML, out / MARKDOWN

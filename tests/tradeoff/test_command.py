@@ -3,6 +3,7 @@
 import pytest
 
 from specverify import cli
+from specverify.tradeoff import record as records
 from specverify.tradeoff import sweep
 from specverify.tradeoff.plan import LOSSLESS, Asked
 from specverify.tradeoff.setting import Setting
@@ -92,3 +93,18 @@ def test_the_command_refuses_what_makes_no_sense(run, arguments, message):
     assert err.startswith("error: ")
     assert message in err
     assert run.asked == []
+
+
+def test_a_sweep_is_shown_again_and_pictures_of_others_stay(record, tmp_path, capsys):
+    records.save(record, tmp_path / "tradeoff.json")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "holiday.png").write_bytes(b"the sea")
+    for _ in range(2):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["show", str(tmp_path)])
+        found = capsys.readouterr()
+        assert (caught.value.code, found.err) == (0, "")
+        assert "the fastest setting with a loss of bias" in " ".join(found.out.split())
+        assert found.out.splitlines()[-2:] == [str(tmp_path / "report.html"), str(tmp_path / "report.md")]
+    assert (tmp_path / "figures" / "holiday.png").read_bytes() == b"the sea"
+    assert "# Speed against quality" in (tmp_path / "report.md").read_text()
