@@ -143,7 +143,7 @@ def calibrate(session: nox.Session) -> None:
 
 @nox.session
 def tradeoff(session: nox.Session) -> None:
-    """Speed against quality on a model of digits: relaxed rules, or `-- --model digits-gmm`, decoders of vectors."""
+    """Speed against quality on a trained model: relaxed rules, or `-- --model digits-gmm`, decoders of vectors."""
     install(session, "real")
     session.run("specverify", "tradeoff", *session.posargs, env=THREADS, interrupt_timeout=PATIENCE)
 
@@ -161,6 +161,13 @@ def docs(session: nox.Session) -> None:
     """The documentation as a site, in out/docs; a warning is an error."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def train_mnist(session: nox.Session) -> None:
+    """Train the model of MNIST again, as shipped: `-- --data mnist.npz`, or a file in MNIST's own form."""
+    install(session)
+    session.run("python", "-m", "realmodels.train_vq", *session.posargs, env=THREADS)
 
 
 @nox.session

@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SIDE, LEVELS, CLASSES = 8, 17, 10
@@ -45,14 +45,18 @@ def digits() -> tuple[Images, Images]:
 
 def augment(tokens: Int[Tensor, "n length"], generator: torch.Generator) -> Int[Tensor, "n length"]:
     """A light random affine change of each image: up to 8 degrees, 8 % of scale and shear, half a pixel of shift."""
-    n = tokens.shape[0]
+    moved = move(tokens.view(-1, 1, SIDE, SIDE).float(), generator, 0.5)
+    return moved.round().to(torch.int64).clamp(0, LEVELS - 1).view(len(tokens), -1)
+
+
+def move(images: Float[Tensor, "n 1 h w"], generator: torch.Generator, pixels: float) -> Float[Tensor, "n 1 h w"]:
+    """A light random affine change of each image, with a shift of up to so many pixels; values are not clamped."""
+    n, side = len(images), images.shape[-1]
     angle, shear, wide, high, right, down = (torch.rand(6, n, generator=generator) * 2 - 1).unbind()
-    angle, shear, shift = angle * 0.14, shear * 0.08, 0.5 * 2 / SIDE
+    angle, shear, shift = angle * 0.14, shear * 0.08, pixels * 2 / side
     rows = [
         torch.stack([(1 + 0.08 * wide) * angle.cos(), shear - angle.sin(), shift * right], dim=-1),
         torch.stack([angle.sin(), (1 + 0.08 * high) * angle.cos(), shift * down], dim=-1),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), [n, 1, SIDE, SIDE], align_corners=False)
-    images = tokens.view(n, 1, SIDE, SIDE).float()
-    moved = F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
-    return moved.round().to(torch.int64).clamp(0, LEVELS - 1).view(n, -1)
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)

@@ -24,18 +24,19 @@ from torch import Tensor, nn
 from realmodels import classifier, codes, judges, labelled, store, vq, vq_figures
 from realmodels.adapters.llamagen_gpt import Shape as Sizes
 from realmodels.adapters.llamagen_gpt import Transformer
+from realmodels.data import move
 from realmodels.fit import Recipe
 from realmodels.labelled import Labelled, scaled
 from realmodels.train import Goals, carry_out, without_some
 
-HELD_OUT, SHOWN = 1000, 2000
-"""Images held out, and training images whose features are kept."""
+HELD_OUT, SHOWN, MOVED = 1000, 2000, 4
+"""Images held out; training images whose features are kept; changed copies of each, for the transformer."""
 CLASSIFIER, TOKENIZER, MODEL = "mnist-classifier", "mnist-vq-tokenizer", "mnist-vq"
 LICENCE = "Apache-2.0; data CC BY-SA 3.0"
 RECIPES = {
     CLASSIFIER: Recipe(steps=800, batch=64, rate=2e-3, decay=0.05, every=100),
     TOKENIZER: Recipe(steps=3000, batch=64, rate=3e-3, decay=0.0, every=100),
-    MODEL: Recipe(steps=2000, batch=64, rate=3e-3, decay=0.3, average=0.995, every=100),
+    MODEL: Recipe(steps=1200, batch=64, rate=3e-3, decay=0.3, average=0.99, every=100),
 }
 """What is trained, in this order."""
 
@@ -50,9 +51,12 @@ class Data:
 
     @cached_property
     def codes(self) -> tuple[Tensor, Tensor]:
-        """The codes of both, by the tokenizer of the folder."""
+        """The codes of both, by the tokenizer of the folder; of the first as they are, and `MOVED` times changed."""
         tokenizer = vq.load_tokenizer(TOKENIZER, folder=self.out)
-        return encoded(tokenizer, self.train), encoded(tokenizer, self.held_out)
+        pixels, generator = scaled(self.train), torch.Generator().manual_seed(0)
+        moved = [move(pixels, generator, 1.0).clamp(0, 1) for _ in range(MOVED)]
+        train = torch.stack([encoded(tokenizer, part) for part in (pixels, *moved)])
+        return train, encoded(tokenizer, scaled(self.held_out))
 
     @property
     def classes(self) -> int:
@@ -61,9 +65,9 @@ class Data:
 
 
 @torch.no_grad()
-def encoded(tokenizer: vq.Tokenizer, images: Labelled) -> Tensor:
+def encoded(tokenizer: vq.Tokenizer, pixels: Tensor) -> Tensor:
     """Codes of images, Int[n, cells]."""
-    return torch.cat([tokenizer.encode(part) for part in scaled(images).split(500)])
+    return torch.cat([tokenizer.encode(part) for part in pixels.split(500)])
 
 
 def built(name: str, data: Data, generator: torch.Generator) -> tuple[nn.Module, dict[str, Any]]:
@@ -105,9 +109,10 @@ def goals(name: str, data: Data) -> Goals:
         return vq.loss(cast("vq.Tokenizer", module), scaled(data.train, drawn(generator, batch)), generator)
 
     def continuing(module: nn.Module, generator: torch.Generator, batch: int) -> Tensor:
-        index = drawn(generator, batch)
+        index, which = drawn(generator, batch), torch.randint(2 * MOVED, (batch,), generator=generator)
+        tokens = data.codes[0][(which - MOVED + 1).clamp(min=0), index]  # half of them as they are
         given = without_some(labels[index], generator, data.classes)
-        return codes.loss(cast("Transformer", module), data.codes[0][index], given)
+        return codes.loss(cast("Transformer", module), tokens, given)
 
     def held_out_class(module: nn.Module) -> Tensor:
         return judged(module, torch.arange(len(others)), data.held_out, 0.0)
@@ -160,7 +165,7 @@ def main(
     held_out: Annotated[int, typer.Option(min=1, help="Images that nothing is trained on.")] = HELD_OUT,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; by default the recipe's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoints and of unfinished runs.")] = Path("checkpoints"),
-    samples: Annotated[int, typer.Option(min=0, help="Images sampled per guidance for the figures; 0: none.")] = 1000,
+    samples: Annotated[int, typer.Option(min=0, help="Images sampled per guidance for the figures; 0: none.")] = 500,
 ) -> None:
     """Train a tokenizer of MNIST, a transformer of its codes and a classifier, and write them as checkpoints.
 

@@ -22,7 +22,7 @@ GUIDANCE = (1.0, 1.5, 2.0)
 WINDOWS = (4, 8, 16, 32)
 JACOBI = ("sjd", "scd-mc")
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-SEED, BATCH = 0, 200
+SEED, BATCH, JACOBI_IMAGES = 0, 250, 100
 
 
 @torch.no_grad()
@@ -131,7 +131,7 @@ def measure(names: dict[str, str], folder: Path, train: Labelled, held_out: Labe
             **of_law(names["model"], folder, others, held_out.labels),
             "nearest_train_l1_of_held_out": nearest(held_out.pixels.flatten(1), train),
             **of_samples(model, judge, train, known, n),
-            "jacobi": {"images": BATCH, **of_decoders(model, BATCH)},
+            "jacobi": {"images": JACOBI_IMAGES, **of_decoders(model, JACOBI_IMAGES)},
             "classifier_sha256": store.read_card(names["classifier"], folder)["sha256"],
         },
     }

@@ -41,7 +41,9 @@ DELTA_REAL = {
 REAL = "digits-s"
 """The real model, unless another one is asked for."""
 REAL_IMAGES = {"quick": 1600, "full": 18000}
-"""Images of each cell on it; of another one as many as have so many tokens."""
+"""Images of each cell on it."""
+MORE = 1.6
+"""Tokens of each cell on another one, as a multiple: flatter laws take more of them for the same delta."""
 DELTA_CONTINUOUS = {"Rosenblatt uniformity": 0.01}
 """The same over continuous tokens."""
 
@@ -153,13 +155,13 @@ def plan(tier: str, only: str | None = None, real: str | None = None) -> tuple[C
 
 
 def _share(real: str) -> float:
-    """Images of a real model that have as many tokens as one of `REAL`."""
+    """Images of a real model for one of `REAL`."""
     if real == REAL:
         return 1.0
     known = models.names()
     if real not in known:
         raise InputError(f"unknown image model {real!r}; {near(real, known)}")
-    return models.open_model(REAL).length / models.open_model(real).length
+    return MORE * models.open_model(REAL).length / models.open_model(real).length
 
 
 def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:

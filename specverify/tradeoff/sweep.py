@@ -8,6 +8,7 @@ that an interrupted sweep goes on, and a wider one measures only what is new.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -127,7 +128,7 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     levels, tokens = LEVELS, "patches"
     if not isinstance(model, ContinuousDigits):
         levels = model.description.levels
-        tokens = "grey levels" if model.vocab == levels else "codes"
+        tokens = "grey levels" if model.length == math.prod(model.size) else "codes"
     options = {
         "window": (setting.window,) if asked.windows is None else asked.windows,
         "rules": asked.rules,

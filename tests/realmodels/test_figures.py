@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from realmodels import store
+from realmodels import judges, store
 from realmodels.classifier import load_classifier
 from realmodels.data import Images, augment, digits
 from realmodels.digits import load, load_transformer, names
@@ -91,6 +91,8 @@ def test_the_model_card_states_the_figures_of_the_checkpoints() -> None:
     cards = {name: store.read_card(name) for name in store.names()}
     for name, card in cards.items():
         assert name in text
+        if card["kind"] == judges.FEATURES:
+            continue
         assert f"{card['parameters']:,}" in stated
         assert str(card["training"]["cpu_minutes"]) in stated
     assert str(cards["digits-classifier"]["figures"]["held_out_accuracy"]) in text

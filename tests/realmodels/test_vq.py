@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from realmodels import labelled, store, vq
+from realmodels import codes, labelled, store, train_vq, vq
 from realmodels.fit import Recipe, fit
+from realmodels.session import ImageTransformer
 from specverify.errors import InputError
 
 SMALL = vq.Shape(side=8, codes=16, width=8, dim=4)
@@ -134,3 +136,20 @@ def test_files_that_cannot_be_used_are_refused_with_the_remedy(tmp_path, images)
     np.savez(path, x=pixels, y=classes)
     with pytest.raises(InputError, match="3 images of 40 cannot be held out: 4 classes"):
         labelled.read(path).split(3)
+
+
+def test_the_command_trains_what_loads_and_says_what_it_cannot(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "some.npz", x=rng.integers(0, 256, (120, 28, 28), dtype=np.uint8), y=np.arange(120) % 10)
+    common = ["--data", str(tmp_path / "some.npz"), "--out", str(tmp_path / "out"), "--held-out", "20"]
+    done = CliRunner().invoke(train_vq.app, [*common, "--steps", "2", "--samples", "0"])
+    assert done.exit_code == 0, done.output
+    network = codes.Codes("mnist-vq", folder=tmp_path / "out")
+    model = ImageTransformer(network, network.conditions)
+    assert model.render(torch.zeros(2, 49, dtype=torch.int64)).shape == (2, 1, 28, 28)
+    assert store.read_card("mnist-vq", tmp_path / "out")["data"] == "MNIST: 100 training and 20 held-out images"
+    assert not list((tmp_path / "out").glob("*.state.*"))
+    for arguments, said in ((["mnist"], "no model 'mnist' to train; choose among mnist-classifier"), ([], "held out")):
+        done = CliRunner().invoke(train_vq.app, [*arguments, *common[:-1], "20" if arguments else "3"])
+        assert done.exit_code == 2
+        assert said in done.stderr
