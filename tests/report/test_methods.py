@@ -47,7 +47,7 @@ def test_a_relaxed_rule_is_not_called_proved_and_shows_how_far_it_goes(example):
     cells = [_relaxed(example, "gsd", 0.02), _relaxed(example, "gsd-max", 0.3)]
     row = _row(_record(example, cells), "GSD")
     assert (row["verdict"], row["what was shown"]) == ("RELAXED", "exact TV 0.02 to 0.3 on 2 toys")
-    assert {row[name] for name in ("passes", "draft passes", "one image", "batch")} == {"–"}
+    assert {row[name] for name in ("fewer passes", "draft passes", "faster, one", "batch")} == {"–"}
 
 
 def test_a_declared_bound_has_a_badge_of_its_own_and_says_where_it_says_nothing(example):
@@ -85,7 +85,7 @@ def test_passes_never_stand_without_draft_passes_and_seconds(record):
 
 def test_speed_is_beside_plain_decoding_of_the_same_setting(record):
     plain = _row(record, "plain decoding")
-    assert (plain["passes"].split()[0], plain["batch"]) == ("1", "1")
+    assert (plain["fewer passes"].split()[0], plain["batch"]) == ("1", "1")
     batches = [c for c in record["cells"] if c["kind"] == "real" and c["run"] and (c["settings"]["batch"] or 0) > 1]
     first = next(c for c in batches if c["decoder"] == "scd-mc")
     same = next(
