@@ -60,7 +60,7 @@ def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
     folder = tmp_path / "out" / "validate-mine-lookahead.py-DECODER"
     assert out.splitlines()[-1] == str((folder / "judgement.json").relative_to(tmp_path))
     judgement = judgement_from_json(json.loads((folder / "judgement.json").read_text()))
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     assert len({row["model"] for row in judgement.exact}) > 10
     assert not (folder / "certificate.json").exists()
 
