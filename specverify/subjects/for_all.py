@@ -17,8 +17,8 @@ from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
 from specverify.verdict import Kind, Verdict
 
-SECONDS = 20.0
-"""Of processor time, after which nothing more is tried; it takes one to five."""
+SECONDS, AT_LEAST = 20.0, 2.0
+"""Of processor time: after which nothing more is tried, and what it may take however little is left."""
 NEEDED, MORE = 20_000, 3_000
 """Outcomes that are followed in each box that must be proved, and in each beyond: some thousand take a second."""
 ROWS, LENGTH = 4096, 3
@@ -52,19 +52,20 @@ class ForAll:
         """The verdict on a decoder that had another before."""
         if not self.proved:
             return before
-        return Verdict(Kind.PROVED_FOR_ALL, f"{sentence(self)} Also {before.reason}")
+        return Verdict(Kind.PROVED_FOR_ALL, f"{sentence(self)} Beside that, {before.reason}")
 
 
-def for_all(factory: Factory, modes: Sequence[Mode], seed: int) -> ForAll:
+def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SECONDS) -> ForAll:
     """Try to prove a decoder for every law.
 
     Args:
         factory: makes it.
         modes: the ways in which it can be run; all of them have to be proved.
         seed: of the proofs.
+        left: seconds that the judgement has.
     """
     proofs: list[Proof] = []
-    deadline = Deadline(SECONDS)
+    deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
     for boxes, worlds in ((_needed, NEEDED), (_beyond, MORE)):
         for box in (box for mode in modes for box in boxes(mode)):
             proofs.append(prove(factory.build, box, seed, Budget(worlds, ROWS, deadline)))
@@ -85,11 +86,11 @@ def sentence(found: ForAll) -> str:
     parts = ["; ".join(f"{vocab} tokens by {_range(lengths)}" for vocab, lengths in sorted(sizes.items()))]
     parts += [f"windows {_range(windows)}"] if (windows := {box.window for box in boxes if box.window}) else []
     parts += ["with and without an end"] if len({box.eos is None for box in boxes}) > 1 else []
-    drafts = "the model's and the draft model's" if any(box.drafts for box in boxes) else "the model's"
+    drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
     return (
-        f"for every law, {drafts}, another after each prefix and with zeros wherever they like: {', '.join(parts)}; "
-        f"error at most 2^-{math.floor(found.error_bits)}, {len(boxes)} runs, primes of 127 bits, seed "
-        f"{found.proved[0].seed}."
+        f"for every law of {drafts}, zeros included: {', '.join(parts)}; error at most "
+        f"2^-{math.floor(found.error_bits)} ({len(boxes)} runs, random primes of 127 bits, seed "
+        f"{found.proved[0].seed})."
     )
 
 

@@ -167,7 +167,7 @@ class Proving(Refuting):
         """The verdict once a proof for every law was tried, of a lossless decoder that was proved on named models."""
         if verdict.kind is not Kind.PROVED or not isinstance(self.claim, Lossless):
             return verdict
-        self.for_all = for_all(self.factory, modes, self.plan.seed)
+        self.for_all = for_all(self.factory, modes, self.plan.seed, self.plan.deadline.left)
         if self.for_all.why:
             self.missed[self.for_all.why].append("every law at once")
         return self.for_all.verdict(verdict)
