@@ -28,7 +28,7 @@ ALPHA = 0.01
 SAME = 1e-9
 SLOWER = 1.5
 Sign = Literal["worse", "better", "other"]
-_ORDER = ("PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
+_ORDER = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
 _MORE_IS_BETTER = ("speedup", "lockstep", "accuracy", "precision", "recall", "density", "coverage")
 
 

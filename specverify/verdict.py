@@ -1,5 +1,7 @@
 """Verdicts: what the evidence says about a claim.
 
+    PROVED-FOR-ALL  as PROVED, and the law is the target's whatever the models' laws are, in a box of sizes; up to the
+                  error of a random evaluation, which is stated (`evidence/exact`)
     PROVED        the exact law satisfies the claim on this model
     CONSISTENT    no check saw a discrepancy; one of at least delta would have been missed with probability at most beta
     REFUTED       the exact law breaks the claim, or a check rejected it at its alpha
@@ -10,16 +12,17 @@
 
 A verdict is a function of evidence alone. Several combine as follows (`combine`; symmetric, associative):
 
-                  PROVED        CONSISTENT    VACUOUS       INCONCLUSIVE  ERROR     REFUTED
-    PROVED        PROVED        CONSISTENT    PROVED        INCONCLUSIVE  ERROR     REFUTED
-    CONSISTENT                  CONSISTENT    CONSISTENT    INCONCLUSIVE  ERROR     REFUTED
-    VACUOUS                                   VACUOUS       INCONCLUSIVE  ERROR     REFUTED
-    INCONCLUSIVE                                            INCONCLUSIVE  ERROR     REFUTED
-    ERROR                                                                 ERROR     REFUTED
-    REFUTED                                                                         REFUTED
+                    FOR-ALL       PROVED        CONSISTENT    VACUOUS       INCONCLUSIVE  ERROR  REFUTED
+    PROVED-FOR-ALL  FOR-ALL       PROVED        CONSISTENT    FOR-ALL       INCONCLUSIVE  ERROR  REFUTED
+    PROVED                        PROVED        CONSISTENT    PROVED        INCONCLUSIVE  ERROR  REFUTED
+    CONSISTENT                                  CONSISTENT    CONSISTENT    INCONCLUSIVE  ERROR  REFUTED
+    VACUOUS                                                   VACUOUS       INCONCLUSIVE  ERROR  REFUTED
+    INCONCLUSIVE                                                            INCONCLUSIVE  ERROR  REFUTED
+    ERROR                                                                                 ERROR  REFUTED
+    REFUTED                                                                                      REFUTED
 
-A vacuous part adds nothing and takes nothing away; it is reported as not covered. One refutation refutes, whatever else
-went wrong.
+A vacuous part adds nothing and takes nothing away; it is reported as not covered. One refutation refutes,
+whatever else went wrong.
 """
 
 from __future__ import annotations
@@ -43,8 +46,9 @@ EXACT_TOLERANCE = 1e-12
 
 
 class Kind(enum.Enum):
-    """The six verdicts."""
+    """The seven verdicts."""
 
+    PROVED_FOR_ALL = "PROVED-FOR-ALL"
     PROVED = "PROVED"
     CONSISTENT = "CONSISTENT"
     REFUTED = "REFUTED"
@@ -55,10 +59,23 @@ class Kind(enum.Enum):
     @property
     def exit_code(self) -> int:
         """0 if the claim holds, 1 if it is refuted, 2 if nothing can be said, 3 for an error."""
-        return {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3}[self.value]
+        return {Kind.REFUTED: 1, Kind.INCONCLUSIVE: 2, Kind.VACUOUS: 2, Kind.ERROR: 3}.get(self, 0)
+
+    @property
+    def proved(self) -> bool:
+        """Whether a claim was proved, on models that are named or for all laws."""
+        return self in (Kind.PROVED, Kind.PROVED_FOR_ALL)
 
 
-_PRECEDENCE = (Kind.REFUTED, Kind.ERROR, Kind.INCONCLUSIVE, Kind.CONSISTENT, Kind.PROVED, Kind.VACUOUS)
+_PRECEDENCE = (
+    Kind.REFUTED,
+    Kind.ERROR,
+    Kind.INCONCLUSIVE,
+    Kind.CONSISTENT,
+    Kind.PROVED,
+    Kind.PROVED_FOR_ALL,
+    Kind.VACUOUS,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Verdict:
     """What can be said of a claim, and why.
 
     Attributes:
-        kind: which of the six.
+        kind: which of the seven.
         reason: one sentence with the figures that it rests on.
     """
 

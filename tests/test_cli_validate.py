@@ -56,13 +56,16 @@ def test_help(run, command):
 def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
     code, out, err = run("validate", "mine/lookahead.py:DECODER", "--claim", "lossless")
     assert (code, err) == (0, "")
-    assert out.startswith("PROVED: mine/lookahead.py:DECODER, decoder, lossless\n    exact TV at most ")
+    assert out.startswith(
+        "PROVED-FOR-ALL: mine/lookahead.py:DECODER, decoder, lossless\n    for every law of the target"
+    )
     folder = tmp_path / "out" / "validate-mine-lookahead.py-DECODER"
-    assert out.splitlines()[-1] == str((folder / "judgement.json").relative_to(tmp_path))
+    written = [str((folder / name).relative_to(tmp_path)) for name in ("judgement.json", "certificate.json")]
+    assert out.splitlines()[-2:] == written
     judgement = judgement_from_json(json.loads((folder / "judgement.json").read_text()))
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     assert len({row["model"] for row in judgement.exact}) > 10
-    assert not (folder / "certificate.json").exists()
+    assert json.loads((folder / "certificate.json").read_text())["format"] == "specverify-proof"
 
 
 def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):

@@ -10,10 +10,11 @@
     def test_my_kernel(specverify_judge):
         specverify_judge("mypackage.kernels:verify", level="round", seconds=30)
 
-The fixture judges, and fails the test unless the verdict is PROVED or CONSISTENT, with the reason, where the law goes
-wrong, the counterexample and a line that reproduces it. Its arguments are those of `isolation.judge_isolated`; the
-marker, on a test, a class or a module, gives defaults for them. A subject that is named by text runs in a process of
-its own with a time limit. One that is handed over as an object runs in the test's process, with neither.
+The fixture judges, and fails the test unless the verdict is PROVED-FOR-ALL, PROVED or CONSISTENT, with the reason,
+where the law goes wrong, the counterexample and a line that reproduces it. Its arguments are those of
+`isolation.judge_isolated`; the marker, on a test, a class or a module, gives defaults for them. A subject that is
+named by text runs in a process of its own with a time limit. One that is handed over as an object runs in the test's
+process, with neither.
 """
 
 from __future__ import annotations

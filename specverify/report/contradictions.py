@@ -18,7 +18,15 @@ _OUTCOMES = {
     True: ("caught", "missed", "not applicable", "out of time", "error"),
     False: ("flagged", "not flagged", "not applicable", "out of time", "error"),
 }
-_EXIT_CODES = {"PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3}
+_EXIT_CODES = {
+    "PROVED-FOR-ALL": 0,
+    "PROVED": 0,
+    "CONSISTENT": 0,
+    "REFUTED": 1,
+    "INCONCLUSIVE": 2,
+    "VACUOUS": 2,
+    "ERROR": 3,
+}
 _SPEAKS_AGAINST = {True: ("REFUTED",), False: ("REFUTED", "ERROR")}
 """Verdicts that catch a defect, and that flag a control."""
 _SAYS = {"caught": True, "missed": False, "flagged": True, "not flagged": False}
@@ -90,7 +98,7 @@ def _judgements(judgements: Sequence[Judgement]) -> Found:
     yield from _twice([{"seed": None} | one for one in judgements], where, ("subject", "claim", "seed"))
     for number, one in enumerate(judgements):
         kind, worst = one["verdict"]["kind"], max((row.get("tv") or 0 for row in one["exact"]), default=0)
-        if one["claim"] != "lossless" or kind not in ("PROVED", "CONSISTENT"):
+        if one["claim"] != "lossless" or _EXIT_CODES[kind] != 0:
             continue
         if worst > TOLERANCE and one["level"] == "decoder":  # other levels forgive the rounding of float32
             yield f"{where}[{number}].verdict", f"{kind}, with an exact total variation of {worst:.6g}"

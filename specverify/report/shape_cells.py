@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 """A class whose dicts have no other fields, and no number that JSON lacks."""
 
-Kind = Literal["PROVED", "CONSISTENT", "REFUTED", "INCONCLUSIVE", "VACUOUS", "ERROR"]
+Kind = Literal["PROVED-FOR-ALL", "PROVED", "CONSISTENT", "REFUTED", "INCONCLUSIVE", "VACUOUS", "ERROR"]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]

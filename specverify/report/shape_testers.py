@@ -95,7 +95,10 @@ class Judgement(TypedDict):
     evidence: list[EvidenceRow]
     exact: Annotated[list[dict[str, Any]], Field(description="one row per exact enumeration")]
     location: Annotated[dict[str, Any] | None, Field(description="where a refuted subject goes wrong")]
-    certificate: Annotated[dict[str, Any] | None, Field(description="a counterexample, complete enough to be replayed")]
+    certificate: Annotated[
+        dict[str, Any] | None,
+        Field(description="a counterexample or a proof for all laws, complete enough to be replayed"),
+    ]
     not_covered: list[Text]
     reproduce: str
     seconds: Amount

@@ -13,6 +13,7 @@ from specverify.report.shape import Record
 SHOWN = 10
 """Most things to look at that are listed."""
 _COLOURS = {
+    "PROVED-FOR-ALL": "green",
     "PROVED": "green",
     "CONSISTENT": "green",
     methods.RELAXED: "",

@@ -28,6 +28,7 @@ from specverify.evidence.cases import Case, Weights
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
+from specverify.subjects import proofs
 from specverify.subjects import reference as references
 from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
 from specverify.subjects.describe import describe, headline
@@ -148,6 +149,8 @@ def check(found: Any, what: str = "the certificate") -> dict[str, Any]:
     Raises:
         InputError: naming the part that is wrong.
     """
+    if proofs.is_one(found):
+        return proofs.check(found, what)
     if isinstance(found, dict) and found.get("format") == FORMAT and found.get("version") != VERSION:
         raise InputError(
             f"{what} has version {found.get('version')!r}; this specverify reads version {VERSION}: find it anew"
@@ -204,6 +207,8 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
     start = time.monotonic()
     path = found if isinstance(found, str | Path) else None
     found = load(path) if path is not None else check(found)
+    if proofs.is_one(found):
+        return proofs.replay(found, subject, path)
     if subject is None and found["subject"] is None:
         raise InputError(f"the certificate of {found['name']!r} does not say where its subject is; pass the subject")
     factory = as_factory(found["subject"] if subject is None else subject, found["name"])

@@ -8,6 +8,7 @@ In this order, so that a wrong decoder hears soon:
 3.  It is enumerated on every model that it takes, the cheap ones first, in many windows (`suite.py`).
 4.  A search draws models, for a case that nobody thought of; of a relaxed decoder, for the case that is farthest off.
 5.  It is sampled as it is, without the guard and in batches of several sizes (`sampling.py`).
+6.  If it is lossless so far, it is tried to prove it for every law at once (`for_all.py`).
 
 Whatever breaks its claim in 1 to 3 is handed to a search to be made small (`refuting.py`). What is said of all the rest
 is in `finding.py`.
@@ -20,10 +21,11 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from specverify.claims import Relaxed
+from specverify.claims import Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
@@ -31,10 +33,11 @@ from specverify.evidence.bare import difference
 from specverify.evidence.cases import Case
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import Counterexample, Outcome, evaluate, guarded
-from specverify.subjects import sampling
+from specverify.subjects import proofs, sampling
 from specverify.subjects.certificate import certificate
 from specverify.subjects.describe import describe
 from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampled_wrong
+from specverify.subjects.for_all import ForAll, for_all
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes
 from specverify.subjects.refuting import ALONE, STRETCH, Reached, Refuting
@@ -60,6 +63,8 @@ class OfVectors(Exception):
 class Proving(Refuting):
     """One judgement under way."""
 
+    for_all = ForAll(())
+
     def judge(self) -> Judgement:
         """The judgement.
 
@@ -83,14 +88,18 @@ class Proving(Refuting):
             evidence=tuple(self.evidence),
             exact=tuple(outcome.row() for outcome in self.outcomes),
             location=None if found is None or found.location is None else found.location.to_json(),
-            certificate=None
-            if found is None
-            else certificate(found, name=self.factory.name, subject=self.factory.reference),
+            certificate=self._certificate(found),
             not_covered=tuple(f"{_listed(what)}: {why}" for why, what in self.missed.items()),
             reproduce=f"specverify validate {named} --claim {shlex.quote(text)} --seed {self.plan.seed}",
             seconds=time.monotonic() - start,
             notes=() if found is None else (describe(found),),
         )
+
+    def _certificate(self, found: Counterexample | None) -> dict[str, Any] | None:
+        named: dict[str, Any] = {"name": self.factory.name, "subject": self.factory.reference}
+        if found is not None:
+            return certificate(found, **named)
+        return proofs.certificate(self.for_all, **named) if self.for_all.proved else None
 
     def _judged(self) -> Verdict:
         try:
@@ -152,7 +161,16 @@ class Proving(Refuting):
         for line in findings.outside():
             what, _, why = line.partition(": ")
             self.missed[why].append(what)
-        return findings.verdict(modes)
+        return self._beyond(findings.verdict(modes), modes)
+
+    def _beyond(self, verdict: Verdict, modes: Sequence[Mode]) -> Verdict:
+        """The verdict once a proof for every law was tried, of a lossless decoder that was proved on named models."""
+        if verdict.kind is not Kind.PROVED or not isinstance(self.claim, Lossless):
+            return verdict
+        self.for_all = for_all(self.factory, modes, self.plan.seed, self.plan.deadline.left)
+        if self.for_all.why:
+            self.missed[self.for_all.why].append("every law at once")
+        return self.for_all.verdict(verdict)
 
     def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:
         """The precision that explains how far off the decoder is on ordinary models: float64 if none does.

@@ -29,12 +29,13 @@ def evidence(**changes):
 
 # The truth table of the module's docstring, one row for each first operand.
 TABLE = {
-    "PROVED": ["PROVED", "CONSISTENT", "PROVED", "INCONCLUSIVE", "ERROR", "REFUTED"],
-    "CONSISTENT": ["CONSISTENT", "CONSISTENT", "CONSISTENT", "INCONCLUSIVE", "ERROR", "REFUTED"],
-    "VACUOUS": ["PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED"],
-    "INCONCLUSIVE": ["INCONCLUSIVE"] * 4 + ["ERROR", "REFUTED"],
-    "ERROR": ["ERROR"] * 5 + ["REFUTED"],
-    "REFUTED": ["REFUTED"] * 6,
+    "PROVED-FOR-ALL": ["PROVED-FOR-ALL", "PROVED", "CONSISTENT", "PROVED-FOR-ALL", "INCONCLUSIVE", "ERROR", "REFUTED"],
+    "PROVED": ["PROVED", "PROVED", "CONSISTENT", "PROVED", "INCONCLUSIVE", "ERROR", "REFUTED"],
+    "CONSISTENT": ["CONSISTENT", "CONSISTENT", "CONSISTENT", "CONSISTENT", "INCONCLUSIVE", "ERROR", "REFUTED"],
+    "VACUOUS": ["PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED"],
+    "INCONCLUSIVE": ["INCONCLUSIVE"] * 5 + ["ERROR", "REFUTED"],
+    "ERROR": ["ERROR"] * 6 + ["REFUTED"],
+    "REFUTED": ["REFUTED"] * 7,
 }
 
 
@@ -58,7 +59,7 @@ def test_nothing_checked_is_not_a_pass():
 
 def test_exit_codes():
     assert {kind.value: kind.exit_code for kind in Kind} == {
-        "PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3,
+        "PROVED-FOR-ALL": 0, "PROVED": 0, "CONSISTENT": 0, "REFUTED": 1, "INCONCLUSIVE": 2, "VACUOUS": 2, "ERROR": 3,
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.specverify(claim="lossless", seconds=30)
 
 def test_right(specverify_judge):
     judgement = specverify_judge("mine/lookahead.py:DECODER", seconds=3)
-    assert judgement.verdict.kind.value == "PROVED"
+    assert judgement.verdict.kind.value == "PROVED-FOR-ALL"
     assert judgement.exact
 
 def test_wrong(specverify_judge):

@@ -30,7 +30,7 @@ def test_a_slip_that_no_enumeration_meets_is_refuted_by_samples_of_what_runs(nam
 
 def test_the_right_decoder_is_proved_in_a_box(tmp_path):
     found = validate("judge.py:Right", tmp_path)
-    assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
+    assert found["verdict"]["kind"].startswith("PROVED"), found["verdict"]["reason"]
     assert "Box: 2 tokens by 3" in found["verdict"]["reason"]
     assert any(line.startswith("larger models") for line in found["not_covered"])
     assert found["processor_seconds"] < 60
@@ -63,7 +63,7 @@ def test_a_slip_of_one_row_of_a_batch_is_refuted_by_small_batches(name, rows, tm
 
 def test_a_setting_that_is_refused_is_not_judged_there(tmp_path):
     found = validate("judge.py:OnlyTwo", tmp_path)
-    assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
+    assert found["verdict"]["kind"].startswith("PROVED"), found["verdict"]["reason"]
     assert any("a window of 1 is not supported" in line for line in found["not_covered"])
 
 
@@ -76,7 +76,7 @@ def test_a_relaxed_claim_is_held_to_the_worst_case(tmp_path):
 
 
 def test_a_guided_pair_is_judged_with_the_decoders_own_caches(tmp_path):
-    assert validate("judge.py:Guides", tmp_path)["verdict"]["kind"] == "PROVED"
+    assert validate("judge.py:Guides", tmp_path)["verdict"]["kind"].startswith("PROVED")
     found = validate("judge.py:ForgetsTwo", tmp_path)
     assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
     assert "guided by" in found["notes"][0] or "guided" in found["notes"][0]

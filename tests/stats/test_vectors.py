@@ -45,5 +45,5 @@ def test_no_checker_of_vectors_flags_the_control_over_twenty_seeds(seed):
 @pytest.mark.parametrize("cell", plan("quick", "density/path/score-1x4/*"), ids=lambda cell: cell.id)
 def test_whole_trajectories_of_a_mixture_are_judged_exactly(cell):
     found = carry_out(cell, Setting("quick", 0, "cpu", {}))
-    assert found["verdict"]["kind"] == "PROVED", found["verdict"]["reason"]
+    assert found["verdict"]["kind"].startswith("PROVED"), found["verdict"]["reason"]
     assert found["figures"]["density"]["tv"] + found["figures"]["density"]["error"] <= 1e-6

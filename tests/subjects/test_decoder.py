@@ -106,7 +106,7 @@ def test_its_broken_variant_is_refuted_in_small(careless):
 
 def test_state_may_be_any_object():
     judgement = judge_decoder(Plain(), **QUICK)
-    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
+    assert judgement.verdict.kind.proved, judgement.verdict.reason
 
 
 def test_a_right_decoder_that_draws_by_races_is_consistent():
@@ -145,7 +145,7 @@ def test_a_relaxed_claim_is_refuted():
 def test_by_default_a_decoder_is_held_to_its_own_claim_which_may_be_proved():
     judgement = judge_decoder(partial(lenient, claim=Relaxed(0.08)), **QUICK)
     assert judgement.claim == "relaxed(tv<=0.08)"
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def grouped(window, by_cluster=True):
 def test_a_cluster_claim_is_proved_and_refuted():
     toys = ("synonyms-4x5", "raster-4x6", "dense-3x6")
     judgement = judge_decoder(grouped, ClusterLossless(PAIRS), examples=10, toys=toys)
-    assert judgement.verdict.kind is Kind.PROVED, judgement.verdict.reason
+    assert judgement.verdict.kind.proved, judgement.verdict.reason
     assert {row["model"] for row in judgement.exact if "x" in row["model"]} == {"synonyms-4x5"}, "clusters with a law"
 
     judgement = judge_decoder(partial(grouped, by_cluster=False), ClusterLossless(PAIRS), **QUICK)
@@ -207,7 +207,7 @@ def test_a_partition_without_a_toy_is_judged_on_drawn_models():
     partition = ((0,), (1, 2))
     decoder = lambda window: Speculative(Jacobi(), window, Grouped(partition))  # noqa: E731
     judgement = judge_decoder(decoder, ClusterLossless(partition), **QUICK)
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     assert {row["model"] for row in judgement.exact} == {"drawn, 3 tokens"}
 
 
@@ -222,7 +222,7 @@ class WithoutEnds(Lookahead):
 
 def test_what_a_decoder_does_not_take_is_not_covered():
     judgement = judge_decoder(WithoutEnds(), examples=10, toys=("guided-2x5", "eos-3x6"))
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     (line,) = (line for line in judgement.not_covered if "it says no end of sequence is supported" in line)
     assert line.startswith("eos-3x6")
     assert "eos-3x6" not in {row["model"] for row in judgement.exact}
@@ -257,7 +257,7 @@ class Oracle:
 
 def test_time_that_runs_out_is_reported():
     judgement = judge_decoder(Lookahead(), seconds=0.0, toys=("dense-2x8",))
-    assert judgement.verdict.kind is Kind.PROVED, "what was proved on the tiny models"
+    assert judgement.verdict.kind.proved, "what was proved on the tiny models"
     assert any("time ran out" in line and "dense-2x8" in line for line in judgement.not_covered)
     assert "no counterexample among 0 drawn cases" in judgement.verdict.reason
 
@@ -298,7 +298,7 @@ def test_what_makes_a_decoder_must_make_one():
 
 def test_a_decoder_is_found_by_its_reference():
     judgement = judge_decoder("specverify.decoders:Autoregressive", **QUICK)
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     assert judgement.reproduce == "specverify validate specverify.decoders:Autoregressive --claim lossless --seed 0"
     assert judge_decoder(Autoregressive, examples=1, toys=()).reproduce.startswith(
         "specverify validate specverify.decoders.autoregressive:Autoregressive "
@@ -313,6 +313,6 @@ def test_a_draft_model_is_given_where_it_is_named():
         return registry.build("sjd" if draft_model is None else "sd", Settings(2, "repeat-left", draft_model))
 
     judgement = judge_decoder(sd, examples=2, toys=())
-    assert judgement.verdict.kind is Kind.PROVED
+    assert judgement.verdict.kind.proved
     assert set(asked) == {True, False}, "with a default it is judged both ways"
     assert {row["draft"] is None for row in judgement.exact} == {True, False}

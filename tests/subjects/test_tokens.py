@@ -99,7 +99,7 @@ def test_a_decoder_of_ids_is_proved_at_every_name_of_the_level_and_the_earlier_o
 
 @pytest.mark.usefixtures("proved")
 def test_one_that_takes_both_is_proved_over_ids_unless_vectors_are_asked_for():
-    assert judge_here(of_both, None).verdict.kind is Kind.PROVED
+    assert judge_here(of_both, None).verdict.kind.proved
     for level, options in ((None, VECTORS), ("continuous", {"toys": ["gauss-1x6"]})):
         judgement = judge_here(of_both, level, options=options, seconds=1)
         assert judgement.verdict.reason != "on ids"

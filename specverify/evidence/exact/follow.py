@@ -7,6 +7,7 @@ which is `target_law` carried out on the same names.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -164,8 +165,8 @@ class _Following:
                 after, _ = self.decoder.step(given, self.target, draws)
         if self.named.stopped is not None:
             raise self.named.stopped
-        if not isinstance(after, State):
-            raise OutOfReach(f"its state is a {type(after).__name__}; only State, with structures of tensors, is known")
+        if not dataclasses.is_dataclass(after) and not isinstance(after, tuple):
+            raise OutOfReach(f"its state is a {type(after).__name__}; make it a dataclass or a named tuple of tensors")
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)

@@ -21,7 +21,7 @@ from toymodels.tables import TableModel, prefixes
 BITS = 40
 """A proof is one if its error is at most 2^-BITS."""
 SMALL = Budget(worlds=200_000, rows=4096)
-Outcome = Literal["proved", "differs", "out of reach"]
+Outcome = Literal["proved", "differs", "out of reach", "too large"]
 _LONGEST = 300
 
 
@@ -62,7 +62,8 @@ class Proof:
 
     Attributes:
         box: the sizes.
-        outcome: proved; differs, from the target at the random point, which refutes nothing; or out of reach.
+        outcome: proved; differs, from the target at the random point, which refutes nothing; out of reach; or too large
+            for the budget.
         why: of what is not proved.
         seed, prime: of the run, so that it can be carried out again.
         error_bits: the error is at most 2^-error_bits.
@@ -111,8 +112,10 @@ def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Bud
         came = follow(
             lambda: build(settings), target, [(model._rows, model.table) for model in (target, drafts)], numbers, budget
         )
-    except (OutOfReach, BudgetError) as error:
+    except OutOfReach as error:
         found = Proof(box, "out of reach", str(error), seed, numbers.field.prime)
+    except BudgetError as error:
+        found = Proof(box, "too large", str(error), seed, numbers.field.prime)
     except Exception as error:  # whatever it says: it was not followed to the end
         text = " ".join(f"it raised {type(error).__name__}: {error}".split())[:_LONGEST]
         found = Proof(box, "out of reach", text, seed, numbers.field.prime)

@@ -96,9 +96,9 @@ def test_races_are_out_of_reach_and_said_to_be():
     assert found.why == "it draws by races"
 
 
-def test_what_takes_too_long_is_out_of_reach():
+def test_what_takes_too_long_is_too_large():
     assert "over" in proof("sd", Box(3, 4, 3, drafts=True), budget=Budget(worlds=100)).why
-    assert proof("sd", Box(3, 4, 3, drafts=True), budget=Budget(deadline=Deadline(0))).outcome == "out of reach"
+    assert proof("sd", Box(3, 4, 3, drafts=True), budget=Budget(deadline=Deadline(0))).outcome == "too large"
 
 
 def test_a_decoder_that_refuses_the_settings_is_out_of_reach():

@@ -1,0 +1,120 @@
+"""Beyond the models that a decoder was proved on: for every law there is, in small boxes of sizes.
+
+It is tried last, of a lossless decoder that was proved on the models by name, and takes seconds. Where it cannot follow
+the decoder, that says nothing against it: the verdict stays, and the judgement says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from specverify.deadline import Deadline
+from specverify.evidence.budget import Budget
+from specverify.evidence.exact.proof import BITS, Box, Proof, prove
+from specverify.subjects.factory import Factory
+from specverify.subjects.modes import Mode
+from specverify.verdict import Kind, Verdict
+
+SECONDS, AT_LEAST = 20.0, 2.0
+"""Of processor time: after which nothing more is tried, and what it may take however little is left."""
+NEEDED, MORE = 20_000, 3_000
+"""Outcomes that are followed in each box that must be proved, and in each beyond: some thousand take a second."""
+ROWS, LENGTH = 4096, 3
+BEYOND = ((3, 3, 2), (2, 5, 3), (3, 4, 3), (4, 3, 2))
+"""Vocabulary, length and widest window of boxes that are tried too, and must be proved unless they are too large."""
+
+
+@dataclass(frozen=True)
+class ForAll:
+    """What came of it.
+
+    Attributes:
+        proofs: all that were tried.
+        why: why there is none; empty if there is.
+    """
+
+    proofs: Sequence[Proof]
+    why: str = ""
+
+    @property
+    def proved(self) -> tuple[Proof, ...]:
+        """The proofs that it consists of; none if there is none."""
+        return () if self.why else tuple(proof for proof in self.proofs if proof.proved)
+
+    @property
+    def error_bits(self) -> float:
+        """The error of all of them together is at most 2^-error_bits."""
+        return min(proof.error_bits for proof in self.proved) - math.log2(len(self.proved))
+
+    def verdict(self, before: Verdict) -> Verdict:
+        """The verdict on a decoder that had another before."""
+        if not self.proved:
+            return before
+        return Verdict(Kind.PROVED_FOR_ALL, f"{sentence(self)} Beside that, {before.reason}")
+
+
+def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SECONDS) -> ForAll:
+    """Try to prove a decoder for every law.
+
+    Args:
+        factory: makes it.
+        modes: the ways in which it can be run; all of them have to be proved.
+        seed: of the proofs.
+        left: seconds that the judgement has.
+    """
+    proofs: list[Proof] = []
+    deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
+    for boxes, worlds in ((_needed, NEEDED), (_beyond, MORE)):
+        for box in (box for mode in modes for box in boxes(mode)):
+            proofs.append(prove(factory.build, box, seed, Budget(worlds, ROWS, deadline)))
+            if not proofs[-1].proved and (boxes is _needed or proofs[-1].outcome != "too large"):
+                return ForAll(proofs, f"{proofs[-1].why} ({box})")
+    found = ForAll(proofs)
+    if found.proved and found.error_bits < BITS:
+        return ForAll(proofs, f"the error of all proofs together may be 2^-{found.error_bits:.0f}")
+    return found
+
+
+def sentence(found: ForAll) -> str:
+    """What was proved."""
+    boxes = [proof.box for proof in found.proved]
+    sizes: dict[int, set[int]] = {}
+    for box in boxes:
+        sizes.setdefault(box.vocab, set()).add(box.length)
+    parts = ["; ".join(f"{vocab} tokens by {_range(lengths)}" for vocab, lengths in sorted(sizes.items()))]
+    parts += [f"windows {_range(windows)}"] if (windows := {box.window for box in boxes if box.window}) else []
+    parts += ["with and without an end"] if len({box.eos is None for box in boxes}) > 1 else []
+    drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
+    return (
+        f"for every law of {drafts}, zeros included: {', '.join(parts)}; error at most "
+        f"2^-{math.floor(found.error_bits)} ({len(boxes)} runs, random primes of 127 bits, seed "
+        f"{found.proved[0].seed})."
+    )
+
+
+def _needed(mode: Mode) -> Iterator[Box]:
+    """The boxes that have to be proved: the smallest, in every window, with an end, from any initial drafts."""
+    vocab = min(model.vocab for model in mode.tiny)
+    own = {model.eos is not None for model in mode.tiny}
+    first = mode.initials[0]
+    for window in mode.windows:
+        for ends in sorted(own):
+            yield Box(vocab, LENGTH, window, vocab - 1 if ends else None, mode.drafts, first)
+    for initial in mode.initials[1:]:
+        yield Box(vocab, LENGTH, mode.windows[len(mode.windows) // 2], None, mode.drafts, initial)
+
+
+def _beyond(mode: Mode) -> Iterator[Box]:
+    known = {model.vocab for model in mode.tiny}
+    for vocab, length, widest in BEYOND:
+        if vocab in known:
+            window = max((window for window in mode.windows if window and window <= widest), default=mode.windows[0])
+            yield Box(vocab, length, window, None, mode.drafts, mode.initials[0])
+
+
+def _range(values: set[int]) -> str:
+    low, high = min(values), max(values)
+    whole = len(values) == high - low + 1
+    return str(low) if low == high else f"{low}-{high}" if whole else ", ".join(map(str, sorted(values)))

@@ -1,0 +1,161 @@
+"""Certificates of proofs for all laws: which boxes, from which seed, so that anybody can carry them out again."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from specverify.deadline import Deadline
+from specverify.errors import InputError
+from specverify.evidence.budget import Budget
+from specverify.evidence.exact.proof import Box, prove
+from specverify.subjects.factory import as_factory
+from specverify.subjects.for_all import ForAll
+from specverify.subjects.judgement import Judgement
+from specverify.verdict import Kind, Verdict
+
+FORMAT, VERSION = "specverify-proof", 1
+_SIZE = {"type": "integer", "minimum": 1}
+_RUN = {
+    "vocab": _SIZE,
+    "length": _SIZE,
+    "window": {"type": ["integer", "null"], "minimum": 1},
+    "eos": {"type": ["integer", "null"], "minimum": 0},
+    "drafts": {"type": "boolean"},
+    "initial": {"type": ["string", "null"]},
+    "prime": {"type": "string", "pattern": "^[0-9]+$"},
+    "error_bits": {"type": "number"},
+    "worlds": _SIZE,
+    "numbers": _SIZE,
+    "symbols": {"type": "integer", "minimum": 0},
+}
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "A proof that a speculative decoder is lossless for every law of some sizes",
+    "type": "object",
+    "required": ["format", "version", "subject", "name", "claim", "seed", "runs"],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": FORMAT},
+        "version": {"const": VERSION},
+        "subject": {"type": ["string", "null"]},
+        "name": {"type": "string"},
+        "claim": {"type": "object", "properties": {"kind": {"const": "lossless"}}, "required": ["kind"]},
+        "seed": {"type": "integer", "minimum": 0},
+        "runs": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": list(_RUN), "additionalProperties": False, "properties": _RUN},
+        },
+        "found_in": {"type": "object"},
+    },
+}
+
+
+def certificate(found: ForAll, *, name: str, subject: str | None) -> dict[str, Any]:
+    """The certificate of a proof.
+
+    Args:
+        found: what was proved.
+        name: how the subject is called.
+        subject: `pkg.mod:object`, where the subject is found again; None if it has to be handed to `replay`.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "subject": subject,
+        "name": name,
+        "claim": {"kind": "lossless"},
+        "seed": found.proved[0].seed,
+        "runs": [
+            {
+                "vocab": proof.box.vocab,
+                "length": proof.box.length,
+                "window": proof.box.window,
+                "eos": proof.box.eos,
+                "drafts": proof.box.drafts,
+                "initial": proof.box.initial,
+                "prime": str(proof.prime),
+                "error_bits": math.floor(proof.error_bits),
+                "worlds": proof.worlds,
+                "numbers": proof.numbers,
+                "symbols": proof.symbols,
+            }
+            for proof in found.proved
+        ],
+    }
+
+
+def is_one(found: Any) -> bool:
+    """Whether something is the certificate of a proof, valid or not."""
+    return isinstance(found, Mapping) and found.get("format") == FORMAT
+
+
+def check(found: Mapping[str, Any], what: str = "the certificate") -> dict[str, Any]:
+    """The certificate itself, once it has the form of one.
+
+    Raises:
+        InputError: naming the part that is wrong.
+    """
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(dict(found)))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the whole"
+        raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
+    for run in found["runs"]:
+        _box(run)
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | None = None) -> Judgement:
+    """Carry out a proof again: every run as it was, and from another seed.
+
+    Returns:
+        PROVED-FOR-ALL if it stands; else INCONCLUSIVE, as a proof that does not stand refutes nothing.
+
+    Raises:
+        InputError: there is no subject.
+    """
+    start = time.monotonic()
+    if subject is None and found["subject"] is None:
+        raise InputError(f"the certificate of {found['name']!r} does not say where its subject is; pass the subject")
+    factory = as_factory(found["subject"] if subject is None else subject, found["name"])
+    proofs, why = [], ""
+    for run in found["runs"]:
+        for seed in (found["seed"], found["seed"] + 1):
+            # As long as it takes: it took seconds.
+            proofs.append(prove(factory.build, _box(run), seed, Budget(10**7, 4096, Deadline(600.0))))
+            if not proofs[-1].proved:
+                why = why or f"{proofs[-1].why} ({proofs[-1].box})"
+        if str(proofs[-2].prime) != run["prime"]:
+            why = why or f"seed {found['seed']} gives the prime {proofs[-2].prime}, not {run['prime']}"
+    again = ForAll(proofs, why)
+    if why:
+        verdict = Verdict(Kind.INCONCLUSIVE, f"the proof for all laws does not stand: {why}")
+    else:
+        verdict = Verdict(
+            Kind.PROVED_FOR_ALL,
+            f"the proof stands: {len(found['runs'])} boxes, each from two seeds; error at most "
+            f"2^-{math.floor(again.error_bits)}",
+        )
+    return Judgement(
+        subject=factory.name,
+        level="decoder",
+        claim="lossless",
+        verdict=verdict,
+        certificate=dict(found),
+        not_covered=("every size but the certificate's", "rounding, and rows that depend on each other"),
+        reproduce=f"specverify replay {shlex.quote(str(path))}" if path is not None else "",
+        seconds=time.monotonic() - start,
+    )
+
+
+def _box(run: Mapping[str, Any]) -> Box:
+    return Box(run["vocab"], run["length"], run["window"], run["eos"], run["drafts"], run["initial"])
