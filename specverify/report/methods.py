@@ -95,10 +95,10 @@ def methods(record: Record) -> Table:
     intro = (
         "PROVED: the exact law is the target's on every toy named. CONSISTENT: the same, and where a law cannot be "
         "enumerated no check saw a difference. RELAXED: changes the law, by the total variation shown, and declares no "
-        "bound; BOUND HOLDS: declares one. REFUTED: claims to be lossless, and is not. Fewer passes: how many times fewer "
-        "forward passes than plain decoding on the real image model, and in brackets in a batch of 64 that waits for "
-        "its slowest image. Faster, one image and in a batch: how many times faster than plain decoding by the clock, in the same run, "
-        "on the hardware named below and with other cells at work beside it. "
+        "bound; BOUND HOLDS: declares one. REFUTED: claims to be lossless, and is not. Fewer passes: how many times "
+        "fewer forward passes than plain decoding on the real image model, and in brackets in a batch of 64 that waits "
+        "for its slowest image. Faster, one image and in a batch: how many times faster than plain decoding by the "
+        "clock, in the same run, on the hardware named below and with other cells at work beside it. "
         f"{UNKNOWN}: not run on a real model here; `specverify tradeoff` measures relaxed rules there, with quality."
     )
     return Table("methods", "At a glance", intro, COLUMNS, tuple(rows))

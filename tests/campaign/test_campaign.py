@@ -67,7 +67,7 @@ def test_a_small_campaign_proves_and_writes_everything(tmp_path):
     assert record["verdict"]["exit_code"] == 0
     assert all(cell["exact"]["tv"] <= 1e-12 for cell in record["cells"])
     assert records.load(tmp_path / "out" / "record.json") == record
-    for name in ("report.md", "report.html", "figures/exact-tv.png"):
+    for name in ("report.md", "report.html", "figures/exact-passes.png"):
         assert (tmp_path / "out" / name).stat().st_size > 1000, name
 
 
@@ -126,7 +126,7 @@ def test_one_image_at_a_time_is_timed_beside_plain_decoding_and_not_tested(tmp_p
     assert (cell["run"]["n"], cell["run"]["passes_mean"], cell["run"]["draft_passes_mean"]) == (20, 64, 0)
     assert (cell["evidence"], record["verdicts"], record["verdict"]["kind"]) == ([], [], "INCONCLUSIVE")
     assert "1 cells of one image at a time were timed and not tested" in record["not_covered"]
-    assert "One image at a time: passes and seconds" in (tmp_path / "out" / "report.md").read_text()
+    assert "One image at a time: passes and seconds" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "figures" / "latency.png").exists()
 
 

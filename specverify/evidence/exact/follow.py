@@ -23,6 +23,7 @@ from specverify.enumerated import Chosen, Fork
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget
+from specverify.evidence.exact import watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
@@ -158,7 +159,7 @@ class _Following:
         """The state after a call of the decoder; its laws as names."""
         self.named.begin()
         given = None if before is None else self._shown(before)
-        with Unseen(self.named), self.named:
+        with watch.own_draws(), Unseen(self.named), self.named:
             if given is None:
                 after = self.decoder.init(self.target, draws.batch, draws)
             else:

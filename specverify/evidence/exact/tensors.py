@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specverify.evidence.exact import functions
+from specverify.evidence.exact import functions, watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
 
@@ -55,6 +55,7 @@ class Named(TorchFunctionMode):
             raise self.stopped
         try:
             with torch._C._DisableTorchDispatch():
+                watch.refuse(func, (args, kwargs))
                 if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):
                     return func(*args, **kwargs)
                 return functions.carry_out(self, func, args, kwargs)
@@ -78,6 +79,8 @@ class Named(TorchFunctionMode):
             self.check(tensor, names)
         if not self.has_names(tensor):
             storage = tensor.untyped_storage()
+            if not lasting and not storage.resizable():
+                raise OutOfReach("it puts laws into memory that others than torch can read")
             own = torch.zeros(storage.nbytes() // tensor.element_size(), dtype=torch.int64)
             place = self._lasting if lasting else self._memory
             place[storage.data_ptr()] = tensor, own

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import random
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,6 +135,35 @@ def own_coin(p, q, draft):
     return (torch.rand(draft.shape, dtype=torch.float64) < accept_probability(p, q, draft)).double()
 
 
+def by_a_rare_coin(p, q, draft):
+    return always(p, q, draft) if bool(torch.rand(()) < 0.001) else accept_probability(p, q, draft)
+
+
+def by_pythons_coin(p, q, draft):
+    return always(p, q, draft) if random.random() < 0.001 else accept_probability(p, q, draft)
+
+
+def by_memory_of_numpy(p, q, draft):
+    """Reads through an array what it writes through a tensor."""
+    array = np.zeros(tuple(p.shape))
+    torch.from_numpy(array).copy_(p)
+    return always(p, q, draft) if array.max() > 0.97 else accept_probability(p, q, draft)
+
+
+def by_memory_handed_out(p, q, draft):
+    room = torch.zeros(p.shape, dtype=torch.float64)
+    array = room.numpy()
+    room[...] = p
+    return always(p, q, draft) if array.max() > 0.97 else accept_probability(p, q, draft)
+
+
+def by_address(p, q, draft):
+    room = torch.zeros(p.shape, dtype=torch.float64)
+    first = ctypes.c_double.from_address(room.data_ptr())
+    room.copy_(p)
+    return always(p, q, draft) if first.value > 0.97 else accept_probability(p, q, draft)
+
+
 def by_view(p, q, draft):
     """Writes the laws through a view, and rounds what it was a view of."""
     room = torch.zeros(2, *p.shape, dtype=torch.float64)
@@ -156,7 +188,8 @@ WRONG = {
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
         by_remainder, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
-        one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view,
+        one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,
+        by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address,
     )
 }  # fmt: skip
 WRONG |= {

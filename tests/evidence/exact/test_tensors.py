@@ -121,7 +121,8 @@ def test_what_has_no_meaning_for_unknown_laws_is_refused_by_name(named, name):
         (lambda: torch.where(P > 0, 1, 0), "decides more"),
         (lambda: bool((P > 0).all()), "bool"),
         (lambda: P > Q, "order depends"),
-        (lambda: torch.rand(3, dtype=torch.float64) * P, "no short fraction"),
+        (lambda: torch.full((3,), 0.1234567891234567, dtype=torch.float64) * P, "no short fraction"),
+        (lambda: torch.rand(3, dtype=torch.float64) * P, "draws random numbers by torch.rand"),
         (lambda: torch.add(P, Q, out=torch.empty(2, 3, dtype=torch.float64)), "add"),
     ],
 )

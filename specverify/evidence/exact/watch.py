@@ -1,0 +1,46 @@
+"""What a decoder must not do on unknown laws, even where no law is at hand: draw by itself, or hand out memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specverify.evidence.exact.numbers import OutOfReach
+
+_RANDOM = (
+    "rand randn randint randperm rand_like randn_like randint_like normal normal_ multinomial bernoulli bernoulli_ "
+    "poisson binomial uniform_ exponential_ geometric_ cauchy_ log_normal_ random_ dropout gumbel_softmax"
+)
+_MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_array_interface__"
+
+
+def refuse(func: Any, arguments: Any) -> None:
+    """Raise OutOfReach for a function that draws random numbers, or shows where a tensor's floating numbers lie."""
+    name = str(getattr(func, "__name__", ""))
+    if name in _RANDOM.split():
+        raise OutOfReach(f"it draws random numbers by torch.{name}, instead of its draws")
+    if name in _MEMORY.split():
+        given = arguments[0][0] if arguments[0] else None
+        if isinstance(given, Tensor) and given.is_floating_point():
+            raise OutOfReach(f"it looks at the memory of numbers, by {name}")
+
+
+@contextmanager
+def own_draws() -> Iterator[None]:
+    """Raise OutOfReach if random numbers were drawn from what all share: torch's, numpy's or Python's generator."""
+    before = _states()
+    yield
+    for one, other, name in zip(before, _states(), ("torch", "numpy", "Python"), strict=True):
+        if one != other:
+            raise OutOfReach(f"it draws random numbers of {name}'s own, instead of its draws")
+
+
+def _states() -> tuple[object, ...]:
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), (kind, np.asarray(keys).tobytes(), *rest), random.getstate()
