@@ -130,5 +130,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def remedy(name: str, folder: Path = SHIPPED) -> str:
     """What to do about a checkpoint that cannot be used."""
-    script = "train_vq" if name.startswith("mnist") else "train"
-    return f"train it again with: python -m realmodels.{script} {name} --out {folder}"
+    if name.startswith("mnist"):
+        made_with = name.removesuffix("-features")
+        return f"train it again with: python -m realmodels.train_vq {made_with} --out {folder} --data FILE"
+    return f"train it again with: python -m realmodels.train {name} --out {folder}"

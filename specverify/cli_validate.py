@@ -115,10 +115,8 @@ def validate(
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
-    options: dict[str, Any] = {} if delta is None else {"delta": delta}
-    if exact:
-        options["exact"] = True
-    options |= {name: value for name, value in (("suite", suite), ("target", target)) if value is not None}
+    asked = {"delta": delta, "exact": exact or None, "suite": suite, "target": target}
+    options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:
         with _waiting(f"judging {reference}"):
@@ -139,7 +137,7 @@ def validate(
     if report is not None:
         from specverify.report import parts
 
-        added = parts.add(report, "judgements", judgement.to_json() | {"seed": seed})
+        added = parts.add(report, "judgements", {**judgement.to_json(), "seed": seed})
         written += [added.html, added.markdown]
     _print(console, judgement, as_json)
     if not as_json:

@@ -8,7 +8,6 @@ prefixes and code its rank among those of its length, and one integer is the who
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -130,5 +129,5 @@ def tabulate(model: Model, *, budget: int = 1 << 22) -> TableModel:
             tokens = torch.arange(vocab, device=model.device).repeat(size)
             context = model.advance(tree.rows(context, parents), tokens[:, None], torch.ones_like(tokens))
     parts = ((what, getattr(model, what, None)) for what in ("clusters", "embedding"))
-    known: dict[str, Any] = {what: value for what, value in parts if value is not None}
+    known = {what: value for what, value in parts if value is not None}
     return TableModel(model.name, torch.cat(levels), length, eos=model.eos, **known)

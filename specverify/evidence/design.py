@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +18,14 @@ from scipy import optimize, stats
 
 from specverify.errors import InputError
 from specverify.evidence.result import check_delta, check_rates, check_size
+
+
+class Spending(TypedDict):
+    """A check's share of alpha, and whether it is spent."""
+
+    check: str
+    alpha: float
+    spent: bool
 
 
 class AlphaBudget:
@@ -68,7 +76,7 @@ class AlphaBudget:
         self._spent.add(name)
         return self._share[name]
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[Spending]:
         """One row for each check, in the order of allocation: name, alpha, spent."""
         return [{"check": name, "alpha": alpha, "spent": name in self._spent} for name, alpha in self._share.items()]
 

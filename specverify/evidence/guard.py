@@ -287,8 +287,9 @@ def _check_commits(before: State, after: State) -> Tensor:
 
 def _info(own: Any, count: Tensor, was_done: Tensor) -> Info:
     batch = len(count)
-    parts: dict[str, Any] = {name: getattr(own, name, None) for name in (*COUNTS, "branch")}
-    for name, value in parts.items():
+    parts: dict[str, Tensor] = {}
+    for name in (*COUNTS, "branch"):
+        value = getattr(own, name, None)
         if (
             not isinstance(value, Tensor)
             or value.is_floating_point()
@@ -298,6 +299,7 @@ def _info(own: Any, count: Tensor, was_done: Tensor) -> Info:
             shape = f"{tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else _kind(value)
             due = f"({batch}, tokens per step)" if name == "branch" else f"({batch},)"
             raise ContractError(f"Info.{name} is {shape}; it is an integer tensor of shape {due}")
+        parts[name] = value
     info = Info(**parts)
     if not torch.equal(info.emitted.long(), count):
         raise ContractError(f"Info.emitted says {few(info.emitted)}, but {few(count)} tokens were committed")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,32 @@ from specverify.model import Model
 
 TOLERANCE = 1e-12
 """Total variation that rounding may leave."""
+
+
+class ShareRow(TypedDict):
+    """A `flow.Share` as plain data."""
+
+    branch: str
+    draft: str | None
+    came: tuple[float, ...]
+    due: tuple[float, ...]
+    drafts: tuple[float, ...] | None
+    certain: bool
+
+
+class LocationRow(TypedDict):
+    """A `Location` as plain data."""
+
+    position: int
+    prefix: tuple[int, ...]
+    probability: float
+    due: tuple[float, ...]
+    came: tuple[float, ...]
+    too_often: tuple[int, ...]
+    shares: tuple[ShareRow, ...]
+    branch: str
+    finding: str
+    by_position: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,9 @@ class Location:
     finding: str
     by_position: tuple[float, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LocationRow:
         """Plain data."""
-        return asdict(self)
+        return cast("LocationRow", asdict(self))
 
 
 def quotient(law: Float[Tensor, " sequences"], claim: Claim, vocab: int) -> tuple[Tensor, int]:

@@ -15,9 +15,9 @@ check's `metric`. How far to trust each rate is said by `basis` (of alpha) and `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,33 @@ Law = Float[np.ndarray, " outcomes"] | Float[Tensor, " outcomes"]
 Counts = Int[np.ndarray, " outcomes"] | Int[Tensor, " outcomes"]
 Tokens = Int[np.ndarray, "sequences length"] | Int[Tensor, "sequences length"]
 OtherTokens = Int[np.ndarray, "others width"] | Int[Tensor, "others width"]
+
+
+Plain = bool | int | float | str | None | Sequence["Plain"] | Mapping[str, "Plain"]
+"""What JSON holds; numbers that are not finite, which it lacks, are {"number": "inf"} and the like."""
+
+
+class EvidenceRow(TypedDict):
+    """`Evidence` as plain data."""
+
+    check: str
+    statistic: Plain
+    p_value: float | None
+    alpha: float
+    beta: float
+    delta: Plain
+    metric: str
+    n: int
+    rejected: bool
+    basis: Basis
+    power: Power
+    estimate: Plain
+    interval: Plain
+    vacuous: str
+    blind: str
+    detail: str
+    coverage: Mapping[str, Plain]
+    data: Mapping[str, Plain]
 
 
 @dataclass(frozen=True)
@@ -86,12 +113,9 @@ class Evidence:
     coverage: Mapping[str, float | int] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings that `json.dumps(..., allow_nan=False)` takes.
-
-        Numbers that are not finite, which JSON lacks, become {"number": "inf"} and the like.
-        """
-        return {name: _encode(value) for name, value in asdict(self).items()}
+    def to_json(self) -> EvidenceRow:
+        """Plain dicts, lists, numbers and strings that `json.dumps(..., allow_nan=False)` takes; see `Plain`."""
+        return cast("EvidenceRow", {name: _encode(value) for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Evidence:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity, find, settings
@@ -43,6 +43,25 @@ Build = Callable[[Settings], object]
 """Makes a decoder for some settings; raises InputError for those that it does not take."""
 SMALL = Budget(worlds=200_000)
 """Enough for any drawn case, and for most toys."""
+
+
+class ExactRow(TypedDict):
+    """What a record keeps of an outcome."""
+
+    model: str
+    window: int | None
+    initial: str | None
+    draft: str | None
+    arrangement: str
+    precision: str
+    tv: float
+    passes: float
+    acceptance_rate: float | None
+    verified: float
+    accepted: float
+    branches: Mapping[str, float]
+    sequences: int
+    worlds: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,7 @@ class Outcome:
         """Whether the claim holds without any rounding but float64's."""
         return self.tv <= self.bound - self.rounding + TOLERANCE
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> ExactRow:
         """What a record keeps of it."""
         case, exact = self.case, self.exact
         return {

@@ -41,11 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def specverify_judge(request: pytest.FixtureRequest) -> Callable[..., Judgement]:
     """A function `judge(subject, claim=..., level=..., seconds=...) -> Judgement` that fails unless the claim holds."""
-    defaults: dict[str, Any] = {}
-    for marker in reversed(list(request.node.iter_markers("specverify"))):  # the nearest comes last, and counts
-        if marker.args:
-            raise pytest.UsageError(f"the marker specverify takes named arguments only, not {marker.args}")
-        defaults |= marker.kwargs
+    markers = list(request.node.iter_markers("specverify"))
+    if bare := next((marker.args for marker in markers if marker.args), None):
+        raise pytest.UsageError(f"the marker specverify takes named arguments only, not {bare}")
+    # The nearest comes last, and counts.
+    defaults = {name: value for marker in reversed(markers) for name, value in marker.kwargs.items()}
 
     def judge(subject: object, **arguments: Any) -> Judgement:
         __tracebackhide__ = True

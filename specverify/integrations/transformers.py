@@ -31,7 +31,7 @@ import functools
 import importlib
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -128,13 +128,8 @@ def generation_sampler(
         guided = isinstance(raw, Guided)
         model = pretrained(raw.conditional, raw.unconditional) if isinstance(raw, Guided) else pretrained(raw)
         # `generate` keeps the 50 most probable tokens unless it is told otherwise.
-        arguments: dict[str, Any] = {
-            "do_sample": True,
-            "max_new_tokens": raw.length,
-            "top_k": 0,
-            **settings,
-            **generate,
-        }
+        usual = {"do_sample": True, "max_new_tokens": raw.length, "top_k": 0}
+        arguments = {**usual, **settings, **generate}
         if assistant is not None:
             arguments[assistant] = helper = pretrained(draft, draft if guided else None)
             helper.generation_config.num_assistant_tokens = num_assistant_tokens
@@ -171,7 +166,7 @@ def _padded(tokens: Tensor, model: Model) -> Tensor:
     return torch.nn.functional.pad(tokens, (0, missing), value=model.eos)
 
 
-def _check_agreement(target: Model, due: dict[str, Any], given: dict[str, Any]) -> None:
+def _check_agreement(target: Model, due: Mapping[str, float], given: Mapping[str, object]) -> None:
     """That the user's own settings leave the target's law as it is: otherwise a right engine would be refuted."""
     for name, value in due.items():
         if name in given and given[name] != value:
@@ -182,7 +177,7 @@ def _check_agreement(target: Model, due: dict[str, Any], given: dict[str, Any]) 
             )
 
 
-def _unwrapped(model: Model) -> tuple[Model, dict[str, Any]]:
+def _unwrapped(model: Model) -> tuple[Model, dict[str, float]]:
     """The model before its processors, and their settings as arguments of `generate`."""
     if isinstance(model, Guided):
         return model, {"guidance_scale": float(model.scale)}

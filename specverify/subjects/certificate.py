@@ -13,9 +13,8 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import torch
@@ -27,10 +26,18 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Weights
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.rounding import floor
-from specverify.evidence.search import SMALL, Counterexample, Outcome, explain
+from specverify.evidence.search import SMALL, Counterexample, ExactRow, Outcome, explain
 from specverify.subjects import proofs
 from specverify.subjects import reference as references
-from specverify.subjects.certificate_schema import FORMAT, SCHEMA, VERSION
+from specverify.subjects.certificate_schema import (
+    FORMAT,
+    SCHEMA,
+    VERSION,
+    Certificate,
+    ClaimRow,
+    LawsRow,
+    WeightsRow,
+)  # fmt: skip
 from specverify.subjects.describe import describe, headline
 from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
@@ -40,7 +47,7 @@ LISTED = 4096
 """Longest law that is written out."""
 
 
-def certificate(counterexample: Counterexample, *, name: str, subject: str | None) -> dict[str, Any]:
+def certificate(counterexample: Counterexample, *, name: str, subject: str | None) -> Certificate:
     """The certificate of a counterexample.
 
     Args:
@@ -49,7 +56,7 @@ def certificate(counterexample: Counterexample, *, name: str, subject: str | Non
         subject: `pkg.mod:object`, where the subject is found again; None if it has to be handed to `replay`.
     """
     outcome, location, case = counterexample.outcome, counterexample.location, counterexample.case
-    laws = None
+    laws: LawsRow | None = None
     if outcome is not None and len(outcome.came) <= LISTED:
         laws = {"due": [_exact(x) for x in outcome.due.tolist()], "came": [_exact(x) for x in outcome.came.tolist()]}
     return {
@@ -94,7 +101,7 @@ def save(found: Mapping[str, Any], path: Path | str) -> Path:
     return path
 
 
-def load(path: Path | str) -> dict[str, Any]:
+def load(path: Path | str) -> Certificate | proofs.Proved:
     """Read a certificate.
 
     Raises:
@@ -112,7 +119,7 @@ def load(path: Path | str) -> dict[str, Any]:
     return check(checksum.opened(found, f"certificate {path}", remedy), str(path))
 
 
-def find_subject(found: Mapping[str, Any], path: Path) -> tuple[Path, str]:
+def find_subject(found: Certificate | proofs.Proved, path: Path) -> tuple[Path, str]:
     """The folder from which a certificate's subject is found, and what is to be said of the subject there.
 
     Tried are the folder of old as it lies from the certificate, that folder itself, and the current one.
@@ -124,9 +131,10 @@ def find_subject(found: Mapping[str, Any], path: Path) -> tuple[Path, str]:
     tried = [here]
     if place is not None:
         tried = [(path.parent / place["from_here"]).resolve(), Path(place["folder"]), here]
+    subject = found["subject"] or ""
     for folder in dict.fromkeys(tried):
         try:
-            file = references.source(found["subject"], folder)
+            file = references.source(subject, folder)
         except InputError:
             continue
         if place is None or place["sha256"] is None or file is None or _digest(file) == place["sha256"]:
@@ -143,7 +151,7 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def check(found: Any, what: str = "the certificate") -> dict[str, Any]:
+def check(found: Any, what: str = "the certificate") -> Certificate | proofs.Proved:
     """The certificate itself, once it has the form and numbers of one.
 
     Raises:
@@ -161,11 +169,11 @@ def check(found: Any, what: str = "the certificate") -> dict[str, Any]:
         raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
     case_of(found)
     claim_of(found)
-    plain: dict[str, Any] = json.loads(json.dumps(found))
+    plain: Certificate = json.loads(json.dumps(found))
     return plain
 
 
-def case_of(found: Mapping[str, Any]) -> Case:
+def case_of(found: Certificate) -> Case:
     """The setting of a certificate."""
     setting = found["setting"]
     draft = setting["draft"]
@@ -179,7 +187,7 @@ def case_of(found: Mapping[str, Any]) -> Case:
     )
 
 
-def claim_of(found: Mapping[str, Any]) -> Claim:
+def claim_of(found: Certificate | proofs.Proved) -> Claim:
     """The claim of a certificate."""
     claim = found["claim"]
     if claim["kind"] == "relaxed":
@@ -209,13 +217,14 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
     found = load(path) if path is not None else check(found)
     if proofs.is_one(found):
         return proofs.replay(found, subject, path)
+    found = cast("Certificate", found)
     if subject is None and found["subject"] is None:
         raise InputError(f"the certificate of {found['name']!r} does not say where its subject is; pass the subject")
     factory = as_factory(found["subject"] if subject is None else subject, found["name"])
     case, claim = case_of(found), claim_of(found)
     recorded = "the certificate says " + (found["error"] if found["tv"] is None else f"TV {found['tv']:.6g}")
     again: Counterexample | None = None
-    exact: list[dict[str, Any]] = []
+    exact: list[ExactRow] = []
     try:
         # A repaired decoder may compute in float32, unless what was found is itself as small as its rounding.
         coarse = found["tv"] is None or found["tv"] > floor(torch.float32, case.target().length)
@@ -246,7 +255,7 @@ def replay(found: Mapping[str, Any] | Path | str, subject: Any = None, budget: B
     )
 
 
-def _stands(again: Counterexample, found: Mapping[str, Any], recorded: str) -> Verdict:
+def _stands(again: Counterexample, found: Certificate, recorded: str) -> Verdict:
     if again.outcome is None:
         return Verdict(Kind.ERROR, f"the decoder breaks down: {again.error}; {recorded}")
     same = found["tv"] is not None and abs(again.outcome.tv - found["tv"]) <= 1e-9
@@ -254,7 +263,7 @@ def _stands(again: Counterexample, found: Mapping[str, Any], recorded: str) -> V
     return Verdict(Kind.REFUTED, f"{stands}: {headline(again)}")
 
 
-def _claim_to_json(claim: Claim) -> dict[str, Any]:
+def _claim_to_json(claim: Claim) -> ClaimRow:
     if isinstance(claim, Relaxed):
         return {"kind": "relaxed", "tv": claim.tv}
     if isinstance(claim, ClusterLossless):
@@ -262,26 +271,30 @@ def _claim_to_json(claim: Claim) -> dict[str, Any]:
     return {"kind": "lossless"}
 
 
-def _model_to_json(model: Weights | str) -> Any:
+def _model_to_json(model: Weights | str) -> WeightsRow | str:
     if isinstance(model, str):
         return model
-    laws = [
-        {"after": list(after), "weights": list(row)} for after, row in zip(model.contexts(), model.weights, strict=True)
-    ]
-    plain = asdict(model)
-    del plain["weights"], plain["guide"]
+    rows = zip(model.contexts(), model.weights, strict=True)
+    plain: WeightsRow = {
+        "vocab": model.vocab,
+        "length": model.length,
+        "eos": model.eos,
+        "span": model.span,
+        "processors": model.processors,
+        "laws": [{"after": list(after), "weights": list(row)} for after, row in rows],
+    }
     if model.guide is not None:
         plain["guide"] = [list(row) for row in model.guide]
-    return {**plain, "laws": laws}
+    return plain
 
 
-def _model_from_json(plain: Any) -> Weights | str:
+def _model_from_json(plain: WeightsRow | str) -> Weights | str:
     if isinstance(plain, str):
         return plain
-    parts = {key: value for key, value in plain.items() if key != "laws"}
-    if "guide" in parts:
-        parts["guide"] = tuple(tuple(row) for row in parts["guide"])
-    model = Weights(weights=tuple(tuple(law["weights"]) for law in plain["laws"]), **parts)
+    guide = tuple(tuple(row) for row in plain["guide"]) if "guide" in plain else None
+    weights = tuple(tuple(law["weights"]) for law in plain["laws"])
+    made = plain["vocab"], plain["length"], weights, plain["eos"], plain["span"], plain["processors"], guide
+    model = Weights(*made)
     for context, law in zip(model.contexts(), plain["laws"], strict=True):
         if list(context) != law["after"]:
             raise InputError(f"the law after {law['after']} stands where that after {list(context)} belongs")

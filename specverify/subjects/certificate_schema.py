@@ -1,13 +1,86 @@
-"""The JSON schema of a certificate."""
+"""A certificate: its class, and the JSON schema that a file of one is held to."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from specverify.evidence.arrange import ARRANGEMENTS
+from specverify.evidence.arrange import ARRANGEMENTS, Arrangement
+from specverify.evidence.localise import LocationRow
 from specverify.evidence.rounding import PRECISIONS
 
 FORMAT, VERSION = "specverify-certificate", 1
+
+
+class ClaimRow(TypedDict):
+    """A claim: lossless, relaxed with its `tv`, or cluster-lossless with its `partition`."""
+
+    kind: str
+    tv: NotRequired[float]
+    partition: NotRequired[list[list[int]]]
+
+
+class WeightsAfter(TypedDict):
+    """The weights of the next token after a context."""
+
+    after: list[int]
+    weights: list[int]
+
+
+class WeightsRow(TypedDict):
+    """A model in integer weights; see `evidence.cases.Weights`."""
+
+    vocab: int
+    length: int
+    eos: int | None
+    span: int | None
+    processors: str
+    guide: NotRequired[list[list[int]]]
+    laws: list[WeightsAfter]
+
+
+class SettingRow(TypedDict):
+    """A setting; see `evidence.cases.Case`."""
+
+    model: WeightsRow | str
+    draft: WeightsRow | str | None
+    window: int | None
+    initial: str | None
+    arrangement: Arrangement
+    precision: NotRequired[str]
+
+
+class LawsRow(TypedDict):
+    """The law that was due and the one that came, as fractions where they are some."""
+
+    due: list[str | float]
+    came: list[str | float]
+
+
+class FoundIn(TypedDict):
+    """The folder in which the subject was found, how it lay from the certificate, and the digest of its file."""
+
+    folder: str
+    from_here: str
+    sha256: str | None
+
+
+class Certificate(TypedDict):
+    """A counterexample, complete enough to be checked again."""
+
+    format: str
+    version: int
+    subject: str | None
+    name: str
+    claim: ClaimRow
+    setting: SettingRow
+    problem: str
+    tv: float | None
+    bound: float | None
+    laws: LawsRow | None
+    location: LocationRow | None
+    error: str
+    found_in: NotRequired[FoundIn]
+
 
 _NATURAL = {"type": "integer", "minimum": 0}
 _PROBABILITIES = {"type": ["array", "null"], "items": {"type": ["string", "number"]}}
@@ -36,7 +109,7 @@ _WEIGHTS = {
         },
     },
 }
-SCHEMA: dict[str, Any] = {
+SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "A counterexample to the claim of a speculative decoder",
     "type": "object",

@@ -46,6 +46,7 @@ from specverify.subjects.continuous_suite import SUITE, Setting, maker, settings
 from specverify.subjects.continuous_words import box, sentence
 from specverify.subjects.factory import Factory, as_factory
 from specverify.subjects.judgement import Judgement
+from specverify.subjects.places import OfVectors, Pair
 from specverify.subjects.resolve import claim_text, place_of
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
@@ -129,7 +130,7 @@ class _Part:
     left_out: str = ""
     evidence: tuple[Evidence, ...] = ()
     played: Played | None = None
-    location: Mapping[str, Any] | None = None
+    location: OfVectors | None = None
     small: continuous_pool.Pooled | None = None
     unkept: str = ""
 
@@ -258,8 +259,8 @@ def _small(parts: Sequence[_Part], alphas: Mapping[str, float], beta: float) -> 
         return [_Part(None, Verdict(Kind.CONSISTENT, "small batches"), evidence=tuple(evidence))]
     worst = min(rejected, key=lambda item: item.p_value or 0.0)
     reason = f"in {', '.join(item.check for item in rejected)}: {worst.detail} (n = {worst.n:,})"
-    found = [{"check": item.check, "p": item.p_value, "found": item.detail} for item in rejected]
-    location = {"setting": _EVERYWHERE, "where": worst.check, "pairs": found}
+    found: list[Pair] = [{"check": item.check, "p": item.p_value, "found": item.detail} for item in rejected]
+    location: OfVectors = {"setting": _EVERYWHERE, "where": worst.check, "pairs": found}
     return [_Part(None, Verdict(Kind.REFUTED, reason), "", tuple(evidence), None, location)]
 
 

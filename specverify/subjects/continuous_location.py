@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from scipy import special, stats
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import Transforms
 from specverify.subjects.continuous_play import Played
+from specverify.subjects.places import OfVectors, Slot
 
 SHOWN = 8
 """Coordinates that are listed at most."""
@@ -19,7 +19,7 @@ RARE = 1e-6
 """The p-value up to which a slot is said to deviate; no verdict rests on it."""
 
 
-def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], label: str) -> dict[str, Any]:
+def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], label: str) -> OfVectors:
     """The most deviant coordinate, or all tokens, which way they deviate, and in which slots of a step; or pairs.
 
     Args:
@@ -28,14 +28,15 @@ def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], l
         evidence: the checks of all tokens, of each coordinate, and of pairs, in this order.
         label: the setting.
     """
-    found: dict[str, Any] = {"setting": label}
+    found: OfVectors = {"setting": label}
     by = evidence[1]
     if by.rejected:
         dim = uniforms.shape[2]
         p_values, distances = np.asarray(by.data["p_value"]), np.asarray(by.data["distance"])
         order = np.lexsort((-distances, p_values))
         position, dimension = divmod(int(order[0]), dim)
-        found |= {
+        found = {
+            "setting": label,
             "position": position,
             "dimension": dimension,
             "direction": direction(uniforms[:, position, dimension]),
@@ -47,7 +48,7 @@ def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], l
             "slots": _slots(uniforms, played),
         }  # fmt: skip
     elif evidence[0].rejected:
-        found |= {"direction": direction(uniforms.ravel()), "slots": _slots(uniforms, played)}
+        found = {"setting": label, "direction": direction(uniforms.ravel()), "slots": _slots(uniforms, played)}
     else:
         found["pairs"] = [
             {"check": item.check, "p": item.p_value, "found": item.detail} for item in evidence if item.rejected
@@ -55,19 +56,18 @@ def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], l
     return found
 
 
-def _slots(uniforms: Transforms, played: Played) -> list[dict[str, Any]]:
+def _slots(uniforms: Transforms, played: Played) -> list[Slot]:
     """Distances of the tokens that came first in their step, second, and so on: which slot one has follows from what
     came before it, so that right tokens are uniform in each."""
     slot = played.slot.cpu().numpy()
-    rows = []
+    rows: list[Slot] = []
     for k in range(int(slot.max()) + 1):
         values = uniforms[slot == k].ravel()
         if len(values):
             test = stats.kstest(values, "uniform")
             said = direction(values) if test.pvalue <= RARE else "as is due"
             tokens, distance = int((slot == k).sum()), float(test.statistic)
-            row = {"slot": k, "tokens": tokens, "distance": distance, "p": float(test.pvalue), "direction": said}
-            rows.append(row)
+            rows.append({"slot": k, "tokens": tokens, "distance": distance, "p": float(test.pvalue), "direction": said})
     return rows
 
 

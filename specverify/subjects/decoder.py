@@ -76,9 +76,15 @@ def judge_decoder(
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
     notes: tuple[str, ...] = ()
+    of_vectors = partial(judge_continuous, factory, claim, seed=seed, seconds=seconds, toys=toys)
+    if delta is not None:
+        of_vectors = partial(of_vectors, delta=delta)
+    if alpha is not None:
+        of_vectors = partial(of_vectors, alpha=alpha)
+    if beta is not None:
+        of_vectors = partial(of_vectors, beta=beta)
     rates = {"delta": delta, "alpha": alpha, "beta": beta}
-    asked: dict[str, Any] = {rate: value for rate, value in rates.items() if value is not None}
-    of_vectors = partial(judge_continuous, factory, claim, seed=seed, seconds=seconds, toys=toys, **asked)
+    asked = [name for name, rate in rates.items() if rate is not None]
     if asked or tokens == "vectors" or factory.tokens == frozenset(["vectors"]):
         if takes(factory, "vectors") or not takes(factory, "ids"):
             return of_vectors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -66,12 +67,10 @@ def judged(
     name: str, subject: Any, level: str, claim: Claim | None, seed: int, seconds: float, options: Mapping[str, Any]
 ) -> Judgement:
     """What the level's own function makes of a subject that was prepared."""
-    arguments: dict[str, Any] = {"name": name, "seed": seed, **options}
-    if level != "trace":  # where there is nothing to call, and nothing that could take long
-        arguments["seconds"] = seconds
-        if claim is not None:
-            arguments["claim"] = claim
-    return _judge(level)(subject, **arguments)
+    judge = functools.partial(_judge(level), subject, name=name, seed=seed, **options)
+    if level == "trace":  # where there is nothing to call, and nothing that could take long
+        return judge()
+    return judge(seconds=seconds) if claim is None else judge(seconds=seconds, claim=claim)
 
 
 def _judge(level: str) -> Callable[..., Judgement]:

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
-from specverify.evidence.result import Evidence
+from specverify.evidence.result import Evidence, EvidenceRow, Plain
 from specverify.verdict import Verdict
 
 Level = Literal["decoder", "continuous", "round", "sampler", "trace", "unknown"]
 """Unknown: of a subject whose module could not be imported, where nobody said what it is. Continuous: what level
 decoder was once called for models over vectors."""
+
+
+class VerdictRow(TypedDict):
+    """A verdict as plain data."""
+
+    kind: str
+    reason: str
+
+
+class JudgementRow(TypedDict):
+    """A `Judgement` as plain data; what it says of a place differs from level to level."""
+
+    subject: str
+    level: Level
+    claim: str
+    verdict: VerdictRow
+    evidence: list[EvidenceRow]
+    exact: Sequence[Mapping[str, Plain]]
+    location: Mapping[str, Plain] | None
+    certificate: Mapping[str, Plain] | None
+    not_covered: Sequence[str]
+    reproduce: str
+    seconds: float
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -45,9 +69,9 @@ class Judgement:
     seconds: float = 0.0
     notes: Sequence[str] = field(default_factory=tuple)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JudgementRow:
         """Plain data for a record."""
         plain = asdict(self)
         plain["verdict"] = {"kind": self.verdict.kind.value, "reason": self.verdict.reason}
         plain["evidence"] = [item.to_json() for item in self.evidence]
-        return plain
+        return cast("JudgementRow", plain)

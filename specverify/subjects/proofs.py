@@ -8,14 +8,16 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jsonschema
 
 from specverify.deadline import Deadline
+from specverify.decoders.jacobi import Initial
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.proof import Box, prove
+from specverify.subjects.certificate_schema import ClaimRow, FoundIn
 from specverify.subjects.factory import as_factory
 from specverify.subjects.for_all import ForAll
 from specverify.subjects.judgement import Judgement
@@ -36,7 +38,7 @@ _RUN = {
     "numbers": _SIZE,
     "symbols": {"type": "integer", "minimum": 0},
 }
-SCHEMA: dict[str, Any] = {
+SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "A proof that a speculative decoder is lossless for every law of some sizes",
     "type": "object",
@@ -59,7 +61,36 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def certificate(found: ForAll, *, name: str, subject: str | None) -> dict[str, Any]:
+class RunRow(TypedDict):
+    """A run: its box, and what it took."""
+
+    vocab: int
+    length: int
+    window: int | None
+    eos: int | None
+    drafts: bool
+    initial: Initial | None
+    prime: str
+    error_bits: float
+    worlds: int
+    numbers: int
+    symbols: int
+
+
+class Proved(TypedDict):
+    """The certificate of a proof."""
+
+    format: str
+    version: int
+    subject: str | None
+    name: str
+    claim: ClaimRow
+    seed: int
+    runs: list[RunRow]
+    found_in: NotRequired[FoundIn]
+
+
+def certificate(found: ForAll, *, name: str, subject: str | None) -> Proved:
     """The certificate of a proof.
 
     Args:
@@ -98,7 +129,7 @@ def is_one(found: Any) -> bool:
     return isinstance(found, Mapping) and found.get("format") == FORMAT
 
 
-def check(found: Mapping[str, Any], what: str = "the certificate") -> dict[str, Any]:
+def check(found: Mapping[str, Any], what: str = "the certificate") -> Proved:
     """The certificate itself, once it has the form of one.
 
     Raises:
@@ -110,7 +141,7 @@ def check(found: Mapping[str, Any], what: str = "the certificate") -> dict[str, 
         raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
     for run in found["runs"]:
         _box(run)
-    plain: dict[str, Any] = json.loads(json.dumps(found))
+    plain: Proved = json.loads(json.dumps(found))
     return plain
 
 
@@ -157,5 +188,5 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     )
 
 
-def _box(run: Mapping[str, Any]) -> Box:
+def _box(run: RunRow) -> Box:
     return Box(run["vocab"], run["length"], run["window"], run["eos"], run["drafts"], run["initial"])

@@ -21,7 +21,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -35,6 +34,7 @@ from specverify.evidence.rounding import floor
 from specverify.evidence.search import Counterexample, Outcome, evaluate, guarded
 from specverify.subjects import proofs, sampling
 from specverify.subjects.certificate import certificate
+from specverify.subjects.certificate_schema import Certificate
 from specverify.subjects.describe import describe
 from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampled_wrong
 from specverify.subjects.for_all import ForAll, for_all
@@ -95,11 +95,11 @@ class Proving(Refuting):
             notes=() if found is None else (describe(found),),
         )
 
-    def _certificate(self, found: Counterexample | None) -> dict[str, Any] | None:
-        named: dict[str, Any] = {"name": self.factory.name, "subject": self.factory.reference}
+    def _certificate(self, found: Counterexample | None) -> Certificate | proofs.Proved | None:
+        name, subject = self.factory.name, self.factory.reference
         if found is not None:
-            return certificate(found, **named)
-        return proofs.certificate(self.for_all, **named) if self.for_all.proved else None
+            return certificate(found, name=name, subject=subject)
+        return proofs.certificate(self.for_all, name=name, subject=subject) if self.for_all.proved else None
 
     def _judged(self) -> Verdict:
         try:

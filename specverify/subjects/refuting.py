@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -149,13 +150,16 @@ class Refuting:
             self.widest.append(small)
             found = explain(self.factory.build, small, self.claim, self.budget, self.precision)
             return found if isinstance(found, Counterexample) and found.problem == problem else None
-        narrower: dict[str, Any] = {"arrangements": (case.arrangement,), "problems": (problem,)}
-        narrower["processors"] = tuple(dict.fromkeys(("", getattr(case.model, "processors", ""))))
+        processors = tuple(dict.fromkeys(("", getattr(case.model, "processors", ""))))
+        narrowed = partial(
+            self.search, mode, SHRINKING, deadline=deadline, arrangements=(case.arrangement,), problems=(problem,),
+            processors=processors,
+        )  # fmt: skip
         if case.precision != "float64":
-            narrower["precisions"] = (case.precision,)
+            narrowed = partial(narrowed, precisions=(case.precision,))
         if case.initial is not None:
-            narrower["initials"] = (case.initial,)
-        drawn = self.search(mode, SHRINKING, deadline=deadline, **narrower)
+            narrowed = partial(narrowed, initials=(case.initial,))
+        drawn = narrowed()
         self.widest += drawn.widest
         return drawn.counterexample
 

@@ -165,7 +165,7 @@ def level_of(reference: str, subject: Any, level: str | None = None) -> str:
     raise InputError(f"{reference} is {_kind(subject)}; say how it is to be called: {known}")
 
 
-def by_todays_name(level: str | None, options: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
+def by_todays_name(level: str | None, options: Mapping[str, Any] | None) -> tuple[str | None, Mapping[str, Any]]:
     """A level and the options of its judgement, where the level may have an earlier name.
 
     Raises:

@@ -13,7 +13,6 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from specverify.evidence.sequences import sequence_index
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import TILTS
 from specverify.model import Model
+from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_pairs import statistics
 from specverify.subjects.sampler_places import Call, place
 
@@ -126,7 +126,7 @@ class Batches:
         self._take()
         return [self._evidence(group, rate, beta) for group, rate in self.rates.items() if self.rows[group]]
 
-    def place(self, group: str, alpha: float, beta: float) -> dict[str, Any] | None:
+    def place(self, group: str, alpha: float, beta: float) -> Prefixed | None:
         """Which row of which calls a group is wrong at, where that can be told; see `sampler_places.place`."""
         which = functools.partial(_called, group)
         vocabularies = {name: model.vocab for name, model in self.models.items()}

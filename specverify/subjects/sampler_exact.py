@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from specverify.deadline import Deadline
 from specverify.errors import BudgetError
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
+from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
 from specverify.subjects.sampler_matches import matches_law
@@ -44,6 +45,16 @@ NOT_COVERED = (
 SEEDS = (0, 918_273_645, *range(20_001, 2**30, 104_729_003))
 """The seed of every world, and others, far away: the same draws must lead to the same tokens. So many that what is not
 torch's does not come out the same by luck."""
+
+
+class ExactRow(TypedDict):
+    """A toy of which every world was followed."""
+
+    model: str
+    tv: float
+    worlds: int
+    coins: float
+    sequences: int
 
 
 def prove_sampler(
@@ -78,8 +89,8 @@ def prove_sampler(
     end = Deadline(seconds)
     what = "the target" if reference is None else name_of(reference)
     verdicts: list[Verdict] = []
-    exact: list[dict[str, Any]] = []
-    location: dict[str, Any] | None = None
+    exact: list[ExactRow] = []
+    location: Prefixed | None = None
     for case in chosen(suite, claim, "tiny"):
         try:
             came, count, coins = _law(sample, case, claim, budget, end)

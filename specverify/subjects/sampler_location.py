@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from scipy import special
 
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.result import Evidence
+from specverify.subjects.places import Along, Prefixed
 
 
 def locate(
@@ -20,7 +21,7 @@ def locate(
     *,
     alpha: float,
     beta: float,
-) -> dict[str, Any]:
+) -> Prefixed:
     """The first prefix after which the next token has another law, from counts of whole sequences.
 
     Where a forbidden token was seen, it is the first of those. Else it is the shortest prefix that `Conditionals`
@@ -50,22 +51,20 @@ def locate(
             "certain": bool(certain),
         }
     seen = int(_after(counts, found["prefix"], vocab, length).sum())
-    return _described(law, counts, vocab, length, found) | {
-        "visits": seen,
-        "share by position": _shares(law, counts, vocab, length),
-    }
+    shares = _shares(law, counts, vocab, length)
+    return {**_described(law, counts, vocab, length, found), "visits": seen, "share by position": shares}
 
 
 def locate_exactly(
     law: Float[np.ndarray, " sequences"], came: Float[np.ndarray, " sequences"], vocab: int, tolerance: float
-) -> dict[str, Any]:
+) -> Prefixed:
     """As `locate`, from the law that came out; nothing is uncertain.
 
     The share of a position is its part in the sum over positions of the mean distance of next-token laws, which bounds
     the total variation from above.
     """
     length = max(1, round(np.log(len(law)) / np.log(vocab)))
-    found: dict[str, Any] = {"prefix": [], "p_value": 0.0, "certain": True}
+    found: Prefixed = {"prefix": [], "p_value": 0.0, "certain": True}
     parts, first = [], True
     for position in range(length):
         due, out = (values.reshape(vocab**position, vocab, -1).sum(2) for values in (law, came))
@@ -77,10 +76,10 @@ def locate_exactly(
             prefix = np.unravel_index(int((off > tolerance).argmax()), (vocab,) * position) if position else ()
             found["prefix"], first = [int(token) for token in prefix], False
     shares = [part / sum(parts) if sum(parts) else 0.0 for part in parts]
-    return _described(law, came, vocab, length, found) | {"share by position": shares}
+    return {**_described(law, came, vocab, length, found), "share by position": shares}
 
 
-def _described(law: np.ndarray, came: np.ndarray, vocab: int, length: int, found: dict[str, Any]) -> dict[str, Any]:
+def _described(law: np.ndarray, came: np.ndarray, vocab: int, length: int, found: Prefixed) -> Prefixed:
     due, out = (_after(values, found["prefix"], vocab, length) for values in (law, came))
     expected, observed = due / due.sum(), out / out.sum()
     token = found.get("token", int(np.abs(observed - expected).argmax()))
@@ -94,7 +93,7 @@ def _described(law: np.ndarray, came: np.ndarray, vocab: int, length: int, found
     }
 
 
-def place_in_trace(evidence: Sequence[Evidence]) -> dict[str, Any]:
+def place_in_trace(evidence: Sequence[Evidence]) -> Along:
     """Where a trace is wrong: the first position that `PitPositions` rejects, or else its most deviant one.
 
     Returns:
@@ -118,10 +117,11 @@ def place_in_trace(evidence: Sequence[Evidence]) -> dict[str, Any]:
     }
 
 
-def sentence(location: Mapping[str, Any]) -> str:
+def sentence(location: Prefixed | Along) -> str:
     """One line for a reader."""
     if "prefix" not in location:
         return f"first at position {location['position']}: {location['direction']}"
+    location = cast("Prefixed", location)
     token = location["token"]
     return (
         f"first at position {location['position']} after {location['prefix']}: token {token} comes "
@@ -130,7 +130,7 @@ def sentence(location: Mapping[str, Any]) -> str:
     )
 
 
-def _forbidden(law: np.ndarray, counts: np.ndarray, vocab: int, length: int) -> dict[str, Any] | None:
+def _forbidden(law: np.ndarray, counts: np.ndarray, vocab: int, length: int) -> Prefixed | None:
     """The first forbidden token that was seen, or None."""
     for position in range(length):
         joint = law.reshape(vocab ** (position + 1), -1).sum(1)

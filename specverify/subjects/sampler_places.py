@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.sequential import EProcess
+from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_location import locate
 
 STANDS_OUT = 2.0
@@ -48,7 +48,7 @@ def place(
     *,
     alpha: float,
     beta: float,
-) -> dict[str, Any] | None:
+) -> Prefixed | None:
     """Where the rows of a group leave their law, on the toy that says most.
 
     Args:

@@ -22,6 +22,7 @@ from specverify.errors import ContractError, InputError
 from specverify.evidence.result import COPIES, Evidence
 from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
+from specverify.subjects.places import Along, Prefixed
 from specverify.subjects.sampler_batches import SIZES, Batches
 from specverify.subjects.sampler_checks import INDEPENDENCE, Bounds, Counts, Rows, Tally, dispersion, independence
 from specverify.subjects.sampler_location import locate, place_in_trace
@@ -85,7 +86,7 @@ class Series:
         self.evidence: list[Evidence] = []
         self.refuted = False
         self.error = ""
-        self.location: dict[str, Any] | None = None
+        self.location: Prefixed | Along | None = None
         self.notes: list[str] = []
 
     def plan(self, rates: Mapping[str, float], delta: float, beta: float, seconds: float) -> None:
@@ -178,7 +179,7 @@ class Series:
             with self._caught():
                 self.location = place_in_trace(self.evidence) if self.law is None else self._locate(deadline)
 
-    def _locate(self, deadline: Deadline) -> dict[str, Any] | None:
+    def _locate(self, deadline: Deadline) -> Prefixed | None:
         """From fresh sequences: as many again, up to 16 times as many while it is unclear."""
         assert self.law is not None  # sequences are counted
         total, rows = np.zeros(len(self.law), dtype=np.int64), min(self.most, max(self.drawn, self.rows))

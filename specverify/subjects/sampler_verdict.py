@@ -15,6 +15,7 @@ from specverify.decoders.protocol import Branch
 from specverify.evidence.result import COPIES, Evidence
 from specverify.processors import Guided, Processed
 from specverify.subjects.judgement import Judgement
+from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_batches import INNER, SIZES, Batches, group_of
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
@@ -147,7 +148,7 @@ def _late(series: Sequence[Series], drawn: int, planned: int, elapsed: float) ->
 
 def _of_groups(
     wrong: Sequence[Evidence], series: Sequence[Series], batches: Batches, beta: float
-) -> tuple[dict[str, Any] | None, str]:
+) -> tuple[Prefixed | None, str]:
     """Which row is wrong, as far as that can be told, and the same in words."""
     worst = min(wrong, key=lambda item: item.p_value or 0.0)
     right = ", while the rows of all calls together are not rejected" if all(one.drawn > 1000 for one in series) else ""

@@ -12,7 +12,7 @@ generators move as they would, and numbers that were given out before are refuse
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -68,7 +68,7 @@ class World(TorchFunctionMode):
         self.streams = Streams()
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """What torch calls for each of its functions."""
         kwargs = kwargs or {}

@@ -10,13 +10,27 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from specverify.claims import Claim, Lossless
 from specverify.errors import InputError, OptionError
 from specverify.files import write_atomically
 from specverify.subjects import here, resolve
-from specverify.subjects.judgement import Judgement
+from specverify.subjects.judgement import Judgement, JudgementRow
+
+
+class Reply(TypedDict, total=False):
+    """What comes of a request: a judgement, or why there is none.
+
+    Attributes:
+        judgement: of the subject.
+        raised: what the subject raised.
+        refused: what cannot be used of what was asked for.
+    """
+
+    judgement: JudgementRow
+    raised: str
+    refused: str
 
 
 def answer(name: str) -> NoReturn:
@@ -34,13 +48,13 @@ def answer(name: str) -> NoReturn:
         reply = _reply(request, folder)
     except BaseException as error:  # SystemExit too: whatever the subject raises is its answer
         said = " ".join(str(error).split()) or "no message"
-        reply = {"raised": f"raised {type(error).__name__}: {said}{resolve.place_of(error)}"}
+        reply = Reply(raised=f"raised {type(error).__name__}: {said}{resolve.place_of(error)}")
     write_atomically(folder / "reply.json", json.dumps(reply, allow_nan=False).encode())
     sys.stdout.flush()
     os._exit(0)  # threads that the subject left behind are not waited for
 
 
-def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _reply(request: Mapping[str, Any], folder: Path) -> Reply:
     name = request["reference"]
     try:
         subject = resolve.resolve(name)
@@ -65,10 +79,10 @@ def _reply(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"judgement": _record(judgement)}
 
 
-def _record(judgement: Judgement) -> dict[str, Any]:
+def _record(judgement: Judgement) -> JudgementRow:
     record = judgement.to_json()
-    evidence = record.pop("evidence")  # plain already, with its own way of writing infinities
-    return {**to_plain(record), "evidence": evidence}
+    plain: JudgementRow = to_plain({**record, "evidence": []})
+    return {**plain, "evidence": record["evidence"]}  # plain already, with its own way of writing infinities
 
 
 def _limit_memory(mebibytes: int) -> None:

@@ -26,6 +26,7 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact import watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
+from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
 from specverify.evidence.exact.tensors import Named, Unseen
 from specverify.evidence.sequences import sequence_index, target_law
@@ -122,6 +123,7 @@ class _Following:
         with self.named:
             self.decoder = self.make()
             due = target_law(self.target)
+        before = kept(self.decoder)
         expected = self._residues(self.named.numbers_of(due))
         self.waiting: dict[int, dict[tuple[int, ...], Place]] = defaultdict(dict)
         one = self.chances.number(1, frozenset(), 0)
@@ -133,6 +135,10 @@ class _Following:
                 states = tree.join([place.state for place in chunk])
                 weight = [self.chances.number(1, place.zero, 0) for place in chunk]
                 self._resolve(states, chunk, torch.tensor(weight))
+        if where := changed(before, kept(self.decoder)):
+            raise OutOfReach(
+                f"it keeps something between calls, in {where}: what it does may change after more of them"
+            )
         self.numbers.check()
         due_size = self.target.length * self.target.vocab * len(expected)
         return Followed(

@@ -205,15 +205,20 @@ class Numbers:
             return name
         before, now = ({x.number for x in each} for each in (self.assumed[name], assumed))
         kept = before <= now  # else what is certain may rest on what is assumed no more
-        return self.name(
+        other = self.name(
             self.residue[name],
             self.value[name],
             self.size[name],
             assumed,
             zero=self.zero_where[name] if kept else _NONE,
             one=self.one_where[name] if kept else _NONE,
-            parts=self.parts[name],
+            parts=self.parts[name] if kept else (),
         )
+        if kept and name in self.over:
+            self.over.setdefault(other, self.over[name])
+        if kept and name in self.difference:
+            self.difference.setdefault(other, self.difference[name])
+        return other
 
     def implied(self, name: int) -> Conditions:
         """What holds wherever a number is 0."""

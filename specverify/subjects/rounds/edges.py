@@ -17,7 +17,7 @@ from specverify import tree
 from specverify.rules.token import at, residual
 from specverify.subjects.rounds.calls import bounded
 from specverify.subjects.rounds.forced import Paths
-from specverify.subjects.rounds.kernel import NONE, Fault, Kernel
+from specverify.subjects.rounds.kernel import NONE, Fault, Kernel, KernelPlace, ShownRow
 from specverify.subjects.rounds.play import forbidden, indices, sources
 from specverify.verdict import Kind
 
@@ -66,14 +66,11 @@ def edges(kernel: Kernel, where: Paths) -> str:
             fault = forbidden(tree.rows(given, index), outcome, row, slot, name, int(branch[row, slot]), "")
             assert fault.certificate is not None
             assert fault.location is not None
-            given_coins = {"coins": chosen[row].tolist(), "pick": float(pick[row])}
+            tossed, last = chosen[row].tolist(), float(pick[row])
+            row_shown: ShownRow = {**fault.certificate, "coins": tossed, "pick": last}
+            place: KernelPlace = {**fault.location, "check": "forced coins", "coins": tossed, "pick": last}
             words = f"with coins {shown(chosen[row])} and pick {shown(pick[row : row + 1])}, "
-            raise Fault(
-                Kind.REFUTED,
-                words + str(fault),
-                {**fault.certificate, **given_coins},
-                {**fault.location, "check": "forced coins", **given_coins},
-            )
+            raise Fault(Kind.REFUTED, words + str(fault), row_shown, place)
         node = torch.where(emitted, contexts.child(node, token), node)
     tried = where.slots[index, 0]
     first = ratio[index, tried]

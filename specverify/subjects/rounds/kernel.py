@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -88,6 +88,75 @@ class Kernel:
     reports: bool = False
 
 
+class ShownRow(TypedDict):
+    """One row of a round with what was made of it, as plain data.
+
+    Attributes:
+        draft, length, q, p, temperature, top_k: as it was given.
+        accepted, tokens: as it came.
+        coins, pick: that were forced.
+        where: its place in the batch, in words.
+    """
+
+    draft: list[int]
+    length: int
+    q: list[list[float]] | None
+    p: list[list[float]]
+    temperature: float
+    top_k: int
+    accepted: int
+    tokens: list[int]
+    coins: NotRequired[list[float]]
+    pick: NotRequired[float]
+    where: NotRequired[str]
+
+
+class Share(TypedDict):
+    """A branch's part in the law of the next token."""
+
+    branch: str
+    came: list[float]
+    due: list[float]
+
+
+class KernelPlace(TypedDict, total=False):
+    """Where a kernel goes wrong; see `locate.py`.
+
+    Attributes:
+        check: which said so.
+        context, position, prefix: after which tokens of which context.
+        branch, token, direction: what comes there too often or too rarely.
+        observed, expected: its share of what arrives there.
+        split: how far each branch's part is off.
+        arrived: rows that got there, or their mass.
+        ids, p, q, came, shares: the tokens, their laws, and the parts of each branch.
+        drafts: of each row, where these are given.
+        coins, pick: that were forced.
+        where: in which rows, in words.
+    """
+
+    check: str
+    context: str
+    position: int
+    prefix: list[int]
+    branch: str
+    token: int
+    direction: str
+    observed: float
+    expected: float
+    split: dict[str, float]
+    arrived: float
+    ids: list[int]
+    p: list[float]
+    q: list[float] | None
+    came: list[float]
+    shares: list[Share]
+    drafts: int
+    coins: list[float]
+    pick: float
+    where: str
+
+
 class Fault(Exception):
     """What ends a judgement at once: the kernel broke its contract, or emitted what the target law forbids.
 
@@ -102,8 +171,8 @@ class Fault(Exception):
         self,
         kind: Kind,
         reason: str,
-        certificate: dict[str, Any] | None = None,
-        location: dict[str, Any] | None = None,
+        certificate: ShownRow | None = None,
+        location: KernelPlace | None = None,
     ) -> None:
         super().__init__(reason)
         self.verdict, self.certificate, self.location = Verdict(kind, reason), certificate, location
@@ -198,7 +267,7 @@ def check(outcome: Outcome, given: Round, token: Tensor | None = None) -> None:
             raise Fault(Kind.REFUTED, reason, certificate(given, outcome, row))
 
 
-def certificate(given: Round, outcome: Outcome, row: int) -> dict[str, Any]:
+def certificate(given: Round, outcome: Outcome, row: int) -> ShownRow:
     """One row of a round with what was made of it, as plain data."""
     return {
         "draft": given.draft[row].tolist(),

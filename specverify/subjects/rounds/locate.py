@@ -10,7 +10,6 @@ wrong, but the position and the prefix still stand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from specverify.decoders.protocol import Branch
 from specverify.evidence.finite import entropy_tail
 from specverify.subjects.rounds.contexts import Contexts
 from specverify.subjects.rounds.forced import TOLERANCE, Integrated, Paths
+from specverify.subjects.rounds.kernel import KernelPlace, Share
 from specverify.subjects.rounds.play import Played
 
 BRANCHES = (Branch.ACCEPTED, Branch.RECOVERED, Branch.BONUS, Branch.SAMPLED)
@@ -26,7 +26,7 @@ SUSPICIOUS = 1e-4
 """p-value, over all prefixes of a position, at which it is taken for the first wrong one."""
 
 
-def from_samples(played: Iterable[Played], contexts: Contexts, context: int, *, certain: bool) -> dict[str, Any]:
+def from_samples(played: Iterable[Played], contexts: Contexts, context: int, *, certain: bool) -> KernelPlace:
     """Where samples in one context leave the target law."""
     tables = _empty(contexts)
     for part in played:
@@ -49,7 +49,7 @@ def from_samples(played: Iterable[Played], contexts: Contexts, context: int, *, 
     return {"check": "laws", **_describe(tables, contexts, context, doubt, SUSPICIOUS, certain)}
 
 
-def from_integral(found: Integrated, where: Paths, context: int, length: int, *, certain: bool) -> dict[str, Any]:
+def from_integral(found: Integrated, where: Paths, context: int, length: int, *, certain: bool) -> KernelPlace:
     """Where the exact law in one context, for one number of drafts, leaves the target law."""
     contexts, tables = where.contexts, _empty(where.contexts)
     tokens = contexts.tokens
@@ -74,7 +74,7 @@ def from_integral(found: Integrated, where: Paths, context: int, length: int, *,
     return {"check": "coins integrated", "drafts": length, **where_wrong}
 
 
-def sentence(location: dict[str, Any]) -> str:
+def sentence(location: KernelPlace) -> str:
     """A location in words."""
     return (
         f"in context '{location['context']}', position {location['position']} after {location['prefix']}, the "
@@ -108,7 +108,7 @@ def _describe(
     doubt: Callable[[Tensor, Tensor], float],
     threshold: float,
     certain: bool,
-) -> dict[str, Any]:
+) -> KernelPlace:
     best: tuple[float, int, int] | None = None
     first = 0
     for position, table in enumerate(tables):
@@ -135,21 +135,11 @@ def _describe(
     # As many as were rejected, so that a wrong test of the drafts does not show as a wrong recovered law.
     expected = torch.stack([verified * kept, rejected * left / left.sum(), bonus * p]) / total
     excess = table / total - expected
-    laws = {
-        "ids": contexts.ids.tolist(),
-        "p": p.tolist(),
-        "q": None if certain else q.tolist(),
-        "came": (table.sum(0) / total).tolist(),
-        "shares": [
-            {
-                "branch": each.name.lower(),
-                "came": (table[number] / total).tolist(),
-                "due": expected[number].tolist(),
-            }
-            for number, each in enumerate(BRANCHES[:3])
-            if float(table[number].sum()) > 0
-        ],
-    }
+    shares: list[Share] = [
+        {"branch": each.name.lower(), "came": (table[number] / total).tolist(), "due": expected[number].tolist()}
+        for number, each in enumerate(BRANCHES[:3])
+        if float(table[number].sum()) > 0
+    ]
     branch, token = divmod(int(excess.abs().argmax()), contexts.tokens)
     return {
         "context": contexts.names[context],
@@ -164,5 +154,9 @@ def _describe(
         "expected": float(expected[branch, token]),
         "split": {each.name.lower(): float(excess[number].abs().sum()) / 2 for number, each in enumerate(BRANCHES[:3])},
         "arrived": float(table.sum()),
-        **laws,
+        "ids": contexts.ids.tolist(),
+        "p": p.tolist(),
+        "q": None if certain else q.tolist(),
+        "came": (table.sum(0) / total).tolist(),
+        "shares": shares,
     }

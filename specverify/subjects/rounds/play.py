@@ -170,11 +170,14 @@ def forbidden(given: Round, outcome: Outcome, row: int, slot: int, context: str,
     """The fault of emitting a token that the target law forbids, in a row at such a place, if that says anything."""
     token, name = int(outcome.tokens[row, slot]), Branch(branch).name.lower()
     greedy = float(given.temperature[row]) == 0
+    shown = certificate(given, outcome, row)
+    if place:
+        shown["where"] = place
     why = "is not the argmax, in a greedy row" if greedy else "has probability 0 under the target law"
     return Fault(
         Kind.REFUTED,
         f"in context '{context}'{place and f', {place}'}: the {name} token {token} in slot {slot} {why}",
-        certificate(given, outcome, row) | ({"where": place} if place else {}),
+        shown,
         {
             "check": "support",
             "context": context,

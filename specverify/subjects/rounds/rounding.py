@@ -8,8 +8,6 @@ edges inside. A token that the target law forbids is a fault; which of two possi
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,7 +16,7 @@ from torch.nn.functional import one_hot
 from specverify.rules.token import at
 from specverify.subjects.rounds.calls import bounded
 from specverify.subjects.rounds.edges import ULP, in_range, shown
-from specverify.subjects.rounds.kernel import NONE, Fault, Kernel, Round
+from specverify.subjects.rounds.kernel import NONE, Fault, Kernel, Round, ShownRow
 from specverify.subjects.rounds.play import forbidden, sources
 from specverify.verdict import Kind
 from toymodels.hashing import branches, high_bits, seed
@@ -115,18 +113,19 @@ def _judge(kernel: Kernel, given: Round, picks: Float[Tensor, " rows"], name: st
         branch = int(sources(outcome, given.lengths)[row, slot])
         fault = forbidden(given, outcome, row, slot, name, branch, "")
         assert fault.location is not None
+        assert fault.certificate is not None
         pick = float(picks[row])
         total = float(given.p[row, slot].cumsum(0)[-1])
         words = f"with pick {shown(picks[row : row + 1])}, where the float32 sum of p ends at {total:.9g}, "
         raise Fault(
             Kind.REFUTED,
             words + str(fault),
-            _slots(fault.certificate or {}, slot) | {"pick": pick, "coins": coins[row].tolist()},
+            {**_slots(fault.certificate, slot), "pick": pick, "coins": coins[row].tolist()},
             {**fault.location, "check": "forced coins", "pick": pick},
         )
 
 
-def _slots(certificate: dict[str, Any], slot: int) -> dict[str, Any]:
+def _slots(certificate: ShownRow, slot: int) -> ShownRow:
     """A certificate without what lies behind a slot: over large vocabularies that is most of it."""
     q = certificate["q"] and certificate["q"][: slot + 1]
-    return certificate | {"p": certificate["p"][: slot + 1], "q": q}
+    return {**certificate, "p": certificate["p"][: slot + 1], "q": q}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from specverify.subjects.rounds import contract, edges, forced, independence, lo
 from specverify.subjects.rounds.batches import Batches
 from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
-from specverify.subjects.rounds.kernel import Fault, Kernel
+from specverify.subjects.rounds.kernel import Fault, Kernel, KernelPlace, ShownRow
 from specverify.subjects.rounds.kinds import BARRED
 from specverify.subjects.rounds.pace import RESERVE, fit
 from specverify.subjects.rounds.sampling import CERTAIN, Trial, slots_of, trials, windows
@@ -57,6 +57,15 @@ FIRST_LOOKS = (16, 128, 1024)
 """Rows of each context at the looks that tell how fast the kernel is; each later look doubles them."""
 REACH = 0.1
 """The part of the time that may go into one of them."""
+
+
+class IntegratedRow(TypedDict):
+    """How far off one context is, with so many drafts, by integrating over the coins."""
+
+    model: str
+    setting: str
+    tv: float
+    evaluations: int
 
 
 class Session:
@@ -96,10 +105,10 @@ class Session:
         self.draws = Sampled(derived_seed(seed, 7))
         self.tally = torch.zeros(4, dtype=torch.int64)
         self.evidence: list[Evidence] = []
-        self.exact: list[dict[str, Any]] = []
+        self.exact: list[IntegratedRow] = []
         self.notes: list[str] = []
-        self.location: dict[str, Any] | None = None
-        self.certificate: dict[str, Any] | None = None
+        self.location: KernelPlace | None = None
+        self.certificate: ShownRow | None = None
 
     def judge(self) -> Verdict:
         """The verdict; what it rests on is left in the session."""
@@ -223,8 +232,8 @@ class Session:
             tv = (found.law - where.contexts.joint()[:, None]).abs().sum(-1) / 2
             for context, length in np.ndindex(*tv.shape):
                 setting = f"{fewest + length} drafts" + (", q = None" if certain else "")
-                row = {"model": where.contexts.names[context], "setting": setting, "tv": float(tv[context, length])}
-                self.exact.append({**row, "evaluations": found.evaluations})
+                off, name = float(tv[context, length]), where.contexts.names[context]
+                self.exact.append({"model": name, "setting": setting, "tv": off, "evaluations": found.evaluations})
             if (worst := float(tv.max())) > forced.TOLERANCE:
                 context, length = divmod(int(tv.argmax()), tv.shape[1])
                 self.location = locate.from_integral(found, where, context, fewest + length, certain=certain)

@@ -6,10 +6,9 @@ The certificate has its numbers in full; here they are rounded, and tokens that 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from specverify.subjects.rounds.kernel import NONE
+from specverify.subjects.rounds.kernel import NONE, KernelPlace, ShownRow
 
 WIDTH = 80
 COLUMNS = 8
@@ -17,7 +16,7 @@ COLUMNS = 8
 _LEFT = 11
 
 
-def describe(certificate: Mapping[str, Any], location: Mapping[str, Any] | None) -> str:
+def describe(certificate: ShownRow, location: KernelPlace | None) -> str:
     """The setting, the row's drafts with p and q, what came out and what is due.
 
     Args:
@@ -49,7 +48,7 @@ def describe(certificate: Mapping[str, Any], location: Mapping[str, Any] | None)
     return "\n".join(lines)
 
 
-def _setting(certificate: Mapping[str, Any], location: Mapping[str, Any]) -> list[str]:
+def _setting(certificate: ShownRow, location: KernelPlace) -> list[str]:
     parts = [f"context '{location['context']}'"] if "context" in location else []
     parts += [str(certificate["where"])] if certificate.get("where") else []
     parts += [f"{len(certificate['p'][0]):,} tokens"]
@@ -58,7 +57,7 @@ def _setting(certificate: Mapping[str, Any], location: Mapping[str, Any]) -> lis
     return _entry("setting", "; ".join(parts))
 
 
-def _due(certificate: Mapping[str, Any], location: Mapping[str, Any]) -> str:
+def _due(certificate: ShownRow, location: KernelPlace) -> str:
     slot, token = int(location["position"]), int(location["token"])
     law = certificate["p"][slot]
     possible = [number for number, chance in enumerate(law) if chance > 0]
@@ -66,7 +65,7 @@ def _due(certificate: Mapping[str, Any], location: Mapping[str, Any]) -> str:
     return f"in slot {slot} one of {names}: p of token {token} is {law[token]:.4g} there"
 
 
-def describe_many(location: Mapping[str, Any]) -> str:
+def describe_many(location: KernelPlace) -> str:
     """The laws at one prefix, and what came there of all rows that got there; `location` is of `locate`."""
     prefix = location["prefix"]
     lines = _entry("setting", f"context '{location['context']}', {location.get('where', location['check'])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -162,3 +163,64 @@ def test_what_is_certain_holds_at_random_points():
 def _law(coins):
     weights = [coins.random() + 0.1 for _ in range(3)]
     return [weight / sum(weights) for weight in weights]
+
+
+POINTS = {
+    "equal laws": ([0.2, 0.5, 0.3], [0.2, 0.5, 0.3], [0.4, 0.1, 0.5]),
+    "zeros": ([0.0, 0.5, 0.5], [0.4, 0.0, 0.6], [0.4, 0.0, 0.6]),
+    "certain": ([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]),
+    "halves": ([0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("seed", range(6))
+def test_conditions_are_enough_at_points_where_they_hold(point, seed):
+    """Residues are those of any laws; values those of laws at which much is 0 or equal."""
+    coins = random.Random(seed)
+    algebra = Algebra(Numbers(seed))
+    numbers = algebra.numbers
+    laws = [numbers.law(values) for values in POINTS[point]]
+    pool = [*(name for law in laws for name in law), ONE]
+    for p, q in itertools.permutations(laws, 2):
+        ratios = [algebra.apply("div", a, b) for a, b in zip(p, q, strict=True)]
+        keep = [algebra.apply("minimum", ratio, ONE) for ratio in ratios]
+        left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(p, q, strict=True)]
+        mass = total(algebra, left)
+        pool += [*keep, *(algebra.apply("sub", ONE, x) for x in keep), *left, mass]
+        pool += [algebra.apply("div", x, mass) for x in left]
+    for _ in range(300):
+        operation = coins.choice(["add", "sub", "mul", "div", "minimum", "maximum"])
+        try:
+            pool.append(algebra.apply(operation, coins.choice(pool), coins.choice(pool)))
+        except OutOfReach:
+            continue
+    value = dict(zip(numbers.residue, numbers.value, strict=True))
+    checked = 0
+    for name in range(len(numbers)):
+        if name == UNDEFINED or any(numbers.value[x.number] == 0 for x in numbers.assumed[name]):
+            continue
+        if not math.isfinite(numbers.value[name]):
+            continue
+        facts = numbers.facts(name)
+        assert numbers.value[name] >= -1e-9 or not facts.nonnegative, (name, facts, numbers.assumed[name])
+        assert numbers.value[name] <= 1 + 1e-9 or not facts.at_most_1, (name, facts, numbers.assumed[name])
+        for where, due in ((numbers.zero_where, 0.0), (numbers.one_where, 1.0)):
+            if any(holds(condition, value) for condition in where[name]):
+                checked += 1
+                assert numbers.value[name] == pytest.approx(due, abs=1e-9), (where[name], name)
+        if abs(numbers.value[name]) < 1e-12:
+            for condition in numbers.implied(name):
+                assert holds(condition, value) is not False, (condition, name)
+    assert checked > 20
+
+
+def holds(condition, value):
+    """Whether a condition holds at the real point; None if that is not known."""
+    kind, one, other = condition
+    if kind == "always":
+        return True
+    values = (value.get(one), float(other) if kind == "is" else value.get(other))
+    if None in values or not all(map(math.isfinite, values)):
+        return None
+    return abs(values[0] - values[1]) < 1e-9

@@ -56,9 +56,9 @@ def test_whatever_the_initial_drafts_are(name, initial):
 
 @pytest.mark.parametrize("name", ["sd", "scd-mc"])
 def test_whichever_the_prime(name):
-    found = [proof(name, Box(2, 3, 1, drafts=name == "sd"), seed=seed) for seed in range(4)]
+    found = [proof(name, Box(2, 3, 1, drafts=name == "sd"), seed=seed) for seed in range(3)]
     assert all(each.proved for each in found)
-    assert len({each.prime for each in found}) == 4
+    assert len({each.prime for each in found}) == 3
     assert all(2**126 < each.prime < 2**127 for each in found)
 
 
