@@ -150,9 +150,10 @@ def tradeoff(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """pytest-benchmark: sampling and enumeration speed."""
+    """Speed, in ratios to work of the same run, beside those in reports/bench.json, which `-- --keep` writes."""
     install(session, "tests")
-    plain = ("-s", "-p", "no:xdist", "-p", "no:specverify", "-o", "addopts=")  # no shape checks while the clock runs
+    # No shape checks while the clock runs.
+    plain = ("-s", "-rs", "-p", "no:xdist", "-p", "no:specverify", "-o", "addopts=")
     session.run("pytest", "tests/bench", "--benchmark-only", *plain, *session.posargs, env=THREADS)
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 import toymodels.catalogue
 from specverify import continuous_cells, deadline, environment, pool, sensitivity, study
-from specverify.cells import Setting, carry_out, checks, stopped
+from specverify.cells import Setting, carry_out, checks, on_device, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
 from specverify.errors import InputError
@@ -89,6 +89,8 @@ def verify(
         "other settings or by other code",
         limit=limit,
         stopped=functools.partial(stopped, setting=setting, seconds=limit),
+        devices=environment.devices(device),
+        on_device=on_device,
     )
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete

@@ -115,6 +115,11 @@ def _blank(cell: Cell, setting: Setting) -> Result:
     }
 
 
+def on_device(cell: Cell) -> bool:
+    """Whether a cell runs a real model, on the campaign's device; toys stay on the CPU."""
+    return cell.kind not in ("density", "continuous") and cell.model not in toymodels.names()
+
+
 def checks(cell: Cell) -> tuple[str, ...]:
     """The names of a cell's statistical checks, which the campaign's alpha is split over."""
     if cell.n is None or cell.kind == "paired" or cell.timed_alone:

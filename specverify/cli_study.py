@@ -15,7 +15,7 @@ import typer
 from specverify.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
-    from specverify.engine import Workers
+    from specverify.pool import Executor
 
 
 class Tier(StrEnum):
@@ -44,6 +44,7 @@ class Engine(StrEnum):
     """Where cells are carried out."""
 
     processes = "processes"
+    loky = "loky"
     dask = "dask"
 
 
@@ -63,7 +64,7 @@ Limit = Annotated[
 
 
 @contextlib.contextmanager
-def workers(engine: Engine, scheduler: str | None, jobs: int | None) -> Iterator[int | Workers | None]:
+def workers(engine: Engine, scheduler: str | None, jobs: int | None) -> Iterator[int | Executor | None]:
     """What the cells are shared out to."""
     if engine is Engine.dask:
         from specverify.engine import dask
@@ -73,6 +74,12 @@ def workers(engine: Engine, scheduler: str | None, jobs: int | None) -> Iterator
         return
     if scheduler is not None:
         raise InputError(f"--scheduler {scheduler} is Dask's; give --engine dask too")
+    if engine is Engine.loky:
+        from specverify.engine import loky
+
+        with loky(jobs) as executor:
+            yield executor
+        return
     yield jobs
 
 

@@ -4,7 +4,7 @@ A decoder never calls a random number generator. It asks a `Draws` object, and t
 exactly, or replayed, according to which object it was given:
 
     Sampled     draws from a seeded generator, on any device
-    Enumerated  stops at the first draw whose outcome is not yet chosen, and hands out all outcomes (`enumerated.py`)
+    Enumerated  goes on with one outcome of each draw, and keeps the others to be followed as well (`enumerated.py`)
     Recorded    wraps another and writes down, or replays, every outcome (`recorded.py`)
 
 Every draw takes `where`, which says where the outcome is really used. Elsewhere the outcome is 0 and costs nothing: an
@@ -76,7 +76,7 @@ class Sampled:
     Attributes:
         fault: Bool[], whether a probability that is NaN or negative, a negative or NaN weight, or weights without a
             positive finite sum were ever used. Kept on the device, so that drawing never waits; `check` reads it.
-        highest: Float[], the highest probability above 1 that was ever used, or 0; likewise.
+        highest: Float[], the highest probability that was ever used; likewise.
     """
 
     def __init__(self, seed: int, block: int = 0, device: torch.device | str = "cpu") -> None:
@@ -87,7 +87,8 @@ class Sampled:
 
     def check(self) -> None:
         """Raise ContractError if any draw so far was asked for with an impossible law."""
-        if (highest := float(self.highest)) > 0:
+        # A ratio of two rounded laws may exceed 1 in its last digits only.
+        if (highest := float(self.highest)) > 1 + 1e-5:
             raise ContractError(
                 f"{highest:g} is no probability: accept_run takes min(1, p / q), bernoulli a number from 0 to 1"
             )
@@ -105,12 +106,11 @@ class Sampled:
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """See Draws."""
-        self.fault |= (where & ~(probability >= 0)).any()
-        if probability.numel():
-            # A ratio of two rounded laws may exceed 1 in its last digits only.
-            above = probability.where(where & (probability > 1 + 1e-5), 0).amax()
-            self.highest = self.highest.maximum(above)
-        return (self.uniform(probability, where) < probability) & where
+        used = probability.where(where, 0)
+        self.fault |= ~(used >= 0).all()
+        if used.numel():
+            self.highest = self.highest.maximum(used.amax())
+        return self.uniform(probability, where) < used
 
     def categorical(
         self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
@@ -119,7 +119,7 @@ class Sampled:
         # Sums of half-precision weights would lose whole tokens.
         edges = weights.to(torch.promote_types(weights.dtype, torch.float32)).cumsum(-1)
         total = edges[..., -1]
-        self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & total.isfinite())).any()
+        self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & (total < torch.inf))).any()
         point = self.uniform(total, where) * total
         token = (edges[..., :-1] <= point[..., None]).sum(-1)
         return token.where(where, 0)

@@ -1,4 +1,4 @@
-"""Where cells are carried out: in processes of this machine, or by Dask, here or wherever its workers are."""
+"""Where cells are carried out: by loky's processes on this machine, or by Dask, here or wherever its workers are."""
 
 from __future__ import annotations
 
@@ -18,15 +18,37 @@ _DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
 class Workers:
-    """The workers of a Dask client, as `pool.share_out` asks for them."""
+    """The workers of a Dask client, as `pool.share_out` asks for them.
 
-    def __init__(self, client: Any) -> None:
+    Attributes:
+        devices: of a scheduler, as many as it has workers: each is started with a device of its own.
+    """
+
+    def __init__(self, client: Any, elsewhere: bool = False) -> None:
         self._executor = client.get_executor(pure=False)
         self._max_workers = len(client.nthreads())
+        if elsewhere:
+            self.devices = self._max_workers
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future[Any]:
         """Have a worker call a function."""
         return self._executor.submit(fn, *args)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def loky(jobs: int | None) -> Iterator[pool.Executor]:
+    """Processes of joblib's loky, which end when this does.
+
+    Args:
+        jobs: how many; one per core if None.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    executor = ProcessPoolExecutor(pool.width(pool.checked(jobs)), initializer=pool.prepare_worker)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 @contextlib.contextmanager
@@ -81,7 +103,7 @@ def dask(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
                 f"{', '.join(others)}: other code of specverify or torch than here; install the same there"
             )
         try:
-            yield Workers(client)
+            yield Workers(client, scheduler is not None)
         except KilledWorker as error:
             raise SpecverifyError(
                 f"workers ended at one cell again and again, as when memory runs out ({error}); what was finished is "

@@ -1,14 +1,13 @@
 """Draws that are enumerated: every outcome of every draw, with its chance.
 
-The decoder is called again and again, each time with one more outcome chosen, until it comes to an end in every world.
-What it asks for on the way must be the same each time: the kind of every draw, and its law.
+Each call of a decoder comes to its end, on the first outcome of every draw; for every other outcome it is called again,
+with this one chosen. What it asks for on the way to it must be the same each time: the kind of every draw, and its law.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from specverify.errors import ContractError, DependentRowsError
 from specverify.noise import Ledger
+from specverify.outcomes import Chosen, Open, opened
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -24,81 +24,27 @@ SAME = 1e-6
 """How far apart the chances of an outcome may be on replay: rounding may depend on the batch, laws may not."""
 
 
-class Fork(BaseException):
-    """Raised by Enumerated at the first draw whose outcome is not chosen yet. Not an error, hence the name.
-
-    Nor an Exception, so that a decoder's own `except Exception` around a draw never sees it.
-
-    Args:
-        kind: the draw's name.
-        probability: Float[batch, slots, options], each slot's outcomes, independent across slots; zeros are impossible.
-    """
-
-    def __init__(self, kind: str, probability: Tensor) -> None:
-        super().__init__("a draw has several outcomes")
-        self.kind, self.probability = kind, probability
-
-    def outcomes(self) -> Float[Tensor, " batch"]:
-        """How many outcomes each row has; as floats, since 64 coins have more than an integer holds."""
-        return (self.probability > 0).sum(-1).double().prod(-1)
-
-    def expand(self, index: Int[Tensor, " some"]) -> tuple[Int[Tensor, " out"], Chosen, Float[Tensor, " out"]]:
-        """All outcomes of some rows: the row that each belongs to, the outcome, its probability."""
-        parent = index
-        weight = torch.ones(len(index), dtype=torch.float64, device=index.device)
-        chosen: list[Tensor] = []
-        for slot in range(self.probability.shape[1]):
-            table = self.probability[parent, slot]
-            row, option = table.nonzero(as_tuple=True)
-            weight = weight[row] * table[row, option]
-            parent = parent[row]
-            chosen = [earlier[row] for earlier in chosen]
-            chosen.append(option)
-        options = torch.stack(chosen, 1) if chosen else index.new_zeros(len(index), 0)
-        return parent, Chosen(self.kind, options, parent, Asked(self.probability)), weight
-
-
-class Asked:
-    """A draw's law when it was asked for first; no structure of rows, so that all that comes of it shares the one."""
-
-    def __init__(self, probability: Float[Tensor, "batch slots outcomes"]) -> None:
-        self.probability = probability
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The outcome of one draw, for every row.
-
-    Attributes:
-        kind: the draw's name.
-        options: which of its outcomes.
-        row: of `asked`, that each row comes from.
-        asked: the law.
-    """
-
-    kind: str
-    options: Int[Tensor, "batch slots"]
-    row: Int[Tensor, " batch"]
-    asked: Asked
-
-
 class Enumerated:
-    """Replays the outcomes chosen so far, then raises `Fork` with all outcomes of the next draw.
+    """Replays the outcomes chosen so far, then goes on with the first outcome of every draw, and keeps the others.
 
-    Every row of the batch is a different world: the enumerator splits rows at each fork and calls the decoder again
-    with one more outcome chosen. Draws with finitely many outcomes are exact. A race is exact for two tokens: token 0
-    wins if and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so what is known of it is the
-    interval that is left. It is known of the race (`noise.py`): one that is asked again, by whatever copy or view, is
-    not fresh.
+    Every row of the batch is a different world: `worlds.follow` splits rows at each draw that is `open`, and calls the
+    decoder again for the outcomes that wait. Draws with finitely many outcomes are exact. A race is exact for two
+    tokens: token 0 wins if and only if E_0 / (E_0 + E_1), which is uniform on [0, 1], is below p_0, so what is known of
+    it is the interval that is left. It is known of the race (`noise.py`): one that is asked again, by whatever copy or
+    view, is not fresh.
 
     Args:
         batch: how many worlds.
         chosen: the outcomes of the first draws.
         known: of the races in the state that the call is made with, as `settle` gave it; None if there are none.
 
+    Attributes:
+        chosen: the outcomes of all draws so far.
+        open: those of the draws that went on with their first outcomes, by their numbers.
+
     Raises:
         ContractError: for laws that are no laws, for `uniform` and `normal`, for a race over three tokens or more, for
-            what is no noise where noise is due, and when a draw went on after it was stopped.
+            what is no noise where noise is due, and again if something caught that and went on.
         DependentRowsError: when the decoder's draws are not the same ones on replay, among other rows.
     """
 
@@ -109,7 +55,8 @@ class Enumerated:
         device: torch.device | str = "cpu",
         known: Float[Tensor, "batch races 2"] | None = None,
     ) -> None:
-        self.batch, self.chosen, self.device = batch, tuple(chosen), device
+        self.batch, self.chosen, self.device = batch, list(chosen), device
+        self.open: dict[int, Open] = {}
         none = torch.zeros(batch, 0, 2, dtype=torch.float64, device=device)
         self._ledger = Ledger(none if known is None else known)
         self._next = 0
@@ -119,23 +66,33 @@ class Enumerated:
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
     ) -> Int[Tensor, " batch"]:
         """See Draws. Outcomes are the w + 1 lengths, not the 2^w coins."""
-        coin = self._probabilities(probability, where, "accept_run").double()
-        survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
-        stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
-        return self._outcome("accept_run", (survive * stop)[:, None, :])[:, 0]
+
+        def lengths(probability: Tensor, where: Tensor) -> Tensor:
+            coin = self._probabilities(probability, where, "accept_run").double()
+            survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
+            stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
+            return (survive * stop)[:, None, :]
+
+        return self._outcome("accept_run", lengths, probability, where, slots=1)[:, 0]
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """See Draws."""
-        coin = self._probabilities(probability, where, "bernoulli").double()
-        flat = coin.reshape(coin.shape[0], -1)
-        return self._outcome("bernoulli", torch.stack([1 - flat, flat], -1)).reshape(coin.shape).bool()
+
+        def coins(probability: Tensor, where: Tensor) -> Tensor:
+            coin = self._probabilities(probability, where, "bernoulli").double().reshape(len(where), -1)
+            return torch.stack([1 - coin, coin], -1)
+
+        return self._outcome("bernoulli", coins, probability, where).reshape(where.shape).bool()
 
     def categorical(
         self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
     ) -> Int[Tensor, "*shape"]:
         """See Draws."""
-        law = self._law(weights, where, "categorical")
-        return self._outcome("categorical", law.reshape(law.shape[0], -1, law.shape[-1])).reshape(law.shape[:-1])
+
+        def tokens(weights: Tensor, where: Tensor) -> Tensor:
+            return self._law(weights, where, "categorical").reshape(len(where), -1, weights.shape[-1])
+
+        return self._outcome("categorical", tokens, weights, where).reshape(where.shape)
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is the race's identity; only `Ledger` knows what was learned of it."""
@@ -176,7 +133,7 @@ class Enumerated:
         low, high = known.unbind(-1)
         inside = law[..., 0].clamp(min=low, max=high)
         zero_wins = ((inside - low) / (high - low)).where(where, 1.0)
-        token = self._outcome(kind, torch.stack([zero_wins, 1 - zero_wins], -1))
+        token = self._outcome(kind, _as_given, torch.stack([zero_wins, 1 - zero_wins], -1), where)
         zero = token == 0
         self._ledger.learn(place, where, torch.stack([low.where(zero, inside), inside.where(zero, high)], -1))
         return token
@@ -195,7 +152,7 @@ class Enumerated:
                 ContractError("earliest was asked with two slots that are one race; give each slot a race of its own")
             )
         zero = _chance_of_zero(known, law, where)
-        token = self._outcome("earliest", torch.stack([zero, 1 - zero], -1)[:, None])[:, 0]
+        token = self._outcome("earliest", _as_given, torch.stack([zero, 1 - zero], -1)[:, None], where, slots=1)[:, 0]
         self._ledger.spend(place, where)
         return token
 
@@ -219,7 +176,7 @@ class Enumerated:
         """What came of the call, its races numbered anew, and what is known of them.
 
         Raises:
-            ContractError: if a draw was stopped and the decoder went on, or did not ask again for all that it was
+            ContractError: what a draw raised, if the decoder went on; and if it did not ask again for all that it was
                 given before.
         """
         self._go_on()
@@ -227,25 +184,50 @@ class Enumerated:
             raise self._different(f"asked for {self._next} draws where it asked for {len(self.chosen)} before")
         return self._ledger.settle(result)
 
-    def _outcome(self, kind: str, probability: Float[Tensor, "batch slots options"]) -> Int[Tensor, "batch slots"]:
-        """The options chosen for this draw, or a Fork that asks for them."""
+    def _outcome(
+        self,
+        kind: str,
+        chances: Callable[[Tensor, Tensor], Float[Tensor, "batch slots options"]],
+        given: Tensor,
+        where: Tensor,
+        slots: int | None = None,
+    ) -> Int[Tensor, "batch slots"]:
+        """The options chosen for this draw, or else the first; 0 where nothing is drawn."""
         self._go_on()
-        if self._next == len(self.chosen):
-            raise self._stop(Fork(kind, probability))
-        chosen = self.chosen[self._next]
+        number, self._next = self._next, self._next + 1
+        if number == len(self.chosen):
+            if bool(where.any()):
+                draw = self.open[number] = opened(kind, where, given, chances(given, where))
+                self.chosen.append(draw.chosen)
+                return draw.chosen.options
+            slots = where.reshape(self.batch, -1).shape[1] if slots is None else slots
+            none = torch.zeros(self.batch, slots, dtype=torch.int64, device=where.device)
+            self.chosen.append(Chosen(kind, none, where.clone(), torch.zeros(self.batch, 0, device=where.device)))
+            return none
+        chosen = self.chosen[number]
         if chosen.kind != kind:
             raise self._different(f"asked for {kind} where it asked for {chosen.kind} before")
-        before = chosen.asked.probability.index_select(0, chosen.row)
-        if before.shape != probability.shape:
+        nothing = chosen.given.numel() == 0
+        if torch.equal(where, chosen.where) and (nothing or torch.equal(given, chosen.given)):
+            return chosen.options
+        if nothing:
+            raise self._different(f"asked for {kind} where it drew nothing before")
+        before, now = chances(chosen.given, chosen.where), chances(given, where)
+        if before.shape != now.shape:
             raise self._different(f"asked for {kind} of another shape")
-        if not torch.equal(before, probability):
-            gap = (probability - before).abs()
-            if float(gap.max()) > SAME:
-                row, slot, option = (gap == gap.max()).nonzero()[0].tolist()
-                was, now = (float(part[row, slot, option]) for part in (before, probability))
-                raise self._different(f"asked for {kind} with probability {now:.6g} where it was {was:.6g} before")
-        self._next += 1
+        gap = (now - before).abs()
+        if float(gap.max()) > SAME:
+            place = tuple((gap == gap.max()).nonzero()[0])
+            raise self._different(
+                f"asked for {kind} with probability {float(now[place]):.6g} where it was {float(before[place]):.6g} "
+                "before"
+            )
         return chosen.options
+
+    def _possible(self, kind: str, probability: Float[Tensor, "batch slots options"]) -> Int[Tensor, "batch slots"]:
+        """The options of a draw whose chances are known."""
+        everywhere = torch.ones(len(probability), 1, dtype=torch.bool, device=probability.device)
+        return self._outcome(kind, _as_given, probability, everywhere)
 
     def _different(self, what: str) -> ContractError:
         alone = "its draws depend on something else than its state; make `step` a function of its arguments"
@@ -263,12 +245,7 @@ class Enumerated:
         return reason
 
     def _go_on(self) -> None:
-        """Raise ContractError if an earlier draw was stopped and something caught what stopped it."""
-        if isinstance(self._stopped, Fork):
-            raise ContractError(
-                f"{self._stopped.kind} was stopped to follow each of its outcomes, and the decoder caught what stopped "
-                "it and went on; catch Exception around a draw if anything, never BaseException or all"
-            )
+        """Raise what an earlier draw raised, if something caught it."""
         if self._stopped is not None:
             raise self._stopped
 
@@ -308,6 +285,10 @@ class Enumerated:
         first = torch.zeros_like(law)
         first[..., 0] = 1
         return law.where(where[..., None], first)
+
+
+def _as_given(probability: Tensor, where: Tensor) -> Tensor:
+    return probability
 
 
 def _shared(place: Int[Tensor, "batch slots"], where: Bool[Tensor, "batch slots"]) -> bool:

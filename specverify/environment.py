@@ -20,6 +20,11 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used ({reason}); choose cpu or cuda") from None
 
 
+def devices(device: str) -> int | None:
+    """How many there are of a kind that cells have to share; None of the CPU, which they share anyway."""
+    return torch.cuda.device_count() if torch.device(device).type == "cuda" else None
+
+
 def accelerator(device: str) -> str | None:
     """The name of a device that is a GPU."""
     return torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None

@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -57,6 +59,8 @@ def share_out(
     done: int = 0,
     what: str = "units",
     where: Path | None = None,
+    devices: int | None = None,
+    on_device: Callable[[Unit], bool] = lambda unit: False,
 ) -> Generator[Result]:
     """Results in the order in which they are finished, from worker processes of one thread each; one job is done here.
 
@@ -73,6 +77,8 @@ def share_out(
         done: units that were finished before, which the bar counts.
         what: how units are called, in the one line that says how many there are where there is no bar.
         where: the file that results go to, for that line.
+        devices: how many there are; each takes one unit at a time, while others that need none go on beside.
+        on_device: whether a unit needs one: in its process, that is the current CUDA device.
 
     Raises:
         InputError: for fewer than one job.
@@ -86,11 +92,11 @@ def share_out(
     if console is not None and not visible:
         console.print(Text(_begins(len(units), what, workers, done, where)), soft_wrap=True)
     if not isinstance(jobs, int):
-        found = _submitted(carry_out, units, jobs)
+        found = _submitted(carry_out, units, jobs, getattr(jobs, "devices", devices), on_device)
     elif workers == 1:
         found = (_alone(carry_out, unit) for unit in units)
     else:
-        found = _elsewhere(carry_out, units, workers)
+        found = _elsewhere(carry_out, units, workers, devices, on_device)
     with (
         contextlib.closing(found),
         Progress(*columns, console=console, disable=not visible, transient=True) as progress,
@@ -119,31 +125,65 @@ def _alone(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:
         torch.set_num_threads(threads)
 
 
-def _in_turn(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:
-    """The same in a worker, which may be anybody's."""
+def _in_turn(carry_out: Callable[[Unit], Result], unit: Unit, device: int | None = None) -> Result:
+    """The same in a worker, which may be anybody's and see one device alone, or none."""
     with _TURN:
+        if device is not None and (seen := torch.cuda.device_count()):
+            torch.cuda.set_device(device % seen)
         return _alone(carry_out, unit)
 
 
-def _submitted(carry_out: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor) -> Generator[Result]:
-    """As they are finished; none is held on to, and none is begun after the first exception."""
-    pending = {executor.submit(_in_turn, carry_out, unit) for unit in units}
+def _submitted(
+    carry_out: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    executor: Executor,
+    devices: int | None,
+    on_device: Callable[[Unit], bool],
+) -> Generator[Result]:
+    """As they are finished; none is held on to, and none is begun after the first exception.
+
+    Some wait with the executor, so that no worker does; but where there are devices no more is submitted than is worked
+    on, so that one that is free is taken at once.
+    """
+    waiting, running = deque(units), dict[concurrent.futures.Future[Result], int | None]()
+    free, most = list(range(devices or 0)), width(executor) * (4 if devices is None else 1)
+
+    def begin() -> None:
+        while waiting and len(running) < most:
+            ready = (k for k, unit in enumerate(waiting) if free or devices is None or not on_device(unit))
+            if (place := next(ready, None)) is None:
+                return
+            unit = waiting[place]
+            del waiting[place]
+            device = free.pop(0) if devices is not None and on_device(unit) else None
+            running[executor.submit(_in_turn, carry_out, unit, device)] = device
+
     try:
-        for future in concurrent.futures.as_completed(set(pending)):
-            pending.discard(future)
-            yield future.result()
+        begin()
+        while running:
+            for future in concurrent.futures.wait(set(running), None, concurrent.futures.FIRST_COMPLETED).done:
+                if (device := running.pop(future)) is not None:
+                    free.append(device)
+                begin()
+                yield future.result()
     finally:
-        for future in pending:
+        for future in running:
             future.cancel()
 
 
-def _elsewhere(carry_out: Callable[[Unit], Result], units: Sequence[Unit], workers: int) -> Generator[Result]:
+def _elsewhere(
+    carry_out: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    workers: int,
+    devices: int | None,
+    on_device: Callable[[Unit], bool],
+) -> Generator[Result]:
     """In worker processes, which end with the first exception."""
     pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        workers, multiprocessing.get_context("spawn"), initializer=prepare_worker
     )
     try:
-        yield from _submitted(carry_out, units, pool)
+        yield from _submitted(carry_out, units, pool, devices, on_device)
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
@@ -152,7 +192,7 @@ def _elsewhere(carry_out: Callable[[Unit], Result], units: Sequence[Unit], worke
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
     """Workers leave Ctrl-C to the parent, end with it however it ends, and take one core each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -160,7 +200,9 @@ def _prepare_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a worker
-    parent.join()
+    parent, above = multiprocessing.parent_process(), os.getppid()
+    if parent is not None:
+        parent.join()
+    while parent is None and os.getppid() == above:  # loky does not say which process it is
+        time.sleep(0.5)
     os._exit(1)

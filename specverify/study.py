@@ -63,6 +63,8 @@ class Study(Generic[Cell, Result]):
         other: what a folder of another digest is said to be of, such as "another seed".
         failed: whether a result is not to be kept, but tried again the next time.
         limit: seconds of the processor that a cell may take; ten times as many by the clock, if it waits.
+        devices: that cells share; see `pool.share_out`.
+        on_device: whether a cell needs one.
         stopped: what stands for the result of a cell that took longer, which is tried again the next time, given the
             cell and what there is to say; None if nothing can.
     """
@@ -76,6 +78,8 @@ class Study(Generic[Cell, Result]):
     failed: Callable[[Result], bool] = lambda result: False
     limit: float = deadline.LIMIT
     stopped: Callable[[Cell, str], Result] | None = None
+    devices: int | None = None
+    on_device: Callable[[Cell], bool] = lambda cell: True
 
     def __post_init__(self) -> None:
         if not (self.limit > 0 and math.isfinite(self.limit)):
@@ -200,8 +204,9 @@ def run(
         try:
             done, where = len(part) - len(todo), out / study.record
             pairs = pool.share_out(
-                work, list(todo.values()), jobs, console, name=_id, done=done, what="cells", where=where
-            )
+                work, list(todo.values()), jobs, console, name=_id, done=done, what="cells", where=where,
+                devices=study.devices, on_device=study.on_device,
+            )  # fmt: skip
             with contextlib.closing(pairs):
                 for name, result in pairs:
                     if result is not None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+SHORT = 1 << 15
+"""What is below takes 16 bits."""
 
 
 def map_tensors(tree: T, function: Callable[[Tensor], Tensor]) -> T:
@@ -104,32 +106,41 @@ def to_bits(tree: Any) -> Tensor:
 
     Floats are compared bit by bit, after -0.0 is made 0.0.
     """
-    columns: list[Tensor] = []
-    for tensor in map(plain, tensors(tree)):
-        flat = tensor.reshape(tensor.shape[0], -1)
-        if flat.is_floating_point():
-            flat = (flat.double() + 0.0).view(torch.int64)
-        columns.append(flat.to(torch.int64))
-    return torch.cat(columns, dim=1)
+    return torch.cat([_bits(tensor) for tensor in map(plain, tensors(tree))], dim=1)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    flat = tensor.reshape(tensor.shape[0], -1)
+    if flat.is_floating_point():
+        flat = (flat.double() + 0.0).view(torch.int64)
+    return flat.to(torch.int64)
+
+
+def _packed(tree: Any) -> Tensor:
+    """As `to_bits`, for rows of this structure alone: integers that are small share a column."""
+    every = [plain(tensor) for tensor in tensors(tree)]
+    columns = [_bits(tensor) for tensor in every if not tensor.is_floating_point()]
+    if columns and (whole := torch.cat(columns, 1)).numel():
+        columns = [whole]
+        if int(whole.min()) >= -SHORT and int(whole.max()) < SHORT:
+            columns = [torch.nn.functional.pad(whole.to(torch.int16), (0, -whole.shape[1] % 4)).view(torch.int64)]
+    return torch.cat([*columns, *(_bits(tensor) for tensor in every if tensor.is_floating_point())], 1)
 
 
 def hashed(bits: Tensor) -> Tensor:
     """A 64-bit hash of each row of `to_bits`, Int[batch]."""
-    factors = _factors(bits.shape[1]).to(bits.device)
-    mixed = (bits ^ _shifted(bits, 31)) * factors
-    mixed = mixed ^ _shifted(mixed, 29)
-    return (mixed * factors.flip(0)).sum(1)
+    # Floats may differ in a few high bits alone, which a product keeps high: so they are shifted down, twice.
+    once, twice, last = _factors(bits.shape[1]).to(bits.device).unbind(0)
+    mixed = bits * once
+    mixed = mixed.bitwise_xor_(mixed >> 32).mul_(twice)
+    mixed = mixed.bitwise_xor_(mixed >> 29)
+    return mixed.mv(last) if bits.device.type == "cpu" else (mixed * last).sum(1)
 
 
 @functools.lru_cache(maxsize=256)
 def _factors(width: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(-(2**63), 2**63 - 1, (width,), generator=generator) | 1
-
-
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Shifted right with zeros moving in; copies of the sign would make 0 and -1 one."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    return torch.randint(-(2**63), 2**63 - 1, (3, width), generator=generator) | 1
 
 
 def merged(structure: T, weight: Tensor) -> tuple[T, Tensor]:
@@ -137,9 +148,11 @@ def merged(structure: T, weight: Tensor) -> tuple[T, Tensor]:
 
     Rows are grouped by a hash and compared bit by bit; where two of them share a hash, they are grouped by all bits.
     """
-    bits = to_bits(structure)
+    bits = _packed(structure)
     group, first = _grouped(hashed(bits))
-    if not torch.equal(bits, bits[first[group]]):
+    if len(first) == len(bits):
+        return structure, weight
+    if not torch.equal(bits, bits.index_select(0, first[group])):
         group, first = _grouped(bits.unique(dim=0, return_inverse=True)[1])
     groups = len(first)
     return rows(structure, first), torch.zeros(groups, dtype=weight.dtype, device=weight.device).index_add_(
@@ -149,7 +162,7 @@ def merged(structure: T, weight: Tensor) -> tuple[T, Tensor]:
 
 def _grouped(key: Tensor) -> tuple[Tensor, Tensor]:
     """Each row's group of equal keys, and one row of each group."""
-    _, group = key.unique(return_inverse=True)
-    first = torch.zeros(int(group.max()) + 1, dtype=torch.int64, device=group.device)
-    first[group] = torch.arange(len(group), device=group.device)
-    return group, first
+    ordered, order = key.sort()
+    starts = torch.cat([torch.ones_like(ordered[:1], dtype=torch.bool), ordered[1:] != ordered[:-1]])
+    group = torch.empty_like(order).scatter_(0, order, starts.cumsum(0) - 1)
+    return group, order[starts]

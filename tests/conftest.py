@@ -20,8 +20,8 @@ import torch
 from scipy import optimize, stats
 
 from specverify import tree
-from specverify.enumerated import Enumerated, Fork
 from specverify.seeds import derived_seed
+from specverify.worlds import follow
 
 ALPHA = 1e-6
 """False-alarm rate of each statistical assertion."""
@@ -131,13 +131,8 @@ def worlds():
     """`worlds(function)`: the result of a function of draws in every possible world, one per row, and their weights."""
 
     def enumerate_function(function):
-        chosen, weight = [], torch.ones(1, dtype=torch.float64)
-        while True:
-            try:
-                return function(Enumerated(len(weight), chosen)), weight
-            except Fork as fork:
-                parent, outcome, probability = fork.expand(torch.arange(len(weight)))
-                chosen = [*(tree.rows(earlier, parent) for earlier in chosen), outcome]
-                weight = weight[parent] * probability
+        found = follow(lambda _, draws: function(draws), None, torch.ones(1, dtype=torch.float64))
+        results, _, _, weights = zip(*found, strict=True)
+        return tree.join(list(results)), torch.cat(weights)
 
     return enumerate_function

@@ -1,12 +1,29 @@
-"""Dask: what is said where it cannot be used. That its records are those of one process is asserted in tests/faults."""
+"""Engines: loky; what is said where Dask cannot be used. That records are those of one process: see tests/faults."""
 
+import os
 import sys
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 import pytest
 
 from specverify import cli_study, engine
 from specverify.cli_study import Engine
 from specverify.errors import InputError
+from specverify.pool import share_out
+
+
+def process(_):
+    return os.getpid()
+
+
+def die(signal):
+    os.kill(os.getpid(), signal)
+
+
+def runs(pid):
+    return Path(f"/proc/{pid}").exists()
 
 
 def _begin(*arguments):
@@ -18,6 +35,22 @@ def test_processes_are_counted_and_have_no_scheduler():
     assert _begin(Engine.processes, None, 3) == 3
     with pytest.raises(InputError, match="--scheduler tcp://a:1 is Dask's; give --engine dask too"):
         _begin(Engine.processes, "tcp://a:1", None)
+
+
+def test_loky_has_processes_of_its_own_and_leaves_none():
+    with cli_study.workers(Engine.loky, None, 2) as workers:
+        found = set(share_out(process, range(6), workers))
+    assert os.getpid() not in found
+    assert 1 <= len(found) <= 2
+    until = time.monotonic() + 30
+    while any(runs(one) for one in found) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(runs(one) for one in found)
+
+
+def test_a_worker_of_loky_that_is_killed_breaks_the_pool():
+    with cli_study.workers(Engine.loky, None, 1) as workers, pytest.raises(BrokenExecutor):
+        list(share_out(die, [9], workers))
 
 
 def test_without_dask_what_to_install_is_said(monkeypatch):

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
-    ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "seeds"),
+    ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "outcomes", "seeds"),
     ("draws", "enumerated", "processors"),
-    ("conformance",),
+    ("conformance", "worlds"),
     ("recorded",),
     ("laws",),
     ("rules",),

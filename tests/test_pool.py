@@ -1,5 +1,6 @@
 """Shared work: results of every unit, and no worker outlives its parent."""
 
+import concurrent.futures
 import io
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,3 +89,47 @@ def test_without_a_bar_the_work_is_announced_in_one_line(terminal, said):
     assert list(share_out(str, [1, 2, 3], 1, console, done=2, what="cells", where=where)) == ["1", "2", "3"]
     assert ("finished before" in stream.getvalue()) is bool(said)
     assert terminal or stream.getvalue() == said
+
+
+class Slow:
+    """An executor that ends the oldest unit when it is waited for, and writes down what was submitted at once."""
+
+    _max_workers = 4
+
+    def __init__(self, monkeypatch):
+        self.units, self.seen = {}, []
+        monkeypatch.setattr(concurrent.futures, "wait", self.wait)
+
+    def submit(self, fn, *arguments):
+        _, unit, device = arguments
+        future = concurrent.futures.Future()
+        self.units[future] = (unit, device)
+        self.seen.append(list(self.units.values()))
+        return future
+
+    def wait(self, running, *_):
+        future = next(iter(self.units))
+        assert future in running
+        future.set_result(self.units.pop(future)[0])
+        return SimpleNamespace(done={future})
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_each_device_takes_one_unit_at_a_time_and_others_go_on_beside(devices, monkeypatch):
+    slow, units = Slow(monkeypatch), [f"gpu {n}" for n in range(6)] + [f"cpu {n}" for n in range(6)]
+    found = list(share_out(str, units, slow, devices=devices, on_device=lambda unit: unit.startswith("gpu")))
+    assert sorted(found) == sorted(units)
+    for at_once in slow.seen:
+        used = [device for unit, device in at_once if unit.startswith("gpu")]
+        assert len(used) == len(set(used)) <= devices
+        assert set(used) <= set(range(devices))
+        assert {device for unit, device in at_once if unit.startswith("cpu")} <= {None}
+        assert len(at_once) <= 4
+    assert max(map(len, slow.seen)) == 4
+    assert max(sum(unit.startswith("gpu") for unit, _ in at_once) for at_once in slow.seen) == devices
+
+
+def test_without_devices_workers_have_more_to_do_than_they_do(monkeypatch):
+    slow = Slow(monkeypatch)
+    assert list(share_out(str, range(40), slow)) == list(range(40))
+    assert max(map(len, slow.seen)) == 16

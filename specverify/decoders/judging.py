@@ -189,12 +189,17 @@ def seen(model: Any, judging: Any, tokens: Tensor) -> Any:
         InputError: for a way to judge tokens of the other kind.
     """
     if tokens.is_floating_point():
-        if not isinstance(judging, Coupling):
+        if not _has(judging, "view", "couple"):
             raise InputError(f"{type(judging).__name__} judges no vectors, which takes a coupling of their densities")
         return Seen(model, judging)
-    if not isinstance(judging, Judging | WindowJudging):
+    if not (_has(judging, "accept", "recover") or _has(judging, "verify")):
         raise InputError(f"{type(judging).__name__} judges no ids, which takes accept and recover, or verify")
     return model
+
+
+def _has(judging: Any, *methods: str) -> bool:
+    """As `isinstance` of a protocol, which takes longer in every step than judging does."""
+    return all(hasattr(judging, method) for method in methods)
 
 
 def shown(value: Tensor, tokens: Tensor) -> Tensor:
@@ -212,7 +217,7 @@ def judge(
     window = draft.token.shape[1]
     p = leading(laws, window)
     if isinstance(laws, Tensor):
-        verify = judging.verify if isinstance(judging, WindowJudging) else partial(left_to_right, judging)
+        verify = judging.verify if _has(judging, "verify") else partial(left_to_right, judging)
         run, recovered = verify(p, draft, drafted, draws)
         return run, choose(run < drafted, recovered, at(laws, run))
     if draft.law is None:

@@ -66,7 +66,6 @@ class Ragged:
         sampled = _Companions(0, 1, model.device)
 
         def relay(kind: str, *arguments: Any) -> Any:
-            # The companions draw first, so that a fork of the others leaves their stream where it is on replay.
             if kind == "race":
                 _, slots, vocab = arguments
                 theirs = sampled.race(others, slots, vocab)

@@ -60,20 +60,29 @@ class Spent:
         self.worlds = 0
         self.races = False
 
-    def take(self, worlds: int, *, ahead: bool = False) -> None:
-        """Count worlds that were followed; or look `ahead` whether there is enough for so many.
+    def look(self, kind: str, worlds: int) -> None:
+        """See ahead whether there is enough for all worlds that wait at a draw, before they are made.
 
         Raises:
-            BudgetError: if there is not, or the time is over; it says which size would fit.
+            BudgetError: as `take`.
+        """
+        self.races |= kind.startswith(("winner", "earliest"))
+        self.take(0, ahead=worlds)
+
+    def take(self, worlds: int, *, ahead: int = 0) -> None:
+        """Count worlds that were followed.
+
+        Raises:
+            BudgetError: if there is not enough for them and those ahead, or the time is over; it says which size would
+                fit.
         """
         if self.budget.deadline is not None and self.budget.deadline.over:
             raise BudgetError(
                 f"enumerating {self.decoder.name!r} on {self.model.name!r} was given up after {self.worlds:,} worlds, "
                 "when the time that it had was over; give it more seconds, or a smaller model"
             )
-        if not ahead:
-            self.worlds += worlds
-        if self.worlds + (worlds if ahead else 0) > self.budget.worlds:
+        self.worlds += worlds
+        if self.worlds + ahead > self.budget.worlds:
             raise BudgetError(
                 f"enumerating {self.decoder.name!r} on {self.model.name!r} takes more than {self.budget.worlds:,} "
                 f"worlds; {advice(self.model, self.decoder, self.budget.worlds, self.races)}, or raise the budget"

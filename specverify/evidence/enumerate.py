@@ -1,9 +1,9 @@
 """The exact law of a decoder's output on a toy model.
 
-The decoder's own `step` is run on a batch of distinct states. At each draw every row is split into all its outcomes
-(`enumerated.py`), so that after the step each row is one possible world with its probability. Equal worlds are merged.
-Since worlds are taken up by how many tokens they have committed, each distinct state is expanded once. What comes out
-is exact up to rounding: the law over sequences, the expected forward passes, and how often each branch was taken.
+The decoder's own `step` is run on a batch of distinct states, once for every outcome of its draws (`worlds.py`), so
+that after the step each row is one possible world with its probability. Equal worlds are merged. Since worlds are taken
+up by how many tokens they have committed, each distinct state is expanded once. What comes out is exact up to rounding:
+the law over sequences, the expected forward passes, and how often each branch was taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,12 +19,15 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.decoders.protocol import Branch, Decoder, Info, State
-from specverify.enumerated import Chosen, Enumerated, Fork
+from specverify.enumerated import Enumerated
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget, Spent
 from specverify.evidence.sequences import ExactLaw, check_size, sequence_index
 from specverify.evidence.sequences import target_law as target_law  # subjects of others import it from here
 from specverify.model import Model
+from specverify.worlds import follow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class _Enumeration:
 
     def __init__(self, decoder: Decoder, model: Model, budget: Budget, on_step: OnStep | None) -> None:
         self.decoder, self.model, self.budget, self.on_step = decoder, model, budget, on_step
+        self.name = decoder.name
         self.law = torch.zeros(model.vocab**model.length, dtype=torch.float64, device=model.device)
         self.totals = torch.zeros(4, dtype=torch.float64, device=model.device)
         self.branches = torch.zeros(len(Branch), dtype=torch.float64, device=model.device)
@@ -72,9 +76,8 @@ class _Enumeration:
 
     def run(self) -> ExactLaw:
         one = torch.ones(1, dtype=torch.float64, device=self.model.device)
-        for state, known, _, weight in self._resolve(
-            None, one, lambda _, draws: self.decoder.init(self.model, draws.batch, draws)
-        ):
+        start = self._follow(lambda _, draws: self.decoder.init(self.model, draws.batch, draws), None, one, None)
+        for state, known, _, weight in start:
             self._file(World(state, known), weight)
         for length in range(self.model.length):
             parts = self.waiting.pop(length, [])
@@ -84,24 +87,30 @@ class _Enumeration:
             order = tree.hashed(tree.to_bits([x for x in tree.tensors(world) if not x.is_floating_point()])).argsort()
             self.states += len(order)
             # Neighbours in this order differ in their laws only, so that what they lead to merges at once.
-            for chunk in order.split(max(1, self.budget.rows // 32)):
+            for chunk in order.split(max(1, self.budget.rows // 4)):
                 self._expand(tree.rows(world, chunk), weight[chunk])
-        accounts.check_mass(self.decoder.name, self.law)
+        accounts.check_mass(self.name, self.law)
         passes, verified, accepted, draft_passes = self.totals.tolist()
         branches = {b.name.lower(): float(self.branches[b]) for b in Branch if b is not Branch.NONE}
         return ExactLaw(self.law, passes, verified, accepted, draft_passes, branches, self.states, self.spent.worlds)
 
     def _expand(self, world: World, weight: Tensor) -> None:
-        for (after, info), known, before, mass in self._resolve(
-            world, weight, lambda state, draws: self.decoder.step(state, self.model, draws)
+        found: list[tuple[World, Tensor]] = []
+        for (after, info), known, before, mass in self._follow(
+            lambda state, draws: self.decoder.step(state, self.model, draws), world.state, weight, world.known
         ):
-            accounts.check_progress(self.decoder.name, before, after)
+            accounts.check_progress(self.name, before, after)
             if self.on_step is not None:
                 self.on_step(before, after, info, mass)
             spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1).double()
             self.totals += mass @ spent
             self.branches.index_add_(0, info.branch.reshape(-1), mass[:, None].expand(info.branch.shape).reshape(-1))
-            self._file(World(after, known), mass)
+            found.append((World(after, known), mass))
+            if sum(len(part) for _, part in found) >= self.budget.rows // 4:
+                self._file(*tree.join(found))
+                found = []
+        if found:
+            self._file(*tree.join(found))
 
     def _file(self, world: World, weight: Tensor) -> None:
         """Add finished worlds to the law and let the others wait for their turn."""
@@ -115,39 +124,10 @@ class _Enumeration:
             here = (world.state.length == length).nonzero().squeeze(1)
             self.waiting[length].append((tree.rows(world, here), weight[here]))
 
-    def _resolve(
-        self, world: World | None, weight: Tensor, function: Callable[[Any, Enumerated], Any]
-    ) -> Iterator[tuple[Any, Tensor, Any, Tensor]]:
-        """Call `function` in every world.
-
-        Yields its results, what is known of their races, the states that they came from, and their weights.
-        """
-        stack: list[tuple[World | None, Tensor, list[Chosen]]] = [(world, weight, [])]
-        while stack:
-            world, weight, chosen = stack.pop()
-            state, known = (None, None) if world is None else (world.state, world.known)
-            draws = Enumerated(len(weight), chosen, self.model.device, known)
-            try:
-                result, known = draws.finish(function(state, draws))
-            except Fork as fork:
-                stack.extend(self._split(fork, world, weight, chosen))
-            else:
-                self.spent.take(len(weight))
-                yield result, known, state, weight
-
-    def _split(
-        self, fork: Fork, world: World | None, weight: Tensor, chosen: list[Chosen]
-    ) -> Iterator[tuple[World | None, Tensor, list[Chosen]]]:
-        self.spent.races |= fork.kind.startswith(("winner", "earliest"))
-        outcomes = fork.outcomes()
-        self.spent.take(int(outcomes.sum()), ahead=True)
-        group = (outcomes.cumsum(0) - 1) // self.budget.rows
-        for number in group.unique_consecutive().tolist():
-            parent, outcome, probability = fork.expand((group == number).nonzero().squeeze(1))
-            everything = (
-                tree.rows(world, parent),
-                weight[parent] * probability,
-                [*(tree.rows(earlier, parent) for earlier in chosen), outcome],
-            )
-            for piece in torch.arange(len(parent), device=parent.device).split(self.budget.rows):
-                yield everything if len(piece) == len(parent) else tree.rows(everything, piece)
+    def _follow(
+        self, function: Callable[[Any, Enumerated], T], given: Any, weight: Tensor, known: Tensor | None
+    ) -> Iterator[tuple[T, Tensor, Any, Tensor]]:
+        """As `follow`, within the budget."""
+        for found in follow(function, given, weight, known, self.budget.rows, self.spent.look):
+            self.spent.take(len(found[3]))
+            yield found

@@ -22,7 +22,6 @@ from specverify import tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, State
 from specverify.draws import Draws
-from specverify.enumerated import Fork
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.evidence.accounts import check_accounts
 from specverify.evidence.relay import Relay, Watched, few
@@ -83,8 +82,6 @@ class Guarded:
         lent, watched = self._unpacked(copies), self._watched(model, copies)
         try:
             result = self._call("step", lent, watched, self._lent(draws, batch))
-        except Fork:
-            raise  # nothing came of it yet: what it changes it changes again on replay
         except BaseException:
             _check_unchanged(before, _packed(lent))
             raise
@@ -121,7 +118,7 @@ class Guarded:
     def _call(self, part: str, *arguments: Any) -> Any:
         try:
             return getattr(self.decoder, part)(*arguments)
-        except (Fork, SpecverifyError):
+        except SpecverifyError:
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]

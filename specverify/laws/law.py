@@ -50,13 +50,12 @@ def select(law: L, index: Int[Tensor, " some"] | Bool[Tensor, "*shape"]) -> L:
 
 def at(law: L, slot: Int[Tensor, " batch"]) -> L:
     """Each row's law at its own slot: shape [batch, slots] becomes [batch]."""
-    return tree.map_tensors(law, lambda tensor: tensor[torch.arange(len(slot), device=slot.device), slot])
+    return tree.map_tensors(law, lambda tensor: _taken(tensor, slot[:, None]).squeeze(1))
 
 
 def gather(law: L, slots: Int[Tensor, "batch n"]) -> L:
     """Each row's laws at `n` slots of its own: shape [batch, slots] becomes [batch, n]."""
-    row = torch.arange(len(slots), device=slots.device)[:, None]
-    return tree.map_tensors(law, lambda tensor: tensor[row, slots])
+    return tree.map_tensors(law, lambda tensor: _taken(tensor, slots))
 
 
 def leading(law: L, size: int) -> L:
@@ -67,12 +66,17 @@ def leading(law: L, size: int) -> L:
 def window(law: L, first: Int[Tensor, " batch"], size: int) -> L:
     """Each row's laws at the slots first .. first + size - 1; past the last slot the last one again."""
 
-    def taken(tensor: Tensor) -> Tensor:
-        steps = torch.arange(size, device=first.device)
-        slots = (first[:, None] + steps).clamp(max=tensor.shape[1] - 1)
-        return tensor[torch.arange(len(first), device=first.device)[:, None], slots]
+    steps = first[:, None] + torch.arange(size, device=first.device)
+    return tree.map_tensors(law, lambda tensor: _taken(tensor, steps.clamp(max=tensor.shape[1] - 1)))
 
-    return tree.map_tensors(law, taken)
+
+def _taken(tensor: Tensor, slots: Int[Tensor, "batch n"]) -> Tensor:
+    """Some of each row's slots."""
+    row = torch.arange(len(slots), device=slots.device)[:, None]
+    if not tensor.is_contiguous():
+        return tensor[row, slots]
+    place = (slots + row * tensor.shape[1]).flatten()
+    return tensor.flatten(0, 1).index_select(0, place).view(*slots.shape, *tensor.shape[2:])
 
 
 def choose(mask: Bool[Tensor, "*shape"], law: L, other: L) -> L:

@@ -24,7 +24,7 @@ def residual(p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"])
     Where nothing is left of it (p = q, so that only rounding can have rejected), it is p.
     """
     left = (p - q).clamp(min=0)
-    mass = left.sum(-1, keepdim=True)
+    mass = total(left)[..., None]
     return torch.where(mass > 0, left / mass, p)
 
 
@@ -42,6 +42,14 @@ def maximal_coupling(
 def total_variation(p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape"]:
     """Half the sum of |p - q|; the token rule accepts with probability 1 - TV(p, q)."""
     return (p - q).abs().sum(-1) / 2
+
+
+def total(values: Float[Tensor, "*shape few"]) -> Float[Tensor, "*shape"]:
+    """The sum of each row; of short ones by adding up columns, since a reduction takes ten times as long there."""
+    if values.shape[-1] > 4:
+        return values.sum(-1)
+    first, *others = values.unbind(-1)
+    return sum(others, first)
 
 
 def at(values: Num[Tensor, "*shape options"], index: Int[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:

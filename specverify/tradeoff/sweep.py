@@ -79,6 +79,7 @@ def measure(
         failed=lambda row: row["error"] is not None,
         limit=limit,
         stopped=functools.partial(stopped, setting=setting),
+        devices=environment.devices(setting.device),
     )
     return study.run(
         planned,

@@ -1,4 +1,4 @@
-"""How fast drafts over continuous tokens are judged: 1,000,000 decisions in 8 dimensions must take less than 2 s."""
+"""How fast drafts over continuous tokens are judged: 1,000,000 of them in 8 dimensions, beside fixed work."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ DIM = 8
 @pytest.mark.parametrize("rule", [decide, couple], ids=["thinning", "reflection"])
 @pytest.mark.parametrize("kind", ["shifted", "wider"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_judging_a_million_drafts(benchmark, rule, kind, dtype):
+def test_judging_a_million_drafts(benchmark, compare, yardstick, rule, kind, dtype):
     """Accept or reject, and resample what was rejected; every row has a law of its own."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(DECISIONS, DIM, dtype=dtype, generator=generator)
@@ -28,7 +28,6 @@ def test_judging_a_million_drafts(benchmark, rule, kind, dtype):
     accepted = float(found.accepted.double().mean())
     if kind == "shifted":
         assert accepted == pytest.approx(0.617, abs=0.003)
-    assert benchmark.stats.stats.min < 2.0
-    rate = DECISIONS / benchmark.stats.stats.min
-    benchmark.extra_info.update(decisions_per_second=round(rate), accepted=round(accepted, 3))
-    print(f"\n{rule.__name__} {kind} {dtype}: {rate:,.0f} decisions/s, {accepted:.1%} accepted")
+    took = benchmark.stats.stats.min
+    compare(f"{rule.__name__} {kind} {dtype}", took / yardstick, seconds=took, accepted=accepted)
+    assert took < 20 * yardstick

@@ -1,9 +1,8 @@
 """How fast GSD's dynamic groups are found: for a whole window at once, beside a sort per token as in its code."""
 
-import time
-
 import pytest
 import torch
+from bench.measuring import beside
 
 from specverify.rules.grouped import Grouped
 
@@ -27,7 +26,7 @@ def one_sort_per_token(p, q, draft, embedding):
 
 
 @pytest.mark.parametrize("supported", [VOCAB, 2000], ids=["dense", "top-k 2000"])
-def test_dynamic_groups(benchmark, supported):
+def test_dynamic_groups(benchmark, compare, supported):
     """Window 32, vocabulary 16,384, batch 1."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, WINDOW, VOCAB, generator=generator) * 2
@@ -36,15 +35,9 @@ def test_dynamic_groups(benchmark, supported):
     draft = torch.multinomial(q, 1, generator=generator).squeeze(1)
     embedding = torch.randn(VOCAB, DIM, generator=generator) / 4
     rule = Grouped.released(embedding)
-    accept = benchmark.pedantic(rule.accept, (p, q, draft), rounds=20, warmup_rounds=2)
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        expected = one_sort_per_token(p, q, draft, embedding)
-        times.append(time.perf_counter() - start)
-    torch.testing.assert_close(accept, expected)
-    ours, theirs = benchmark.stats.stats.median, sorted(times)[len(times) // 2]
-    benchmark.extra_info.update(milliseconds=ours * 1e3, loop_milliseconds=theirs * 1e3, ratio=theirs / ours)
-    print(
-        f"\nwindow {WINDOW}: {ours * 1e3:.2f} ms, one sort per token {theirs * 1e3:.2f} ms, ratio {theirs / ours:.1f}"
-    )
+    accept = benchmark.pedantic(rule.accept, (p, q, draft), rounds=3, warmup_rounds=2)
+    torch.testing.assert_close(accept, one_sort_per_token(p, q, draft, embedding))
+    works = {"ours": lambda: rule.accept(p, q, draft), "loop": lambda: one_sort_per_token(p, q, draft, embedding)}
+    times = beside(works, rounds=15)
+    compare(f"dynamic groups {supported}", times["ours"] / times["loop"], **{k: v * 1e3 for k, v in times.items()})
+    assert times["ours"] < times["loop"]

@@ -164,16 +164,6 @@ def test_noise_may_be_moved_about_in_every_way_that_both_kinds_of_draws_allow():
         assert type(room) is type(race)
 
 
-def test_a_swallowed_draw_is_told_at_the_next_one_and_at_the_end():
-    for ending in (lambda draws: draws.bernoulli(torch.tensor([0.5]), torch.tensor([True])), lambda d: d.finish(None)):
-        draws = Enumerated(1)
-        with pytest.raises(BaseException, match="a draw has several outcomes") as stopped:
-            draws.categorical(torch.ones(1, 2), torch.tensor([True]))
-        assert not isinstance(stopped.value, Exception)
-        with pytest.raises(ContractError, match=r"categorical was stopped .* never BaseException or all"):
-            ending(draws)
-
-
 def test_an_error_that_was_swallowed_is_told_again():
     draws = Enumerated(1)
     for _ in range(2):

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.enumerated import Chosen, Enumerated
+from specverify.enumerated import Enumerated
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, either
 from specverify.evidence.exact.tensors import Named
+from specverify.outcomes import Chosen
 
 
 class Chances:
@@ -225,7 +226,7 @@ class NamedDraws(Enumerated):
         table = torch.tensor(names, dtype=torch.int64).reshape(len(names), -1, len(names[0][0]) if names[0] else 1)
         different, place = table.unique(return_inverse=True)
         possible = torch.tensor([self.numbers.residue[name] != 0 for name in different.tolist()], dtype=torch.float64)
-        options = self._outcome(kind, possible[place].reshape(table.shape))
+        options = self._possible(kind, possible[place].reshape(table.shape))
         for slot in range(table.shape[1]):
             taken = table[:, slot].gather(1, options[:, slot, None]).squeeze(1)
             self.weight = self.named.each(self.chances.times, self.weight, taken)
@@ -235,6 +236,6 @@ class NamedDraws(Enumerated):
         """The outcomes of one slot; weights: those of the worlds after each option."""
         different, place = weights.unique(return_inverse=True)
         possible = torch.tensor([self.chances.residue[each] != 0 for each in different.tolist()], dtype=torch.float64)
-        options = self._outcome(kind, possible[place].reshape(weights.shape))
+        options = self._possible(kind, possible[place].reshape(weights.shape))
         self.weight = weights[:, 0].gather(1, options).squeeze(1)
         return options.clone()

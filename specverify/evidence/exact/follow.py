@@ -19,7 +19,6 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.decoders.protocol import Decoder, State
-from specverify.enumerated import Chosen, Fork
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget
@@ -31,6 +30,7 @@ from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, b
 from specverify.evidence.exact.tensors import Named, Unseen
 from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
+from specverify.outcomes import Chosen, Open
 
 
 @dataclass
@@ -153,13 +153,11 @@ class _Following:
             row, chosen = stack.pop()
             draws = NamedDraws(self.chances, weight[row], chosen)
             before = None if states is None else tree.rows(states, row)
-            try:
-                after = self._called(before, draws)
-            except Fork as fork:
-                stack += self._split(fork, row, chosen)
-            else:
-                self._take(len(row))
-                self._file(after, draws.weight.tolist(), [places[k] for k in row.tolist()])
+            after = self._called(before, draws)
+            self._take(len(row))
+            for number, draw in draws.open.items():
+                stack += self._split(draw, row, draws.chosen[:number])
+            self._file(after, draws.weight.tolist(), [places[k] for k in row.tolist()])
 
     def _called(self, before: Any, draws: NamedDraws) -> State:
         """The state after a call of the decoder; its laws as names."""
@@ -197,11 +195,11 @@ class _Following:
             raise OutOfReach("it keeps the outcome of a test of laws in its state")
         return tensor
 
-    def _split(self, fork: Fork, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
-        self._take(0, ahead=int(fork.outcomes().sum()))
+    def _split(self, draw: Open, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
+        self._take(0, ahead=int(draw.others.sum()))
         found = []
-        parent, outcome, _ = fork.expand(torch.arange(len(row)))
-        for piece in torch.arange(len(parent)).split(self.budget.rows):
+        parent, outcome, _ = draw.expand((draw.others > 0).nonzero().squeeze(1))
+        for piece in torch.arange(len(parent)).split(self.budget.rows) if len(parent) else ():
             mine = parent[piece]
             found.append((row[mine], [*(tree.rows(each, mine) for each in chosen), tree.rows(outcome, piece)]))
         return found

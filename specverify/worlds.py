@@ -1,0 +1,85 @@
+"""Every world of a function of draws: it is called once for each, many of them side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from specverify import tree
+from specverify.enumerated import Enumerated
+from specverify.outcomes import Waiting, followed, waiting
+
+T = TypeVar("T")
+
+
+def follow(
+    function: Callable[[Any, Enumerated], T],
+    given: Any,
+    weight: Float[Tensor, " batch"],
+    known: Float[Tensor, "batch races 2"] | None = None,
+    rows: int = 1 << 16,
+    ahead: Callable[[str, int], None] = lambda kind, worlds: None,
+) -> Iterator[tuple[T, Float[Tensor, "worlds races 2"], Any, Float[Tensor, " worlds"]]]:
+    """Call a function in every world.
+
+    Args:
+        function: of rows of `given`, and draws.
+        given: what it is called with; a structure of rows, or None.
+        weight: of each row.
+        known: of the races in `given`; see Enumerated.
+
+    Other args:
+        rows: of a call, at most.
+        ahead: told of every draw, by its kind, how many worlds wait at it, before they are made.
+
+    Yields:
+        what came of each call, what is known of the races in it, the rows that it was called with, and their weights.
+    """
+    ready: list[Any] = [(given, known, weight, ())]
+    parts: dict[Any, list[Waiting]] = {}
+    waits: Counter[Any] = Counter()
+    while ready or parts:
+        here = ready.pop() if ready else followed(_next(parts, waits, rows))
+        given, known, weight, chosen = here
+        if len(weight) > rows:
+            ready += [tree.rows(here, piece) for piece in torch.arange(len(weight), device=weight.device).split(rows)]
+            continue
+        draws = Enumerated(len(weight), chosen, weight.device, known)
+        result, after = draws.finish(function(given, draws))
+        for number, draw in draws.open.items():
+            if total := int(draw.others.sum()):
+                ahead(draw.chosen.kind, total)
+                alike = (number, *(earlier.shape for earlier in draws.chosen[: number + 1]))
+                before = (given, known, weight, tuple(draws.chosen[:number]))
+                parts.setdefault(alike, []).extend(waiting(before, draw, total, rows))
+                waits[alike] += total
+            weight = weight * draw.chance
+        yield result, after, given, weight
+
+
+def _next(parts: dict[Any, list[Waiting]], waits: Counter[Any], rows: int) -> list[Waiting]:
+    """What waits at one draw, as much of it as a call takes.
+
+    The first draw of all comes first, so that what waits at later ones becomes more, and calls become fewer; but the
+    last at which a whole batch waits comes before, so that no draw keeps more than that.
+    """
+    whole = [alike for alike, count in waits.items() if count >= rows]
+    alike = max(whole, key=_number) if whole else min(parts, key=_number)
+    here, size = parts[alike], 0
+    taken: list[Waiting] = []
+    while here and (not taken or size + here[-1].count <= rows):
+        taken.append(here.pop())
+        size += taken[-1].count
+    waits[alike] -= size
+    if not here:
+        del parts[alike], waits[alike]
+    return taken
+
+
+def _number(alike: Any) -> int:
+    return int(alike[0])
