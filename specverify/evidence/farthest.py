@@ -18,7 +18,8 @@ from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import SHARP, Case, Space, Weights
-from specverify.evidence.search import SMALL, Build, Outcome, evaluate
+from specverify.evidence.found import Outcome
+from specverify.evidence.search import SMALL, Build, evaluate
 from toymodels import strategies
 from toymodels.tables import prefixes
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity, find, settings
 from hypothesis.errors import Flaky, HypothesisWarning, NoSuchExample
-from jaxtyping import Float
-from torch import Tensor
 
 from specverify.claims import Claim, Relaxed
 from specverify.deadline import Deadline
@@ -26,11 +24,12 @@ from specverify.evidence.arrange import enumerate_arranged
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Space
 from specverify.evidence.enumerate import OnStep
+from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import TOLERANCE, Location, localise, quotient
 from specverify.evidence.relay import Watched
 from specverify.evidence.rounding import coarser, floor
-from specverify.evidence.sequences import ExactLaw, target_law
+from specverify.evidence.sequences import target_law
 from specverify.rules.token import total_variation
 
 SMALLER = 400
@@ -43,103 +42,6 @@ Build = Callable[[Settings], object]
 """Makes a decoder for some settings; raises InputError for those that it does not take."""
 SMALL = Budget(worlds=200_000)
 """Enough for any drawn case, and for most toys."""
-
-
-class ExactRow(TypedDict):
-    """What a record keeps of an outcome."""
-
-    model: str
-    window: int | None
-    initial: str | None
-    draft: str | None
-    arrangement: str
-    precision: str
-    tv: float
-    passes: float
-    acceptance_rate: float | None
-    verified: float
-    accepted: float
-    branches: Mapping[str, float]
-    sequences: int
-    worlds: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A decoder on one case.
-
-    Attributes:
-        case: the setting.
-        exact: what the enumeration gave.
-        due: the target law.
-        came: the law that came out, and due, over clusters where the claim is of clusters.
-        tv: their total variation, as the claim measures it.
-        rounding: what rounding may leave of it.
-        bound: what the claim allows, and rounding.
-        breach: how the decoder breaks what a model relies on in `advance`: a proof on toys, which do not mind, is none.
-    """
-
-    case: Case
-    exact: ExactLaw
-    due: Float[Tensor, " outcomes"]
-    came: Float[Tensor, " outcomes"]
-    tv: float
-    rounding: float
-    bound: float
-    breach: str = ""
-
-    @property
-    def fails(self) -> bool:
-        """Whether the claim does not hold here."""
-        return not self.tv <= self.bound
-
-    @property
-    def exactly(self) -> bool:
-        """Whether the claim holds without any rounding but float64's."""
-        return self.tv <= self.bound - self.rounding + TOLERANCE
-
-    def row(self) -> ExactRow:
-        """What a record keeps of it."""
-        case, exact = self.case, self.exact
-        return {
-            "model": case.model if isinstance(case.model, str) else f"drawn, {case.target().vocab} tokens",
-            "window": case.window,
-            "initial": case.initial,
-            "draft": case.draft if case.draft is None or isinstance(case.draft, str) else "drawn",
-            "arrangement": case.arrangement,
-            "precision": case.precision,
-            "tv": self.tv,
-            "passes": exact.passes,
-            "acceptance_rate": exact.acceptance_rate if exact.verified > 0 else None,
-            "verified": exact.verified,
-            "accepted": exact.accepted,
-            "branches": exact.branches,
-            "sequences": len(exact.law),
-            "worlds": exact.worlds,
-        }
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """A case in which a claim does not hold, or in which the decoder breaks down.
-
-    Attributes:
-        case: the setting.
-        claim: what was claimed.
-        problem: "law", or "error".
-        outcome: the laws and their distance, for a law.
-        location: where the law goes wrong.
-        error: what was raised, for an error.
-        largest: the outcome of largest total variation that was seen on the way; None if it is not known.
-    """
-
-    case: Case
-    claim: Claim
-    problem: Literal["law", "error"]
-    outcome: Outcome | None = None
-    location: Location | None = None
-    error: str = ""
-    largest: Outcome | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from specverify.evidence.search import Outcome
+from specverify.evidence.found import Outcome
 from specverify.processors import Guided
 from toymodels import toy
 from toymodels.tables import tabulate

@@ -24,9 +24,10 @@ from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Weights
+from specverify.evidence.found import Counterexample, ExactRow, Outcome
 from specverify.evidence.rational import as_fraction
 from specverify.evidence.rounding import floor
-from specverify.evidence.search import SMALL, Counterexample, ExactRow, Outcome, explain
+from specverify.evidence.search import SMALL, explain
 from specverify.subjects import proofs
 from specverify.subjects import reference as references
 from specverify.subjects.certificate_schema import (

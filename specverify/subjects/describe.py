@@ -9,9 +9,9 @@ from dataclasses import replace
 from specverify.claims import ClusterLossless, Relaxed
 from specverify.evidence.cases import SCALE, Case, Weights
 from specverify.evidence.flow import Share
+from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.localise import Location
 from specverify.evidence.rational import numbers
-from specverify.evidence.search import Counterexample, Outcome
 from specverify.model import Model
 
 WIDTH = 80

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from specverify.claims import Claim, Lossless, Relaxed, says_nothing
+from specverify.evidence.found import Outcome
 from specverify.evidence.result import Evidence
 from specverify.evidence.rounding import UNITS, floor
-from specverify.evidence.search import Outcome
 from specverify.subjects.box import box, outside
 from specverify.subjects.modes import Mode
 from specverify.subjects.sampling import ALPHA, BETA, Task

@@ -30,8 +30,9 @@ from specverify.errors import BudgetError, ContractError, DependentRowsError, In
 from specverify.evidence.arrange import ARRANGEMENTS
 from specverify.evidence.bare import difference
 from specverify.evidence.cases import Case
+from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.rounding import floor
-from specverify.evidence.search import Counterexample, Outcome, evaluate, guarded
+from specverify.evidence.search import evaluate, guarded
 from specverify.subjects import proofs, sampling
 from specverify.subjects.certificate import certificate
 from specverify.subjects.certificate_schema import Certificate

@@ -15,8 +15,9 @@ from specverify.errors import BudgetError, ContractError, InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case
 from specverify.evidence.farthest import farthest
+from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.result import Evidence
-from specverify.evidence.search import Counterexample, Outcome, Search, evaluate, explain, problem_of, search
+from specverify.evidence.search import Search, evaluate, explain, problem_of, search
 from specverify.evidence.smaller import smaller
 from specverify.subjects.describe import headline
 from specverify.subjects.factory import Factory

@@ -24,8 +24,8 @@ from specverify.errors import BudgetError, ContractError, InputError, Specverify
 from specverify.evidence.bare import sequences
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
+from specverify.evidence.found import Outcome
 from specverify.evidence.result import Evidence
-from specverify.evidence.search import Outcome
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import reduce
 from specverify.model import Model

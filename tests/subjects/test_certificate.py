@@ -10,7 +10,8 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.decoders import Jacobi, Speculative, registry
 from specverify.errors import ContractError, InputError
 from specverify.evidence.cases import Case, Weights
-from specverify.evidence.search import Counterexample, explain
+from specverify.evidence.found import Counterexample
+from specverify.evidence.search import explain
 from specverify.subjects.certificate import VERSION, case_of, certificate, check, claim_of, load, replay, save
 from specverify.subjects.describe import describe, headline
 from specverify.verdict import Kind
