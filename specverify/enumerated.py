@@ -66,33 +66,17 @@ class Enumerated:
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
     ) -> Int[Tensor, " batch"]:
         """See Draws. Outcomes are the w + 1 lengths, not the 2^w coins."""
-
-        def lengths(probability: Tensor, where: Tensor) -> Tensor:
-            coin = self._probabilities(probability, where, "accept_run").double()
-            survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
-            stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
-            return (survive * stop)[:, None, :]
-
-        return self._outcome("accept_run", lengths, probability, where, slots=1)[:, 0]
+        return self._outcome("accept_run", self._lengths, probability, where, slots=1)[:, 0]
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """See Draws."""
-
-        def coins(probability: Tensor, where: Tensor) -> Tensor:
-            coin = self._probabilities(probability, where, "bernoulli").double().reshape(len(where), -1)
-            return torch.stack([1 - coin, coin], -1)
-
-        return self._outcome("bernoulli", coins, probability, where).reshape(where.shape).bool()
+        return self._outcome("bernoulli", self._coins, probability, where).reshape(where.shape).bool()
 
     def categorical(
         self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]
     ) -> Int[Tensor, "*shape"]:
         """See Draws."""
-
-        def tokens(weights: Tensor, where: Tensor) -> Tensor:
-            return self._law(weights, where, "categorical").reshape(len(where), -1, weights.shape[-1])
-
-        return self._outcome("categorical", tokens, weights, where).reshape(where.shape)
+        return self._outcome("categorical", self._tokens, weights, where).reshape(where.shape)
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is the race's identity; only `Ledger` knows what was learned of it."""
@@ -121,6 +105,19 @@ class Enumerated:
         for slot in range(where.shape[1]):
             token = token + self._winner("winner of a slot", place, law, race, where & (slots == slot))
         return token, race
+
+    def _lengths(self, probability: Tensor, where: Tensor) -> Tensor:
+        coin = self._probabilities(probability, where, "accept_run").double()
+        survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
+        stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
+        return (survive * stop)[:, None, :]
+
+    def _coins(self, probability: Tensor, where: Tensor) -> Tensor:
+        coin = self._probabilities(probability, where, "bernoulli").double().reshape(len(where), -1)
+        return torch.stack([1 - coin, coin], -1)
+
+    def _tokens(self, weights: Tensor, where: Tensor) -> Tensor:
+        return self._law(weights, where, "categorical").reshape(len(where), -1, weights.shape[-1])
 
     def _one_by_one(self, place: Tensor, where: Tensor) -> bool:
         """Whether slots of a row share a race, here or in the batch that this one is part of."""

@@ -179,11 +179,11 @@ class Ledger:
         known = known.where((there & (first == slots))[..., None], 0.0)
         number = (first + 1.0).double().where(there, 0.0)
         parts = iter(torch.stack([number, torch.zeros_like(number)], -1).split(sizes, 1))
-
-        def numbered(leaf: Tensor) -> Tensor:
-            return next(parts).reshape(leaf.shape).as_subclass(Noise) if isinstance(leaf, Noise) else leaf
-
-        return tree.map_tensors(result, numbered), known
+        numbered = tree.map_tensors(
+            result,
+            lambda leaf: next(parts).reshape(leaf.shape).as_subclass(Noise) if isinstance(leaf, Noise) else leaf,
+        )
+        return numbered, known
 
     def _places(self, race: Tensor) -> Int[Tensor, "batch slots"]:
         """Each race's place in `known`; -1 for none."""

@@ -212,6 +212,7 @@ def test_verify_exits_with_the_verdict(run, tmp_path, monkeypatch, kind, code):
         "seed": 3,
         "only": "exact/*",
         "jobs": 2,
+        "real": None,
         "device": "cuda",
         "overwrite": True,
         "shard": None,

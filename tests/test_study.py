@@ -351,5 +351,5 @@ def test_results_are_not_held_on_to():
             del result
             executor.submit(int).result()  # all 50 are made
             alive.append(len(seen))
+    assert max(alive) <= 10  # what a worker has before it, however many there are
     assert alive[-1] <= 2
-    assert alive == sorted(alive, reverse=True)

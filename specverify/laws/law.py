@@ -82,11 +82,11 @@ def _taken(tensor: Tensor, slots: Int[Tensor, "batch n"]) -> Tensor:
 def choose(mask: Bool[Tensor, "*shape"], law: L, other: L) -> L:
     """`law` where the mask holds, else `other`; both of one kind and shape."""
     others = tree.tensors(other)
+    return tree.map_tensors(law, lambda tensor: torch.where(_wide(mask, tensor), tensor, next(others)))
 
-    def chosen(tensor: Tensor) -> Tensor:
-        return torch.where(mask.reshape(*mask.shape, *(1,) * (tensor.ndim - mask.ndim)), tensor, next(others))
 
-    return tree.map_tensors(law, chosen)
+def _wide(mask: Tensor, tensor: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *(1,) * (tensor.ndim - mask.ndim))
 
 
 def draw(law: Any, draws: Draws, where: Bool[Tensor, "*shape"]) -> Tensor:

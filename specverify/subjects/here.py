@@ -67,7 +67,7 @@ def judged(
     name: str, subject: Any, level: str, claim: Claim | None, seed: int, seconds: float, options: Mapping[str, Any]
 ) -> Judgement:
     """What the level's own function makes of a subject that was prepared."""
-    judge = functools.partial(_judge(level), subject, name=name, seed=seed, **options)
+    judge = functools.partial(_judge(level), subject, **({"name": name, "seed": seed} | dict(options)))
     if level == "trace":  # where there is nothing to call, and nothing that could take long
         return judge()
     return judge(seconds=seconds) if claim is None else judge(seconds=seconds, claim=claim)

@@ -75,4 +75,4 @@ class TestCommand:
         assert out.endswith("report.html\n")
         part = records.load(tmp_path / "report")["calibration"]
         assert part == {"seed": 0, "rows": book.load(tmp_path / "rows" / "calibration.json")["rows"]}
-        assert "Calibration of the checks" in (tmp_path / "report" / "report.md").read_text()
+        assert "Calibration of the checks" in (tmp_path / "report" / "report.html").read_text()
