@@ -93,6 +93,7 @@ def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
     assert json.loads(out)["verdict"]["kind"] == "CONSISTENT"
 
 
+@pytest.mark.slow
 def test_a_counterexample_is_replayed_wherever_it_is_asked_for(run, tmp_path, monkeypatch):
     assert run("validate", "mine/lookahead.py:BROKEN", "--out", "found")[0] == 1
     (tmp_path / "elsewhere" / "mine").mkdir(parents=True)
@@ -117,6 +118,7 @@ def test_a_counterexample_is_replayed_wherever_it_is_asked_for(run, tmp_path, mo
     assert "--subject REF" in err
 
 
+@pytest.mark.slow
 def test_a_certificate_with_a_value_changed_is_refused_and_older_ones_are_read(run, tmp_path):
     assert run("validate", "mine/lookahead.py:BROKEN", "--out", "found")[0] == 1
     path = tmp_path / "found" / "certificate.json"

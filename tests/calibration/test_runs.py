@@ -13,6 +13,7 @@ from tests.calibration.trials import LEVEL, without_times
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_rows_do_not_depend_on_the_number_of_processes(self, few, tmp_path):
         one = calibration.run(Setting(3), tmp_path / "one", jobs=1)
         two = calibration.run(Setting(3), tmp_path / "two", jobs=2)

@@ -73,6 +73,7 @@ def guided(length=4):
     return Case(model, draft("perturbed", model))
 
 
+@pytest.mark.slow
 def test_guidance_is_handed_to_generate():
     found = prove_sampler(generation_sampler(), suite=(guided(),))
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason

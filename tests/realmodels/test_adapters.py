@@ -174,6 +174,7 @@ def test_what_stands_in_an_image_is_what_its_grammar_says(made):
     assert int(model.network.layout.code_grid(tokens).max()) < 19
 
 
+@pytest.mark.thinned(3)
 def test_several_chains_of_drafts_give_what_one_token_at_a_time_gives(folder):
     model = opened(folder, 3.0, processors="top_k=1")
     draft = model.like(guidance=1.0, processors=())

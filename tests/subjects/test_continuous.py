@@ -191,6 +191,7 @@ def test_what_no_coordinate_shows_alone_is_said_of_all_tokens():
     assert {row["slot"] for row in judgement.location["slots"]} == {0, 1}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["wider", "narrower"])
 def test_cspd_is_refuted_where_it_is_said_to_be_lossless(kind):
     model = toy("chain-1x4")
@@ -283,6 +284,7 @@ def free_of_charge(self, model, state, info):
     return replace(info, passes=torch.zeros_like(info.passes))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("change", "said"),
     [

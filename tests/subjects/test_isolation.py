@@ -95,6 +95,7 @@ def test_a_reference_that_names_nothing_is_no_verdict():
         judge("hang")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("source", "words"),
     [
