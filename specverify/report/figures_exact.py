@@ -72,7 +72,8 @@ def exact_tv(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     )
     caption = (
         "Each mark is one setting (window, initial drafts or draft model). Left of the dotted line: exactly 0. "
-        "Left of the dashed line: within rounding; a report draws none of the decoders there, since its tables have them."
+        "Left of the dashed line: within rounding; a report draws none of the decoders there, since its tables have "
+        "them."
     )
     return drawing.picture(figure, "exact-tv", "Exact distance from the target law", caption, f"{alt}.")
 
