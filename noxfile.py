@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def newest(session: nox.Session) -> None:
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The test suite on the lower bounds that pyproject.toml declares."""
-    bounds = [need.replace(">=", "==") for need in needs() if ">=" in need]
+    # A constraint names no extras.
+    bounds = [re.sub(r"\[.*?\]", "", need).replace(">=", "==") for need in needs() if ">=" in need]
     install(session, "tests", torch=next(need for need in bounds if need.startswith("torch==")), constraints=bounds)
     run_tests(session)
 
