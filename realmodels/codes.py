@@ -5,6 +5,7 @@ The transformer is LlamaGen's (`adapters/llamagen_gpt.py`), and so are guidance,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +18,11 @@ from realmodels.adapters.gpt import Gpt
 from realmodels.adapters.llamagen_gpt import Classes, Shape, Transformer
 from realmodels.images import Description
 from realmodels.ragged import additive_mask
+from realmodels.session import ImageTransformer
 from realmodels.transformer import scatter
 from realmodels.vq import load_tokenizer
 from specverify.errors import InputError
+from specverify.processors import Processor
 
 KIND = "codes"
 
@@ -63,6 +66,20 @@ class Codes(Gpt):
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """By the tokenizer, in float32."""
         return self.tokenizer.decode(tokens)
+
+
+def load(
+    name: str = "mnist-vq",
+    guidance: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    *,
+    classes: Sequence[int] | None = None,
+    processors: Sequence[Processor] = (),
+) -> ImageTransformer:
+    """A trained model by name, of all its classes or of those given, which take turns; errors are those of `Codes`."""
+    network = Codes(name, dtype, device)
+    return ImageTransformer(network, network.conditions if classes is None else classes, guidance, processors)
 
 
 def load_transformer(name: str, folder: Path = store.SHIPPED) -> Transformer:

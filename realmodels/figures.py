@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from realmodels.data import CLASSES, Images, digits
 from realmodels.digits import DigitsModel
+from realmodels.store import Figures
 from realmodels.transformer import Transformer
 
 
@@ -47,11 +47,11 @@ def nearest(tokens: Int[Tensor, "n length"], images: Images) -> Float[Tensor, " 
     return torch.cdist(tokens.float(), images.tokens.float(), p=1).min(dim=1).values
 
 
-def figures(transformer: Transformer, classifier: nn.Module, n: int, seed: int = 0) -> dict[str, Any]:
+def figures(transformer: Transformer, classifier: nn.Module, n: int, seed: int = 0) -> Figures:
     """The figures of a model card: held-out bits per dimension, and of `n` samples at three guidances."""
     train, held_out = digits()
     labels = torch.arange(n) % CLASSES
-    card: dict[str, Any] = {
+    card: Figures = {
         "held_out_bits_per_dimension": round(held_out_bits(transformer), 4),
         "samples": n,
         "sample_seed": seed,

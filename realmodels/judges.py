@@ -101,5 +101,5 @@ def keep(name: str, held_out: Tensor, train: Tensor, labels: Tensor, folder: Pat
             "labels": labels.float(),
             "told": (classifier(train).argmax(-1) == labels).float(),
         }
-    card = {"kind": FEATURES, "classifier_sha256": store.read_card(name, folder)["sha256"]}
+    card: store.Card = {"kind": FEATURES, "classifier_sha256": store.read_card(name, folder)["sha256"]}
     store.write_tensors(f"{name}-{FEATURES}", tensors, card, folder)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from realmodels.ragged import Ragged
+from realmodels.ragged import Inputs
 from specverify.errors import InputError
 
 
@@ -50,16 +50,15 @@ class Trunk:
     def __init__(self, core: Any) -> None:
         self.core, self._cache = core, cache_name(core.forward)
 
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
+    def hidden(self, inputs: Inputs) -> Float[Tensor, "rows n width"]:
         """A pass of the transformer."""
-        arguments = {"inputs_embeds": inputs, "position_ids": positions, "attention_mask": mask, self._cache: cache}
-        found: Tensor = self.core(**arguments, use_cache=True).last_hidden_state
+        found: Tensor = self.core(
+            inputs_embeds=inputs.vectors,
+            position_ids=inputs.positions,
+            attention_mask=inputs.mask,
+            use_cache=True,
+            **{self._cache: inputs.cache},
+        ).last_hidden_state
         return found
 
 

@@ -83,7 +83,8 @@ def open_model(
             raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
         return ImageTransformer(network, conditions, scale, shaping, draft=draft)
     if (kind := _kinds().get(str(name))) is not None:
-        return SHIPPED[kind](str(name), scale, dtype, device, conditions, shaping)
+        chosen = {} if conditions is None else {"classes": tuple(conditions)}
+        return SHIPPED[kind](str(name), scale, dtype, device, processors=shaping, **chosen)
     return _plugin(str(name))(scale, dtype, device, conditions, shaping)
 
 
@@ -98,31 +99,7 @@ def _kinds() -> dict[str, str]:
     return {name: kind for name, kind in kinds.items() if kind in SHIPPED}
 
 
-def _digits(
-    name: str,
-    guidance: float,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    conditions: Sequence[Any] | None,
-    processors: Sequence[Processor],
-) -> ImageModel:
-    classes = tuple(range(10)) if conditions is None else tuple(conditions)
-    return digits.load(name, guidance, dtype, device, classes=classes, processors=processors)
-
-
-def _codes(
-    name: str,
-    guidance: float,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    conditions: Sequence[Any] | None,
-    processors: Sequence[Processor],
-) -> ImageModel:
-    network = codes.Codes(name, dtype, device)
-    return ImageTransformer(network, network.conditions if conditions is None else conditions, guidance, processors)
-
-
-SHIPPED: dict[str, Callable[..., ImageModel]] = {"transformer": _digits, codes.KIND: _codes}
+SHIPPED: dict[str, Callable[..., ImageModel]] = {"transformer": digits.load, codes.KIND: codes.load}
 """What opens a model that ships, by the kind that its card says."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +14,7 @@ from realmodels.data import CLASSES, digits
 from realmodels.figures import nearest
 from realmodels.heads import DiffusionHead, MixtureHead
 from realmodels.patches import DIM, STEP, to_patches, to_pixels
+from realmodels.store import Figures
 from specverify.draws import Draws, Sampled
 from specverify.laws import Mixture
 
@@ -103,12 +103,12 @@ def sample(model: ContinuousDigits, labels: Int[Tensor, " batch"], draws: Draws)
     return torch.cat(patches, dim=1)
 
 
-def figures(network: PatchTransformer, classifier: nn.Module, n: int, seed: int = 0) -> dict[str, Any]:
+def figures(network: PatchTransformer, classifier: nn.Module, n: int, seed: int = 0) -> Figures:
     """The figures of a model card: `held_out`, and of `n` samples; at guidance 1.5 too where there is guidance."""
     train, _ = digits()
     labels = torch.arange(n) % CLASSES
     found = {f"held_out_{name}": round(value, 4) for name, value in held_out(network).items()}
-    card: dict[str, Any] = {**found, "samples": n, "sample_seed": seed}
+    card: Figures = {**found, "samples": n, "sample_seed": seed}
     for guidance in (1.0,) if isinstance(network.head, MixtureHead) else (1.0, 1.5):
         begun = time.process_time()
         images = to_pixels(sample(ContinuousDigits(network, guidance), labels, Sampled(seed)))

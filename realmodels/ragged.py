@@ -7,6 +7,7 @@ mask, so that shapes never change and rolling back costs nothing: what was rejec
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -73,6 +74,23 @@ class Ragged:
             return chosen
         buffer[: len(index)] = chosen
         return buffer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a transformer is given for one pass.
+
+    Attributes:
+        vectors: an input each.
+        positions: their position ids.
+        mask: what is added to attention scores.
+        cache: where keys and values are kept; it knows where these go.
+    """
+
+    vectors: Float[Tensor, "rows n width"]
+    positions: Int[Tensor, "rows n"]
+    mask: Float[Tensor, "rows 1 n slots"]
+    cache: Ragged
 
 
 def additive_mask(visible: Bool[Tensor, "rows n slots"], dtype: torch.dtype) -> Float[Tensor, "rows 1 n slots"]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from realmodels.grammar import Grammar
 from realmodels.images import Description
-from realmodels.ragged import Ragged, additive_mask
+from realmodels.ragged import Inputs, Ragged, additive_mask
 from specverify.errors import ContractError, InputError
 from specverify.model import Model, check_laws
 from specverify.processors import Processor
@@ -76,13 +76,7 @@ class Network(Protocol):
     def embed(self, tokens: Int[Tensor, "rows n"]) -> Float[Tensor, "rows n width"]:
         """Image tokens as inputs."""
 
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
+    def hidden(self, inputs: Inputs) -> Float[Tensor, "rows n width"]:
         """A pass: what the head reads, at every input."""
 
     def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:
@@ -139,7 +133,7 @@ class Session:
         slots = slots.clamp(max=self.bin)[:, None].expand(-1, self.passes, -1).flatten(0, 1)
         mask = additive_mask(self.visible(slots), self.network.dtype)
         self.cache.aim(slots)
-        return self.network.hidden(inputs.flatten(0, 1), self.positions(slots), mask, self.cache)
+        return self.network.hidden(Inputs(inputs.flatten(0, 1), self.positions(slots), mask, self.cache))
 
     def positions(self, slots: Int[Tensor, "rows n"]) -> Int[Tensor, "rows n"]:
         """Position ids: padding does not count, and the slot past the end has none of its own."""

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
@@ -32,29 +32,62 @@ LOADERS = {
 """What loads a checkpoint, by the kind that its card says."""
 
 
+Figure: TypeAlias = "float | str | Mapping[str, Figure] | None"
+Figures: TypeAlias = dict[str, Figure]
+"""What was measured, by name; of the same at several settings, likewise."""
+
+
+class Card(TypedDict, total=False):
+    """What stands beside weights. Whoever loads them says what they miss.
+
+    Attributes:
+        kind: what loads them, see `LOADERS`.
+        shape, head: sizes of the network, and of what it gives laws by.
+        tokenizer, judge: names of the checkpoints that it is used with.
+        tokenizer_sha256, classifier_sha256: of the weights that it was trained with, or judged by.
+        data, licence, parameters, training: what it was made from, and how.
+        figures: what it is worth.
+        sha256: of the weights themselves.
+    """
+
+    kind: str
+    shape: dict[str, int]
+    head: dict[str, int]
+    tokenizer: str
+    tokenizer_sha256: str
+    judge: str
+    classifier_sha256: str
+    data: str
+    licence: str
+    parameters: int
+    training: Figures
+    figures: Figures
+    sha256: str
+
+
 def names(folder: Path = SHIPPED) -> list[str]:
     """The checkpoints of a folder."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def write(name: str, module: nn.Module, card: Mapping[str, Any], folder: Path) -> None:
+def write(name: str, module: nn.Module, card: Card, folder: Path) -> None:
     """Store a module's weights in half precision, and its card (kind, shape, training, figures) with their hash."""
     write_tensors(name, module.state_dict(), card, folder)
 
 
-def write_tensors(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], folder: Path) -> None:
+def write_tensors(name: str, tensors: Mapping[str, Tensor], card: Card, folder: Path) -> None:
     """As `write`, of tensors that are no module's."""
     weights = serialise({key: tensor.to(torch.float16) for key, tensor in tensors.items()})
     replace(folder / f"{name}.safetensors", weights)
     write_card(name, {**card, "sha256": hashlib.sha256(weights).hexdigest()}, folder)
 
 
-def write_card(name: str, card: Mapping[str, Any], folder: Path) -> None:
+def write_card(name: str, card: Card, folder: Path) -> None:
     """Store a card alone, for instance with figures that were measured on the stored weights."""
     replace(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
 
 
-def read_card(name: str, folder: Path = SHIPPED) -> dict[str, Any]:
+def read_card(name: str, folder: Path = SHIPPED) -> Card:
     """What `<name>.json` says.
 
     Raises:
@@ -70,17 +103,17 @@ def read_card(name: str, folder: Path = SHIPPED) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON ({error}); {remedy(name, folder)}") from error
     if not isinstance(card, dict):
         raise InputError(f"{path} holds a {type(card).__name__} where an object is due; {remedy(name, folder)}")
-    return card
+    return cast("Card", card)
 
 
-def check_loader(name: str, card: Mapping[str, Any], loader: str) -> None:
+def check_loader(name: str, card: Card, loader: str) -> None:
     """Raise InputError if a checkpoint is one of another loader of `LOADERS`, naming that."""
     due = LOADERS.get(str(card.get("kind")), loader)
     if due != loader:
         raise InputError(f"checkpoint {name!r} is of kind {card['kind']!r}, which {loader} does not load; use {due}")
 
 
-def read_weights(name: str, card: Mapping[str, Any], folder: Path = SHIPPED) -> dict[str, Tensor]:
+def read_weights(name: str, card: Card, folder: Path = SHIPPED) -> dict[str, Tensor]:
     """The tensors of `<name>.safetensors`, in float32.
 
     Raises:
@@ -101,7 +134,7 @@ def read_weights(name: str, card: Mapping[str, Any], folder: Path = SHIPPED) -> 
         raise InputError(f"{path} is not a safetensors file ({error}); {remedy(name, folder)}") from error
 
 
-def fill(name: str, module: nn.Module, card: Mapping[str, Any], folder: Path = SHIPPED) -> None:
+def fill(name: str, module: nn.Module, card: Card, folder: Path = SHIPPED) -> None:
     """Put the weights of `<name>.safetensors` into a module built from its card.
 
     Raises:

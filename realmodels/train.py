@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from realmodels.data import CLASSES, LEVELS, SIDE, Images, augment, digits
 from realmodels.digits import load_transformer
 from realmodels.figures import figures, next_pixel_loss
 from realmodels.fit import HeldOut, Loss, Recipe, fit
+from realmodels.store import Card, Figures
 from specverify.errors import InputError
 
 Goals = tuple[Loss, HeldOut]
@@ -48,12 +49,12 @@ class Job:
         figures: of the weights as stored, from name, folder and number of samples, judged by a classifier.
     """
 
-    card: dict[str, Any]
+    card: Card
     recipe: Recipe
     build: Callable[[torch.Generator], nn.Module]
     loss: Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
     held_out: Callable[[nn.Module, Images], Tensor]
-    figures: Callable[[str, Path, int, nn.Module], dict[str, Any]]
+    figures: Callable[[str, Path, int, nn.Module], Figures]
 
 
 def without_some(labels: Tensor, generator: torch.Generator, null: int = CLASSES) -> Tensor:
@@ -111,7 +112,7 @@ def _class_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: tor
     return F.cross_entropy(model(tokens), labels, label_smoothing=0.1)
 
 
-def _accuracy(name: str, out: Path, samples: int, judge: nn.Module) -> dict[str, Any]:
+def _accuracy(name: str, out: Path, samples: int, judge: nn.Module) -> Figures:
     _, held_out = digits()
     hits = classifier.load_classifier(name, folder=out)(held_out.tokens).argmax(-1) == held_out.labels
     return {"held_out_accuracy": round(float(hits.float().mean()), 4)}
@@ -171,7 +172,7 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
     training = carry_out(name, model, objectives(job), recipe, out, console)
     if training is None:
         return False
-    card = {
+    card: Card = {
         **job.card,
         "data": "scikit-learn load_digits: 1437 training and 360 held-out images",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -182,9 +183,7 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
     return True
 
 
-def carry_out(
-    name: str, model: nn.Module, goals: Goals, recipe: Recipe, out: Path, console: Console
-) -> dict[str, Any] | None:
+def carry_out(name: str, model: nn.Module, goals: Goals, recipe: Recipe, out: Path, console: Console) -> Figures | None:
     """Train a model, with a bar on a terminal; what its card says of that, or None if it was interrupted first."""
     out.mkdir(parents=True, exist_ok=True)
     begun, progress = time.process_time(), None
@@ -230,7 +229,7 @@ def objectives(job: Job) -> Goals:
 
 def _measure(name: str, job: Job, out: Path, samples: int) -> None:
     """Add to a card the figures of the weights as stored; class accuracy needs the classifier of the same folder."""
-    card: dict[str, Any] = store.read_card(name, out)
+    card = store.read_card(name, out)
     judge = "digits-classifier"
     judge_folder = out if judge in store.names(out) else store.SHIPPED
     measured = job.figures(name, out, samples, classifier.load_classifier(judge, folder=judge_folder))

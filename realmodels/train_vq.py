@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from realmodels.adapters.llamagen_gpt import Transformer
 from realmodels.data import move
 from realmodels.fit import Recipe
 from realmodels.labelled import Labelled, scaled
+from realmodels.store import Card
 from realmodels.train import Goals, carry_out, without_some
 
 HELD_OUT, SHOWN, MOVED = 1000, 2000, 4
@@ -70,7 +71,7 @@ def encoded(tokenizer: vq.Tokenizer, pixels: Tensor) -> Tensor:
     return torch.cat([tokenizer.encode(part) for part in pixels.split(500)])
 
 
-def built(name: str, data: Data, generator: torch.Generator) -> tuple[nn.Module, dict[str, Any]]:
+def built(name: str, data: Data, generator: torch.Generator) -> tuple[nn.Module, Card]:
     """A fresh network, and what tells its kind and sizes to whoever loads it."""
     side = data.train.pixels.shape[-1]
     if name == CLASSIFIER:
@@ -81,7 +82,7 @@ def built(name: str, data: Data, generator: torch.Generator) -> tuple[nn.Module,
         return vq.initialise(tokenizer, generator), {"kind": "tokenizer", "shape": asdict(tokenizer)}
     sizes = Sizes(vocab=256, dim=128, layers=4, heads=4, hidden=344, side=side // 4, classes=data.classes)
     kept = {key: size for key, size in asdict(sizes).items() if size}
-    card = {
+    card: Card = {
         "kind": codes.KIND,
         "shape": kept,
         "tokenizer": TOKENIZER,
@@ -144,13 +145,14 @@ def run(name: str, data: Data, recipe: Recipe, console: Console) -> bool:
     training = carry_out(name, model, goals(name, data), recipe, data.out, console)
     if training is None:
         return False
-    described = {
+    described: Card = {
+        **card,
         "data": f"MNIST: {len(data.train.labels)} training and {len(data.held_out.labels)} held-out images",
         "licence": LICENCE,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training": training,
     }
-    store.write(name, model, {**card, **described}, data.out)
+    store.write(name, model, described, data.out)
     return True
 
 

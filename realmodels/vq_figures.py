@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -15,6 +14,7 @@ from realmodels import codes, store, vq
 from realmodels.classifier import Classifier
 from realmodels.images import ImageModel, grey
 from realmodels.labelled import Labelled, scaled
+from realmodels.store import Figures
 from specverify.decoders.registry import Settings, build
 from specverify.decoders.run import Run, sample
 
@@ -26,13 +26,13 @@ SEED, BATCH, JACOBI_IMAGES = 0, 250, 100
 
 
 @torch.no_grad()
-def of_classifier(judge: Classifier, held_out: Labelled) -> dict[str, Any]:
+def of_classifier(judge: Classifier, held_out: Labelled) -> Figures:
     """The share of held-out images whose class it tells."""
     return {"held_out_accuracy": _share(judge, held_out.pixels.flatten(1).long(), held_out.labels)}
 
 
 @torch.no_grad()
-def of_tokenizer(tokenizer: vq.Tokenizer, held_out: Labelled, judge: Classifier) -> dict[str, Any]:
+def of_tokenizer(tokenizer: vq.Tokenizer, held_out: Labelled, judge: Classifier) -> Figures:
     """How near held-out images come back, whether they keep their class, and how many codes they take."""
     pixels = scaled(held_out)
     chosen = tokenizer.encode(pixels)
@@ -50,7 +50,7 @@ def of_tokenizer(tokenizer: vq.Tokenizer, held_out: Labelled, judge: Classifier)
 
 
 @torch.no_grad()
-def of_law(name: str, folder: Path, tokens: Int[Tensor, "n length"], labels: Int[Tensor, " n"]) -> dict[str, Any]:
+def of_law(name: str, folder: Path, tokens: Int[Tensor, "n length"], labels: Int[Tensor, " n"]) -> Figures:
     """Held-out likelihood, and how much choice the laws of the next code leave."""
     model = codes.load_transformer(name, folder)
     logs = torch.cat(
@@ -70,9 +70,9 @@ def of_law(name: str, folder: Path, tokens: Int[Tensor, "n length"], labels: Int
 
 def of_samples(
     model: ImageModel, judge: Classifier, train: Labelled, codes_of_train: Int[Tensor, "n length"], n: int
-) -> dict[str, Any]:
+) -> Figures:
     """Of plain samples: class accuracy, how new they are, and what they took."""
-    found: dict[str, Any] = {"samples": n, "sample_seed": SEED}
+    found: Figures = {"samples": n, "sample_seed": SEED}
     labels = torch.tensor(model.conditions)[torch.arange(n) % len(model.conditions)]
     known = {tuple(row) for row in codes_of_train.tolist()}
     for guidance in GUIDANCE:
@@ -89,7 +89,7 @@ def of_samples(
     return found
 
 
-def of_decoders(model: ImageModel, n: int) -> dict[str, Any]:
+def of_decoders(model: ImageModel, n: int) -> Figures:
     """Passes and acceptance of Jacobi decoding, by window."""
     return {
         name: {f"window_{window}": _cost(sample(build(name, Settings(window=window)), model, n, SEED, BATCH))

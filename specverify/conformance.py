@@ -26,7 +26,7 @@ rounding would decide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,12 +195,18 @@ def conformance(
 def _scale(model: Any) -> float | None:
     """The scale of a model that is guided and can be had without guidance."""
     scale = getattr(model, "guidance", 1)
-    return float(scale) if hasattr(model, "like") and scale not in (0, 1) else None
+    return float(scale) if _like(model) and scale not in (0, 1) else None
+
+
+def _like(model: Any) -> Callable[..., Any] | None:
+    """What gives the model with other settings, as an image model has it."""
+    found: Callable[..., Any] | None = getattr(model, "like", None)
+    return found
 
 
 def _variants(model: Any) -> Iterator[tuple[str, Any]]:
     """The model without processors, and its twin without guidance."""
-    bare = model.like(processors=()) if hasattr(model, "like") else model
+    bare = like(processors=()) if (like := _like(model)) else model
     yield "", bare
     if _scale(model) is not None:
         yield "without guidance, ", bare.like(guidance=1.0)
@@ -232,8 +238,8 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
 
 
 def _start_alone(model: Any, batch: int, row: int) -> Context:
-    if hasattr(model, "like"):
-        return model.like(conditions=[model.conditions[row % len(model.conditions)]]).start(1)
+    if like := _like(model):
+        return like(conditions=[model.conditions[row % len(model.conditions)]]).start(1)
     return tree.rows(model.start(batch), torch.tensor([row], device=model.device))
 
 

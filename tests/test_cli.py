@@ -1,6 +1,5 @@
 """The command line: what it prints, where it writes, how it exits; no traceback ever."""
 
-import io
 import os
 import runpy
 import shlex
@@ -10,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import rich.console
 
 import specverify
 from specverify import campaign, cli
 from specverify.cells import Setting, carry_out
 from specverify.errors import BudgetError
 from specverify.plan import Cell
-from specverify.report import methods, terminal
 from specverify.report import record as records
 from specverify.subjects import isolation
 
@@ -159,20 +156,6 @@ def test_show_can_write_elsewhere(run, folder, tmp_path):
     assert run("show", folder / "record.json", "--out", tmp_path / "elsewhere")[0] == 0
     assert (tmp_path / "elsewhere" / "report.md").exists()
     assert [path.name for path in folder.iterdir()] == ["record.json"]
-
-
-def test_the_summary_names_every_method_and_what_to_look_at():
-    record = EXAMPLE["record"]()
-    console = rich.console.Console(width=80, file=io.StringIO(), highlight=False)
-    console.print(terminal.summary(record))
-    out = console.file.getvalue()
-    _fits(out)
-    together = "".join(out.split())
-    for row in methods.methods(record).rows:
-        assert "".join(row.cells[0][:24].split()) in together
-    assert "9 to look at:" in out
-    assert "ERROR exact/sjd/skew-3x5/w9\n    ValueError: broken | pipe and a second line\n" in out
-    assert "known-wrong decoders caught: 4 of 5" in out
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,3 +134,26 @@ def test_without_devices_workers_have_more_to_do_than_they_do(monkeypatch):
     slow = Slow(monkeypatch)
     assert list(share_out(str, range(40), slow)) == list(range(40))
     assert max(map(len, slow.seen)) == 16
+
+
+class Large:
+    """A result of which one can tell whether it is still there."""
+
+
+def test_results_are_not_held_on_to():
+    seen = weakref.WeakSet()
+
+    def make(unit):
+        large = Large()
+        seen.add(large)
+        return large
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        results = share_out(make, range(50), executor, name=lambda large: "")
+        alive = []
+        for result in results:
+            del result
+            executor.submit(int).result()  # all 50 are made
+            alive.append(len(seen))
+    assert max(alive) <= 10  # what a worker has before it, however many there are
+    assert alive[-1] <= 2

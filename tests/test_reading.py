@@ -10,7 +10,8 @@ PATH = 650
 """Lines of the five files of the reading path."""
 LONGEST = 350
 """Lines of any other file."""
-MODULES = [path for part in ("specverify", "toymodels", "realmodels") for path in sorted((ROOT / part).rglob("*.py"))]
+PARTS = ("specverify", "toymodels", "realmodels", "tests")
+MODULES = [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
 
 
 def lines(path):

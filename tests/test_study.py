@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -330,26 +329,3 @@ def test_any_executor_carries_out_the_same_cells(asked, tmp_path):
 def test_a_lock_on_what_is_not_there_makes_nothing(tmp_path):
     with files.locked(tmp_path / "nowhere"):
         assert not list(tmp_path.iterdir())
-
-
-class Large:
-    """A result of which one can tell whether it is still there."""
-
-
-def test_results_are_not_held_on_to():
-    seen = weakref.WeakSet()
-
-    def make(unit):
-        large = Large()
-        seen.add(large)
-        return large
-
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        results = pool.share_out(make, range(50), executor, name=lambda large: "")
-        alive = []
-        for result in results:
-            del result
-            executor.submit(int).result()  # all 50 are made
-            alive.append(len(seen))
-    assert max(alive) <= 10  # what a worker has before it, however many there are
-    assert alive[-1] <= 2

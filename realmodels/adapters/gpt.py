@@ -10,7 +10,7 @@ from torch import Tensor
 
 from realmodels.adapters.llamagen_gpt import Captions, Classes, Transformer
 from realmodels.grammar import Grammar
-from realmodels.ragged import Ragged
+from realmodels.ragged import Inputs
 from realmodels.session import Prompt, guide_logits
 from specverify.errors import InputError
 
@@ -54,15 +54,11 @@ class Gpt:
         inputs: Tensor = self.model.tok_embeddings(tokens)
         return inputs
 
-    def hidden(
-        self,
-        inputs: Float[Tensor, "rows n width"],
-        positions: Int[Tensor, "rows n"],
-        mask: Float[Tensor, "rows 1 n slots"],
-        cache: Ragged,
-    ) -> Float[Tensor, "rows n width"]:
+    def hidden(self, inputs: Inputs) -> Float[Tensor, "rows n width"]:
         """A pass. Places count from the first token, however long the text is."""
-        found: Tensor = self.model(inputs, cache.place.clamp(max=self.length - 1), mask, cache)
+        found: Tensor = self.model(
+            inputs.vectors, inputs.cache.place.clamp(max=self.length - 1), inputs.mask, inputs.cache
+        )
         return found
 
     def logits(self, hidden: Float[Tensor, "rows n width"]) -> Float[Tensor, "rows n vocab"]:

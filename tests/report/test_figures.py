@@ -99,7 +99,7 @@ def test_alternative_texts_tell_what_is_to_be_seen(record):
 def test_one_image_at_a_time_is_a_figure_of_its_own(example):
     settings = {"batch": 1, "guidance": 1.0}
     cells = [
-        example["cell"]("real", name, "digits-s", "VACUOUS", "", settings=settings, run=example["_run"](passes, None))
+        example["cell"]("real", name, "digits-s", "VACUOUS", "", settings=settings, run=example["run"](passes, None))
         for name, passes in (("ar", 64), ("sjd", 20))
     ]
     known = drawing.styles({"cells": cells})

@@ -197,7 +197,7 @@ def test_what_a_real_cell_would_have_missed_stands_beside_it(record):
 
 def test_one_image_at_a_time_stands_beside_plain_decoding(example):
     def timed(name, passes, seconds, guidance, **more):
-        run = example["_run"](passes, None) | {"n": 20, "seconds": seconds} | more
+        run = example["run"](passes, None) | {"n": 20, "seconds": seconds} | more
         settings = {"batch": 1, "guidance": guidance}
         return example["cell"]("real", name, "digits-s", "VACUOUS", "timed alone", settings=settings, run=run)
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from scipy import special, stats
 
 from specverify.batteries import vectors
-from specverify.claims import ClusterLossless, Lossless, Relaxed
+from specverify.claims import Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.decoders import registry
 from specverify.decoders.continuous import (
@@ -22,8 +21,7 @@ from specverify.decoders.continuous import (
     Surrogate,
     TokenRule,
 )
-from specverify.decoders.protocol import Branch, Info, begin, commit
-from specverify.draws import Sampled
+from specverify.decoders.protocol import Info, begin, commit
 from specverify.errors import InputError
 from specverify.laws import Gaussian
 from specverify.subjects import continuous_pool
@@ -222,156 +220,10 @@ def test_drafts_that_are_never_rejected_are_vacuous():
     assert judgement.verdict.reason == "no draft token was rejected, so the residual was never drawn"
 
 
-def spoil(change):
-    """Plain decoding, broken in one way."""
-
-    class Spoiled(Autoregressive):
-        calls = 0
-
-        def step(self, state, model, draws):
-            Spoiled.calls += 1
-            return change(self, state, *super().step(state, model, draws))
-
-    return Spoiled()
-
-
-def altered(**parts):
-    def change(self, before, after, info):
-        return SimpleNamespace(**vars(after) | {name: part(after) for name, part in parts.items()}), info
-
-    return change
-
-
-def told(**parts):
-    def change(self, before, after, info):
-        return after, SimpleNamespace(**vars(info) | {name: part(info) for name, part in parts.items()})
-
-    return change
-
-
-class Liar(Speculative):
-    """Speculative decoding with a report that is changed."""
-
-    def step(self, state, model, draws):
-        after, info = super().step(state, model, draws)
-        return after, self.change(model, state, info)
-
-
-def hides_a_pass(self, model, state, info):
-    model.laws(state.context, state.tokens[:, :0])
-    return info
-
-
-def says_half(self, model, state, info):
-    return replace(info, accepted=info.accepted - info.accepted // 2)
-
-
-def judges_more(self, model, state, info):
-    return replace(info, verified=info.verified + 2)
-
-
-def keeps_none(self, model, state, info):
-    branch = torch.where(info.branch == Branch.ACCEPTED, Branch.RECOVERED, info.branch)
-    return replace(info, accepted=torch.zeros_like(info.accepted), branch=branch)
-
-
-def claims_more(self, model, state, info):
-    branch = torch.where(info.branch == Branch.RECOVERED, Branch.ACCEPTED, info.branch)
-    return replace(info, accepted=(branch == Branch.ACCEPTED).sum(1), branch=branch)
-
-
-def free_of_charge(self, model, state, info):
-    return replace(info, passes=torch.zeros_like(info.passes))
-
-
-@pytest.mark.thinned(2)
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (hides_a_pass, "`passes` says 128 over 128 unfinished rows, where the target was called 2 times"),
-        (free_of_charge, "`passes` says 0 over 128 unfinished rows, where the target was called 1 times"),
-        (says_half, "accepted tokens"),
-        (judges_more, "`verified` says"),
-        (keeps_none, "that `branch` names recovered are drafts that the target was shown"),
-        (claims_more, "tokens that the target was shown as no draft"),
-    ],
-)
-def test_figures_that_are_false_are_told_beside_a_right_law(change, said):
-    lies = type("Lies", (Liar,), {"change": change})
-
-    def make(window, draft_model):
-        return lies(DraftModel(draft_model), window, TokenRule())
-
-    judgement = judge_continuous(make, delta=0.1, toys=["gauss-2x6"])
-    assert judgement.verdict.kind is Kind.ERROR, judgement.verdict.reason
-    assert judgement.verdict.reason.startswith("what it says of itself is false: ")
-    assert said in judgement.verdict.reason
-
-
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def noisy(self, before, after, info):
-    return replace(after, tokens=after.tokens + torch.rand(1, generator=GENERATOR)), info
-
-
-def shifted(self, before, after, info):
-    return replace(after, tokens=after.tokens + 1), info
-
-
-def stuck(self, before, after, info):
-    return before, info
-
-
-def breaks(self, before, after, info):
-    raise KeyError("nothing here")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (altered(tokens=lambda s: s.tokens * torch.nan), "it committed nan; tokens are finite"),
-        (altered(tokens=lambda s: s.tokens.float()), "torch.float32[64, 6, 2] for `tokens`, where torch.float64"),
-        (altered(tokens=lambda s: s.tokens[:, :3]), "torch.float64[64, 3, 2] for `tokens`"),
-        (altered(length=lambda s: None), "a NoneType for `length`, where torch.int64[64] is due"),
-        (altered(done=lambda s: ~s.done), "`done` must say which rows have reached the length, 6"),
-        (shifted, "it changed tokens that an earlier step had committed"),
-        (stuck, "a step must commit a token in every row that is not done"),
-        (noisy, "it changed tokens that an earlier step had committed"),
-        (breaks, "raised KeyError: 'nothing here' (test_continuous.py:"),
-        (told(accepted=lambda i: i.accepted + 1), "it accepted more drafts than it verified"),
-        (told(emitted=lambda i: i.emitted + 1), "`emitted` does not say how many tokens"),
-        (told(verified=lambda i: i.verified[:3]), "its info has `verified` of shape (3,)"),
-    ],
-)
-def test_decoders_that_break_the_protocol_are_told_how(change, message):
-    judgement = judge_continuous(spoil(change), **QUICK)
-    assert judgement.verdict.kind is Kind.ERROR
-    assert message in judgement.verdict.reason, judgement.verdict.reason
-
-
 def test_tokens_that_no_forward_pass_has_seen_are_told_of():
     judgement = judge_continuous(Wrong(unsure=True), **QUICK)
     assert judgement.verdict.kind is Kind.ERROR
     assert judgement.verdict.reason.startswith("advance was given tokens that the last forward pass did not see")
-
-
-class Own(Autoregressive):
-    """Draws from a generator of its own: from a fixed seed, or from one that runs on."""
-
-    fixed = True
-    generator = torch.Generator().manual_seed(0)
-
-    def step(self, state, model, draws):
-        own = Sampled(0) if self.fixed else Sampled(int(torch.randint(1 << 30, (1,), generator=self.generator)))
-        return super().step(state, model, own)
-
-
-def test_randomness_of_its_own_is_found():
-    for fixed, message in ((True, "other seeds give the same sequences"), (False, "the same seed gives other")):
-        judgement = judge_continuous(type("Mine", (Own,), {"fixed": fixed})(), **QUICK)
-        assert judgement.verdict.kind is Kind.ERROR
-        assert message in judgement.verdict.reason
 
 
 def test_time_that_is_up_and_toys_that_are_not_taken():
@@ -385,22 +237,6 @@ def test_time_that_is_up_and_toys_that_are_not_taken():
     judgement = judge_continuous(none, **QUICK)
     assert judgement.verdict.kind is Kind.ERROR
     assert judgement.verdict.reason == "it was judged on no toy; it says not today"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"alpha": 0.0}, "alpha is 0.0; a false-alarm rate lies strictly between 0 and 1"),
-        ({"delta": 0.0}, "delta is 0.0"),
-        ({"seconds": 0.0}, "seconds is 0.0; give the decoder some time"),
-        ({"toys": ["gauss-9x9"]}, "unknown continuous toy 'gauss-9x9'"),
-        ({"toys": ["score-1x4"]}, "toy 'score-1x4': each of its transforms costs a quadrature"),
-        ({"claim": ClusterLossless(((0,), (1,)))}, "vectors have no clusters to judge the claim"),
-    ],
-)
-def test_bad_input_is_named(options, message):
-    with pytest.raises(InputError, match=re.escape(message)):
-        judge_continuous(Autoregressive(), **options)
 
 
 def test_a_toy_that_is_not_finished_in_time_is_no_pass(monkeypatch):
@@ -452,22 +288,3 @@ def test_in_a_process_of_its_own(tmp_path):
     assert bad.location["setting"].startswith("gauss-1x6")
     with pytest.raises(InputError, match="at level decoder a subject is an object with `init"):
         judge_here(3, "continuous")
-
-
-def test_a_decoder_of_ids_is_told_who_judges_it():
-    ids = judge_continuous(Asking("vocab"), **QUICK)
-    assert ids.verdict.kind is Kind.ERROR
-    assert ids.verdict.reason.endswith("decoders of models over ids are judged by judge_decoder")
-
-
-class Asking:
-    """A decoder that asks a model for something."""
-
-    def __init__(self, what):
-        self.what = what
-
-    def init(self, model, batch, draws):
-        return begin(model, batch, torch.zeros(batch, getattr(model, self.what)))
-
-    def step(self, state, model, draws):
-        return state, None

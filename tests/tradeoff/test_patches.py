@@ -8,17 +8,11 @@ import pytest
 import torch
 
 from realmodels import bootstrap, continuous
-from specverify import cli
 from specverify.decoders import registry, sample
-from specverify.decoders.continuous import Speculative, Surrogate, TokenRule
-from specverify.draws import Sampled
+from specverify.decoders.continuous import TokenRule
 from specverify.errors import InputError
-from specverify.laws import Chain, Denoised, Denoiser, Gaussian, Mixture
-from specverify.rules.cspd import Criterion
-from specverify.rules.trajectory import Paths
-from specverify.tradeoff import choose, decoders, measure, patches, report, sweep, tables_patches
+from specverify.tradeoff import choose, decoders, measure, patches, report, sweep
 from specverify.tradeoff import record as records
-from specverify.tradeoff.criterion import bias_of
 from specverify.tradeoff.decoders import names, plan, why_not
 from specverify.tradeoff.plan import AR, REAL, Asked, Cell
 from specverify.tradeoff.setting import Setting
@@ -111,77 +105,6 @@ def test_the_reason_names_what_the_head_lacks():
     assert "this head gives chains of denoising steps" in why_not("jacobi-noise", "digits-diff")
     assert why_not("sd", "digits-gmm-draft") == "drafts with a second model, and there is no digits-gmm-draft-draft"
     assert why_not("sd", "digits-gmm") is None
-
-
-# ---- the criterion, and what it costs
-
-
-def chains(rows, shift=0.5, stretch=1.3):
-    """The same data seen by a target and by a draft model that is off in place and in scale."""
-    mean = torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None, None]
-    data = [Mixture(torch.zeros_like(mean[..., 0]), mean + off, torch.full_like(mean, 0.5)) for off in (0, shift)]
-    head = Denoiser(1, 3)
-    scales = (torch.full((rows,), value, dtype=torch.float64) for value in (1.0, stretch))
-    p, q = (Paths(Chain(Denoised(one, scale), head)) for one, scale in zip(data, scales, strict=True))
-    return p, q
-
-
-def test_a_temperature_keeps_more_drafts(seed):
-    p, q = chains(400)
-    where = torch.ones(400, dtype=torch.bool)
-    draft = q.sample(Sampled(seed), where)
-    published = Surrogate().couple(p, q, draft, Sampled(seed, 1), where)
-    assert 0.2 < float(published.kept.double().mean()) < 0.9
-    hot = Surrogate(Criterion(temperature=42.0)).couple(p, q, draft, Sampled(seed, 1), where)
-    assert bool((hot.kept | ~published.kept).float().mean() > 0.9)
-    assert float(hot.kept.double().mean()) > float(published.kept.double().mean())
-
-
-def on_grid(rule, p, q, factor):
-    """The distance of one pair of Gaussians over R, by a grid."""
-    x = np.linspace(-30, 30, 200_001)
-    step = x[1] - x[0]
-    grid = torch.from_numpy(x)[:, None]
-    at = [Gaussian(law.mean.expand(len(x), 1), law.scale.expand(len(x), 1)) for law in (p, q)]
-    log_p, log_q = (law.log_prob(grid).numpy() for law in at)
-    accept = log_p - log_q
-    if isinstance(rule, Criterion):
-        volumes = float(q.log_volume() - p.log_volume())
-        accept = (accept - volumes) / rule.temperature**2 + volumes + factor
-    kept = np.exp(log_q + np.minimum(accept, 0))
-    residual = np.exp(log_p) * -np.expm1(-np.maximum(log_p - log_q + factor, 0))
-    found = residual.sum() * step
-    failed = (1 - found) ** rule.limit
-    out = kept + (1 - kept.sum() * step) * ((1 - failed) * residual / found + failed * np.exp(log_p))
-    return np.abs(out - np.exp(log_p)).sum() * step / 2
-
-
-@pytest.mark.parametrize("limit", [1, 3])
-def test_the_price_of_a_limit_is_the_distance_on_a_grid(limit, seed):
-    p = Gaussian(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
-    q = Gaussian(p.mean + 0.8, p.scale * 1.5)
-    draft = torch.zeros(1, 1, dtype=torch.float64)
-    due = on_grid(TokenRule(limit), p, q, 0.0)
-    assert due > 0.02
-    assert float(bias_of(TokenRule(limit), p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.004)
-    assert float(bias_of(TokenRule(), p, q, draft, Sampled(seed), 64)) < 1e-12
-
-
-@pytest.mark.parametrize("rule", [Criterion(), Criterion(temperature=3.0), Criterion(power=-1.0)])
-def test_the_price_of_the_criterion_is_the_distance_on_a_grid(rule, seed):
-    p, q = chains(1)
-    draft = q.sample(Sampled(seed), torch.ones(1, dtype=torch.bool))
-    on = Surrogate(rule).last_step(p, q, draft)
-    due = on_grid(rule, on.p, on.q, rule.power * float(on.log_sigma))
-    assert due > 0.02
-    assert float(bias_of(Surrogate(rule), p, q, draft, Sampled(seed), 200_000)) == pytest.approx(due, abs=0.006)
-
-
-def test_the_criterion_without_sigma_costs_nothing(seed):
-    p, q = chains(50)
-    draft = q.sample(Sampled(seed), torch.ones(50, dtype=torch.bool))
-    assert float(bias_of(Surrogate(Criterion(power=0.0)), p, q, draft, Sampled(seed)).max()) < 1e-12
-    assert float(bias_of(Surrogate(), p, q, draft, Sampled(seed)).mean()) > 0.1
 
 
 # ---- watching
@@ -304,107 +227,3 @@ def test_a_sweep_is_written_down_and_shown(tmp_path, monkeypatch, rows):
     report.write(record | {"omitted": {"sd-path": "compares trajectories"}}, tmp_path)
     assert "<td>compares trajectories</td>" in (tmp_path / "report.html").read_text()
     assert "| compares trajectories |" in (tmp_path / "report.md").read_text()
-
-
-# ---- reporting and choosing
-
-
-def hand_made(name, speedup, fd, claim="lossless", pit=0.004):
-    rule, _, window = name.partition("-")
-    metrics = {"speedup": (speedup, 0.01), "fd": (fd, 0.1), "pit": (pit, 0.002), "accuracy": (0.95, 0.01)}
-    return {
-        "id": f"guidance-1/{name}",
-        "rule": rule,
-        "guidance": 1.0,
-        "window": None if rule == AR else int(window),
-        "parameter": None,
-        "value": None,
-        "claim": claim,
-        "n": 40,
-        "seconds_per_image": 0.01,
-        "seconds_alone": None,
-        "error": None,
-        "metrics": {
-            metric: {
-                "value": value,
-                "interval": [value - half, value + half],
-                "replicates": list(value + half * np.linspace(-1, 1, 40)),
-            }
-            for metric, (value, half) in metrics.items()
-        },
-    }
-
-
-@pytest.fixture
-def record():
-    rows = [
-        hand_made("ar-0", 1.0, 0.5),
-        hand_made("ar-1", 1.0, 0.6),
-        hand_made("wild-8", 8.0, 2.0, "relaxed", pit=0.05),
-        hand_made("wild-4", 6.0, 2.5, "relaxed", pit=0.05),
-        hand_made("bold-8", 5.0, 0.55, "relaxed", pit=0.03),
-        hand_made("sd-8", 3.0, 0.65),
-        hand_made("sd-4", 2.5, 0.4),
-    ]
-    return {
-        "rows": rows, "setting": {"model": "digits-diff", "n": 40}, "tokens": "patches", "omitted": {"sd": "no density"}
-    }  # fmt: skip
-
-
-def test_the_frontier_ends_where_nothing_is_told_from_ar(record):
-    lines = [(line.cells[0], line.cells[1], line.cells[-1]) for line in tables_patches.frontier(record).rows]
-    assert lines == [("wild", "8", "yes"), ("bold", "8", "yes"), ("sd", "8", "no")]
-    (omitted,) = tables_patches.others(record)
-    assert [line.cells for line in omitted.rows] == [("sd", "no density")]
-
-
-def test_loss_is_that_of_the_usual_metric_and_the_lossless_are_named(record):
-    (choice,) = choose.fastest(record, 0.3)
-    assert choice.chosen.id == "guidance-1/bold-8"
-    assert "fd" in choice.question
-    assert choice.free.id == "guidance-1/sd-8"
-    record["rows"].append(hand_made("cspd-8", 9.0, 0.5, "relaxed"))
-    assert choose.fastest(record, 0.3)[0].chosen.id == "guidance-1/bold-8"
-    (choice,) = choose.fastest(record, 0.01, "pit")
-    assert choice.chosen.id == "guidance-1/sd-8"
-    record["rows"] = record["rows"][:5]
-    assert choose.fastest(record, 0.3)[0].free is None
-
-
-@pytest.mark.parametrize(
-    ("model", "metric", "message"),
-    [
-        ("digits-gmm", "bias", "the bias of every setting of digits-gmm is not known; choose one of fd, accuracy"),
-        ("digits-diff", "surprisal", "the surprisal of every setting of digits-diff is not known"),
-        ("digits-diff", "beauty", "unknown metric 'beauty'; known: fd"),
-    ],
-)
-def test_a_metric_that_is_not_there_is_refused_before_the_work(monkeypatch, capsys, model, metric, message):
-    monkeypatch.setattr(sweep, "measure", pytest.fail)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["tradeoff", "--model", model, "--metric", metric])
-    assert caught.value.code == 3
-    assert message in capsys.readouterr().err
-    assert "surprisal" in choose.metrics("digits-gmm")
-
-
-def test_the_command_asks_for_decoders_and_windows(monkeypatch, tmp_path, record):
-    asked = []
-    monkeypatch.setattr(sweep, "measure", lambda *arguments: asked.append(arguments) or record)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["tradeoff", "--model", "digits-diff", "--decoders", "cspd, sd-path", "--window", "2,8", "--out", "x"])
-    assert caught.value.code == 0
-    setting, _, wanted, *_ = asked[0]
-    assert setting == Setting("digits-diff", window=None)
-    assert wanted == Asked(decoders=["cspd", "sd-path"], windows=[2, 8])
-    with pytest.raises(InputError, match=r"window 16 of digits-gmm: .* of a model of patches each setting has its own"):
-        sweep._check(Setting("digits-gmm"))
-
-
-def test_what_decodes_is_what_is_claimed():
-    """The published criterion in a sweep is the registry's decoder."""
-    draft = continuous.load("digits-diff-draft")
-    built = decoders.build(Cell("cspd", 1.0, window=4), draft)
-    assert isinstance(built, Speculative)
-    assert isinstance(built.judging, Surrogate)
-    assert built == registry.build("cspd", registry.Settings(4, draft_model=draft))

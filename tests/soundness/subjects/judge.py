@@ -219,7 +219,7 @@ class Guides(Right):
     """Takes models that are pairs of laws, and guides one by the other itself, with a cache of its own for each."""
 
     def init(self, model, batch, draws):
-        if not hasattr(model, "unconditional"):
+        if getattr(model, "unconditional", None) is None:
             raise InputError("only guided models are supported")
         start = Branches(model.conditional.start(batch), model.unconditional.start(batch))
         return begin(model, batch, (self.draft_model.start(batch), start))
