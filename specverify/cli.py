@@ -83,7 +83,7 @@ def verify(
         str | None, typer.Option(metavar="MODEL", help="The real model, one that ships.", show_default="digits-s")
     ] = None,
 ) -> None:
-    """Check every decoder, write record.json, report.md and report.html, and exit with the verdict's code.
+    """Check every decoder, write record.json, the report and junit.xml, and exit with the verdict's code.
 
     Results are kept as they come: the same command given again continues an interrupted run, and shows a finished one.
     """

@@ -1,4 +1,4 @@
-"""The report: Markdown, one self-contained HTML file, and the pictures, all from a record.
+"""The report: Markdown, one self-contained HTML file, the pictures and JUnit XML, all from a record.
 
 Every value of a record is escaped: by jinja in the HTML, by `escape_markdown` in the Markdown.
 """
@@ -19,6 +19,7 @@ from specverify import files
 from specverify.report import (
     attention,
     judgements,
+    junit,
     methods,
     tables,
     tables_continuous,
@@ -34,7 +35,7 @@ from specverify.report.drawing import Picture
 from specverify.report.shape import Record
 from specverify.report.tables import Table
 
-HTML, MARKDOWN = "report.html", "report.md"
+HTML, MARKDOWN, JUNIT = "report.html", "report.md", "junit.xml"
 _TITLE = "# specverify report"
 HEADLINE = "relaxed"
 """The picture of the first screen."""
@@ -48,16 +49,18 @@ class Written:
 
     Attributes:
         html, markdown: the report, twice.
+        junit: its cells as tests.
         figures: the pictures, in the order of the report.
     """
 
     html: Path
     markdown: Path
+    junit: Path
     figures: tuple[Path, ...]
 
 
 def write(record: Record, out: Path) -> Written:
-    """Write `report.html`, `report.md` and `figures/*.png` into a folder.
+    """Write `report.html`, `report.md`, `junit.xml` and `figures/*.png` into a folder.
 
     Pictures that the report there shows and this one does not are removed; others are not its own, and stay.
 
@@ -74,13 +77,14 @@ def write(record: Record, out: Path) -> Written:
     out = Path(out)
     pictures = figures(record)
     written = Written(
-        out / HTML, out / MARKDOWN, tuple(out / "figures" / f"{picture.name}.png" for picture in pictures)
+        out / HTML, out / MARKDOWN, out / JUNIT, tuple(out / "figures" / f"{picture.name}.png" for picture in pictures)
     )
     for path, picture in zip(written.figures, pictures, strict=True):
         files.write_atomically(path, picture.png)
     remove_others(written.markdown, _TITLE, set(written.figures))
     files.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
     files.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
+    files.write_atomically(written.junit, junit.junit(record))
     return written
 
 
