@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 from scipy import optimize, special
 
 from specverify.calibration.trial import Measured, gather
-from specverify.evidence.bounds import BoundedMean, acceptance, at_most, cap_failure
+from specverify.evidence.bounds import acceptance, at_most
 from specverify.evidence.ratio import RatioMean, RatioSymmetry
 from specverify.evidence.repeats import Atoms, Repeats
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattLags, RosenblattPairs
-from specverify.evidence.trials import Trials, WithinBound
+from specverify.evidence.trials import Trials
 
-OVERLAP, CAP, APART, GRID = 0.7, 3, 0.5, 4
+OVERLAP, APART, GRID = 0.7, 0.5, 4
 CHANCE = 1e-5
 """Of one value, by rounding."""
 DELTA = 0.05
@@ -36,17 +36,8 @@ def _events(rate: float) -> Sample:
     return lambda generator, n, off: (generator.random(n) < rate + off,)
 
 
-def _means(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...]:
-    means = generator.uniform(0.2, 0.8, n)
-    return generator.random(n) < means + off, means
-
-
 def _trials(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...]:
     return geometric(generator, n, moved_overlap(off)), OVERLAP
-
-
-def _excesses(generator: np.random.Generator, n: int, off: float) -> tuple[Any, ...]:
-    return (np.where(generator.random(n) < off, 0.5, -generator.random(n)),)
 
 
 def _ratios(factor: Callable[[float], float]) -> Sample:
@@ -101,10 +92,7 @@ class Tool:
 TOOLS: dict[str, Tool] = {
     "acceptance": Tool(acceptance(OVERLAP), _events(OVERLAP)),
     "acceptance at most": Tool(at_most(OVERLAP), _events(OVERLAP)),
-    "failures beyond the cap": Tool(cap_failure(OVERLAP, CAP), _events((1 - OVERLAP) * OVERLAP**CAP)),
-    "acceptance, one by one": Tool(BoundedMean(), _means),
     "trials": Tool(Trials(), _trials, randomised=True),
-    "bound": Tool(WithinBound(), _excesses),
     "mean ratio": Tool(RatioMean((1 + DELTA) * math.sqrt(math.expm1(APART**2))), _ratios(lambda off: 1 + off)),
     "overlap from both sides": Tool(RatioSymmetry(), _ratios(lambda off: factor_apart(off))),
     "Rosenblatt pairs": Tool(RosenblattPairs(grid=GRID), _pairs),

@@ -15,14 +15,13 @@ from scipy import optimize, special
 from specverify.calibration.trial import Measured, gather
 from specverify.evidence.energy import Energy
 from specverify.evidence.moments import Moments
-from specverify.evidence.projections import Projected, ProjectedLaw, directions, projected
+from specverify.evidence.projections import Projected, directions
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattUniformity
 
 AXES = directions(1, 1)
 TOOLS: dict[str, Callable[[], Any]] = {
     "moments": lambda: Moments(np.zeros(1), np.eye(1)),
-    "projections against a law": lambda: ProjectedLaw(AXES, projected(AXES, np.zeros((1, 1)), np.eye(1)[None])),
     "projections of two samples": lambda: Projected(AXES),
     "energy distance": lambda: Energy(199),
     "Rosenblatt uniformity": RosenblattUniformity,

@@ -1,4 +1,4 @@
-"""Rates of the checks of counts: `ChiSquare`, `TotalVariation`, `RelativeEntropy`, `Conditionals`, `EProcess`."""
+"""Rates of the checks of counts: `ChiSquare`, `TotalVariation`, `Conditionals`, `EProcess`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from specverify.evidence import alternatives
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.distance import tv
-from specverify.evidence.finite import RelativeEntropy, TotalVariation
+from specverify.evidence.finite import TotalVariation
 from specverify.evidence.result import Evidence, Vector
 from specverify.evidence.sequential import EProcess
 
@@ -31,7 +31,6 @@ def _of_battery(name: str) -> Make:
 TOOLS: dict[str, Make] = {
     **{name: _of_battery(name) for name in battery.NAMES if name not in ("dispersion", "copies")},
     "joint law (pearson)": lambda law, vocab: ChiSquare(law, "pearson"),
-    "relative entropy": lambda law, vocab: RelativeEntropy(law),
 }
 """Those of the battery, and what they are built on."""
 

@@ -1,19 +1,18 @@
-"""Rates of the checks of independence: `Dispersion`, `Copies`, `Collisions` and the rows that repeat earlier ones."""
+"""Rates of the checks of independence: `Dispersion`, `Copies` and the rows that repeat earlier ones."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from specverify.calibration.counts import Target
 from specverify.calibration.sources import Source, laws, target
 from specverify.calibration.trial import Measured, gather
 from specverify.errors import InputError
-from specverify.evidence.copies import Collisions, Copies, collision_probability
+from specverify.evidence.copies import Copies, collision_probability
 from specverify.evidence.independence import Dispersion
 from specverify.subjects.sampler_checks import repeats
 
@@ -55,33 +54,26 @@ def dispersion_misses(
     return gather(found, n=n, delta=delta)
 
 
-def copies_alarms(trials: int, seed: int, *, check: str, source: Source, rows: int, alpha: float) -> Measured:
-    """A check of equal rows on two runs of a correct decoder, or on one."""
+def copies_alarms(trials: int, seed: int, *, source: Source, rows: int, alpha: float) -> Measured:
+    """`Copies` on two runs of a correct decoder."""
     tokens = source.tokens(2 * rows, trials, seed)
-    tool = _tool(check, source.toy)
-    found = [_examine(check, tool, both[:rows].numpy(), both[rows:].numpy(), alpha, 0.1) for both in tokens]
+    tool = _tool(source.toy)
+    found = [tool.check(both[:rows].numpy(), both[rows:].numpy(), alpha=alpha, beta=0.1) for both in tokens]
     return gather(found, n=rows)
 
 
-def copies_misses(
-    trials: int, seed: int, *, check: str, source: Source, delta: float, alpha: float, beta: float
-) -> Measured:
-    """A check of equal rows where each row is, with probability delta, a copy: of the row beside it, or above it."""
+def copies_misses(trials: int, seed: int, *, source: Source, delta: float, alpha: float, beta: float) -> Measured:
+    """`Copies` where each row is, with probability delta, a copy of the row beside it."""
     generator = np.random.default_rng(seed)
-    tool = _tool(check, source.toy)
+    tool = _tool(source.toy)
     n = tool.sample_size(delta, alpha=alpha, beta=beta)
     tokens = source.tokens(2 * n, trials, seed).numpy()
     found = []
     for both in tokens:
         first, second = both[:n], both[n:]
         copied = generator.random(n) < delta
-        if check == "collisions within a run":
-            # each copy is of one of the rows that are none
-            originals = np.flatnonzero(~copied)
-            first = np.where(copied[:, None], first[generator.choice(originals, n)], first)
-        else:
-            second = np.where(copied[:, None], first, second)
-        found.append(_examine(check, tool, first, second, alpha, beta))
+        second = np.where(copied[:, None], first, second)
+        found.append(tool.check(first, second, alpha=alpha, beta=beta))
     return gather(found, n=n, delta=delta)
 
 
@@ -114,7 +106,7 @@ def repeated_misses(trials: int, seed: int, *, source: Source, rows: int, alpha:
     return gather(found, n=rows, delta=delta)
 
 
-def _tool(check: str, toy: str) -> Any:
+def _tool(toy: str) -> Copies:
     """Equal rows by chance are known from the law, or along a chain: sum of p^2 over all ways to go on."""
     model = Source("ar", toy).model()
     if model.vocab**model.length <= 10**5:
@@ -125,17 +117,4 @@ def _tool(check: str, toy: str) -> Any:
         chance = float(first[0] @ torch.linalg.matrix_power(after, model.length - 1).sum(1))
     else:
         raise InputError(f"the chance that two sequences of {toy} are equal is not known; choose another toy")
-    return Copies(chance) if check == "copies" else Collisions(chance)
-
-
-def _examine(
-    check: str,
-    tool: Any,
-    first: Int[np.ndarray, "rows length"],
-    second: Int[np.ndarray, "rows length"],
-    alpha: float,
-    beta: float,
-) -> Any:
-    if check == "collisions within a run":
-        return tool.check(first, alpha=alpha, beta=beta)
-    return tool.check(first, second, alpha=alpha, beta=beta)
+    return Copies(chance)

@@ -5,36 +5,29 @@ With beta = 1 - TV(p, q), the overlap:
 * a draft is kept with probability beta, and no lossless rule keeps it more often (`acceptance`, `at_most`); a rule over
   whole trajectories keeps it at most as often as one over tokens can, by data processing (`at_most`);
 * a redraw by thinning takes T proposals, T = 0 for drafts that are kept: P(T > k) = (1 - beta) beta^k, so that E T = 1,
-  Var T = 2 beta / (1 - beta), and 1 / (1 - beta) proposals on average for a rejected draft (`trials.Trials`);
-* with a cap of K a decision fails with probability (1 - beta) beta^K (`cap_failure`);
-* proposals are kept with a probability of at most 1, that is, the bound M is never exceeded (`trials.WithinBound`).
+  Var T = 2 beta / (1 - beta), and 1 / (1 - beta) proposals on average for a rejected draft (`trials.Trials`).
 
 What a claimed ratio p / q must satisfy, whatever the laws, is in `ratio.py`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import stats
 from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.evidence import design
-from specverify.evidence.distance import deviation
 from specverify.evidence.result import (
     Evidence,
     check_delta,
     check_rates,
     check_size,
-    nothing_below_one,
 )
-from specverify.evidence.vectors import Values, to_finite
-from specverify.rules.rejection import check_limit
 
 RATE = "acceptance rate"
 Hits = Bool[np.ndarray, " n"] | Bool[Tensor, " n"]
@@ -45,7 +38,7 @@ class Rate:
     """Exact binomial test that independent events have a probability between `low` and `high`.
 
     One-sided where low = 0 or high = 1, otherwise each side has alpha / 2. `delta` is how far outside the probability
-    is. See `acceptance`, `at_most` and `cap_failure`.
+    is. See `acceptance` and `at_most`.
 
     Attributes:
         low, high: ends of the allowed probabilities, one number twice where it is known exactly.
@@ -72,7 +65,7 @@ class Rate:
         """Test n events, one bool for each."""
         check_rates(alpha, beta)
         if hits.dtype not in (torch.bool, np.bool_):
-            raise InputError(f"events have dtype {hits.dtype}; give one bool for each, or probabilities to BoundedMean")
+            raise InputError(f"events have dtype {hits.dtype}; give one bool for each")
         n = int(hits.shape[0])
         check_size(n)
         found = int(hits.sum())
@@ -144,95 +137,6 @@ def acceptance(overlap: float | tuple[float, float]) -> Rate:
 def at_most(overlap: float, what: str = "acceptance over trajectories is at most that over tokens") -> Rate:
     """Acceptance at most the overlap: what every lossless rule keeps, and trajectories by data processing."""
     return Rate(0.0, overlap, what)
-
-
-def cap_failure(overlap: float, cap: int) -> Rate:
-    """Decisions that find no token among `cap` proposals: a share of (1 - beta) beta^cap; more is rejected."""
-    check_overlap(overlap)
-    check_limit(cap, "cap")
-    return Rate(0.0, (1 - overlap) * overlap**cap, "failures beyond the cap", "failure rate")
-
-
-def overlap_interval(under_q: Values, under_p: Values, *, alpha: float) -> tuple[float, float]:
-    """Bounds of 1 - TV(p, q) from both sides, wrong with probability at most alpha at every n (Hoeffding).
-
-    Args:
-        under_q: min(1, p / q) at independent drafts.
-        under_p: min(1, q / p) at independent tokens of the target; both have the overlap as their mean.
-        alpha: the probability of error.
-    """
-    check_rates(alpha)
-    low, high = 0.0, 1.0
-    for values, what in ((under_q, "min(1, p / q)"), (under_p, "min(1, q / p)")):
-        found = _unit(values, what)
-        half = deviation(len(found), alpha / 4)
-        low, high = max(low, float(found.mean()) - half), min(high, float(found.mean()) + half)
-    if low > high:
-        raise InputError(f"the two sides contradict each other: at least {low:.6g} and at most {high:.6g}; see `ratio`")
-    return low, high
-
-
-@dataclass(frozen=True)
-class BoundedMean:
-    """Test that values in [0, 1] have the means that are known for them, one for each: decisions of different laws.
-
-    Hoeffding's and Azuma's inequality: each mean may depend on what came before. `delta` is how far the values' mean is
-    off, averaged over them.
-
-    Attributes:
-        what: what the values are.
-    """
-
-    what: str = "acceptance rates are the overlaps"
-
-    def check(self, values: Values | Hits, means: Values, *, alpha: float, beta: float) -> Evidence:
-        """Test n values, such as decisions (as bools) or acceptance probabilities, against n means."""
-        check_rates(alpha, beta)
-        found, known = _unit(values, "values"), _unit(means, "means")
-        if found.shape != known.shape:
-            raise InputError(f"{len(found)} values need as many means, not {len(known)}")
-        n = len(found)
-        off = float((found - known).mean())
-        p_value = min(1.0, 2 * math.exp(-2 * n * off**2))
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
-        half = deviation(n, alpha / 2)
-        return Evidence(
-            check=self.what,
-            statistic=off,
-            p_value=p_value,
-            alpha=alpha,
-            beta=beta,
-            delta=delta,
-            metric=RATE,
-            n=n,
-            rejected=p_value <= alpha,
-            basis="finite-sample bound",
-            power="finite-sample bound",
-            estimate=abs(off),
-            interval=(max(0.0, abs(off) - half), min(1.0, abs(off) + half)),
-            vacuous=nothing_below_one(delta, n),
-            blind="differences that cancel over the values",
-            detail=f"mean {found.mean():.6g}, where the laws have {known.mean():.6g}",
-            coverage={"values": n},
-        )
-
-    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """How far off a mean is that n values miss with probability at most beta, at most 1."""
-        check_rates(alpha, beta)
-        check_size(n)
-        return min(1.0, deviation(n, alpha / 2) + deviation(n, beta))
-
-    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
-        """The number of values that misses a mean off by delta with probability at most beta."""
-        check_delta(delta, RATE)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
-
-
-def _unit(values: np.ndarray | Tensor, what: str) -> Float[np.ndarray, " n"]:
-    found = to_finite(values, what)
-    if found.min() < 0 or found.max() > 1:
-        raise InputError(f"{what} span {found.min()} to {found.max()}, outside 0 to 1")
-    return found
 
 
 def check_overlap(overlap: float | np.ndarray) -> None:

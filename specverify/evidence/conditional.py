@@ -45,7 +45,7 @@ class Prefix:
 class Conditionals:
     """Test of the next-token law at each prefix that is common enough, at alpha / (number of such prefixes).
 
-    Which prefixes are tested depends on the law alone. Each has the test of `RelativeEntropy`, given its visits; the
+    Which prefixes are tested depends on the law alone. Each is tested by `finite.entropy_tail`, given its visits; the
     smallest p-value times the number of prefixes is the p-value of the whole (Bonferroni, valid under any dependence),
     and Holm's method names the prefixes that are off. All rates hold at every n.
 

@@ -1,7 +1,6 @@
 """Do runs repeat each other's sequences more often than chance?
 
 * `Copies`: two runs that agree at the same row, as calls re-seeded with one seed do. Needs no law.
-* `Collisions`: equal pairs at any rows, within a run or between two. Needs the probability of a chance collision.
 * `Repeats`: rows that equal any earlier one. Needs the probability of each row under its own law.
 
 In all, n counts the rows of a run and `delta` is the probability that a row is a copy: of the row at its place in the
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import special, stats
+from scipy import stats
 from torch import Tensor
 
 from specverify.errors import InputError
@@ -121,91 +120,6 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Collisions:
-    """Test of the number C of equal pairs, at any rows, against the probability of a chance collision.
-
-    P(C >= c) is bounded by the least of Markov's and Cantelli's inequalities, from the mean and (for third moments at
-    most collision ** 1.5) the variance of C, and Hoeffding's for U-statistics (1963, section 5): exp(-m kl(c / pairs,
-    collision)), m the number of disjoint pairs and kl the relative entropy of coins.
-
-    Attributes:
-        collision: probability that two independent sequences are equal (`collision_probability`), or an upper bound.
-    """
-
-    collision: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.collision < 1:
-            raise InputError(f"collision is {self.collision}; it is a probability above 0 and below 1")
-
-    def check(self, first: Tokens, second: OtherTokens | None = None, *, alpha: float, beta: float) -> Evidence:
-        """Count equal pairs within a run, or between two runs of as many rows."""
-        check_rates(alpha, beta)
-        one = to_numpy(first)
-        two = None if second is None else to_numpy(second)
-        n = one.shape[0]
-        if two is not None and two.shape != one.shape:
-            raise InputError(f"the runs have shapes {one.shape} and {two.shape}; compare as many rows of one length")
-        _check_rows(n)
-        within = two is None
-        equal = (equal_pairs(one, one) - n) // 2 if two is None else equal_pairs(one, two)
-        pairs = _pairs(n, within)[0]
-        delta = self._visible(n, within, alpha, beta)
-        p_value = float(self._tail(np.array([equal]), n, within)[0])
-        return Evidence(
-            check=f"collisions {'within a run' if within else 'between runs'}",
-            statistic=float(equal),
-            p_value=p_value,
-            alpha=alpha,
-            beta=beta,
-            delta=delta,
-            metric=COPIES,
-            n=n,
-            rejected=p_value <= alpha,
-            basis="finite-sample bound",
-            power="finite-sample bound",
-            vacuous=nothing_below_one(delta, n),
-            blind="rows that differ in a single token",
-            detail=f"{equal} of {pairs} pairs are equal, {pairs * self.collision:.4g} expected",
-            coverage={"rows": n, "pairs": pairs, "equal": equal},
-        )
-
-    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """The probability of a copy, within or between runs, that n rows miss with probability at most beta."""
-        check_rates(alpha, beta)
-        _check_rows(n)
-        return max(self._visible(n, within, alpha, beta) for within in (True, False))
-
-    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
-        """The number of rows, to one part in thirty, that misses copies of probability delta at rate beta.
-
-        More rows also mean more chance collisions: beyond some n the test gets weaker, and it may have no n at all.
-        """
-        check_delta(delta, COPIES)
-        for n in np.unique(np.geomspace(2, 1e6, 400).round().astype(int)).tolist():
-            if n * self.collision >= 1:  # as many chance collisions between runs as there are rows to copy
-                break
-            if self.smallest_detectable(n, alpha=alpha, beta=beta) <= delta:
-                return int(n)
-        raise InputError(
-            f"no n up to 1e6 makes copies of probability {delta:.3g} visible with collision {self.collision:.3g}; "
-            "use longer sequences, or Dispersion"
-        )
-
-    def _visible(self, n: int, within: bool, alpha: float, beta: float) -> float:
-        return _least_share(self._tail(np.arange(1, n + 1), n, within) <= alpha, n, beta)
-
-    def _tail(self, equal: np.ndarray, n: int, within: bool) -> np.ndarray:
-        pairs, disjoint, touching = _pairs(n, within)
-        mean = pairs * self.collision
-        spread = mean + touching * self.collision**1.5
-        share = equal / pairs
-        entropy = special.rel_entr(share, self.collision) + special.rel_entr(1 - share, 1 - self.collision)
-        bounds = [mean / np.maximum(equal, 1), spread / (spread + (equal - mean) ** 2), np.exp(-disjoint * entropy)]
-        return np.where(equal > mean, np.minimum(1.0, np.min(bounds, axis=0)), 1.0)
-
-
-@dataclass(frozen=True)
 class Repeats:
     """Test of rows that equal an earlier one, whatever the law of each row is (its prompt may be its own).
 
@@ -275,29 +189,9 @@ def equal_pairs(first: Int[np.ndarray, "rows length"], second: Int[np.ndarray, "
     return int(one @ two)
 
 
-def _pairs(n: int, within: bool) -> tuple[int, int, int]:
-    """How many pairs there are, how many disjoint ones, and how many ordered pairs of pairs share one row."""
-    if within:
-        return n * (n - 1) // 2, n // 2, n * (n - 1) * (n - 2)
-    return n * n, n, 2 * n * n * (n - 1)
-
-
-def _check_rows(n: int) -> None:
-    if n < 2:
-        raise InputError(f"the number of rows is {n}; pairs need at least two")
-
-
 def _exponent(equal: np.ndarray, mean: np.ndarray) -> np.ndarray:
     excess = np.maximum(equal - mean, 0.0)
     return np.asarray(excess**2 / np.maximum(4 * mean + 2 * excess, 1e-300))
-
-
-def _least_share(rejects: np.ndarray, n: int, miss: float) -> float:
-    """The least probability of a copy under which fewer copies than reject, of 1 to n, have probability `miss`."""
-    if not rejects[-1]:
-        return 1.0
-    enough = 1 + len(rejects) - int(np.logical_and.accumulate(rejects[::-1]).sum())
-    return _share(enough, n, miss)
 
 
 def _share(enough: int, n: int, miss: float) -> float:

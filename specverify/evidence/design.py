@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import optimize, stats
 
 from specverify.errors import InputError
@@ -98,12 +98,6 @@ def holm(p_values: Sequence[float], alpha: float) -> Bool[np.ndarray, " tests"]:
     return rejected
 
 
-@lru_cache(maxsize=4096)
-def noncentrality(df: int, alpha: float, beta: float) -> float:
-    """The noncentrality at which a chi-square test of level alpha and `df` degrees of freedom misses at rate beta."""
-    return noncentrality_above(float(stats.chi2.isf(alpha, df)), df, beta)
-
-
 def noncentrality_above(critical: float, df: int, beta: float) -> float:
     """The noncentrality at which a chi-square variable stays below `critical` with probability beta."""
     if stats.chi2.cdf(critical, df) <= beta:
@@ -153,13 +147,6 @@ def sample_size(visible: Callable[[int], float], delta: float, *, start: int = 1
     while visible(n) > delta:
         n += max(1, n // 2000)
     return n
-
-
-def power_at(visible: Callable[[int], float], sizes: Sequence[int]) -> Float[np.ndarray, " sizes"]:
-    """What each sample size can see: the curve that a report draws next to a verdict."""
-    for n in sizes:
-        check_size(n)
-    return np.array([visible(n) for n in sizes])
 
 
 def rate_excess(hits: int, trials: int, rate: float) -> float:

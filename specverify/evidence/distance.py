@@ -34,11 +34,6 @@ def tv(p: Law, q: Law) -> float:
     return 0.5 * float(np.abs(to_law(p, "p") - to_law(q, "q")).sum())
 
 
-def kl(q: Law, p: Law) -> float:
-    """Relative entropy sum q log(q / p) in nats; infinite where q has mass and p has none."""
-    return float(special.rel_entr(to_law(q, "q"), to_law(p, "p")).sum())
-
-
 def deviation(n: int, rate: float) -> float:
     """How far above its mean T is with probability at most `rate` (McDiarmid); by symmetry, how far below.
 

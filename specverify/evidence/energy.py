@@ -121,13 +121,5 @@ class Energy:
         return float(stats.beta.ppf(beta / 2, most, self.relabellings - most + 1))
 
 
-def energy_distance(first: Samples, second: OtherSamples) -> float:
-    """The energy distance between two samples of one size, of which it is 0 only if they are equal."""
-    one, two = to_pair(first, second)
-    n = len(one)
-    apart = distance.squareform(distance.pdist(np.concatenate([one, two])))
-    return float(_energies(apart, (np.repeat([1.0, -1.0], n) / n)[None])[0])
-
-
 def _energies(apart: Matrix, signs: Float[np.ndarray, "labels rows"]) -> Float[np.ndarray, " labels"]:
     return np.asarray(-((signs @ apart) * signs).sum(1))

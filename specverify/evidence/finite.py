@@ -3,8 +3,8 @@
 The null hypothesis is that the n samples are independent draws of the law p over K outcomes. Nothing is pooled and no
 limit theorem is used: the price is an n some two to four times that of `ChiSquare`.
 
-* `TotalVariation`: for many outcomes. Also bounds the distance to the target law from above and below.
-* `RelativeEntropy`: for few or very unequal outcomes, such as one next-token law.
+`TotalVariation` also bounds the distance to the target law from above and below. For few or very unequal outcomes, such
+as one next-token law, n KL(counts / n, p) has a tail bound of its own (`entropy_tail`).
 
 An observation of an outcome that p forbids rejects at once: it has probability 0 under the null.
 """
@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from specverify.evidence import design
 from specverify.evidence.discrete import forbidden_note, outside_support
@@ -31,7 +31,6 @@ from specverify.evidence.result import (
     Vector,
     check_delta,
     check_rates,
-    check_size,
     nothing_below_one,
     to_counts,
     to_law,
@@ -162,73 +161,14 @@ class TotalVariation:
         return design.sample_size(lru_cache(visible), delta, start=start)
 
 
-@dataclass(frozen=True, eq=False)
-class RelativeEntropy:
-    """Test of x = n KL(counts / n, p), half the G statistic, with a tail bound that holds at every n.
-
-    Under p, x has no larger moment generating function than a gamma variable of shape k - 1 and scale 1, k the number
-    of possible outcomes, so P(X >= x) <= exp(-x) (e x / (k - 1))^(k - 1) for x > k - 1 (Agrawal, Finite-sample
-    concentration of the multinomial in relative entropy, 2020, arXiv:1904.02291). At the law's own shape the bound
-    does not weaken, however unequal its probabilities are.
-
-    Under a q at distance delta let A be the set where q exceeds p. KL(counts / n, p) >= 2 (share of A - p(A))^2
-    (Pinsker), and the share of A falls short of q(A) by sqrt(log(1 / beta) / (2 n)) with probability at most beta.
-
-    Attributes:
-        law: Float[outcomes], the target law.
-    """
-
-    law: Law
-
-    def __post_init__(self) -> None:
-        self._p  # noqa: B018 - checks the law
-
-    @cached_property
-    def _p(self) -> Vector:
-        return to_law(self.law)
-
-    def check(self, counts: Counts, *, alpha: float, beta: float) -> Evidence:
-        """Test the counts, Int[outcomes]."""
-        check_rates(alpha, beta)
-        observed = to_counts(counts, len(self._p))
-        n = int(observed.sum())
-        forbidden = int(observed[self._p == 0].sum())
-        statistic = n * float(special.rel_entr(observed / n, self._p).sum())
-        p_value = entropy_tail(statistic, int((self._p > 0).sum()))
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
-        return Evidence(
-            check="relative entropy",
-            statistic=statistic,
-            p_value=p_value,
-            alpha=alpha,
-            beta=beta,
-            delta=delta,
-            metric=TOTAL_VARIATION,
-            n=n,
-            rejected=p_value <= alpha,
-            basis="finite-sample bound",
-            power="finite-sample bound",
-            estimate=0.5 * float(np.abs(observed / n - self._p).sum()),
-            vacuous=nothing_below_one(delta, n),
-            detail=f"n KL(counts / n, law) = {statistic:.6g}{forbidden_note(forbidden)}",
-            coverage={"outcomes": int((self._p > 0).sum()), "forbidden": forbidden},
-            data={"counts": observed.tolist(), "expected": (n * self._p).tolist()},
-        )
-
-    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """The total variation that n samples miss with probability at most beta, at most 1."""
-        check_rates(alpha, beta)
-        check_size(n)
-        return entropy_visible(n, int((self._p > 0).sum()), alpha=alpha, beta=beta)
-
-    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
-        """The n that misses total variation delta with probability at most beta."""
-        check_delta(delta)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
-
-
 def entropy_tail(x: float, outcomes: int) -> float:
-    """Bound on the probability that n KL(counts / n, p) reaches x, for any n and any p over so many outcomes."""
+    """Bound on the probability that n KL(counts / n, p) reaches x, for any n and any p over so many outcomes.
+
+    Half the G statistic has no larger moment generating function than a gamma variable of shape k - 1 and scale 1, k
+    the number of possible outcomes, so P(X >= x) <= exp(-x) (e x / (k - 1))^(k - 1) for x > k - 1 (Agrawal,
+    Finite-sample concentration of the multinomial in relative entropy, 2020, arXiv:1904.02291). At the law's own shape
+    the bound does not weaken, however unequal its probabilities are.
+    """
     shape = outcomes - 1
     if x <= shape:
         return 1.0
@@ -247,7 +187,11 @@ def entropy_threshold(alpha: float, outcomes: int) -> float:
 
 
 def entropy_visible(n: int, outcomes: int, *, alpha: float, beta: float) -> float:
-    """The total variation that `RelativeEntropy` sees in n samples of any law with so many possible outcomes."""
+    """The total variation that `entropy_tail` sees in n samples of any law with so many possible outcomes.
+
+    Under a q at distance delta let A be the set where q exceeds p. KL(counts / n, p) >= 2 (share of A - p(A))^2
+    (Pinsker), and the share of A falls short of q(A) by sqrt(log(1 / beta) / (2 n)) with probability at most beta.
+    """
     if outcomes == 1:
         return outside_support(n, beta)
     return min(1.0, math.sqrt(entropy_threshold(alpha, outcomes) / (2 * n)) + deviation(n, beta))

@@ -23,7 +23,7 @@ class Neighbours:
     """Test that the transforms of rows 2 k and 2 k + 1 of a log, and of 2 k + 1 and 2 k + 2, are independent.
 
     The pairs of transforms at each position fall into 4 x 4 cells. Were the rows paired at random, n KL(counts / n,
-    uniform) would exceed x with probability at most exp(-x) (e x / 15)^15 (Agrawal, 2020; see `RelativeEntropy`). They
+    uniform) would exceed x with probability at most exp(-x) (e x / 15)^15 (Agrawal, 2020; `finite.entropy_tail`). They
     are paired as they stand, in an order that may depend on them in any way: so the bound is multiplied by the number
     of ways to pair them. What is left refutes; what is not, but is seen without that factor, is called `ordered`.
     """

@@ -2,33 +2,28 @@
 
 A sample is a row: a token, or a whole sequence laid out as one vector. By the theorem of Cramer and Wold (1936) two
 laws that differ do so on some direction; a finite number of them may miss it. With m directions each is tested at
-alpha / m, and Holm's method names those that are off. In every check here `delta` is the Kolmogorov distance between
-the laws of one projection, which is at most the total variation between the laws of the samples.
+alpha / m, and Holm's method names those that are off. `delta` is the Kolmogorov distance between the laws of one
+projection, which is at most the total variation between the laws of the samples.
 
-* `ProjectedLaw`: samples against a law whose projections have known distribution functions.
-* `Projected`: samples of one source against as many of another.
-
-Kolmogorov's null law is exact at every n, with and without a second sample. Anderson and Darling's statistic A (1954)
-weighs the tails up, where Kolmogorov's is blind; its null law is the limit, of which `anderson_tail` is exact, doubled
-for what remains at finite n (a test looks at n = 100). With A >= (4/3) n D^3, D Kolmogorov's distance, or (2/3) n D^3
-between two samples, it has a miss rate too, though of a larger delta; a few samples far out it sees much earlier.
+Kolmogorov's null law is exact at every n. Anderson and Darling's statistic A (1954) weighs the tails up, where
+Kolmogorov's is blind; its null law is the limit, of which `anderson_tail` is exact, doubled for what remains at finite
+n (a test looks at n = 100). With A >= (2/3) n D^3, D Kolmogorov's distance, it has a miss rate too, though of a larger
+delta; a few samples far out it sees much earlier.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from specverify.errors import InputError
 from specverify.evidence import design
-from specverify.evidence.distance import deviation
 from specverify.evidence.result import (
     KOLMOGOROV,
     Evidence,
@@ -37,13 +32,12 @@ from specverify.evidence.result import (
     check_size,
     nothing_below_one,
 )
-from specverify.evidence.vectors import Matrix, OtherSamples, Samples, to_finite, to_pair
+from specverify.evidence.vectors import Matrix, OtherSamples, Samples, to_pair
 
 SAFETY = 2.0  # Anderson-Darling p-values are multiplied by this
 FEWEST = 100  # samples from which on its limit law is used
 BLIND = "differences on none of the projections"
 Directions = Float[np.ndarray, "directions dim"]
-Distribution = Callable[[Float[np.ndarray, "n directions"]], Float[np.ndarray, "n directions"]]
 
 
 def directions(dim: int, count: int, seed: int = 0) -> Directions:
@@ -54,88 +48,6 @@ def directions(dim: int, count: int, seed: int = 0) -> Directions:
         return np.ones((1, 1))
     drawn = np.random.default_rng(seed).standard_normal((count, dim))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
-
-
-def projected(
-    axes: Directions,
-    mean: Float[np.ndarray, "components dim"],
-    covariance: Float[np.ndarray, "components dim dim"],
-    weight: Float[np.ndarray, " components"] | None = None,
-) -> Distribution:
-    """The distribution function of each projection of a Gaussian, or of a mixture of several with the given weights.
-
-    Raises:
-        InputError: for means or covariances that are not finite, do not fit, or are not positive definite.
-    """
-    dim = axes.shape[1]
-    if mean.shape[1:] != (dim,) or covariance.shape != (len(mean), dim, dim):
-        raise InputError(
-            f"directions in {dim} dimensions need means of shape (k, {dim}) and covariances of (k, {dim}, {dim}), "
-            f"not {mean.shape} and {covariance.shape}"
-        )
-    for what, values in (("mean", mean), ("covariance", covariance)):
-        if not np.isfinite(values).all():
-            raise InputError(f"a {what} holds {values[~np.isfinite(values)][0]}; those of a law are finite")
-    centre = mean @ axes.T
-    variance = np.einsum("ai,kij,aj->ka", axes, covariance, axes)
-    if not (variance > 0).all():
-        raise InputError(f"a projection has variance {float(variance.min()):.3g}; covariances are positive definite")
-    share = np.full(len(mean), 1 / len(mean)) if weight is None else weight / weight.sum()
-
-    def distribution(values: Float[np.ndarray, "n directions"]) -> Float[np.ndarray, "n directions"]:
-        score = (values[:, None] - centre) / np.sqrt(variance)
-        return np.asarray(np.einsum("k,nka->na", share, special.ndtr(score)))
-
-    return distribution
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectedLaw:
-    """One-sample tests on each projection against its distribution function.
-
-    Attributes:
-        axes: Float[directions, dim], as `directions` gives them.
-        distribution: projections, Float[n, directions], to their distribution functions; see `projected`.
-        statistic: "ks" or "ad".
-    """
-
-    axes: Directions
-    distribution: Distribution
-    statistic: str = "ks"
-
-    def __post_init__(self) -> None:
-        _check_axes(self.axes, self.statistic)
-
-    def check(self, samples: Samples, *, alpha: float, beta: float) -> Evidence:
-        """Test n independent samples."""
-        check_rates(alpha, beta)
-        values = _project(to_finite(samples, "the sample"), self.axes)
-        uniforms = self.distribution(values)
-        n = len(values)
-        tests = [stats.kstest(column, "uniform", method="exact") for column in uniforms.T]
-        distances = [float(test.statistic) for test in tests]
-        if self.statistic == "ks":
-            found = [(float(test.statistic), float(test.pvalue)) for test in tests]
-        else:
-            _check_fewest(n)
-            scores = [anderson_darling(column) for column in uniforms.T]
-            found = [(score, min(1.0, SAFETY * anderson_tail(score))) for score in scores]
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
-        return _evidence("against the law", self.statistic, found, distances, n, alpha, beta, delta)
-
-    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """The distance on one projection that n samples miss with probability at most beta, at most 1."""
-        check_rates(alpha, beta)
-        check_size(n)
-        share = alpha / len(self.axes)
-        if self.statistic == "ks":
-            return min(1.0, design.kolmogorov_threshold(n, share) + deviation(n, beta))
-        return min(1.0, math.cbrt(0.75 * anderson_threshold(share) / n) + deviation(n, beta))
-
-    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
-        """The number of samples that misses distance delta on a projection with probability at most beta."""
-        check_delta(delta, KOLMOGOROV)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,14 +111,6 @@ def smirnov_tail(height: int, n: int) -> float:
 def smirnov_threshold(n: int, alpha: float) -> float:
     """The least value that the two-sample statistic reaches with probability at most alpha, above 1 if none is."""
     return (1 + bisect.bisect_left(range(1, n + 1), True, key=lambda height: smirnov_tail(height, n) <= alpha)) / n
-
-
-def anderson_darling(uniforms: Float[np.ndarray, " n"]) -> float:
-    """Anderson and Darling's statistic of n transforms, n times the mean of (F_n - u)^2 / (u (1 - u))."""
-    n = len(uniforms)
-    ordered = np.clip(np.sort(uniforms), np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)
-    weights = 2 * np.arange(1, n + 1) - 1
-    return float(-n - (weights * (np.log(ordered) + np.log1p(-ordered[::-1]))).mean())
 
 
 def anderson_darling_between(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:

@@ -6,7 +6,6 @@ draft is kept with min(1, Sigma p / q) and redrawn from (Sigma p - q)+ otherwise
 rule of the two last transitions, and x_0 has the target's law, whatever the trajectories: only Sigma biases it.
 Summing over Gauss-Hermite nodes of the shared noise gives the law of x_0.
 
-What has no density, as the release's tokens without a last noise, is counted in cells instead (`binned`).
 """
 
 from __future__ import annotations
@@ -17,13 +16,11 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import special
 
 from specverify.errors import InputError
-from specverify.evidence.projections import Distribution
-from specverify.evidence.quadrature import Line, LogDensity, Output, Values
-from specverify.evidence.vectors import to_finite
+from specverify.evidence.quadrature import Line, LogDensity, Output
 from specverify.laws import Chain, select
 from specverify.rules.cspd import PUBLISHED, RELEASED, Criterion
 
@@ -131,24 +128,3 @@ def distances(on: Line, p: Chain, q: Chain, log_p: LogDensity, nodes: int = 48) 
         name: replace(output, error=abs(output.tv - surrogate(on, log_p, coarse, CRITERIA[name]).tv))
         for name, output in found.items()
     }
-
-
-def binned(
-    samples: Values | Float[torch.Tensor, " n"], edges: Float[np.ndarray, " edges"], distribution: Distribution
-) -> tuple[Int[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
-    """Counts of samples between edges, and what the target expects there: the arguments of `TotalVariation`.
-
-    The distance between cells is at most that between the laws; with cells of width h it falls short of it by at most
-    the mean variation of the density difference within a cell. A point mass falls into the cell that ends there.
-
-    Args:
-        samples: Float[n].
-        edges: increasing; the outermost cells reach to infinity.
-        distribution: the target's, Float[edges, 1] to Float[edges, 1]; see `projections.projected`.
-    """
-    values = to_finite(samples, "the sample")
-    if len(edges) < 1 or not (np.diff(edges) > 0).all():
-        raise InputError(f"{len(edges)} edges are not increasing; cells lie between increasing edges")
-    below = np.concatenate([[0.0], distribution(edges[:, None])[:, 0], [1.0]])
-    counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
-    return counts, np.diff(below)

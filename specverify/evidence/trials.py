@@ -1,8 +1,7 @@
-"""What thinning reports of itself: how many proposals it took, and that its bound M was never exceeded."""
+"""What thinning reports of itself: how many proposals it took."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +10,11 @@ from scipy import stats
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.evidence import design
 from specverify.evidence.bounds import check_overlap
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import (
     KOLMOGOROV,
     Evidence,
-    check_delta,
     check_rates,
     check_size,
     nothing_below_one,
@@ -26,7 +23,6 @@ from specverify.evidence.result import (
 from specverify.evidence.vectors import Values
 from specverify.rules.rejection import check_limit
 
-EXCEEDED = "probability of exceeding the bound"
 Whole = Int[np.ndarray, " n"] | Int[Tensor, " n"]
 
 
@@ -117,58 +113,3 @@ class Trials:
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of decisions that misses Kolmogorov distance delta with probability at most beta."""
         return PitUniformity().sample_size(delta, alpha=alpha, beta=beta)
-
-
-@dataclass(frozen=True)
-class WithinBound:
-    """A bound that is never exceeded: a single excess refutes it, and none are excused.
-
-    `delta` is the probability of an excess, of which n independent looks miss all with probability at most beta.
-
-    Attributes:
-        tolerance: rounding of a log ratio that is forgiven.
-    """
-
-    tolerance: float = 1e-9
-
-    def check(self, log_ratio: Values, log_bound: float = 0.0, *, alpha: float, beta: float) -> Evidence:
-        """Test n log ratios, such as those of a thinning's target to M times its proposal, against log M or 0.
-
-        -inf is a ratio of 0; NaN and +inf exceed every bound.
-        """
-        check_rates(alpha, beta)
-        values = to_numpy(log_ratio).astype(np.float64)
-        n = len(values)
-        check_size(n)
-        exceeded = ~(values <= log_bound + self.tolerance)
-        count = int(exceeded.sum())
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
-        return Evidence(
-            check="the bound is never exceeded",
-            statistic=float(count),
-            p_value=0.0 if count else 1.0,
-            alpha=alpha,
-            beta=beta,
-            delta=delta,
-            metric=EXCEEDED,
-            n=n,
-            rejected=count > 0,
-            basis="exact",
-            power="finite-sample bound",
-            estimate=count / n,
-            vacuous=nothing_below_one(delta, n),
-            blind="excesses where nothing was proposed",
-            detail=f"{count} of {n} exceed the bound; largest log ratio {values.max():.6g}, bound {log_bound:.6g}",
-            coverage={"values": n, "exceeded": count},
-        )
-
-    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
-        """The probability of an excess that n looks miss with probability at most beta."""
-        check_rates(alpha, beta)
-        check_size(n)
-        return -math.expm1(math.log(beta) / n)
-
-    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
-        """The number of looks that misses excesses of probability delta with probability at most beta."""
-        check_delta(delta, EXCEEDED)
-        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)

@@ -181,13 +181,8 @@ def decide(
     return Decision(token, accepted, found.trials, found.resolved, found.bias)
 
 
-def failure_mass(overlap: Float[Tensor, "*any"], limit: int) -> Float[Tensor, "*any"]:
-    """(1 - beta) beta^K: how often a decision of overlap beta rejects its draft and then K proposals too (C4)."""
-    return (1 - overlap) * overlap**limit
-
-
 def failure_bound(limit: int) -> float:
-    """The largest `failure_mass` over all overlaps, 1/(K + 1) (K/(K + 1))^K, at beta = K/(K + 1)."""
+    """The most that a decision fails, over all overlaps beta: (1 - beta) beta^K (C4) at beta = K/(K + 1)."""
     check_limit(limit)
     return (limit / (limit + 1)) ** limit / (limit + 1)
 

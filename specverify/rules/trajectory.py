@@ -28,7 +28,6 @@ from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, check_fit
 from specverify.rules.reflection import couple
-from specverify.rules.rejection import Decision, decide
 
 
 @dataclass(frozen=True)
@@ -82,20 +81,6 @@ class Walked(NamedTuple):
     same: Bool[Tensor, "*shape steps"]
     resolved: Bool[Tensor, "*shape"]
     bias: float
-
-
-def decide_path(
-    p: Chain,
-    q: Chain,
-    path: Float[Tensor, "*shape steps dim"],
-    draws: Draws,
-    where: Bool[Tensor, "*shape"],
-    limit: int | None = None,
-) -> Decision:
-    """The token rule on path space; the decision's `x` is a trajectory, Float[*shape, T + 1, dim], the token first."""
-    check_chains(p, q, path, where)
-    found = decide(Paths(p), Paths(q), path.flatten(-2), draws, where, limit)
-    return found._replace(x=found.x.unflatten(-1, (p.steps + 1, p.dim)))
 
 
 def couple_steps(

@@ -19,7 +19,7 @@ class TestPlan:
         for trial in calibration.all_trials(quick):
             found.setdefault(trial.check, set()).add(trial.what)
         checks = {*counts.TOOLS, *traces.TOOLS, "dispersion", "copies", "repeated rows", "judge_sampler"}
-        checks |= {"collisions within a run", "collisions between runs", *continuous.TOOLS}
+        checks |= {*continuous.TOOLS}
         checks |= {*bounds.TOOLS, *rounds.TOOLS, "judge_round", "judge_trace"}
         assert checks == set(found)
         for check in checks:

@@ -75,12 +75,12 @@ class TestSources:
 
     def test_chance_collisions_of_a_chain_are_exact(self):
         tokens = Source("ar", "markov-3x6")
-        chain = dependence._tool("collisions within a run", "markov-8x32").collision
+        chain = dependence._tool("markov-8x32").collision
         assert 0 < chain < 1e-6
         law = sources.target("markov-3x6")
-        assert dependence._tool("copies", tokens.toy).collision == pytest.approx(float((law**2).sum()))
+        assert dependence._tool(tokens.toy).collision == pytest.approx(float((law**2).sum()))
         with pytest.raises(InputError, match="the chance that two sequences of hash-16x24 are equal is not known"):
-            dependence._tool("copies", "hash-16x24")
+            dependence._tool("hash-16x24")
 
 
 @pytest.mark.parametrize(

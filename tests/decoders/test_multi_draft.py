@@ -16,7 +16,7 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Checked
-from specverify.rules.multi_draft import best_acceptance, list_gumbel_bound, recursive_acceptance
+from tests.rules.acceptance import best_acceptance, list_gumbel_bound, recursive_acceptance
 from toymodels import TableModel, draft, names, strategies, toy
 from toymodels.catalogue import enumerable
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from specverify.errors import InputError
-from specverify.evidence.copies import Collisions, Copies, Repeats, collision_probability, equal_pairs
+from specverify.evidence.copies import Copies, Repeats, collision_probability, equal_pairs
 from specverify.evidence.design import rate_excess
 
 
@@ -44,31 +44,11 @@ def test_the_p_value_of_copies_bounds_all_pairings(values):
 def test_false_alarm_rates(seed):
     # few sequences, so that chance collisions abound
     generator, alpha, trials = np.random.default_rng(seed), 0.1, 300
-    alarms = {"copies": 0, "within": 0, "between": 0}
+    alarms = 0
     for _ in range(trials):
         one, two = rows(generator, 60, vocab=3, length=3), rows(generator, 60, vocab=3, length=3)
-        alarms["copies"] += Copies().check(one, two, alpha=alpha, beta=0.1).rejected
-        alarms["within"] += Collisions(3**-3).check(one, alpha=alpha, beta=0.1).rejected
-        alarms["between"] += Collisions(3**-3).check(one, two, alpha=alpha, beta=0.1).rejected
-    for hits in alarms.values():
-        assert rate_excess(hits, trials, alpha) > 1e-6
-
-
-@pytest.mark.parametrize("within", [True, False])
-def test_the_tail_of_collisions_is_a_bound_by_enumeration(within):
-    # four rows (two runs of four) over two outcomes
-    p = np.array([0.8, 0.2])
-    check = Collisions(collision_probability(p))
-    tail = check._tail(np.arange(0, 17), 4, within)
-    chance = np.zeros(17)
-    for x in itertools.product(range(2), repeat=4 if within else 8):
-        equal = (
-            sum(a == b for a, b in itertools.combinations(x, 2))
-            if within
-            else sum(a == b for a in x[:4] for b in x[4:])
-        )
-        chance[equal] += math.prod(p[list(x)])
-    assert (chance[::-1].cumsum()[::-1] <= tail + 1e-12).all()
+        alarms += Copies().check(one, two, alpha=alpha, beta=0.1).rejected
+    assert rate_excess(alarms, trials, alpha) > 1e-6
 
 
 @pytest.mark.parametrize("collision", [0.0, 0.02])
@@ -86,34 +66,13 @@ def test_miss_rate_of_copies(collision, seed):
     assert rate_excess(misses, trials, rate) > 1e-6
 
 
-@pytest.mark.parametrize("within", [True, False])
-def test_miss_rate_of_collisions_at_any_place(within, seed):
-    generator, rate, delta, trials = np.random.default_rng(seed), 0.05, 0.1, 150
-    check = Collisions(50.0**-6)
-    n = check.sample_size(delta, alpha=1e-6, beta=rate)
-    assert check.smallest_detectable(n, alpha=1e-6, beta=rate) <= delta
-    misses = 0
-    for _ in range(trials):
-        one, two = rows(generator, n), rows(generator, n)
-        source = np.roll(one, 3, axis=0)
-        copied = (generator.random(n) < delta)[:, None]
-        if within:
-            # copies of rows that are not themselves copies
-            found = check.check(np.where(copied, rows(generator, n)[:1], one), alpha=1e-6, beta=rate)
-            if copied.sum() < 2:
-                continue
-        else:
-            found = check.check(one, np.where(copied, source, two), alpha=1e-6, beta=rate)
-        misses += not found.rejected
-    assert rate_excess(misses, trials, rate) > 1e-6
-
-
-def test_a_run_repeated_at_another_place_is_for_collisions():
+def test_a_run_repeated_at_another_place_is_for_repeats():
     generator = np.random.default_rng(0)
     one = rows(generator, 64)
     shifted = np.roll(one, 1, axis=0)
     assert not Copies().check(one, shifted, alpha=1e-6, beta=0.1).rejected
-    assert Collisions(50.0**-6).check(one, shifted, alpha=1e-6, beta=0.1).rejected
+    both, log_p = np.concatenate([one, shifted]), np.full(128, -6 * math.log(50))
+    assert Repeats().check(both, log_p, alpha=1e-6, beta=0.1).rejected
     assert Copies().check(one, one, alpha=1e-6, beta=0.1).rejected
 
 
@@ -134,9 +93,8 @@ def test_the_least_share_is_where_the_binomial_misses():
 
 
 def test_sample_sizes_grow_as_delta_shrinks():
-    for check in (Copies(), Collisions(1e-9)):
-        sizes = [check.sample_size(delta, alpha=1e-6, beta=1e-6) for delta in (0.5, 0.2, 0.1)]
-        assert sizes == sorted(set(sizes))
+    sizes = [Copies().sample_size(delta, alpha=1e-6, beta=1e-6) for delta in (0.5, 0.2, 0.1)]
+    assert sizes == sorted(set(sizes))
 
 
 @pytest.mark.parametrize("collision", [0.05, 0.3])
@@ -164,16 +122,8 @@ def test_bad_input_is_named():
     one = rows(np.random.default_rng(0), 5)
     with pytest.raises(InputError, match=r"the runs have shapes \(5, 6\) and \(4, 6\)"):
         Copies().check(one, one[:4], alpha=0.1, beta=0.1)
-    with pytest.raises(InputError, match=r"the runs have shapes \(5, 6\) and \(4, 6\)"):
-        Collisions(0.1).check(one, one[:4], alpha=0.1, beta=0.1)
     with pytest.raises(InputError, match=r"collision is 1.0; it is a probability below 1"):
         Copies(1.0)
-    with pytest.raises(InputError, match=r"collision is 0.0; it is a probability above 0"):
-        Collisions(0.0)
-    with pytest.raises(InputError, match="the number of rows is 1; pairs need at least two"):
-        Collisions(0.1).check(one[:1], alpha=0.1, beta=0.1)
-    with pytest.raises(InputError, match=r"no n up to 1e6 makes copies of probability 0.001 visible with col"):
-        Collisions(0.5).sample_size(0.001, alpha=1e-6, beta=1e-6)
 
 
 def test_a_single_copy_of_an_improbable_row_refutes():

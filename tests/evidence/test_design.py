@@ -69,11 +69,11 @@ def test_holm_lies_between_bonferroni_and_no_correction(p_values, alpha):
 @pytest.mark.parametrize("rate", [0.05, 1e-6])
 def test_noncentrality_is_where_the_miss_rate_is_beta(df, rate):
     critical = stats.chi2.isf(rate, df)
-    assert stats.ncx2.cdf(critical, df, design.noncentrality(df, rate, rate)) == pytest.approx(rate, rel=1e-4)
+    assert stats.ncx2.cdf(critical, df, design.noncentrality_above(critical, df, rate)) == pytest.approx(rate, rel=1e-4)
 
 
 def test_noncentrality_is_zero_where_chance_alone_rejects_often_enough():
-    assert design.noncentrality(3, 0.9, 0.2) == 0.0
+    assert design.noncentrality_above(float(stats.chi2.isf(0.9, 3)), 3, 0.2) == 0.0
 
 
 def test_kolmogorov_threshold_is_exact_where_it_can_be_computed_by_hand():
@@ -95,10 +95,6 @@ def test_sample_size_is_sufficient_and_nearly_necessary(power, delta, scale):
 def test_sample_size_gives_up_by_name():
     with pytest.raises(InputError, match=r"no n up to 1e\+12 makes a discrepancy of 0.1 visible"):
         design.sample_size(lambda n: 0.5, 0.1)
-
-
-def test_power_at_is_the_curve():
-    assert design.power_at(lambda n: 1 / n, [1, 2, 4]).tolist() == [1.0, 0.5, 0.25]
 
 
 def test_rate_excess_is_a_binomial_tail():

@@ -9,7 +9,7 @@ from scipy import special
 from specverify.evidence.alternatives import alternative
 from specverify.evidence.design import rate_excess
 from specverify.evidence.distance import tv
-from specverify.evidence.finite import RelativeEntropy, TotalVariation, entropy_tail, entropy_threshold
+from specverify.evidence.finite import TotalVariation, entropy_tail, entropy_threshold, entropy_visible
 
 UNEVEN = np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.04, 0.02, 0.01])
 WIDE = np.append(np.full(63, 0.8 / 63), 0.2)
@@ -38,15 +38,17 @@ def test_tails_are_bounds_by_enumeration(law, n):
 
 
 @pytest.mark.parametrize("law", [[0.5, 0.5], [0.95, 0.05], [0.6, 0.3, 0.1]], ids=str)
-@pytest.mark.parametrize("make", [TotalVariation, RelativeEntropy])
-def test_miss_rates_are_bounds_by_enumeration(law, make):
+@pytest.mark.parametrize("plugin", [True, False], ids=["total variation", "entropy"])
+def test_miss_rates_are_bounds_by_enumeration(law, plugin):
     law, n, rate = np.array(law), 60, 0.1
     vectors, _ = every(n, law)
-    check = make(law)
-    delta = check.smallest_detectable(n, alpha=rate, beta=rate)
+    if plugin:
+        delta = TotalVariation(law).smallest_detectable(n, alpha=rate, beta=rate)
+    else:
+        delta = entropy_visible(n, len(law), alpha=rate, beta=rate)
     assert delta < 0.45
-    if make is TotalVariation:
-        missed = 0.5 * np.abs(vectors / n - law).sum(1) <= check.threshold(n, rate)
+    if plugin:
+        missed = 0.5 * np.abs(vectors / n - law).sum(1) <= TotalVariation(law).threshold(n, rate)
     else:
         missed = special.rel_entr(vectors.astype(float), n * law).sum(1) < entropy_threshold(rate, len(law))
     reached = 0
@@ -60,27 +62,21 @@ def test_miss_rates_are_bounds_by_enumeration(law, make):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("law", [UNEVEN, WIDE], ids=["uneven", "wide"])
-@pytest.mark.parametrize("make", [TotalVariation, RelativeEntropy])
-def test_miss_rate_at_the_stated_distance(make, law, kind, seed):
+def test_miss_rate_at_the_stated_distance(law, kind, seed):
     generator, delta, rate, trials = np.random.default_rng(seed), 0.1, 0.05, 100
-    check = make(law)
+    check = TotalVariation(law)
     n = check.sample_size(delta, alpha=1e-6, beta=rate)
     assert check.smallest_detectable(n, alpha=1e-6, beta=rate) <= delta
     other = alternative(law, delta, kind)
     counts = generator.multinomial(n, other, size=trials)
-    if make is TotalVariation:
-        misses = int((0.5 * np.abs(counts / n - law).sum(1) <= check.threshold(n, 1e-6)).sum())
-    else:
-        misses = sum(not check.check(row, alpha=1e-6, beta=rate).rejected for row in counts)
+    misses = int((0.5 * np.abs(counts / n - law).sum(1) <= check.threshold(n, 1e-6)).sum())
     assert rate_excess(misses, trials, rate) > 1e-6
 
 
-@pytest.mark.parametrize("make", [TotalVariation, RelativeEntropy])
-def test_false_alarm_rate_and_verdict_agree_with_the_p_value(make, seed):
+def test_false_alarm_rate_and_verdict_agree_with_the_p_value(seed):
     generator, alpha, trials = np.random.default_rng(seed), 0.05, 200
-    check = make(UNEVEN)
-    extra = {"generator": generator} if make is TotalVariation else {}
-    found = [check.check(generator.multinomial(400, UNEVEN), alpha=alpha, beta=0.1, **extra) for _ in range(trials)]
+    check, rates = TotalVariation(UNEVEN), {"alpha": alpha, "beta": 0.1, "generator": generator}
+    found = [check.check(generator.multinomial(400, UNEVEN), **rates) for _ in range(trials)]
     assert rate_excess(sum(e.rejected for e in found), trials, alpha) > 1e-6
     assert all(e.rejected == (e.p_value <= alpha) for e in found)
     assert all((e.basis, e.power) == ("finite-sample bound", "finite-sample bound") for e in found)
@@ -107,12 +103,9 @@ def test_forbidden_outcomes_reject_at_once():
     law = np.array([0.5, 0.5, 0.0])
     counts = np.array([50, 49, 1])
     generator = np.random.default_rng(0)
-    for found in (
-        TotalVariation(law).check(counts, alpha=1e-9, beta=0.1, generator=generator),
-        RelativeEntropy(law).check(counts, alpha=1e-9, beta=0.1),
-    ):
-        assert found.rejected
-        assert found.p_value == 0
+    found = TotalVariation(law).check(counts, alpha=1e-9, beta=0.1, generator=generator)
+    assert found.rejected
+    assert found.p_value == 0
 
 
 @given(st.integers(2, 300), st.floats(1e-12, 0.5))
@@ -120,20 +113,19 @@ def test_entropy_threshold_inverts_the_tail(outcomes, alpha):
     assert entropy_tail(entropy_threshold(alpha, outcomes), outcomes) == pytest.approx(alpha, rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [TotalVariation, RelativeEntropy])
 @settings(max_examples=12)
 @given(delta=st.floats(0.02, 0.5), rate=st.floats(1e-9, 0.4))
-def test_sample_size_sees_delta_and_grows_as_it_shrinks(make, delta, rate):
-    check = make(np.array([0.7, 0.2, 0.1]))
+def test_sample_size_sees_delta_and_grows_as_it_shrinks(delta, rate):
+    check = TotalVariation(np.array([0.7, 0.2, 0.1]))
     n = check.sample_size(delta, alpha=rate, beta=rate)
     assert check.smallest_detectable(n, alpha=rate, beta=rate) <= delta
     assert check.sample_size(delta / 2, alpha=rate, beta=rate) > n
 
 
-@pytest.mark.parametrize("make", [TotalVariation, RelativeEntropy])
-def test_a_certain_outcome_sees_mass_elsewhere(make):
-    delta = make(np.array([0.0, 1.0])).smallest_detectable(50, alpha=0.01, beta=0.01)
+def test_a_certain_outcome_sees_mass_elsewhere():
+    delta = TotalVariation(np.array([0.0, 1.0])).smallest_detectable(50, alpha=0.01, beta=0.01)
     assert (1 - delta) ** 50 == pytest.approx(0.01)
+    assert entropy_visible(50, 1, alpha=0.01, beta=0.01) == delta
 
 
 @pytest.mark.parametrize("outcomes", [40, 400])

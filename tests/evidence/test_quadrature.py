@@ -13,9 +13,9 @@ from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.quadrature import Output, density, line, mapped, overlap, panels, step, thinning
-from specverify.evidence.surrogate import binned
 from specverify.laws import Gaussian, Mixture
 from specverify.rules import reflection, rejection
+from tests.evidence.cells import binned
 
 
 def normal(mean, scale, rows=1):

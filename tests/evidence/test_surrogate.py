@@ -12,9 +12,10 @@ from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.quadrature import density, line, overlap, panels
-from specverify.evidence.surrogate import CRITERIA, binned, distances, surrogate, trajectories
+from specverify.evidence.surrogate import CRITERIA, distances, surrogate, trajectories
 from specverify.laws import Chain, Denoised, Denoiser, Mixture
 from specverify.rules import cspd, trajectory
+from tests.evidence.cells import binned
 
 
 def chain(mean, scale, stretch=1.0, rows=1, steps=2):
@@ -125,12 +126,6 @@ def test_the_release_emits_means_and_is_counted_in_cells(seed):
     assert found.interval[0] > 0.1
 
 
-def test_a_point_mass_falls_into_one_cell():
-    counts, law = binned(np.array([0.0] * 5 + [0.3]), np.array([-1.0, 0.0, 1.0]), stats.norm.cdf)
-    assert counts.tolist() == [0, 5, 1, 0]
-    assert law.sum() == pytest.approx(1)
-
-
 def test_bad_input_is_named():
     p, q = chain(0.5, 0.5), chain(0.8, 0.5)
     with pytest.raises(InputError, match="quadrature takes two single chains over R"):
@@ -139,7 +134,3 @@ def test_bad_input_is_named():
         trajectories(p, chain(0.8, 0.5, steps=3))
     with pytest.raises(InputError, match="1000 nodes for each of 2 noises"):
         trajectories(p, q, 1000)
-    with pytest.raises(InputError, match="2 edges are not increasing"):
-        binned(np.zeros(3), np.array([1.0, 0.0]), stats.norm.cdf)
-    with pytest.raises(InputError, match="row 0 of the sample holds nan"):
-        binned(np.array([math.nan]), np.array([0.0]), stats.norm.cdf)

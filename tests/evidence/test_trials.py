@@ -6,12 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.design import rate_excess
-from specverify.evidence.trials import Trials, WithinBound
+from specverify.evidence.trials import Trials
 from specverify.laws import Gaussian
 from specverify.rules import reflection, rejection
 
@@ -92,33 +91,6 @@ def test_equal_laws_are_vacuous():
     assert not found.rejected
 
 
-def test_a_single_excess_refutes_a_bound():
-    log_ratio = np.full(5000, -0.1)
-    log_ratio[0] = -math.inf
-    fine = WithinBound().check(log_ratio, alpha=1e-6, beta=1e-3)
-    assert not fine.rejected
-    assert stats.binom.pmf(0, 5000, fine.delta) == pytest.approx(1e-3)
-    for excess in (1e-6, math.inf, math.nan):
-        log_ratio[7] = excess
-        found = WithinBound().check(log_ratio, alpha=1e-6, beta=1e-3)
-        assert found.rejected
-        assert found.detail.startswith("1 of 5000 exceed the bound")
-    assert not WithinBound().check(np.full(9, math.log(2)), math.log(2), alpha=1e-6, beta=1e-3).rejected
-    n = WithinBound().sample_size(1e-3, alpha=1e-6, beta=1e-3)
-    assert n == pytest.approx(math.log(1e-3) / math.log(1 - 1e-3), rel=2e-3)
-
-
-def test_thinning_never_exceeds_its_bound_where_a_wrong_order_does(seed):
-    mean = torch.zeros(4000, 2, dtype=torch.float64)
-    p, q = Gaussian(mean, torch.ones_like(mean)), Gaussian(mean + 0.3, torch.ones_like(mean))
-    x = p.sample(Sampled(seed), torch.ones(4000, dtype=torch.bool))
-    # the residual (p - q)+ / Z against M p with M = 1 / Z
-    kept = rejection.thin_probability(p, q, x).log()
-    assert not WithinBound().check(kept, alpha=1e-6, beta=1e-6).rejected
-    # as a proposal q is no bound for p
-    assert WithinBound().check(rejection.log_ratio(p, q, x), alpha=1e-6, beta=1e-6).rejected
-
-
 def test_bad_input_is_named():
     generator = np.random.default_rng(0)
     with pytest.raises(InputError, match="a decision took -1 trials"):
@@ -130,4 +102,4 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="trials have dtype float64; give whole numbers"):
         inspect.unwrap(Trials.check)(Trials(), np.array([0.0, np.nan]), 0.5, alpha=0.01, beta=0.1, generator=generator)
     with pytest.raises(InputError, match="n is 0"):
-        WithinBound().check(np.zeros(0), alpha=0.01, beta=0.1)
+        Trials().check(np.zeros(0, dtype=int), 0.5, alpha=0.01, beta=0.1, generator=generator)

@@ -12,15 +12,9 @@ from scipy import optimize
 from torch.testing import assert_close
 
 from specverify.draws import Sampled
-from specverify.errors import InputError
-from specverify.rules.multi_draft import (
-    best_acceptance,
-    list_gumbel_bound,
-    recursive_acceptance,
-    recursive_rejection,
-    without,
-)
+from specverify.rules.multi_draft import recursive_rejection, without
 from specverify.rules.token import total_variation
+from tests.rules.acceptance import best_acceptance, list_gumbel_bound, recursive_acceptance
 from toymodels.strategies import laws
 
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -147,9 +141,3 @@ def test_drafts_that_are_not_there_are_passed_over():
 def test_without_a_token_the_others_share_its_mass_and_the_last_leaves_nothing():
     q = torch.tensor([[0.5, 0.25, 0.25], [0, 1, 0]], dtype=torch.float64)
     assert without(q, torch.tensor([0, 1])).tolist() == [[0, 0.5, 0.5], [0, 0, 0]]
-
-
-@pytest.mark.parametrize("rate", [recursive_acceptance, best_acceptance, list_gumbel_bound])
-def test_no_drafts_at_all_are_refused(rate):
-    with pytest.raises(InputError, match="0 drafts for a position; there is at least 1"):
-        rate(P, Q, 0)
