@@ -26,7 +26,7 @@ from specverify.defects import continuous as defects
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
-from specverify.report import parts, render
+from specverify.report import page, parts, render
 from specverify.report import record as records
 from specverify.report.shape import DecoderVerdict, ExitCode, Header, Record, Software, Tier
 from specverify.report.shape_cells import Cell as Result
@@ -113,7 +113,7 @@ def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
     wrong = {row["id"] for row in found["cells"] if row["verdict"]["kind"] == Kind.ERROR.value}
     if study.Kept(asked, out).missing([cell for cell in asked.cells if cell.id in wrong]):
         return None  # they were stopped
-    if not (out / render.HTML).exists():
+    if not (out / page.HTML).exists():
         _report(found, out)
     return found
 

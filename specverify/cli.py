@@ -99,7 +99,7 @@ def verify(
     plan(tier.value, only, real)  # likewise: a pattern that no cell matches
 
     from specverify import campaign
-    from specverify.report import render, terminal
+    from specverify.report import page, terminal
 
     console = Console(highlight=False)
     try:
@@ -120,7 +120,7 @@ def verify(
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)
     console.print(terminal.summary(found))
-    _say_where(folder / records.NAME, folder / render.HTML, folder / render.MARKDOWN)
+    _say_where(folder / records.NAME, folder / page.HTML, folder / page.MARKDOWN)
     raise typer.Exit(found["verdict"]["exit_code"])
 
 

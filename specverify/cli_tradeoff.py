@@ -141,7 +141,7 @@ def show(path: Path, folder: Path) -> None:
     files.check_writable(folder)
     written = report.write(found, folder)
     _answer(found, None, None, None, Console(highlight=False))
-    for made in written:
+    for made in (written.html, written.markdown):
         typer.echo(str(made))
 
 

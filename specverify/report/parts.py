@@ -16,7 +16,7 @@ from specverify import files
 from specverify.errors import InputError
 from specverify.report import record as records
 from specverify.report import render
-from specverify.report.render import Written
+from specverify.report.page import Written
 from specverify.report.shape import Record
 from specverify.report.shape_testers import Judgement
 

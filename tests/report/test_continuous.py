@@ -110,7 +110,7 @@ def test_the_picture_shows_rules_side_by_side(record, vectors):
 
 def test_names_are_escaped_in_the_page(vectors):
     with drawing.drawing():
-        page = render.html(vectors, [densities(vectors["cells"])])
+        page = render.text(vectors, [densities(vectors["cells"])], html=True)
     assert "Continuous tokens: one step, by quadrature" in page
     assert "What comes out, over continuous tokens" in page
     assert "<script>alert" not in page

@@ -7,7 +7,7 @@ import pytest
 
 from specverify.errors import InputError
 from specverify.evidence.result import Evidence
-from specverify.report import parts, render
+from specverify.report import page, parts, render
 from specverify.report import record as records
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
@@ -113,7 +113,7 @@ def test_without_a_record_it_says_how_to_make_one(tmp_path, given, place):
 
 
 def test_two_that_add_at_once_lose_nothing(folder, given, example, monkeypatch):
-    monkeypatch.setattr(render, "write", lambda record, out: render.Written(out, out, ()))
+    monkeypatch.setattr(render, "write", lambda record, out: page.Written(out, out, ()))
     work = [
         threading.Thread(target=parts.add, args=(folder, "judgements", example["judgement"](f"s{i}", "PROVED")))
         for i in range(8)

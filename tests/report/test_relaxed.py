@@ -77,7 +77,7 @@ def test_the_curves_are_drawn_and_named(relaxed, record):
 
 def test_names_are_escaped_in_the_page(relaxed):
     with drawing.drawing():
-        page = render.html(relaxed, [frontier(relaxed["cells"])])
+        page = render.text(relaxed, [frontier(relaxed["cells"])], html=True)
     assert "Relaxed rules" in page
     assert "The exact price of speed" in page
     assert "<script>alert" not in page

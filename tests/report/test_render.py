@@ -18,6 +18,7 @@ from specverify.report import (
     tables_sensitivity,
     tables_testers,
 )
+from specverify.report.page import code_markdown, escape_markdown
 
 VOID = {"meta", "img", "wbr", "br", "link", "input"}
 
@@ -205,7 +206,7 @@ def test_an_invalid_record_writes_nothing(record, tmp_path):
     "text", ["a|b", "`", "``a`", "a`b", "*x*", "_x_", "[a](b)", "<b>", "&amp;", "# x", "~~x~~", "\\", "$x$"]
 )
 def test_markdown_escapes(text):
-    for escape in (render.escape_markdown, render.code_markdown):
+    for escape in (escape_markdown, code_markdown):
         source = f"| h |\n|---|\n| {escape(text)} |\n"
         tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(source)
         (inline,) = [t for t in tokens if t.type == "inline"][1:]

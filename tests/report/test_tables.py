@@ -162,7 +162,7 @@ def test_checkers_that_are_too_many_to_stand_side_by_side_get_a_row_each(record,
 
 
 def test_paragraphs_of_an_intro_stay_apart(record):
-    assert "Each row is the first token" not in render.html(record, [])
+    assert "Each row is the first token" not in render.text(record, [], html=True)
     record["cells"][0]["figures"]["density"] = {
         "tv": 0.1,
         "error": 0.0,
@@ -171,7 +171,7 @@ def test_paragraphs_of_an_intro_stay_apart(record):
         "atom": 0.0,
         **{name: [0.0, 1.0] for name in ("x", "p", "q", "out")},
     }
-    assert "<p>Each row is the first token" in render.html(record, [])
+    assert "<p>Each row is the first token" in render.text(record, [], html=True)
 
 
 def test_counted_rates_stand_beside_stated_ones(record):
