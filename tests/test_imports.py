@@ -1,6 +1,7 @@
 """Imports run one way, so that the core can be read, and used, without what is built on it."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -53,8 +54,13 @@ def files(package):
     return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py"))
 
 
+@functools.cache
 def imported(file):
     """The dotted names that a file imports from this repository, inside functions too."""
+    return tuple(_imported(file))
+
+
+def _imported(file):
     for node in ast.walk(ast.parse((ROOT / file).read_text(), file)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno} is a relative import"
@@ -89,27 +95,28 @@ def test_every_part_has_its_layer():
     assert found <= set(LEVEL), f"give {found - set(LEVEL)} a line in LAYERS"
 
 
-@pytest.mark.parametrize("file", files("specverify"))
-def test_imports_point_one_way(file):
-    own = part(module(file))
-    if not own:
-        assert not parts(imported(file)), "importing specverify must not import the rest of it"
-        return
-    wrong = {other for other in parts(imported(file)) if other != own and LEVEL[other] >= LEVEL[own]}
-    assert not wrong, f"{file} ({own}) imports {wrong}, which are built on it or beside it"
+def test_imports_point_one_way():
+    wrong = {}
+    for file in files("specverify"):
+        own = part(module(file))  # importing specverify itself must not import the rest of it
+        low = {other for other in parts(imported(file)) if not own or (other != own and LEVEL[other] >= LEVEL[own])}
+        wrong |= {file: low} if low else {}
+    assert not wrong, "these are built on what imports them, or stand beside it"
 
 
-@pytest.mark.parametrize("file", [file for package in MODELS for file in files(package)])
-def test_models_know_nothing_of_evidence(file):
-    wrong = {other for other in parts(imported(file)) if LEVEL[other] >= LEVEL["evidence"]}
-    assert not wrong, f"{file} imports {wrong}; models are judged, they do not judge"
+def test_models_know_nothing_of_evidence():
+    found = {file: parts(imported(file)) for package in MODELS for file in files(package)}
+    wrong = {file: high for file, all_ in found.items() if (high := {o for o in all_ if LEVEL[o] >= LEVEL["evidence"]})}
+    assert not wrong, "models are judged, they do not judge"
 
 
-@pytest.mark.parametrize("file", files("specverify"))
-def test_the_core_takes_its_models_as_arguments(file):
-    models = {name for name in imported(file) if name.split(".")[0] in MODELS}
-    allowed = part(module(file)).split(".")[0] in MAY_USE_TOYS or file.removeprefix("specverify/") in MAKES_MODELS
-    assert allowed or not models, f"{file} imports {models}"
+def test_the_core_takes_its_models_as_arguments():
+    wrong = {}
+    for file in files("specverify"):
+        models = {name for name in imported(file) if name.split(".")[0] in MODELS}
+        allowed = part(module(file)).split(".")[0] in MAY_USE_TOYS or file.removeprefix("specverify/") in MAKES_MODELS
+        wrong |= {file: models} if models and not allowed else {}
+    assert not wrong
 
 
 def test_the_core_loads_without_models_figures_or_command_line():
@@ -136,16 +143,18 @@ LOOSE = (
 """Arguments of somebody else's function, and somebody else's JSON."""
 
 
-@pytest.mark.parametrize("file", [file for package in ("specverify", *MODELS) for file in files(package)])
-def test_what_is_written_down_has_a_class(file):
-    found = (ROOT / file).read_text().count("dict[str, Any]")
-    assert found <= FREE.get(file, 1 if file in LOOSE else 0), f"{file}: give it a class, as report/shape*.py has them"
+TEXTS = {file: (ROOT / file).read_text() for package in ("specverify", *MODELS) for file in files(package)}
 
 
-@pytest.mark.parametrize("file", [file for package in ("specverify", *MODELS) for file in files(package)])
-def test_what_a_model_is_is_told_by_its_protocol(file):
+def test_what_is_written_down_has_a_class():
+    found = {file: text.count("dict[str, Any]") for file, text in TEXTS.items()}
+    most = dict.fromkeys(found, 0) | FREE | dict.fromkeys(LOOSE, 1)
+    assert {file: n for file, n in found.items() if n > most[file]} == {}, "give them a class, as report/shape*.py has"
+
+
+def test_what_a_model_is_is_told_by_its_protocol():
     asked = "has" + "attr(model"
-    assert asked not in (ROOT / file).read_text(), f"{file} guesses at a model; see specverify/model.py"
+    assert [file for file, text in TEXTS.items() if asked in text] == [], "they guess at a model; see model.py"
 
 
 OTHERS = {

@@ -71,8 +71,9 @@ def test_a_small_campaign_proves_and_writes_everything(tmp_path):
         assert (tmp_path / "out" / name).stat().st_size > 1000, name
 
 
-def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
-    only = "paired/*/b1*"
+def test_results_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "_report", lambda record, out: None)
+    only = "paired/*/digits-s/*/b1"
     one = campaign.verify("quick", 3, tmp_path / "one", only=only, jobs=1)
     two = campaign.verify("quick", 3, tmp_path / "two", only=only, jobs=2)
     assert without_times(one) == without_times(two)

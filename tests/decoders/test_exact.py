@@ -113,6 +113,7 @@ two_tokens = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("initial", INITIALS)
 @pytest.mark.parametrize("name", two_tokens)
 def test_decoders_with_races_are_lossless_over_two_tokens(name, initial):

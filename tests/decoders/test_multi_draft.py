@@ -82,6 +82,7 @@ def test_more_chains_and_wider_windows_are_lossless(name, window, chains, replac
     assert_lossless(MultiDraft(draft("perturbed", model(name)), window, chains, Recursive(replacement)), name)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["perturbed", "independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize(("window", "chains"), [(1, 1), (1, 4), (2, 2), (3, 2)])
 def test_lists_of_races_are_lossless_over_two_tokens(kind, window, chains):

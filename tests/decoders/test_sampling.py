@@ -66,6 +66,7 @@ def test_small_blocks_have_the_same_law_as_large_ones(name, seed, agrees):
     agrees(counts(result, model), target_law(model), sees=0.16)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_the_place_of_a_row_in_its_batch_says_nothing(name, seed, agrees):
     """First and second halves of the blocks, and rows next to each other, are independent samples of one law."""
