@@ -1,5 +1,8 @@
 """A decoder whose every call is checked, so that one that breaks the protocol is told what it broke, and where.
 
+A decoder with `draws_with_torch` runs somebody's code, which draws with torch: while draws are sampled it is lent their
+generator, and where they are enumerated there is none, so that it has to follow that code itself.
+
 Somebody's decoder may keep its own kind of state and report, as long as a state has `tokens`, `length` and `done` and a
 report has the fields of `Info`; behind the guard every decoder has the project's own. Its claim is taken as it is:
 what the guard looks at is shape, type and range, progress, and that nothing is changed that was only lent.
@@ -152,7 +155,8 @@ class Guarded:
                 raise ContractError(f"draws.{kind} was asked for {rows} rows; the batch has {batch}")
             return tree.map_tensors(getattr(draws, kind)(*arguments), torch.clone)
 
-        return Relay(relay)
+        lent = bool(getattr(self.decoder, "draws_with_torch", False))
+        return Relay(relay, getattr(draws, "generator", None) if lent else None)
 
     def _state(self, own: Any, model: Model, batch: int, part: str) -> State:
         missing = [name for name in ("tokens", "length", "done") if not isinstance(getattr(own, name, None), Tensor)]

@@ -14,10 +14,17 @@ from specverify.model import Context, Model, Pass, Passes, check_count, check_to
 
 
 class Relay:
-    """Draws whose every request goes through one function: (kind, *arguments) -> outcome."""
+    """Draws whose every request goes through one function: (kind, *arguments) -> outcome.
 
-    def __init__(self, relay: Callable[..., Any]) -> None:
+    Args:
+        relay: the function.
+        generator: of the draws behind it, where it is lent; else there is no such attribute.
+    """
+
+    def __init__(self, relay: Callable[..., Any], generator: torch.Generator | None = None) -> None:
         self.relay = relay
+        if generator is not None:
+            self.generator = generator
 
     def accept_run(
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]

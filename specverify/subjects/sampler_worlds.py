@@ -35,6 +35,8 @@ _OWN = 0x5EED_5EED_0000
 """Where the seeds of torch's global generator begin that programs find: none that they would choose themselves."""
 RERUN = 64
 """Worlds that are all run with another seed too."""
+NEGLIGIBLE = 1e-15
+"""Chances below this come of rounding: where p and q are one law, their ratio may be less than 1 by so much."""
 
 
 class Coin(Tensor):
@@ -128,7 +130,7 @@ class World(TorchFunctionMode):
         if depth < len(self.path):
             chosen = self.path[depth]
         else:
-            chosen = next(outcome for outcome, chance in enumerate(options) if chance > 0)
+            chosen = next(outcome for outcome, chance in enumerate(options) if chance > NEGLIGIBLE)
         self.options.append(options)
         self.taken.append(chosen)
         self.probability *= options[chosen]
@@ -163,7 +165,7 @@ def worlds(
                 _rerun(other, result, world)
         for depth in range(len(path), len(world.taken)):
             others_ = range(world.taken[depth] + 1, len(world.options[depth]))
-            waiting += [[*world.taken[:depth], other] for other in others_ if world.options[depth][other] > 0]
+            waiting += [[*world.taken[:depth], other] for other in others_ if world.options[depth][other] > NEGLIGIBLE]
         yield result, world
 
 
