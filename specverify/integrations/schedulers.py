@@ -193,7 +193,7 @@ class Scheduler:
 class AnyFirst(Scheduler):
     """The same, for any first drafts."""
 
-    def __call__(self, window: int, initial: Any = "repeat-left") -> Window:  # type: ignore[override]
+    def __call__(self, window: int, initial: Any = "repeat-left") -> Window:
         """The decoder with such first drafts; see `factory.py`."""
         return replace(self._made, window=window, first=initial)
 

@@ -26,9 +26,6 @@ Releases of transformers from 4.57.1 on work, but for assisted generation by 5.1
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
-import importlib
 import inspect
 import logging
 from collections.abc import Iterator, Mapping
@@ -39,6 +36,11 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.integrations.custom_generate import decoder as decoder
+from specverify.integrations.image_toys import chameleon as chameleon
+from specverify.integrations.image_toys import janus as janus
+from specverify.integrations.image_toys import loop_sampler as loop_sampler
+from specverify.integrations.pretrained import library
+from specverify.integrations.pretrained import pretrained as pretrained
 from specverify.model import Model
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_series import Sampler
@@ -47,43 +49,11 @@ from toymodels.catalogue import fixed_sequences
 PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p", "min-p": "min_p"}
 """The processors that `generate` has too, with its name for them, in the order in which it applies them."""
 BATCH = 4096
-IMPOSSIBLE = -1e4
-"""The logit of what has no probability: finite, as those of networks are, for guidance takes differences of logits."""
 _CHATTER = (
     "Passing `generation_config` together with generation-related arguments",
     "Both `max_new_tokens` (=",
     "Both `min_new_tokens` (=",
 )
-
-
-def pretrained(model: Model, unconditional: Model | None = None) -> Any:
-    """The model as a `transformers.PreTrainedModel` that can `generate`.
-
-    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with. It
-    takes no padding.
-
-    Args:
-        model: the law of sequences.
-        unconditional: the law of those that begin with yet another token, `model.vocab + 1`.
-
-    Raises:
-        InputError: transformers is not installed.
-    """
-    return _toy_model()(
-        _library().PretrainedConfig(
-            vocab_size=model.vocab + (1 if unconditional is None else 2),
-            bos_token_id=model.vocab,
-            # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
-            # pads must then be named, and be no token: some releases mask it wherever they see it.
-            eos_token_id=[] if model.eos is None else model.eos,
-            pad_token_id=model.vocab + 2 if model.eos is None else model.eos,
-            num_hidden_layers=1,
-            hidden_size=1,
-            num_attention_heads=1,
-            max_position_embeddings=model.length + 1,
-        ),
-        (model,) if unconditional is None else (model, unconditional),
-    ).eval()
 
 
 def generation_sampler(
@@ -116,7 +86,7 @@ def generation_sampler(
         InputError: transformers is not installed, or a release whose assisted generation cannot be judged; when called,
             for a target with processors that `generate` lacks, or that contradict what `generate` is given.
     """
-    _library()
+    library()
     if assistant == "assistant_model":
         _check_rollback()
     drafts = assistant is not None or any(name.startswith("prompt_lookup") for name in generate)
@@ -204,29 +174,19 @@ def _ties(model: Model, k: int) -> bool:
     return k < model.vocab and bool((ordered[..., k - 1] == ordered[..., k]).any())
 
 
-def _library() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise InputError(
-            "judging `generate` needs the package transformers; install it with pip install 'specverify[transformers]' "
-            f"(importing it said: {error})"
-        ) from error
-
-
 def _check_rollback() -> None:
     """That the draft's cache is empty again when the first draft behind a prompt of one token was rejected.
 
     Assisted generation then asks for `crop(max_length=0)`, by which 5.14 removes nothing: the next drafts would follow
     from a history that nobody wrote. Since 5.15 `crop` is told how many to remove, and 0 is rightly none.
     """
-    library = _library()
-    cache = library.DynamicCache()
+    installed = library()
+    cache = installed.DynamicCache()
     cache.update(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), 0)
     cache.crop(0)
     if "max_length" in inspect.signature(cache.crop).parameters and cache.get_seq_length() > 0:
         raise InputError(
-            f"transformers {library.__version__} leaves a rejected first draft in the draft model's cache when the "
+            f"transformers {installed.__version__} leaves a rejected first draft in the draft model's cache when the "
             "prompt is one token, as that of toys is (`crop(0)` removes nothing), so its assisted generation cannot be "
             "judged; take another release: pip install 'specverify[transformers]'"
         )
@@ -245,62 +205,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
-
-
-@functools.cache
-def _toy_model() -> Any:
-    """The model, as a class of the installed transformers."""
-    library = _library()
-    output = importlib.import_module("transformers.modeling_outputs").CausalLMOutputWithPast
-    # Earlier releases call the cache `past_key_values`; callers of either kind are served.
-    cache_name = "cache" if "cache" in {field.name for field in dataclasses.fields(output)} else "past_key_values"
-
-    takes_config = "config" in inspect.signature(library.DynamicCache).parameters
-
-    def empty_cache(config: Any) -> Any:
-        return library.DynamicCache(config=config) if takes_config else library.DynamicCache()
-
-    class ToyModel(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[misc, name-defined]
-        config_class = library.PretrainedConfig
-        main_input_name = "input_ids"
-
-        def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
-            super().__init__(config)
-            self.toys = toys  # by the token that sequences begin with
-            self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
-
-        def forward(
-            self,
-            input_ids: Tensor,
-            attention_mask: Tensor | None = None,
-            past_key_values: Any = None,
-            cache: Any = None,
-            use_cache: bool = True,
-            **unused: Any,
-        ) -> Any:
-            """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
-            if attention_mask is not None and attention_mask.ndim == 2 and not bool(attention_mask.all()):
-                raise ValueError("a toy takes no padding; leave attention_mask out")
-            cache = past_key_values if cache is None else cache
-            if cache is None and use_cache:
-                cache = empty_cache(self.config)
-            seen = input_ids
-            if cache is not None:
-                slots = input_ids[:, None, :, None]
-                seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
-            laws = self._laws(seen)[:, -input_ids.shape[1] :]
-            impossible = laws.new_full((*laws.shape[:-1], len(self.toys)), IMPOSSIBLE)
-            logits = torch.cat([laws.log().clamp(min=IMPOSSIBLE), impossible], -1)
-            return output(logits=logits, **{cache_name: cache})
-
-        def _laws(self, tokens: Tensor) -> Tensor:
-            vocab = self.toys[0].vocab
-            kind = tokens[:, 0] - vocab
-            if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):
-                begins = " or ".join(str(vocab + number) for number in range(len(self.toys)))
-                fed = tokens[0].tolist()
-                raise ValueError(f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}")
-            each = torch.stack([toy.laws(toy.start(len(tokens)), tokens[:, 1:]) for toy in self.toys])
-            return each[kind, torch.arange(len(tokens), device=tokens.device)]
-
-    return ToyModel

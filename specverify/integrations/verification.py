@@ -27,6 +27,8 @@ KEPT = 200_000
 """Outcomes that are kept of windows that were followed."""
 AGAIN = 32
 """Windows whose worlds are all run twice: the first so many, and then one in so many."""
+TIMES = 12
+"""Runs of the first of those worlds: what is not torch's does not come out the same so often by luck."""
 DIGITS = 12
 """Decimals in which the scores of two worlds agree that are one outcome: what differs further on is rounding."""
 ANOTHER_WAY = "judge the whole loop as a black box: --level sampler"
@@ -161,7 +163,7 @@ class Verification:
     def _others(self) -> list[Callable[[], Any]]:
         """The function again, where it is looked whether the same draws lead to the same result."""
         self._followed += 1
-        return [self._world] if self._followed <= AGAIN or self._followed % AGAIN == 0 else []
+        return [self._world] * TIMES if self._followed <= AGAIN or self._followed % AGAIN == 0 else []
 
     def _world(self) -> Any:
         """One world's result, by its key; the result itself is kept beside it."""

@@ -63,8 +63,8 @@ def test_and_on_models_that_end_or_have_zeros(more):
 @pytest.mark.parametrize("initial", ["repeat-left", "random"])
 def test_a_mislabelled_redraft_is_located_among_the_redrafts_that_are_kept(initial):
     factory = as_factory(window(examples.coupled_as_released))
-    found = explain(factory.build, Case(Weights(2, 3, ((3, 1),) * 7), window=2, initial=initial), Lossless())
-    assert found.outcome.tv > 0.001
+    found = explain(factory.build, Case(weights(2, 4), window=2, initial=initial), Lossless())
+    assert found.problem == "law"
     assert found.location.branch == "accepted (redraft)"
 
 
@@ -212,7 +212,7 @@ def test_laws_that_no_processing_makes_are_refused():
             Processing(**wrong)
 
 
-@pytest.mark.parametrize("count", [1, 64, 65, 4_100])
+@pytest.mark.parametrize("count", [1, 64, 65, 500])
 def test_an_outcome_is_chosen_digit_by_digit(count):
     chance = torch.arange(1, count + 1, dtype=torch.float64)
     one = Outcomes(chance / chance.sum(), [Verified(0, 1, torch.zeros(1), torch.zeros(1, 2))] * count)

@@ -1,0 +1,336 @@
+"""Toys behind the interfaces of image models, so that a paper's own loop or sampler class runs on them as it is.
+
+    # loop.py
+    from specverify.integrations.transformers import loop_sampler
+    from their_clone import generate
+
+    def loop(model, ids):  # ids Int[1, 2], a prompt; what comes back begins with it, or not
+        return generate(model, ids, max_new_tokens=model.size, cfg=model.guidance)
+
+    sampler = loop_sampler(loop, "chameleon", width=2)
+
+    specverify validate loop.py:sampler --level sampler --exact
+
+    llama       ids in, logits out; the ids of images are all there are, behind one that begins a sequence
+    chameleon   the same with a range of ids for images, an id that ends each row of one, and one that begins one; also
+                for Lumina-mGPT, Anole, Emu3. Classifier-free pairs are the two halves of a batch: rows whose attention
+                mask hides the condition, or whose condition is `unconditional`, have the unconditional law
+    janus       DeepSeek's: embeddings in, hidden states out, `gen_head`, `prepare_gen_img_embeds`. Rows whose condition
+                is `pad` have the unconditional law, wherever in the batch they are
+
+All take `past_key_values` and `cache`, which hold the tokens and are cropped as those of transformers are, or by
+assignment to `key_cache` and `value_cache`; the laws follow from what they hold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.errors import InputError
+from specverify.integrations.pretrained import library, logits_by_kind, pretrained, toy_model
+from specverify.integrations.unprocessed import IMPOSSIBLE
+from specverify.model import Model
+from specverify.processors import Guided
+from specverify.subjects.sampler_series import Sampler
+
+Interface = Literal["llama", "chameleon", "janus"]
+Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
+"""(model, prompt) -> ids of `model.size` places or more, behind the prompt or with it."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How an image is written in ids.
+
+    Attributes:
+        image: how many ids images have.
+        length: tokens of an image.
+        width: tokens of a row, behind which there is a `row_end`; None if rows do not end.
+        first: the id of image token 0.
+    """
+
+    image: int
+    length: int
+    width: int | None = None
+    first: int = 4
+
+    @property
+    def row_end(self) -> int:
+        """Ends a row."""
+        return self.first + self.image
+
+    @property
+    def begin(self) -> int:
+        """Begins an image: the last id of a prompt."""
+        return self.row_end + 1
+
+    @property
+    def condition(self) -> int:
+        """What the image is to show."""
+        return self.row_end + 2
+
+    @property
+    def unconditional(self) -> int:
+        """No condition."""
+        return self.row_end + 3
+
+    @property
+    def vocab(self) -> int:
+        """All ids."""
+        return self.row_end + 4
+
+    @property
+    def size(self) -> int:
+        """Ids of an image, with those that end its rows."""
+        return self.length + (self.length // self.width if self.width else 0)
+
+    def ends_row(self, places: int) -> Bool[Tensor, " places"]:
+        """Which of the places of an image end a row."""
+        place = torch.arange(places)
+        return place % (self.width + 1) == self.width if self.width else torch.zeros(places, dtype=torch.bool)
+
+    def tokens(self, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch m"]:
+        """The image tokens among ids; whatever ids stand there, for drafts may break the grammar."""
+        return (ids[:, ~self.ends_row(ids.shape[1])] - self.first).clamp(0, self.image - 1)
+
+    def logits(
+        self, toys: tuple[Model, ...], ids: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch n+1 vocab"]:
+        """Logits of all ids at each place of an image, the one behind these included."""
+        laws = logits_by_kind(toys, self.tokens(ids), kind)
+        ends = self.ends_row(ids.shape[1] + 1)
+        logits = laws.new_full((len(ids), len(ends), self.vocab), IMPOSSIBLE)
+        logits[:, ends, self.row_end] = 0.0
+        logits[:, ~ends, self.first : self.row_end] = laws[:, : int((~ends).sum())]
+        return logits
+
+
+def chameleon(model: Model, unconditional: Model | None = None, *, width: int | None = None, first: int = 4) -> Any:
+    """A toy as a `transformers.PreTrainedModel` of Chameleon's kind; its prompts are [condition, begin].
+
+    Args:
+        model: the law of images.
+        unconditional: that of images without a condition; by default the same.
+
+    Other args:
+        width: tokens of a row; None if rows do not end.
+        first: the id of image token 0.
+
+    Returns:
+        the model; its `grammar` says which id is which.
+
+    Raises:
+        InputError: transformers is not installed, or the width is not one.
+    """
+    if width is not None and width < 1:
+        raise InputError(f"rows of {width} tokens; a width is at least 1, and None for images without rows")
+    grammar = Grammar(model.vocab, model.length, width, first)
+    config = library().PretrainedConfig(
+        vocab_size=grammar.vocab,
+        bos_token_id=grammar.begin,
+        eos_token_id=[],
+        pad_token_id=grammar.unconditional,
+        num_hidden_layers=1,
+        hidden_size=1,
+        num_attention_heads=1,
+        max_position_embeddings=grammar.size + 2,
+    )
+    return _image_model()(config, (model, unconditional or model), grammar).eval()
+
+
+def janus(model: Model, unconditional: Model | None = None) -> Any:
+    """A toy with the parts of DeepSeek's `MultiModalityCausalLM` that make images; prompts are [bos, condition, begin].
+
+    Args:
+        model: the law of images.
+        unconditional: that of rows whose condition is `pad`; by default the same.
+
+    Returns:
+        `language_model.get_input_embeddings()`, `language_model.model`, `gen_head`, `prepare_gen_img_embeds`, and
+        `grammar`; an embedding is an id, hidden states are the logits, and image ids begin at 0 as Janus's do.
+    """
+    return _Janus((model, unconditional or model), Grammar(model.vocab, model.length, first=0))
+
+
+def loop_sampler(
+    loop: Loop, interface: Interface = "chameleon", *, width: int | None = None, batch: int = 1
+) -> Sampler:
+    """A loop that makes images as a sampler, to be judged at level `sampler`.
+
+    Args:
+        loop: (model, prompt) -> ids; the model also has `size`, the ids to make, `guidance`, the scale of classifier-
+            free guidance that is due (1 for none), and `grammar`.
+        interface: what the model looks like.
+
+    Other args:
+        width: tokens of a row, for "chameleon".
+        batch: sequences of a call.
+
+    A guided target is handed over as its two laws. One with processors is handed over as it is: its logits are log p.
+
+    Raises:
+        InputError: no such interface; when called, for a loop that returns something else than ids, or too few.
+    """
+    if interface not in get_args(Interface):
+        raise InputError(f"interface {interface!r}: choose one of {', '.join(get_args(Interface))}")
+
+    def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
+        found = []
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.default_generator.manual_seed(seed)
+            for start in range(0, n, batch):
+                model, prompt = _opened(target, interface, width)
+                prompt = prompt.expand(min(batch, n - start), -1).clone()
+                found.append(_read(loop(model, prompt), prompt, model))
+        return torch.cat(found)
+
+    sample.__qualname__ = getattr(loop, "__qualname__", type(loop).__name__)
+    return sample
+
+
+def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, Int[Tensor, "1 prompt"]]:
+    """The model and its prompt."""
+    pair: tuple[Model, Model | None] = (target, None)
+    scale = 1.0
+    if isinstance(target, Guided):
+        pair, scale = (target.conditional, target.unconditional), float(target.scale)
+    if interface == "chameleon":
+        model = chameleon(*pair, width=width)
+        prompt = [model.grammar.condition, model.grammar.begin]
+    elif interface == "janus":
+        model = janus(*pair)
+        prompt = [model.grammar.vocab, model.grammar.condition, model.grammar.begin]
+    else:
+        model = pretrained(pair[0], pair[1] or pair[0])
+        model.grammar = Grammar(target.vocab, target.length, first=0)
+        prompt = [target.vocab]
+    model.size, model.guidance = model.grammar.size, scale
+    return model, torch.tensor([prompt])
+
+
+def _read(ids: Any, prompt: Int[Tensor, "batch prompt"], model: Any) -> Int[Tensor, "batch length"]:
+    """The image tokens of what a loop returned."""
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != len(prompt) or ids.is_floating_point():
+        raise InputError(f"the loop returned {ids!r:.200}; it returns ids, Int[{len(prompt)}, {model.size} or more]")
+    ids, grammar = ids.long(), model.grammar
+    if ids.shape[1] >= prompt.shape[1] + model.size and torch.equal(ids[:, : prompt.shape[1]], prompt):
+        ids = ids[:, prompt.shape[1] :]
+    if ids.shape[1] < model.size:
+        raise InputError(f"the loop returned {ids.shape[1]} ids; an image of this model has {model.size}")
+    ids = ids[:, : model.size]
+    ends = grammar.ends_row(model.size)
+    image: Tensor = ids[:, ~ends] - grammar.first
+    if bool((ids[:, ends] != grammar.row_end).any()) or bool(((image < 0) | (image >= grammar.image)).any()):
+        raise InputError(
+            f"the loop returned {ids[0].tolist()}: image ids are {grammar.first}..{grammar.row_end - 1}"
+            + (f", and {grammar.row_end} ends each row of {grammar.width}" if grammar.width else "")
+        )
+    return image
+
+
+def _hides_condition(mask: Tensor | None, rows: int) -> Bool[Tensor, " rows"]:
+    """Rows whose last query does not see the first id, in a mask of any rank; one of 4 dimensions may be additive."""
+    if mask is None:
+        return torch.zeros(rows, dtype=torch.bool)
+    seen = mask.reshape(len(mask), -1, mask.shape[-1])[:, -1, 0].expand(rows)
+    return seen < 0 if mask.ndim == 4 and mask.is_floating_point() else seen == 0
+
+
+class _Layers:
+    """`key_cache` or `value_cache` of earlier releases: what the layers hold, read and assigned by number."""
+
+    def __init__(self, cache: Any, part: str) -> None:
+        self.cache, self.part = cache, part
+
+    def __len__(self) -> int:
+        return len(self.cache.layers)
+
+    def __getitem__(self, layer: int) -> Tensor:
+        found: Tensor = getattr(self.cache.layers[layer], self.part)
+        return found
+
+    def __setitem__(self, layer: int, value: Tensor) -> None:
+        setattr(self.cache.layers[layer], self.part, value)
+
+
+@functools.cache
+def _cache_class() -> Any:
+    class ToyCache(library().DynamicCache):  # type: ignore[misc]
+        @property
+        def key_cache(self) -> _Layers:
+            return _Layers(self, "keys")
+
+        @property
+        def value_cache(self) -> _Layers:
+            return _Layers(self, "values")
+
+    return ToyCache
+
+
+@functools.cache
+def _image_model() -> Any:
+    class ImageModel(toy_model()):  # type: ignore[misc]
+        def __init__(self, config: Any, toys: tuple[Model, ...], grammar: Grammar) -> None:
+            super().__init__(config, toys)
+            self.grammar = grammar
+
+        def empty_cache(self) -> Any:
+            return _cache_class()()
+
+        def logits_of(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+            grammar, prompt = self.grammar, tokens[:, :2]
+            known = (prompt[:, 0] == grammar.condition) | (prompt[:, 0] == grammar.unconditional)
+            if not bool(known.all()) or bool((prompt[:, 1:] != grammar.begin).any()):
+                raise ValueError(
+                    f"sequences begin with {grammar.condition} or {grammar.unconditional}, the condition, and "
+                    f"{grammar.begin}, which begins an image; not {tokens[0].tolist()}"
+                )
+            kind = (prompt[:, 0] == grammar.unconditional) | _hides_condition(mask, len(tokens)).to(tokens.device)
+            logits = grammar.logits(self.toys, tokens[:, 2:], kind.long())
+            if tokens.shape[1] == 1:
+                return torch.zeros_like(logits)
+            return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)  # behind the condition: whatever
+
+    return ImageModel
+
+
+class _Janus(torch.nn.Module):
+    """See `janus`."""
+
+    def __init__(self, toys: tuple[Model, ...], grammar: Grammar) -> None:
+        super().__init__()
+        self.toys, self.grammar = toys, grammar
+        self.bos, self.pad = grammar.vocab, grammar.unconditional
+        self.language_model = SimpleNamespace(get_input_embeddings=lambda: _embedded, model=self._hidden)
+        self.gen_head = torch.nn.Identity()
+
+    def prepare_gen_img_embeds(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
+        """Embeddings of image ids."""
+        return _embedded(ids)
+
+    def _hidden(
+        self, inputs_embeds: Tensor, past_key_values: Any = None, cache: Any = None, **unused: Any
+    ) -> SimpleNamespace:
+        cache = past_key_values if cache is None else cache
+        cache = _cache_class()() if cache is None else cache
+        ids = inputs_embeds[..., 0].round().long()
+        slots = ids[:, None, :, None]
+        seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
+        if seen.shape[1] < 3 or bool((seen[:, 2] != self.grammar.begin).any()):
+            raise ValueError(f"prompts are [bos, condition or pad, begin]; not {seen[0, :3].tolist()}")
+        kind = (seen[:, 1] == self.pad).long()
+        logits = logits_by_kind(self.toys, self.grammar.tokens(seen[:, 3:]), kind)
+        logits = torch.cat([torch.zeros_like(logits[:, :1]).expand(-1, 2, -1), logits], 1)[:, -ids.shape[1] :]
+        return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
+
+
+def _embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
+    return ids.double()[..., None]

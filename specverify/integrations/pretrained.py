@@ -1,0 +1,137 @@
+"""A toy as a model of Hugging Face transformers: a `PreTrainedModel` whose key-value cache holds the tokens themselves.
+
+Its laws follow from what the cache holds, so that a rollback that is forgotten, or off by one, changes them as it would
+change those of a transformer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from specverify.errors import InputError
+from specverify.integrations.unprocessed import IMPOSSIBLE
+from specverify.model import Model
+
+
+def pretrained(model: Model, unconditional: Model | None = None) -> Any:
+    """The model as a `transformers.PreTrainedModel` that can `generate`.
+
+    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with. It
+    takes no padding.
+
+    Args:
+        model: the law of sequences.
+        unconditional: the law of those that begin with yet another token, `model.vocab + 1`.
+
+    Raises:
+        InputError: transformers is not installed.
+    """
+    return toy_model()(
+        library().PretrainedConfig(
+            vocab_size=model.vocab + (1 if unconditional is None else 2),
+            bos_token_id=model.vocab,
+            # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
+            # pads must then be named, and be no token: some releases mask it wherever they see it.
+            eos_token_id=[] if model.eos is None else model.eos,
+            pad_token_id=model.vocab + 2 if model.eos is None else model.eos,
+            num_hidden_layers=1,
+            hidden_size=1,
+            num_attention_heads=1,
+            max_position_embeddings=model.length + 1,
+        ),
+        (model,) if unconditional is None else (model, unconditional),
+    ).eval()
+
+
+def library() -> Any:
+    """The installed transformers.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise InputError(
+            "judging `generate` needs the package transformers; install it with pip install 'specverify[transformers]' "
+            f"(importing it said: {error})"
+        ) from error
+
+
+@functools.cache
+def toy_model() -> Any:
+    """The model, as a class of the installed transformers."""
+    installed = library()
+    output = importlib.import_module("transformers.modeling_outputs").CausalLMOutputWithPast
+    # Earlier releases call the cache `past_key_values`; callers of either kind are served.
+    cache_name = "cache" if "cache" in {field.name for field in dataclasses.fields(output)} else "past_key_values"
+
+    takes_config = "config" in inspect.signature(installed.DynamicCache).parameters
+
+    def empty_cache(config: Any) -> Any:
+        return installed.DynamicCache(config=config) if takes_config else installed.DynamicCache()
+
+    class ToyModel(installed.PreTrainedModel, installed.GenerationMixin):  # type: ignore[misc, name-defined]
+        config_class = installed.PretrainedConfig
+        main_input_name = "input_ids"
+
+        def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
+            super().__init__(config)
+            self.toys = toys  # by the token that sequences begin with
+            self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
+
+        def forward(
+            self,
+            input_ids: Tensor,
+            attention_mask: Tensor | None = None,
+            past_key_values: Any = None,
+            cache: Any = None,
+            use_cache: bool = True,
+            **unused: Any,
+        ) -> Any:
+            """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
+            cache = past_key_values if cache is None else cache
+            if cache is None and use_cache:
+                cache = self.empty_cache()
+            seen = input_ids
+            if cache is not None:
+                slots = input_ids[:, None, :, None]
+                seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
+            logits = self.logits_of(seen, attention_mask)[:, -input_ids.shape[1] :]
+            return output(logits=logits, **{cache_name: cache})
+
+        def empty_cache(self) -> Any:
+            return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
+
+        def logits_of(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+            """Logits behind each of the tokens of whole sequences; the mask is what `forward` was given."""
+            if mask is not None and mask.ndim == 2 and not bool(mask.all()):
+                raise ValueError("a toy takes no padding; leave attention_mask out")
+            vocab = self.toys[0].vocab
+            kind = tokens[:, 0] - vocab
+            if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):
+                begins = " or ".join(str(vocab + number) for number in range(len(self.toys)))
+                fed = tokens[0].tolist()
+                raise ValueError(f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}")
+            logits = logits_by_kind(self.toys, tokens[:, 1:], kind)
+            impossible = logits.new_full((*logits.shape[:-1], len(self.toys)), IMPOSSIBLE)
+            return torch.cat([logits, impossible], -1)
+
+    return ToyModel
+
+
+def logits_by_kind(
+    toys: Sequence[Model], tokens: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch n+1 vocab"]:
+    """Logits log p of every place behind some tokens, by the toy that each row is of."""
+    each = torch.stack([toy.laws(toy.start(len(tokens)), tokens) for toy in toys])
+    return each[kind, torch.arange(len(tokens), device=tokens.device)].log().clamp(min=IMPOSSIBLE)

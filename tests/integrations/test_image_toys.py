@@ -1,0 +1,147 @@
+"""Toys behind the interfaces of image models: loops run on them as they are, and are judged exactly."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from specverify.errors import InputError
+from specverify.integrations.transformers import chameleon, janus, loop_sampler
+from specverify.processors import Guided
+from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.verdict import Kind
+from toymodels import draft, toy
+
+FOLDER = Path(__file__).parents[1] / "subjects" / "examples"
+
+
+@pytest.fixture(scope="module")
+def loops():
+    sys.path.insert(0, str(FOLDER))
+    spec = importlib.util.spec_from_file_location("example_loops", FOLDER / "loops.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(FOLDER))
+    return module
+
+
+def suite(length, scale=None):
+    both = toy("guided-2x5")
+    model = Shortened(both.conditional, length)
+    if scale is not None:
+        model = Guided(model, Shortened(both.unconditional, length), scale)
+    return (Case(model, draft("perturbed", model)),)
+
+
+@pytest.mark.parametrize(("length", "width", "scale"), [(4, 2, None), (2, None, 3.0)])
+def test_a_jacobi_loop_is_proved_with_rows_and_with_guidance(loops, length, width, scale):
+    found = prove_sampler(loop_sampler(loops.jacobi, width=width), suite=suite(length, scale))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.exact[0]["coins"] > 0.1
+
+
+def test_a_cache_that_keeps_what_was_rejected_is_refuted(loops):
+    found = prove_sampler(loop_sampler(loops.forgets_to_roll_back), suite=suite(3))
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+
+
+def test_a_loop_of_januss_is_proved_and_its_guidance_seen(loops):
+    (case,) = suite(3, 3.0)
+    found = prove_sampler(loop_sampler(loops.janus, "janus"), suite=(case,))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    wrong = prove_sampler(loop_sampler(loops.misguided, "janus"), suite=(case,))
+    assert wrong.verdict.kind is Kind.REFUTED, wrong.verdict.reason
+
+
+def test_a_batch_of_samples_has_a_row_for_each(loops):
+    (case,) = suite(4)
+    sampler = loop_sampler(loops.janus, "janus", batch=3)
+    tokens = sampler(case.target, case.draft, 7, 0)
+    assert tokens.shape == (7, 4)
+    assert torch.equal(tokens, sampler(case.target, case.draft, 7, 0))
+
+
+def pair():
+    return Shortened(toy("dense-3x6"), 4), Shortened(toy("penalty-3x6"), 4)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4, "additive"])
+def test_a_hidden_condition_and_the_id_of_none_are_the_same(rank):
+    model = chameleon(*pair(), width=2)
+    g = model.grammar
+    ids = torch.tensor([[g.condition, g.begin, g.first, g.first + 2, g.row_end, g.first + 1]])
+    mask = torch.ones(2, 6)
+    mask[1, 0] = 0
+    if rank != 2:
+        mask = mask[:, None].expand(2, 6, 6)
+    if rank == 4:
+        mask = mask[:, None].bool()
+    if rank == "additive":
+        mask = torch.where(mask == 0, -1e9, 0.0)[:, None]
+    shown, hidden = model(input_ids=ids.repeat(2, 1), attention_mask=mask).logits
+    assert not torch.equal(shown, hidden)
+    without = ids.clone()
+    without[0, 0] = g.unconditional
+    torch.testing.assert_close(model(input_ids=without).logits[0], hidden)
+
+
+def test_logits_are_the_laws_of_image_ids_and_rows_end_where_they_must():
+    model = chameleon(*pair(), width=2, first=10)
+    g, p = model.grammar, pair()[0]
+    tokens = torch.tensor([[0, 2, 1, 2]])
+    ids = torch.tensor([[g.condition, g.begin, 10, 12, g.row_end, 11, 12]])
+    laws = model(input_ids=ids).logits[0, 1:].softmax(-1)
+    due = p.laws(p.start(1), tokens[:, :3])[0]
+    torch.testing.assert_close(laws[[0, 1, 3, 4]][:, 10:13], due)
+    assert laws[[2, 5]].argmax(-1).tolist() == [g.row_end] * 2
+    assert g.size == 6
+
+
+def test_a_cache_is_cropped_by_assignment_as_by_crop():
+    model, rows = chameleon(pair()[0]), []
+    g = model.grammar
+    ids = torch.tensor([[g.condition, g.begin, g.first, g.first + 1, g.first + 2]])
+    for by_hand in (True, False):
+        out = model(input_ids=ids)
+        cache = getattr(out, "cache", None) or out.past_key_values
+        if by_hand:
+            for held in (cache.key_cache, cache.value_cache):
+                assert len(held) == 1
+                held[0] = held[0][..., :-2, :]
+        else:
+            cache.crop(-2)
+        rows.append(model(input_ids=ids[:, 2:3] + 1, past_key_values=cache).logits)
+    fresh = torch.cat([ids[:, :3], ids[:, 2:3] + 1], 1)
+    torch.testing.assert_close(rows[0], model(input_ids=fresh).logits[:, -1:])
+    assert torch.equal(*rows)
+
+
+def test_prompts_that_begin_no_image_are_refused():
+    model = chameleon(pair()[0])
+    with pytest.raises(ValueError, match="begins an image; not"):
+        model(input_ids=torch.tensor([[model.grammar.first, model.grammar.begin]]))
+    other = janus(pair()[0])
+    with pytest.raises(ValueError, match="prompts are"):
+        other.language_model.model(inputs_embeds=other.prepare_gen_img_embeds(torch.tensor([[0, 1, 2]])))
+    with pytest.raises(InputError, match="rows of 0 tokens"):
+        chameleon(pair()[0], width=0)
+
+
+RETURNED = {
+    "nothing": (lambda model, ids: None, "returned None"),
+    "too few": (lambda model, ids: ids, "2 ids; an image of this model has 3"),
+    "the condition": (lambda model, ids: ids[:, :1].expand(-1, 3), "image ids are 4..5, and 6 ends each row of 2"),
+}
+
+
+@pytest.mark.parametrize("what", RETURNED)
+def test_what_a_loop_returns_is_read_with_care(what):
+    loop, says = RETURNED[what]
+    (case,) = suite(2)
+    with pytest.raises(InputError, match=says):
+        loop_sampler(loop, width=2)(case.target, case.draft, 1, 0)
+    with pytest.raises(InputError, match="interface 'llava'"):
+        loop_sampler(loop, "llava")
