@@ -19,21 +19,21 @@ import torch
 from rich.console import Console
 
 import toymodels.catalogue
-from specverify import continuous_cells, deadline, environment, pool, sensitivity, study
+from specverify import continuous_cells, deadline, environment, pool, proof_cells, sensitivity, study
 from specverify.cells import Setting, carry_out, checks, on_device, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
-from specverify.report import page, parts, render
+from specverify.report import page, parts, render, tables_proofs
 from specverify.report import record as records
 from specverify.report.shape import DecoderVerdict, ExitCode, Header, Record, Software, Tier
 from specverify.report.shape_cells import Cell as Result
 from specverify.rules.relaxation import NOTHING
-from specverify.verdict import Kind, combine
+from specverify.verdict import Kind, combine, lifted
 
-_OF_DECODERS = ("exact", "sampled", "paired", "real")
+_OF_DECODERS = ("exact", "proof", "sampled", "paired", "real")
 _PASSING = (Kind.PROVED_FOR_ALL, Kind.PROVED, Kind.CONSISTENT)
 _OF_VECTORS = {"density": " rule (continuous)", "continuous": " (continuous)"}
 """How subjects are called that emit vectors; names of decoders are taken by those that emit ids."""
@@ -210,7 +210,9 @@ def _speaks(row: Result) -> bool:
 
 
 def _verdict(subject: str, rows: Sequence[Result]) -> DecoderVerdict:
-    kind = combine(Kind(row["verdict"]["kind"]) for row in rows)
+    laws = [row for row in rows if row["kind"] == "proof"]
+    models = [row for row in rows if row["kind"] != "proof"]
+    kind = lifted(*([Kind(row["verdict"]["kind"]) for row in part] for part in (models, laws)))
     claims = list(dict.fromkeys(row["claim"] for row in rows))
     return {
         "decoder": subject,
@@ -225,7 +227,9 @@ def _reason(rows: Sequence[Result], kind: Kind) -> str:
     deciding = [row for row in rows if row["verdict"]["kind"] == kind.value]
     if kind in _PASSING:
         counts = {k: sum(row["verdict"]["kind"] == k.value for row in rows) for k in Kind}
-        return ", ".join(f"{count} {k.value.lower()}" for k, count in counts.items() if count)
+        counted = ", ".join(f"{count} {k.value.lower()}" for k, count in counts.items() if count)
+        proved = tables_proofs.said(rows)
+        return f"{proved}; {counted}" if proved else counted
     return f"{deciding[0]['id']}: {deciding[0]['verdict']['reason']}"
 
 
@@ -267,6 +271,12 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
         notes.append(
             "a proof is of the decoder on the named toys; other models are covered as far as the code is the same"
         )
+    if any(cell.kind == "proof" for cell in cells):
+        races = ", ".join(name for name in registry.names("ids") if registry.entry(name).races)
+        notes.append(
+            f"proofs for every law say nothing of other sizes than theirs, of rounding, and of {races}: races have no "
+            "chances that are functions of the laws"
+        )
     if any(cell.kind == "real" for cell in cells):
         notes.append(
             "on real models the target law is what the model's own parallel forward pass gives, in float32; how far "
@@ -287,6 +297,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
 def _write(record: Record, out: Path) -> None:
     record = cast("Record", {**record, **parts.carried(out)})
     records.save(record, out / "record.json")
+    proof_cells.write(record["cells"], out)
     _report(record, out)
 
 

@@ -19,7 +19,7 @@ import toymodels
 from realmodels import images
 from realmodels.images import ImageModel
 from realmodels.models import open_model
-from specverify import continuous_cells, costs, defects, relaxed, sensitivity
+from specverify import continuous_cells, costs, defects, proof_cells, relaxed, sensitivity
 from specverify.batteries import counts, traces
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders import Autoregressive, Branch, Decoder, Run, registry, sample
@@ -86,6 +86,7 @@ def _ended(result: Result, verdict: Verdict, seconds: float) -> Result:
 
 def _blank(cell: Cell, setting: Setting) -> Result:
     """A result, before anything is known but what was asked for."""
+    wrong = cell.kind == "defect" or continuous_cells.known_wrong(cell) or proof_cells.known_wrong(cell)
     settings: Settings = {
         "window": cell.window,
         "initial": cell.initial,
@@ -102,7 +103,7 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "claim": str(Lossless()),
         "model": cell.model,
         "settings": settings,
-        "expected": Kind.REFUTED.value if cell.kind == "defect" or continuous_cells.known_wrong(cell) else None,
+        "expected": Kind.REFUTED.value if wrong else None,
         "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'"
         + ("" if cell.guidance is None or cell.model == REAL else f" --real {cell.model}")
         + ("" if setting.device == "cpu" else f" --device {setting.device}"),
@@ -117,7 +118,7 @@ def _blank(cell: Cell, setting: Setting) -> Result:
 
 def on_device(cell: Cell) -> bool:
     """Whether a cell runs a real model, on the campaign's device; toys stay on the CPU."""
-    return cell.kind not in ("density", "continuous") and cell.model not in toymodels.names()
+    return cell.kind not in ("density", "continuous", "proof") and cell.model not in toymodels.names()
 
 
 def checks(cell: Cell) -> tuple[str, ...]:
@@ -292,13 +293,7 @@ def _continuous(cell: Cell, setting: Setting, result: Result) -> Verdict:
     return _judged(cell, Lossless(), evidence, run, result, DELTA_CONTINUOUS)
 
 
-def _timed_sample(
-    cell: Cell,
-    setting: Setting,
-    decoder: Decoder,
-    model: AnyModel,
-    result: Result,
-) -> Run:
+def _timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: AnyModel, result: Result) -> Run:
     """Sample, and write down what it cost."""
     assert cell.n is not None
     start = time.perf_counter()
@@ -336,6 +331,7 @@ def _defect(cell: Cell, setting: Setting, result: Result) -> Verdict:
 
 _KINDS: dict[str, Callable[[Cell, Setting, Result], Verdict]] = {
     "exact": _exact,
+    "proof": lambda cell, setting, result: proof_cells.proof(cell, setting.seed, result),
     "relaxed": _relaxed,
     "defect": _defect,
     "sampled": _sampled,

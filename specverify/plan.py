@@ -14,15 +14,16 @@ from typing import Literal
 import toymodels.catalogue
 import toymodels.continuous
 from realmodels import models
-from specverify import defects
+from specverify import defects, plan_proofs
 from specverify.catalogue import near, near_pattern
 from specverify.decoders import registry
+from specverify.decoders.jacobi import Initial
 from specverify.defects import continuous as continuous_defects
 from specverify.errors import InputError
 from specverify.rules import registry as relaxed_rules
 
 Tier = Literal["quick", "full"]
-CellKind = Literal["exact", "relaxed", "defect", "sampled", "paired", "real", "density", "continuous"]
+CellKind = Literal["exact", "proof", "relaxed", "defect", "sampled", "paired", "real", "density", "continuous"]
 
 ALPHA = 1e-6
 """Probability that a campaign over perfect decoders raises any false alarm."""
@@ -71,13 +72,14 @@ class Cell:
     """One unit of work.
 
     Attributes:
-        kind: exact (enumerate), relaxed (the same with a relaxed rule: its distance and its speed), sampled (statistics
-            on a toy), paired (token for token against plain decoding with the same noise), real (statistics on a real
-            model), defect (a known-wrong decoder, which must be refuted: enumerated, or with an `n` by the statistics
-            of its model), density (one step over continuous tokens, by quadrature), continuous (statistics on a toy
-            over continuous tokens).
+        kind: exact (enumerate), proof (for every law of some sizes at once, by field arithmetic), relaxed (enumerate
+            with a relaxed rule: its distance and its speed), sampled (statistics on a toy), paired (token for token
+            against plain decoding with the same noise), real (statistics on a real model), defect (a known-wrong
+            decoder, which must be refuted: enumerated, or with an `n` by the statistics of its model), density (one
+            step over continuous tokens, by quadrature), continuous (statistics on a toy over continuous tokens).
         decoder: a name of `decoders.registry`, or of `defects`; or a rule of `continuous_cells`.
-        model: a name of `toymodels.catalogue`, of `toymodels.continuous`, or one that `open_model` takes.
+        model: a name of `toymodels.catalogue`, of `toymodels.continuous`, or one that `open_model` takes; of a proof
+            the sizes (see `Box.sizes`).
         window: draft tokens per forward pass; None for decoders without drafts.
         initial: the Jacobi decoders' initial drafts.
         draft: the kind of draft model.
@@ -109,7 +111,7 @@ class Cell:
     def id(self) -> str:
         """What `--only` matches, and what the cell's seed derives from."""
         parts = [self.kind, self.decoder, self.model]
-        parts += [f"w{self.window}"] if self.window is not None else []
+        parts += [f"w{self.window}"] if self.window is not None and self.kind != "proof" else []
         parts += [str(part) for part in (self.initial, self.draft) if part is not None]
         parts += [f"g{self.guidance:g}"] if self.guidance is not None else []
         parts += [f"b{self.batch}"] if self.batch is not None else []
@@ -141,6 +143,7 @@ def plan(tier: str, only: str | None = None, real: str | None = None) -> tuple[C
         *_paired(full, real),
         *_sampled(full),
         *_exact(full),
+        *_proofs(full),
         *_relaxed(full),
         *_defects(full, real, share),
     ]
@@ -164,7 +167,7 @@ def _share(real: str) -> float:
     return MORE * models.open_model(REAL).length / models.open_model(real).length
 
 
-def _settings(name: str, full: bool) -> list[tuple[str | None, str | None]]:
+def _settings(name: str, full: bool) -> list[tuple[Initial | None, str | None]]:
     """(initial, draft) settings that a decoder is checked in."""
     if registry.entry(name).needs_draft_model:
         return [
@@ -203,6 +206,11 @@ def _exact(full: bool) -> list[Cell]:
                         continue
                     cells.append(Cell("exact", name, model, window, initial, draft))
     return cells
+
+
+def _proofs(full: bool) -> list[Cell]:
+    found = plan_proofs.planned(full, lambda name: [initial for initial, _ in _settings(name, True) if initial])
+    return [Cell("proof", name, box.sizes, box.window, box.initial) for name, box in found]
 
 
 def _relaxed(full: bool) -> list[Cell]:

@@ -21,6 +21,9 @@ A verdict is a function of evidence alone. Several combine as follows (`combine`
     ERROR                                                                                 ERROR  REFUTED
     REFUTED                                                                                      REFUTED
 
+A verdict on every law of some sizes lifts one on models by name (`lifted`): PROVED or CONSISTENT becomes
+PROVED-FOR-ALL, of these sizes, and nothing that is worse becomes better.
+
 A vacuous part adds nothing and takes nothing away; it is reported as not covered. One refutation refutes,
 whatever else went wrong.
 """
@@ -102,6 +105,24 @@ def combine(kinds: Iterable[Kind]) -> Kind:
         if kind in present:
             return kind
     raise InputError("no verdicts to combine: nothing was checked, so nothing can be said")
+
+
+def lifted(models: Sequence[Kind], laws: Sequence[Kind]) -> Kind:
+    """The verdict over models by name and over every law of some sizes.
+
+    Args:
+        models: verdicts on models by name, proved or tested.
+        laws: verdicts of tries to prove it for every law.
+
+    Raises:
+        InputError: for no parts at all.
+    """
+    if not models or not laws:
+        return combine([*models, *laws])
+    over, every = combine(models), combine(laws)
+    if over in (Kind.PROVED, Kind.CONSISTENT) and every is Kind.PROVED_FOR_ALL:
+        return every
+    return combine([over, every])
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ LAYERS = (
     ("environment", "pool"),
     ("costs", "plan", "relaxed", "sensitivity", "study"),
     ("engine",),
-    ("continuous_cells",),
+    ("continuous_cells", "proof_cells"),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("bench", "tradeoff"),

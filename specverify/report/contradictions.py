@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from specverify.report.shape import Record
-from specverify.report.shape_cells import Figures
+from specverify.report.shape_cells import Cell, Figures
 from specverify.report.shape_testers import Judgement, Rates, Trial
 
 TOLERANCE = 1e-12
@@ -27,6 +27,8 @@ _EXIT_CODES = {
     "VACUOUS": 2,
     "ERROR": 3,
 }
+_FOR_ALL, _BITS = "PROVED-FOR-ALL", 40
+"""The verdict on every law at once, and the bits of its error (`evidence.exact.proof.BITS`)."""
 _SPEAKS_AGAINST = {True: ("REFUTED",), False: ("REFUTED", "ERROR")}
 """Verdicts that catch a defect, and that flag a control."""
 _SAYS = {"caught": True, "missed": False, "flagged": True, "not flagged": False}
@@ -44,8 +46,12 @@ def contradictions(record: Record) -> Found:
         ids.add(cell["id"])
         if cell["kind"] == "defect" and cell["expected"] is None:
             yield f"{place}.expected", "a defect must say which verdict it expects"
+        yield from _proof(cell, place)
         yield from _figures(cell["figures"], f"{place}.figures")
+    proved = {cell["id"] for cell in record["cells"] if cell["verdict"]["kind"] == _FOR_ALL}
     for number, verdict in enumerate(record["verdicts"]):
+        if verdict["kind"] == _FOR_ALL and not proved.intersection(verdict["cells"]):
+            yield f"$.verdicts[{number}].kind", f"{_FOR_ALL}, of no cell that is"
         for unknown in (name for name in verdict["cells"] if name not in ids):
             yield f"$.verdicts[{number}].cells", f"there is no cell {unknown!r}"
     kind, code = record["verdict"]["kind"], record["verdict"]["exit_code"]
@@ -58,6 +64,16 @@ def contradictions(record: Record) -> Found:
     yield from _kill_matrix(record["kill_matrix"]["rows"] if "kill_matrix" in record else ())
     yield from _calibration(record["calibration"]["rows"] if "calibration" in record else ())
     yield from _judgements(record.get("judgements", []))
+
+
+def _proof(cell: Cell, place: str) -> Found:
+    if (cell["kind"] == "proof") != ("proof" in cell) and cell["verdict"]["kind"] != "ERROR":
+        yield f"{place}.proof", f"a cell of the kind {cell['kind']} {'has' if 'proof' in cell else 'lacks'} one"
+    proved = "proof" in cell and cell["proof"]["outcome"] == "proved"
+    if proved != (cell["verdict"]["kind"] == _FOR_ALL):
+        yield f"{place}.verdict.kind", f"{cell['verdict']['kind']}, where it is {'' if proved else 'not '}proved"
+    if proved and cell["proof"]["error_bits"] < _BITS:
+        yield f"{place}.proof.error_bits", f"an error of 2^-{cell['proof']['error_bits']:.3g} is more than 2^-{_BITS}"
 
 
 def _kill_matrix(rows: Sequence[Trial]) -> Found:

@@ -83,7 +83,8 @@ class Style:
 
 def styles(record: Record) -> dict[str, Style]:
     """One style per decoder of ids (defects apart), the same in every figure; known ones have it in every report."""
-    found = dict.fromkeys(c["decoder"] for c in record["cells"] if c["kind"] not in ("defect", "density", "continuous"))
+    others = ("defect", "density", "continuous", "proof")
+    found = dict.fromkeys(c["decoder"] for c in record["cells"] if c["kind"] not in others)
     order = [name for name in _STYLES if name in found] + [name for name in found if name not in _STYLES]
     unknown = [name for name in order if name not in _STYLES]
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from specverify.report import tables_proofs
 from specverify.report.contradictions import TOLERANCE
 from specverify.report.shape import DecoderVerdict, Record
 from specverify.report.shape_cells import Cell, exact_of, run_of
@@ -26,6 +27,7 @@ COLUMNS = (
     "batch#",
 )
 _VECTORS = " (continuous)"
+_HELD = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def methods(record: Record) -> Table:
     ]
     intro = (
         "PROVED: the exact law is the target's on every toy named. CONSISTENT: the same, and where a law cannot be "
-        "enumerated no check saw a difference. RELAXED: changes the law, by the total variation shown, and declares no "
+        "enumerated no check saw a difference. PROVED-FOR-ALL: one of these, and proved for every law there is of the "
+        "sizes shown. RELAXED: changes the law, by the total variation shown, and declares no "
         "bound; BOUND HOLDS: declares one. REFUTED: claims to be lossless, and is not. Fewer passes: how many times "
         "fewer forward passes than plain decoding on the real image model, and in brackets in a batch of 64 that waits "
         "for its slowest image. Faster, one image and in a batch: how many times faster than plain decoding by the "
@@ -108,7 +111,7 @@ def sentence(record: Record) -> str:
     """What the rows say together."""
     found = methods(record).rows
     of = {kind: [r.cells[0] for r in found if r.cells[2] == kind] for kind in {r.cells[2] for r in found}}
-    held = [name for kind in ("PROVED", "CONSISTENT") for name in of.get(kind, [])]
+    held = [name for kind in _HELD for name in of.get(kind, [])]
     priced = [name for kind in (RELAXED, BOUND) for name in of.get(kind, [])]
     parts = [f"lossless as far as could be shown: {_count(held, 'method')}"] if held else []
     parts += [f"not lossless: {', '.join(of['REFUTED'])}"] if "REFUTED" in of else []
@@ -138,13 +141,15 @@ def _of_decoders(record: Record, method: Method, found: list[DecoderVerdict]) ->
     mine = [cells[name] for v in found for name in v["cells"] if name in cells]
     kind = combine(Kind(v["kind"]) for v in found).value
     worst = [v["reason"] for v in found if v["kind"] == kind]
-    shown = "; ".join(_shown(mine)) if kind in ("PROVED", "CONSISTENT") else worst[0]
+    shown = "; ".join(_shown(mine)) if kind in _HELD else worst[0]
     names = {v["decoder"] for v in found}
     return row([method.name, method.source, kind, shown, *_costs(record, names)], kind, bad=_bad(kind))
 
 
 def _shown(cells: list[Cell]) -> Iterator[str]:
     """What a lossless method rests on."""
+    if proved := tables_proofs.shown(cells):
+        yield proved
     for kinds, words in (({"exact", "relaxed"}, "exact on"), ({"density"}, "exact densities on")):
         if toys := {c["model"] for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "PROVED"}:
             yield f"{words} {_count(sorted(toys), 'toy')}"

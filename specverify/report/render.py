@@ -14,6 +14,7 @@ from specverify.report import (
     tables,
     tables_continuous,
     tables_cost,
+    tables_proofs,
     tables_relaxed,
     tables_runs,
     tables_sensitivity,
@@ -63,6 +64,7 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
     sections: dict[str, list[Table]] = {
         "covered": [tables.coverage(record), tables.blind_spots(record)],
         "results": [
+            tables_proofs.proofs(record),
             tables.exact_summary(record),
             tables.exact(record),
             tables_relaxed.relaxed(record),

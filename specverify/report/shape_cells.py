@@ -12,6 +12,7 @@ closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 
 Kind = Literal["PROVED-FOR-ALL", "PROVED", "CONSISTENT", "REFUTED", "INCONCLUSIVE", "VACUOUS", "ERROR"]
 Text = Annotated[str, Field(min_length=1)]
+Initial = Literal["repeat-left", "zero", "random", "sample-left", "left-law"]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -199,11 +200,35 @@ class Figures(TypedDict, total=False):
 
 
 @closed
+class Proof(TypedDict):
+    """What came of trying to prove a decoder for every law of some sizes at once; see docs/proofs.md."""
+
+    outcome: Annotated[
+        Literal["proved", "differs", "out of reach", "too large"],
+        Field(description="differs: at a random point, which alone refutes nothing"),
+    ]
+    vocab: Annotated[int, Field(ge=2)]
+    length: Size
+    window: Size | None
+    eos: Annotated[Count | None, Field(description="the id that ends a sequence")]
+    drafts: Annotated[bool, Field(description="whether there is a draft model, with any laws")]
+    initial: Initial | None
+    seed: Count
+    prime: Annotated[str, Field(pattern="^[0-9]+$", description="modulus of the field")]
+    error_bits: Annotated[float, Field(description="the error of a proof is at most 2^-this")]
+    worlds: Annotated[int, Field(ge=0, description="outcomes that were followed")]
+    numbers: Annotated[int, Field(ge=0, description="different rational functions of the laws")]
+    symbols: Annotated[int, Field(ge=0, description="free symbols for minima")]
+    assumptions: Annotated[int, Field(ge=0, description="of numbers not to be 0, that fail in worlds of weight 0 only")]
+    seconds: Annotated[float, Field(ge=0, description="of the processor")]
+
+
+@closed
 class Cell(TypedDict):
     """One cell of a campaign, carried out."""
 
     id: Annotated[str, Field(min_length=1, description="kind/decoder/model/settings; unique, and what --only matches")]
-    kind: Literal["exact", "relaxed", "sampled", "real", "paired", "defect", "density", "continuous"]
+    kind: Literal["exact", "proof", "relaxed", "sampled", "real", "paired", "defect", "density", "continuous"]
     decoder: Text
     claim: Text
     model: Text
@@ -214,6 +239,7 @@ class Cell(TypedDict):
     evidence: list[EvidenceRow]
     run: Run | None
     figures: Figures
+    proof: NotRequired[Proof]
     verdict: Judged
     seconds: Amount
 
@@ -228,3 +254,8 @@ def run_of(cell: Cell) -> Run:
     """What was decoded; of a cell that decoded."""
     assert cell["run"] is not None
     return cell["run"]
+
+
+def proof_of(cell: Cell) -> Proof:
+    """What came of a proof; of a cell in which one was tried."""
+    return cell["proof"]

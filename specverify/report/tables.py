@@ -158,7 +158,8 @@ def coverage(record: Record) -> Table:
     rows = []
     for kind, meaning in (
         ("exact", "every possible outcome enumerated, on a toy model"),
-        ("relaxed", "the same with a relaxed rule: how far from the target, and how fast"),
+        ("proof", "run on numbers of a random finite field: for every law of some sizes at once"),
+        ("relaxed", "enumerated with a relaxed rule: how far from the target, and how fast"),
         ("sampled", "sequences drawn on a toy model, and tested"),
         ("paired", "token for token against plain decoding with the same noise"),
         ("real", "sequences drawn on a real image model, tested and timed"),
@@ -257,7 +258,7 @@ def defects(record: Record) -> Table:
     """Known-wrong decoders: expected and obtained."""
     rows = []
     for c in record["cells"]:
-        if c["kind"] == "defect":
+        if c["kind"] == "defect" or (c["kind"] == "proof" and c["expected"] is not None):
             tv = number(exact_of(c)["tv"] if c["exact"] else None, 3)
             verdict = [c["expected"], c["verdict"]["kind"], "yes" if caught(c) else "NO"]
             cells = [c["decoder"], c["model"], settings(c), *verdict, tv, c["verdict"]["reason"]]

@@ -6,13 +6,13 @@ the decoder, that says nothing against it: the verdict stays, and the judgement 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from specverify.deadline import Deadline
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.proof import BITS, Box, Proof, prove
+from specverify.evidence.exact.statement import statement, together
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
 from specverify.verdict import Kind, Verdict
@@ -46,13 +46,18 @@ class ForAll:
     @property
     def error_bits(self) -> float:
         """The error of all of them together is at most 2^-error_bits."""
-        return min(proof.error_bits for proof in self.proved) - math.log2(len(self.proved))
+        return together([proof.error_bits for proof in self.proved])
+
+    def sentence(self) -> str:
+        """What was proved."""
+        boxes, bits = zip(*((proof.box, proof.error_bits) for proof in self.proved), strict=True)
+        return statement(boxes, bits, self.proved[0].seed)
 
     def verdict(self, before: Verdict) -> Verdict:
         """The verdict on a decoder that had another before."""
         if not self.proved:
             return before
-        return Verdict(Kind.PROVED_FOR_ALL, f"{sentence(self)} Beside that, {before.reason}")
+        return Verdict(Kind.PROVED_FOR_ALL, f"{self.sentence()}. Beside that, {before.reason}")
 
 
 def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SECONDS) -> ForAll:
@@ -77,23 +82,6 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
     return found
 
 
-def sentence(found: ForAll) -> str:
-    """What was proved."""
-    boxes = [proof.box for proof in found.proved]
-    sizes: dict[int, set[int]] = {}
-    for box in boxes:
-        sizes.setdefault(box.vocab, set()).add(box.length)
-    parts = ["; ".join(f"{vocab} tokens by {_range(lengths)}" for vocab, lengths in sorted(sizes.items()))]
-    parts += [f"windows {_range(windows)}"] if (windows := {box.window for box in boxes if box.window}) else []
-    parts += ["with and without an end"] if len({box.eos is None for box in boxes}) > 1 else []
-    drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
-    return (
-        f"for every law of {drafts}, zeros included: {', '.join(parts)}; error at most "
-        f"2^-{math.floor(found.error_bits)} ({len(boxes)} runs, random primes of 127 bits, seed "
-        f"{found.proved[0].seed})."
-    )
-
-
 def _needed(mode: Mode) -> Iterator[Box]:
     """The boxes that have to be proved: the smallest, in every window, with an end, from any initial drafts."""
     vocab = min(model.vocab for model in mode.tiny)
@@ -112,9 +100,3 @@ def _beyond(mode: Mode) -> Iterator[Box]:
         if vocab in known:
             window = max((window for window in mode.windows if window and window <= widest), default=mode.windows[0])
             yield Box(vocab, length, window, None, mode.drafts, mode.initials[0])
-
-
-def _range(values: set[int]) -> str:
-    low, high = min(values), max(values)
-    whole = len(values) == high - low + 1
-    return str(low) if low == high else f"{low}-{high}" if whole else ", ".join(map(str, sorted(values)))

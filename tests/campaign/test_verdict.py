@@ -9,7 +9,7 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import ExactLaw, target_law
-from specverify.verdict import Coverage, Kind, combine, judge_evidence, judge_exact
+from specverify.verdict import Coverage, Kind, combine, judge_evidence, judge_exact, lifted
 
 REAL = Coverage(drafts=True, verified=10.0, accepted=6.0, recovered=4.0)
 LAW = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -53,8 +53,20 @@ def test_combination_is_associative_and_idempotent():
 
 
 def test_nothing_checked_is_not_a_pass():
-    with pytest.raises(InputError, match="nothing was checked"):
-        combine([])
+    for nothing in (lambda: combine([]), lambda: lifted([], [])):
+        with pytest.raises(InputError, match="nothing was checked"):
+            nothing()
+
+
+@pytest.mark.parametrize(("over", "every"), [*itertools.product(Kind, repeat=2)])
+def test_every_law_lifts_what_passed_on_models_and_nothing_that_is_worse(over, every):
+    found, passed = lifted([over], [every]), over in (Kind.PROVED, Kind.CONSISTENT)
+    if passed and every is Kind.PROVED_FOR_ALL:
+        assert found is Kind.PROVED_FOR_ALL
+    else:
+        assert found is combine([over, every])
+    assert lifted([over], []) is over
+    assert lifted([], [every]) is every
 
 
 def test_exit_codes():

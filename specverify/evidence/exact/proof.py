@@ -48,6 +48,12 @@ class Box:
         if self.vocab < 2 or self.length < 1 or (self.window is not None and self.window < 1):
             raise InputError(f"a box of {self}: at least 2 tokens, length 1 and window 1")
 
+    @property
+    def sizes(self) -> str:
+        """Vocabulary, length and window, such as 3x4x3; with "-end" where there is one."""
+        numbers = (self.vocab, self.length, *([self.window] if self.window is not None else []))
+        return "x".join(map(str, numbers)) + ("-end" if self.eos is not None else "")
+
     def __str__(self) -> str:
         parts = [f"{self.vocab} tokens, {self.length} positions"]
         parts += [f"window {self.window}"] if self.window is not None else []
@@ -103,10 +109,7 @@ def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Bud
     """
     start = time.process_time()
     numbers = Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
-    target, drafts = _model(box, "free", derived_seed(seed, 0)), _model(box, "free-drafts", derived_seed(seed, 1))
-    settings = Settings(draft_model=drafts if box.drafts else None)
-    settings = settings if box.window is None else replace(settings, window=box.window)
-    settings = settings if box.initial is None else replace(settings, initial=box.initial)
+    target, drafts, settings = at_point(box, seed)
     try:
         # The tables are what the models answer from.
         came = follow(
@@ -122,6 +125,14 @@ def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Bud
     else:
         found = _judged(box, seed, numbers, came)
     return replace(found, seconds=time.process_time() - start)
+
+
+def at_point(box: Box, seed: int) -> tuple[TableModel, TableModel, Settings]:
+    """Target, draft model and settings at the real point of a proof, where floats can be enumerated, too."""
+    target, drafts = _model(box, "free", derived_seed(seed, 0)), _model(box, "free-drafts", derived_seed(seed, 1))
+    settings = Settings(draft_model=drafts if box.drafts else None)
+    settings = settings if box.window is None else replace(settings, window=box.window)
+    return target, drafts, settings if box.initial is None else replace(settings, initial=box.initial)
 
 
 def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:

@@ -1,0 +1,62 @@
+"""What proofs say together: of which sizes, and up to which error."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from specverify.evidence.exact.proof import Box
+
+
+def statement(boxes: Sequence[Box], bits: Sequence[float], seed: int) -> str:
+    """What was proved, in a sentence without its end.
+
+    Args:
+        boxes: each was proved.
+        bits: the error of each is at most 2^-bits.
+        seed: of all of them.
+    """
+    drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
+    runs = "a random prime" if len(boxes) == 1 else f"{len(boxes)} runs, random primes"
+    return (
+        f"for every law of {drafts}, zeros included: {sizes(boxes)}; error at most 2^-{math.floor(together(bits))} "
+        f"({runs} of 127 bits, seed {seed})"
+    )
+
+
+def sizes(boxes: Sequence[Box]) -> str:
+    """The sizes, in words: each with the windows, ends and first drafts that it was proved with, and no others."""
+    windows: dict[tuple[int, int, bool, str], set[int]] = defaultdict(set)
+    for box in boxes:
+        windows[box.vocab, box.length, box.eos is not None, box.initial or ""] |= {box.window or 0}
+    ends: dict[tuple[int, int, frozenset[int], str], set[bool]] = defaultdict(set)
+    for (vocab, length, end, initial), each in windows.items():
+        ends[vocab, length, frozenset(each), initial] |= {end}
+    drafts: dict[tuple[int, int, frozenset[int], frozenset[bool]], tuple[str, ...]] = defaultdict(tuple)
+    for (vocab, length, wide, initial), both in ends.items():
+        drafts[vocab, length, wide, frozenset(both)] += (initial,)
+    lengths: dict[tuple[int, frozenset[int], frozenset[bool], tuple[str, ...]], set[int]] = defaultdict(set)
+    for (vocab, length, wide, either), initials in drafts.items():
+        lengths[vocab, wide, either, initials] |= {length}
+    found = sorted(lengths.items(), key=lambda item: (item[0][0], min(item[1])))
+    return "; ".join(_size(vocab, long, *rest) for (vocab, *rest), long in found)
+
+
+def _size(vocab: int, lengths: set[int], windows: frozenset[int], ends: frozenset[bool], initial: Sequence[str]) -> str:
+    parts = [f"{vocab} tokens by {_range(lengths)}"]
+    parts += [f"window{'s' if len(windows) > 1 else ''} {_range(windows)}"] if any(windows) else []
+    parts += ["with and without an end"] if len(ends) > 1 else ["with an end"] if True in ends else []
+    named = [each for each in initial if each]
+    return ", ".join(parts) + (f", from {' and '.join(named)} drafts" if named else "")
+
+
+def together(bits: Sequence[float]) -> float:
+    """b such that the error of all proofs together is at most 2^-b; each has 2^-bits."""
+    return min(bits) - math.log2(len(bits))
+
+
+def _range(values: Collection[int]) -> str:
+    low, high = min(values), max(values)
+    whole = len(values) == high - low + 1
+    return str(low) if low == high else f"{low}-{high}" if whole else ", ".join(map(str, sorted(values)))

@@ -1,0 +1,114 @@
+"""Cells that prove a decoder for every law of some sizes at once, and known-wrong ones that must not be proved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from specverify import checksum, defects, files, plan_proofs
+from specverify.claims import Lossless
+from specverify.decoders import registry
+from specverify.decoders.jacobi import Initial
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.exact.proof import Proof, at_point, prove
+from specverify.evidence.exact.statement import statement
+from specverify.plan import Cell
+from specverify.report.shape_cells import Cell as Result
+from specverify.report.shape_cells import Proof as Row
+from specverify.report.shape_cells import proof_of
+from specverify.report.tables_proofs import box_of
+from specverify.subjects import proofs
+from specverify.subjects.for_all import ForAll
+from specverify.verdict import Coverage, Kind, Verdict, judge_exact
+
+WORLDS = 200_000
+"""Outcomes that are followed in one proof, and enumerated where one fails."""
+FOLDER = "proofs"
+"""Where certificates lie, beside the record."""
+
+
+def known_wrong(cell: Cell) -> bool:
+    """Whether a cell's decoder must be refuted."""
+    return cell.kind == "proof" and cell.decoder in defects.names()
+
+
+def proof(cell: Cell, seed: int, result: Result) -> Verdict:
+    """Try to prove a decoder for every law of a box; one that differs is enumerated at a law of its own.
+
+    Args:
+        cell: which decoder and sizes.
+        seed: the campaign's. All proofs have it, so that one certificate holds all of a decoder's.
+        result: gets what came of it.
+    """
+    build = defects.get(cell.decoder).build if known_wrong(cell) else registry.entry(cell.decoder).build
+    box = plan_proofs.box(cell.decoder, cell.model, cast("Initial | None", cell.initial))
+    found = prove(build, box, seed, Budget(WORLDS, 4096))
+    result["proof"] = _row(found)
+    if found.proved:
+        return Verdict(Kind.PROVED_FOR_ALL, statement([box], [found.error_bits], seed))
+    if found.outcome == "differs":
+        # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
+        target, _, settings = at_point(box, seed)
+        exact = enumerate_decoder(build(settings), target, Budget(WORLDS))
+        drafts = Coverage(box.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
+        refuted = judge_exact(Lossless(), exact, target_law(target), box.vocab, drafts)
+        if refuted.kind is Kind.REFUTED:
+            return Verdict(Kind.REFUTED, f"{found.why}; at one law, enumerated: {refuted.reason}")
+    return Verdict(Kind.VACUOUS, f"not proved for every law, which says nothing against it: {found.why}")
+
+
+def write(cells: Sequence[Result], out: Path) -> None:
+    """Write the certificate of each decoder that was proved, which `specverify replay` carries out again.
+
+    Those in the folder of decoders that were not proved this time are removed.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    rows = [(cell["decoder"], proof_of(cell)) for cell in cells if cell["verdict"]["kind"] == Kind.PROVED_FOR_ALL.value]
+    names = list(dict.fromkeys(name for name, _ in rows))
+    for stale in {*(out / FOLDER).glob("*.json")} - {out / FOLDER / f"{name}.json" for name in names}:
+        stale.unlink()
+    for name in names:
+        found = ForAll([_of_row(row) for decoder, row in rows if decoder == name])
+        made = proofs.check(proofs.certificate(found, name=name, subject=name))
+        text = json.dumps(checksum.sealed(made), indent=1) + "\n"
+        files.write_atomically(out / FOLDER / f"{name}.json", text.encode())
+
+
+def _row(found: Proof) -> Row:
+    return {
+        "outcome": found.outcome,
+        "vocab": found.box.vocab,
+        "length": found.box.length,
+        "window": found.box.window,
+        "eos": found.box.eos,
+        "drafts": found.box.drafts,
+        "initial": found.box.initial,
+        "seed": found.seed,
+        "prime": str(found.prime),
+        "error_bits": found.error_bits,
+        "worlds": found.worlds,
+        "numbers": found.numbers,
+        "symbols": found.symbols,
+        "assumptions": found.assumptions,
+        "seconds": found.seconds,
+    }
+
+
+def _of_row(row: Row) -> Proof:
+    return Proof(
+        box=box_of(row),
+        outcome=row["outcome"],
+        seed=row["seed"],
+        prime=int(row["prime"]),
+        error_bits=row["error_bits"],
+        worlds=row["worlds"],
+        numbers=row["numbers"],
+        symbols=row["symbols"],
+        assumptions=row["assumptions"],
+        seconds=row["seconds"],
+    )
