@@ -157,9 +157,8 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
         for decoder in registry.names("ids")
         if (rows := [r for r in present if r["decoder"] == decoder and _speaks(r)])
     ]
-    claiming = [r for r in present if r["kind"] == "relaxed" and r["claim"] != str(NOTHING)]
-    for rule in dict.fromkeys(r["settings"]["rule"] for r in claiming):
-        verdicts.append(_verdict(f"{rule} rule", [r for r in claiming if r["settings"]["rule"] == rule]))
+    for subject, rows in _of_rules(present).items():
+        verdicts.append(_verdict(subject, rows))
     controls = [r for r in present if r["kind"] == "continuous" and r["decoder"] in defects.names()]
     controls = [r for r in controls if r["expected"] is None]
     vectors = [r for r in present if r["kind"] in _OF_VECTORS and r["expected"] is None and r["claim"] != str(NOTHING)]
@@ -206,7 +205,18 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
 
 def _speaks(row: Result) -> bool:
     """Whether a cell says something of its decoder's claim: those that are timed alone do not."""
-    return row["kind"] in _OF_DECODERS and row["claim"] != str(NOTHING)
+    return row["kind"] in _OF_DECODERS and row["claim"] != str(NOTHING) and "rule" not in row["settings"]
+
+
+def _of_rules(cells: Sequence[Result]) -> dict[str, list[Result]]:
+    """Cells by what they say something of: a rule's claim, on models and for every law; or one token of it."""
+    found: dict[str, list[Result]] = {}
+    for row in cells:
+        if row["kind"] in ("relaxed", "proof") and "rule" in row["settings"] and row["claim"] != str(NOTHING):
+            one = row["kind"] == "proof" and not row["claim"].startswith("cluster-lossless")
+            name = f"{row['settings']['rule']} rule{tables_proofs.ONE_TOKEN if one else ''}"
+            found.setdefault(name, []).append(row)
+    return found
 
 
 def _verdict(subject: str, rows: Sequence[Result]) -> DecoderVerdict:

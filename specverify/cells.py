@@ -94,7 +94,7 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "guidance": cell.guidance,
         "batch": cell.batch,
     }
-    if cell.kind == "relaxed":
+    if cell.kind == "relaxed" or cell.rule is not None:
         settings |= {"rule": cell.rule or "token", "value": cell.value}
     return {
         "id": cell.id,

@@ -210,7 +210,7 @@ def _exact(full: bool) -> list[Cell]:
 
 def _proofs(full: bool) -> list[Cell]:
     found = plan_proofs.planned(full, lambda name: [initial for initial, _ in _settings(name, True) if initial])
-    return [Cell("proof", name, box.sizes, box.window, box.initial) for name, box in found]
+    return [Cell("proof", n, b.sizes, b.window, b.initial, rule=b.rule, value=b.value) for n, b in found]
 
 
 def _relaxed(full: bool) -> list[Cell]:

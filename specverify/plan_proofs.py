@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from specverify import defects
 from specverify.decoders import registry
@@ -21,6 +22,27 @@ WRONG = ("stale-scores-after-coupling", "recovered-from-target", "bonus-from-dra
 WRONG_SIZES = "3x3x2"
 
 
+RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
+    "quick": (
+        ("sd", "4x1x1", "mixture", (0.1,)),
+        ("sd", "4x1x1", "scaling", (1.5,)),
+        ("sd", "4x1x1", "amplify", (3.0,)),
+        ("sd", "4x1x1", "cool", (1.1,)),
+        ("sd", "3x2x2", "gsd-clusters", (None,)),
+        ("sjd", "3x3x2", "gsd-clusters", (None,)),
+        ("scd-mc", "3x3x2", "gsd-clusters", (None,)),
+    ),
+    "full": (
+        ("sd", "4x1x1", "mixture", (0.05, 0.2, 0.4)),
+        ("sd", "4x1x1", "scaling", (1.1, 1.25, 2.0, 4.0)),
+        ("sd", "4x1x1", "cool", (1.5, 2.0, 4.0)),
+        ("sjd", "4x2x2", "gsd-clusters", (None,)),
+        ("scd-mc", "4x2x2", "gsd-clusters", (None,)),
+    ),
+}
+"""Relaxed rules that keep to something exactly, with values of their parameters."""
+
+
 def planned(full: bool, initials: Callable[[str], Sequence[Initial]]) -> Iterator[tuple[str, Box]]:
     """Decoders and boxes; those that draw by races are out of reach.
 
@@ -37,6 +59,9 @@ def planned(full: bool, initials: Callable[[str], Sequence[Initial]]) -> Iterato
             yield from ((name, box(name, sizes)) for sizes in SIZES[tier][chains])
         yield from ((name, box(name, FROM, initial)) for initial in initials(name)[1:])
     yield from ((name, box(name, WRONG_SIZES)) for name in WRONG)
+    for tier in ("quick", "full") if full else ("quick",):
+        for name, sizes, rule, values in RULES[tier]:
+            yield from ((name, replace(box(name, sizes), rule=rule, value=value)) for value in values)
 
 
 def box(name: str, sizes: str, initial: Initial | None = None) -> Box:

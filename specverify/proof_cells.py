@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -45,13 +46,15 @@ def proof(cell: Cell, seed: int, result: Result) -> Verdict:
     """
     build = defects.get(cell.decoder).build if known_wrong(cell) else registry.entry(cell.decoder).build
     box = plan_proofs.box(cell.decoder, cell.model, cast("Initial | None", cell.initial))
+    box = replace(box, rule=cell.rule, value=cell.value)
+    result["claim"] = box.goal.claim
     found = prove(build, box, seed, Budget(WORLDS, 4096))
     result["proof"] = _row(found)
     if found.proved:
         return Verdict(Kind.PROVED_FOR_ALL, statement([box], [found.error_bits], seed))
-    if found.outcome == "differs":
+    if found.outcome == "differs" and box.rule is None:
         # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
-        target, _, settings = at_point(box, seed)
+        target, _, settings = at_point(box, seed, box.goal)
         exact = enumerate_decoder(build(settings), target, Budget(WORLDS))
         drafts = Coverage(box.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
         refuted = judge_exact(Lossless(), exact, target_law(target), box.vocab, drafts)
@@ -68,13 +71,18 @@ def write(cells: Sequence[Result], out: Path) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    rows = [(cell["decoder"], proof_of(cell)) for cell in cells if cell["verdict"]["kind"] == Kind.PROVED_FOR_ALL.value]
-    names = list(dict.fromkeys(name for name, _ in rows))
-    for stale in {*(out / FOLDER).glob("*.json")} - {out / FOLDER / f"{name}.json" for name in names}:
+    rows: dict[str, list[tuple[str, Row]]] = {}
+    for cell in cells:
+        if cell["verdict"]["kind"] == Kind.PROVED_FOR_ALL.value:
+            rule = cell["settings"].get("rule")
+            rows.setdefault("-".join([cell["decoder"], *([rule] if rule else [])]), []).append(
+                (cell["decoder"], proof_of(cell))
+            )
+    for stale in {*(out / FOLDER).glob("*.json")} - {out / FOLDER / f"{name}.json" for name in rows}:
         stale.unlink()
-    for name in names:
-        found = ForAll([_of_row(row) for decoder, row in rows if decoder == name])
-        made = proofs.check(proofs.certificate(found, name=name, subject=name))
+    for name, mine in rows.items():
+        found = ForAll([_of_row(row) for _, row in mine])
+        made = proofs.check(proofs.certificate(found, name=name, subject=mine[0][0]))
         text = json.dumps(checksum.sealed(made), indent=1) + "\n"
         files.write_atomically(out / FOLDER / f"{name}.json", text.encode())
 
@@ -88,6 +96,8 @@ def _row(found: Proof) -> Row:
         "eos": found.box.eos,
         "drafts": found.box.drafts,
         "initial": found.box.initial,
+        "rule": found.box.rule,
+        "value": found.box.value,
         "seed": found.seed,
         "prime": str(found.prime),
         "error_bits": found.error_bits,

@@ -45,7 +45,9 @@ MAY_USE_TOYS = {
     "continuous_density",
     *(name for line in LAYERS[LEVEL["plan"] :] for name in line),
 }
-MAKES_MODELS = {f"evidence/{name}.py" for name in ("cases", "exact/proof", "farthest", "flow", "localise", "smaller")}
+MAKES_MODELS = {
+    f"evidence/{name}.py" for name in ("cases", "exact/goals", "exact/proof", "farthest", "flow", "localise", "smaller")
+}
 """The search for counterexamples: its cases are models, which it shrinks and takes apart as tables."""
 MODELS = ("toymodels", "realmodels")
 

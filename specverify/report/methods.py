@@ -11,8 +11,9 @@ from specverify.report.shape import DecoderVerdict, Record
 from specverify.report.shape_cells import Cell, exact_of, run_of
 from specverify.report.tables import UNKNOWN, Row, Table, number, row
 from specverify.report.tables_cost import one_at_a_time
+from specverify.report.tables_proofs import ONE_TOKEN
 from specverify.report.tables_runs import lock_step
-from specverify.verdict import Kind, combine
+from specverify.verdict import Kind, combine, lifted
 
 RELAXED, BOUND = "RELAXED", "BOUND HOLDS"
 """Of a rule that changes the law: it declares no bound; it declares one, and keeps it."""
@@ -90,7 +91,8 @@ METHODS = (
 def methods(record: Record) -> Table:
     """A row for each method that the record holds, then for each decoder that is none of them."""
     rows = [made for method in METHODS if (made := _row(record, method)) is not None]
-    known = {name for method in METHODS for name in (*method.decoders, *(f"{rule} rule" for rule in method.rules))}
+    known = {name for method in METHODS for name in method.decoders}
+    known |= {f"{rule} rule{more}" for method in METHODS for rule in method.rules for more in ("", ONE_TOKEN)}
     rows += [
         _of_decoders(record, Method(v["decoder"], ""), [v]) for v in record["verdicts"] if v["decoder"] not in known
     ]
@@ -131,7 +133,8 @@ def _row(record: Record, method: Method) -> Row | None:
         return _of_wrong(method, cells) if cells else None
     if method.rules:
         cells = [c for c in record["cells"] if c["kind"] == "relaxed" and c["settings"].get("rule") in method.rules]
-        return _of_rules(method, cells) if cells else None
+        proved = [c for c in record["cells"] if c["kind"] == "proof" and c["settings"].get("rule") in method.rules]
+        return _of_rules(method, cells, proved) if cells else None
     found = [v for v in record["verdicts"] if v["decoder"] in method.decoders]
     return _of_decoders(record, method, found) if found else None
 
@@ -159,7 +162,7 @@ def _shown(cells: list[Cell]) -> Iterator[str]:
             yield f"{images:,} {words} tested"
 
 
-def _of_rules(method: Method, cells: list[Cell]) -> Row:
+def _of_rules(method: Method, cells: list[Cell], laws: list[Cell]) -> Row:
     worst = combine(Kind(c["verdict"]["kind"]) for c in cells)
     far = [exact_of(c)["tv"] for c in cells if c["exact"] is not None]
     if worst not in (Kind.PROVED, Kind.VACUOUS) or not far:
@@ -172,8 +175,12 @@ def _of_rules(method: Method, cells: list[Cell]) -> Row:
     shown = f"exact TV {_short(min(far))} to {_short(max(far))} on {toys}"
     if proved and all(c["claim"].startswith("cluster-lossless") for c in cells):
         kind, shown = "PROVED", f"lossless by cluster, exactly; {shown} by token"
+        kind = lifted([Kind.PROVED], [Kind(c["verdict"]["kind"]) for c in laws]).value
     elif 0 < proved < len(cells):
         shown += f"; its bound says nothing in {len(cells) - proved} of {len(cells)} settings"
+    if said := tables_proofs.shown(laws):
+        what = "the same" if kind == "PROVED-FOR-ALL" else "one token's law, and that no rule pays less,"
+        shown += f"; {what} for {said}"
     return row([method.name, method.source, kind, shown, *[UNKNOWN] * 4], kind)
 
 

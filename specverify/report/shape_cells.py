@@ -213,6 +213,8 @@ class Proof(TypedDict):
     eos: Annotated[Count | None, Field(description="the id that ends a sequence")]
     drafts: Annotated[bool, Field(description="whether there is a draft model, with any laws")]
     initial: Initial | None
+    rule: Annotated[Text | None, Field(description="a relaxed rule, of which it is proved what it keeps to exactly")]
+    value: float | None
     seed: Count
     prime: Annotated[str, Field(pattern="^[0-9]+$", description="modulus of the field")]
     error_bits: Annotated[float, Field(description="the error of a proof is at most 2^-this")]

@@ -11,6 +11,9 @@ from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell, Proof, proof_of
 from specverify.report.tables import UNKNOWN, Row, Table, caught, cell_row, number
 
+ONE_TOKEN = ", one token"
+"""Behind the name of a rule of which it is proved what one judged token does."""
+
 
 def proofs(record: Record) -> Table:
     """Every cell in which one was tried."""
@@ -68,4 +71,6 @@ def shown(cells: Sequence[Cell]) -> str:
 
 def box_of(row: Proof) -> Box:
     """The box of a proof."""
-    return Box(row["vocab"], row["length"], row["window"], row["eos"], row["drafts"], row["initial"])
+    return Box(
+        row["vocab"], row["length"], row["window"], row["eos"], row["drafts"], row["initial"], row["rule"], row["value"]
+    )

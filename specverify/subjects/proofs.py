@@ -32,6 +32,8 @@ _RUN = {
     "eos": {"type": ["integer", "null"], "minimum": 0},
     "drafts": {"type": "boolean"},
     "initial": {"type": ["string", "null"]},
+    "rule": {"type": ["string", "null"]},
+    "value": {"type": ["number", "null"]},
     "prime": {"type": "string", "pattern": "^[0-9]+$"},
     "error_bits": {"type": "number"},
     "worlds": _SIZE,
@@ -49,12 +51,22 @@ SCHEMA = {
         "version": {"const": VERSION},
         "subject": {"type": ["string", "null"]},
         "name": {"type": "string"},
-        "claim": {"type": "object", "properties": {"kind": {"const": "lossless"}}, "required": ["kind"]},
+        "claim": {
+            "type": "object",
+            "properties": {"kind": {"enum": ["lossless", "relaxed"]}, "tv": {"const": 1.0}},
+            "required": ["kind"],
+            "additionalProperties": False,
+        },
         "seed": {"type": "integer", "minimum": 0},
         "runs": {
             "type": "array",
             "minItems": 1,
-            "items": {"type": "object", "required": list(_RUN), "additionalProperties": False, "properties": _RUN},
+            "items": {
+                "type": "object",
+                "required": [name for name in _RUN if name not in ("rule", "value")],
+                "additionalProperties": False,
+                "properties": _RUN,
+            },
         },
         "found_in": {"type": "object"},
     },
@@ -70,6 +82,8 @@ class RunRow(TypedDict):
     eos: int | None
     drafts: bool
     initial: Initial | None
+    rule: NotRequired[str | None]
+    value: NotRequired[float | None]
     prime: str
     error_bits: float
     worlds: int
@@ -103,7 +117,8 @@ def certificate(found: ForAll, *, name: str, subject: str | None) -> Proved:
         "version": VERSION,
         "subject": subject,
         "name": name,
-        "claim": {"kind": "lossless"},
+        # Of a relaxed rule, what it keeps to follows from its runs.
+        "claim": {"kind": "lossless"} if found.proved[0].box.rule is None else {"kind": "relaxed", "tv": 1.0},
         "seed": found.proved[0].seed,
         "runs": [
             {
@@ -113,6 +128,8 @@ def certificate(found: ForAll, *, name: str, subject: str | None) -> Proved:
                 "eos": proof.box.eos,
                 "drafts": proof.box.drafts,
                 "initial": proof.box.initial,
+                "rule": proof.box.rule,
+                "value": proof.box.value,
                 "prime": str(proof.prime),
                 "error_bits": math.floor(proof.error_bits),
                 "worlds": proof.worlds,
@@ -139,8 +156,9 @@ def check(found: Mapping[str, Any], what: str = "the certificate") -> Proved:
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "the whole"
         raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
-    for run in found["runs"]:
-        _box(run)
+    goals = {_box(run).goal.claim for run in found["runs"]}
+    if (found["claim"]["kind"] == "lossless") != (goals == {"lossless"}) or len({*map(_rule, found["runs"])}) > 1:
+        raise InputError(f"{what} is of {found['claim']['kind']}, and its runs of {', '.join(sorted(goals))}")
     plain: Proved = json.loads(json.dumps(found))
     return plain
 
@@ -179,7 +197,7 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     return Judgement(
         subject=factory.name,
         level="decoder",
-        claim="lossless",
+        claim=_box(found["runs"][0]).goal.claim,
         verdict=verdict,
         certificate=dict(found),
         not_covered=("every size but the certificate's", "rounding, and rows that depend on each other"),
@@ -189,4 +207,9 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
 
 
 def _box(run: RunRow) -> Box:
-    return Box(run["vocab"], run["length"], run["window"], run["eos"], run["drafts"], run["initial"])
+    sizes = run["vocab"], run["length"], run["window"], run["eos"], run["drafts"], run["initial"]
+    return Box(*sizes, _rule(run), run.get("value"))
+
+
+def _rule(run: RunRow) -> str | None:
+    return run.get("rule")

@@ -9,9 +9,9 @@ from specverify.report import attention, drawing, methods, tables, tables_proofs
 from specverify.report import record as records
 
 ROW = {
-    "outcome": "proved", "vocab": 3, "length": 4, "window": 3, "eos": None, "drafts": False, "initial": None, "seed": 0,
-    "prime": "101", "error_bits": 88.3, "worlds": 7846, "numbers": 8536, "symbols": 360, "assumptions": 222,
-    "seconds": 1.43,
+    "outcome": "proved", "vocab": 3, "length": 4, "window": 3, "eos": None, "drafts": False, "initial": None,
+    "rule": None, "value": None, "seed": 0, "prime": "101", "error_bits": 88.3, "worlds": 7846, "numbers": 8536,
+    "symbols": 360, "assumptions": 222, "seconds": 1.43,
 }  # fmt: skip
 
 

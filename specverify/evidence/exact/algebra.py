@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+from specverify.evidence.exact.assumed import of_product
+from specverify.evidence.exact.assumed import others as others_of
 from specverify.evidence.exact.numbers import (
     EVERYWHERE,
     ONE,
@@ -79,7 +81,7 @@ class Algebra:
             one=numbers.zero_where[other] if whole else _NONE,
         )
         facts = numbers.facts(name)
-        facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or self._part_of(other, one)
+        facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or bool(others_of(numbers, other, one))
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
         if mine.nonnegative and theirs.nonnegative:
             pairs = numbers.difference.setdefault(name, [])
@@ -98,7 +100,7 @@ class Algebra:
             a * b % self.prime,
             numbers.value[one] * numbers.value[other],
             numbers.size[one] + numbers.size[other],
-            self._of_product(one, other),
+            of_product(numbers, one, other),
             zero=either(numbers.zero_where[one], numbers.zero_where[other]),
             one=both(numbers.one_where[one], numbers.one_where[other]),
         )
@@ -106,9 +108,11 @@ class Algebra:
         facts.nonnegative |= mine.nonnegative and theirs.nonnegative
         facts.positive |= mine.positive and theirs.positive
         facts.at_most_1 |= all((mine.nonnegative, mine.at_most_1, theirs.nonnegative, theirs.at_most_1))
-        for factor in (one, other):
+        for factor, rest in ((one, other), (other, one)):
             if factor in numbers.over:
                 self._divided(name, numbers.over[factor])
+            if (constant := numbers.constant_of(factor)) is not None:
+                numbers.times.setdefault(a * b % self.prime, set()).add((constant, self._residue(rest)))
         return name
 
     def div(self, one: int, other: int) -> int:
@@ -124,7 +128,7 @@ class Algebra:
         replaced = any(numbers.residue[x.number] == b and not x.pole for x in numbers.assumed[other])
         if not theirs.positive and not replaced:
             assumed |= {Assumption(other, True)}
-        left, others = self.apply("sub", other, one), self._others(one, other)
+        left, others = self.apply("sub", other, one), others_of(numbers, one, other)
         name = numbers.name(
             a * numbers.field.inverse(b) % self.prime,
             numbers.value[one] / numbers.value[other] if numbers.value[other] else math.nan,
@@ -163,7 +167,7 @@ class Algebra:
             size,
             assumed,
             zero=either(numbers.zero_where[one], numbers.zero_where[other]),
-            one=numbers.one_where[one] if other == ONE else numbers.one_where[other] if one == ONE else _NONE,
+            one=self._whole(one) if other == ONE else self._whole(other) if one == ONE else _NONE,
         )
         facts = numbers.facts(name)
         facts.nonnegative = True
@@ -242,18 +246,6 @@ class Algebra:
         decided = {Assumption(x.number, x.pole or not finite) for x in tests}
         return numbers.assuming(name, frozenset(kept | decided))
 
-    def discharged(self, assumed: Assumptions, zero: Conditions) -> Assumption | None:
-        """The first assumption that may fail where a chance is not 0; None if there is none.
-
-        Args:
-            assumed: the assumptions.
-            zero: where that chance is 0.
-        """
-        for assumption in assumed:
-            if not self._fails_only(assumption, zero):
-                return assumption
-        return None
-
     def _symbol(self, one: int, other: int) -> tuple[int, int]:
         """min(a / b, 1) is min(a, b) / b: what a was compared with may be compared again without the division."""
         a, b, field = self._residue(one), self._residue(other), self.numbers.field
@@ -265,20 +257,14 @@ class Algebra:
                 return found * field.inverse(divisor) % self.prime, whole + size
         return field.minimum(a, b, size)
 
-    def _of_product(self, one: int, other: int) -> Assumptions:
-        """Assumptions of a product: a bounded factor's are none where the other is 0 whenever they fail."""
-        return self._bounded_by(one, other) | self._bounded_by(other, one)
-
-    def _bounded_by(self, factor: int, other: int) -> Assumptions:
-        assumed, facts = self.numbers.assumed[factor], self.numbers.facts(factor)
-        if not assumed or not (facts.nonnegative and facts.at_most_1):
-            return assumed
-        zero, theirs = self.numbers.zero_where[other], {x.number for x in self.numbers.assumed[other]}
-        return frozenset(x for x in assumed if x.pole or x.number in theirs or not self._fails_only(x, zero))
-
-    def _fails_only(self, assumption: Assumption, zero: Conditions) -> bool:
-        """Whether an assumption fails only where these conditions hold."""
-        return zero is EVERYWHERE or bool(self.numbers.implied(assumption.number) & zero)
+    def _whole(self, ratio: int) -> Conditions:
+        """Where min(a / b, 1) is 1: where a = b; and for a = c x with a constant c >= 1, where x = b."""
+        numbers, divisor = self.numbers, self.numbers.over.get(ratio)
+        if divisor is None:
+            return numbers.one_where[ratio]
+        multiples = numbers.times.get(self._residue(ratio) * divisor % self.prime, ())
+        found = frozenset(numbers.equal(x, divisor) for constant, x in multiples if constant >= 1)
+        return either(numbers.one_where[ratio], found)
 
     def _exceeds(self, more: int, less: int, larger: int, smaller: int) -> bool:
         """Whether one number is certain to be at least another."""
@@ -289,22 +275,6 @@ class Algebra:
 
     def _parts(self, name: int) -> tuple[int, ...]:
         return self.numbers.parts[name][0] if self.numbers.parts[name] else (name,)
-
-    def _part_of(self, part: int, whole: int) -> bool:
-        return bool(self._others(part, whole))
-
-    def _others(self, part: int, whole: int) -> tuple[int, ...]:
-        """A sum's parts without some that add up to one of its parts, or to a sum of them; none if it has no such."""
-        for parts in self.numbers.parts[whole]:
-            for mine in (*self.numbers.parts[part], (part,)):
-                left = list(parts)
-                for each in mine:
-                    if each not in left:
-                        break
-                    left.remove(each)
-                else:
-                    return tuple(left)
-        return ()
 
     def _divided(self, name: int, divisor: int) -> None:
         """Note by what a number was divided: it is 1 where what was divided equals that, which is assumed not to be 0.

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.enumerated import Enumerated
+from specverify.evidence.exact.assumed import discharged
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, either
 from specverify.evidence.exact.tensors import Named
 from specverify.outcomes import Chosen
@@ -62,7 +63,7 @@ class Chances:
     def require(self, chance: int, assumed: Assumptions, what: str) -> None:
         """Raise OutOfReach unless what is assumed can fail only where a product is 0."""
         if assumed and self.residue[chance]:
-            failing = self.named.algebra.discharged(assumed, self.zero[chance])
+            failing = discharged(self.named.numbers, assumed, self.zero[chance])
             if failing is not None:
                 value = self.named.numbers.value[failing.number]
                 raise OutOfReach(

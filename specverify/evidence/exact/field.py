@@ -25,6 +25,7 @@ class Field:
     Attributes:
         prime: modulus, from 2^126 to 2^127.
         symbols: how many values of the oracle are free.
+        multiples: positive constants, and 1 over them: what their size is, by residue.
     """
 
     def __init__(self, seed: int) -> None:
@@ -32,6 +33,7 @@ class Field:
         self.prime = self._prime()
         self.symbols = 0
         self._symbols: dict[int, tuple[int, int]] = {}
+        self.multiples: dict[int, int] = {1: 0}
         self._positive: dict[int, tuple[int, int]] = {}
 
     def uniform(self) -> int:
@@ -46,7 +48,7 @@ class Field:
         """The symbol of min(one, other), for residues other than 0: other * M(one / other); and its size.
 
         It is the same both ways, and for all pairs with the same ratio; and as min(a, b) = a - (a - b)+, it follows
-        for a pair with the difference of an earlier one, or that turned round.
+        for a pair with the difference of an earlier one, that turned round, or a multiple of it by a positive constant.
 
         Args:
             one, other: residues.
@@ -64,13 +66,19 @@ class Field:
         return found, whole
 
     def _from_difference(self, one: int, gap: int, unit: int, size: int) -> tuple[int, int]:
-        back = -gap % self.prime
-        if gap not in self._positive and back not in self._positive:
-            self.symbols += 1
-            return self.uniform(), 1
-        part, larger = self._positive[gap] if gap in self._positive else self._positive[back]
-        part += 0 if gap in self._positive else gap
-        return (one - part) * self.inverse(unit) % self.prime, 3 * size + larger
+        for multiple, bits in self.multiples.items():
+            for turned in (False, True):
+                known = self._positive.get((-gap if turned else gap) * multiple % self.prime)
+                if known is not None:
+                    part = known[0] * self.inverse(multiple) + (gap if turned else 0)
+                    return (one - part) * self.inverse(unit) % self.prime, 3 * size + known[1] + bits
+        self.symbols += 1
+        return self.uniform(), 1
+
+    def multiple(self, residue: int, bits: int) -> None:
+        """Say that there is a positive constant: the positive part of a multiple by it is the multiple of one."""
+        for constant in (residue, self.inverse(residue)):
+            self.multiples.setdefault(constant, bits)
 
     def fraction(self, value: Fraction) -> int:
         """A fraction's residue."""

@@ -25,10 +25,11 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact import watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
+from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
 from specverify.evidence.exact.tensors import Named, Unseen
-from specverify.evidence.sequences import sequence_index, target_law
+from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
 from specverify.outcomes import Chosen, Open
 
@@ -84,7 +85,13 @@ class Followed:
 
 @torch.no_grad()
 def follow(
-    make: Callable[[], Decoder], target: Model, tables: Sequence[Sequence[Tensor]], numbers: Numbers, budget: Budget
+    make: Callable[[], Decoder],
+    target: Model,
+    tables: Sequence[Sequence[Tensor]],
+    numbers: Numbers,
+    budget: Budget,
+    goal: Lossless,
+    drafts: Model,
 ) -> Followed:
     """Run every world of a decoder on laws that are unknown.
 
@@ -94,12 +101,14 @@ def follow(
         tables: of each model, every tensor that holds its laws, Float[contexts, vocab], the longest first.
         numbers: a fresh run's.
         budget: how much it may take.
+        goal: what is due.
+        drafts: the draft model.
 
     Raises:
         OutOfReach: the decoder cannot be followed.
         BudgetError: it takes too much.
     """
-    return _Following(make, target, tables, numbers, budget).run()
+    return _Following(make, target, tables, numbers, budget, goal, drafts).run()
 
 
 @dataclass
@@ -109,6 +118,8 @@ class _Following:
     tables: Sequence[Sequence[Tensor]]
     numbers: Numbers
     budget: Budget
+    goal: Lossless
+    drafts: Model
     worlds: int = 0
     law: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
@@ -116,15 +127,19 @@ class _Following:
     def run(self) -> Followed:
         self.named = Named(Algebra(self.numbers))
         self.chances = Chances(self.named)
-        for table in self.tables:
-            rows = torch.tensor([self.numbers.law(row) for row in table[0].tolist()], dtype=torch.int64)
+        for number, table in enumerate(self.tables):
+            laws = self.goal if number == 0 else Lossless()
+            rows = torch.tensor(laws.names(self.named.algebra, table[0].tolist(), self.target.vocab))
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         with self.named:
             self.decoder = self.make()
-            due = target_law(self.target)
+            law = self.goal.due(self.target, self.drafts)
+            beside = self.goal.equal(self.target, self.drafts)
+        due = self.named.numbers_of(law)
+        sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
         before = kept(self.decoder)
-        expected = self._residues(self.named.numbers_of(due))
+        expected = self._residues(due)
         self.waiting: dict[int, dict[tuple[int, ...], Place]] = defaultdict(dict)
         one = self.chances.number(1, frozenset(), 0)
         self._resolve(None, [Place(None, 1, frozenset(), 0)], torch.tensor([one]))
@@ -135,12 +150,15 @@ class _Following:
                 states = tree.join([place.state for place in chunk])
                 weight = [self.chances.number(1, place.zero, 0) for place in chunk]
                 self._resolve(states, chunk, torch.tensor(weight))
+        for number, (one, other) in enumerate((one, other) for pair in sides for one, other in zip(*pair, strict=True)):
+            self.law[-1 - number], expected[-1 - number] = self._residue(one), self._residue(other)
         if where := changed(before, kept(self.decoder)):
             raise OutOfReach(
                 f"it keeps something between calls, in {where}: what it does may change after more of them"
             )
         self.numbers.check()
-        due_size = self.target.length * self.target.vocab * len(expected)
+        names = [*due.tolist(), *(name for pair in sides for side in pair for name in side)]
+        due_size = sum(self.numbers.size[name] for name in names)
         return Followed(
             self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
         )
@@ -208,7 +226,8 @@ class _Following:
         """Add up finished worlds, and let the others wait with those that are equal."""
         prime = self.numbers.field.prime
         done, length = after.done.tolist(), after.length.tolist()
-        sequence = sequence_index(after.tokens, self.target.vocab).tolist()
+        vocab, long = self.target.vocab, self.target.length
+        sequence = [self.goal.outcome(x, vocab, long) for x in sequence_index(after.tokens, vocab).tolist()]
         keys = tree.to_bits(after).tolist()
         for row, (chance, place) in enumerate(zip(weight, places, strict=True)):
             share = place.weight * self.chances.residue[chance] % prime
@@ -226,14 +245,17 @@ class _Following:
                 known.zero = both(known.zero, zero)
 
     def _residues(self, names: Tensor) -> dict[int, int]:
-        found = {}
+        found: dict[int, int] = {}
         for index, name in enumerate(names.tolist()):
-            residue = self.numbers.residue[name]
-            if residue is None:
-                raise ContractError(f"model {self.target.name!r} has a law that is none")
-            if residue:
-                found[index] = residue
-        return found
+            outcome = self.goal.outcome(index, self.target.vocab, self.target.length)
+            found[outcome] = (found.get(outcome, 0) + self._residue(name)) % self.numbers.field.prime
+        return {outcome: residue for outcome, residue in found.items() if residue}
+
+    def _residue(self, name: int) -> int:
+        residue = self.numbers.residue[name]
+        if residue is None:
+            raise ContractError(f"what is due on {self.target.name!r} is no number")
+        return residue
 
     def _take(self, worlds: int, ahead: int = 0) -> None:
         deadline = self.budget.deadline

@@ -18,7 +18,7 @@ from fractions import Fraction
 from specverify.evidence.exact.field import Field
 
 Condition = tuple[str, int, int]
-"""By residues: ("is", x, c) that x is c, 0 or 1; ("equal", a, b) that a is b, a < b."""
+"""By residues: ("is", x, c) that x is c, 0 or 1; ("equal", d, 0) that two functions of the difference d are equal."""
 Conditions = frozenset[Condition]
 """Each of them alone is enough."""
 EVERYWHERE: Conditions = frozenset({("always", 0, 0)})
@@ -84,6 +84,7 @@ class Numbers:
         difference: names a, b of which a number is a - b, both nonnegative; all that turned up.
         rest: of (a - b)+, the residues of a and b; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
+        times: by residue, the constants and the residues of which a number is the product; all that turned up.
     """
 
     def __init__(self, seed: int) -> None:
@@ -98,10 +99,13 @@ class Numbers:
         self.difference: dict[int, list[tuple[int, int]]] = {}
         self.rest: dict[int, set[tuple[int, int]]] = {}
         self.over: dict[int, int] = {}
+        self.times: dict[int, set[tuple[float, int]]] = {}
         self._facts: dict[int | None, Facts] = {}
         self._names: dict[tuple[int | None, Assumptions], int] = {}
         self._constants: dict[float, int] = {}
+        self._value_of: dict[int, float] = {}
         self._implied: dict[int, Conditions] = {}
+        self._differences: set[int] = set()
         self.name(0, 0.0, 0, zero=EVERYWHERE)
         self.name(1, 1.0, 0, one=EVERYWHERE)
         self._facts[0] = Facts(nonnegative=True, at_most_1=True)
@@ -196,8 +200,18 @@ class Numbers:
         name = self.name(self.field.fraction(near), value, bits)
         facts = self.facts(name)
         facts.nonnegative, facts.at_most_1, facts.positive = value >= 0, value <= 1, value > 0
-        self._constants[value] = name
+        if value > 0:
+            self.field.multiple(self.field.fraction(near), bits)
+        self._constants[value], self._value_of[name] = name, value
         return name
+
+    def constant_of(self, name: int) -> float | None:
+        """The constant that a number is; None if it is none that turned up."""
+        return self._value_of.get(name)
+
+    def find(self, residue: int, assumed: Assumptions) -> int | None:
+        """The name of a number, if it has turned up under just these assumptions."""
+        return self._names.get((residue, assumed))
 
     def assuming(self, name: int, assumed: Assumptions) -> int:
         """The same number with other assumptions."""
@@ -248,8 +262,17 @@ class Numbers:
         return {self.equal(a, b) for part in pairs for a, b in self.rest[part]}
 
     def equal(self, one: int, other: int) -> Condition:
-        """That two functions, by residue, are equal somewhere; perhaps as both are 0."""
-        return ("equal", min(one, other), max(one, other))
+        """That two functions, by residue, are equal somewhere; perhaps as both are 0.
+
+        Where they are, so are all whose difference is a multiple of theirs by a constant.
+        """
+        gap = one - other
+        for multiple in self.field.multiples:
+            for turned in (gap * multiple % self.field.prime, -gap * multiple % self.field.prime):
+                if turned in self._differences:
+                    return ("equal", turned, 0)
+        self._differences.add(gap % self.field.prime)
+        return ("equal", gap % self.field.prime, 0)
 
     def check(self) -> None:
         """Raise AssertionError if what is certain of a number is not so at the real point."""

@@ -14,10 +14,12 @@ from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.follow import Followed, follow
+from specverify.evidence.exact.goals import Lossless, of_rule
 from specverify.evidence.exact.numbers import Numbers, OutOfReach
 from specverify.seeds import derived_seed
-from toymodels.tables import TableModel, prefixes
+from toymodels.tables import TableModel
 
+LOSSLESS = Lossless()
 BITS = 40
 """A proof is one if its error is at most 2^-BITS."""
 SMALL = Budget(worlds=200_000, rows=4096)
@@ -35,6 +37,7 @@ class Box:
         eos: the id that ends a sequence, or None.
         drafts: whether there is a draft model, with unknown laws of its own.
         initial: initial drafts; None for decoders that have none.
+        rule, value: a relaxed rule that judges drafts, with its parameter; what is proved is then what it keeps to.
     """
 
     vocab: int
@@ -43,6 +46,8 @@ class Box:
     eos: int | None = None
     drafts: bool = False
     initial: Initial | None = None
+    rule: str | None = None
+    value: float | None = None
 
     def __post_init__(self) -> None:
         if self.vocab < 2 or self.length < 1 or (self.window is not None and self.window < 1):
@@ -59,7 +64,13 @@ class Box:
         parts += [f"window {self.window}"] if self.window is not None else []
         parts += [f"initial drafts {self.initial}"] if self.initial is not None else []
         parts += ["with an end"] if self.eos is not None else []
+        parts += [self.rule + ("" if self.value is None else f" {self.value:g}")] if self.rule is not None else []
         return ", ".join(parts)
+
+    @property
+    def goal(self) -> Lossless:
+        """What is to be shown."""
+        return LOSSLESS if self.rule is None else of_rule(self.rule, self.value, self.vocab)
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,10 @@ class Proof:
         return self.outcome == "proved"
 
 
-def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Budget = SMALL) -> Proof:
-    """Try to prove that a decoder is lossless for every law of a box.
+def prove(
+    build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Budget = SMALL, goal: Lossless | None = None
+) -> Proof:
+    """Try to prove that a decoder is lossless for every law of a box, or keeps to what else is its goal.
 
     The laws of target and draft model are any: after each prefix another, with zeros wherever they like.
 
@@ -106,15 +119,16 @@ def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Bud
         box: the sizes.
         seed: of the prime, the point and the symbols.
         budget: how much it may take.
+        goal: what its law must be; by default the box's.
     """
+    goal = box.goal if goal is None else goal
     start = time.process_time()
     numbers = Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
-    target, drafts, settings = at_point(box, seed)
+    target, drafts, settings = at_point(box, seed, goal)
     try:
         # The tables are what the models answer from.
-        came = follow(
-            lambda: build(settings), target, [(model._rows, model.table) for model in (target, drafts)], numbers, budget
-        )
+        tables = [(model._rows, model.table) for model in (target, drafts)]
+        came = follow(lambda: build(settings), target, tables, numbers, budget, goal, drafts)
     except OutOfReach as error:
         found = Proof(box, "out of reach", str(error), seed, numbers.field.prime)
     except BudgetError as error:
@@ -127,10 +141,10 @@ def prove(build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Bud
     return replace(found, seconds=time.process_time() - start)
 
 
-def at_point(box: Box, seed: int) -> tuple[TableModel, TableModel, Settings]:
+def at_point(box: Box, seed: int, goal: Lossless) -> tuple[TableModel, TableModel, Settings]:
     """Target, draft model and settings at the real point of a proof, where floats can be enumerated, too."""
-    target, drafts = _model(box, "free", derived_seed(seed, 0)), _model(box, "free-drafts", derived_seed(seed, 1))
-    settings = Settings(draft_model=drafts if box.drafts else None)
+    target, drafts = _model(box, "free", derived_seed(seed, 0), goal), _model(box, "free-drafts", derived_seed(seed, 1))
+    settings = Settings(draft_model=drafts if box.drafts else None, judging=goal.judging)
     settings = settings if box.window is None else replace(settings, window=box.window)
     return target, drafts, settings if box.initial is None else replace(settings, initial=box.initial)
 
@@ -155,8 +169,7 @@ def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:
     )
 
 
-def _model(box: Box, name: str, seed: int) -> TableModel:
+def _model(box: Box, name: str, seed: int, goal: Lossless = LOSSLESS) -> TableModel:
     """A model with a law after every prefix that is like no other: the real point."""
     generator = torch.Generator().manual_seed(seed)
-    weights = torch.rand(prefixes(box.vocab, box.length), box.vocab, dtype=torch.float64, generator=generator) + 0.1
-    return TableModel(name, weights / weights.sum(-1, keepdim=True), box.length, eos=box.eos)
+    return TableModel(name, goal.rows(box.vocab, box.length, generator), box.length, eos=box.eos)

@@ -13,15 +13,17 @@ def statement(boxes: Sequence[Box], bits: Sequence[float], seed: int) -> str:
     """What was proved, in a sentence without its end.
 
     Args:
-        boxes: each was proved.
+        boxes: each was proved, all of one claim.
         bits: the error of each is at most 2^-bits.
         seed: of all of them.
     """
     drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
+    goal = boxes[0].goal
+    what = "" if goal.claim == "lossless" else f"{goal.claim}, "
     runs = "a random prime" if len(boxes) == 1 else f"{len(boxes)} runs, random primes"
     return (
-        f"for every law of {drafts}, zeros included: {sizes(boxes)}; error at most 2^-{math.floor(together(bits))} "
-        f"({runs} of 127 bits, seed {seed})"
+        f"{what}for every law of {drafts}, zeros included{goal.of}: {sizes(boxes)}; "
+        f"error at most 2^-{math.floor(together(bits))} ({runs} of 127 bits, seed {seed})"
     )
 
 
@@ -40,7 +42,7 @@ def sizes(boxes: Sequence[Box]) -> str:
     for (vocab, length, wide, either), initials in drafts.items():
         lengths[vocab, wide, either, initials] |= {length}
     found = sorted(lengths.items(), key=lambda item: (item[0][0], min(item[1])))
-    return "; ".join(_size(vocab, long, *rest) for (vocab, *rest), long in found)
+    return "; ".join(_size(v, long, wide, either, initials) for (v, wide, either, initials), long in found)
 
 
 def _size(vocab: int, lengths: set[int], windows: frozenset[int], ends: frozenset[bool], initial: Sequence[str]) -> str:

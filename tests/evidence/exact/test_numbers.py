@@ -9,6 +9,7 @@ import random
 import pytest
 
 from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.assumed import discharged
 from specverify.evidence.exact.field import Field
 from specverify.evidence.exact.numbers import ONE, UNDEFINED, ZERO, Assumption, Numbers, OutOfReach
 
@@ -52,6 +53,77 @@ def test_minima_are_free_but_for_what_holds_of_all_minima():
     assert field.symbols == 2
 
 
+def test_the_positive_part_of_a_multiple_is_the_multiple_of_the_positive_part():
+    field = Field(1)
+    a, b, c, three = (*(field.uniform() for _ in range(3)), 3)
+    found, _ = field.minimum(a, b, 1)
+    field.multiple(three, 2)
+    for factor in (three, field.inverse(three)):
+        for one, other in ((a, b), (b, a)):
+            moved = [(factor * x + c) % field.prime for x in (one, other)]
+            assert field.minimum(*moved, 1)[0] == (factor * found + c) % field.prime
+    assert field.symbols == 1
+    field.minimum(-a * 3 % field.prime, (5 * b) % field.prime, 1)
+    field.minimum(5 * a % field.prime + c, 5 * b % field.prime + c, 1)  # 5 is no constant of the run
+    assert field.symbols == 3
+
+
+@pytest.mark.parametrize(("factor", "enough"), [(1.5, True), (1.0, True), (0.5, False)])
+def test_where_laws_are_equal_more_than_the_ratio_is_kept_for_certain_and_less_is_not(algebra, laws, factor, enough):
+    (p, *_), (q, *_) = laws
+    more = algebra.apply("mul", algebra.numbers.constant(factor), p)
+    keep = algebra.apply("minimum", algebra.apply("div", more, q), ONE)
+    rejected = algebra.apply("sub", ONE, keep)
+    equal = algebra.numbers.equal(algebra.numbers.residue[p], algebra.numbers.residue[q])
+    assert (equal in algebra.numbers.zero_where[rejected]) == enough
+
+
+def test_laws_are_equal_where_a_multiple_of_their_difference_is_zero(algebra, laws):
+    numbers, prime = algebra.numbers, algebra.numbers.field.prime
+    p, q = (numbers.residue[law[0]] for law in laws)
+    numbers.constant(4.0)
+    assert numbers.equal(p, q) == numbers.equal(q, p) == numbers.equal(4 * p % prime, 4 * q % prime)
+    assert numbers.equal(p, q) != numbers.equal(5 * p % prime, 5 * q % prime)
+    assert numbers.equal(p, q) != numbers.equal(p, 4 * q % prime)
+
+
+def _over_a_sum(algebra, laws, above):
+    """A part of a sum b, times `above` over b, which is chosen where b is not 0 and 0 elsewhere."""
+    part, other, _ = laws[0]
+    whole = algebra.apply("add", part, other)
+    ratio = algebra.apply("div", above(whole), whole)
+    chosen = algebra.chosen(ratio, ZERO, frozenset({Assumption(whole, pole=False)}))
+    return algebra.numbers.assumed[algebra.apply("mul", part, chosen)], Assumption(whole, pole=False)
+
+
+def test_a_part_of_a_divisor_outgrows_it_where_what_is_divided_is_zero_too(algebra, laws):
+    def left(whole):
+        return algebra.positive_part(algebra.apply("sub", whole, laws[1][0]))
+
+    assumed, lost = _over_a_sum(algebra, laws, left)
+    assert lost not in assumed
+
+
+@pytest.mark.parametrize("what", ["a constant", "another law", "a part that is left", "no part"])
+def test_it_does_not_where_that_may_be_anything(algebra, laws, what):
+    above = {
+        "a constant": lambda whole: algebra.numbers.constant(0.5),
+        "another law": lambda whole: laws[1][0],
+        "a part that is left": lambda whole: algebra.positive_part(algebra.apply("sub", laws[1][0], whole)),
+        "no part": lambda whole: algebra.positive_part(algebra.apply("sub", whole, laws[1][0])),
+    }[what]
+    mine = (algebra.numbers.law([0.2, 0.5, 0.3]), laws[1])
+    if what == "no part":
+        whole = algebra.apply("add", *laws[0][:2])
+        ratio = algebra.apply("div", above(whole), whole)
+        lost = Assumption(whole, pole=False)
+        chosen = algebra.chosen(ratio, ZERO, frozenset({lost}))
+        assert lost in algebra.numbers.assumed[algebra.apply("mul", laws[1][1], chosen)]
+    else:
+        assumed, lost = _over_a_sum(algebra, mine, above)
+        assert lost in assumed
+
+
 def test_a_number_and_one_less_it_are_known_to_be_probabilities(algebra, laws):
     ratio = algebra.apply("div", laws[0][0], laws[1][0])
     keep = algebra.apply("minimum", ratio, ONE)
@@ -77,8 +149,8 @@ def test_dividing_assumes_that_the_divisor_is_not_zero(algebra, laws):
 def test_the_drawing_of_a_draft_discharges_dividing_by_its_chance(algebra, laws):
     ratio = algebra.apply("div", laws[0][0], laws[1][0])
     assumed = algebra.numbers.assumed[ratio]
-    assert algebra.discharged(assumed, algebra.numbers.zero_where[laws[1][0]]) is None
-    assert algebra.discharged(assumed, algebra.numbers.zero_where[laws[1][1]]) is not None
+    assert discharged(algebra.numbers, assumed, algebra.numbers.zero_where[laws[1][0]]) is None
+    assert discharged(algebra.numbers, assumed, algebra.numbers.zero_where[laws[1][1]]) is not None
 
 
 def test_a_rejection_discharges_the_residual_of_its_own_laws_only(algebra, laws):
@@ -87,14 +159,14 @@ def test_a_rejection_discharges_the_residual_of_its_own_laws_only(algebra, laws)
     for q, enough in ((laws[1], True), (other, False)):
         left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(laws[0], q, strict=True)]
         assumed = frozenset({Assumption(total(algebra, left), pole=False)})
-        assert (algebra.discharged(assumed, algebra.numbers.zero_where[rejected]) is None) == enough
+        assert (discharged(algebra.numbers, assumed, algebra.numbers.zero_where[rejected]) is None) == enough
 
 
 def test_a_partial_residual_may_be_zero_where_laws_differ(algebra, laws):
     rejected = algebra.apply("sub", ONE, algebra.apply("minimum", algebra.apply("div", laws[0][0], laws[1][0]), ONE))
     left = [algebra.positive_part(algebra.apply("sub", a, b)) for a, b in zip(*laws, strict=True)]
     assumed = frozenset({Assumption(total(algebra, left[:2]), pole=False)})
-    assert algebra.discharged(assumed, algebra.numbers.zero_where[rejected]) is not None
+    assert discharged(algebra.numbers, assumed, algebra.numbers.zero_where[rejected]) is not None
 
 
 def test_what_cancels_a_divisor_still_assumes_that_it_is_not_zero(algebra, laws):
@@ -129,7 +201,10 @@ def test_minima_and_positive_parts_of_what_may_be_negative_are_refused(algebra, 
 def test_division_by_zero_poisons_what_is_made_of_it(algebra, laws):
     assert algebra.apply("div", laws[0][0], ZERO) == UNDEFINED
     assert algebra.apply("mul", ZERO, UNDEFINED) == UNDEFINED
-    assert algebra.discharged(algebra.numbers.assumed[UNDEFINED], algebra.numbers.zero_where[laws[0][0]]) is not None
+    assert (
+        discharged(algebra.numbers, algebra.numbers.assumed[UNDEFINED], algebra.numbers.zero_where[laws[0][0]])
+        is not None
+    )
 
 
 @pytest.mark.parametrize("value", [0.5, 1 / 3, 1e-10, 0.99, -2.0, 1e-300])
@@ -181,7 +256,14 @@ def test_conditions_are_enough_at_points_where_they_hold(point, seed):
     algebra = Algebra(Numbers(seed))
     numbers = algebra.numbers
     laws = [numbers.law(values) for values in POINTS[point]]
-    pool = [*(name for law in laws for name in law), ONE]
+    constants = [numbers.constant(value) for value in (0.5, 1.5, 2.0, 0.9, 0.1)]
+    pool = [*(name for law in laws for name in law), ONE, *constants]
+    pool += [algebra.apply("mul", constant, law[0]) for constant in constants for law in laws]
+    pool += [algebra.apply("add", pool[-1], algebra.apply("mul", constants[3], laws[0][0]))]
+    between = {
+        (numbers.residue[a] - numbers.residue[b]) % numbers.field.prime: numbers.value[a] - numbers.value[b]
+        for a, b in itertools.permutations(pool, 2)
+    }
     for p, q in itertools.permutations(laws, 2):
         ratios = [algebra.apply("div", a, b) for a, b in zip(p, q, strict=True)]
         keep = [algebra.apply("minimum", ratio, ONE) for ratio in ratios]
@@ -195,7 +277,7 @@ def test_conditions_are_enough_at_points_where_they_hold(point, seed):
             pool.append(algebra.apply(operation, coins.choice(pool), coins.choice(pool)))
         except OutOfReach:
             continue
-    value = dict(zip(numbers.residue, numbers.value, strict=True))
+    value = between | dict(zip(numbers.residue, numbers.value, strict=True))
     checked = 0
     for name in range(len(numbers)):
         if name == UNDEFINED or any(numbers.value[x.number] == 0 for x in numbers.assumed[name]):
@@ -220,7 +302,7 @@ def holds(condition, value):
     kind, one, other = condition
     if kind == "always":
         return True
-    values = (value.get(one), float(other) if kind == "is" else value.get(other))
-    if None in values or not all(map(math.isfinite, values)):
+    found = value.get(one)  # of "equal", their difference
+    if found is None or not math.isfinite(found):
         return None
-    return abs(values[0] - values[1]) < 1e-9
+    return abs(found - other) < 1e-9
