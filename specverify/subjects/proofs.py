@@ -191,8 +191,8 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     else:
         verdict = Verdict(
             Kind.PROVED_FOR_ALL,
-            f"the proof stands: {len(found['runs'])} boxes, each from two seeds; error at most "
-            f"2^-{math.floor(again.error_bits)}",
+            f"the proof stands: {len(found['runs'])} box{'es' if len(found['runs']) > 1 else ''}, each from two seeds; "
+            f"error at most 2^-{math.floor(again.error_bits)}",
         )
     return Judgement(
         subject=factory.name,

@@ -9,6 +9,7 @@ import pytest
 from specverify import campaign, defects, plan_proofs, proof_cells
 from specverify.cells import Setting, carry_out
 from specverify.decoders import registry
+from specverify.errors import InputError
 from specverify.evidence.exact.proof import BITS, Box, Proof
 from specverify.plan import Cell, plan
 from specverify.report import record as records
@@ -126,6 +127,32 @@ def test_a_certificate_of_what_was_not_proved_this_time_is_removed(out, tmp_path
     assert [path.name for path in (tmp_path / "proofs").iterdir()] == ["scd-mc.json"]
     proof_cells.write([], tmp_path)
     assert [*(tmp_path / "proofs").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "sizes", "subject"),
+    [("mixture", 0.1, "3x1x1", "mixture rule, one token"), ("gsd-clusters", None, "3x2x1", "gsd-clusters rule")],
+)
+def test_what_a_rule_keeps_to_is_said_of_the_rule_and_not_of_the_decoder(rule, value, sizes, subject, tmp_path):
+    found = carried("sd", sizes, rule=rule, value=value)
+    assert found["verdict"]["kind"] == "PROVED-FOR-ALL"
+    assert found["verdict"]["reason"].startswith(f"{found['claim']}, for every law of target and draft model")
+    assert found["claim"] != "lossless"
+    assert not campaign._speaks(found)
+    assert list(campaign._of_rules([found])) == [subject]
+    proof_cells.write([found], tmp_path)
+    again = certificate.replay(tmp_path / "proofs" / f"sd-{rule}.json")
+    assert (again.verdict.kind.value, again.claim) == ("PROVED-FOR-ALL", found["claim"])
+    changed = certificate.load(tmp_path / "proofs" / f"sd-{rule}.json")
+    changed["claim"] = {"kind": "lossless"}
+    with pytest.raises(InputError, match="is of lossless, and its runs of"):
+        certificate.check(changed)
+
+
+def test_a_rule_that_claims_nothing_of_the_kind_is_an_error():
+    found = carried("sd", "3x1x1", rule="typical", value=None)
+    assert found["verdict"]["kind"] == "ERROR"
+    assert "rule 'typical' keeps to nothing" in found["verdict"]["reason"]
 
 
 def _row(kind, verdict, decoder="sd"):

@@ -87,6 +87,24 @@ def test_known_wrong_decoders_have_no_colour(record, proved):
     assert drawing.styles(record) == drawing.styles(proved)
 
 
+def test_a_rule_proved_to_keep_the_clusters_law_has_the_verdict_and_one_token_alone_has_not(example):
+    def of(rule, claim):
+        plain = example["cell"]("relaxed", "sjd", f"toy-{rule}", "PROVED", "", exact=example["exact"](0.1, 4.0))
+        made = [plain | {"claim": claim}, _cell(example, "sjd", model=f"3x3x2-{rule}", rule=rule) | {"claim": claim}]
+        return [cell | {"settings": cell["settings"] | {"rule": rule, "value": None}} for cell in made]
+
+    cells = [*of("gsd-clusters", "cluster-lossless(2 clusters)"), *of("scaling", "relaxed(tv<=0.5)")]
+    record = example["record"]() | {"cells": cells, "verdicts": []}
+    found = {row.cells[0]: row.cells[2:4] for row in methods.methods(record).rows}
+    kind, shown = found["GSD (cluster residual)"]
+    assert kind == "PROVED-FOR-ALL"
+    assert shown.startswith("lossless by cluster, exactly")
+    assert "the same for every law of 3 tokens" in shown
+    kind, shown = found["scaled acceptance"]
+    assert kind == "BOUND HOLDS"
+    assert "one token's law, and that no rule pays less, for every law of 3 tokens" in shown
+
+
 BROKEN = {
     "a verdict without a proof": (lambda cell: cell["proof"].update(outcome="differs"), "where it is not proved"),
     "a proof without its verdict": (lambda cell: cell["verdict"].update(kind="VACUOUS"), "where it is proved"),
