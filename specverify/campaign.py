@@ -18,14 +18,16 @@ from typing import cast
 import torch
 from rich.console import Console
 
-import toymodels.catalogue
-from specverify import continuous_cells, deadline, environment, pool, proof_cells, sensitivity, study
-from specverify.cells import Setting, carry_out, checks, on_device, stopped
+from specverify import deadline, environment, pool, sensitivity, study
+from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
+from specverify.cells import carry_out, checks, on_device, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
-from specverify.plan import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell, plan
+from specverify.kinds import KINDS, proof
+from specverify.kinds.kind import Setting
+from specverify.plan import plan
 from specverify.report import page, parts, render, tables_proofs
 from specverify.report import record as records
 from specverify.report.shape import DecoderVerdict, ExitCode, Header, Record, Software, Tier
@@ -33,10 +35,8 @@ from specverify.report.shape_cells import Cell as Result
 from specverify.rules.relaxation import NOTHING
 from specverify.verdict import Kind, combine, lifted
 
-_OF_DECODERS = ("exact", "proof", "sampled", "paired", "real")
 _PASSING = (Kind.PROVED_FOR_ALL, Kind.PROVED, Kind.CONSISTENT)
-_OF_VECTORS = {"density": " rule (continuous)", "continuous": " (continuous)"}
-"""How subjects are called that emit vectors; names of decoders are taken by those that emit ids."""
+_OF_VECTORS = ("density", "continuous")
 
 
 def verify(
@@ -165,7 +165,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
     vectors = [r for r in vectors if r not in controls]
     for kind, name in dict.fromkeys((r["kind"], r["decoder"]) for r in vectors):
         rows = [r for r in vectors if (r["kind"], r["decoder"]) == (kind, name)]
-        verdicts.append(_verdict(f"{name}{_OF_VECTORS[kind]}", rows))
+        verdicts.append(_verdict(str(KINDS[kind].speaks_of).format(name), rows))
     missed = [r["id"] for r in present if r["expected"] is not None and r["verdict"]["kind"] != r["expected"]]
     kinds = [Kind(verdict["kind"]) for verdict in verdicts]
     flagged = [r["id"] for r in controls if Kind(r["verdict"]["kind"]) not in _PASSING]
@@ -205,7 +205,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
 
 def _speaks(row: Result) -> bool:
     """Whether a cell says something of its decoder's claim: those that are timed alone do not."""
-    return row["kind"] in _OF_DECODERS and row["claim"] != str(NOTHING) and "rule" not in row["settings"]
+    return KINDS[row["kind"]].speaks_of == "{}" and row["claim"] != str(NOTHING) and "rule" not in row["settings"]
 
 
 def _of_rules(cells: Sequence[Result]) -> dict[str, list[Result]]:
@@ -272,33 +272,8 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
         notes.append(
             f"relaxed claims that allow nearly every law, so that they say nothing, in {len(empty)} cells: {names}"
         )
-    exact = {cell.model for cell in cells if cell.kind == "exact"}
-    large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
-    if exact:
-        notes.append(f"toys too large to enumerate were not proved on: {', '.join(large)}")
-        races = ", ".join(name for name in registry.names() if registry.entry(name).races)
-        notes.append(f"decoders that draw by races ({races}) are proved at two tokens only")
-        notes.append(
-            "a proof is of the decoder on the named toys; other models are covered as far as the code is the same"
-        )
-    if any(cell.kind == "proof" for cell in cells):
-        races = ", ".join(name for name in registry.names("ids") if registry.entry(name).races)
-        notes.append(
-            f"proofs for every law say nothing of other sizes than theirs, of rounding, and of {races}: races have no "
-            "chances that are functions of the laws"
-        )
-    if any(cell.kind == "real" for cell in cells):
-        notes.append(
-            "on real models the target law is what the model's own parallel forward pass gives, in float32; how far "
-            "that is from a pass of one token at a time is tested apart (to 1e-5)"
-        )
-        notes.append("position by position and pairwise checks only watch: their own delta, in their rows, is larger")
-    if any(cell.kind in _OF_VECTORS for cell in cells):
-        notes.append(
-            f"over continuous tokens a proof is of one token in one dimension, to {continuous_cells.TOLERANCE:g}, and "
-            "of diffusion heads with two steps, since each further step is one more integral; of sequences, of more "
-            "dimensions and of longer heads there are tests; all on toys, none on a real model of continuous tokens"
-        )
+    there = {cell.kind for cell in cells}
+    notes += dict.fromkeys(note for name, kind in KINDS.items() if name in there for note in kind.not_covered())
     if not torch.cuda.is_available():
         notes.append("nothing was run on a GPU")
     return notes
@@ -307,7 +282,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
 def _write(record: Record, out: Path) -> None:
     record = cast("Record", {**record, **parts.carried(out)})
     records.save(record, out / "record.json")
-    proof_cells.write(record["cells"], out)
+    proof.write(record["cells"], out)
     _report(record, out)
 
 

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from specverify import continuous_density as densities
 from specverify.batteries import vectors
-from specverify.continuous_cells import TOLERANCE
 from specverify.decoders import sample
 from specverify.decoders.continuous import Autoregressive
 from specverify.decoders.registry import Settings
@@ -44,6 +43,7 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
 from specverify.evidence.trials import Trials
 from specverify.killmatrix_density import distance, judging, overlaps
+from specverify.kinds.density import TOLERANCE
 from specverify.laws import ContinuousModel, Law, select
 from specverify.rules import cspd
 from specverify.rules.trajectory import Paths, align

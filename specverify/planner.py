@@ -20,6 +20,7 @@ import toymodels
 import toymodels.catalogue
 from specverify import planner_calls
 from specverify.batteries import counts, traces
+from specverify.cell import DELTA, Cell
 from specverify.decoders import registry, sample
 from specverify.errors import InputError
 from specverify.evidence.copies import halves
@@ -29,7 +30,7 @@ from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
-from specverify.plan import DELTA, Cell, plan
+from specverify.plan import plan
 from specverify.seeds import BLOCK, derived_seed
 
 DECODER = "sjd"

@@ -6,6 +6,7 @@ import pytest
 import toymodels
 from specverify import calibration, killmatrix, plan, planner, planner_calls
 from specverify.batteries import calls, counts, traces
+from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL
 from specverify.cells import checks
 from specverify.decoders import Autoregressive, sample
 from specverify.defects import rounds
@@ -71,7 +72,7 @@ def test_checks_without_a_share_of_alpha_are_not_carried_out(whole):
 def test_a_campaign_has_the_whole_list(kind):
     cell = next(cell for cell in plan.plan("quick") if cell.kind == kind and not cell.timed_alone)
     assert checks(cell) == (counts.NAMES if kind == "sampled" else traces.SAMPLED)
-    asked = plan.DELTA if kind == "sampled" else plan.DELTA_REAL["quick"]
+    asked = DELTA if kind == "sampled" else DELTA_REAL["quick"]
     assert set(asked) & set(checks(cell)), "a pass rests on some of them"
 
 
@@ -141,9 +142,9 @@ def test_calibration_takes_its_checks_from_the_lists():
 
 
 def test_the_budget_of_a_campaign_is_what_the_documentation_says():
-    assert plan.ALPHA == plan.BETA == 1e-6
-    assert plan.DELTA == {
+    assert ALPHA == BETA == 1e-6
+    assert DELTA == {
         "joint law (g)": 0.02, "total variation": 0.05, "e-process": 0.02, "PIT uniformity": 0.02, "surprisal": 0.05
     }  # fmt: skip
-    assert plan.DELTA_CONTINUOUS == {"Rosenblatt uniformity": 0.01}
-    assert plan.DELTA_REAL["full"] == {"PIT uniformity": 0.006, "surprisal": 0.01}
+    assert DELTA_CONTINUOUS == {"Rosenblatt uniformity": 0.01}
+    assert DELTA_REAL["full"] == {"PIT uniformity": 0.006, "surprisal": 0.01}

@@ -12,9 +12,10 @@ import pytest
 
 import specverify
 from specverify import campaign, cli
-from specverify.cells import Setting, carry_out
+from specverify.cell import Cell
+from specverify.cells import carry_out
 from specverify.errors import BudgetError
-from specverify.plan import Cell
+from specverify.kinds.kind import Setting
 from specverify.report import record as records
 from specverify.subjects import isolation
 

@@ -29,9 +29,10 @@ LAYERS = (
     ("subjects",),
     ("report",),
     ("environment", "pool"),
-    ("costs", "plan", "relaxed", "sensitivity", "study"),
+    ("cell", "costs", "relaxed", "sensitivity", "study"),
     ("engine",),
-    ("continuous_cells", "proof_cells"),
+    ("kinds",),
+    ("plan",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("bench", "tradeoff"),
@@ -43,7 +44,7 @@ MAY_USE_TOYS = {
     "subjects",
     "defects",
     "continuous_density",
-    *(name for line in LAYERS[LEVEL["plan"] :] for name in line),
+    *(name for line in LAYERS[LEVEL["cell"] :] for name in line),
 }
 MAKES_MODELS = {
     f"evidence/{name}.py" for name in ("cases", "exact/goals", "exact/proof", "farthest", "flow", "localise", "smaller")

@@ -6,12 +6,13 @@ import time
 import pytest
 
 from specverify import cli, planner
+from specverify.cell import DELTA
 from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import TOTAL_VARIATION
 from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
-from specverify.plan import DELTA, plan
+from specverify.plan import plan
 from toymodels import toy
 
 TOYS = ("eos-3x6", "hash-16x24")

@@ -7,12 +7,13 @@ import pytest
 
 from realmodels import digits
 from specverify import defects, sensitivity
+from specverify.cell import ALPHA, BETA, DELTA_REAL, REAL_IMAGES
 from specverify.decoders import Autoregressive, sample
 from specverify.errors import InputError
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import traced
-from specverify.plan import ALPHA, BETA, DELTA_REAL, REAL_IMAGES, plan
+from specverify.plan import plan
 
 RELEASED = "stale-scores-after-coupling"
 REAL = {"kind": "real", "model": "digits-s", "run": {"n": 1600}, "evidence": [{"alpha": 3e-9, "beta": 1e-6}]}

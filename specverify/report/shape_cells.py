@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+KINDS = {
+    "exact": "every possible outcome enumerated, on a toy model",
+    "proof": "run on numbers of a random finite field: for every law of some sizes at once",
+    "relaxed": "enumerated with a relaxed rule: how far from the target, and how fast",
+    "sampled": "sequences drawn on a toy model, and tested",
+    "paired": "token for token against plain decoding with the same noise",
+    "real": "sequences drawn on a real image model, tested and timed",
+    "density": "the output density of one continuous token, summed by quadrature",
+    "continuous": "sequences of vectors drawn on a toy model, and tested",
+    "defect": "a known-wrong decoder, which the checker must refute",
+}
+"""Kinds of cells, each a file of `specverify.kinds`: what is done."""
+if TYPE_CHECKING:
+    KindOfCell = str
+else:
+    KindOfCell = Literal[tuple(KINDS)]
 closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 """A class whose dicts have no other fields, and no number that JSON lacks."""
 
@@ -230,7 +246,7 @@ class Cell(TypedDict):
     """One cell of a campaign, carried out."""
 
     id: Annotated[str, Field(min_length=1, description="kind/decoder/model/settings; unique, and what --only matches")]
-    kind: Literal["exact", "proof", "relaxed", "sampled", "real", "paired", "defect", "density", "continuous"]
+    kind: KindOfCell
     decoder: Text
     claim: Text
     model: Text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specverify.report.shape import Record
-from specverify.report.shape_cells import Cell, EvidenceRow, exact_of
+from specverify.report.shape_cells import KINDS, Cell, EvidenceRow, exact_of
 
 UNKNOWN = "–"
 EXIT_CODES = {
@@ -156,17 +156,7 @@ def verdicts(record: Record) -> Table:
 def coverage(record: Record) -> Table:
     """How much of what was checked."""
     rows = []
-    for kind, meaning in (
-        ("exact", "every possible outcome enumerated, on a toy model"),
-        ("proof", "run on numbers of a random finite field: for every law of some sizes at once"),
-        ("relaxed", "enumerated with a relaxed rule: how far from the target, and how fast"),
-        ("sampled", "sequences drawn on a toy model, and tested"),
-        ("paired", "token for token against plain decoding with the same noise"),
-        ("real", "sequences drawn on a real image model, tested and timed"),
-        ("density", "the output density of one continuous token, summed by quadrature"),
-        ("continuous", "sequences of vectors drawn on a toy model, and tested"),
-        ("defect", "a known-wrong decoder, which the checker must refute"),
-    ):
+    for kind, meaning in KINDS.items():
         cells = [c for c in record["cells"] if c["kind"] == kind]
         counts = [number(len({c[key] for c in cells})) for key in ("decoder", "model")]
         time = number(sum(c["seconds"] for c in cells), 3)

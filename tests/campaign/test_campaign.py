@@ -5,14 +5,18 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
 import toymodels.catalogue
-from specverify import campaign, cells, study
-from specverify.cells import Setting, carry_out, checks
+from specverify import campaign, study
+from specverify.cell import ALPHA, Cell
+from specverify.cells import carry_out, checks
 from specverify.errors import InputError
-from specverify.plan import ALPHA, Cell, plan
+from specverify.kinds import KINDS
+from specverify.kinds.kind import Setting
+from specverify.plan import plan
 from specverify.report import record as records
 from specverify.report import render
 
@@ -135,7 +139,7 @@ def test_a_cell_that_breaks_is_an_error_and_loses_nothing(monkeypatch):
     def broken(*_):
         raise RuntimeError("boom")
 
-    monkeypatch.setitem(cells._KINDS, "exact", broken)
+    monkeypatch.setitem(KINDS, "exact", replace(KINDS["exact"], carry_out=broken))
     result = carry_out(Cell("exact", "ar", "dense-2x8"), Setting("quick", 0, "cpu", {}))
     assert result["verdict"] == {"kind": "ERROR", "reason": "RuntimeError: boom"}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from specverify import campaign, continuous_cells, continuous_density
-from specverify.cells import Setting, carry_out, checks
+from specverify import campaign, continuous_density
+from specverify.cell import ALPHA, BETA, DELTA_CONTINUOUS, Cell
+from specverify.cells import carry_out, checks
 from specverify.claims import Lossless
-from specverify.continuous_cells import judge_density, known_wrong
 from specverify.continuous_density import CSPD, EXACT, NODES, pair
 from specverify.decoders import registry, sample
 from specverify.decoders.continuous import coupling
@@ -17,8 +17,12 @@ from specverify.errors import InputError
 from specverify.evidence import quadrature
 from specverify.evidence.quadrature import Output
 from specverify.evidence.rosenblatt import RosenblattUniformity
+from specverify.kinds import KINDS
+from specverify.kinds import continuous as kind
+from specverify.kinds.density import judge_density
+from specverify.kinds.kind import Setting
 from specverify.laws import select
-from specverify.plan import ALPHA, BETA, DELTA_CONTINUOUS, Cell, plan
+from specverify.plan import plan
 from specverify.rules import reflection, rejection
 from specverify.rules.relaxation import NOTHING
 from toymodels import continuous
@@ -193,7 +197,9 @@ def test_the_plan_checks_every_decoder_at_a_hundredth():
             model = continuous.toy(cell.model)
             check = RosenblattUniformity("all", model.length, model.dim)
             seen = check.smallest_detectable(cell.n, alpha=alpha, beta=BETA)
-            assert known_wrong(cell) or seen <= DELTA_CONTINUOUS["Rosenblatt uniformity"] == 0.01, cell.id
+            assert KINDS[cell.kind].known_wrong(cell) or seen <= DELTA_CONTINUOUS["Rosenblatt uniformity"] == 0.01, (
+                cell.id
+            )
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +231,7 @@ def carried_out(cells):
 def test_cspd_and_its_flaws_are_refuted_by_their_samples():
     cells = plan("quick", "continuous/cspd*")
     found = carried_out(cells)
-    wrong = {cell.decoder for cell in cells if known_wrong(cell)}
+    wrong = {cell.decoder for cell in cells if KINDS[cell.kind].known_wrong(cell)}
     assert wrong == {"cspd", "cspd-released", *continuous_defects.names()} - {CONTROL}
     for cell in cells:
         result = found[cell.id]
@@ -250,7 +256,7 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
 
 
 def test_what_is_known_to_be_wrong_and_passes_is_an_error(monkeypatch):
-    monkeypatch.setattr(continuous_cells.registry, "build", lambda name, settings: registry.Autoregressive())
+    monkeypatch.setattr(kind.registry, "build", lambda name, settings: registry.Autoregressive())
     (cell,) = plan("quick", "continuous/cspd/chain-1x4/*")
     record = campaign._finish({}, [cell], carried_out([cell]))
     assert record["verdict"]["kind"] == "ERROR"
@@ -260,11 +266,11 @@ def test_what_is_known_to_be_wrong_and_passes_is_an_error(monkeypatch):
 def test_first_drafts_are_drawn_apart_from_the_sequences(seed):
     """The seed of the acceptance check is not that of the run."""
     cell = next(c for c in plan("quick") if c.decoder == "sd" and c.kind == "continuous")
-    model, decoder = continuous_cells.build(cell)
+    model, decoder = kind.build(cell)
     run = sample(decoder, model, 2000, seed)
     alphas = dict.fromkeys(checks(cell), 1e-6)
     result = {"figures": {}}
-    found = [continuous_cells.evidence(cell, model, decoder, run.tokens, alphas, s, result) for s in (seed, seed + 1)]
+    found = [kind.evidence(cell, model, decoder, run.tokens, alphas, s, result) for s in (seed, seed + 1)]
     assert found[0][0] == found[1][0]
     assert found[0][-1].statistic != found[1][-1].statistic
     assert result["figures"]["overlap"] == pytest.approx(0.80640, abs=1e-4)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from specverify.cells import Setting, carry_out, checks
-from specverify.plan import Cell
+from specverify.cell import Cell
+from specverify.cells import carry_out, checks
+from specverify.kinds.kind import Setting
 from specverify.report import tables_runs
 from specverify.report.tables import interval, number
 

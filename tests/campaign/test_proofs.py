@@ -6,12 +6,15 @@ import json
 
 import pytest
 
-from specverify import campaign, defects, plan_proofs, proof_cells
-from specverify.cells import Setting, carry_out
+from specverify import campaign, defects
+from specverify.cell import Cell
+from specverify.cells import carry_out
 from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.exact.proof import BITS, Box, Proof
-from specverify.plan import Cell, plan
+from specverify.kinds import proof
+from specverify.kinds.kind import Setting
+from specverify.plan import plan
 from specverify.report import record as records
 from specverify.subjects import certificate
 
@@ -19,7 +22,7 @@ SETTING = Setting("quick", 0, "cpu", {})
 
 
 def carried(name, sizes="2x3x2", **options):
-    return carry_out(Cell("proof", name, sizes, plan_proofs.box(name, sizes).window, **options), SETTING)
+    return carry_out(Cell("proof", name, sizes, proof.box(name, sizes).window, **options), SETTING)
 
 
 @pytest.mark.parametrize("tier", ["quick", "full"])
@@ -27,7 +30,7 @@ def test_every_decoder_that_draws_by_chances_is_to_be_proved(tier):
     cells = plan(tier, "proof/*")
     right = {cell.decoder for cell in cells if cell.rule is None} - set(defects.names())
     assert right == {name for name in registry.names("ids") if not registry.entry(name).races}
-    wrong = [cell for cell in cells if proof_cells.known_wrong(cell)]
+    wrong = [cell for cell in cells if proof.known_wrong(cell)]
     assert len(wrong) >= 3
     assert all(defects.get(cell.decoder).lossy for cell in wrong)
 
@@ -37,7 +40,7 @@ def test_a_cell_is_named_by_its_sizes():
     assert {"proof/scd-mc/3x4x3", "proof/scd-mc/3x3x2-end", "proof/scd-mc/2x4x2/random", "proof/ar/3x4"} <= ids
     assert ids < {cell.id for cell in plan("full", "proof/*")}
     for cell in plan("full", "proof/*"):
-        assert plan_proofs.box(cell.decoder, cell.model, cell.initial).sizes == cell.model
+        assert proof.box(cell.decoder, cell.model, cell.initial).sizes == cell.model
 
 
 def test_a_lossless_decoder_is_proved_with_its_box_its_error_and_what_it_took():
@@ -53,7 +56,7 @@ def test_a_lossless_decoder_is_proved_with_its_box_its_error_and_what_it_took():
     assert row["seconds"] > 0
 
 
-@pytest.mark.parametrize("name", plan_proofs.WRONG)
+@pytest.mark.parametrize("name", proof.WRONG)
 def test_a_known_wrong_decoder_differs_and_is_refuted_by_enumeration(name):
     found = carried(name)
     assert (found["expected"], found["verdict"]["kind"], found["proof"]["outcome"]) == ("REFUTED", "REFUTED", "differs")
@@ -71,14 +74,14 @@ def test_what_is_out_of_reach_says_nothing(name, why):
 def test_who_differs_at_the_point_and_not_at_a_law_is_not_refuted(monkeypatch):
     """As one is that is right only by an order of probabilities."""
     differs = Proof(Box(2, 3, 2, drafts=True), "differs", "3 of 8 sequences have another chance at a random point")
-    monkeypatch.setattr(proof_cells, "prove", lambda *_: differs)
+    monkeypatch.setattr(proof, "prove", lambda *_: differs)
     found = carried("sd")
     assert found["verdict"]["kind"] == "VACUOUS"
     assert "says nothing against it" in found["verdict"]["reason"]
 
 
 def test_what_is_too_large_is_not_proved(monkeypatch):
-    monkeypatch.setattr(proof_cells, "WORLDS", 20)
+    monkeypatch.setattr(proof, "WORLDS", 20)
     found = carried("sjd")
     assert (found["verdict"]["kind"], found["proof"]["outcome"]) == ("VACUOUS", "too large")
 
@@ -123,9 +126,9 @@ def test_a_certificate_of_what_was_not_proved_this_time_is_removed(out, tmp_path
     cells = [cell for cell in records.load(out)["cells"] if cell["decoder"] == "scd-mc"]
     (tmp_path / "proofs").mkdir()
     (tmp_path / "proofs" / "sd.json").write_text("{}")
-    proof_cells.write(cells, tmp_path)
+    proof.write(cells, tmp_path)
     assert [path.name for path in (tmp_path / "proofs").iterdir()] == ["scd-mc.json"]
-    proof_cells.write([], tmp_path)
+    proof.write([], tmp_path)
     assert [*(tmp_path / "proofs").iterdir()] == []
 
 

@@ -7,12 +7,14 @@ import torch
 
 import toymodels
 from specverify import campaign, relaxed
-from specverify.cells import Setting, carry_out
+from specverify.cells import carry_out
 from specverify.claims import EMPTY, ClusterLossless, Relaxed
 from specverify.decoders import DraftModel, Speculative
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
-from specverify.plan import RELAXED_ON, plan
+from specverify.kinds.kind import Setting
+from specverify.kinds.relaxed import RELAXED_ON
+from specverify.plan import plan
 from specverify.rules import registry
 from specverify.rules.relaxation import NOTHING
 from toymodels.tables import TableModel

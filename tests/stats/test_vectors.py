@@ -3,8 +3,9 @@
 import pytest
 
 from specverify import killmatrix
-from specverify.cells import Setting, carry_out
+from specverify.cells import carry_out
 from specverify.decoders import registry
+from specverify.kinds.kind import Setting
 from specverify.plan import plan
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_suite import SUITE

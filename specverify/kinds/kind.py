@@ -1,0 +1,135 @@
+"""What a kind of cell is, and what most kinds need: building decoders, sampling, verdicts of the sampled."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import toymodels
+from specverify import costs, defects
+from specverify.cell import Asked, Cell
+from specverify.claims import Claim
+from specverify.decoders import Branch, Decoder, Run, registry, sample
+from specverify.decoders.jacobi import Initial
+from specverify.evidence.result import Evidence
+from specverify.model import AnyModel, Model
+from specverify.report.shape_cells import Cell as Result
+from specverify.report.shape_cells import EvidenceRow
+from specverify.rules.relaxation import Relaxation
+from specverify.seeds import BLOCK, derived_seed
+from specverify.verdict import Coverage, Verdict, judge_evidence
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every cell of a campaign shares.
+
+    Attributes:
+        tier, seed: as on the command line.
+        device: where real models run; toys run on the CPU.
+        alphas: the false-alarm rate of each check, by "cell id: check".
+    """
+
+    tier: str
+    seed: int
+    device: str
+    alphas: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CellKind:
+    """A kind of cell. Its name, and what the report says of it, are in `report.shape_cells.KINDS`.
+
+    Attributes:
+        place: kinds are carried out in this order, those with the longest cells first.
+        cells: which there are.
+        carry_out: writes into a blank result what is found, and gives the verdict.
+        checks: the names of a cell's statistical checks, which the campaign's alpha is split over.
+        known_wrong: whether a cell's subject must be refuted.
+        on_device: whether a cell runs on the campaign's device; toys stay on the CPU.
+        speaks_of: how the verdict calls the decoder of its cells; None if they say nothing of one.
+        not_covered: what a campaign with such cells says nothing about.
+    """
+
+    place: int
+    cells: Callable[[Asked], Iterable[Cell]]
+    carry_out: Callable[[Cell, Setting, Result], Verdict]
+    checks: Callable[[Cell], tuple[str, ...]] = lambda cell: ()
+    known_wrong: Callable[[Cell], bool] = lambda cell: False
+    on_device: Callable[[Cell], bool] = lambda cell: False
+    speaks_of: str | None = None
+    not_covered: Callable[[], list[str]] = list
+
+
+def of_real_model(cell: Cell) -> bool:
+    """Whether its model is no toy."""
+    return cell.model not in toymodels.names()
+
+
+def settings(name: str, full: bool) -> list[tuple[Initial | None, str | None]]:
+    """(initial, draft) settings that a decoder is checked in."""
+    if registry.entry(name).needs_draft_model:
+        return [
+            (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
+        ]
+    if name in ("sjd", "sjd-block", "scd-mc", "scd-gs"):
+        return [
+            (initial, None)
+            for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))
+        ]
+    return [(None, None)]
+
+
+def build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decoder:
+    """The decoder of ids, or the known-wrong one, of a cell."""
+    draft_model = toymodels.draft(cell.draft, model) if cell.draft else None
+    settings = registry.Settings(
+        window=cell.window or 1,
+        initial=cast("Initial | None", cell.initial),
+        draft_model=draft_model,
+        judging=judging,
+    )
+    if cell.kind == "defect":
+        return defects.get(cell.decoder).build(settings)
+    return registry.build(cell.decoder, settings)
+
+
+def timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: AnyModel, result: Result) -> Run:
+    """Sample, and write down what it cost."""
+    assert cell.n is not None
+    start = time.perf_counter()
+    run = sample(decoder, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
+    seconds = time.perf_counter() - start
+    result["claim"] = str(decoder.claim)
+    result["run"] = costs.of_run(run, model.length, seconds, seed_of(cell, setting, 2))
+    values, counts = run.passes.unique(return_counts=True)
+    result["figures"]["passes"] = {"values": values.tolist(), "counts": counts.tolist()}
+    return run
+
+
+def coverage(run: Run, cell: Cell) -> Coverage:
+    """What of a decoder a run has seen."""
+    recovered = int(run.branches[:, Branch.RECOVERED].sum())
+    totals = (float(run.verified.sum()), float(run.accepted.sum()), float(recovered))
+    return Coverage(cell.window is not None, *totals)
+
+
+def judged(
+    cell: Cell, claim: Claim, evidence: list[Evidence], run: Run, result: Result, delta: Mapping[str, float]
+) -> Verdict:
+    """The verdict of a run's evidence, which is written down."""
+    result["evidence"] = [cast("EvidenceRow", item.to_json()) for item in evidence]
+    return judge_evidence(claim, evidence, coverage(run, cell), delta)
+
+
+def alphas_of(cell: Cell, names: Iterable[str], setting: Setting) -> dict[str, float]:
+    """Each check's share of the campaign's alpha."""
+    return {check: setting.alphas[f"{cell.id}: {check}"] for check in names}
+
+
+def seed_of(cell: Cell, setting: Setting, *purpose: int) -> int:
+    """A seed of the cell's own, one for each purpose."""
+    return derived_seed(setting.seed, zlib.crc32(cell.id.encode()), *purpose)

@@ -1,0 +1,61 @@
+"""Token for token against plain decoding with the same noise."""
+
+from __future__ import annotations
+
+import torch
+
+import toymodels
+from realmodels.models import open_model
+from specverify.cell import Asked, Cell
+from specverify.decoders import Autoregressive, sample
+from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, seed_of, timed_sample
+from specverify.model import Model
+from specverify.report.shape_cells import Cell as Result
+from specverify.seeds import BLOCK
+from specverify.verdict import Kind, Verdict
+
+
+def cells(asked: Asked) -> list[Cell]:
+    """The decoder that shares its noise with plain decoding."""
+    found = [
+        Cell("paired", "sjd-race", "hash-16x24", window, n=4000, batch=1000)
+        for window in ((1, 4, 30) if asked.full else (4,))
+    ]
+    for guidance in (1.0, 1.5):
+        found.append(
+            Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=400 if asked.full else 200, batch=200)
+        )
+        found.append(Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=10 if asked.full else 4, batch=1))
+    return found
+
+
+def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """The same noise, decoded by races one token at a time and by this decoder: the tokens must be the same.
+
+    In float64, so that the rounding of two window shapes does not decide a race.
+    """
+    if cell.model in toymodels.names():
+        model: Model = toymodels.toy(cell.model)
+    else:
+        model = open_model(cell.model, guidance=cell.guidance or 1.0, device=setting.device, dtype=torch.float64)
+    run = timed_sample(cell, setting, build(cell, model), model, result)
+    seed = seed_of(cell, setting)
+    plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)
+    differing = (plain.tokens != run.tokens).any(1)
+    if bool(differing.any()):
+        row = int(differing.nonzero()[0])
+        place = int((plain.tokens[row] != run.tokens[row]).nonzero()[0])
+        return Verdict(
+            Kind.REFUTED,
+            f"{int(differing.sum())} of {len(differing)} sequences differ from plain decoding with the same noise; the "
+            f"first at sequence {row}, position {place}: "
+            f"{int(run.tokens[row, place])}, not {int(plain.tokens[row, place])}",
+        )
+    if gap := coverage(run, cell).gap():
+        return Verdict(Kind.VACUOUS, gap)
+    return Verdict(
+        Kind.CONSISTENT, f"{len(differing):,} sequences, {run.tokens.numel():,} tokens: each equals plain decoding's"
+    )
+
+
+KIND = CellKind(30, cells, carry_out, on_device=of_real_model, speaks_of="{}")

@@ -1,0 +1,201 @@
+"""Decoders tried to be proved for every law of some sizes at once, and known-wrong ones that must not be proved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from specverify import checksum, defects, files
+from specverify.cell import Asked, Cell
+from specverify.claims import Lossless
+from specverify.decoders import registry
+from specverify.decoders.jacobi import Initial
+from specverify.evidence.budget import Budget
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.exact.proof import Box, Proof, at_point, prove
+from specverify.evidence.exact.statement import statement
+from specverify.kinds.kind import CellKind, Setting, settings
+from specverify.report.shape_cells import Cell as Result
+from specverify.report.shape_cells import Proof as Row
+from specverify.report.shape_cells import proof_of
+from specverify.report.tables_proofs import box_of
+from specverify.subjects import proofs
+from specverify.subjects.for_all import ForAll
+from specverify.verdict import Coverage, Kind, Verdict, judge_exact
+
+WORLDS = 200_000
+"""Outcomes that are followed in one proof, and enumerated where one fails."""
+FOLDER = "proofs"
+"""Where certificates lie, beside the record."""
+SIZES = {
+    "quick": {"none": ("3x4", "3x3-end"), "one": ("3x4x3", "3x3x2-end"), "several": ("2x3x2", "3x3x1", "2x3x1-end")},
+    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",)},
+}
+"""By the chains of drafts that a decoder verifies; the full tier's are beside those of the quick one."""
+FROM = "2x4x2"
+"""Where Jacobi decoders begin with other drafts."""
+WRONG = ("stale-scores-after-coupling", "recovered-from-target", "bonus-from-draft", "block-on-coupled-drafts")
+"""Known-wrong decoders that must be seen to differ, so that no proof is empty."""
+WRONG_SIZES = "3x3x2"
+RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
+    "quick": (
+        ("sd", "4x1x1", "mixture", (0.1,)),
+        ("sd", "4x1x1", "scaling", (1.5,)),
+        ("sd", "4x1x1", "amplify", (3.0,)),
+        ("sd", "4x1x1", "cool", (1.1,)),
+        ("sd", "3x2x2", "gsd-clusters", (None,)),
+        ("sjd", "3x3x2", "gsd-clusters", (None,)),
+        ("scd-mc", "3x3x2", "gsd-clusters", (None,)),
+    ),
+    "full": (
+        ("sd", "4x1x1", "mixture", (0.05, 0.2, 0.4)),
+        ("sd", "4x1x1", "scaling", (1.1, 1.25, 2.0, 4.0)),
+        ("sd", "4x1x1", "cool", (1.5, 2.0, 4.0)),
+        ("sjd", "4x2x2", "gsd-clusters", (None,)),
+        ("scd-mc", "4x2x2", "gsd-clusters", (None,)),
+    ),
+}
+"""Relaxed rules that keep to something exactly, with values of their parameters."""
+
+
+def cells(asked: Asked) -> list[Cell]:
+    """See `planned`."""
+    return [Cell("proof", n, b.sizes, b.window, b.initial, rule=b.rule, value=b.value) for n, b in planned(asked.full)]
+
+
+def planned(full: bool) -> Iterator[tuple[str, Box]]:
+    """Decoders and boxes; those that draw by races are out of reach.
+
+    Of a decoder's initial drafts the first are tried in all boxes, and the others in one.
+    """
+    for name in registry.names("ids"):
+        entry = registry.entry(name)
+        if entry.races:
+            continue
+        chains = "none" if not entry.drafts else "one" if entry.chains == 1 else "several"
+        for tier in ("quick", "full") if full else ("quick",):
+            yield from ((name, box(name, sizes)) for sizes in SIZES[tier][chains])
+        initials = [initial for initial, _ in settings(name, True) if initial]
+        yield from ((name, box(name, FROM, initial)) for initial in initials[1:])
+    yield from ((name, box(name, WRONG_SIZES)) for name in WRONG)
+    for tier in ("quick", "full") if full else ("quick",):
+        for name, sizes, rule, values in RULES[tier]:
+            yield from ((name, replace(box(name, sizes), rule=rule, value=value)) for value in values)
+
+
+def box(name: str, sizes: str, initial: Initial | None = None) -> Box:
+    """The box of a decoder, or of a known-wrong one, with sizes as `Box.sizes` has them."""
+    numbers, _, end = sizes.partition("-")
+    vocab, length, *window = map(int, numbers.split("x"))
+    if name in defects.names():
+        drafts = defects.get(name).smallest.draft is not None
+    else:
+        drafts = registry.entry(name).needs_draft_model
+    return Box(vocab, length, window[0] if window else None, vocab - 1 if end else None, drafts, initial)
+
+
+def known_wrong(cell: Cell) -> bool:
+    """Whether a cell's decoder must be refuted."""
+    return cell.decoder in defects.names()
+
+
+def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
+    """Try to prove a decoder for every law of a box; one that differs is enumerated at a law of its own.
+
+    Args:
+        cell: which decoder and sizes.
+        setting: whose seed all proofs have, so that one certificate holds all of a decoder's.
+        result: gets what came of it.
+    """
+    build = defects.get(cell.decoder).build if known_wrong(cell) else registry.entry(cell.decoder).build
+    here = box(cell.decoder, cell.model, cast("Initial | None", cell.initial))
+    here = replace(here, rule=cell.rule, value=cell.value)
+    result["claim"] = here.goal.claim
+    found = prove(build, here, setting.seed, Budget(WORLDS, 4096))
+    result["proof"] = _row(found)
+    if found.proved:
+        return Verdict(Kind.PROVED_FOR_ALL, statement([here], [found.error_bits], setting.seed))
+    if found.outcome == "differs" and here.rule is None:
+        # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
+        target, _, of_it = at_point(here, setting.seed, here.goal)
+        exact = enumerate_decoder(build(of_it), target, Budget(WORLDS))
+        drafts = Coverage(here.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
+        refuted = judge_exact(Lossless(), exact, target_law(target), here.vocab, drafts)
+        if refuted.kind is Kind.REFUTED:
+            return Verdict(Kind.REFUTED, f"{found.why}; at one law, enumerated: {refuted.reason}")
+    return Verdict(Kind.VACUOUS, f"not proved for every law, which says nothing against it: {found.why}")
+
+
+def write(cells: Sequence[Result], out: Path) -> None:
+    """Write the certificate of each decoder that was proved, which `specverify replay` carries out again.
+
+    Those in the folder of decoders that were not proved this time are removed.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    rows: dict[str, list[tuple[str, Row]]] = {}
+    for cell in cells:
+        if cell["verdict"]["kind"] == Kind.PROVED_FOR_ALL.value:
+            rule = cell["settings"].get("rule")
+            rows.setdefault("-".join([cell["decoder"], *([rule] if rule else [])]), []).append(
+                (cell["decoder"], proof_of(cell))
+            )
+    for stale in {*(out / FOLDER).glob("*.json")} - {out / FOLDER / f"{name}.json" for name in rows}:
+        stale.unlink()
+    for name, mine in rows.items():
+        found = ForAll([_of_row(row) for _, row in mine])
+        made = proofs.check(proofs.certificate(found, name=name, subject=mine[0][0]))
+        text = json.dumps(checksum.sealed(made), indent=1) + "\n"
+        files.write_atomically(out / FOLDER / f"{name}.json", text.encode())
+
+
+def _row(found: Proof) -> Row:
+    return {
+        "outcome": found.outcome,
+        "vocab": found.box.vocab,
+        "length": found.box.length,
+        "window": found.box.window,
+        "eos": found.box.eos,
+        "drafts": found.box.drafts,
+        "initial": found.box.initial,
+        "rule": found.box.rule,
+        "value": found.box.value,
+        "seed": found.seed,
+        "prime": str(found.prime),
+        "error_bits": found.error_bits,
+        "worlds": found.worlds,
+        "numbers": found.numbers,
+        "symbols": found.symbols,
+        "assumptions": found.assumptions,
+        "seconds": found.seconds,
+    }
+
+
+def _of_row(row: Row) -> Proof:
+    return Proof(
+        box=box_of(row),
+        outcome=row["outcome"],
+        seed=row["seed"],
+        prime=int(row["prime"]),
+        error_bits=row["error_bits"],
+        worlds=row["worlds"],
+        numbers=row["numbers"],
+        symbols=row["symbols"],
+        assumptions=row["assumptions"],
+        seconds=row["seconds"],
+    )
+
+
+def _not_covered() -> list[str]:
+    races = ", ".join(name for name in registry.names("ids") if registry.entry(name).races)
+    return [
+        f"proofs for every law say nothing of other sizes than theirs, of rounding, and of {races}: races have no "
+        "chances that are functions of the laws"
+    ]
+
+
+KIND = CellKind(60, cells, carry_out, known_wrong=known_wrong, speaks_of="{}", not_covered=_not_covered)
