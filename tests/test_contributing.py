@@ -14,7 +14,8 @@ DIFFS = re.findall(r"^```diff\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text
 
 def test_there_is_one_for_each_thing_that_is_added_often():
     added = [name for diff in DIFFS for name in re.findall(r"^new file mode.*\n--- .*\n\+\+\+ b/(\S+)$", diff, re.M)]
-    folders = ("specverify/decoders/", "specverify/evidence/", "specverify/report/", "realmodels/adapters/")
+    folders = ("specverify/decoders/", "specverify/evidence/", "specverify/kinds/", "specverify/report/")
+    folders += ("realmodels/adapters/",)
     assert {folder for folder in folders for name in added if name.startswith(folder)} == set(folders)
 
 
