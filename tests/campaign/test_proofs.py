@@ -143,7 +143,7 @@ def test_what_a_rule_keeps_to_is_said_of_the_rule_and_not_of_the_decoder(rule, v
     assert found["claim"] != "lossless"
     assert not campaign._speaks(found)
     assert list(campaign._of_rules([found])) == [subject]
-    proof_cells.write([found], tmp_path)
+    proof.write([found], tmp_path)
     again = certificate.replay(tmp_path / "proofs" / f"sd-{rule}.json")
     assert (again.verdict.kind.value, again.claim) == ("PROVED-FOR-ALL", found["claim"])
     changed = certificate.load(tmp_path / "proofs" / f"sd-{rule}.json")
