@@ -9,7 +9,9 @@ from specverify.deadline import Deadline
 from specverify.decoders.registry import build, entry
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact.proof import BITS, Box, prove
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.exact.proof import BITS, Box, at_point, prove
+from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
 
 LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
 JACOBI = ("sjd", "sjd-block", "scd-mc")
@@ -82,6 +84,43 @@ def test_no_known_wrong_decoder_is_proved(name):
     found = prove(defect.build, box, seed=3)
     assert not found.proved
     assert (found.outcome == "differs") == (name in DIFFERS), found.why
+
+
+LOSSY = [name for name in defects.names() if defects.get(name).lossy]
+EXACT_IN_TWO = {
+    "block-on-coupled-drafts",
+    "bonus-from-draft",
+    "rejected-draft-kv-retained",
+    "stale-branch-after-accept",
+    "stale-residual-as-bonus",
+}
+"""Known-wrong decoders whose conditions take more than two positions."""
+
+
+def _widest(name, length):
+    defect = defects.get(name)
+    drafts = defect.smallest.draft is not None or "draft model" in defect.needs
+    return Box(3, length, 2, 2 if "eos" in defect.needs else None, drafts, defect.smallest.initial)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSY)
+def test_no_known_wrong_decoder_is_proved_at_three_tokens_and_positions(name):
+    assert not prove(defects.get(name).build, _widest(name, 3), seed=7).proved
+
+
+@pytest.mark.thinned(6)
+@pytest.mark.parametrize("name", LOSSY)
+def test_at_two_positions_only_those_are_proved_that_are_exact_there(name):
+    box = _widest(name, 2)
+    assert prove(defects.get(name).build, box, seed=7).proved == (name in EXACT_IN_TWO)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT_IN_TWO))
+def test_who_is_proved_although_known_to_be_wrong_is_exact_at_any_law_of_the_box(name):
+    for seed in range(3):
+        target, _, settings = at_point(_widest(name, 2), seed, LOSSLESS_GOAL)
+        assert enumerate_decoder(defects.get(name).build(settings), target).tv(target_law(target)) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["one-hot-rule-with-any-draft", "bonus-dropped-on-full-accept"])
