@@ -154,7 +154,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
     complete = len(present) == len(cells)
     verdicts = [
         _verdict(decoder, rows)
-        for decoder in registry.names("ids")
+        for decoder in registry.names("ids", relaxed=False)
         if (rows := [r for r in present if r["decoder"] == decoder and _speaks(r)])
     ]
     for subject, rows in _of_rules(present).items():

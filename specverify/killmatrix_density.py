@@ -18,7 +18,7 @@ from torch import Tensor
 from specverify.continuous_density import NODES, Pair, pair
 from specverify.decoders.registry import Settings
 from specverify.defects import continuous
-from specverify.defects.continuous_parts import Blind, Judged, Judging, OnLastSteps, WithoutNoise
+from specverify.defects.continuous_parts import Blind, Judged, Judging, Near, OnLastSteps, WithoutNoise
 from specverify.evidence.surrogate import surrogate, trajectories
 from specverify.laws import Chain, Gaussian, at, repeated, select
 from specverify.rules.rejection import accept_probability, thin_probability
@@ -48,6 +48,8 @@ def distance(name: str) -> tuple[float, str]:
     heads = "of the first token, diffusion heads with two steps"
     if isinstance(by, WithoutNoise):
         return _means(on), heads
+    if isinstance(by, Near):
+        return _near(on, by.radius), "of the first token"
     if isinstance(by, OnLastSteps):
         over = trajectories(cast("Chain", on.p), cast("Chain", on.q), NODES)
         return surrogate(on.on, on.log_p, over, by.criterion).tv, heads
@@ -65,6 +67,19 @@ def _token_rule(on: Pair, by: Judging) -> float:
     failed = 0.0 if by.limit is None else (1 - found) ** by.limit
     out = kept + rejected * (1 - failed) * residual / found
     return 0.5 * (line.integral(np.abs(out - np.exp(on.log_p(line.x)))) + rejected * failed)
+
+
+def _near(on: Pair, radius: float) -> float:
+    """Drafts x within a radius of a value y of the target's are kept, y else: in one dimension, of two Gaussians."""
+    line, p, q = on.on, cast("Gaussian", on.p), cast("Gaussian", on.q)
+
+    def around(law: Gaussian) -> Nodes:
+        mean, scale = float(law.mean), float(law.scale)
+        return special.ndtr((line.x + radius - mean) / scale) - special.ndtr((line.x - radius - mean) / scale)
+
+    due = np.exp(on.log_p(line.x))
+    out = np.exp(on.log_q(line.x)) * around(p) + due * (1 - around(q))
+    return 0.5 * line.integral(np.abs(out - due))
 
 
 def _second_token(on: Pair, model: str) -> float:

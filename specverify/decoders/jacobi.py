@@ -1,14 +1,16 @@
 """Jacobi decoding: the drafts are what the previous iteration's forward pass suggests for the same positions.
 
 The window slides over the sequence. Each forward pass gives, besides the laws that judge the drafts, a new law for
-every position behind the first rejection; the next drafts come from these laws, one of three ways:
+every position behind the first rejection; the next drafts come from these laws, one of four ways:
 
     independent    drawn afresh from them (SJD, arXiv 2410.01699)
+    reuse          the old drafts, where the new laws do not disfavour them, else drawn afresh; their q is then the law
+                   of what came of both (SJD++, arXiv 2512.07503, with the label that makes it lossless)
     maximal        maximally coupled with the old drafts (SCD, arXiv 2510.24211, pi_MC); of vectors, by any `Coupling`
     gumbel, noise  made from the noise of their position, which is drawn once: by a race of ids (SCD, arXiv 2510.24211,
                    pi_GS); of vectors, from a standard normal (x = mean + scale * noise)
 
-All three are lossless because each draft, given everything that is looked at before its slot is judged, has exactly
+All are lossless because each draft, given everything that is looked at before its slot is judged, has exactly
 the law that is kept beside it as q:
 
 - the law of the pass that a draft was made from is a function of drafts to its left, and of what was committed;
@@ -36,6 +38,7 @@ from specverify.errors import InputError
 from specverify.laws import at
 from specverify.laws import window as from_slot
 from specverify.model import row_mask
+from specverify.rules.reuse import reuse_label, reused
 from specverify.rules.token import maximal_coupling
 
 Redraw = Literal["independent", "maximal", "gumbel"]
@@ -77,12 +80,12 @@ class Jacobi:
         InputError: for an unknown way, and for a coupling that is biased: the laws of its drafts would not be known.
     """
 
-    redraw: Redraw | Literal["noise"] | Coupling = "independent"
+    redraw: Redraw | Literal["noise", "reuse"] | Coupling = "independent"
     initial: Initial | None = None
     called: str = ""
 
     def __post_init__(self) -> None:
-        ways = (*get_args(Redraw), "noise")
+        ways = (*get_args(Redraw), "noise", "reuse")
         if not isinstance(self.redraw, Coupling) and self.redraw not in ways:
             raise InputError(f"unknown drafting {self.redraw!r}; choose one of {', '.join(ways)}, or a coupling")
         if self.initial is not None and self.initial not in get_args(Initial):
@@ -98,7 +101,13 @@ class Jacobi:
         """The decoder's name in the field; `jacobi-` and a coupling's name, which is `maximal` for the token rule."""
         if isinstance(self.redraw, Coupling):
             return self.called or f"jacobi-{self.redraw.name or 'maximal'}"
-        known = {"independent": "sjd", "maximal": "scd-mc", "gumbel": "scd-gs", "noise": "jacobi-noise"}
+        known = {
+            "independent": "sjd",
+            "reuse": "sjd-reuse",
+            "maximal": "scd-mc",
+            "gumbel": "scd-gs",
+            "noise": "jacobi-noise",
+        }
         return self.called or known[self.redraw]
 
     @property
@@ -118,6 +127,8 @@ class Jacobi:
         if tokens.is_floating_point():
             if self.initial in _OF_IDS:
                 raise InputError(f"initial drafts {self.initial!r} are ids; vectors take repeat-left, zero or left-law")
+            if self.redraw == "reuse":
+                raise InputError("drafts are reused of ids alone; vectors take independent, noise, or a coupling")
             return Carried(None, count, token, None, None)
         if isinstance(self.redraw, Coupling) and not isinstance(self.redraw, TokenRule):
             raise InputError(f"{type(self.redraw).__name__} redraws no ids; choose {', '.join(get_args(Redraw))}")
@@ -173,6 +184,8 @@ class Jacobi:
         elif self.redraw != "independent" and draft.law is not None:
             q, x = from_slot(draft.law, count, window), from_slot(draft.token, count, window)
             token = self._coupled(law, q, x, old, valid, draws)
+            if self.redraw == "reuse":
+                law = torch.where((old & valid)[..., None], reuse_label(law, q), law)
         else:
             token = law.sample(draws, valid) if vectors else torch.zeros_like(draft.token)
         token = token.to(after.tokens.dtype).where(valid[..., None] if vectors else valid, 0)
@@ -183,7 +196,8 @@ class Jacobi:
     ) -> Tensor:
         """The old draft x ~ q taken to the new law, where there is one."""
         if isinstance(law, Tensor):
-            return draws.categorical(torch.where(old[..., None], maximal_coupling(law, q, x), law), valid)
+            given = reused(law, q, x) if self.redraw == "reuse" else maximal_coupling(law, q, x)
+            return draws.categorical(torch.where(old[..., None], given, law), valid)
         coupling = self.redraw if isinstance(self.redraw, Coupling) else TokenRule()
         old = old & valid
         moved = coupling.couple(law, q, x, draws, old).value

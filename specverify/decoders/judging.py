@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from specverify.draws import Draws
 from specverify.errors import InputError
@@ -165,6 +166,29 @@ class TokenRule(Limited):
         """See Coupling."""
         found = decide(p, q, draft, draws, where, self.limit)
         return Coupled(found.x.where(where[..., None], draft), found.accepted)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Sample-and-match: a token is drawn from p and emitted, and the draft is kept if it is that token.
+
+    Also called sampled verification. Given the draft x, that is to keep it with probability p(x), and else to draw from
+    p without x: exact, whatever x was drawn from. It keeps less than the token rule, and never asks for q.
+    """
+
+    name: str = "match"
+
+    def accept(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """See Judging."""
+        return token.at(p, draft)
+
+    def recover(
+        self, p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"], draft: Int[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape vocab"]:
+        """See Judging."""
+        return token.residual(p, one_hot(draft, p.shape[-1]).to(p.dtype))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""Several chains of drafts at once, from a draft model: a tree whose branches part wherever the chains do.
+"""Several chains of drafts at once, from a draft model.
 
-At each slot the chains that agree with the tokens kept so far bring one candidate each. As soon as one is kept, the
-chains that hold another token drop out; when none is kept, the step ends with the token that the rule puts in their
-place. The chains are drawn independently of each other (or, for their first token, without replacement), so that each
+The chains are drawn independently of each other (or, for their first token, without replacement), so that each
 slot's candidates are fresh given all that was looked at before.
 
     Recursive   test one after the other against what the rejected ones leave of p  (arXiv 2305.09781, 2402.14160)
@@ -21,50 +19,26 @@ from torch.nn.functional import one_hot
 
 from specverify import tree
 from specverify.claims import Claim, Lossless
+from specverify.decoders import branched
+from specverify.decoders.branched import Branched, Candidates, OneByOne, check_number
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.judging import Draft
-from specverify.decoders.protocol import Branch, Info, State, begin, commit
+from specverify.decoders.protocol import State
 from specverify.draws import Draws
 from specverify.errors import InputError
-from specverify.model import Model, row_mask
-from specverify.rules.multi_draft import recursive_rejection, without
-from specverify.rules.token import at
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """One slot's drafts, one of each chain.
-
-    Attributes:
-        token: the drafts.
-        law: the law q that each was drawn from, given those of this slot before it.
-        there: whether a chain has a draft here; without replacement there may be more chains than tokens.
-        race: each chain's noise, if they were drawn by races.
-    """
-
-    token: Int[Tensor, "batch chains"]
-    law: Float[Tensor, "batch chains vocab"]
-    there: Bool[Tensor, "batch chains"]
-    race: Float[Tensor, "batch chains noise"] | None = None
+from specverify.model import Context, Model, row_mask
+from specverify.rules.multi_draft import without
+from specverify.rules.token import at, residual, total_variation
 
 
 @runtime_checkable
-class Rule(Protocol):
+class Rule(branched.Rule, Protocol):
     """How candidates are drawn and judged."""
-
-    @property
-    def name(self) -> str:
-        """What a decoder with this rule is called, behind `sd`."""
 
     def draw(
         self, law: Float[Tensor, "batch chains vocab"], where: Bool[Tensor, "batch chains"], first: bool, draws: Draws
     ) -> Candidates:
         """Draw a slot's candidates from the draft model's laws after each chain; `first` slots have one law."""
-
-    def judge(
-        self, p: Float[Tensor, "batch vocab"], drawn: Candidates, where: Bool[Tensor, "batch chains"], draws: Draws
-    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
-        """Which of a row's candidates in `where` is kept, or their number if none is; and the law that follows then."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +58,51 @@ class Recursive:
         """See Rule."""
         if self.replacement or not first:
             return Candidates(draws.categorical(law, where), law, where)
-        tokens: list[Tensor] = []
-        left, laws, there = law[:, 0], [], []
-        for number in range(law.shape[1]):
-            if tokens:
-                left = without(left, tokens[-1])
-            laws.append(left)
-            there.append(where[:, number] & (left.sum(-1) > 0))
-            tokens.append(draws.categorical(left, there[-1]))
-        return Candidates(torch.stack(tokens, 1), torch.stack(laws, 1), torch.stack(there, 1))
+        return siblings(law[:, 0], where, draws)
 
     def judge(
         self, p: Float[Tensor, "batch vocab"], drawn: Candidates, where: Bool[Tensor, "batch chains"], draws: Draws
     ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
         """See Rule."""
-        keep, left = recursive_rejection(p, drawn.law, drawn.token, where)
-        return draws.accept_run(1 - keep, where.any(1, keepdim=True).expand_as(where)), left
+        return OneByOne().judge(p, drawn, where, draws)
+
+
+@dataclass(frozen=True)
+class Alike(Recursive):
+    """Siblings that the target goes on from alike lend each other their probability. Not lossless.
+
+    The family that CASCADE (arXiv 2605.07230) is of, whose formula is not public: it compares hidden states in the
+    draft tree, this the laws of the next token. A draft is kept with the mass of itself and of all other candidates of
+    its slot whose next laws lie within `distance` of its own in total variation; the residual is the exact rule's.
+
+    Args:
+        distance: between 0, where only what cannot be told apart is alike, and 1, where everything is.
+    """
+
+    distance: float = 0.1
+    name: str = "alike"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance <= 1:
+            raise InputError(f"distance = {self.distance}: a total variation lies between 0 and 1")
+
+    def judge(
+        self, p: Float[Tensor, "batch vocab"], drawn: Candidates, where: Bool[Tensor, "batch chains"], draws: Draws
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
+        """See Rule."""
+        assert drawn.behind is not None  # as `Branched.walk` gives it
+        far = total_variation(drawn.behind[:, :, None], drawn.behind[:, None])
+        same = drawn.token[:, :, None] == drawn.token[:, None]
+        earlier = torch.ones_like(same[0]).triu(1)
+        first = where & ~(same & where[:, :, None] & earlier).any(1)  # a token that two chains hold lends once
+        lends = ((far <= self.distance) & ~same & first[:, :, None]).to(p.dtype)
+        left, keep = p, []
+        for number in range(where.shape[1]):
+            mass = at(left, drawn.token[:, number]) + (lends[:, :, number] * left.gather(1, drawn.token)).sum(1)
+            law, tested = drawn.law[:, number], where[:, number]
+            keep.append((mass / at(law, drawn.token[:, number])).clamp(max=1).where(tested, 0.0))
+            left = torch.where(tested[:, None], residual(left, law), left)
+        return draws.accept_run(1 - torch.stack(keep, 1), where.any(1, keepdim=True).expand_as(where)), left
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,53 @@ class ListGumbel:
 
 
 @dataclass(frozen=True)
-class MultiDraft:
-    """Speculative decoding with several chains of drafts.
+class DraftChains:
+    """Chains of drafts from a draft model; the arguments are `MultiDraft`'s."""
 
-    The chains are rows of one batch, `chains` times the decoder's: a step is one forward pass of the target over all of
-    them, with that many times the cache. Of a slot's candidates `Info` counts one as verified, and as accepted if one
-    of them is kept.
+    model: Model
+    chains: int
+    rule: Rule
+
+    @property
+    def siblings(self) -> int:
+        """See Branching."""
+        return self.chains
+
+    def start(self, model: Model, batch: int, window: int, draws: Draws) -> Context:
+        """See Branching. What is carried is the draft model's context."""
+        return DraftModel(self.model).start(model, batch, window, draws)
+
+    def propose(
+        self, state: State, model: Model, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
+        """See Branching. One forward pass of the draft model for a slot of all chains, and one to carry on."""
+        every = torch.arange(len(state.length), device=state.length.device)
+        wide = tree.rows(state, every.repeat_interleave(self.chains))
+        context, slots = wide.drafting, []
+        in_reach = row_mask((model.length - wide.length).where(~wide.done, 0), window)
+        for slot in range(window):
+            law = self.model.laws(context, wide.tokens[:, :0]).unflatten(0, (-1, self.chains))[:, :, 0]
+            drawn = self.rule.draw(law, in_reach[:, slot].unflatten(0, (-1, self.chains)), slot == 0, draws)
+            context = self.model.advance(context, drawn.token.reshape(-1, 1), in_reach[:, slot].long())
+            slots.append(drawn)
+        return slots, in_reach.unflatten(0, (-1, self.chains))[:, 0].sum(1) + 1
+
+    def carry(
+        self,
+        before: State,
+        after: State,
+        draft: Draft,
+        laws: Float[Tensor, "batch slots vocab"],
+        count: Int[Tensor, " batch"],
+        draws: Draws,
+    ) -> Context:
+        """See Branching."""
+        return DraftModel(self.model).carry(before, after, draft, laws, count, draws)
+
+
+@dataclass(frozen=True, init=False)
+class MultiDraft(Branched):
+    """Speculative decoding with several chains of drafts from a draft model.
 
     Args:
         model: the draft model, over the target's vocabulary and length.
@@ -145,81 +189,26 @@ class MultiDraft:
         InputError: for a window or a number of chains below 1.
     """
 
-    model: Model
-    window: int
-    chains: int = 2
-    rule: Rule = Recursive()
-    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
+    def __init__(
+        self,
+        model: Model,
+        window: int,
+        chains: int = 2,
+        rule: Rule = Recursive(),
+        claim: Claim = Lossless(),  # noqa: B008  (frozen)
+    ) -> None:
+        check_number("chains", chains, "the number of chains")
+        super().__init__(DraftChains(model, chains, rule), window, rule, f"sd-{rule.name}", claim)
 
-    def __post_init__(self) -> None:
-        for name, value, what in (
-            ("window", self.window, "the number of draft tokens per chain"),
-            ("chains", self.chains, "the number of chains"),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} {value!r}: it is {what}, at least 1")
 
-    @property
-    def name(self) -> str:
-        """`sd`, and the rule's name."""
-        return f"sd-{self.rule.name}"
-
-    def init(self, model: Model, batch: int, draws: Draws) -> State:
-        """See Decoder. What is carried is the draft model's context."""
-        return begin(model, batch, DraftModel(self.model).start(model, batch, self.window, draws))
-
-    def step(self, state: State, model: Model, draws: Draws) -> tuple[State, Info]:
-        """See Decoder."""
-        batch, device = len(state.length), state.length.device
-        every = torch.arange(batch, device=device)
-        wide = tree.rows(state, every.repeat_interleave(self.chains))
-        slots, passes = self._draft(wide, model, draws)
-        token = torch.stack([drawn.token for drawn in slots], 2).flatten(0, 1)
-        laws = model.laws(wide.context, token).unflatten(0, (batch, self.chains))
-
-        room = (model.length - state.length).where(~state.done, 0)
-        agrees, going, chain = slots[0].there, ~state.done, torch.zeros_like(state.length)
-        rejected, run, law, block = torch.zeros_like(going), torch.zeros_like(chain), laws[:, 0, 0], []
-        for slot, drawn in enumerate(slots):
-            judged = going & (room > slot)
-            number, left = self.rule.judge(laws[every, chain, slot], drawn, agrees & judged[:, None], draws)
-            kept = judged & (number < self.chains)
-            number = number.clamp(max=self.chains - 1)
-            block.append(at(drawn.token, number))
-            chain = number.where(kept, chain)
-            agrees = agrees & (drawn.token == block[-1][:, None])
-            law = torch.where((judged & ~kept)[:, None], left, law)
-            rejected, run = rejected | (judged & ~kept), run + kept
-            going = kept if model.eos is None else kept & (block[-1] != model.eos)
-
-        bonus = going & (room > self.window)
-        law = torch.where(bonus[:, None], laws[every, chain, self.window], law)
-        block.append(draws.categorical(law, rejected | bonus))
-        tokens = torch.stack(block, 1).scatter(1, run[:, None], block[-1][:, None])
-
-        # Only the chain that was followed moves on; the others are dropped with all that they hold.
-        followed = torch.arange(self.chains, device=device) == chain[:, None]
-        wanted = (run + (rejected | bonus))[:, None].where(followed, 0).flatten()
-        after, count = commit(wide, model, tokens.repeat_interleave(self.chains, 0), wanted)
-        draft = Draft(token, torch.stack([drawn.law for drawn in slots], 2).flatten(0, 1), passes)
-        carried = DraftModel(self.model).carry(wide, after, draft, laws.flatten(0, 1), count, draws)
-        chosen = every * self.chains + chain
-        after = tree.rows(State(after.context, after.tokens, after.length, after.done, carried), chosen)
-        count = count[chosen]
-
-        active = (~state.done).long()
-        last = torch.where(rejected, Branch.RECOVERED, Branch.BONUS)[:, None]
-        branch = torch.where(row_mask(run, self.window + 1), int(Branch.ACCEPTED), last)
-        branch = branch * row_mask(count, self.window + 1)
-        return after, Info(active, run + rejected, run, count, branch, passes[chosen] * active)
-
-    def _draft(self, wide: State, model: Model, draws: Draws) -> tuple[list[Candidates], Int[Tensor, " rows"]]:
-        """Every slot's candidates, and the forward passes of the draft model: one for a slot of all chains."""
-        context, slots = wide.drafting, []
-        in_reach = row_mask((model.length - wide.length).where(~wide.done, 0), self.window)
-        for slot in range(self.window):
-            law = self.model.laws(context, wide.tokens[:, :0]).unflatten(0, (-1, self.chains))[:, :, 0]
-            drawn = self.rule.draw(law, in_reach[:, slot].unflatten(0, (-1, self.chains)), slot == 0, draws)
-            context = self.model.advance(context, drawn.token.reshape(-1, 1), in_reach[:, slot].long())
-            slots.append(drawn)
-        return slots, in_reach.sum(1) + 1
+def siblings(law: Float[Tensor, "batch vocab"], where: Bool[Tensor, "batch chains"], draws: Draws) -> Candidates:
+    """Candidates of one law that are all different: drawn without replacement, as long as there are tokens."""
+    tokens: list[Tensor] = []
+    left, laws, there = law, [], []
+    for number in range(where.shape[1]):
+        if tokens:
+            left = without(left, tokens[-1])
+        laws.append(left)
+        there.append(where[:, number] & (left.sum(-1) > 0))
+        tokens.append(draws.categorical(left, there[-1]))
+    return Candidates(torch.stack(tokens, 1), torch.stack(laws, 1), torch.stack(there, 1))

@@ -14,12 +14,16 @@ from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflecti
 from specverify.decoders.continuous.cspd import Released, Surrogate
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Initial, Jacobi
-from specverify.decoders.judging import Coupling, Judging, TokenRule
-from specverify.decoders.multi_draft import ListGumbel, MultiDraft
+from specverify.decoders.judging import Coupling, Judging, Match, TokenRule
+from specverify.decoders.multi_draft import Alike, ListGumbel, MultiDraft
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.shared_noise import SharedNoise
+from specverify.decoders.sibling_tree import sibling_tree
 from specverify.decoders.speculative import Drafting, Speculative
+from specverify.decoders.unverified import Unverified
+from specverify.decoders.wavefront import Wavefront
 from specverify.errors import InputError
+from specverify.rules.relaxation import NOTHING
 
 Tokens = Literal["ids", "vectors"]
 Densities = Literal["any", "densities", "gaussian", "heads"]
@@ -59,7 +63,8 @@ class Entry:
         needs_draft_model: whether `Settings.draft_model` must be given.
         races: whether it draws by races, which can be enumerated for two tokens only.
         takes_judging: whether `Settings.judging` may be given.
-        chains: of drafts that it verifies at once; enumerating takes worlds to the power of them.
+        relaxed: whether it claims nothing, and is priced instead.
+        chains: drafts of one position that it verifies at once; enumerating takes worlds to the power of them.
     """
 
     summary: str
@@ -71,6 +76,7 @@ class Entry:
     races: bool = False
     takes_judging: bool = False
     chains: int = 1
+    relaxed: bool = False
 
 
 def _speculative(drafting: Drafting, settings: Settings) -> Decoder:
@@ -124,6 +130,11 @@ _DECODERS: Catalogue[Entry] = Catalogue(
             _drafted("sd-block", lambda model, s: Speculative(DraftModel(model), s.window, Block())),
             needs_draft_model=True,
         ),
+        "sd-match": Entry(
+            "speculative decoding by sample-and-match: a token drawn from the target is emitted, whatever was drafted",
+            _drafted("sd-match", lambda model, s: Speculative(DraftModel(model), s.window, Match())),
+            needs_draft_model=True,
+        ),
         "sd-multi": Entry(
             "speculative decoding with two chains of drafts, tested one after the other",
             _drafted("sd-multi", lambda model, s: MultiDraft(model, s.window)),
@@ -146,6 +157,11 @@ _DECODERS: Catalogue[Entry] = Catalogue(
             "speculative Jacobi decoding, verified by the block",
             lambda s: Speculative(Jacobi("independent", s.initial), s.window, Block()),
         ),
+        "sjd-reuse": Entry(
+            "speculative Jacobi decoding: drafts kept behind a rejection where their new law allows it (SJD++)",
+            lambda s: _speculative(Jacobi("reuse", s.initial), s),
+            takes_judging=True,
+        ),
         "scd-mc": Entry(
             "speculative coupled decoding: drafts maximally coupled",
             lambda s: _speculative(Jacobi("maximal", s.initial), s),
@@ -157,10 +173,36 @@ _DECODERS: Catalogue[Entry] = Catalogue(
             races=True,
             takes_judging=True,
         ),
+        "sjd-tree": Entry(
+            "speculative Jacobi decoding: drafts maximally coupled, with a tree of siblings at the cut",
+            lambda s: sibling_tree(s.window, initial=s.initial),
+            chains=2,
+        ),
         "sjd-race": Entry(
             "Jacobi decoding with shared Gumbel noise, verified by matching: equals ar-race token for token",
             lambda s: SharedNoise(s.window),
             races=True,
+        ),
+        "sd-alike": Entry(
+            "two chains of drafts; siblings that the target goes on from alike lend each other mass (CASCADE's family, "
+            "whose own formula is not public)",
+            _drafted("sd-alike", lambda model, s: MultiDraft(model, s.window, rule=Alike(), claim=NOTHING)),
+            needs_draft_model=True,
+            chains=2,
+            relaxed=True,
+        ),
+        "vvs": Entry(
+            "speculative decoding with two chains of drafts, of which every second time one is taken unverified (VVS)",
+            _drafted("vvs", lambda model, s: Unverified(MultiDraft(model, s.window), every=2)),
+            needs_draft_model=True,
+            chains=2,
+            relaxed=True,
+        ),
+        "zipar": Entry(
+            "wavefront decoding (ZipAR): a row of the image begins once the row above is a window of tokens ahead",
+            lambda s: Wavefront(s.window),
+            drafts=False,
+            relaxed=True,
         ),
         "sd-reflection": Entry(
             "speculative decoding, rejected drafts reflected",
@@ -254,12 +296,13 @@ _DECODERS: Catalogue[Entry] = Catalogue(
 )
 
 
-def names(tokens: Tokens | None = None) -> tuple[str, ...]:
-    """The decoders in the order of the literature: all, or those of ids or of vectors."""
-    if tokens is None:
-        return _DECODERS.names()
+def names(tokens: Tokens | None = None, relaxed: bool | None = None) -> tuple[str, ...]:
+    """The decoders in the order of the literature: all, or those of ids or of vectors, relaxed ones or others."""
     return tuple(
-        name for name, each in _DECODERS.items() if (each.ids if tokens == "ids" else each.vectors is not None)
+        name
+        for name, each in _DECODERS.items()
+        if (tokens is None or (each.ids if tokens == "ids" else each.vectors is not None))
+        and relaxed in (None, each.relaxed)
     )
 
 

@@ -19,6 +19,7 @@ from specverify.decoders.judging import (
     Coupling,
     Draft,
     Judging,
+    Match,
     TokenRule,
     WindowJudging,
     check_lossless,
@@ -83,7 +84,7 @@ class Speculative:
     def name(self) -> str:
         """The drafting's name, and behind it the judging's, unless drafts are redrawn by it."""
         own = self.drafting.name
-        judged = self.judging.name if isinstance(self.judging, WindowJudging | Coupling) else ""
+        judged = self.judging.name if isinstance(self.judging, WindowJudging | Coupling | Match) else ""
         return own if own.endswith(judged) else f"{own}-{judged}"
 
     def init(self, model: Any, batch: int, draws: Draws) -> State:

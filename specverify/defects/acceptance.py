@@ -48,6 +48,10 @@ def _coarse_coin(bits: float) -> Judge:
     return Judge(keep)
 
 
+def _at_a_rate(rate: float) -> Judge:
+    return Judge(lambda p, q, draft: torch.full_like(at(p, draft), rate), lambda p, q, draft: p)
+
+
 def _is_favourite(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
     return (draft == p.argmax(-1)).to(p.dtype)
 
@@ -126,6 +130,17 @@ DEFECTS = (
         conditions="one-hot drafts that p is not certain of",
         smallest=Smallest("dense-2x8", 1, initial="repeat-left"),
         assemble=judged(lambda _: Judge(_certain_always)),
+    ),
+    Defect(
+        id="synthetic-acceptance",
+        category="acceptance rule",
+        source="vllm-project/vllm issue #39359; ggml-org/llama.cpp issue #27711: engines' mode for benchmarks",
+        mechanism="Drafts are kept at a set rate (the strength), whatever p and q are; others are drawn from p.",
+        conditions="p differs from q",
+        smallest=Smallest("dense-2x8", 1, draft="perturbed"),
+        assemble=judged(_at_a_rate),
+        strength=0.8,
+        harmless=0.0,
     ),
     Defect(
         id="inverted-ratio",

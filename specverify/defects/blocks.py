@@ -21,6 +21,7 @@ from specverify.draws import Draws
 from specverify.laws import at as row
 from specverify.model import Model, row_mask
 from specverify.rules.block import block_residual, keep_probability, prefix_weights
+from specverify.rules.joint import ALPHA, joint_keep, repeating, rising
 from specverify.rules.token import accept_probability, at, residual
 
 Coins = Callable[[Tensor, Draft, Tensor], Tensor]
@@ -37,16 +38,15 @@ def _by_token(p: Tensor, draft: Draft, drafted: Tensor) -> Tensor:
     return accept_probability(p, draft.law, draft.token)
 
 
-def _jointly(p: Tensor, draft: Draft, drafted: Tensor) -> Tensor:
-    """One coin for all prefixes: the longest whose ratio it is below is kept, so h_i = (M_i - M_i+1) / (1 - M_i+1).
+def _jointly(goes_on: Callable[[Tensor, Tensor], Tensor], alpha: float = ALPHA) -> Coins:
+    def coins(p: Tensor, draft: Draft, drafted: Tensor) -> Tensor:
+        return joint_keep(p, draft.law, draft.token, goes_on(p, draft.token), drafted, alpha)
 
-    M_i is the largest ratio, at most 1, of the prefixes from the i-th on.
-    """
-    judged = row_mask(drafted, p.shape[1])
-    ratio = (at(p, draft.token) / at(draft.law, draft.token)).where(judged, 0.0).cumprod(1).clamp(max=1)
-    best = ratio.flip(1).cummax(1).values.flip(1)
-    longer = torch.cat([best[:, 1:], torch.zeros_like(best[:, :1])], 1)
-    return torch.where(longer < 1, (best - longer) / (1 - longer).where(longer < 1, 1.0), 0.0)
+    return coins
+
+
+def _together(p: Tensor, draft: Tensor) -> Tensor:
+    return torch.arange(draft.shape[1], device=draft.device).expand_as(draft) > 0
 
 
 def _first_failure(keep: Tensor, drafted: Tensor, draws: Draws) -> Tensor:
@@ -115,7 +115,27 @@ DEFECTS = (
         mechanism="One coin is compared with the ratio p/q of every prefix, and the longest that passes is kept.",
         conditions="a window of at least 2",
         smallest=Smallest("dense-2x8", 2, draft="perturbed"),
-        assemble=_judged_by(Window(coins=_jointly)),
+        assemble=_judged_by(Window(coins=_jointly(_together, 1.0), stop=_first_failure)),
+    ),
+    Defect(
+        id="joint-ratio-segments",
+        category="acceptance rule",
+        source="SJD-SV, arXiv 2609.13245 (ICML 2026); no code is public",
+        mechanism="Runs of drafts along which p(x) does not fall are tested by one coin against their joint ratio p/q, "
+        "over the tail that holds four fifths of their p, and dropped from behind until it passes.",
+        conditions="a window of at least 2",
+        smallest=Smallest("dense-3x6", 2, initial="repeat-left"),
+        assemble=_judged_by(Window(coins=_jointly(rising), stop=_first_failure)),
+    ),
+    Defect(
+        id="joint-ratio-phrases",
+        category="acceptance rule",
+        source="SJD-PV, arXiv 2603.06666, with repeated codes for its table of phrases; no code is public",
+        mechanism="Drafts that form a phrase are tested by one coin against their joint ratio p/q, and dropped from "
+        "behind until it passes.",
+        conditions="a window of at least 2; a phrase that is drafted",
+        smallest=Smallest("dense-3x6", 2, initial="repeat-left"),
+        assemble=_judged_by(Window(coins=_jointly(repeating), stop=_first_failure)),
     ),
     Defect(
         id="block-verify-tokenwise-residual",

@@ -20,6 +20,7 @@ from specverify.defects.continuous_parts import (
     Judged,
     Judging,
     Misnamed,
+    Near,
     OnLastSteps,
     OnTokens,
     WithoutNoise,
@@ -146,6 +147,19 @@ DEFECTS = (
         smallest=("chain-1x4", 1, "wider"),
         caught_by=("density", "rosenblatt", "projections", "moments", "ratio", "trials", _JUDGED),
         assemble=_judged(lambda _: WithoutNoise()),
+    ),
+    ContinuousDefect(
+        id="near-without-a-coin",
+        category="continuous",
+        source="Drift-AR, arXiv 2603.28049, aSleepyTree/Drift-AR at 04977d1, there against the target's own features",
+        mechanism="A draft is kept wherever it lies within a radius (the strength) of a value drawn from the target, "
+        "which else is emitted: no coin weighs p against q.",
+        conditions="p differs from q; the radius is not 0",
+        smallest=("gauss-1x6", 1, "shifted"),
+        caught_by=(*_TESTS, _JUDGED),
+        assemble=_judged(Near),
+        strength=1.0,
+        harmless=0.0,
     ),
 )
 CONTROLS = (

@@ -127,6 +127,35 @@ class OnLastSteps:
 
 
 @dataclass(frozen=True)
+class Near:
+    """A value is drawn from p, and the draft kept wherever it lies within a radius of that, without a coin."""
+
+    radius: float
+
+    @property
+    def limit(self) -> int | None:
+        """See Judging."""
+        return None
+
+    def view(self, law: Any) -> Law:
+        """See Judging."""
+        return law  # type: ignore[no-any-return]
+
+    def log_ratio(self, p: Any, q: Any, draft: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape"]:
+        """See Judging. Nothing is compared with it here."""
+        return p.log_prob(draft) - q.log_prob(draft)  # type: ignore[no-any-return]
+
+    def decide(
+        self, p: Any, q: Any, draft: Float[Tensor, "*shape width"], draws: Draws, where: Bool[Tensor, "*shape"]
+    ) -> Decision:
+        """See Judging."""
+        drawn = p.sample(draws, where)
+        kept = where & ((drawn - draft).square().sum(-1).sqrt() < self.radius)
+        x = torch.where(kept[..., None], draft, drawn).where(where[..., None], 0.0)
+        return Decision(x, kept, where.long(), torch.ones_like(where), 0.0)
+
+
+@dataclass(frozen=True)
 class Means:
     """Trajectories that end in the mean of their last transition, taken for those that end with its noise."""
 

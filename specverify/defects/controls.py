@@ -6,20 +6,19 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from specverify.claims import Claim, Lossless
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Jacobi
+from specverify.decoders.judging import Match
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.shared_noise import SharedNoise
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Defect, Judge, Smallest, drafting, judged
+from specverify.defects.defect import Defect, Smallest, drafting
 from specverify.defects.views import View
 from specverify.draws import Draws
 from specverify.model import Context, Model
-from specverify.rules.token import at, residual
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,6 @@ class FreshNoise:
 
 def _without_noise(state: State) -> State:
     return replace(state, drafting=replace(state.drafting, race=torch.zeros_like(state.drafting.race)))
-
-
-def _as_one_hot(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
-    return residual(p, one_hot(draft, p.shape[-1]).to(p.dtype))
 
 
 def _over_trimmed(inner: Model, context: Context, draft: Tensor, tokens: Tensor, count: Tensor) -> Context:
@@ -82,7 +77,7 @@ CONTROLS = (
         mechanism="A draft from any q is kept with probability p(x), else p without x is drawn from: for every x, p.",
         conditions="suspected wherever q is not one-hot; it only accepts less",
         smallest=Smallest("dense-3x6", 2, draft="perturbed"),
-        assemble=judged(lambda _: Judge(lambda p, q, draft: at(p, draft), _as_one_hot)),
+        assemble=lambda settings, _, model: (Speculative(drafting(settings), settings.window, Match()), model),
     ),
     Defect(
         id="bonus-dropped-on-full-accept",

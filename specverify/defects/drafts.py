@@ -18,6 +18,7 @@ from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Drafting, Speculative
 from specverify.defects.defect import Assemble, Defect, Smallest
 from specverify.draws import Draws
+from specverify.laws import window as from_slot
 from specverify.model import Model, row_mask
 from specverify.processors import Processed, Processor, top_k
 from specverify.rules.token import at
@@ -124,6 +125,15 @@ def _stale_scores(
     return replace(carried, law=torch.where(same[..., None], old_law, carried.law))
 
 
+def _labelled_new(
+    inner: Drafting, before: State, after: State, draft: Draft, laws: Tensor, count: Tensor, draws: Draws
+) -> Carried:
+    carried: Carried = inner.carry(before, after, draft, laws, count, draws)
+    window = draft.token.shape[1]
+    valid = row_mask(carried.count, window)[..., None]
+    return replace(carried, law=from_slot(laws, count, window).where(valid, 0.0))
+
+
 def _unshifted(
     inner: Drafting, before: State, after: State, draft: Draft, laws: Tensor, count: Tensor, draws: Draws
 ) -> Any:
@@ -191,6 +201,19 @@ DEFECTS = (
         smallest=Smallest("dense-2x8", 2, initial="repeat-left"),
         assemble=lambda settings, _, model: (
             _jacobi(Jacobi("maximal", settings.initial), _stale_scores, settings),
+            model,
+        ),
+    ),
+    Defect(
+        id="reuse-labelled-target",
+        category="draft-distribution mismatch",
+        source="SJD++, arXiv 2512.07503, as reimplemented; no official code is public",
+        mechanism="A draft that is reused behind a rejection, or redrawn there, is labelled with the new law p, not "
+        "with the law of what reuse leaves.",
+        conditions="a window of at least 2: a slot behind a rejection must be looked at twice",
+        smallest=Smallest("dense-3x6", 2, initial="repeat-left"),
+        assemble=lambda settings, _, model: (
+            _jacobi(Jacobi("reuse", settings.initial), _labelled_new, settings),
             model,
         ),
     ),

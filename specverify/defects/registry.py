@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from specverify.catalogue import Catalogue
-from specverify.defects import acceptance, blocks, controls, drafts, histories, noise, residuals, targets, trees
+from specverify.defects import (
+    acceptance,
+    blocks,
+    controls,
+    drafts,
+    histories,
+    noise,
+    residuals,
+    sibling_trees,
+    targets,
+    trees,
+)
 from specverify.defects.defect import Defect
 
 _DEFECTS = Catalogue(
@@ -19,6 +30,7 @@ _DEFECTS = Catalogue(
             histories.DEFECTS,
             blocks.DEFECTS,
             trees.DEFECTS,
+            sibling_trees.DEFECTS,
             controls.CONTROLS,
             trees.CONTROLS,
         )

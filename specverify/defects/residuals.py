@@ -29,6 +29,12 @@ def _by_position(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
     return torch.where(mass > 0, torch.zeros_like(p).scatter(-1, order, left / mass), p)
 
 
+def _if_disjoint(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
+    left = (p - q.clamp(max=0.99)).clamp(min=0)
+    mass = left.sum(-1, keepdim=True)
+    return torch.where(mass + 1e-7 > 1, left / mass, p)
+
+
 def _zeroed(strength: float) -> Judge:
     def keep(p: Tensor, q: Tensor, draft: Tensor) -> Tensor:
         return accept_probability(p, q, draft).masked_fill(at(q, draft) == 1, 0.0)
@@ -130,7 +136,8 @@ DEFECTS = (
     Defect(
         id="q-clamped-0.99-in-residual",
         category="residual",
-        source="Alpha-VLLM/Lumina-mGPT-2.0 sjds.py",
+        source="mutation of the residual; Alpha-VLLM/Lumina-mGPT-2.0 has it, but residual-only-if-disjoint hides it "
+        "there",
         mechanism="In the residual, q is clamped to at most the strength, so that a token that was just rejected may "
         "come back.",
         conditions="one-hot drafts, p above the clamp",
@@ -138,6 +145,16 @@ DEFECTS = (
         assemble=judged(lambda top: _recovering(lambda p, q, draft: residual(p, q.clamp(max=top)))),
         strength=0.99,
         harmless=1.0,
+    ),
+    Defect(
+        id="residual-only-if-disjoint",
+        category="residual",
+        source="Alpha-VLLM/Lumina-mGPT-2.0 generate_examples/sjds.py at f44a4d7, get_reject_sampling_logits",
+        mechanism="A guard against an empty residual d = (p - min(q, 0.99))+ asks for sum d + 1e-7 > 1, which only "
+        "disjoint laws fulfil, and else draws from p.",
+        conditions="p differs from q, with something in common",
+        smallest=Smallest("dense-2x8", 1, initial="repeat-left"),
+        assemble=judged(lambda _: _recovering(_if_disjoint)),
     ),
     Defect(
         id="accept-uniform-reused-in-residual",

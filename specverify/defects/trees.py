@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from specverify.decoders.multi_draft import Candidates, MultiDraft, Recursive, Rule
+from specverify.decoders.branched import Candidates
+from specverify.decoders.multi_draft import MultiDraft, Recursive, Rule
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
 from specverify.defects.defect import Assemble, Defect, Smallest

@@ -22,7 +22,7 @@ def cells(asked: Asked) -> list[Cell]:
         if not toymodels.catalogue.enumerable(model):
             continue
         vocab, length = (int(part) for part in model.rsplit("-", 1)[1].split("x"))
-        for name in registry.names("ids"):
+        for name in registry.names("ids", relaxed=False):
             if registry.entry(name).races and vocab > 2:
                 continue
             for window in _windows(name, vocab, length, asked.full):
@@ -39,8 +39,12 @@ def _windows(name: str, vocab: int, length: int, full: bool) -> list[int | None]
     if not registry.entry(name).drafts:
         return [None]
     if (chains := registry.entry(name).chains) > 1:
-        return [window for window in ((1, 2, 3) if full else (1, 2)) if vocab ** (chains * window) <= 1000]
-    return list(range(1, length + 2)) if full else [1, 3, length + 1]
+        most = 1000 if full or name.startswith("sd-") else 100  # coupled drafts are a part of what is enumerated
+        return [window for window in ((1, 2, 3) if full else (1, 2)) if vocab ** (chains * window) <= most]
+    if full:
+        return list(range(1, length + 2))
+    # Beside the decoders that they come from, which are enumerated in wide windows too.
+    return [w for w in (1, 3) if vocab**w <= 30] if name in ("sjd-reuse", "sd-match") else [1, 3, length + 1]
 
 
 def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:

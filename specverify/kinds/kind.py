@@ -75,7 +75,7 @@ def settings(name: str, full: bool) -> list[tuple[Initial | None, str | None]]:
         return [
             (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
         ]
-    if name in ("sjd", "sjd-block", "scd-mc", "scd-gs"):
+    if name in ("sjd", "sjd-block", "sjd-tree", "sjd-reuse", "scd-mc", "scd-gs"):
         return [
             (initial, None)
             for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))

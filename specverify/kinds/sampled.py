@@ -28,7 +28,7 @@ def cells(asked: Asked) -> list[Cell]:
     for model, window in (
         (("dense-4x6", 4), ("recurrent-3x6", 3), ("eos-3x6", 3)) if asked.full else (("recurrent-3x6", 3),)
     ):
-        for name in registry.names("ids"):
+        for name in registry.names("ids", relaxed=False):
             found.append(
                 Cell(
                     "sampled",

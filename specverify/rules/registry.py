@@ -16,7 +16,8 @@ from specverify.rules.grouped import Grouped
 from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.relaxation import Relaxation
-from specverify.rules.scaling import CoolSchedule, Scaling
+from specverify.rules.scaling import CoolSchedule, EntropyScaling, Scaling
+from specverify.rules.threshold import Threshold
 from specverify.rules.typical import Typical
 
 
@@ -90,6 +91,11 @@ def _grouped(size: float, context: Context, at_least_token: bool = False) -> Rel
     if size != int(size):
         raise InputError(f"size = {size}: the number of neighbours in a group is an integer")
     return Grouped.paper(int(size), embedding=context.embedding, at_least_token=at_least_token)
+
+
+def _threshold(tau: float, context: Context) -> Relaxation:
+    assert context.embedding is not None  # `needs` has seen to it
+    return Threshold(context.embedding, tau)
 
 
 _RULES = Catalogue(
@@ -209,6 +215,16 @@ _RULES = Catalogue(
                 lambda delta, _: CoolSchedule(delta),
             ),
             Rule(
+                "entropy",
+                "accepts as if p were larger by a factor that falls with the entropy of p, down from 1 / `floor`",
+                "arXiv 2510.09012",
+                "floor",
+                0.05,
+                (0.05, 0.5),
+                (),
+                lambda floor, _: EntropyScaling(floor),
+            ),
+            Rule(
                 "mixture",
                 "the exact rule to (1 - share) p + share q",
                 "DIVERSE, arXiv 2604.07622",
@@ -227,6 +243,16 @@ _RULES = Catalogue(
                 (0.1, 0.3, 0.6),
                 (),
                 lambda delta, _: Typical(delta=delta),
+            ),
+            Rule(
+                "threshold",
+                "accepts, without a coin, if the two codes nearest to the draft have at least `tau`; redraws from p",
+                "MuLo-SD, arXiv 2601.05149",
+                "tau",
+                0.5,
+                (0.2, 0.5),
+                ("embedding",),
+                _threshold,
             ),
         )
     },

@@ -50,6 +50,48 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class EntropyScaling:
+    """Keep x with probability min(1, p(x) / (s q(x))), s = clamp(H(p) / scale + floor, 0, 1), H in nats.
+
+    Entropy-aware acceptance (arXiv 2510.09012, NeurIPS 2025; code krennic999/ARsample, SJD/scheduler): where p is
+    certain, drafts are kept more readily.
+
+    Args:
+        floor: the least s, and so what bounds the loss. Published 0.05 for Lumina-mGPT.
+        scale: the entropy at which s would be 1. Published 9 for Lumina-mGPT; for LlamaGen 8 with a floor of 0, which
+            the code released with the paper overwrites by s = 1/2: `Scaling(2)`.
+    """
+
+    floor: float = 0.05
+    scale: float = 9.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.floor <= 1 and 0 < self.scale < math.inf):
+            raise InputError(f"{self}: floor lies between 0 and 1, scale is positive and finite")
+
+    @property
+    def claim(self) -> Claim:
+        """Nothing that holds at every length; see `bound`."""
+        return NOTHING
+
+    def bound(self, length: int) -> Relaxed:
+        """What holds of sequences of at most `length` tokens: as `Scaling` by 1 / floor."""
+        return Relaxed(1 - self.floor**length)
+
+    def accept(self, p: Laws, q: Laws, draft: Tokens) -> Rates:
+        """See Judging."""
+        share = (torch.special.entr(p).sum(-1) / self.scale + self.floor).clamp(0, 1)
+        own = at(p, draft)
+        # Certain laws with a floor of 0: what they rule out stays out.
+        scaled = torch.where(share > 0, own / share, torch.full_like(own, torch.inf).where(own > 0, 0.0))
+        return ratio(scaled, q, draft)
+
+    def recover(self, p: Laws, q: Laws, draft: Tokens) -> Laws:
+        """See Judging."""
+        return residual(p, q)
+
+
+@dataclass(frozen=True)
 class CoolSchedule:
     """Keep x in slot i = 0, 1, ... of the window with probability min(1, omega_i p(x) / q(x)).
 

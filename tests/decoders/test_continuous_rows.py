@@ -182,7 +182,7 @@ def test_impossible_windows_are_refused(kind, window):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"redraw": "gumble"}, "choose one of independent, maximal, gumbel, noise, or a coupling"),
+        ({"redraw": "gumble"}, "choose one of independent, maximal, gumbel, noise, reuse, or a coupling"),
         ({"initial": "ones"}, "'ones'; choose one of repeat-left, zero, random, sample-left, left-law"),
         ({"redraw": TokenRule(limit=9)}, "drafts redrawn by TokenRule have no known law: it is biased by up to 0.0387"),
     ],

@@ -50,7 +50,10 @@ def test_impossible_windows_are_refused(kind, window):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"redraw": "gumble"}, "unknown drafting 'gumble'; choose one of independent, maximal, gumbel, noise, or a"),
+        (
+            {"redraw": "gumble"},
+            "unknown drafting 'gumble'; choose one of independent, maximal, gumbel, noise, reuse, or a",
+        ),
         (
             {"initial": "ones"},
             "unknown drafting 'ones'; choose one of repeat-left, zero, random, sample-left",

@@ -9,6 +9,7 @@ from specverify.decoders.continuous import registry as of_vectors
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.recorded import Recorded
+from specverify.rules.relaxation import NOTHING
 from toymodels import continuous, draft, toy
 
 
@@ -33,9 +34,12 @@ def test_an_entry_tells_the_truth(name, seed):
 
 
 @pytest.mark.parametrize("name", registry.names("ids"))
-def test_all_claim_to_be_lossless(name):
+def test_all_claim_to_be_lossless_but_those_that_are_called_relaxed(name):
     settings = registry.Settings(draft_model=draft("perturbed", toy("dense-3x6")))
-    assert registry.build(name, settings).claim == Lossless()
+    claim = NOTHING if registry.entry(name).relaxed else Lossless()
+    assert registry.build(name, settings).claim == claim
+    assert name in registry.names("ids", relaxed=registry.entry(name).relaxed)
+    assert name not in registry.names("ids", relaxed=not registry.entry(name).relaxed)
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names("ids") if registry.entry(name).drafts])
@@ -77,8 +81,8 @@ def test_a_rule_that_can_be_off_never_passes_for_lossless():
 
 def test_decoders_with_a_draft_model_ask_for_it_by_their_own_name():
     named = [name for name in registry.names() if registry.entry(name).needs_draft_model]
-    assert named[:4] == ["sd", "sd-block", "sd-multi", "sd-list-gumbel"]
-    assert len(named) == 10
+    assert named[:5] == ["sd", "sd-block", "sd-match", "sd-multi", "sd-list-gumbel"]
+    assert len(named) == 13
     for name in named:
         with pytest.raises(InputError, match=f"decoder '{name}' drafts with a second model; give it one"):
             registry.build(name)

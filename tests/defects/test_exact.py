@@ -28,6 +28,7 @@ DISTANCES = {
     "first-draft-unverified": 0.593065345562,
     "shape-bug-accept-count": 0.248202009425,
     "synthetic-prob-always-accept": 0.371113369317,
+    "synthetic-acceptance": 0.460631025011,
     "inverted-ratio": 0.499334824157,
     "zero-coin-inclusive": 9.96904699297e-08,
     "argmax-verify-at-temperature": 0.506489652473,
@@ -43,6 +44,7 @@ DISTANCES = {
     "inplace-target-zeroed": 0.902838987304,
     "residual-smoothing-leak": 4.50079881689e-10,
     "q-clamped-0.99-in-residual": 0.000109791264757,
+    "residual-only-if-disjoint": 0.266264701881,
     "accept-uniform-reused-in-residual": 0.0452374499712,
     "missing-sync-partial-residual-sum": 0.310431339073,
     "raw-q-for-processed-draw": 0.185685512832,
@@ -50,6 +52,7 @@ DISTANCES = {
     "beam-search-draw-q": 0.293929993373,
     "bf16-draw-fp32-ratio": 0.000234675198247,
     "stale-scores-after-coupling": 0.0838113623984,
+    "reuse-labelled-target": 0.0554492269394,
     "race-not-shifted": 0.00894738678401,
     "one-race-for-all-positions": 0.457442660982,
     "one-race-for-a-step": 0.063868647693,
@@ -67,6 +70,8 @@ DISTANCES = {
     "block-verify-tokenwise-accept": 0.404314541569,
     "block-verify-break-at-first": 0.233337754139,
     "joint-ratio-one-coin": 0.0640536770729,
+    "joint-ratio-segments": 0.106179889418,
+    "joint-ratio-phrases": 0.100798590635,
     "block-verify-tokenwise-residual": 0.00152927354603,
     "block-on-coupled-drafts": 0.00818894626359,
     "duplicate-node-reverified": 0.0382250672052,
@@ -75,6 +80,9 @@ DISTANCES = {
     "without-replacement-q-not-renormalised": 0.015359025948,
     "stale-residual-as-bonus": 0.136171126591,
     "rejected-draft-kv-retained": 0.547879307492,
+    "tree-longest-path-wins": 0.0446682572835,
+    "tree-younger-from-residual": 0.16828574788,
+    "tree-redrawn-from-all": 0.00423536853844,
 }
 TINY = {"zero-coin-inclusive": 5e-8, "residual-smoothing-leak": 1e-10}
 
@@ -198,6 +206,7 @@ INVISIBLE = {
     "first-draft-unverified": of("dense-3x6", draft=itself),
     "shape-bug-accept-count": of("dense-3x6", 1, a_draft("perturbed")),
     "synthetic-prob-always-accept": of("dense-3x6", draft=a_draft("perturbed")),
+    "synthetic-acceptance": of("dense-3x6", draft=itself),
     "inverted-ratio": of("dense-3x6", draft=itself),
     "zero-coin-inclusive": of("dense-3x6", draft=itself),
     "argmax-verify-at-temperature": of("dense-3x6", draft=a_draft("perturbed"), processors="top_k=1"),
@@ -213,6 +222,7 @@ INVISIBLE = {
     "inplace-target-zeroed": of("dense-3x6", draft=a_draft("perturbed")),
     "residual-smoothing-leak": of("dense-3x6", draft=itself, processors="top_k=1"),
     "q-clamped-0.99-in-residual": of("ties-3x5"),
+    "residual-only-if-disjoint": of("dense-3x6", draft=itself),
     "accept-uniform-reused-in-residual": of("dense-2x8", draft=a_draft("perturbed")),
     "missing-sync-partial-residual-sum": of("dense-2x8", draft=a_draft("perturbed")),
     "raw-q-for-processed-draw": of("dense-2x8", draft=a_draft("perturbed")),  # the top 2 are all
@@ -220,6 +230,7 @@ INVISIBLE = {
     "beam-search-draw-q": of("dense-3x6", draft=a_draft("one-hot")),
     "bf16-draw-fp32-ratio": of("dense-3x6", draft=a_draft("one-hot")),
     "stale-scores-after-coupling": of("dense-3x6", 1),
+    "reuse-labelled-target": of("dense-3x6", 1),
     "race-not-shifted": of("dense-2x8", 1),
     "one-race-for-all-positions": of("dense-2x8", processors="top_k=1"),
     "one-race-for-a-step": of("dense-2x8", processors="top_k=1"),
@@ -239,6 +250,8 @@ INVISIBLE = {
     "block-verify-tokenwise-accept": of("dense-3x6", 1, a_draft("perturbed")),
     "block-verify-break-at-first": of("dense-3x6", 1, a_draft("perturbed")),
     "joint-ratio-one-coin": of("dense-3x6", 1, a_draft("perturbed")),
+    "joint-ratio-segments": of("dense-3x6", 1, a_draft("perturbed")),
+    "joint-ratio-phrases": of("dense-3x6", 1, a_draft("perturbed")),
     "block-verify-tokenwise-residual": of("dense-2x8", 3, a_draft("perturbed")),
     "block-on-coupled-drafts": of("dense-3x6", 1),
     "duplicate-node-reverified": of("dense-2x8", draft=a_draft("perturbed")),
@@ -247,6 +260,9 @@ INVISIBLE = {
     "without-replacement-q-not-renormalised": of("dense-2x8", draft=a_draft("perturbed")),
     "stale-residual-as-bonus": of("sparse-3x5", draft=a_draft("disjoint")),  # every draft is rejected
     "rejected-draft-kv-retained": of("dense-3x6", draft=a_draft("one-hot")),  # all branches are one
+    "tree-longest-path-wins": of("dense-3x6", 1),
+    "tree-younger-from-residual": of("dense-2x8"),  # two tokens: the younger sibling is the other one
+    "tree-redrawn-from-all": of("dense-3x6", 1),
 }
 
 

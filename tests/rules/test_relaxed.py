@@ -19,7 +19,8 @@ from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.price import price
 from specverify.rules.relaxation import Relaxation
-from specverify.rules.scaling import CoolSchedule, Scaling
+from specverify.rules.scaling import CoolSchedule, EntropyScaling, Scaling
+from specverify.rules.threshold import Threshold
 from specverify.rules.token import residual, total_variation
 from specverify.rules.typical import Typical
 
@@ -146,6 +147,7 @@ def test_an_entry_tells_the_truth(name):
     assert isinstance(rule.claim, ClusterLossless) == (name == "gsd-clusters")
     kinds = {"gsd-static": Clusters, "gsd-clusters": Clusters, "scaling": Scaling, "amplify": Scaling}
     kinds |= {"lantern": Lantern, "lantern++": Lantern, "mixture": Mixture, "typical": Typical, "cool": CoolSchedule}
+    kinds |= {"entropy": EntropyScaling, "threshold": Threshold}
     assert type(rule) is kinds.get(name, Grouped)
     for value in entry.sweep:
         assert isinstance(entry.build(value, context(6)), Relaxation)
@@ -157,8 +159,8 @@ def test_parameters_turn_rules_up(name):
     p, q = (torch.rand(30, 2, 30, dtype=torch.float64, generator=generator) ** 6 for _ in range(2))
     p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
     sweep = registry.rule(name).sweep
-    # The larger the threshold, the less is typical.
-    order = -1 if name == "typical" else 1
+    # The larger a threshold, the less is above it; and a floor is one of what divides.
+    order = -1 if name in ("typical", "threshold", "entropy") else 1
     known = registry.Context() if "gsd" in name else context(30)
     means = [float(price(p, q, registry.build(name, value, known)).acceptance.mean()) for value in sweep][::order]
     assert means == sorted(means)

@@ -31,7 +31,7 @@ def joint(decoder, model, n, seed):
 
 
 @pytest.mark.parametrize("toy", ["sparse-4x5", "synonyms-4x5", "recurrent-3x6", "penalty-3x6", "switch-3x6", "eos-3x6"])
-@pytest.mark.parametrize("name", registry.names("ids"))
+@pytest.mark.parametrize("name", registry.names("ids", relaxed=False))
 def test_decoders_keep_the_joint_law(name, toy, seed):
     model = toymodels.toy(toy)
     settings = registry.Settings(3, "random", toymodels.draft("perturbed", model))
