@@ -21,7 +21,7 @@ OF_TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
 # Many small tensors: one thread per process is faster than sharing, and the work is spread over processes.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Folders with a session of their own.
-APART = [f"--ignore=tests/{folder}" for folder in ("bench", "faults", "soundness", "stats")]
+APART = [f"--ignore=tests/{folder}" for folder in ("bench", "faults", "page", "soundness", "stats")]
 # Seconds that an interrupted command has for its partial record and report; nox itself would give it half a second.
 PATIENCE = 120.0
 
@@ -157,6 +157,13 @@ def bench(session: nox.Session) -> None:
     # No shape checks while the clock runs.
     plain = ("-s", "-rs", "-p", "no:xdist", "-p", "no:specverify", "-o", "addopts=")
     session.run("pytest", "tests/bench", "--benchmark-only", *plain, *session.posargs, env=THREADS)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The pages of reports in a browser: sorting, filters, links, widths, accessibility. Needs Chromium, or says so."""
+    install(session, "tests", "page")
+    session.run("pytest", "-rs", "--benchmark-disable", "tests/page", *session.posargs, env=THREADS)
 
 
 @nox.session

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import Picture
@@ -27,8 +27,8 @@ _ROWS = 24
 """From how many rows on a level is drawn in two columns."""
 _SHARE, _NARROWEST, _WIDEST = 0.56, 0.07, 0.22
 """Share of a column's width for names, unless checkers are so many that they need it; least and most for one."""
-_LINE, _PAGE = 0.155, 64
-"""Inches of one line of the calibration, and most rows of one picture, but for a check that has more."""
+_TOP = 6.0
+"""Largest share of a stated rate that the calibration shows."""
 _HOLDS, _FAILS = "#0072B2", "#D55E00"
 
 
@@ -131,83 +131,58 @@ def _figure(row: Trial) -> str:
 
 
 def calibration(rows: list[Rates]) -> list[Picture]:
-    """Counted rates with their intervals beside the stated ones, on one logarithmic axis, by check."""
+    """Every counted rate as a share of the stated one, with its interval, in order."""
     groups: dict[str, list[Rates]] = {}
-    for row in rows:
-        groups.setdefault(row["check"], []).append(row)
-    pages: list[list[Rates]] = []
-    for found in groups.values():
-        if not pages or len(pages[-1]) + len(found) > _PAGE:
-            pages.append([])
-        pages[-1] += found
-    seen = [x for row in rows for x in (row["stated"], row["interval"][1], _rate(row)) if x > 0]
-    limits = (min(seen, default=1) / 3, max(1.0, *seen, 1.0) * 1.4)
-    return [_page(page, limits, place if len(pages) > 1 else 0) for place, page in enumerate(pages, 1)]
-
-
-def _page(rows: list[Rates], limits: tuple[float, float], place: int) -> Picture:
-    groups: dict[tuple[str, str], list[Rates]] = {}
-    for row in rows:
-        groups.setdefault((row["check"], row["what"]), []).append(row)
-    figure = drawing.canvas(_LINE * (len(rows) + len(groups)) + 0.9)
-    (axis,) = drawing.panels(figure, 1, 1)
-    labels: list[str] = []
-    for (check, what), found in groups.items():
-        if labels:
-            axis.axhline(len(labels) - 0.5, color="#DDDDDD", linewidth=0.7, zorder=0)
-        labels.append(plain(f"{check}: {what}"))
-        for row in found:
-            _counted(axis, len(labels), row, limits[0])
-            labels.append(drawing.short(plain(row["on"]), 80))
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlim(*limits)
-    axis.set_ylim(len(labels) - 0.4, -0.6)
-    axis.set_yticks(range(len(labels)), labels, fontsize=6.5)
-    axis.tick_params(axis="y", length=0, pad=7)
-    heads = {plain(f"{check}: {what}") for check, what in groups}
-    for tick, words in zip(axis.get_yticklabels(), labels, strict=True):
-        tick.set_fontweight("bold" if words in heads else "normal")
-    axis.set_xlabel("rate")
+    for row in sorted(rows, key=lambda row: (_rate(row) / row["stated"], row["interval"][1] / row["stated"])):
+        groups.setdefault(row["what"], []).append(row)
+    if not rows:
+        return []
+    names = sorted(groups, key=lambda what: -len(groups[what]))
+    top = min(_TOP, 1.1 * max(row["interval"][1] / row["stated"] for row in rows))
+    figure = drawing.canvas(3.4)
+    widths = [max(len(groups[what]), len(rows) / 5) for what in names]
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True, gridspec_kw={"width_ratios": widths})[0]
+    for axis, what in zip(axes, names, strict=True):
+        _rates(axis, groups[what], top)
+        axis.set_title(f"{plain(what)}: {len(groups[what])}", loc="left")
+    axes[0].set_ylabel("counted / stated rate, 99% interval")
+    axes[0].set_ylim(0, top)
     failing = [row for row in rows if not row["holds"]]
-    axis.plot([], [], "|", color="black", markersize=9, markeredgewidth=1.4, label="stated rate")
-    axis.plot([], [], "o-", color=_HOLDS, markersize=3.6, label="counted rate, 99% interval")
-    axis.plot([], [], "<", color=_HOLDS, markersize=3.6, label="none counted")
-    if failing:
-        axis.plot([], [], "o-", color=_FAILS, markersize=3.6, label="does not hold")
-    figure.legend(loc="outside upper left", ncols=4, handletextpad=0.5)
+    figure.legend(handles=_legend(bool(failing)), loc="outside upper left", ncols=3, handletextpad=0.5)
     caption = (
-        "Each row counts how often a check rejected a perfect sampler (false alarms) or let a wrong one pass (misses). "
-        "The counted rate may not lie right of the black tick beyond chance. At the right: events of trials."
+        "Each mark counts how often a check rejected a perfect sampler (false alarms) or passed a wrong one (misses), "
+        "as a share of the rate that it states. No interval may lie wholly above the line; many marks lie at nothing, "
+        "since most stated rates are bounds. The table names each, with its events and trials."
     )
-    names = ", ".join(dict.fromkeys(plain(row["check"]) for row in failing))
-    checks = list(dict.fromkeys(plain(row["check"]) for row in rows))
+    wrong = ", ".join(dict.fromkeys(plain(row["check"]) for row in failing))
+    checks = len({row["check"] for row in rows})
     alt = (
-        f"Counted against stated error rates in {len(rows)} rows of {len(checks)} checks; {len(failing)} do not hold"
-        f"{': ' + names if failing else ''}."
+        f"Counted against stated error rates in {len(rows)} rows of {checks} checks; {len(failing)} do not hold"
+        f"{': ' + wrong if failing else ''}."
     )
-    some = f", {checks[0]}" + (f" to {checks[-1]}" if len(checks) > 1 else "") if place else ""
-    title = f"Calibration: counted and stated error rates{some}"
-    return drawing.picture(figure, f"calibration-{place}" if place else "calibration", title, caption, alt)
+    return [drawing.picture(figure, "calibration", "Calibration: counted and stated error rates", caption, alt)]
 
 
-def _counted(axis: Axes, y: int, row: Rates, least: float) -> None:
-    """A row's interval, rate and stated rate, and at the right its counts."""
-    colour, rate = _HOLDS if row["holds"] else _FAILS, _rate(row)
-    ends = [max(end, least) for end in row["interval"]]
-    axis.plot(ends, [y, y], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt")
-    axis.plot(max(rate, least), y, "o" if rate else "<", color=colour, markersize=3.6, clip_on=False, zorder=3)
-    axis.plot(row["stated"], y, "|", color="black", markersize=9, markeredgewidth=1.4, zorder=4)
-    axis.annotate(
-        f"{row['events']:,} of {row['trials']:,}" + ("" if row["holds"] else ": does not hold"),
-        (1.01, y),
-        xycoords=("axes fraction", "data"),
-        va="center",
-        fontsize=6.5,
-        color="black" if row["holds"] else _FAILS,
-        fontweight="normal" if row["holds"] else "bold",
-    )
+def _legend(failing: bool) -> list[Line2D]:
+    marks = [(_HOLDS, "counted rate")] + ([(_FAILS, "does not hold")] if failing else [])
+    entries = [Line2D([], [], color=colour, marker="o", markersize=3, label=words) for colour, words in marks]
+    return [*entries, Line2D([], [], color="black", linewidth=0.9, label="as stated")]
+
+
+def _rates(axis: Axes, rows: list[Rates], top: float) -> None:
+    """Shares of the stated rates, the smallest first; what does not hold is named."""
+    axis.axhline(1, color="black", linewidth=0.9, zorder=1)
+    for x, row in enumerate(rows):
+        colour = _HOLDS if row["holds"] else _FAILS
+        low, high, share = (end / row["stated"] for end in (*row["interval"], _rate(row)))
+        axis.plot([x, x], [low, min(high, top)], color=colour, linewidth=1.2, alpha=0.4, zorder=2)
+        axis.plot(x, min(share, top), "o", color=colour, markersize=2.6, zorder=3, clip_on=False)
+        if not row["holds"]:
+            words = drawing.short(plain(row["check"]), 24)
+            place = {"xytext": (-2, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+            axis.annotate(words, (x, min(share, 0.97 * top)), fontsize=8, color=_FAILS, **place)
+    axis.set_xlim(-1, len(rows))
+    axis.set_xticks([])
 
 
 def _rate(row: Rates) -> float:

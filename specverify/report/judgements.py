@@ -110,7 +110,7 @@ def _location(name: str, location: Mapping[str, Any], exact: bool) -> list[Table
             tables.append(_shares(f"{name}-{key}", _TITLES.get(key, label), value, exact))
         elif value is not None:
             facts.append(row([label, _shown(value, exact)]))
-    return [Table(f"{name}-where", "Where it goes wrong", "", ("", "value"), tuple(facts)), *tables]
+    return [Table(f"{name}-where", "Where it goes wrong", "", ("what", "value"), tuple(facts)), *tables]
 
 
 def _shares(name: str, title: str, items: Sequence[Mapping[str, Any]], exact: bool) -> Table:

@@ -291,7 +291,7 @@ def provenance(record: Record) -> Table:
     intro = (
         "A cell's seed derives from the seed below and the cell's own name, so that any cell can be run again alone."
     )
-    return Table("provenance", "Seed, software, hardware", intro, ("", "value"), tuple(map(row, rows)))
+    return Table("provenance", "Seed, software, hardware", intro, ("what", "value"), tuple(map(row, rows)))
 
 
 def every_cell(record: Record) -> Table:

@@ -232,6 +232,11 @@ def small() -> dict[str, Any]:
     return _only(slice(0, None, 12))
 
 
+def one() -> dict[str, Any]:
+    """A record of one cell, which judges no known-wrong decoder."""
+    return _only(slice(1))
+
+
 def _only(some: slice) -> dict[str, Any]:
     whole = record()
     kept = whole["cells"][some]
