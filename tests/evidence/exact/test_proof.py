@@ -17,6 +17,7 @@ LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
 JACOBI = ("sjd", "sjd-block", "scd-mc")
 DIFFERS = {
     "accept-all-prefix-count",
+    "synthetic-acceptance",
     "block-on-coupled-drafts",
     "block-verify-tokenwise-accept",
     "bonus-from-draft",
