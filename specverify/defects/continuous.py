@@ -156,7 +156,7 @@ DEFECTS = (
         "which else is emitted: no coin weighs p against q.",
         conditions="p differs from q; the radius is not 0",
         smallest=("gauss-1x6", 1, "shifted"),
-        caught_by=(*_TESTS, _JUDGED),
+        caught_by=("density", "rosenblatt", "projections", "moments", "acceptance", "trials", _JUDGED),
         assemble=_judged(Near),
         strength=1.0,
         harmless=0.0,
