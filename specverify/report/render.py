@@ -1,19 +1,8 @@
-"""The report: Markdown, one self-contained HTML file, the pictures and JUnit XML, all from a record.
-
-Every value of a record is escaped: by jinja in the HTML, by `escape_markdown` in the Markdown.
-"""
+"""The report: Markdown, one self-contained HTML file, the pictures and JUnit XML, all from a record."""
 
 from __future__ import annotations
 
-import base64
-import re
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from specverify import files
 from specverify.report import (
@@ -21,9 +10,11 @@ from specverify.report import (
     judgements,
     junit,
     methods,
+    page,
     tables,
     tables_continuous,
     tables_cost,
+    tables_proofs,
     tables_relaxed,
     tables_runs,
     tables_sensitivity,
@@ -32,32 +23,14 @@ from specverify.report import (
 )
 from specverify.report import record as records
 from specverify.report.drawing import Picture
-from specverify.report.page import page
+from specverify.report.page import Written
 from specverify.report.shape import Record
 from specverify.report.tables import Table
 
-HTML, MARKDOWN, JUNIT = "report.html", "report.md", "junit.xml"
+JUNIT = "junit.xml"
 _TITLE = "# specverify report"
 HEADLINE = "relaxed"
 """The picture of the first screen."""
-FOLD = 60
-"""Tables with more rows are folded in the HTML."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """Where a report lies.
-
-    Attributes:
-        html, markdown: the report, twice.
-        junit: its cells as tests.
-        figures: the pictures, in the order of the report.
-    """
-
-    html: Path
-    markdown: Path
-    junit: Path
-    figures: tuple[Path, ...]
 
 
 def write(record: Record, out: Path) -> Written:
@@ -75,61 +48,15 @@ def write(record: Record, out: Path) -> Written:
     from specverify.report.figures import figures  # matplotlib is slow to import
 
     records.validate(record)
-    out = Path(out)
     pictures = figures(record)
-    written = Written(
-        out / HTML, out / MARKDOWN, out / JUNIT, tuple(out / "figures" / f"{picture.name}.png" for picture in pictures)
-    )
-    for path, picture in zip(written.figures, pictures, strict=True):
-        files.write_atomically(path, picture.png)
-    remove_others(written.markdown, _TITLE, set(written.figures))
-    files.write_atomically(written.html, html(record, pictures).encode("utf-8", "replace"))
-    files.write_atomically(written.markdown, markdown(record, pictures).encode("utf-8", "replace"))
-    files.write_atomically(written.junit, junit.junit(record))
+    written = page.write(Path(out), _TITLE, pictures, lambda html: text(record, pictures, html))
+    files.write_atomically(Path(out) / JUNIT, junit.junit(record))
     return written
 
 
-def remove_others(report: Path, title: str, kept: set[Path]) -> None:
-    """Remove the pictures that an earlier report shows, but for those kept; `title` is how such a report begins."""
-    text = report.read_text(encoding="utf-8", errors="replace") if report.is_file() else ""
-    if text.startswith(title):
-        names = re.findall(r"^!\[.*\]\(figures/([\w-]+\.png)\)$", text, re.M)
-        for old in {report.parent / "figures" / name for name in names} - kept:
-            old.unlink(missing_ok=True)
-
-
-def html(record: Record, pictures: list[Picture]) -> str:
-    """The report as one HTML file that fetches nothing; its one script sorts and filters."""
-    return _environment(html=True).get_template("report.html").render(_contents(record, pictures), **page(), fold=FOLD)
-
-
-def markdown(record: Record, pictures: list[Picture]) -> str:
-    """The report as Markdown (GitHub's dialect), with its pictures in `figures/`."""
-    text = _environment(html=False).get_template("report.md").render(_contents(record, pictures))
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text))
-
-
-def escape_markdown(text: Any) -> Markup:
-    """A value as text that Markdown shows as it is, also within a table."""
-    if isinstance(text, Markup):
-        return text
-    words = tables.plain(text).replace("&", "&amp;")
-    return Markup(re.sub(r"([\\`*_\[\]<>|~$#])", r"\\\1", words))
-
-
-def code_markdown(text: Any) -> Markup:
-    """A value as a code span, also within a table."""
-    words = tables.plain(text).replace("|", "\\|")
-    if not words:
-        return Markup()
-    fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
-    space = " " if words[0] == "`" or words[-1] == "`" else ""
-    return Markup(f"{fence}{space}{words}{space}{fence}")
-
-
-def block_markdown(text: Any) -> Markup:
-    """Lines as a code block."""
-    return Markup("\n".join(f"    {line}" for line in str(text).splitlines()))
+def text(record: Record, pictures: list[Picture], html: bool) -> str:
+    """The report as one HTML file, or as Markdown with its pictures in `figures/`."""
+    return page.render(html, page.TEMPLATES, "report", **_contents(record, pictures))
 
 
 def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
@@ -137,6 +64,7 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
     sections: dict[str, list[Table]] = {
         "covered": [tables.coverage(record), tables.blind_spots(record)],
         "results": [
+            tables_proofs.proofs(record),
             tables.exact_summary(record),
             tables.exact(record),
             tables_relaxed.relaxed(record),
@@ -168,23 +96,3 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
         **{name: [table for table in group if table.rows] for name, group in sections.items()},
         "pictures": pictures,
     }
-
-
-@cache
-def _environment(html: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=html,
-        finalize=None if html else escape_markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        plain=tables.plain,
-        code=code_markdown,
-        block=block_markdown,
-        base64=lambda png: base64.b64encode(png).decode("ascii"),
-    )
-    return environment
