@@ -111,7 +111,7 @@ EXACT = [
     ("chain-1x4", "sd-last", {"kind": "narrower"}, 0.02),
     ("chain-1x4", "jacobi-steps", {}, 0.02),
     ("chain-1x4", "jacobi-last", {}, 0.02),
-    ("chain-1x4", "jacobi-noise", {"coupling": PathRule()}, 0.02),
+    ("chain-1x4", "jacobi-noise", {"judging": PathRule()}, 0.02),
     ("chain-8x3", "sd-path", {}, 0.02),
     ("chain-8x3", "sd-steps", {}, 0.02),
 ]
