@@ -16,7 +16,6 @@ CALLED_BY_OTHERS = {
     "toymodels.strategies.draft_models": "a strategy for tests of anybody",
     "toymodels.strategies.windowed_models": "a strategy for tests of anybody",
     "specverify.integrations.image_toys.key_cache": "by loops that are written for caches of their own",
-    "specverify.integrations.image_toys.prepare_gen_img_embeds": "by loops that are written for Janus",
     "specverify.integrations.image_toys.value_cache": "by loops that are written for caches of their own",
     "specverify.integrations.pytest_plugin.pytest_configure": "by pytest",
     "specverify.cli._root": "by typer",
