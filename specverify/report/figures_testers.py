@@ -179,8 +179,10 @@ def _rates(axis: Axes, rows: list[Rates], top: float) -> None:
         axis.plot(x, min(share, top), "o", color=colour, markersize=2.6, zorder=3, clip_on=False)
         if not row["holds"]:
             words = drawing.short(plain(row["check"]), 24)
-            place = {"xytext": (-2, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-            axis.annotate(words, (x, min(share, 0.97 * top)), fontsize=8, color=_FAILS, **place)
+            at = (x, min(share, 0.97 * top))
+            axis.annotate(
+                words, at, (-2, 3), textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_FAILS
+            )
     axis.set_xlim(-1, len(rows))
     axis.set_xticks([])
 
