@@ -1,7 +1,7 @@
 """A decoder whose every call is checked, so that one that breaks the protocol is told what it broke, and where.
 
-A decoder with `draws_with_torch` runs somebody's code, which draws with torch: while draws are sampled it is lent their
-generator, and where they are enumerated there is none, so that it has to follow that code itself.
+A decoder of the project's with `draws_with_torch` runs somebody's code: while draws are sampled it is lent their
+generator. Nobody else's is: it could do another thing then, unnoticed by who compares it with itself behind the guard.
 
 Somebody's decoder may keep its own kind of state and report, as long as a state has `tokens`, `length` and `done` and a
 report has the fields of `Info`; behind the guard every decoder has the project's own. Its claim is taken as it is:
@@ -27,7 +27,7 @@ from specverify.decoders.protocol import Branch, Info, State
 from specverify.draws import Draws
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.evidence.accounts import check_accounts
-from specverify.evidence.relay import Relay, Watched, few
+from specverify.evidence.relay import Relay, Watched, few, runs_torch
 from specverify.model import Model, row_mask
 
 LONGEST = 300
@@ -155,8 +155,7 @@ class Guarded:
                 raise ContractError(f"draws.{kind} was asked for {rows} rows; the batch has {batch}")
             return tree.map_tensors(getattr(draws, kind)(*arguments), torch.clone)
 
-        lent = bool(getattr(self.decoder, "draws_with_torch", False))
-        return Relay(relay, getattr(draws, "generator", None) if lent else None)
+        return Relay(relay, getattr(draws, "generator", None) if runs_torch(self.decoder) else None)
 
     def _state(self, own: Any, model: Model, batch: int, part: str) -> State:
         missing = [name for name in ("tokens", "length", "done") if not isinstance(getattr(own, name, None), Tensor)]

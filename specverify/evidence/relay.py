@@ -133,3 +133,9 @@ def few(values: Tensor) -> str:
     """Some of the different values, for a message."""
     some = values.unique().tolist()
     return ", ".join(map(str, some[:4])) + (", ..." if len(some) > 4 else "")
+
+
+def runs_torch(decoder: object) -> bool:
+    """Whether a decoder is one of the project's that run somebody's code, with torch's draws."""
+    ours = type(decoder).__module__.partition(".")[0] == "specverify"
+    return ours and bool(getattr(decoder, "draws_with_torch", False))

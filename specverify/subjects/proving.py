@@ -31,6 +31,7 @@ from specverify.evidence.arrange import ARRANGEMENTS
 from specverify.evidence.bare import difference
 from specverify.evidence.cases import Case
 from specverify.evidence.found import Counterexample, Outcome
+from specverify.evidence.relay import runs_torch
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import evaluate, guarded
 from specverify.subjects import proofs, sampling
@@ -171,6 +172,10 @@ class Proving(Refuting):
         self.for_all = for_all(self.factory, modes, self.plan.seed, self.plan.deadline.left)
         if self.for_all.why:
             self.missed[self.for_all.why].append("every law at once")
+        else:
+            self.missed["a proof is of each row by itself; samples look at batches of some sizes only"].append(
+                "rows that depend on each other"
+            )
         return self.for_all.verdict(verdict)
 
     def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:
@@ -284,6 +289,10 @@ class Proving(Refuting):
                 if different and not self.own_path:
                     self.own_path = True
                     self.missed[different].append(OWN_PATH)
+                if runs_torch(decoder.decoder):
+                    self.missed["it is followed where it is enumerated, and runs as it is where it is sampled"].append(
+                        "what it does otherwise when it is not followed, but for what the samples see"
+                    )
             tasks += sampling.tasks(mode, self.outcomes, self.claim, bool(self.dependence), self.plan.toys is None)
         # Also when the time is over: no proof is given of code that nobody has seen run.
         deadline = Deadline(max(AT_LEAST, self.plan.deadline.left))

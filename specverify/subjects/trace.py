@@ -294,6 +294,7 @@ def not_covered(trace: Trace) -> list[str]:
     notes = [
         "whether the logged laws are the target's: a trace is judged by its own; where tokens and laws do not belong "
         "together, which of them is wrong it cannot tell",
+        "noise that is used again further on than in the next token of a row, or in the next row",
         f"lengths above {length} tokens, other settings than those of these {sequences:,} sequences",
     ]
     if closed:

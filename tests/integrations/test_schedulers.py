@@ -16,8 +16,9 @@ from specverify.evidence.cases import Case, Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.guard import Guarded
+from specverify.evidence.relay import runs_torch
 from specverify.evidence.search import evaluate, explain
-from specverify.integrations.schedulers import _choose, window
+from specverify.integrations.schedulers import Window, _choose, window
 from specverify.integrations.unprocessed import Processing
 from specverify.integrations.verification import Outcomes, Verified
 from specverify.processors import temperature, top_k, top_p
@@ -222,3 +223,18 @@ def test_an_outcome_is_chosen_digit_by_digit(count):
     ):
         came.index_add_(0, place, weight.double())
     torch.testing.assert_close(came, one.chance, rtol=0, atol=1e-9)
+
+
+class Theirs(Window):
+    """Somebody's own, which would be lent the generator if its word counted."""
+
+
+def test_nobody_elses_decoder_is_lent_a_generator():
+    ours = window(examples.sjd)(2)
+    theirs = Theirs(**{name: getattr(ours, name) for name in ours.__dataclass_fields__})
+    model = weights(2, 3).model()
+    assert runs_torch(ours)
+    assert not difference(ours, Guarded(ours), model, seed=0)
+    assert theirs.draws_with_torch
+    assert not runs_torch(theirs)
+    assert difference(theirs, Guarded(theirs), model, seed=0)
