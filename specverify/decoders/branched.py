@@ -104,9 +104,13 @@ class Branching(Protocol):
         """What is carried from step to step, before the first."""
 
     def propose(
-        self, state: State, model: Any, window: int, draws: Draws
-    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
-        """Every slot's candidates, and the forward passes of the draft model that they took."""
+        self, state: State, wide: State, model: Any, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"], Any]:
+        """Every slot's candidates, the forward passes of the draft model that they took, and what is carried.
+
+        `wide` is the state with a row for each chain, and so is what is carried: a network's contexts of `state` are
+        not to be used once those of `wide` were.
+        """
 
     def carry(
         self, before: State, after: State, draft: Draft, laws: Any, count: Int[Tensor, " batch"], draws: Draws
@@ -172,8 +176,8 @@ class Branched:
         """See Decoder."""
         batch, device, chains = len(state.length), state.length.device, self.branching.chains
         every = torch.arange(batch, device=device)
-        slots, passes = self.branching.propose(state, model, self.window, draws)
         wide = tree.rows(state, every.repeat_interleave(chains))
+        slots, passes, carried = self.branching.propose(state, wide, model, self.window, draws)
         token = torch.stack([drawn.token for drawn in slots], 2)
         laws = model.laws(wide.context, token.flatten(0, 1)).unflatten(0, (batch, chains))
 
@@ -188,7 +192,8 @@ class Branched:
         chosen = every * chains + chain
         after, count = tree.rows(State(after.context, after.tokens, after.length, after.done), chosen), count[chosen]
         q = torch.stack([drawn.law for drawn in slots], 2)[every, chain]
-        carried = self.branching.carry(state, after, Draft(drafts, q, passes), laws[every, chain], count, draws)
+        before = tree.rows(replace(wide, drafting=carried), chosen)
+        carried = self.branching.carry(before, after, Draft(drafts, q, passes), laws[every, chain], count, draws)
         after = State(after.context, after.tokens, after.length, after.done, carried)
 
         active = (~state.done).long()

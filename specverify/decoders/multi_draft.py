@@ -10,14 +10,13 @@ slot's candidates are fresh given all that was looked at before.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from specverify import tree
 from specverify.claims import Claim, Lossless
 from specverify.decoders import branched
 from specverify.decoders.branched import Branched, Candidates, OneByOne, check_number
@@ -91,7 +90,8 @@ class Alike(Recursive):
     ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"]]:
         """See Rule."""
         assert drawn.behind is not None  # as `Branched.walk` gives it
-        far = total_variation(drawn.behind[:, :, None], drawn.behind[:, None])
+        behind = drawn.behind[:, :, None].expand(-1, -1, where.shape[1], -1)
+        far = total_variation(behind, behind.transpose(1, 2))
         same = drawn.token[:, :, None] == drawn.token[:, None]
         earlier = torch.ones_like(same[0]).triu(1)
         first = where & ~(same & where[:, :, None] & earlier).any(1)  # a token that two chains hold lends once
@@ -148,19 +148,20 @@ class DraftChains:
         return DraftModel(self.model).start(model, batch, window, draws)
 
     def propose(
-        self, state: State, model: Model, window: int, draws: Draws
-    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
+        self, state: State, wide: State, model: Model, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"], Any]:
         """See Branching. One forward pass of the draft model for a slot of all chains, and one to carry on."""
-        every = torch.arange(len(state.length), device=state.length.device)
-        wide = tree.rows(state, every.repeat_interleave(self.chains))
-        context, slots = wide.drafting, []
+        context = begun = wide.drafting
+        slots: list[Candidates] = []
         in_reach = row_mask((model.length - wide.length).where(~wide.done, 0), window)
         for slot in range(window):
             law = self.model.laws(context, wide.tokens[:, :0]).unflatten(0, (-1, self.chains))[:, :, 0]
             drawn = self.rule.draw(law, in_reach[:, slot].unflatten(0, (-1, self.chains)), slot == 0, draws)
-            context = self.model.advance(context, drawn.token.reshape(-1, 1), in_reach[:, slot].long())
+            token, going = drawn.token.reshape(-1, 1), in_reach[:, slot].long()
+            begun = begun if slots else self.model.advance(context, token, torch.zeros_like(going))
+            context = self.model.advance(context, token, going)
             slots.append(drawn)
-        return slots, in_reach.unflatten(0, (-1, self.chains))[:, 0].sum(1) + 1
+        return slots, in_reach.unflatten(0, (-1, self.chains))[:, 0].sum(1) + 1, begun
 
     def carry(
         self,

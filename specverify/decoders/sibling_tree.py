@@ -14,6 +14,7 @@ the laws of the eldest's chain are the new ones, and coupled is the eldest, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -55,8 +56,8 @@ class Siblings:
         return self.jacobi.start(model, batch, window, draws)
 
     def propose(
-        self, state: State, model: Model, window: int, draws: Draws
-    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
+        self, state: State, wide: State, model: Model, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"], Any]:
         """See Branching."""
         eldest = self.jacobi.propose(state, model, window, draws)
         depth = min(self.depth, window)
@@ -75,7 +76,7 @@ class Siblings:
             number = chain // below % siblings
             mine, q, are = (x[:, slot, number] for x in every)
             slots.append(Candidates(mine, q, are, node=chain // below))
-        return slots, eldest.passes
+        return slots, eldest.passes, wide.drafting
 
     def column(self, slot: int) -> tuple[int, int]:
         """How many siblings a slot has, and how many chains go through each of them in a row."""

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify import tree
 from specverify.claims import Claim
 from specverify.decoders.branched import Branched
 from specverify.decoders.judging import Draft
@@ -88,16 +89,19 @@ class Unverified:
     ) -> tuple[State, Int[Tensor, " batch"]]:
         """Where it is due, a chain is committed but for its last token; how many tokens that were."""
         branching, window = self.verifying.branching, self.window
-        slots, passes = branching.propose(state, model, window, draws)
+        every = torch.arange(len(due), device=due.device)
+        wide = tree.rows(state, every.repeat_interleave(branching.chains))
+        slots, passes, carried = branching.propose(state, wide, model, window, draws)
         there, due = slots[0].there, due & ~state.done
         even = (there | ~there.any(1, keepdim=True)).to(model.dtype)
-        chain, every = draws.categorical(even, due), torch.arange(len(due), device=due.device)
+        chain = draws.categorical(even, due)
         token, law = (
             torch.stack([getattr(drawn, part) for drawn in slots], 2)[every, chain] for part in ("token", "law")
         )
         after, count = commit(state, model.unread(), token, torch.where(due, max(window - 1, 1), 0))
         no_laws = torch.cat([law, law[:, -1:]], 1)  # the target was not asked
-        carried = branching.carry(state, after, Draft(token, law, passes), no_laws, count, draws)
+        before = tree.rows(replace(wide, drafting=carried), every * branching.chains + chain)
+        carried = branching.carry(before, after, Draft(token, law, passes), no_laws, count, draws)
         return replace(after, drafting=carried), count
 
 

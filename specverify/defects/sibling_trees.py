@@ -6,6 +6,7 @@ Each is `sibling_tree` with its walk, its younger siblings or its redraw replace
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -85,11 +86,11 @@ class FromResidual(Siblings):
         return Joined(carried, torch.zeros_like(carried.law))
 
     def propose(
-        self, state: State, model: Model, window: int, draws: Draws
-    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
+        self, state: State, wide: State, model: Model, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"], Any]:
         """See Branching."""
         inner = _Inner(self.jacobi, self.siblings, self.depth, left=state.drafting.left)
-        return inner.propose(replace(state, drafting=state.drafting.eldest), model, window, draws)
+        return inner.propose(replace(state, drafting=state.drafting.eldest), wide, model, window, draws)
 
     def carry(  # type: ignore[override]
         self,
@@ -128,12 +129,12 @@ class RedrawnFromAll(Siblings):
     slots: list[Candidates] = field(default_factory=list, compare=False)
 
     def propose(
-        self, state: State, model: Model, window: int, draws: Draws
-    ) -> tuple[list[Candidates], Int[Tensor, " batch"]]:
+        self, state: State, wide: State, model: Model, window: int, draws: Draws
+    ) -> tuple[list[Candidates], Int[Tensor, " batch"], Any]:
         """See Branching."""
-        slots, passes = super().propose(state, model, window, draws)
+        slots, passes, carried = super().propose(state, wide, model, window, draws)
         self.slots[:] = slots
-        return slots, passes
+        return slots, passes, carried
 
     def carry(
         self,

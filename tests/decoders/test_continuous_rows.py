@@ -249,7 +249,8 @@ def test_names_and_settings_that_do_not_fit_are_refused():
             with refuses(f"decoder {name!r} drafts with a second model; give it one"):
                 registry.build(name)
     with refuses(
-        "decoder 'sd-path' has its own way of judging; rules go with sd, sjd, scd-mc, scd-gs, jacobi, jacobi-noise"
+        "decoder 'sd-path' has its own way of judging; rules go with sd, sjd, sjd-reuse, scd-mc, scd-gs, jacobi, "
+        "jacobi-noise"
     ):
         registry.build("sd-path", registry.Settings(2, draft_model=toy("chain-1x4"), judging=TokenRule()))
 

@@ -202,6 +202,6 @@ def test_the_registry_hands_rules_to_those_that_take_them():
     assert decoders.build("sjd", decoders.Settings(judging=Unclaimed())).claim == Relaxed(1.0)
     for name in ("ar", "ar-race", "sjd-race"):
         with pytest.raises(
-            InputError, match=f"decoder '{name}' has its own way of judging; rules go with sd, sjd, scd"
+            InputError, match=f"decoder '{name}' has its own way of judging; rules go with sd, sjd, sjd-reuse, scd"
         ):
             decoders.build(name, decoders.Settings(judging=Scaling()))

@@ -37,7 +37,9 @@ def test_a_rule_keeps_to_what_it_says_for_every_law(decoder, sizes, rule, values
 
 @pytest.mark.parametrize("rule", sorted(set(registry.names()) - {row[2] for row in RULES["quick"]}))
 def test_other_rules_keep_to_nothing_that_holds_whatever_the_order_of_probabilities(rule):
-    assert registry.rule(rule).needs == ("embedding",) or rule.startswith(("gsd", "typical")), "say what it keeps to"
+    assert registry.rule(rule).needs == ("embedding",) or rule.startswith(("entropy", "gsd", "typical")), (
+        "say what it keeps to"
+    )
     with pytest.raises(InputError, match=re.escape(f"rule '{rule}'")):
         of_rule(rule, None, 4)
 
