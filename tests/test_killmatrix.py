@@ -228,11 +228,11 @@ def test_an_interrupted_matrix_goes_on(run, monkeypatch, tmp_path):
 def test_what_is_known_of_continuous_tokens_is_listed(run):
     code, out, err = run("defects", "--level", "continuous")
     assert (code, err) == (0, "")
-    assert out.count("(continuous, continuous)") == 5
+    assert out.count("(continuous, continuous)") == 6
     words = " ".join(out.split())
     assert "tried on gauss-1x6, window 1, draft law near" in words
     assert "caught by: density, repeats, cap" in words
-    assert "5 defects and 1 controls" in words
+    assert "6 defects and 1 controls" in words
 
 
 def test_a_blind_checker_is_found_out(run, monkeypatch):

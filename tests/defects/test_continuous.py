@@ -56,6 +56,7 @@ KILLED = [
     ("cspd-inverted-trajectory-factor", "chain-1x4", "narrower", 0.04),
     ("cspd-last-step-law", "chain-1x4", "shifted", 0.02),
     ("cspd-last-step-law", "chain-1x4", "wider", 0.02),
+    ("near-without-a-coin", "gauss-1x6", "shifted", 0.02),
 ]
 
 

@@ -41,7 +41,6 @@ IDENTITIES = {
         "rules/test_rejection.py::test_c4_a_limit_leaves_what_the_closed_form_says_and_draws_from_p",
         "rules/test_rejection.py::test_c4_the_bound_on_failures_is_their_largest_mass",
         "rules/test_rejection.py::test_c4_the_released_cap_of_100",
-        "evidence/test_bounds.py::test_failures_beyond_a_cap",
     ],
     "C5": [
         "rules/test_trajectory.py::test_c5_trajectories_are_accepted_no_more_often_than_tokens",

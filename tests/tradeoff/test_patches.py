@@ -221,7 +221,7 @@ def test_a_sweep_is_written_down_and_shown(tmp_path, monkeypatch, rows):
         "tradeoff-guidance-1",
     ]
     for words in ("real images", "limit 8", "lossless"):
-        assert f"<td>{words}</td>" in html
+        assert f">{words}</td>" in html
         assert f"| {words} |" in text
     assert "Decoders left out" not in html  # none was left out of those that were asked for
     report.write(record | {"omitted": {"sd-path": "compares trajectories"}}, tmp_path)
