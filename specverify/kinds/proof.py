@@ -22,8 +22,6 @@ from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Proof as Row
 from specverify.report.shape_cells import proof_of
 from specverify.report.tables_proofs import box_of
-from specverify.subjects import proofs
-from specverify.subjects.for_all import ForAll
 from specverify.verdict import Coverage, Kind, Verdict, judge_exact
 
 WORLDS = 200_000
@@ -139,6 +137,9 @@ def write(cells: Sequence[Result], out: Path) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
+    from specverify.subjects import proofs  # slow to import, and of no use to who only asks for a plan
+    from specverify.subjects.for_all import ForAll
+
     rows: dict[str, list[tuple[str, Row]]] = {}
     for cell in cells:
         if cell["verdict"]["kind"] == Kind.PROVED_FOR_ALL.value:
