@@ -38,7 +38,7 @@ def pages(tmp_path_factory):
     def path(name):
         if name not in made:
             folder = tmp_path_factory.mktemp("page")
-            made[name] = sweeps.write(sweep(), folder)[0] if name == "sweep" else _report(name, folder)
+            made[name] = sweeps.write(sweep(), folder).html if name == "sweep" else _report(name, folder)
         return made[name]
 
     return path

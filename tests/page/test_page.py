@@ -2,6 +2,7 @@
 
 import pytest
 
+from specverify.verdict import Kind
 from tests.page.conftest import PAGES
 
 COLUMN = "table => [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[{}].textContent.trim())"
@@ -135,3 +136,21 @@ def test_no_other_script_runs(show):
     policy = page.locator("meta[http-equiv]").get_attribute("content")
     assert "script-src 'sha256-" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1]
+
+
+def test_what_holds_is_green_and_what_is_refuted_is_red(show):
+    """Every verdict's badge, coloured as its exit code says."""
+    page = show("refuted")
+    colour = """kind => {
+        const badge = document.createElement("span");
+        badge.className = "badge " + kind.toLowerCase();
+        document.body.append(badge);
+        return getComputedStyle(badge).color;
+    }"""
+    seen = {}
+    for kind in Kind:
+        seen.setdefault(min(kind.exit_code, 2) if kind is not Kind.ERROR else 1, set()).add(
+            page.evaluate(colour, kind.value)
+        )
+    assert [len(colours) for _, colours in sorted(seen.items())] == [1, 1, 1]
+    assert len(set.union(*seen.values())) == 3
