@@ -1,133 +1,18 @@
-"""What tests the testers: the kill matrix, a picture for each level, and the calibration."""
+"""What tests the testers: the calibration. The kill matrix is a table."""
 
 from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 
 from specverify.report import drawing
 from specverify.report.drawing import Picture
-from specverify.report.shape_testers import KillMatrix, Rates, Trial
-from specverify.report.tables import number, plain
-from specverify.report.testers import sound
+from specverify.report.shape_testers import Rates
+from specverify.report.tables import plain
 
-_WRONG = ("#D55E00", "not as it must be")
-_STYLES = {
-    # outcome, named: colour and what the legend says
-    ("caught", True): ("#5FBF9F", "caught, as it must"),
-    ("caught", False): ("#C4E6DA", "caught besides"),
-    ("missed", False): ("#EEEEEE", "missed, as may be"),
-    ("not flagged", False): ("#A9D3EC", "control, not flagged"),
-    ("not applicable", False): ("white", "not applicable"),
-}
-_HEIGHT = 0.165
-"""Inches of one row."""
-_ROWS = 24
-"""From how many rows on a level is drawn in two columns."""
-_SHARE, _NARROWEST, _WIDEST = 0.56, 0.07, 0.22
-"""Share of a column's width for names, unless checkers are so many that they need it; least and most for one."""
 _TOP = 6.0
 """Largest share of a stated rate that the calibration shows."""
 _HOLDS, _FAILS = "#0072B2", "#D55E00"
-
-
-Group = dict[str, dict[str, Trial]]
-"""Trials of a category, by subject and checker."""
-
-
-def kill_matrix(matrix: KillMatrix) -> list[Picture]:
-    """One picture for each level: a coloured field for each subject and checker, by category."""
-    levels = dict.fromkeys(row["level"] for row in matrix["rows"])
-    return [_level(level, [row for row in matrix["rows"] if row["level"] == level]) for level in levels]
-
-
-def _level(level: str, rows: list[Trial]) -> Picture:
-    checkers = list(dict.fromkeys(row["checker"] for row in rows))
-    groups: dict[str, Group] = {}
-    for row in sorted(rows, key=lambda row: not row["lossy"]):  # controls last
-        category = row["category"] if row["lossy"] else "controls"
-        groups.setdefault(category, {}).setdefault(row["defect"], {})[row["checker"]] = row
-    columns = _columns(groups)
-    height = max(sum(len(found) + 1 for _, found in column) for column in columns)
-    figure = drawing.canvas(_HEIGHT * (height + 5) + 0.35)
-    for axis, column in zip(drawing.panels(figure, len(columns), len(columns)), columns, strict=True):
-        _matrix(axis, column, checkers, height)
-    wrong = [row for row in rows if not sound(row)]
-    kinds = dict.fromkeys((row["outcome"], row["named"]) for row in rows if sound(row))
-    entries = [_STYLES[kind] for kind in _STYLES if kind in kinds] + ([_WRONG] if wrong else [])
-    figure.legend(
-        handles=[Patch(facecolor=colour, edgecolor="#999999", linewidth=0.5, label=words) for colour, words in entries],
-        loc="outside upper left",
-        ncols=len(entries),
-        handlelength=1.2,
-    )
-    subjects = len({row["defect"] for row in rows})
-    caption = (
-        "Each row is a subject that is known to be wrong, or a control, each column a checker. In the fields: the "
-        "largest exact total variation (TV), or the samples (n) of the check that rejected most strongly; one without "
-        "figures was settled before, such as by a broken contract."
-    )
-    names = ", ".join(dict.fromkeys(plain(row["defect"]) for row in wrong))
-    alt = (
-        f"Kill matrix of {subjects} subjects of level {level} and {len(checkers)} checkers; "
-        f"{len(wrong)} fields are not as they must be{': ' + names if wrong else ''}."
-    )
-    return drawing.picture(figure, f"kill-matrix-{level}", f"Kill matrix: {level}", caption, alt)
-
-
-def _columns(groups: dict[str, Group]) -> list[list[tuple[str, Group]]]:
-    """The categories, in two columns of about the same height where they are many."""
-    items = list(groups.items())
-    whole = sum(len(found) + 1 for _, found in items)
-    if whole <= _ROWS or len(items) == 1:
-        return [items]
-    sizes = [sum(len(found) + 1 for _, found in items[:cut]) for cut in range(len(items) + 1)]
-    cut = min(range(1, len(items)), key=lambda cut: max(sizes[cut], whole - sizes[cut]))
-    return [items[:cut], items[cut:]]
-
-
-def _matrix(axis: Axes, groups: list[tuple[str, Group]], checkers: list[str], height: int) -> None:
-    names = min(_SHARE, 1 - _NARROWEST * len(checkers))
-    width = min((1 - names) / len(checkers), _WIDEST)
-    y = 0
-    for category, found in groups:
-        axis.text(0, y + 0.55, category, va="center", fontsize=8, fontweight="bold")
-        y += 1
-        for name, by in found.items():
-            axis.text(names - 0.012, y + 0.5, drawing.short(plain(name), 38), va="center", ha="right", fontsize=7)
-            for place, checker in enumerate(checkers):
-                if (row := by.get(checker)) is None:
-                    continue
-                colour = _STYLES[row["outcome"], row["named"]][0] if sound(row) else _WRONG[0]
-                corner = (names + place * width, y + 0.04)
-                axis.add_patch(
-                    Rectangle(corner, width * 0.97, 0.92, facecolor=colour, edgecolor="#BBBBBB", linewidth=0.4)
-                )
-                axis.text(
-                    *(corner[0] + width * 0.485, y + 0.52, _figure(row)),
-                    va="center",
-                    ha="center",
-                    fontsize=6.3,
-                    color="black" if sound(row) else "white",
-                    fontweight="normal" if sound(row) else "bold",
-                )
-            y += 1
-    for place, checker in enumerate(checkers):
-        axis.text(names + (place + 0.485) * width, -0.2, plain(checker), ha="center", va="bottom", fontsize=7)
-    axis.set_xlim(0, 1)
-    axis.set_ylim(height, -1.2)
-    axis.axis("off")
-
-
-def _figure(row: Trial) -> str:
-    if not sound(row):
-        return row["outcome"]
-    if row["outcome"] == "not applicable":
-        return ""
-    if row["tv"] is not None and row["tv"] > 1e-12:
-        return f"TV {number(row['tv'], 2)}"
-    return "" if row["n"] is None else f"n {number(row['n'])}"
 
 
 def calibration(rows: list[Rates]) -> list[Picture]:

@@ -77,8 +77,9 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
             tables_sensitivity.sensitivity(record),
         ],
         "testing": tables_testers.tables(record),
-        "provenance": [tables.provenance(record), tables.alpha(record), tables.every_cell(record)],
+        "provenance": [tables.provenance(record), tables.alpha(record)],
     }
+    sections["results"].append(tables.other_cells(record, sections["results"]))
     found = testers.testers(record)
     return {
         "record": record,

@@ -259,14 +259,20 @@ def defects(record: Record) -> Table:
 
 
 def alpha(record: Record) -> Table:
-    """How the campaign's false-alarm rate is shared out."""
+    """How the campaign's false-alarm rate is shared out, by cell."""
     budget = record["errors"]["alpha"]
-    rows = [row([part["check"], number(part["alpha"], 3)]) for part in budget["parts"]]
+    cells: dict[str, list[float]] = {}
+    for part in budget["parts"]:
+        cells.setdefault(part["check"].partition(": ")[0], []).append(part["alpha"])
+    rows = [
+        row([cell, number(len(parts)), " to ".join(dict.fromkeys(number(end, 3) for end in (min(parts), max(parts))))])
+        for cell, parts in cells.items()
+    ]
     intro = (
         "The probability that any check of this campaign rejects a perfect decoder is at most "
         f"{number(budget['total'], 3)}, shared out before any data were seen."
     )
-    return Table("alpha", "The false-alarm budget", intro, ("check", "alpha#"), tuple(rows))
+    return Table("alpha", "The false-alarm budget", intro, ("cell", "checks#", "alpha of each#"), tuple(rows))
 
 
 def provenance(record: Record) -> Table:
@@ -294,13 +300,15 @@ def provenance(record: Record) -> Table:
     return Table("provenance", "Seed, software, hardware", intro, ("what", "value"), tuple(map(row, rows)))
 
 
-def every_cell(record: Record) -> Table:
-    """All cells, with the lines that reproduce them."""
+def other_cells(record: Record, shown: Iterable[Table]) -> Table:
+    """The cells that no table shows, with the lines that reproduce them."""
+    there = {row.reproduce for table in shown for row in table.rows}
     rows = [
         cell_row(c, [c["id"], c["claim"], c["verdict"]["kind"], number(c["seconds"], 3), why(c)])
         for c in record["cells"]
+        if plain(c["reproduce"]) not in there
     ]
-    return Table("cells", "Every cell", "", ("cell", "claim", "verdict", "seconds#", "why"), tuple(rows))
+    return Table("cells", "Other cells", "", ("cell", "claim", "verdict", "seconds#", "why"), tuple(rows))
 
 
 def why(cell: Cell) -> str:

@@ -79,7 +79,7 @@ def test_what_is_not_known_comes_last_both_ways(show):
 
 def test_a_filter_shows_the_rows_that_hold_all_its_words(show):
     page = show("refuted")
-    section, table = page.locator("section#cells"), _table(page, "cells")
+    section, table = page.locator("section#exact"), _table(page, "exact")
     rows = _column(table, 0)
     section.get_by_label("Filter").fill("SJD exact")
     shown = _column(table, 0)
@@ -124,7 +124,7 @@ def test_a_page_is_complete_without_its_script(browser, pages):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(pages("refuted").as_uri())
-    assert page.locator("section#cells tbody tr").count() > 10
+    assert page.locator("section#exact tbody tr").count() > 10
     assert page.locator("th button").count() == 0
     context.close()
 

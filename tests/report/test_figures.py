@@ -6,17 +6,17 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from specverify.report import drawing, figures_exact
+from specverify.report import contradictions, drawing
 from specverify.report.figures_cost import latency, passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
-from specverify.report.figures_exact import exact_passes, exact_tv
+from specverify.report.figures_exact import exact_passes
 from specverify.report.figures_samples import samples
-from specverify.report.figures_testers import calibration, kill_matrix
+from specverify.report.figures_testers import calibration
 from specverify.verdict import EXACT_TOLERANCE
 
 NAMES = [
-    *("exact-tv", "exact-passes", "e-processes", "pit", "real-cost", "passes"),
-    *("kill-matrix-round", "kill-matrix-decoder", "calibration", "samples-1", "samples-2"),
+    *("exact-passes", "e-processes", "pit", "real-cost", "passes"),
+    *("calibration", "samples-1", "samples-2"),
 ]
 
 
@@ -41,7 +41,7 @@ def test_figures_show_something(written, name):
 
 
 def test_the_tolerance_is_that_of_the_verdict():
-    assert figures_exact.TOLERANCE == EXACT_TOLERANCE
+    assert contradictions.TOLERANCE == EXACT_TOLERANCE
 
 
 def test_a_decoder_keeps_its_style_from_report_to_report(record, partial):
@@ -63,28 +63,12 @@ def _draw(draw, cells, *arguments):
 
 def test_the_same_record_gives_the_same_bytes(partial):
     known = drawing.styles(partial)
-    first, second = (_draw(exact_tv, partial["cells"], known) for _ in range(2))
+    first, second = (_draw(exact_passes, partial["cells"], known) for _ in range(2))
     assert first == second
-
-
-def test_exact_zero_and_a_tiny_distance_are_drawn_apart(example):
-    def pixels(tv):
-        cells = [example["cell"]("exact", "sd", "dense-3x6", "PROVED", "", exact=example["exact"](tv, 4.0))]
-        return _pixels(_draw(exact_tv, cells, drawing.styles({"cells": cells})).png)
-
-    orange = np.array([230, 159, 0]) / 255
-    columns = [
-        np.nonzero((abs(pixels(tv) - orange) < 0.3).all(-1)[75:].any(0))[0].mean() for tv in (0.0, 1e-16, 1e-12, 0.5)
-    ]
-    assert columns == sorted(columns)
-    assert min(np.diff(columns)) > 37
 
 
 def test_alternative_texts_tell_what_is_to_be_seen(record):
     cells, known = record["cells"], drawing.styles(record)
-    assert _draw(exact_tv, cells, known).alt.endswith(
-        "Exact total variation of 81 cells of correct decoders, at most 0.2, and of 4 known-wrong ones, at least 4e-05."
-    )
     assert "2 cross the threshold: sjd-race, tempered." in _draw(e_processes, cells, known).alt
     assert "8 histograms" in (pit := _draw(pit_histograms, cells, 1e-6)).alt
     assert pit.alt.endswith("2 leave the band: scd-gs.")
@@ -122,18 +106,15 @@ def test_the_band_of_uniform_transforms_is_as_wide_as_its_rate_says(example, sig
 def test_figures_without_numbers_are_left_out(example):
     cells = [example["cell"]("exact", "sd", "m", "ERROR", "")]
     known = drawing.styles({"cells": cells})
-    for draw in (exact_tv, exact_passes, e_processes, latency, real_cost, passes_histograms):
+    for draw in (exact_passes, e_processes, latency, real_cost, passes_histograms):
         assert _draw(draw, cells, known) is None
     assert _draw(pit_histograms, cells, 1e-6) is None
     assert _draw(samples, cells) == []
 
 
-def test_defects_alone_and_decoders_alone_can_be_drawn(record):
+def test_defects_alone_can_be_drawn(record):
     known = drawing.styles(record)
     wrong = [c for c in record["cells"] if c["kind"] == "defect"]
-    right = [c for c in record["cells"] if c["kind"] != "defect"]
-    assert "0 cells of correct decoders, and of 4" in _draw(exact_tv, wrong, known).alt
-    assert "of 0 known-wrong ones" not in _draw(exact_tv, right, known).alt
     assert _draw(e_processes, wrong, known).alt.startswith("1 e-processes; 1 cross")
 
 
@@ -148,42 +129,6 @@ def _shares(picture, colours):
     pixels = _pixels(picture.png)
     wanted = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in colours]
     return [(abs(pixels - colour) < 0.02).all(-1).mean() for colour in wanted]
-
-
-def test_a_kill_matrix_colours_what_is_not_as_it_must_be(example):
-    def drawn(*outcomes):
-        rows = [example["trial"]("round", f"d{i}", "standard", outcome) for i, outcome in enumerate(outcomes)]
-        (picture,) = _draw(kill_matrix, {"rows": rows})
-        return picture
-
-    right, wrong = drawn("caught", "not flagged"), drawn("caught", "not flagged", "missed", "flagged")
-    assert right.alt == ("Kill matrix of 2 subjects of level round and 1 checkers; 0 fields are not as they must be.")
-    assert wrong.alt.endswith("2 fields are not as they must be: d2, d3.")
-    green, blue, red = _shares(right, ("#5FBF9F", "#A9D3EC", "#D55E00"))
-    assert green > 0.01
-    assert blue > 0.01
-    assert red == 0
-    assert _shares(wrong, ("#D55E00",))[0] > 0.01
-
-
-def test_many_checkers_take_room_from_the_names(example):
-    """Two checkers leave the left half of the picture to names, ten begin in it."""
-
-    def left_half(count):
-        rows = [example["trial"]("continuous", "d", f"checker {i}", "caught", n=158_429) for i in range(count)]
-        (picture,) = _draw(kill_matrix, {"rows": rows})
-        pixels = _pixels(picture.png)[60:]  # below the legend
-        green = np.array([0x5F, 0xBF, 0x9F]) / 255
-        return (abs(pixels[:, : pixels.shape[1] // 2] - green) < 0.02).all(-1).mean()
-
-    assert left_half(2) == 0
-    assert left_half(10) > 0.02
-
-
-def test_each_level_of_a_kill_matrix_is_a_picture(record):
-    pictures = _draw(kill_matrix, record["kill_matrix"])
-    assert [picture.name for picture in pictures] == ["kill-matrix-round", "kill-matrix-decoder"]
-    assert "31 subjects of level round and 2 checkers; 1 fields are not as they must be: sound." in pictures[0].alt
 
 
 def test_a_calibration_colours_what_does_not_hold(record, example):

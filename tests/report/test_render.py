@@ -67,11 +67,12 @@ def document(written):
 
 
 def _tables_of(record):
+    shown = [tables.exact(record), tables.checks(record), tables.defects(record), tables_runs.runs(record)]
     return [
         methods.methods(record),
         *(tables.verdicts(record), attention.attention(record), tables.coverage(record), tables.blind_spots(record)),
         *(tables.exact_summary(record), tables.exact(record), tables.checks(record), tables.defects(record)),
-        *(tables_runs.runs(record), tables.alpha(record), tables.provenance(record), tables.every_cell(record)),
+        *(tables_runs.runs(record), tables.alpha(record), tables.provenance(record), tables.other_cells(record, shown)),
         tables_sensitivity.sensitivity(record),
         *tables_testers.tables(record),
         judgements.overview(record),

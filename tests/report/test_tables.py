@@ -70,7 +70,7 @@ def test_every_row_has_a_cell_for_each_column(record):
                 tables_sensitivity.sensitivity,
                 tables.alpha,
                 tables.provenance,
-                tables.every_cell,
+                lambda record: tables.other_cells(record, ()),
             ),
         )
     ]
@@ -216,3 +216,20 @@ def test_one_image_at_a_time_stands_beside_plain_decoding(example):
     assert (shown[1]["NFE"], shown[1]["draft NFE"], shown[1]["seconds per image"]) == ("16", "3", "0.2")
     assert (shown[1]["speed-up in passes"], shown[1]["ms per pass"]) == ("4", "12.5")
     assert shown[2]["draft NFE"] == tables.UNKNOWN
+
+
+def test_a_cell_that_a_table_shows_is_not_listed_once_more(record):
+    shown = [tables.exact(record), tables.checks(record)]
+    other = {row.cells[0] for row in tables.other_cells(record, shown).rows}
+    seen = {cell["id"] for cell in record["cells"] if (cell["kind"] == "exact" and cell["exact"]) or cell["evidence"]}
+    assert other
+    assert seen
+    assert other.isdisjoint(seen)
+    assert other | seen == {cell["id"] for cell in record["cells"]}
+
+
+def test_the_budget_is_told_by_cell(record):
+    parts = record["errors"]["alpha"]["parts"]
+    rows = tables.alpha(record).rows
+    assert sum(int(row.cells[1]) for row in rows) == len(parts)
+    assert {row.cells[0] for row in rows} == {part["check"].split(": ")[0] for part in parts}
