@@ -5,7 +5,9 @@ A record that is of another shape, or contradicts itself, is not read and not wr
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +22,7 @@ VERSION = 1
 NAME = "record.json"
 """What the record is called in a report's folder."""
 
+_GZIP = b"\x1f\x8b"
 _REMEDY = "make the record anew with `specverify verify`"
 
 
@@ -27,13 +30,15 @@ def load(path: Path) -> Record:
     """Read and check a record.
 
     Args:
-        path: the file, or the folder that holds it as `record.json`.
+        path: the file, or the folder that holds it as `record.json` or packed by gzip, as `record.json.gz`.
 
     Raises:
         InputError: naming the file, the place in it, and what to do.
     """
     path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    if path.is_dir():
+        packed = path / f"{NAME}.gz"
+        path = packed if packed.exists() and not (path / NAME).exists() else path / NAME
     record = read(path, "record", "verify", _REMEDY)
     record = checksum.opened(
         record, f"the record {path}", "take a copy of it, or make it anew with `specverify verify --overwrite`"
@@ -45,11 +50,13 @@ def load(path: Path) -> Record:
 def read(path: Path, what: str, command: str, remedy: str) -> Any:
     """What a JSON file holds, or InputError with what to do; `command` makes such a file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if content.startswith(_GZIP) else content).decode("utf-8")
+        return json.loads(text, parse_constant=_refuse_constant)
     except FileNotFoundError:
         made = f"specverify {command} --out {path.parent}"
         raise InputError(f"there is no {what} at {path}; `{made}` makes one") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"the {what} {path} cannot be read ({error}); {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); {remedy}") from None

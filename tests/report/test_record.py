@@ -1,5 +1,6 @@
 """The record: read, checked, written, refused."""
 
+import gzip
 import json
 import math
 import re
@@ -29,6 +30,18 @@ def test_a_record_comes_back_as_it_was(record, tmp_path):
     assert records.load(tmp_path / "record.json") == record
     assert records.load(tmp_path) == record  # the folder will do
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]  # nothing temporary stays
+
+
+def test_a_record_may_be_packed(record, tmp_path):
+    records.save(record, tmp_path / "record.json")
+    packed = gzip.compress((tmp_path / "record.json").read_bytes())
+    (tmp_path / "record.json").unlink()
+    (tmp_path / "record.json.gz").write_bytes(packed)
+    assert records.load(tmp_path) == records.load(tmp_path / "record.json.gz") == record
+    for torn in (packed[:-9], packed[:40] + b"xxxx" + packed[44:]):
+        (tmp_path / "record.json.gz").write_bytes(torn)
+        with pytest.raises(InputError, match="record.json.gz cannot be read"):
+            records.load(tmp_path)
 
 
 def test_each_cell_is_one_line(record, tmp_path):
