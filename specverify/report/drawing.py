@@ -61,7 +61,8 @@ class Picture:
         name: file name, without ".png".
         title, caption: what it shows and how to read it.
         alt: what it shows, for those who cannot see it.
-        png: the file.
+        png: the file that a page shows.
+        svg: the same as lines and words, for print.
         width: how many pixels wide it is shown.
     """
 
@@ -70,6 +71,7 @@ class Picture:
     caption: str
     alt: str
     png: bytes
+    svg: bytes
     width: int
 
 
@@ -115,6 +117,8 @@ def drawing() -> Iterator[None]:
         "ytick.labelcolor": "black",
         "axes.grid": False,
         "lines.markersize": 4.5,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "specverify",
     }
     with mpl.rc_context(chosen), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the tables beside the figure have it in full.
@@ -129,13 +133,14 @@ def canvas(height: float) -> Figure:
 
 def picture(figure: Figure, name: str, title: str, caption: str, alt: str) -> Picture:
     """Draw a figure; the same figure gives the same bytes."""
-    file = io.BytesIO()
+    file, vector = io.BytesIO(), io.BytesIO()
+    figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(file, format="png", dpi=96 * _DENSITY, facecolor="white", metadata={"Software": None})
     small = io.BytesIO()
     with Image.open(file) as drawn:  # a third of the bytes; of all palettes, the one that keeps a lone mark's colour
         palette = drawn.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     palette.save(small, "png", optimize=True)
-    return Picture(name, title, caption, alt, small.getvalue(), round(figure.get_figwidth() * 96))
+    return Picture(name, title, caption, alt, small.getvalue(), vector.getvalue(), round(figure.get_figwidth() * 96))
 
 
 def legend(figure: Figure, shown: dict[str, Style], lines: bool = False, extra: Sequence[Any] = ()) -> None:

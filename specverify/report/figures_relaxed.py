@@ -24,13 +24,18 @@ _STYLES = {
     "cool": Style("#66C2A5", "s"),
     "mixture": Style("#CC79A7", "D"),
     "typical": Style("#882255", "X"),
+    "entropy": Style("#999933", "h"),
+    "threshold": Style("#6A3D9A", "p"),
 }
 _OTHER = Style("#777777", "h")
 
 
 def frontier(cells: list[Cell]) -> Picture | None:
-    """A panel for each toy and way to draft, a curve for each rule over its sweep."""
+    """A panel for each toy and way to draft, a curve for each rule over its sweep, where the token rule was priced too."""
     cells = [c for c in cells if c["kind"] == "relaxed" and c["exact"] is not None]
+    beside = {(c["model"], _way(c)) for c in cells if c["settings"]["rule"] == "token"}
+    apart = list(dict.fromkeys(plain(c["decoder"]) for c in cells if (c["model"], _way(c)) not in beside))
+    cells = [c for c in cells if (c["model"], _way(c)) in beside]
     if not cells:
         return None
     models = list(dict.fromkeys(c["model"] for c in cells))
@@ -59,7 +64,7 @@ def frontier(cells: list[Cell]) -> Picture | None:
     caption = (
         "Left and low is good. The star on the dashed line is the token rule, at distance 0 up to rounding. A curve "
         "follows one rule over its parameter; where it bends back, more relaxation buys nothing."
-    )
+    ) + (f" The prices of {', '.join(apart)} stand in the table." if apart else "")
     alt = f"Exact forward passes against exact total variation: {len(shown)} relaxed rules on {len(models)} toys."
     return drawing.picture(figure, "relaxed", "The exact price of speed", caption, alt)
 

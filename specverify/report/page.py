@@ -33,7 +33,7 @@ class Written:
 
     Attributes:
         html, markdown: the report, twice.
-        figures: the pictures, in the order of the report.
+        figures: the pictures as PNG, in the order of the report.
     """
 
     html: Path
@@ -42,7 +42,7 @@ class Written:
 
 
 def write(out: Path, title: str, pictures: Sequence[Picture], page: Callable[[bool], str]) -> Written:
-    """Write `report.html`, `report.md` and `figures/*.png` into a folder.
+    """Write `report.html`, `report.md`, `figures/*.png` and the same as `*.svg` into a folder.
 
     Pictures that an earlier report there shows and this one does not are removed; others are not its own, and stay.
 
@@ -60,6 +60,7 @@ def write(out: Path, title: str, pictures: Sequence[Picture], page: Callable[[bo
     )
     for path, picture in zip(written.figures, pictures, strict=True):
         files.write_atomically(path, picture.png)
+        files.write_atomically(path.with_suffix(".svg"), picture.svg)
     _remove_others(written.markdown, title, set(written.figures))
     for path, html in ((written.html, True), (written.markdown, False)):
         files.write_atomically(path, page(html).encode("utf-8", "replace"))
@@ -73,6 +74,7 @@ def _remove_others(report: Path, title: str, kept: set[Path]) -> None:
         names = re.findall(r"^!\[.*\]\(figures/([\w-]+\.png)\)$", text, re.M)
         for old in {report.parent / "figures" / name for name in names} - kept:
             old.unlink(missing_ok=True)
+            old.with_suffix(".svg").unlink(missing_ok=True)
 
 
 def render(html: bool, folder: Path, name: str, **contents: object) -> str:

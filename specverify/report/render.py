@@ -34,7 +34,7 @@ HEADLINE = "relaxed"
 
 
 def write(record: Record, out: Path) -> Written:
-    """Write `report.html`, `report.md`, `junit.xml` and `figures/*.png` into a folder.
+    """Write `report.html`, `report.md`, `junit.xml` and `figures/` into a folder.
 
     Pictures that the report there shows and this one does not are removed; others are not its own, and stay.
 

@@ -1,6 +1,7 @@
 """Figures: drawn from the record, and from nothing else."""
 
 import io
+from xml.etree import ElementTree
 
 import matplotlib.image
 import numpy as np
@@ -65,6 +66,13 @@ def test_the_same_record_gives_the_same_bytes(partial):
     known = drawing.styles(partial)
     first, second = (_draw(exact_passes, partial["cells"], known) for _ in range(2))
     assert first == second
+
+
+def test_each_is_written_as_lines_and_words_too(written):
+    for path in written.figures:
+        root = ElementTree.parse(path.with_suffix(".svg")).getroot()
+        assert root.tag.endswith("svg")
+        assert next(root.iter("{http://www.w3.org/2000/svg}text")).text
 
 
 def test_alternative_texts_tell_what_is_to_be_seen(record):
