@@ -31,7 +31,7 @@ _OTHER = Style("#777777", "h")
 
 
 def frontier(cells: list[Cell]) -> Picture | None:
-    """A panel for each toy and way to draft, a curve for each rule over its sweep, where the token rule was priced too."""
+    """A panel for each toy and way to draft that the token rule was priced in, a curve for each rule over its sweep."""
     cells = [c for c in cells if c["kind"] == "relaxed" and c["exact"] is not None]
     beside = {(c["model"], _way(c)) for c in cells if c["settings"]["rule"] == "token"}
     apart = list(dict.fromkeys(plain(c["decoder"]) for c in cells if (c["model"], _way(c)) not in beside))

@@ -40,7 +40,7 @@ def test_a_record_may_be_packed(record, tmp_path):
     assert records.load(tmp_path) == records.load(tmp_path / "record.json.gz") == record
     for torn in (packed[:-9], packed[:40] + b"xxxx" + packed[44:]):
         (tmp_path / "record.json.gz").write_bytes(torn)
-        with pytest.raises(InputError, match="record.json.gz cannot be read"):
+        with pytest.raises(InputError, match=r"record\.json\.gz cannot be read"):
             records.load(tmp_path)
 
 
