@@ -53,6 +53,7 @@ def test_help(run, command):
     assert out.startswith(f"Usage: specverify {command}")
 
 
+@pytest.mark.slow
 def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
     code, out, err = run("validate", "mine/lookahead.py:DECODER", "--claim", "lossless")
     assert (code, err) == (0, "")

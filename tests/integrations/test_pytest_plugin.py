@@ -40,6 +40,7 @@ def run(tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_verdicts_become_tests(run):
     code, out = run(
         """
@@ -86,6 +87,22 @@ def test_marker_without_a_name(specverify_judge):
     ):
         assert words in out
     assert "Traceback" not in out
+
+
+def test_a_wrong_decoder_fails_its_test(run):
+    code, out = run(
+        """
+import pytest
+from mine.lookahead import BROKEN
+
+@pytest.mark.specverify(claim="lossless", seconds=1)
+def test_wrong_in_this_process(specverify_judge):
+    specverify_judge(BROKEN)
+"""
+    )
+    assert code == 1
+    assert "1 failed" in out
+    assert "REFUTED" in out
 
 
 def test_it_costs_nothing_where_it_is_not_used(run):

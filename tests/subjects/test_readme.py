@@ -45,7 +45,7 @@ def test_each_is_at_most_20_lines():
         pytest.param(
             "box.py:mine", "sampler", {"delta": 0.1, "suite": "small"}, Kind.CONSISTENT, marks=pytest.mark.slow
         ),
-        ("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED),
+        pytest.param("engine.py:lookup", "sampler", {"exact": True}, Kind.PROVED, marks=pytest.mark.slow),
     ],
 )
 def test_each_gets_its_verdict(reference, level, options, kind):

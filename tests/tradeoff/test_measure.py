@@ -64,6 +64,7 @@ def test_rows_say_what_is_known_of_them(rows):
     assert again["images"]["labels"] == plain["images"]["labels"] == [i % 10 for i in range(20)]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_same_however_it_is_split(tmp_path, rows):
     record = sweep.measure(SMALL, tmp_path / "two", FEW, jobs=2)
     assert record["status"] == "complete"
