@@ -2,11 +2,16 @@
 
 What is followed are the numbers that it draws with torch (`subjects.sampler_worlds`), one world after the other. Worlds
 with the same result are one outcome, and equal windows are followed once, whichever prefix they come from.
+
+That this is what the function does is looked at on the way: a path that is taken again must meet the same chances; the
+same random numbers must give the same result where it just runs, right after another window, and where it is followed;
+no world may move numpy's generators or Python's; and the chances of all worlds must sum to 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,8 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import BudgetError, ContractError
-from specverify.subjects.sampler_noise import REMEDY, restored
-from specverify.subjects.sampler_worlds import worlds
+from specverify.subjects.sampler_coins import Unfollowed
+from specverify.subjects.sampler_noise import REMEDY, Elsewhere, restored
+from specverify.subjects.sampler_worlds import World, twins, worlds
 
 Verify = Callable[[Tensor, Tensor, Tensor], Any]
 """(ids Int[1, w + 1], logits Float[1, w + 1, vocab], q Float[1, w + 1, vocab]) -> (matched, tokens, scores)."""
@@ -29,6 +35,11 @@ AGAIN = 32
 """Windows whose worlds are all run twice: the first so many, and then one in so many."""
 TIMES = 12
 """Runs of the first of those worlds: what is not torch's does not come out the same so often by luck."""
+TWINS = 4
+"""Runs of such a window that are made with the same numbers twice, followed and not."""
+MISSING = 1e-13
+"""How far from 1 the chances of all worlds together may be: rounding, and chances that rounding makes (`worlds`). It is
+a tenth of what a law may be off that is taken to be exact."""
 DIGITS = 12
 """Decimals in which the scores of two worlds agree that are one outcome: what differs further on is rounding."""
 ANOTHER_WAY = "judge the whole loop as a black box: --level sampler"
@@ -114,6 +125,8 @@ class Verification:
         self._kept = self._followed = 0
         self._too_large: set[tuple[int, int]] = set()
         self._asked: Asked | None = None
+        self._before: Asked | None = None
+        self._elsewhere = Elsewhere()
         self._results: dict[Any, Verified] = {}
 
     def outcomes(self, asked: Asked) -> Outcomes:
@@ -134,8 +147,20 @@ class Verification:
         return known
 
     def run(self, asked: Asked) -> Verified:
-        """One result: the function just runs, on whatever state the generators are in."""
-        return _read(self.verify(asked.ids[None], asked.logits[None], asked.q[None]), asked, self.name)
+        """One result: the function just runs, on whatever state the generators are in.
+
+        It has copies, which it may change.
+
+        Raises:
+            ContractError: it returns something else than is due, or uses a number that it was lent to be followed.
+        """
+        try:
+            result = self.verify(asked.ids.clone()[None], asked.logits.clone()[None], asked.q.clone()[None])
+        except Unfollowed as error:
+            if World.current is not None:
+                raise
+            raise ContractError(f"{self.name}: {error}") from None
+        return _read(result, asked, self.name)
 
     def _follow(self, asked: Asked) -> Outcomes:
         size = (len(asked.ids), asked.q.shape[-1])
@@ -145,9 +170,14 @@ class Verification:
             )
         self._asked, self._results = asked, {}
         chance: dict[Any, float] = {}
+        again = self._again()
         try:
-            for key, world in worlds(self._world, budget=self.budget, others=self._others()):
+            for key, world in worlds(self._world, budget=self.budget, others=[self._world] * TIMES if again else []):
                 chance[key] = chance.get(key, 0.0) + world.probability
+            if abs(missing := 1 - math.fsum(chance.values())) > MISSING:
+                raise ContractError(f"the chances of its worlds sum to 1 - {missing:.3g}: it keeps state between calls")
+            for seed in range(TWINS if again else 0):
+                self._run_beside(asked, seed)
         except BudgetError as error:
             self._too_large.add(size)
             raise BudgetError(f"{self.name} on {size[0]} slots of {size[1]} tokens: {error}") from None
@@ -156,21 +186,36 @@ class Verification:
         except ContractError as error:
             said = str(error).replace(f"or {REMEDY}", "").replace(REMEDY, "").rstrip(" ;,")
             raise ContractError(f"{self.name}: {said}. Where it cannot be followed, {ANOTHER_WAY}") from error
+        self._before = asked
         return Outcomes(
             torch.tensor(list(chance.values()), dtype=torch.float64), [self._results[key] for key in chance]
         )
 
-    def _others(self) -> list[Callable[[], Any]]:
-        """The function again, where it is looked whether the same draws lead to the same result."""
+    def _again(self) -> bool:
+        """Whether it is looked, at this window, if the same draws lead to the same result."""
         self._followed += 1
-        return [self._world] * TIMES if self._followed <= AGAIN or self._followed % AGAIN == 0 else []
+        return self._followed <= AGAIN or self._followed % AGAIN == 0
 
     def _world(self) -> Any:
         """One world's result, by its key; the result itself is kept beside it."""
         assert self._asked is not None
-        found = self.run(self._asked)
+        with self._elsewhere:
+            found = self.run(self._asked)
         self._results.setdefault(found.key, found)
         return found.key
+
+    def _run_beside(self, asked: Asked, seed: int) -> None:
+        """The same numbers, where it just runs and where it is followed; behind another window, if there was one."""
+        if self._before is not None:
+            with restored():
+                self.run(self._before)
+        plain, followed = twins(lambda: self.run(asked).key, seed)
+        if plain != followed:
+            raise ContractError(
+                f"with the same random numbers it returns {plain[:3]} as it runs and {followed[:3]} where its draws "
+                f"are followed, for the drafts {asked.ids[1:].tolist()}: it keeps state between calls, or catches what "
+                "cannot be followed"
+            )
 
 
 @contextlib.contextmanager
@@ -204,7 +249,7 @@ def _read(result: Any, asked: Asked, name: str) -> Verified:
             f"{name} returned scores that are {_kind(scores)}; they are Float[1, {size}, {vocab}], the law that "
             "each of its tokens was drawn from"
         )
-    tokens, scores = tokens[0].long(), scores[0]
+    tokens, scores = tokens[0].to(torch.int64, copy=True), scores[0].clone()  # of a buffer, it may be
     accepted = matched - 1
     if not torch.equal(tokens[:accepted], asked.ids[1:matched]):
         raise Returned(

@@ -28,7 +28,7 @@ from specverify.claims import Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
-from specverify.evidence.bare import difference
+from specverify.evidence.bare import ROWS, difference
 from specverify.evidence.cases import Case
 from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.relay import runs_torch
@@ -54,6 +54,11 @@ AT_LEAST = 10.0
 """Seconds that may go by, however few are left, on what no verdict comes without: tiny models, twice, and samples."""
 LISTED = 8
 """Settings that a line of what is not covered names."""
+FOLLOWED = 0.15
+"""Share of the time in which somebody's Python is followed on models by name, and half as much again on drawn ones: it
+is slow, and what it does as it runs is seen by samples alone."""
+AS_FOLLOWED = 512
+"""Sequences that such a decoder must give with and without the guard, which its Python cannot tell apart."""
 FEWER = 16
 """Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
 
@@ -66,6 +71,7 @@ class Proving(Refuting):
     """One judgement under way."""
 
     for_all = ForAll(())
+    slow = False
 
     def judge(self) -> Judgement:
         """The judgement.
@@ -111,6 +117,8 @@ class Proving(Refuting):
             if not takes(self.factory, "ids") and (asks or takes(self.factory, "vectors")):
                 raise OfVectors from error
             raise
+        tiny = modes[0].case(modes[0].tiny[0])
+        self.slow = runs_torch(self.factory.build(tiny.settings(tiny.target())))
         self.dependence = next((mode.dependence.partition(", or ")[0] for mode in modes if mode.dependence), "")
         try:
             return self._prove(modes)
@@ -129,6 +137,10 @@ class Proving(Refuting):
             for setting in mode.refused:
                 what, _, why = setting.partition(": ")
                 self.missed[why].append(what)
+        shorter = self.plan.deadline.left * FOLLOWED
+        if self.slow:
+            self.plan = replace(self.plan, deadline=Deadline(shorter))
+            self.budget = replace(self.budget, deadline=Deadline(max(AT_LEAST, shorter)))
         if self.dependence:
             self.budget = replace(self.budget, worlds=ALONE)
             self.missed["its rows depend on each other, so that batches are sampled, and not proved"].append(
@@ -150,6 +162,8 @@ class Proving(Refuting):
                 self.missed["time ran out"].append(label(case))
             else:
                 self._check(mode, case)
+        if self.slow:
+            self.plan = replace(self.plan, deadline=Deadline(shorter / 2))
         tried = self._hunt(modes)
         if isinstance(self.claim, Relaxed):
             self._stretch(modes)
@@ -285,11 +299,12 @@ class Proving(Refuting):
                 case = mode.case(model)
                 target = case.target()
                 decoder = guarded(self.factory.build, case.settings(target))
-                different = difference(self.factory.build(case.settings(target)), decoder, target, seed=self.plan.seed)
+                bare, rows = self.factory.build(case.settings(target)), AS_FOLLOWED if self.slow else ROWS
+                different = difference(bare, decoder, target, seed=self.plan.seed, n=rows)
                 if different and not self.own_path:
                     self.own_path = True
                     self.missed[different].append(OWN_PATH)
-                if runs_torch(decoder.decoder):
+                if self.slow:
                     self.missed["it is followed where it is enumerated, and runs as it is where it is sampled"].append(
                         "what it does otherwise when it is not followed, but for what the samples see"
                     )

@@ -10,9 +10,12 @@ torch's generator on the CPU is a Mersenne twister: a block of 624 words, of whi
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import os
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,9 @@ import torch
 from specverify.errors import ContractError
 
 WORDS = 624
+PYTHONS, ENTROPY, NUMPYS = random.Random, random.SystemRandom, np.random.Generator
+KINDS = (PYTHONS, NUMPYS, np.random.RandomState)
+"""Classes of generators: by these names also while a program finds others in their place."""
 REMEDY = "drop --exact (exact=True) to have it judged by its samples"
 
 
@@ -169,16 +175,83 @@ class Witness:
         return made
 
 
+class Elsewhere:
+    """Refuses what is drawn from elsewhere than torch while this is entered, as soon as it is left.
+
+    Looked at are numpy's and Python's shared generators, those that were about when this was made, and the system's
+    entropy, of which new ones are seeded unless they are given a seed.
+
+    Raises:
+        ContractError: on leaving it.
+    """
+
+    def __init__(self) -> None:
+        everybodys = [getattr(shared, "__self__", None) for shared in (np.random.random, random.seed)]  # see `_shared`
+        self._own = [one for one in _instances() if not any(one is other for other in everybodys)]
+
+    def __enter__(self) -> None:
+        self._drawn: list[str] = []
+        self._patched = [(owner, name, getattr(owner, name)) for owner, name, _ in _SOURCES]
+        for (owner, name, called), (_, _, was) in zip(_SOURCES, self._patched, strict=True):
+            noting: Any = functools.partial(_note, self._drawn, called, was)
+            setattr(owner, name, functools.partialmethod(_seeded, noting, was) if owner is PYTHONS else noting)
+        self._before = _shared(), _positions(self._own)
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        for owner, name, was in self._patched:
+            setattr(owner, name, was)
+        now = _shared(), _positions(self._own)
+        moved = [name for name, was in self._before[0].items() if was != now[0][name]]
+        moved += ["a generator of numpy's or Python's that it keeps"] * (self._before[1] != now[1])
+        if kind is None and (drawn := [*dict.fromkeys(self._drawn), *moved]):
+            raise ContractError(f"it draws from {' and '.join(drawn)}, which --exact does not follow; {REMEDY}")
+
+
+_SOURCES: tuple[tuple[Any, str, str], ...] = (
+    (os, "urandom", "os.urandom"), (random, "_urandom", "os.urandom"),
+    (PYTHONS, "seed", "a random.Random that has no seed"),
+)  # fmt: skip
+
+
+def _note(drawn: list[str], called: str, was: Callable[..., Any], *given: Any) -> Any:
+    """Some entropy; but modules that are imported on the way may make their own generators."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and "importlib._bootstrap" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    drawn += [called] * (frame is None)
+    return was(*given)
+
+
+def _seeded(generator: Any, noting: Any, was: Any, a: Any = None, version: int = 2) -> None:
+    (was if a is not None else noting)(generator, a, version)
+
+
+def _shared() -> dict[str, Any]:
+    """Where the generators stand that everybody shares."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    _, key, *place = state
+    return {"numpy": (place, key.tobytes()), "Python's random": random.getstate()}
+
+
+def _instances() -> list[Any]:
+    """All of numpy's and Python's generators that are about."""
+    # `type`: isinstance would ask the object, and some warn or fail when they are asked
+    return [one for one in gc.get_objects() if issubclass(type(one), KINDS) and type(one) is not ENTROPY]
+
+
+def _positions(instances: list[Any]) -> list[Any]:
+    return [_position(one) for one in instances]
+
+
+def _position(one: Any) -> Any:
+    if isinstance(one, PYTHONS):
+        return one.getstate()
+    return str(one.bit_generator.state if isinstance(one, NUMPYS) else one.get_state(legacy=False))
+
+
 def _states() -> dict[tuple[str, int], Any]:
     """The states of all of numpy's and Python's generators that are about, the global ones too."""
     shared = str(np.random.get_state(legacy=False))  # noqa: NPY002
     found: dict[tuple[str, int], Any] = {("numpy", 0): shared, ("Python's random", 0): random.getstate()}
-    for one in gc.get_objects():
-        kind = type(one)  # isinstance would ask the object, and some warn or fail when they are asked
-        if issubclass(kind, np.random.Generator):
-            found["numpy", id(one)] = str(one.bit_generator.state)
-        elif issubclass(kind, np.random.RandomState):
-            found["numpy", id(one)] = str(one.get_state(legacy=False))
-        elif kind is random.Random:
-            found["Python's random", id(one)] = one.getstate()
-    return found
+    names = ("numpy", "Python's random")
+    return found | {(names[isinstance(one, random.Random)], id(one)): _position(one) for one in _instances()}
