@@ -12,20 +12,25 @@
     repeated rows                       no row repeats an earlier one
     copies                              nor the row at its place in another run
     neighbouring rows                   rows, in the order in which they came, are independent
+    pairs of positions                  tokens of a row are independent, at every distance
+    rows with another's noise           and so are rows, in any order, and pieces of them
 
 A sample that was drawn has no ranks and no order that could depend on its rows: `SAMPLED` are those that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.evidence.borrowed import Borrowed
 from specverify.evidence.copies import Copies, Repeats
+from specverify.evidence.lags import PitLags, Transforms
 from specverify.evidence.leaks import Leaks
 from specverify.evidence.order import Neighbours
 from specverify.evidence.pit import PitPairs, PitPositions, PitUniformity
@@ -45,6 +50,8 @@ class Traced:
         runs: rows of two runs; None leaves copies out.
         masses: what the laws gave to each rank; None leaves ranks out.
         logged: the statistics of rows in the order in which they came, where that may depend on them; None for no such.
+        order: where each row came in that order; None for no such.
+        transforms: of several kinds, to look for noise that is used again at any distance; none leaves that out.
         tempered: whether the statistics have what `Tempering` needs.
         closed: whether many positions may be without a choice, as in logs.
         finest: the smallest probability that the laws tell from 0.
@@ -55,6 +62,8 @@ class Traced:
     runs: tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]] | None = None
     masses: Masses | None = None
     logged: TokenStatistics | None = None
+    order: Int[np.ndarray, " rows"] | None = None
+    transforms: tuple[Transforms, ...] = ()
     tempered: bool = True
     closed: bool = False
     finest: float = 1e-9
@@ -118,14 +127,36 @@ CHECKS: dict[str, Check] = {
         lambda check, trace, rates: check.check(trace.logged, **rates),
         "pairs of rows",
     ),
+    "pairs of positions": Check(
+        lambda trace: PitLags((0,), trace.size[1], len(trace.transforms)),
+        lambda trace: bool(trace.transforms) and trace.size[1] > 1,
+        lambda check, trace, rates: check.check(trace.transforms, name="pairs of positions", **rates),
+        "pairs",
+    ),
+    "rows with another's noise": Check(
+        lambda trace: Borrowed(),
+        lambda trace: bool(trace.transforms) and trace.size[0] > 1,
+        lambda check, trace, rates: check.check(trace.transforms, order=trace.order, **rates),
+        "rows",
+    ),
 }
-SAMPLED = tuple(name for name in CHECKS if name not in ("ranks", "repeated rows", "neighbouring rows"))
+AGAIN = ("pairs of positions", "pairs of rows", "pairs of calls", "rows with another's noise")
+"""Those that explain nothing more where any other rejects: who has a wrong law has dependent transforms."""
+LOGGED = ("ranks", "repeated rows", "neighbouring rows", *AGAIN)
+"""Those that a sample which was drawn has not in its battery; pairs of rows and of calls only a black box has."""
+SAMPLED = tuple(name for name in CHECKS if name not in LOGGED)
 """Those of a sample that was drawn, rather than logged: its rows are as they were drawn, and its laws are known."""
 
 
 def names(trace: Traced) -> tuple[str, ...]:
     """The checks that a trace can tell."""
     return tuple(name for name, check in CHECKS.items() if check.possible(trace))
+
+
+def telling(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """All but the rejections in `AGAIN`, where there are others."""
+    other = any(item.rejected and item.check not in AGAIN for item in evidence)
+    return [item for item in evidence if not (other and item.rejected and item.check in AGAIN)]
 
 
 def carry_out(trace: Traced, alphas: Mapping[str, float], beta: float) -> list[Evidence]:

@@ -111,7 +111,7 @@ class Copies:
             return 1.0
         enough = 1 + bisect.bisect_left(range(1, n), True, key=rejects)  # the more are equal, the stronger
         # rows that are no copies are equal by chance too
-        return max(0.0, _share(enough, n, beta / 2) - chance) / (1 - chance)
+        return max(0.0, least_share(enough, n, beta / 2) - chance) / (1 - chance)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of rows that misses copies of probability delta with probability at most beta."""
@@ -152,7 +152,7 @@ class Repeats:
         typical = max(LEAST, min(0.0, math.log(n) + float(np.median(log_p))))
         gain = math.log1p((POWER * math.exp((POWER - 1) * typical) - 1) / n)
         enough = math.ceil((1 + math.log(1 / alpha)) / gain) if gain > 0 else n + 1
-        delta = _share(enough, n, beta) if enough <= n else 1.0
+        delta = least_share(enough, n, beta) if enough <= n else 1.0
         expected = float(np.exp(log_chance[repeated]).sum())
         return Evidence(
             check="repeated rows",
@@ -194,6 +194,6 @@ def _exponent(equal: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return np.asarray(excess**2 / np.maximum(4 * mean + 2 * excess, 1e-300))
 
 
-def _share(enough: int, n: int, miss: float) -> float:
+def least_share(enough: int, n: int, miss: float) -> float:
     """The probability of an event under which it happens fewer than `enough` times in n with probability `miss`."""
     return float(stats.beta.isf(miss, enough, n - enough + 1))

@@ -104,6 +104,23 @@ def reduce(
     )
 
 
+def by_id(
+    statistics: TokenStatistics, below: Float[Tensor, "sequences length"], generator: np.random.Generator
+) -> Float[np.ndarray, "sequences length"]:
+    """Transforms with the vocabulary by id instead of by probability, uniform as `TokenStatistics.pit` is.
+
+    Who draws by inversion goes through the ids in order, so that a number that is used twice shows there.
+
+    Args:
+        statistics: of the tokens.
+        below: the mass of smaller ids.
+        generator: of the uniform numbers that make them continuous.
+    """
+    mass = torch.where(statistics.impossible, 0.0, (-statistics.surprisal).exp()).numpy()
+    uniform = generator.random(mass.shape)
+    return np.where(statistics.open.numpy(), np.clip(below.numpy() + uniform * mass, 0, 1), uniform)
+
+
 @torch.no_grad()
 def traced(
     model: Model, tokens: Int[Tensor, "rows length"], batch: int, generator: np.random.Generator

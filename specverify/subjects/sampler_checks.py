@@ -34,7 +34,7 @@ from specverify.evidence.result import COPIES, KOLMOGOROV, TOTAL_VARIATION, Evid
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import TokenStatistics
 from specverify.model import Model
-from specverify.subjects.sampler_pairs import pairs_of_positions, statistics
+from specverify.subjects.sampler_pairs import statistics
 
 Rates = Mapping[str, float]
 """The false-alarm rate of each check, by its name in `checks`."""
@@ -156,9 +156,10 @@ class Rows:
     """Rows of a model whose sequences are too many to count, as a trace of tokens and laws."""
 
     of_tokens = (
-        "PIT uniformity", "PIT by position", "surprisal", "surprisal by position and entropy", "leaks", "tempering"
+        "PIT uniformity", "PIT by position", "surprisal", "surprisal by position and entropy", "leaks", "tempering",
+        "pairs of positions", "rows with another's noise",
     )  # fmt: skip
-    checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "pairs of positions", "repeated rows"), 1.0)
+    checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "repeated rows"), 1.0)
     main = "PIT uniformity"
     what, metric = "laws of single tokens, on average,", KOLMOGOROV
 
@@ -184,11 +185,8 @@ class Rows:
     def evidence(self, rates: Rates, beta: float) -> list[Evidence]:
         """See Tally."""
         trace = tree.join(self.parts)
-        transforms = [trace.pit.numpy(), np.concatenate(self.by_id)]
-        found = [
-            *traces.carry_out(traces.Traced(trace), {name: rates[name] for name in self.of_tokens}, beta),
-            *pairs_of_positions(transforms, alpha=rates["pairs of positions"], beta=beta),
-        ]
+        traced = traces.Traced(trace, transforms=(trace.pit.numpy(), np.concatenate(self.by_id)))
+        found = traces.carry_out(traced, {name: rates[name] for name in self.of_tokens}, beta)
         return [*found, self._repeats(rates, beta)]
 
     def _repeats(self, rates: Rates, beta: float) -> Evidence:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
+from specverify.batteries.traces import AGAIN
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.result import Evidence
 from specverify.subjects.places import Along, Prefixed
@@ -93,13 +94,17 @@ def _described(law: np.ndarray, came: np.ndarray, vocab: int, length: int, found
     }
 
 
-def place_in_trace(evidence: Sequence[Evidence]) -> Along:
+def place_in_trace(evidence: Sequence[Evidence]) -> Along | None:
     """Where a trace is wrong: the first position that `PitPositions` rejects, or else its most deviant one.
 
     Returns:
         position, certain, direction (whether likely or surprising tokens come too often), the excess surprisal in nats
-        per token, the Kolmogorov distance at each position, and the names of the checks that refute.
+        per token, the Kolmogorov distance at each position, and the names of the checks that refute. None where tokens
+        have the right laws everywhere, and only their noise comes again.
     """
+    refuting = [item.check for item in evidence if item.rejected]
+    if set(refuting) <= set(AGAIN):
+        return None
     by_name = {item.check: item for item in evidence}
     positions, surprisal = by_name["PIT by position"], by_name["surprisal"]
     rejected = [position for position, is_off in enumerate(positions.data["rejected"]) if is_off]
@@ -113,7 +118,7 @@ def place_in_trace(evidence: Sequence[Evidence]) -> Along:
         "direction": f"{impossible} tokens have probability 0" if impossible else direction,
         "excess surprisal": excess,
         "distance by position": positions.data["distance"],
-        "refuting checks": [item.check for item in evidence if item.rejected],
+        "refuting checks": refuting,
     }
 
 

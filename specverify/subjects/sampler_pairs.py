@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specverify.evidence.lags import PitLags
 from specverify.evidence.result import Evidence
-from specverify.evidence.tokens import TokenStatistics, reduce
+from specverify.evidence.tokens import TokenStatistics, by_id, reduce
 from specverify.model import Model
 
 Rates = Mapping[str, float]
@@ -24,10 +24,9 @@ PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "pairs of calls": 1.0}
 def statistics(
     model: Model, tokens: Int[Tensor, "rows length"], generator: np.random.Generator
 ) -> tuple[TokenStatistics, Float[np.ndarray, "rows length"]]:
-    """What `reduce` makes of the tokens, and their transforms with the vocabulary by id instead of by probability.
+    """What `reduce` makes of the tokens, and their transforms `by_id`.
 
-    Who draws by inversion goes through the ids in order, so that a number that is used twice shows there. Positions
-    behind an end of sequence do not count: their transforms are drawn.
+    Positions behind an end of sequence do not count: their transforms are drawn.
     """
     with torch.no_grad():
         laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
@@ -36,21 +35,8 @@ def statistics(
         counted = torch.cat([torch.zeros_like(tokens[:, :1]), tokens[:, :-1] == model.eos], 1).cumsum(1) == 0
     found = reduce(laws, tokens, generator, counted=counted)
     p = laws.double().cpu()
-    mass = p.gather(2, tokens[..., None])[..., 0].numpy()
-    before = p.cumsum(2).gather(2, tokens[..., None])[..., 0].numpy() - mass
-    uniform = generator.random(mass.shape)
-    return found, np.where(found.open.numpy(), np.clip(before + uniform * mass, 0, 1), uniform)
-
-
-def pairs_of_positions(
-    transforms: Sequence[Float[np.ndarray, "rows length"]], *, alpha: float, beta: float
-) -> list[Evidence]:
-    """Are tokens of a row independent, given their laws, at every distance? Nothing for rows of one token."""
-    length = transforms[0].shape[1]
-    if length < 2:
-        return []
-    check = PitLags((0,), length, len(transforms))
-    return [check.check(transforms, alpha=alpha, beta=beta, name="pairs of positions")]
+    below = (p.cumsum(2) - p).gather(2, tokens[..., None])[..., 0]
+    return found, by_id(found, below, generator)
 
 
 def pairs_of_rows(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from specverify.batteries.traces import telling
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.protocol import Branch
 from specverify.evidence.result import COPIES, Evidence
@@ -20,12 +21,10 @@ from specverify.subjects.sampler_batches import INNER, SIZES, Batches, group_of
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
 from specverify.subjects.sampler_order import first_equal, order
-from specverify.subjects.sampler_pairs import PAIRS, ROWS_APART
+from specverify.subjects.sampler_pairs import ROWS_APART
 from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
-
-DEPENDENCE = {*PAIRS, "pairs of positions"}
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
     if isinstance(claim, Relaxed):
         judged = _judge_bounds(claim, [item for item in tested if item.check == one.tally.main])
     else:
-        judged = judge_evidence(Lossless(), _by_weight(tested), _coverage(one.inside), {one.tally.main: delta})
+        judged = judge_evidence(Lossless(), telling(tested), _coverage(one.inside), {one.tally.main: delta})
     if judged.kind is Kind.REFUTED:
         found = f"; {sentence(one.location)}" if one.location else ""
         said = "; ".join(["", *one.notes])
@@ -191,12 +190,6 @@ def _dependence(one: Series, found: Evidence) -> str:
         return f"{sorted_by}, so that a row's place tells of its tokens; between calls {found.detail}"
     place = f"; {first_equal(one.first)}" if found.check == "copies between calls" else ""
     return f"sequences are not independent; {found.check}: {found.detail}{place}"
-
-
-def _by_weight(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Where the law is rejected, dependence of pairs explains nothing more."""
-    law = any(item.rejected and item.check not in DEPENDENCE for item in evidence)
-    return [item for item in evidence if not (law and item.rejected and item.check in DEPENDENCE)]
 
 
 def _vagueness(one: Series) -> int:

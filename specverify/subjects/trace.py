@@ -12,6 +12,7 @@ A trace is a npz or safetensors file (or a dict of arrays) of S sequences of N p
                                     p; and F(x) - p(x) and F(x), F adding up p from the most probable token down
     and, if wanted
     lengths        Int[S]           how many tokens of each row count, its end of sequence included; default N
+    below          Float[S, N]      beside the last form: the mass of smaller ids under p
     branch         Int[S, N]        `Branch` of each token: 1 sampled, 2 accepted, 3 recovered, 4 bonus
     logprob        Float[S, N]      beside logprobs or top_logprobs: what is reported of the emitted token, to compare
 
@@ -33,6 +34,7 @@ logged as certain shows nothing. Written by an engine, the smallest form that te
             "entropy": entropy,
             "variance": (p * (surprisal - entropy) ** 2).sum(),
             "pit_low": ahead,
+            "below": p[:token].sum(),
             "pit_high": ahead + p[token],
         }
 
@@ -60,6 +62,7 @@ from specverify.decoders.protocol import Branch
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
+from specverify.evidence.tokens import by_id
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import place_in_trace
@@ -130,13 +133,18 @@ def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta:
     Rows are permuted first, but for the one check that asks for their order: a log that is sorted, by length or by when
     its rows were done, is no less right.
     """
-    sequences = len(trace.tokens)
-    mixed = tree.rows(trace, torch.from_numpy(generator.permutation(sequences)))
+    order = generator.permutation(len(trace.tokens))
+    mixed = tree.rows(trace, torch.from_numpy(order))
+    kinds = [mixed.statistics.pit.numpy()]
+    if mixed.below is not None:
+        kinds.append(by_id(mixed.statistics, mixed.below, generator))
     traced = traces.Traced(
         mixed.statistics,
         rows=(mixed.tokens, mixed.log_p),
         masses=mixed.masses,
         logged=trace.statistics,
+        order=order,
+        transforms=tuple(kinds),
         tempered=trace.tempered,
         closed=True,
         finest=trace.finest,
@@ -179,7 +187,7 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) 
             "they are no laws that it could be tested by; log the most probable tokens, whichever was drawn "
             f"{_counts(trace)}",
         )
-    verdict = judge_evidence(claim, evidence, _coverage(trace), {MAIN: delta})
+    verdict = judge_evidence(claim, traces.telling(evidence), _coverage(trace), {MAIN: delta})
     if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, delta)):
         return Verdict(verdict.kind, f"{verdict.reason}: {remedy} {_counts(trace)}")
     if verdict.kind is Kind.CONSISTENT and (certain := _certain(trace)):
@@ -294,9 +302,10 @@ def not_covered(trace: Trace) -> list[str]:
     notes = [
         "whether the logged laws are the target's: a trace is judged by its own; where tokens and laws do not belong "
         "together, which of them is wrong it cannot tell",
-        "noise that is used again further on than in the next token of a row, or in the next row",
         f"lengths above {length} tokens, other settings than those of these {sequences:,} sequences",
     ]
+    if trace.below is None:
+        notes.append("numbers that are used again to draw by id, under laws that differ: it needs `below`")
     if closed:
         notes.append(f"{closed:,} tokens logged as certain, or as good as certain: nothing tests that they were")
     if trace.branch is None:

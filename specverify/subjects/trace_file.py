@@ -28,6 +28,7 @@ BLOCK = 1 << 23
 """Probabilities that are read at once."""
 LAWS = ("logprobs",)
 TOP = ("top_ids", "top_logprobs")
+BELOW = "below"
 REDUCED = ("logprob", "entropy", "variance", "pit_low", "pit_high")
 FORMS = {LAWS: "full laws", TOP: "the most probable tokens and the rest as one outcome", REDUCED: "reduced laws"}
 ROUNDING, COARSE = 1e-3, 3e-2
@@ -53,6 +54,7 @@ class Trace:
         named: whether one place of the lists names the emitted token everywhere, so that they were made after it.
         misreported: of the emitted tokens' log-probabilities, logged beside the laws: how many there are, how many
             are not what the laws say, and by how much at most; None where they are not logged.
+        below: the mass of smaller ids than the emitted one, where the log has them.
     """
 
     tokens: Int[Tensor, "sequences length"]
@@ -66,6 +68,7 @@ class Trace:
     finest: float
     named: bool
     misreported: tuple[int, int, float] | None
+    below: Float[Tensor, "sequences length"] | None = None
 
     @property
     def log_p(self) -> Float[Tensor, " sequences"]:
@@ -114,21 +117,23 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
             )
     found: Masses | None = None
     named = False
+    below: Tensor | None = None
     if form is REDUCED:
         statistics = _given(source, counted, generator)
+        below = _below(source, counted) if BELOW in names else None
     else:
-        parts: list[tuple[TokenStatistics, Masses]] = []
+        parts: list[tuple[TokenStatistics, Masses, Tensor]] = []
         columns = torch.ones(source.shape(form[-1])[2], dtype=torch.bool)
         for block in _blocks(tokens, source.shape(form[-1])[2]):
             if time.perf_counter() > deadline:
-                done = sum(len(part.pit) for part, _ in parts)
+                done = sum(len(part.pit) for part, *_ in parts)
                 raise BudgetError(
                     f"the time was up after {done:,} of {tokens.numel():,} tokens; give more seconds, or a part of them"
                 )
-            statistics, some, columns_here = _reduced(source, form, tokens, counted, block, generator)
-            parts.append((statistics, some))
+            statistics, some, ahead, columns_here = _reduced(source, form, tokens, counted, block, generator)
+            parts.append((statistics, some, ahead))
             columns &= columns_here
-        statistics, found = tree.map_tensors(
+        statistics, found, below = tree.map_tensors(
             tree.join(parts), lambda part: part.reshape(*tokens.shape, *part.shape[2:])
         )
         named = form is TOP and bool(columns.any())
@@ -138,7 +143,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         raise InputError(
             f"branch has shape {tuple(branch.shape)}, tokens {tuple(tokens.shape)}; give one for each token"
         )
-    unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", *form})
+    unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", BELOW, *form})
     notes = [f"not used: {', '.join(unused)}"] if unused else []
     if any(_coarse(source, name) for name in form if name != "top_ids"):
         notes.append("the laws were logged with 16 bits: what is seen may be their rounding")
@@ -154,6 +159,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         finest=min(0.1, max(FINEST, 1e3 * source.digits("pit_low"))) if form is REDUCED else FINEST,
         named=named,
         misreported=reported,
+        below=below,
     )
 
 
@@ -202,8 +208,11 @@ def _reduced(
     counted: Tensor,
     block: tuple[slice, slice],
     generator: np.random.Generator,
-) -> tuple[TokenStatistics, Masses, Tensor]:
-    """The statistics of a block, each token as a row of its own; and the places of a list that always name it."""
+) -> tuple[TokenStatistics, Masses, Tensor, Tensor]:
+    """The statistics of a block, each token as a row of its own; and the places of a list that always name it.
+
+    Before those, the mass of smaller ids; of lists, of those that are listed, and the rest has the largest.
+    """
     emitted, counts = tokens[block].reshape(-1, 1), counted[block].reshape(-1, 1)
     logprobs = _logprobs(source, form[-1], block, counts)
     listed, columns = None, torch.zeros(logprobs.shape[1], dtype=torch.bool)
@@ -212,7 +221,9 @@ def _reduced(
         slack = COARSE if _coarse(source, "top_logprobs") else ROUNDING
         columns = ((ids == emitted) | ~counts).all(0)
         listed = ids.shape[1]
+        token = emitted
         emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack)
+        before = torch.cat([(ids < token) | (emitted == listed), torch.zeros_like(token, dtype=torch.bool)], 1)
     else:
         vocab = logprobs.shape[1]
         if int(emitted.where(counts, 0).max()) >= vocab:
@@ -222,9 +233,15 @@ def _reduced(
         if off > (COARSE if _coarse(source, form[-1]) else ROUNDING):
             raise InputError(f"logprobs do not sum to 1 in probability: they are off by {off:.3g}; log them normalised")
         laws = laws / laws.sum(1, keepdim=True)
+        before = torch.arange(vocab) < emitted
     found = masses(laws, emitted[:, 0], listed=listed)
     found = Masses(found.mass * counts[..., None], found.place)
-    return reduce(laws[:, None, :], emitted, generator, counted=counts), found, columns
+    return (
+        reduce(laws[:, None, :], emitted, generator, counted=counts),
+        found,
+        (laws * before).sum(1, keepdim=True),
+        columns,
+    )
 
 
 def _logprobs(source: Source, name: str, block: tuple[slice, slice], counts: Tensor) -> Float[Tensor, "tokens options"]:
@@ -287,6 +304,20 @@ def _given(source: Source, counted: Tensor, generator: np.random.Generator) -> T
         open=choice,
         impossible=impossible,
     )
+
+
+def _below(source: Source, counted: Tensor) -> Float[Tensor, "sequences length"]:
+    """The mass of smaller ids, where the engine logs it beside what it has reduced."""
+    array = source.read(BELOW, slice(None), slice(None))
+    if array.shape != tuple(counted.shape) or array.dtype.kind != "f":
+        raise InputError(
+            f"{BELOW} has shape {array.shape} and dtype {array.dtype}; give one floating-point number for each of the "
+            f"tokens {tuple(counted.shape)}"
+        )
+    below = torch.where(counted, torch.from_numpy(array.astype(np.float64)), 0.0)
+    if not bool(((below >= -ROUNDING) & (below <= 1 + ROUNDING)).all()):
+        raise InputError(f"{BELOW} lies between 0 and 1: it is the mass of the ids below the emitted one")
+    return below
 
 
 def _check_moments(values: Mapping[str, Tensor], counted: Tensor, slack: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from soundness.judging import validate
 
 from specverify.decoders import DraftModel, Speculative, sample
@@ -48,8 +49,60 @@ def sorted_by_last(right: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array[order] for name, array in right.items()}
 
 
+def by_numbers(numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Tokens picked by inversion, each by the number at its place: laws are right, whatever the numbers share."""
+    uniform, length = torch.from_numpy(numbers), MODEL.length
+    tokens = torch.zeros(len(numbers), length, dtype=torch.int64)
+    for t in range(length):
+        edges = MODEL.laws(MODEL.start(len(numbers)), tokens[:, :t])[:, t].double().cumsum(1)
+        tokens[:, t] = (edges[:, :-1] <= uniform[:, t, None]).sum(1)
+    return {"tokens": tokens.numpy(), "logprobs": MODEL.laws(MODEL.start(len(numbers)), tokens[:, :-1]).log().numpy()}
+
+
+def five_on() -> np.ndarray:
+    """In every third row the numbers from position 19 on are those of five positions before."""
+    numbers = np.random.default_rng(1).random((N, 24))
+    numbers[::3, 19:] = numbers[::3, 14:19]
+    return numbers
+
+
+def sixty_rows_on() -> np.ndarray:
+    """A fifth of the rows have the numbers of sixty rows before, moved by two positions."""
+    numbers = np.random.default_rng(2).random((N, 24))
+    for row in range(60, N, 5):
+        numbers[row, 2:] = numbers[row - 60, :-2]
+    return numbers
+
+
+def told_by_the_least(log: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The smallest form of a log, as its documentation says."""
+    p = np.exp(log["logprobs"].astype(np.float64))
+    p /= p.sum(2, keepdims=True)
+    x, surprisal = log["tokens"][..., None], -np.log(p)
+    entropy, own = (p * surprisal).sum(2), np.take_along_axis(p, x, 2)
+    ahead = (p * ((p > own) | ((p == own) & (np.arange(p.shape[2]) < x)))).sum(2)
+    return {
+        "tokens": log["tokens"],
+        "logprob": np.log(own[..., 0]),
+        "entropy": entropy,
+        "variance": (p * (surprisal - entropy[..., None]) ** 2).sum(2),
+        "pit_low": ahead,
+        "pit_high": ahead + own[..., 0],
+        "below": (p * (np.arange(p.shape[2]) < x)).sum(2),
+    }
+
+
 CASES = {
     "right": (lambda right: right, "CONSISTENT", "108,000 had a choice"),
+    "right-numbers": (
+        lambda _: told_by_the_least(by_numbers(np.random.default_rng(0).random((N, 24)))),
+        "CONSISTENT",
+        "108,000 had",
+    ),
+    "five-on": (lambda _: by_numbers(five_on()), "REFUTED", "most dependent: positions i and i + 5 of a row"),
+    "five-on-least": (lambda _: told_by_the_least(by_numbers(five_on())), "REFUTED", "positions i and i + 5 of a row"),
+    "sixty-rows-on": (lambda _: by_numbers(sixty_rows_on()), "REFUTED", "moved by 2 positions"),
+    "sixty-rows-on-sorted": (lambda _: sorted_by_last(by_numbers(sixty_rows_on())), "REFUTED", "moved by 2 positions"),
     "sorted": (sorted_by_last, "CONSISTENT", "108,000 had a choice"),
     "first-of-four": (first_of_each_four, "INCONCLUSIVE", "27,000 had a choice"),
     "emitted-alone": (emitted_alone, "INCONCLUSIVE", "is the emitted token everywhere"),
