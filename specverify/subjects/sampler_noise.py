@@ -226,7 +226,7 @@ def _seeded(generator: Any, noting: Any, was: Any, a: Any = None, version: int =
     (was if a is not None else noting)(generator, a, version)
 
 
-def _shared() -> dict[str, Any]:
+def _shared() -> dict[str, object]:
     """Where the generators stand that everybody shares."""
     state: Any = np.random.get_state()  # noqa: NPY002
     _, key, *place = state

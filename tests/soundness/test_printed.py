@@ -27,6 +27,7 @@ ENDS = {
     "validate vectors.py:wrong": "REFUTED",
     "validate kernel.py:kernel --level round": "CONSISTENT",
     "validate box.py:mine --level sampler": "CONSISTENT",
+    "validate loop.py:judged --level sampler --exact": "PROVED",
     "validate engine.py:assisted --level sampler --exact": "PROVED",
     "validate engine.py:lookup --level sampler --exact": "PROVED",
     "validate trace.npz": "CONSISTENT",
