@@ -82,11 +82,21 @@ def validate(
             show_default="standard; tiny with --exact",
         ),
     ] = None,
+    toy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One toy, of those of `specverify list models`, on which a decoder or a sampler is judged.",
+            show_default="all that suit",
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="TOY|...",
-            help="One target of a sampler: guided-3x4, or 'dense-3x6|guidance=2,from=recurrent-3x6|top_k=2,min_p=0.1'.",
+            metavar="TABLE.npz|TOY|...",
+            help="A law of your own for a decoder or a sampler: arrays p0, p1, ... of each token's chances after every "
+            "prefix. Or, for a sampler, a toy and what is done to it: 'dense-3x6|guidance=2,from=recurrent-3x6|"
+            "top_k=2'.",
             show_default="those of --suite",
         ),
     ] = None,
@@ -115,7 +125,7 @@ def validate(
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
-    asked = {"delta": delta, "exact": exact or None, "suite": suite, "target": target}
+    asked = {"delta": delta, "exact": exact or None, "suite": suite, "toy": toy, "target": target}
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:

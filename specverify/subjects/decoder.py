@@ -16,6 +16,7 @@ from specverify.decoders.registry import Tokens
 from specverify.errors import InputError, OptionError
 from specverify.evidence.budget import Budget
 from specverify.evidence.search import SMALL
+from specverify.subjects import target_file
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
@@ -23,6 +24,7 @@ from specverify.subjects.modes import own_claim
 from specverify.subjects.proving import AT_LEAST, OfVectors, Proving
 from specverify.subjects.refuting import Plan
 from specverify.subjects.tokens import takes
+from toymodels import continuous
 
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
@@ -42,6 +44,8 @@ def judge_decoder(
     budget: Budget = SMALL,
     examples: int = EXAMPLES,
     toys: Sequence[str] | None = None,
+    toy: str | None = None,
+    target: str | None = None,
 ) -> Judgement:
     """Prove or refute what a decoder claims.
 
@@ -59,6 +63,8 @@ def judge_decoder(
         budget: of each enumeration; what is larger is listed as not covered.
         examples: how many cases are drawn before the decoder is taken to be right.
         toys: by name, those to prove it on; by default all that suit, and models beside them, small and large.
+        toy: the one to prove it on, and the verdict is INCONCLUSIVE if that cannot be done.
+        target: the same of a file of laws (`target_file`), for a decoder of ids.
 
     A decoder of vectors is judged by `judge_continuous`, whose arguments and verdicts are then in place of those here.
 
@@ -75,6 +81,9 @@ def judge_decoder(
     if claim is not None and not isinstance(claim, Lossless | ClusterLossless | Relaxed):
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
+    toys = toys if toy is None else (toy,)
+    tokens = "vectors" if toy in continuous.names() else tokens
+    toys = toys if target is None else ()
     notes: tuple[str, ...] = ()
     of_vectors = partial(judge_continuous, factory, claim, seed=seed, seconds=seconds, toys=toys)
     if delta is not None:
@@ -87,14 +96,28 @@ def judge_decoder(
     asked = [name for name, rate in rates.items() if rate is not None]
     if asked or tokens == "vectors" or factory.tokens == frozenset(["vectors"]):
         if takes(factory, "vectors") or not takes(factory, "ids"):
+            _check(toy, target, "vectors")
             return of_vectors()
         if asked:
             raise OptionError(f"a decoder of ids is judged without {', '.join(asked)}; leave it out")
         notes = ("judged over ids, the only tokens that it takes",)
     budget = replace(budget, deadline=Deadline(max(AT_LEAST, seconds)))
-    plan = Plan(seed, Deadline(seconds), budget, examples, None if toys is None else tuple(toys))
+    _check(toy, target, "ids")
+    due = toy if target is None else target_file.weights(target_file.load(target))
+    plan = Plan(seed, Deadline(seconds), budget, examples, None if toys is None else tuple(toys), due)
     try:
         found = Proving(factory, claim or own_claim(factory), plan).judge()
     except OfVectors:
+        _check(toy, target, "vectors")
         return of_vectors()
     return replace(found, notes=(*found.notes, *notes))
+
+
+def _check(toy: str | None, target: str | None, of: Tokens) -> None:
+    """Whether a decoder of ids, or of vectors, can be judged on what was asked for."""
+    if toy is not None and (toy in continuous.names()) != (of == "vectors"):
+        raise OptionError(
+            f"toy {toy!r} has no {of}, which are what this decoder takes; `specverify list models` has others"
+        )
+    if target is not None and of == "vectors":
+        raise OptionError("a file of laws is a target for decoders of ids, and this one takes vectors; leave it out")

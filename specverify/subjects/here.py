@@ -56,10 +56,11 @@ def prepared(
         raise InputError(f"a {level} is judged for losslessness, not for the claim {claim}")
     if unknown := sorted(set(options) - set(inspect.signature(_judge(level)).parameters)):
         raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
-    if level == "sampler":
+    if level in ("decoder", "sampler"):
         from specverify.subjects import sampler_suite
 
-        sampler_suite.check(options.get("suite"), options.get("target"))
+        asked = {name: options[name] for name in ("suite", "toy", "target") if options.get(name) is not None}
+        sampler_suite.check(asked, level)
     return level, claim
 
 

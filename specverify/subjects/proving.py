@@ -155,13 +155,15 @@ class Proving(Refuting):
         else:
             for mode, model in ends:
                 self._audit(mode, mode.case(model))
-        for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys)):
+        for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys, self.plan.due)):
             if self.dependence and number >= FEWER:
                 self.missed["its rows depend on each other, so that each world has to run alone"].append(label(case))
             elif self.plan.deadline.over:
                 self.missed["time ran out"].append(label(case))
             else:
                 self._check(mode, case)
+        if self.plan.due is not None and all(outcome.case.model != self.plan.due for outcome in self.outcomes):
+            raise Reached(Verdict(Kind.INCONCLUSIVE, "what it was to be judged on could not be enumerated"))
         if self.slow:
             self.plan = replace(self.plan, deadline=Deadline(shorter / 2))
         tried = self._hunt(modes)

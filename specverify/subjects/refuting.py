@@ -13,7 +13,7 @@ from specverify.claims import Claim
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, InputError
 from specverify.evidence.budget import Budget
-from specverify.evidence.cases import Case
+from specverify.evidence.cases import Case, Weights
 from specverify.evidence.farthest import farthest
 from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.result import Evidence
@@ -43,13 +43,14 @@ DRAWN = Budget(worlds=15_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is done."""
+    """How much is done; `due` is a toy or a model without which nothing is proved."""
 
     seed: int
     deadline: Deadline
     budget: Budget
     examples: int
     toys: tuple[str, ...] | None
+    due: str | Weights | None = None
 
 
 class Reached(Exception):

@@ -50,6 +50,7 @@ def judge_sampler(
     beta: float = 1e-6,
     seconds: float = 300.0,
     suite: Sequence[Case] | str | None = None,
+    toy: str | None = None,
     target: str | None = None,
     exact: bool = False,
     name: str | None = None,
@@ -71,6 +72,7 @@ def judge_sampler(
             that hangs is not interrupted.
         suite: the toys, or the name of a suite of `sampler_suite`; by default "standard", or the toys with the claim's
             clusters.
+        toy: instead of a suite, one toy by its name.
         target: instead of a suite, one target in words: see `sampler_suite.one_target`.
         exact: by every possible run of the sampler rather than by samples of it, as far as that is possible; see
             `sampler_exact.prove_sampler`. Rates and seed then play no part.
@@ -85,8 +87,9 @@ def judge_sampler(
     check_delta(delta)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the calls some time")
-    check(suite, target)
-    suite = suite if target is None else (one_target(target),)
+    given = {"suite": suite, "toy": toy, "target": target}
+    check({what: value for what, value in given.items() if value is not None})
+    suite = suite if (alone := toy or target) is None else (one_target(alone),)
     if exact:
         return prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name)
     cases = chosen(suite, claim, "standard")

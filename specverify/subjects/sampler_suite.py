@@ -10,7 +10,7 @@ clustered(partition) for a claim about clusters of tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from specverify.claims import Claim, ClusterLossless, Relaxed
 from specverify.errors import InputError
 from specverify.model import Context, Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
-from toymodels import tables
+from specverify.subjects import target_file
+from toymodels import continuous, tables
 
 
 @dataclass(frozen=True)
@@ -218,30 +219,39 @@ def named(name: str) -> tuple[Case, ...]:
     return tuple(Case(by_convention(case.target, convention), case.draft) for case in cases) if convention else cases
 
 
-def check(suite: Any, target: Any) -> None:
-    """Whether these names can be used, before anything is judged.
+def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
+    """Whether the suite, toy or target that is asked for can be used, before anything is judged.
 
     Raises:
-        InputError: an unknown name, or both.
+        InputError: an unknown name, a file that holds no target, or more than one of the three.
     """
-    if suite is not None and target is not None:
-        raise InputError("give a suite or a target, not both: a target is a suite of one")
-    if isinstance(suite, str):
+    if len(asked) > 1:
+        raise InputError(f"give a {' or a '.join(asked)}, not both: each says on what a subject is judged")
+    if isinstance(suite := asked.get("suite"), str):
         named(suite)
-    if target is not None:
-        one_target(target)
+    if (toy := asked.get("toy")) is not None and (level == "sampler" or toy not in continuous.names()):
+        toymodels.toy(toy)
+    if (target := asked.get("target")) is None:
+        return
+    if level == "decoder" and not target.endswith(target_file.SUFFIX):
+        raise InputError(f"target {target!r}: a decoder's is a file of laws, TABLE.npz; a toy is chosen with --toy")
+    one_target(target)
 
 
 def one_target(text: str) -> Case:
-    """A target of one's own: a toy's name, what guides it and processors, as far as wanted.
+    """A target of one's own: a file (`target_file`), or a toy's name, what guides it and processors, as far as wanted.
 
-    "guided-3x4", "dense-3x6|temperature=0.8,top_k=2", "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9".
+    "mine.npz", "guided-3x4", "dense-3x6|temperature=0.8,top_k=2",
+    "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9".
 
     Raises:
-        InputError: an unknown toy or processor, or toys that do not go together.
+        InputError: no such file, an unknown toy or processor, or toys that do not go together.
     """
+    if text.endswith(target_file.SUFFIX):
+        own = target_file.load(text)
+        return Case(own, toymodels.draft("perturbed", own))
     name, *parts = text.split("|")
-    model = toymodels.toy(name.strip())
+    model: Model = toymodels.toy(name.strip())
     for part in parts:
         settings = dict(piece.partition("=")[::2] for piece in part.replace(" ", "").split(","))
         if "guidance" not in settings:

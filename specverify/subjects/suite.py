@@ -6,7 +6,7 @@ twelve tokens, improbable tokens as in the tails of real models, processors one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,8 +29,12 @@ PROCESSED = ("temperature=0.7,top_k=3,top_p=0.8", "temperature=1.5,top_k=4,min_p
 _STEEP = ((10**8, 3, 1), (1, 10**8, 10**8), (2, 1, 10**7), (1, 1, 10**9), (3, 4, 5))
 
 
-def suite(modes: Sequence[Mode], claim: Claim, toys: Sequence[str] | None = None) -> list[tuple[Mode, Case]]:
+def suite(
+    modes: Sequence[Mode], claim: Claim, toys: Sequence[str] | None = None, own: Weights | str | None = None
+) -> list[tuple[Mode, Case]]:
     """Every model that suits (of the toys that are named, those alone), in several windows; cheap ones first.
+
+    A model of somebody's own (`own`) is one of them.
 
     Toys of two tokens, and one of three, are tried in every window up to their length, and beyond it; the
     others in windows of 1, of 2 or 3, and beyond the length. A claim of clusters is judged where the clusters have a
@@ -42,6 +46,9 @@ def suite(modes: Sequence[Mode], claim: Claim, toys: Sequence[str] | None = None
         cases = list(_on_toys(mode, claim, toymodels.names() if toys is None else toys))
         if toys is None and not isinstance(claim, ClusterLossless):
             cases += _on_others(mode)
+        if isinstance(own, Weights) and _suits(own.model(), claim):
+            windows = _windows(mode, own.vocab, own.length)
+            cases += [(mode.case(own, window), own.vocab, own.length) for window in windows]
         for case, vocab, length in cases:
             if (not mode.races or vocab == 2) and case.precision in mode.precisions:
                 found.append((vocab ** (length + min(case.window or 2, length)), mode, case))
@@ -51,8 +58,7 @@ def suite(modes: Sequence[Mode], claim: Claim, toys: Sequence[str] | None = None
 def _on_toys(mode: Mode, claim: Claim, names: Sequence[str]) -> Iterator[tuple[Case, int, int]]:
     for number, (toy, vocab, length) in enumerate(_suitable(names, claim)):
         wide = 2 + number % 2
-        windows = range(1, length + 2) if vocab == 2 or toy == THREE else (1, wide, length + 1)
-        for window in windows if len(mode.windows) > 1 else mode.windows:
+        for window in _windows(mode, vocab, length, wide, toy == THREE):
             case = mode.case(toy, window)
             yield case, vocab, length
             if window in (None, wide) and toy in SINGLE:
@@ -63,6 +69,12 @@ def _on_toys(mode: Mode, claim: Claim, names: Sequence[str]) -> Iterator[tuple[C
                 variants += [replace(case, draft=kind) for kind in kinds if kind != case.draft]
                 for variant in variants:
                     yield variant, vocab, length
+
+
+def _windows(mode: Mode, vocab: int, length: int, wide: int = 2, every: bool = False) -> Iterable[int | None]:
+    if len(mode.windows) == 1:
+        return mode.windows
+    return range(1, length + 2) if vocab == 2 or every else (1, wide, length + 1)
 
 
 def _on_others(mode: Mode) -> Iterator[tuple[Case, int, int]]:
@@ -135,8 +147,12 @@ def _suitable(names: Sequence[str], claim: Claim) -> Iterator[tuple[str, int, in
     for name in names:
         if enumerable(name):
             model = toymodels.toy(name)
-            if not isinstance(claim, ClusterLossless) or _is_lumped(model, claim.partition):
+            if _suits(model, claim):
                 yield name, model.vocab, model.length
+
+
+def _suits(model: Model, claim: Claim) -> bool:
+    return not isinstance(claim, ClusterLossless) or _is_lumped(model, claim.partition)
 
 
 def _is_lumped(model: Model, partition: tuple[tuple[int, ...], ...]) -> bool:

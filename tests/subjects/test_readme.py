@@ -32,7 +32,8 @@ def test_the_first_example_is_the_file_that_it_names():
 
 
 def test_each_is_at_most_20_lines():
-    assert sorted(EXAMPLES) == ["box.py", "engine.py", "kernel.py", "log.py", "loop.py", "vectors.py"]
+    names = ["box.py", "engine.py", "kernel.py", "log.py", "loop.py", "target.py", "vectors.py"]
+    assert sorted(EXAMPLES) == names
     assert max(body.count("\n") for body in EXAMPLES.values()) <= 20
 
 
@@ -51,6 +52,13 @@ def test_each_is_at_most_20_lines():
 def test_each_gets_its_verdict(reference, level, options, kind):
     judgement = judge_isolated(reference, level, seconds=60, options=options)
     assert judgement.verdict.kind is kind, judgement.verdict.reason
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_target_is_written_and_judged_on():
+    subprocess.run([sys.executable, "target.py"], check=True)
+    judgement = judge_isolated("box.py:mine", "sampler", options={"delta": 0.1, "target": "mine.npz"})
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
 
 
 @pytest.mark.usefixtures("folder")
