@@ -30,7 +30,7 @@ from specverify import (
     files,
 )
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
-from specverify.errors import ERROR, INTERRUPTED, SpecverifyError, Unfinished, printable
+from specverify.errors import ERROR, INTERRUPTED, InputError, SpecverifyError, Unfinished, printable
 
 app = typer.Typer(
     help="Verify speculative decoders of autoregressive image models.",
@@ -172,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGTERM, _interrupt)  # `timeout`, or a container that is stopped: the same as Ctrl-C
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
+        if blank := cli_errors.empty(given):
+            raise InputError(blank)
         code = app(given or ["--help"], prog_name="specverify", standalone_mode=False) or 0
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

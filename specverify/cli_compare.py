@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specverify.catalogue import near
 from specverify.errors import InputError
 
 if TYPE_CHECKING:
     from specverify.compare import Change
 
+RECORDS = ("tradeoff.json", "record.json", "record.json.gz")
+"""Of a sweep, and of a campaign."""
 SHOWN = 40
 """Changes of each kind that a terminal shows."""
 
@@ -51,9 +54,28 @@ def _changes(old: Path, new: Path) -> list[Change]:
 
 
 def kind(path: Path) -> str:
-    """Which command made the record that lies there."""
-    name = "tradeoff.json"
-    return "tradeoff" if path.name == name or (path.is_dir() and (path / name).is_file()) else "verify"
+    """Which command made the record that lies there.
+
+    Raises:
+        InputError: none lies there; with what was looked for, the nearest that there are, and what makes one.
+    """
+    if path.is_file():
+        return "tradeoff" if path.name == RECORDS[0] else "verify"
+    for name in RECORDS:
+        if (path / name).is_file():
+            return "tradeoff" if name == RECORDS[0] else "verify"
+    there = sorted({str(file.parent) for name in RECORDS for file in _beside(path, name)})
+    close = near(str(path), there, "records near it are in") if there else "and there is none in out/ either"
+    raise InputError(
+        f"there is no record at {path}: neither a file, nor a folder with {', '.join(RECORDS[1:])} or {RECORDS[0]}; "
+        f"{close}; `specverify verify --out {path}` makes one, `specverify tradeoff --out {path}` one of a sweep"
+    )
+
+
+def _beside(path: Path, name: str) -> list[Path]:
+    """Records in the folder, beside it, and where they go unless told otherwise."""
+    folders = (path, path.parent, Path("out"))
+    return [file for folder in folders if folder.is_dir() for file in (*folder.glob(name), *folder.glob(f"*/{name}"))]
 
 
 def _print(changes: list[Change], sentence: str) -> None:

@@ -5,6 +5,7 @@ Typer words these errors in the way of the library that it parses with, which di
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,14 @@ def unknown(name: str, value: str, known: Sequence[str]) -> str:
     """One line for a value of an option that there is not."""
     meant = _MEANT.get(value, "")
     return f"unknown {name} {value!r}; {f'did you mean {meant}?' if meant in known else near(value, known)}"
+
+
+def empty(arguments: Sequence[str]) -> str:
+    """One line for the first option whose value is empty, which for a folder would mean the current one; or nothing."""
+    for option, value in itertools.zip_longest(arguments, arguments[1:]):
+        if option.startswith("--") and (value == "" or option.endswith("=")):
+            return f"{option.rstrip('=')} is empty; give it a value, or leave it out"
+    return ""
 
 
 def said(error: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -156,8 +158,10 @@ def validate(
 
 
 def default_out(reference: str) -> Path:
-    """Where the results go."""
+    """Where the results go: what is named by a path has a folder of its own, whatever else has such a name."""
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", reference).strip("-.") or "subject"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.]+)?", reference):
+        name += f"-{hashlib.sha256(os.path.abspath(reference).encode()).hexdigest()[:6]}"
     return Path("out") / f"validate-{name}"
 
 

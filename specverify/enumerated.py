@@ -18,6 +18,12 @@ from specverify.errors import ContractError, DependentRowsError
 from specverify.noise import Ledger
 from specverify.outcomes import Chosen, Open, opened
 
+DECISIONS = (
+    "ask for the decision itself: draws.bernoulli(p, where) for `uniform < p`, draws.categorical(p, where) for the "
+    "token at which p adds up to it, draws.accept_run(ratios, where) for how many drafts in a row are kept"
+)
+"""What to draw instead of a number."""
+
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 SAME = 1e-6
@@ -37,6 +43,7 @@ class Enumerated:
         batch: how many worlds.
         chosen: the outcomes of the first draws.
         known: of the races in the state that the call is made with, as `settle` gave it; None if there are none.
+        rows: among how many the chosen outcomes may have come; `batch` if None.
 
     Attributes:
         chosen: the outcomes of all draws so far.
@@ -54,8 +61,10 @@ class Enumerated:
         chosen: Sequence[Chosen] = (),
         device: torch.device | str = "cpu",
         known: Float[Tensor, "batch races 2"] | None = None,
+        rows: int | None = None,
     ) -> None:
         self.batch, self.chosen, self.device = batch, list(chosen), device
+        self._rows = batch if rows is None else rows
         self.open: dict[int, Open] = {}
         none = torch.zeros(batch, 0, 2, dtype=torch.float64, device=device)
         self._ledger = Ledger(none if known is None else known)
@@ -155,11 +164,7 @@ class Enumerated:
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
-        raise self._stop(
-            ContractError(
-                "a uniform draw has no finite outcomes; ask for the decision (bernoulli, categorical, accept_run)"
-            )
-        )
+        raise self._stop(ContractError(f"a uniform draw has no finite outcomes; {DECISIONS}"))
 
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""
@@ -228,8 +233,16 @@ class Enumerated:
 
     def _different(self, what: str) -> ContractError:
         alone = "its draws depend on something else than its state; make `step` a function of its arguments"
-        if self.batch == 1:
+        if self._rows == 1:
             return self._stop(ContractError(f"on replay the decoder {what}: {alone}"))
+        if self.batch == 1:
+            # what came among other rows proves nothing, and what comes alone need not be what runs
+            return self._stop(
+                ContractError(
+                    f"on replay the decoder {what}: alone now, among other rows before; what a row does depends on its "
+                    f"place in the batch or on the rows beside it, or {alone}"
+                )
+            )
         return self._stop(
             DependentRowsError(
                 f"on replay the decoder {what}: among {self.batch} rows now, how many rows are in the batch or what "

@@ -49,7 +49,7 @@ def follow(
         if len(weight) > rows:
             ready += [tree.rows(here, piece) for piece in torch.arange(len(weight), device=weight.device).split(rows)]
             continue
-        draws = Enumerated(len(weight), chosen, weight.device, known)
+        draws = Enumerated(len(weight), chosen, weight.device, known, rows)
         result, after = draws.finish(function(given, draws))
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):

@@ -29,6 +29,19 @@ from specverify import cli
         (("defects", "--only", "*-warpd"), "no defect matches '*-warpd'; "),
         (("calibrate", "--only", "*/mises/*"), "no trial matches '*/mises/*'; did you mean misses"),
         (("tradeoff", "--metric", "fdd"), "unknown metric 'fdd'; did you mean fd?"),
+        (("tradeoff", "--max-loss", "-1"), "max loss -1.0: it is a number of at least 0"),
+        (("tradeoff", "--max-loss=-1"), "max loss -1.0: it is a number of at least 0"),
+        (("tradeoff", "--min-speedup", "0"), "min speed-up 0.0: it is a positive number"),
+        (("validate", "scd", "--out", ""), "--out is empty; give it a value, or leave it out"),
+        (("verify", "--out=", "--tier", "quick"), "--out is empty; give it a value, or leave it out"),
+        (("show", "nosuch", "--out", ""), "--out is empty; give it a value, or leave it out"),
+        (("defects", "--report", ""), "--report is empty; give it a value, or leave it out"),
+        (
+            ("show", "nosuch"),
+            "there is no record at nosuch: neither a file, nor a folder with record.json, record.json.gz or "
+            "tradeoff.json; and there is none in out/ either; `specverify verify --out nosuch` makes one, ",
+        ),
+        (("compare", "one", "other"), "there is no record at one: neither a file, nor a folder with record.json"),
     ],
 )
 def test_a_misspelt_choice_is_named_with_what_may_have_been_meant(capsys, tmp_path, monkeypatch, arguments, said):
@@ -39,3 +52,18 @@ def test_a_misspelt_choice_is_named_with_what_may_have_been_meant(capsys, tmp_pa
     assert (caught.value.code, out, err.count("\n")) == (3, "", 1)
     assert err.startswith(f"error: {said}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("show", "out/verfy"), ("compare", "out/verify", "out/verfy")])
+def test_records_near_one_that_is_not_there_are_named(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (("verify", "record.json"), ("sweep", "tradeoff.json"), ("empty", "other.json")):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+        (tmp_path / "out" / folder / name).write_text("{}")
+    with pytest.raises(SystemExit):
+        cli.main(command)
+    said = capsys.readouterr().err
+    assert said.startswith("error: there is no record at out/verfy: neither a file, nor a folder with record.json")
+    assert "; did you mean out/verify" in said
+    assert "out/empty" not in said
+    assert "`specverify verify --out out/verfy` makes one" in said

@@ -1,6 +1,7 @@
 """`specverify validate` and `specverify replay`: what they print, write and exit with."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
     assert out.startswith(
         "PROVED-FOR-ALL: mine/lookahead.py:DECODER, decoder, lossless\n    for every law of the target"
     )
-    folder = tmp_path / "out" / "validate-mine-lookahead.py-DECODER"
+    folder = tmp_path / cli_validate.default_out("mine/lookahead.py:DECODER")
     written = [str((folder / name).relative_to(tmp_path)) for name in ("judgement.json", "certificate.json")]
     assert out.splitlines()[-2:] == written
     judgement = judgement_from_json(json.loads((folder / "judgement.json").read_text()))
@@ -180,7 +181,7 @@ def test_one_that_hangs_is_an_error_with_the_reason(run, monkeypatch):
     code, out, err = run("validate", "mine/misbehaving.py:hangs", "--level", "sampler", "--limit", 8)
     assert (code, err) == (3, "")
     assert out.startswith(
-        "ERROR: mine/misbehaving.py:hangs, sampler, lossless\n    gave no answer within 8 s, in hangs"
+        "ERROR: mine/misbehaving.py:hangs, sampler, lossless\n    gave no answer within 8 s (--limit sets another), in "
     )
     assert "\nnotes\n    about to wait\n" in out
 
@@ -306,7 +307,21 @@ def test_an_error_replaces_no_earlier_judgement(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("reference", "name"),
-    [("a.b:c", "validate-a.b-c"), ("../x/y.py:D", "validate-x-y.py-D"), ("::", "validate-subject")],
+    [
+        ("a.b:c", "validate-a.b-c"),
+        ("y.py:D", "validate-y.py-D"),
+        ("scd-mc", "validate-scd-mc"),
+        ("../x/y.py:D", "validate-x-y.py-D-"),
+        ("::", "validate-subject-"),
+    ],
 )
 def test_default_folders(reference, name):
-    assert cli_validate.default_out(reference) == Path("out") / name
+    folder = cli_validate.default_out(reference)
+    assert folder.parent == Path("out")
+    assert folder.name == name if name[-1] != "-" else re.fullmatch(f"{re.escape(name)}[0-9a-f]{{6}}", folder.name)
+
+
+def test_subjects_of_one_name_have_folders_of_their_own():
+    same = ["x/y.py:D", "../x/y.py:D", "/x/y.py:D", "x-y.py:D", "x y.py:D", "y.py:D", "z/y.py:D", "x/y.npz", "z/y.npz"]
+    assert len({cli_validate.default_out(reference) for reference in same}) == len(same)
+    assert cli_validate.default_out("x/../x/y.py:D").name[-6:] == cli_validate.default_out("x/y.py:D").name[-6:]

@@ -33,6 +33,7 @@ WAITING = 10.0
 STARTUP = 180.0
 """Seconds by the clock that a fresh interpreter may take to import torch."""
 POLL = 0.02
+MORE = " (--limit sets another)"
 _NOTHING = 0.05
 """Seconds of processor time below which a subject counts as having computed nothing."""
 _CHILD = (  # the path is set first: the child must find specverify, and the subject, where specverify would
@@ -188,13 +189,13 @@ class _Limits:
         if memory - self.base > self.memory * 2**20:
             return f"took more than {self.memory:,} MiB of memory, {self.share}; --memory sets another limit"
         if spent - self.before > self.seconds:
-            return f"gave no answer within {self.seconds:g} s of processor time"
+            return f"gave no answer within {self.seconds:g} s of processor time{MORE}"
         if spent - self.last > _NOTHING:
             self.last, self.moved = spent, now
         if now - self.moved > self.seconds:
-            return f"gave no answer within {self.seconds:g} s"  # it waits, and does not compute
+            return f"gave no answer within {self.seconds:g} s{MORE}"  # it waits, and does not compute
         if now - self.begun > WAITING * self.seconds:
-            return f"gave no answer within {WAITING * self.seconds:g} s by the clock"
+            return f"gave no answer within {WAITING * self.seconds:g} s by the clock{MORE}"
         return ""
 
     def _taken(self) -> tuple[float, int]:

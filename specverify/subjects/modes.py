@@ -18,6 +18,7 @@ from specverify.deadline import Deadline
 from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.decoders.run import sample
+from specverify.enumerated import DECISIONS
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import Arrangement
 from specverify.evidence.budget import Budget
@@ -184,8 +185,8 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
         raise refusal
     if odd := kinds & {"uniform", "normal"}:
         raise ContractError(
-            f"it asks for {' and '.join(sorted(odd))} draws, whose outcomes cannot be enumerated; ask draws for the "
-            "decision itself (bernoulli, categorical, accept_run), or have it judged as a sampler"
+            f"it asks for {' and '.join(sorted(odd))} draws, whose outcomes cannot be enumerated; {DECISIONS}; or call "
+            "it in a function (target, draft, n, seed) -> tokens, and judge that with --level sampler"
         )
     races = "race" in kinds
     tiny = tuple(model for model in taken if not races or model.vocab == 2)

@@ -49,9 +49,10 @@ def check(reference: str, folder: Path | None = None) -> None:
     found = source(reference, folder)
     first = attribute.split(".")[0]
     names = None if found is None else _names(found)
-    if names is None or first in names or first.startswith("__") or (found is not None and _is_submodule(found, first)):
+    if found is None or names is None or first in names or first.startswith("__") or _is_submodule(found, first):
         return
-    public = sorted(name for name in names if not name.startswith("_"))
+    brought = set() if found.name == "__init__.py" else set(_brought(found))
+    public = sorted(name for name in names - brought if not name.startswith("_"))
     raise InputError(f"{where} has no {first!r}; {near(first, public, f'{where} holds', 20)}")
 
 
@@ -133,6 +134,13 @@ def _names(path: Path) -> set[str] | None:
         elif isinstance(node, ast.Global):
             found |= set(node.names)
     return found | {name for node in tree.body for name in _bound(node)}
+
+
+def _brought(path: Path) -> Iterator[str]:
+    """The names that a module only imports, none of which is meant by a name that it has not."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from _bound(node)
 
 
 def _runs(node: ast.stmt) -> bool:

@@ -331,4 +331,16 @@ def _kind(subject: Any) -> str:
 
 
 def _public(found: Any) -> list[str]:
-    return sorted(name for name in vars(found) if not name.startswith("_")) if hasattr(found, "__dict__") else []
+    """Names that may have been meant: of a module neither other modules nor what it has from another package."""
+    own = found.__name__.partition(".")[0] if inspect.ismodule(found) else ""
+    return sorted(
+        name
+        for name, value in getattr(found, "__dict__", {}).items()
+        if not name.startswith("_") and not (own and _brought(value, own))
+    )
+
+
+def _brought(value: Any, package: str) -> bool:
+    """Whether a module has it from elsewhere: another module, or a class or function of another package."""
+    defined = inspect.isclass(value) or inspect.isroutine(value)
+    return inspect.ismodule(value) or (defined and str(value.__module__).partition(".")[0] != package)

@@ -20,19 +20,16 @@ from torch import Tensor
 from specverify import tree
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.ranks import Masses, masses
-from specverify.evidence.tokens import TILTS, TokenStatistics, reduce
+from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.model import row_mask
+from specverify.subjects.trace_given import BELOW, COARSE, REDUCED, ROUNDING, Block, below, coarse, first, given
 from specverify.subjects.trace_source import Arrays, Source, opened
 
 BLOCK = 1 << 23
 """Probabilities that are read at once."""
 LAWS = ("logprobs",)
 TOP = ("top_ids", "top_logprobs")
-BELOW = "below"
-REDUCED = ("logprob", "entropy", "variance", "pit_low", "pit_high")
 FORMS = {LAWS: "full laws", TOP: "the most probable tokens and the rest as one outcome", REDUCED: "reduced laws"}
-ROUNDING, COARSE = 1e-3, 3e-2
-"""What may be off in a sum of probabilities, and in one of those logged with 16 bits."""
 FINEST = 1e-9
 """The smallest tail of a law that is looked at where the law itself is logged."""
 
@@ -106,8 +103,10 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
     tokens = _whole(source, "tokens")
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {tuple(tokens.shape)}; a trace has Int[sequences, length], neither 0")
-    if int(tokens.min()) < 0:
-        raise InputError(f"tokens hold {int(tokens.min())}; token ids are at least 0 (give ragged rows by lengths)")
+    if bool((bad := tokens < 0).any()):
+        raise InputError(
+            f"tokens hold {int(tokens.min())}, {first(bad)}; token ids are at least 0 (give ragged rows by lengths)"
+        )
     counted = _counted(source, tokens)
     for name in form:
         if source.shape(name)[:2] != tuple(tokens.shape) or len(source.shape(name)) != (2 if form is REDUCED else 3):
@@ -117,10 +116,10 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
             )
     found: Masses | None = None
     named = False
-    below: Tensor | None = None
+    smaller: Tensor | None = None
     if form is REDUCED:
-        statistics = _given(source, counted, generator)
-        below = _below(source, counted) if BELOW in names else None
+        statistics = given(source, counted, generator)
+        smaller = below(source, counted) if BELOW in names else None
     else:
         parts: list[tuple[TokenStatistics, Masses, Tensor]] = []
         columns = torch.ones(source.shape(form[-1])[2], dtype=torch.bool)
@@ -133,7 +132,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
             statistics, some, ahead, columns_here = _reduced(source, form, tokens, counted, block, generator)
             parts.append((statistics, some, ahead))
             columns &= columns_here
-        statistics, found, below = tree.map_tensors(
+        statistics, found, smaller = tree.map_tensors(
             tree.join(parts), lambda part: part.reshape(*tokens.shape, *part.shape[2:])
         )
         named = form is TOP and bool(columns.any())
@@ -145,7 +144,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         )
     unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", BELOW, *form})
     notes = [f"not used: {', '.join(unused)}"] if unused else []
-    if any(_coarse(source, name) for name in form if name != "top_ids"):
+    if any(coarse(source, name) for name in form if name != "top_ids"):
         notes.append("the laws were logged with 16 bits: what is seen may be their rounding")
     return Trace(
         tokens=tokens.where(counted, -1),
@@ -159,13 +158,8 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         finest=min(0.1, max(FINEST, 1e3 * source.digits("pit_low"))) if form is REDUCED else FINEST,
         named=named,
         misreported=reported,
-        below=below,
+        below=smaller,
     )
-
-
-def _coarse(source: Source, name: str) -> bool:
-    """Whether it holds floating-point numbers of 16 bits or less."""
-    return source.digits(name) > 1e-4
 
 
 def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:
@@ -188,7 +182,7 @@ def _counted(source: Source, tokens: Tensor) -> Bool[Tensor, "sequences length"]
     return row_mask(lengths, length)
 
 
-def _blocks(tokens: Tensor, options: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(tokens: Tensor, options: int) -> Iterator[Block]:
     """Rows and positions, in order: many whole rows, or a part of one where a row is too much at once."""
     sequences, length = tokens.shape
     fits = max(1, BLOCK // max(1, options))
@@ -206,7 +200,7 @@ def _reduced(
     form: tuple[str, ...],
     tokens: Tensor,
     counted: Tensor,
-    block: tuple[slice, slice],
+    block: Block,
     generator: np.random.Generator,
 ) -> tuple[TokenStatistics, Masses, Tensor, Tensor]:
     """The statistics of a block, each token as a row of its own; and the places of a list that always name it.
@@ -218,20 +212,25 @@ def _reduced(
     listed, columns = None, torch.zeros(logprobs.shape[1], dtype=torch.bool)
     if form is TOP:
         ids = torch.from_numpy(source.read("top_ids", *block).astype(np.int64)).reshape(len(emitted), -1)
-        slack = COARSE if _coarse(source, "top_logprobs") else ROUNDING
+        slack = COARSE if coarse(source, "top_logprobs") else ROUNDING
         columns = ((ids == emitted) | ~counts).all(0)
         listed = ids.shape[1]
         token = emitted
-        emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack)
+        emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack, block)
         before = torch.cat([(ids < token) | (emitted == listed), torch.zeros_like(token, dtype=torch.bool)], 1)
     else:
         vocab = logprobs.shape[1]
-        if int(emitted.where(counts, 0).max()) >= vocab:
-            raise InputError(f"tokens hold {int(emitted.max())}, but logprobs are of {vocab} tokens")
+        if bool((bad := counts & (emitted >= vocab)).any()):
+            raise InputError(
+                f"tokens hold {int(emitted[bad].max())}, but logprobs are of {vocab} tokens, {first(bad, block)}"
+            )
         emitted, laws = emitted.where(counts, 0), logprobs.exp()
-        off = float((laws.sum(1) - 1).abs().max())
-        if off > (COARSE if _coarse(source, form[-1]) else ROUNDING):
-            raise InputError(f"logprobs do not sum to 1 in probability: they are off by {off:.3g}; log them normalised")
+        off = (laws.sum(1) - 1).abs()
+        if bool((bad := off > (COARSE if coarse(source, form[-1]) else ROUNDING)).any()):
+            raise InputError(
+                f"logprobs do not sum to 1 in probability: they are off by {float(off.max()):.3g}, "
+                f"{first(bad, block)}; log them normalised"
+            )
         laws = laws / laws.sum(1, keepdim=True)
         before = torch.arange(vocab) < emitted
     found = masses(laws, emitted[:, 0], listed=listed)
@@ -244,106 +243,39 @@ def _reduced(
     )
 
 
-def _logprobs(source: Source, name: str, block: tuple[slice, slice], counts: Tensor) -> Float[Tensor, "tokens options"]:
+def _logprobs(source: Source, name: str, block: Block, counts: Tensor) -> Float[Tensor, "tokens options"]:
     """In double precision; where a token does not count, any law."""
     values = source.read(name, *block)
     if values.dtype.kind != "f":
         raise InputError(f"{name} has dtype {values.dtype}; log-probabilities are floating point")
     flat = torch.from_numpy(values.astype(np.float64)).reshape(len(counts), -1)
     flat = torch.where(counts, flat, -np.log(flat.shape[1]))
-    if bool(flat.isnan().any()):
-        raise InputError(f"{name} holds NaN")
-    if float(flat.max()) > ROUNDING:
-        raise InputError(f"{name} holds {float(flat.max()):.4g}; log-probabilities are at most 0 (natural logarithm)")
+    if bool((bad := flat.isnan().any(1)).any()):
+        raise InputError(f"{name} holds NaN, {first(bad, block)}")
+    if bool((bad := (flat > ROUNDING).any(1)).any()):
+        raise InputError(
+            f"{name} holds {float(flat.max()):.4g}, {first(bad, block)}; log-probabilities are at most 0 (natural "
+            "logarithm)"
+        )
     return flat.clamp(max=0)
 
 
-def _with_rest(ids: Tensor, top: Tensor, emitted: Tensor, counts: Tensor, slack: float) -> tuple[Tensor, Tensor]:
+def _with_rest(
+    ids: Tensor, top: Tensor, emitted: Tensor, counts: Tensor, slack: float, block: Block
+) -> tuple[Tensor, Tensor]:
     """The emitted outcome, a place in the list or the rest behind it, and the law over those."""
     twice = ids.sort(1).values.diff(dim=1) == 0
-    if bool((twice & counts).any()):
-        raise InputError("top_ids name a token twice at one position; list each once")
+    if bool((bad := (twice & counts).any(1)).any()):
+        raise InputError(f"top_ids name a token twice at one position, {first(bad, block)}; list each once")
     rest = 1 - top.sum(1, keepdim=True)
-    if bool(((rest < -slack) & counts).any()):
-        raise InputError(f"top_logprobs sum to {float(1 - rest.min()):.4g} in probability at one position")
+    if bool((bad := (rest < -slack) & counts).any()):
+        raise InputError(
+            f"top_logprobs sum to {float(1 - rest.min()):.4g} in probability at one position, {first(bad, block)}"
+        )
     laws = torch.cat([top, rest.clamp(min=0)], 1)
     is_listed = ids == emitted
     place = torch.where(is_listed.any(1), is_listed.int().argmax(1), ids.shape[1])
     return place[:, None], laws / laws.sum(1, keepdim=True)
-
-
-def _given(source: Source, counted: Tensor, generator: np.random.Generator) -> TokenStatistics:
-    """Statistics that the engine has reduced itself."""
-    values = {}
-    for name in REDUCED:
-        array = source.read(name, slice(None), slice(None))
-        if array.dtype.kind != "f":
-            raise InputError(f"{name} has dtype {array.dtype}; it is floating point")
-        values[name] = torch.where(counted, torch.from_numpy(array.astype(np.float64)), 0.0)
-        if bool(values[name].isnan().any()):
-            raise InputError(f"{name} holds NaN")
-    low, high, p = values["pit_low"], values["pit_high"], values["logprob"].exp()
-    if bool((counted & ((low < -ROUNDING) | (high > 1 + ROUNDING) | (p > 1 + ROUNDING))).any()):
-        raise InputError("pit_low and pit_high lie between 0 and 1, and logprob is at most 0")
-    off = float(torch.where(counted, (high - low - p).abs(), 0.0).max())
-    if off > ROUNDING:
-        raise InputError(f"pit_high - pit_low differs from exp(logprob) by up to {off:.3g}; both are p(x)")
-    if bool((counted & ((values["entropy"] < 0) | (values["variance"] < 0))).any()):
-        raise InputError("entropy and variance are at least 0")
-    _check_moments(values, counted, COARSE if any(_coarse(source, name) for name in REDUCED) else ROUNDING)
-    uniform = torch.from_numpy(generator.random(tuple(counted.shape)))
-    # rounding leaves an entropy of 0 to laws that are all but certain, never to others (`_check_moments`)
-    choice = counted & (values["entropy"] > 0)
-    impossible = counted & (p == 0)
-    return TokenStatistics(
-        pit=torch.where(choice, (low + uniform * (high - low)).clamp(0, 1), uniform),
-        surprisal=torch.where(impossible, 0.0, -values["logprob"]),
-        entropy=values["entropy"],
-        variance=values["variance"],
-        tilted=torch.zeros(*counted.shape, len(TILTS), dtype=torch.float64),
-        open=choice,
-        impossible=impossible,
-    )
-
-
-def _below(source: Source, counted: Tensor) -> Float[Tensor, "sequences length"]:
-    """The mass of smaller ids, where the engine logs it beside what it has reduced."""
-    array = source.read(BELOW, slice(None), slice(None))
-    if array.shape != tuple(counted.shape) or array.dtype.kind != "f":
-        raise InputError(
-            f"{BELOW} has shape {array.shape} and dtype {array.dtype}; give one floating-point number for each of the "
-            f"tokens {tuple(counted.shape)}"
-        )
-    below = torch.where(counted, torch.from_numpy(array.astype(np.float64)), 0.0)
-    if not bool(((below >= -ROUNDING) & (below <= 1 + ROUNDING)).all()):
-        raise InputError(f"{BELOW} lies between 0 and 1: it is the mass of the ids below the emitted one")
-    return below
-
-
-def _check_moments(values: Mapping[str, Tensor], counted: Tensor, slack: float) -> None:
-    """Refuse an entropy or a variance that no law has which gives the emitted token its probability and its place.
-
-    Of the mass ahead of the token each part is at most all of it, and of the mass behind it at most p(x): so much
-    entropy there is at least. The surprisal is off its mean by d with probability p(x), so its variance is at least
-    p d^2 / (1 - p).
-    """
-    p, low = values["logprob"].exp(), values["pit_low"].clamp(0, 1)
-    behind = (1 - low - p).clamp(0, 1)
-    own = torch.where(p > 0, -values["logprob"], 0.0)
-    least = torch.special.entr(low) + p * own + behind * own
-    off = torch.where(p > 0, own - values["entropy"], 0.0)
-    spread = p * off**2 / (1 - p).clamp(min=slack)
-    allowed = slack * (2 + own)
-    for name, bound in (("entropy", least), ("variance", spread)):
-        short = counted & (values[name] < bound - allowed * (1 if name == "entropy" else 2 + own))
-        if bool(short.any()):
-            row, position = (int(i) for i in short.nonzero()[0])
-            raise InputError(
-                f"{name} contradicts the rest of the log at {int(short.sum()):,} tokens: it is "
-                f"{float(values[name][row, position]):.4g} in row {row} at position {position}, where logprob "
-                f"{float(values['logprob'][row, position]):.4g} and pit_low {float(low[row, position]):.4g} leave at "
-                f"least {float(bound[row, position]):.4g}; log all of them from the law that the token was drawn from"
-            )
 
 
 def _misreported(source: Source, statistics: TokenStatistics, found: Masses, counted: Tensor) -> tuple[int, int, float]:
@@ -357,7 +289,7 @@ def _misreported(source: Source, statistics: TokenStatistics, found: Masses, cou
     said = torch.from_numpy(array.astype(np.float64))
     due = torch.where(statistics.impossible, -torch.inf, -statistics.surprisal)
     told = counted & (found.place < found.mass.shape[2] - 1)
-    slack = COARSE if _coarse(source, "logprob") else ROUNDING
+    slack = COARSE if coarse(source, "logprob") else ROUNDING
     # where both are -inf the difference is no number, and nothing is wrong
     apart = torch.where(said == due, 0.0, (said - due).abs()).nan_to_num(nan=torch.inf, posinf=torch.inf)
     apart = torch.where(told, apart, 0.0)

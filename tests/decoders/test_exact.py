@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specverify.decoders import Autoregressive, DraftModel, Jacobi, SharedNoise, Speculative, TokenRule
-from specverify.errors import DependentRowsError
+from specverify.errors import ContractError, DependentRowsError
 from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
@@ -228,3 +228,19 @@ def test_a_decoder_that_looks_at_other_rows_is_told_so_unless_worlds_run_one_by_
     assert alone.tv(target_law(subject)) <= EXACT
     with pytest.raises(DependentRowsError, match="how many rows are in the batch or what they hold"):
         enumerate_decoder(decoder, subject)
+
+
+class SlipsInOneOfFour(TokenRule):
+    """Replaces a rejected draft from p instead of the residual, in the last row of each four."""
+
+    def recover(self, p, q, draft):
+        last = torch.arange(len(p)) % 4 == 3
+        return torch.where(last[:, None, None] if p.ndim == 3 else last[:, None], p, super().recover(p, q, draft))
+
+
+@pytest.mark.parametrize("name", ["dense-2x8", "dense-3x6"])
+def test_a_slip_in_some_places_of_the_batch_is_told_to_be_one_of_rows(name):
+    decoder = Speculative(Jacobi(), 3, SlipsInOneOfFour())
+    assert enumerate_decoder(decoder, model(name), Budget(rows=1)).tv(truth(name)) <= EXACT
+    with pytest.raises(ContractError, match=r"its place in the batch|how many rows are in the batch"):
+        enumerate_decoder(decoder, model(name))

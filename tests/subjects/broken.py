@@ -255,7 +255,7 @@ BROKEN = {
     Misnames: "Info.branch is [0] where 1 tokens were committed",
     Flat: "draws.bernoulli was asked for 1 rows; the batch has 16",
     Masks: "draws.bernoulli was given `where` of shape (16,), torch.bool; here it is a mask of shape (16, 1)",
-    Uniform: "it asks for uniform draws, whose outcomes cannot be enumerated; ask draws for the decision itself",
+    Uniform: "it asks for uniform draws, whose outcomes cannot be enumerated; ask for the decision itself",
     TorchRandom: "it drew from torch's global generator; all randomness comes from `draws`",
     NumpyRandom: "it drew from numpy's global generator; all randomness comes from `draws`",
     OwnRandom: "the same seed gave other tokens the second time: it keeps state between calls",

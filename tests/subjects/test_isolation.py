@@ -49,7 +49,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(monkeypatch):
     monkeypatch.setenv("SPECVERIFY_TEST_MARK", mark)
     judgement = judge("hangs", limit=8)
     assert judgement.verdict.kind is Kind.ERROR
-    assert "gave no answer within 8 s, in hangs (misbehaving.py:" in judgement.verdict.reason
+    assert "gave no answer within 8 s (--limit sets another), in hangs (misbehaving.py:" in judgement.verdict.reason
     assert judgement.verdict.reason.endswith("the last line that it printed: about to wait")
     commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert mark not in commands
@@ -103,7 +103,8 @@ def test_a_reference_that_names_nothing_is_no_verdict():
         ("import ctypes\nctypes.string_at(0)\n", "when imported, its process was ended by SIGSEGV"),
         (
             "import time\nprint('dozing', flush=True)\ntime.sleep(600)\n",
-            "when imported, gave no answer within 3 s, in <module> (rude.py:3); the last line that it printed: dozing",
+            "when imported, gave no answer within 3 s (--limit sets another), in <module> (rude.py:3); the last line "
+            "that it printed: dozing",
         ),
         ("1 / 0\n", "rude.py raises ZeroDivisionError when imported: division by zero (rude.py:1)"),
     ],

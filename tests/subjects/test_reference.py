@@ -74,6 +74,8 @@ def test_what_only_running_could_tell_is_left_to_that(name):
         ("own.py:RIHGT", r"own.py has no 'RIHGT'; did you mean RIGHT\?"),
         ("own:hidden", "own has no 'hidden'; own holds ALSO, Inner"),
         ("own:inside", "own has no 'inside'"),
+        ("own.py:xyzzy", "own.py has no 'xyzzy'; own.py holds ALSO, Inner, REST, RIGHT, late, make, number$"),
+        ("own.py:mke", r"own.py has no 'mke'; did you mean make\?"),
         ("onw.py:RIGHT", r"onw.py: no such file in .*; did you mean own.py"),
         ("there/own.py:x", r"there/own.py: no such file \(there is no folder .*there\)"),
         ("pack.deep.prat:X", "no module named 'pack.deep.prat' in .* a file is named by its path"),

@@ -71,6 +71,7 @@ def test_files_are_found_by_path_and_keep_their_neighbours(module):
         ("nowhere_at_all.mod:x", "no module named 'nowhere_at_all'"),
         ("json.nothing:x", "no module named 'json.nothing'"),
         ("json:dumsp", "json has no 'dumsp'; did you mean dump or dumps"),
+        ("json:codec", "json has no 'codec'; did you mean .*JSONDecode"),
         ("json:JSONDecoder.decoed", r"json:JSONDecoder has no 'decoed'; did you mean decode"),
         ("no/such/file.py:x", "no/such/file.py: no such file"),
         ("json:", "'json:' names no object; write json:OBJECT"),

@@ -238,16 +238,16 @@ REDUCED = {
         ({"tokens": None}, "the trace holds logprobs; it needs tokens"),
         ({"tokens": np.zeros(5, int)}, r"tokens have shape \(5,\); a trace has Int\[sequences, length\]"),
         ({"tokens": np.zeros((5, 24))}, "tokens has dtype float64; it holds integers"),
-        ({"tokens": np.full((5, 24), -1)}, "tokens hold -1; token ids are at least 0"),
-        ({"tokens": np.full((5, 24), 16)}, "tokens hold 16, but logprobs are of 16 tokens"),
+        ({"tokens": np.full((5, 24), -1)}, "tokens hold -1, first in row 0 at position 0; token ids are at least 0"),
+        ({"tokens": np.full((5, 24), 16)}, "tokens hold 16, but logprobs are of 16 tokens, first in row 0 at"),
         (
             {"logprobs": LAW[:4]},
             r"logprobs has shape \(4, 24, 16\); with tokens \(5, 24\) it must be \(5, 24\) and one",
         ),
         ({"logprobs": FLAT}, r"logprobs has shape \(5, 24\)"),
         ({"logprobs": LAW.astype(int)}, "logprobs has dtype int64; log-probabilities are floating point"),
-        ({"logprobs": LAW * np.nan}, "logprobs holds NaN"),
-        ({"logprobs": LAW + 3}, "logprobs holds 0.2274; log-probabilities are at most 0"),
+        ({"logprobs": LAW * np.nan}, "logprobs holds NaN, first in row 0 at position 0"),
+        ({"logprobs": LAW + 3}, "logprobs holds 0.2274, first in row 0 at position 0; log-probabilities are at most 0"),
         ({"logprobs": LAW - 1}, "logprobs do not sum to 1 in probability: they are off by 0.632"),
         ({"logprobs": np.array([object()] * 5)}, "logprobs holds objects; give an array of numbers"),
         ({"lengths": np.full(5, 25)}, r"lengths have shape \(5,\) and hold 25..25; give one for each of the 5"),
@@ -259,13 +259,49 @@ REDUCED = {
         (REDUCED | {"pit_high": 0 * FLAT + 0.5}, "pit_high - pit_low differs from exp.logprob. by up to 0.438"),
         (REDUCED | {"pit_low": 0 * FLAT - 1}, "pit_low and pit_high lie between 0 and 1"),
         (REDUCED | {"entropy": FLAT}, "entropy and variance are at least 0"),
-        (REDUCED | {"variance": FLAT * np.nan}, "variance holds NaN"),
+        (REDUCED | {"variance": FLAT * np.nan}, "variance holds NaN, first in row 0 at position 0"),
         (REDUCED | {"logprob": FLAT.astype(int)}, "logprob has dtype int64; it is floating point"),
     ],
 )
 def test_what_is_no_trace_says_so(right, changes, message):
     with pytest.raises(InputError, match=message):
         judge_trace(damaged(right, **changes))
+
+
+@pytest.mark.parametrize("block", [5, 24, 1 << 23])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("logprobs", np.nan, "logprobs holds NaN, first in row 3 at position 17"),
+        ("logprobs", 0.5, "logprobs holds 0.5, first in row 3 at position 17"),
+        ("logprobs", -1e-5, "they are off by .*, first in row 3 at position 17; log them normalised"),
+        ("tokens", 99, "tokens hold 99, but logprobs are of 16 tokens, first in row 3 at position 17"),
+        ("tokens", -7, "tokens hold -7, first in row 3 at position 17"),
+    ],
+)
+def test_what_is_wrong_in_a_log_is_named_by_its_row_and_position(right, monkeypatch, block, name, value, said):
+    monkeypatch.setattr(trace_file, "BLOCK", 16 * block)
+    log = damaged(right)
+    for row, position in ((3, 17), (4, 2)):
+        log[name][row, position] = value
+    with pytest.raises(InputError, match=said):
+        judge_trace(log)
+
+
+def test_what_is_wrong_in_lists_and_reduced_laws_is_named_by_its_place(right):
+    twice, large, low = (damaged(right, **changes) for changes in (TOP, TOP, REDUCED))
+    twice["top_ids"] = twice["top_ids"].copy()
+    twice["top_ids"][2, 5] = 1
+    large["top_logprobs"] = large["top_logprobs"].copy()
+    large["top_logprobs"][2, 5] = -0.1
+    low["pit_low"] = low["pit_low"].copy()
+    low["pit_low"][2, 5] = -0.5
+    below = damaged(right, **REDUCED, below=np.where(np.arange(24) == 5, 1.5, 0.5) * np.ones((5, 1)))
+    for log, row in ((twice, 2), (large, 2), (low, 2), (below, 0)):
+        with pytest.raises(InputError, match=f"first in row {row} at position 5"):
+            judge_trace(log)
+    with pytest.raises(InputError, match=r"below has shape \(5, 3\)"):
+        judge_trace(damaged(right, **REDUCED, below=FLAT[:, :3]))
 
 
 def test_arrays_that_are_not_known_are_named(right):
