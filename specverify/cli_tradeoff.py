@@ -158,9 +158,7 @@ def _answer(
         elif max_loss is not None:
             choices = choose.fastest(record, max_loss, metric)
         else:
-            known = choose.metrics(record["setting"]["model"])
-            usual = metric if metric in answer.USUAL else known[0]
-            choices = choose.fastest(record, answer.USUAL[usual], usual)
+            choices = answer.usual(record, metric)
     except InputError as error:
         if max_loss is not None or min_speedup is not None:
             raise

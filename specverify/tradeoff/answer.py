@@ -1,4 +1,4 @@
-"""What a sweep says at its end, in a terminal: the setting to take, what was confirmed, and the frontier."""
+"""What a sweep says first, in a terminal and on its page: the setting to take, what was confirmed, and the frontier."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from specverify.errors import InputError
+from specverify.report.listing import listing
 from specverify.report.tables import UNKNOWN, interval, number
-from specverify.tradeoff import tables, tables_patches
+from specverify.report.tables import Row as Line
+from specverify.report.tables import Table as Section
+from specverify.tradeoff import choose, tables, tables_patches
 from specverify.tradeoff.choose import CONFIDENCE, Choice, Contender
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 from specverify.tradeoff.tables import faster, within
@@ -16,6 +20,50 @@ USUAL = {"bias": 0.02, "fd": 0.25}
 """Losses that a question is about if nobody asked one."""
 SHOWN = 5
 """Further settings that are listed, and rows of the frontier."""
+
+
+def usual(record: Sweep, metric: str | None = None) -> list[Choice]:
+    """The answers to the usual question, by the usual metric or another that has a usual loss.
+
+    Raises:
+        InputError: nothing can be answered yet.
+    """
+    known = metric if metric in USUAL else choose.metrics(record["setting"]["model"])[0]
+    return choose.fastest(record, USUAL[known], known)
+
+
+def section(record: Sweep) -> Section:
+    """The answer to the usual question as a table: the fastest setting that loses little, and the lossless one."""
+    rows: list[Line] = []
+    choices: list[Choice] = []
+    try:
+        choices = usual(record)
+    except InputError as error:
+        intro = f"There is no answer yet: {error}."
+    else:
+        intro = (
+            f"Limits hold with {CONFIDENCE:.0%} for all {choices[0].compared} settings at once, on "
+            f"{choices[0].images:,} images of each; what stands in square brackets, of a setting alone. Passes are the "
+            "target's, in round brackets in a batch of 64 that waits for its slowest image; a draft model's are extra."
+        )
+    by_id = {row["id"]: row for row in record["rows"]}
+    for choice in choices:
+        one = choice.chosen or choice.nearest
+        assert one is not None  # there are settings, or there would be no choice
+        what = choice.question if choice.chosen else f"{choice.question}: none is confirmed; {_more(choice, one)}"
+        rows.append(_line(record, by_id[one.id], one, what))
+        if choice.free is not None and choice.free is not one:
+            rows.append(_line(record, by_id[choice.free.id], choice.free, "the fastest that claims to be lossless"))
+    columns = ("what", "setting", "fewer passes#", "draft passes#", "faster in a batch#", "faster alone#", "loss#")
+    return Section("answer", "The setting to take", intro, columns, tuple(rows))
+
+
+def _line(record: Sweep, row: Row, one: Contender, what: str) -> Line:
+    kinds: tuple[Timed, ...] = ("seconds_per_image", "seconds_alone")
+    times = [number(faster(record, row, kind), 3) + interval(within(record, row, kind), 3) for kind in kinds]
+    drafts = _value(row, "draft_passes") if "draft_passes" in row["metrics"] else "0"
+    fewer = f"{one.speedup:.3g}, at least {one.slowest:.3g} ({_value(row, 'lockstep-64')})"
+    return Line((what, one.id, fewer, drafts, *times, f"{_plain(one.loss)}, at most {_plain(one.most)}"))
 
 
 def show(record: Sweep, choice: Choice, console: Console) -> None:
@@ -46,20 +94,15 @@ def frontier(record: Sweep, console: Console) -> None:
         return
     loss = "fd" if patches else "bias"
     heading = f"FD above AR, n = {record['setting']['n']:,}" if patches else "bias per token"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("the frontier", "passes", "lock-step 64", "draft passes", "in time", "alone", heading):
-        table.add_column(name, justify="left" if name == "the frontier" else "right", overflow="fold")
+    lines = []
     for row in rows[:SHOWN]:
         gains = (_short(faster(record, row, what)) for what in ("seconds_per_image", "seconds_alone"))
         lost = tables.distances(record, row)[1] if patches else tables.cells(row, (loss,))[0]
-        table.add_row(
-            Text(row["id"].partition("/")[2]),
-            _value(row, "speedup"),
-            _value(row, "lockstep-64"),
-            _value(row, "draft_passes") if "draft_passes" in row["metrics"] else "0",
-            *gains,
-            lost.partition(" [")[0],
-        )
+        drafts = _value(row, "draft_passes") if "draft_passes" in row["metrics"] else "0"
+        fewer = (_value(row, "speedup"), _value(row, "lockstep-64"), drafts)
+        lines.append((row["id"].partition("/")[2], *fewer, *gains, lost.partition(" [")[0]))
+    headings = ("the frontier", "passes", "lock-step 64", "draft passes", "in time", "alone", heading)
+    table = listing(lines, headings, drop=("lock-step 64", "alone"))
     console.print()
     console.print(table)
     more = f"; {len(rows) - SHOWN} more in the report" if len(rows) > SHOWN else ""

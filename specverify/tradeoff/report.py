@@ -9,7 +9,7 @@ from specverify.report.drawing import Picture
 from specverify.report.page import Written
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
-from specverify.tradeoff import tables, tables_patches
+from specverify.tradeoff import answer, tables, tables_patches
 from specverify.tradeoff.shape import Sweep
 
 _TITLE = "# Speed against quality"
@@ -33,6 +33,7 @@ def text(record: Sweep, pictures: list[Picture], html: bool) -> str:
         record=record,
         failed=[row for row in record["rows"] if row["error"] is not None],
         introduction=own.INTRODUCTION.format(**record["setting"]),
+        answer=answer.section(record),
         frontier=own.frontier(record),
         tables=[own.speed(record), own.quality(record), *own.others(record)],
         provenance=_provenance(record),

@@ -82,7 +82,7 @@ def frontier(record: Sweep) -> Table:
         "frontier",
         "The frontier of speed and bias",
         "No other setting is at once faster and less biased than one of these. Order: fastest first. The best of many "
-        "settings looks better than it is: `--max-loss` and `--min-speedup` choose with limits that hold for all at "
+        "settings looks better than it is: --max-loss and --min-speedup choose with limits that hold for all at "
         f"once. {barred(record)}",
         (
             *_NAMES, "speed-up#", "lock-step, 64#", "speed-up in time#", "speed-up alone#", "bias#", "excess#",

@@ -105,7 +105,7 @@ def frontier(record: Sweep) -> Table:
         "From the fastest setting on, those whose images are nearer to the real ones than any faster setting's, up to "
         "the first whose intervals of FD and PIT both meet those of an AR run: what is slower has nothing left to win. "
         "A setting that claims nothing and is not told from AR is not shown to be lossless: the images are too few. "
-        "The best of many settings looks better than it is: `--max-loss` and `--min-speedup` choose with limits that "
+        "The best of many settings looks better than it is: --max-loss and --min-speedup choose with limits that "
         f"hold for all at once. {barred(record)}",
         (
             *NAMES, "claim", "speed-up#", "lock-step, 64#", "draft passes#", "speed-up in time#", "speed-up alone#",

@@ -215,7 +215,7 @@ def test_a_sweep_is_written_down_and_shown(tmp_path, monkeypatch, rows):
         "specverify tradeoff --model digits-gmm --n 66 --window 4 --decoders sd --seed 0 --batch 40"
     )
     html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == [
+    assert sorted(path.stem for path in (tmp_path / "figures").glob("*.png")) == [
         "samples-guidance-1",
         "times-guidance-1",
         "tradeoff-guidance-1",

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from specverify.errors import InputError
+from specverify.tradeoff import answer, report
 from specverify.tradeoff import record as records
-from specverify.tradeoff import report
 from specverify.tradeoff.figures import figures
+from specverify.tradeoff.plan import AR
 
 
 def test_a_record_is_read_as_it_was_written(record, tmp_path):
@@ -53,6 +54,23 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
         assert f"| {word} |" in text
     assert r"3.50 \[3.4" in text  # a speed-up with its interval
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_answer_comes_first(record):
+    (choice,) = answer.usual(record)
+    for html in (True, False):
+        text = report.text(record, figures(record), html)
+        first = text[text.index("The setting to take") : text.index("The frontier of speed and bias")]
+        assert (choice.chosen or choice.nearest).id.rpartition("/")[2] in first
+        assert "at most" in first
+        assert ("none is confirmed" in first) == (choice.chosen is None)
+
+
+def test_without_plain_decoding_there_is_no_answer(record):
+    rows = [row for row in record["rows"] if row["rule"] != AR]
+    section = answer.section(record | {"rows": rows})
+    assert section.rows == ()
+    assert section.intro.startswith("There is no answer yet: ")
 
 
 def test_figures_are_the_same_bytes_and_say_what_they_show(record):
