@@ -155,13 +155,13 @@ def test_a_cell_that_hangs_is_in_error_and_tried_again(undisturbed, tmp_path, en
     (tmp_path / "sitecustomize.py").write_text(HANGS.format(how=how))
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     out, victim = tmp_path / "out", "exact/sjd/dense-2x8/w1/repeat-left"
-    done = verify(out, 2, "--engine", engine, "--limit", "3", env=env)
+    done = verify(out, 2, "--engine", engine, "--limit", "8", env=env)
     assert (done.returncode, done.stderr) == (3, ""), done.stderr
     first = records.load(out)
     assert (first["status"], first["verdict"]["kind"]) == ("complete", "ERROR")
     assert len(first["cells"]) == len(undisturbed["cells"])
     wrong = {cell["id"]: cell["verdict"] for cell in first["cells"] if cell["verdict"]["kind"] == "ERROR"}
-    assert wrong == {victim: {"kind": "ERROR", "reason": "stopped after 3 s; the same command tries again"}}
+    assert wrong == {victim: {"kind": "ERROR", "reason": "stopped after 8 s; the same command tries again"}}
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
     assert verify(out, 2).returncode == 0
     assert same(records.load(out)) == same(undisturbed)
