@@ -138,7 +138,7 @@ class _Following:
             beside = self.goal.equal(self.target, self.drafts)
         due = self.named.numbers_of(law)
         sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
-        before = kept(self.decoder)
+        before = kept(self.decoder, self.target, self.drafts)
         expected = self._residues(due)
         self.waiting: dict[int, dict[tuple[int, ...], Place]] = defaultdict(dict)
         one = self.chances.number(1, frozenset(), 0)
@@ -152,7 +152,7 @@ class _Following:
                 self._resolve(states, chunk, torch.tensor(weight))
         for number, (one, other) in enumerate((one, other) for pair in sides for one, other in zip(*pair, strict=True)):
             self.law[-1 - number], expected[-1 - number] = self._residue(one), self._residue(other)
-        if where := changed(before, kept(self.decoder)):
+        if where := changed(before, kept(self.decoder, self.target, self.drafts)):
             raise OutOfReach(
                 f"it keeps something between calls, in {where}: what it does may change after more of them"
             )

@@ -1,30 +1,69 @@
-"""What a decoder keeps outside of its state: attributes of its own, and values of its module.
+"""What a decoder keeps outside of its state: everything that can be reached from it, and from what its code names.
 
 A decoder that changes them from call to call is no function of its arguments; what is proved of some calls says nothing
-of later ones.
+of later ones. So all of it is written down before and after, by contents: numbers as they are, tensors and arrays by
+their bytes, sets and deques by what is in them, iterators by what is left of them. Attributes are followed, slots,
+classes, closures, defaults, and what functions name of their modules and of others (`naming.py`).
+
+It ends at libraries: of these only what is kept in an object of the decoder's is looked at, and plain values by name.
+What cannot be looked into, such as an open file, and more than `OBJECTS` objects, are refused.
 """
 
 from __future__ import annotations
 
+import collections
+import contextvars
+import functools
+import gc
+import hashlib
+import os
+import random
 import sys
+import types
+import warnings
+import weakref
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-_DEPTH = 4
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_HOLDERS = (list, tuple, dict, set, frozenset)
+from specverify.evidence.exact.naming import BOUNDED, HOLDERS, PLAIN, Libraries, named
+from specverify.evidence.exact.numbers import OutOfReach
+
+OBJECTS = 20_000
+"""Different objects that are looked at."""
+BYTES = 1 << 30
+"""Of tensors and arrays together."""
+_SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__dataclass_fields__", "_abc_impl"}
+_DESCRIBED = (types.GetSetDescriptorType, types.MemberDescriptorType)
+_FINE = (*PLAIN, *HOLDERS, object, BaseException, type, Tensor, np.ndarray, torch._C.TensorBase)
+"""Types in C whose contents are looked at."""
+_BY_NAME = (
+    *(types.ModuleType, types.CodeType, types.UnionType, types.GenericAlias, types.GetSetDescriptorType, Enum),
+    *(np.dtype, np.ufunc, torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+_QUIET = ("logging", "typing", "beartype", "jaxtyping")
+"""Modules whose objects are no place for what decides over tokens."""
 
 
-def kept(decoder: Any) -> dict[str, object]:
-    """What a decoder keeps, by where: plain values as they are, anything else by which object it is."""
-    found = dict(_attributes(decoder, type(decoder).__name__, _DEPTH))
-    module = sys.modules.get(type(decoder).__module__)
-    for name, value in vars(module).items() if module is not None else ():
-        if not name.startswith("__") and isinstance(value, (*_PLAIN, *_HOLDERS)):
-            found |= dict(_values(value, f"{type(decoder).__module__}.{name}", _DEPTH))
-    return found
+def kept(decoder: Any, *models: Any) -> dict[str, object]:
+    """What a decoder keeps, by where.
+
+    Args:
+        decoder: that everything is reached from.
+        models: that it is given in every call, of which attributes are looked at, not what those hold.
+
+    Raises:
+        OutOfReach: something cannot be looked into, or there is too much of it.
+    """
+    walk = _Walk(decoder)
+    for model in models:
+        for key, value in vars(model).items():
+            walk.found[f"{type(model).__name__}.{key}"] = repr(value) if type(value) in PLAIN else id(value)
+    return walk.run()
 
 
 def changed(before: dict[str, object], after: dict[str, object]) -> str:
@@ -35,25 +74,205 @@ def changed(before: dict[str, object], after: dict[str, object]) -> str:
     return ""
 
 
-def _attributes(thing: Any, name: str, depth: int) -> Iterator[tuple[str, object]]:
-    own = getattr(thing, "__dict__", None)
-    if isinstance(own, dict) and not callable(getattr(thing, "laws", None)):  # models have caches of their own
-        for key, value in own.items():
-            yield from _values(value, f"{name}.{key}", depth - 1)
+class _Walk:
+    """Everything that is reached, the nearest first."""
+
+    def __init__(self, decoder: Any) -> None:
+        kind = type(decoder)
+        self.libraries = Libraries(kind.__module__)
+        self.found: dict[str, object] = {"os.environ": tuple(sorted(os.environ.items()))}
+        self.first: dict[int, str] = {}
+        self.alive: list[Any] = []
+        self.bytes = 0
+        self.waiting: collections.deque[tuple[str, Any]] = collections.deque([(kind.__name__, decoder)])
+        module = sys.modules.get(kind.__module__)
+        for name, value in vars(module).items() if module is not None and not self.libraries.has(module) else ():
+            if not name.startswith("__") and isinstance(value, BOUNDED):
+                self.waiting.append((f"{kind.__module__}.{name}", value))
+
+    def run(self) -> dict[str, object]:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # iterators that can be copied will not be for ever
+            while self.waiting:
+                name, value = self.waiting.popleft()
+                known = self.first.get(id(value))
+                if name in self.found and name != known:  # another of the same name
+                    name = f"{name} ({len(self.found)})"
+                if type(value) in PLAIN:
+                    self.found[name] = _short(repr(value))
+                elif known is not None:
+                    self.found.setdefault(name, known)
+                else:
+                    self.first[id(value)] = name
+                    self.alive.append(value)
+                    if len(self.alive) > OBJECTS:
+                        raise OutOfReach(f"it keeps more than {OBJECTS:,} objects, which are too many to look at")
+                    self.waiting.extend(self._parts(name, value))
+        return self.found
+
+    def _parts(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        kind = type(value)
+        self.found[name] = kind.__qualname__
+        if isinstance(value, _BY_NAME) or kind.__module__.partition(".")[0] in _QUIET:
+            self.found[name] = repr(value)
+        elif isinstance(value, type):
+            yield from self._of_class(name, value)
+        elif isinstance(value, types.FunctionType):
+            yield from self._of_function(name, value)
+        elif (parts := _wrapped(value)) is not None:
+            for place, part in enumerate(parts):
+                yield f"{name}.{place}" if place else name + "()", part
+            yield from _own(name, value)
+        elif not (callable(getattr(kind, "laws", None)) and self.libraries.ours(kind)):  # they have caches of their own
+            yield from self._of_object(name, value)
+
+    def _of_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        """What an object holds: contents, attributes, and what is known of it in C alone."""
+        kind = type(value)
+        if isinstance(value, Tensor | np.ndarray):
+            self.found[name] = self._array(name, value)
+            if isinstance(value, np.ndarray):
+                yield from (
+                    ((f"{name}[{i}]", part) for i, part in enumerate(value.flat)) if value.dtype.hasobject else ()
+                )
+                yield f"{name}.base", value.base
+            else:
+                yield f"{name}.grad", value.grad if value.is_leaf else None
+        elif isinstance(value, dict | types.MappingProxyType):
+            for place, (key, part) in enumerate(value.items()):
+                yield f"{name}.key {place}", key
+                yield f"{name}[{_short(repr(key)) if type(key) in PLAIN else place}]", part
+            yield f"{name}.default_factory", getattr(value, "default_factory", None)
+        elif isinstance(value, list | tuple | set | frozenset | collections.deque):
+            for place, part in enumerate(value):
+                yield f"{name}[{place}]", part
+        elif isinstance(value, PLAIN):
+            self.found[name] = next(_short(_printed(base, value)) for base in PLAIN if isinstance(value, base))
+        elif isinstance(value, torch.Generator):
+            self.found[name] = _digest(value.get_state().numpy().tobytes())
+        elif isinstance(value, random.Random):
+            self.found[name] = _short(repr(value.getstate()))
+        elif any(_in_c(base) for base in kind.__mro__):
+            yield f"{name}'s contents", self._in_c(name, value)
+        if not self.libraries.has_class(kind):
+            yield kind.__qualname__, kind
+        yield from _own(name, value)
+
+    def _of_class(self, name: str, value: type) -> Iterator[tuple[str, Any]]:
+        self.found[name] = f"{value.__module__}.{value.__qualname__}"
+        if not self.libraries.has_class(value):
+            for key, part in vars(value).items():
+                if key not in _SKIPPED and not isinstance(
+                    part, types.GetSetDescriptorType | types.MemberDescriptorType
+                ):
+                    yield f"{value.__qualname__}.{key}", part
+            for base in (*value.__bases__, type(value)):
+                yield base.__qualname__, base
+
+    def _of_function(self, name: str, value: types.FunctionType) -> Iterator[tuple[str, Any]]:
+        self.found[name] = value.__code__.co_qualname if hasattr(value.__code__, "co_qualname") else value.__qualname__
+        for cell, variable in zip(value.__closure__ or (), value.__code__.co_freevars, strict=True):
+            yield f"{name}'s {variable}", cell
+        for place, part in enumerate(value.__defaults__ or ()):
+            yield f"{name}'s default {place}", part
+        for key, part in (value.__kwdefaults__ or {}).items():
+            yield f"{name}'s default {key}", part
+        yield from ((f"{name}.{key}", part) for key, part in vars(value).items())
+        if not self.libraries.has_name(value.__globals__.get("__name__")):
+            yield from named(value, self.libraries)
+
+    def _array(self, name: str, value: Any) -> object:
+        """An array's type, shape and contents; of a tensor, those of all the memory that it is a view of."""
+        try:
+            if isinstance(value, np.ndarray):
+                data = b"" if value.dtype.hasobject else value.tobytes()
+                how: object = (str(value.dtype), value.shape)
+            else:
+                plain = value.detach().as_subclass(Tensor).cpu()
+                storage = plain.untyped_storage()
+                data = torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tobytes()
+                how = (str(plain.dtype), tuple(plain.shape), plain.stride(), plain.storage_offset())
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise _closed(name, value) from error
+        self.bytes += len(data)
+        if self.bytes > BYTES:
+            raise OutOfReach(f"it keeps more than {BYTES:,} bytes of numbers, which are too many to look at")
+        return how, _digest(data)
+
+    def _in_c(self, name: str, value: Any) -> Any:
+        """What an object in C is made of: what it shows of its memory, or what a copy would be made from."""
+        if isinstance(value, types.GeneratorType):
+            frame = value.gi_frame
+            return None if frame is None else [frame.f_lasti, dict(frame.f_locals), value.gi_yieldfrom]
+        if isinstance(value, contextvars.ContextVar):
+            return value.get(None)
+        if type(value).__module__ == "_thread":
+            return repr(value)
+        try:
+            return bytes(memoryview(value))
+        except (TypeError, ValueError, BufferError):
+            pass
+        try:
+            return value.__reduce_ex__(4)
+        except Exception as error:
+            raise _closed(name, value) from error
 
 
-def _values(value: Any, name: str, depth: int) -> Iterator[tuple[str, object]]:
-    if isinstance(value, _PLAIN):
-        yield name, repr(value)
-    elif isinstance(value, dict) and depth > 0:
-        for key, part in value.items():
-            yield from _values(part, f"{name}[{key!r:.40}]", depth - 1)
-    elif isinstance(value, list | tuple) and depth > 0:
-        for place, part in enumerate(value):
-            yield from _values(part, f"{name}[{place}]", depth - 1)
-    elif isinstance(value, set | frozenset):
-        yield name, len(value)
-    else:
-        yield name, id(value)
-        if depth > 0 and not isinstance(value, Tensor | type):
-            yield from _attributes(value, name, depth)
+def _printed(base: Any, value: Any) -> str:
+    """What a value is as one of a class in C, whatever the class derived from it prints."""
+    return str(base.__repr__(value))
+
+
+def _wrapped(value: Any) -> list[Any] | None:
+    """What something consists of that is there to be called, or to be looked through; None if it is no such thing."""
+    if isinstance(value, types.CellType):
+        return [value.cell_contents] if gc.get_referents(value) else []
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget, value.fset, value.fdel]
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, weakref.ReferenceType):
+        return [value()]
+    if isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
+        return [None if isinstance(value.__self__, types.ModuleType) else value.__self__]
+    if isinstance(value, types.WrapperDescriptorType | types.MethodDescriptorType | types.ClassMethodDescriptorType):
+        return []
+    if type(value).__name__ in ("_lru_cache_wrapper", "_lru_list_elem"):
+        return gc.get_referents(value)
+    return None
+
+
+def _own(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes of an object's own, and slots."""
+    own = getattr(value, "__dict__", None)
+    for key, part in own.items() if isinstance(own, dict) else ():
+        yield f"{name}.{key}", part
+    for base in type(value).__mro__:
+        for key, slot in vars(base).items():
+            if isinstance(slot, types.MemberDescriptorType) and not _in_c(base):
+                try:
+                    yield f"{name}.{key}", slot.__get__(value)
+                except AttributeError:  # empty
+                    continue
+
+
+def _in_c(kind: type) -> bool:
+    """Whether a class is one in C that may hold what no attribute shows."""
+    heap, immutable = kind.__flags__ >> 9 & 1, kind.__flags__ >> 8 & 1
+    return (not heap or bool(immutable)) and kind not in _FINE
+
+
+def _closed(name: str, value: Any) -> OutOfReach:
+    return OutOfReach(f"it keeps a {type(value).__qualname__} in {name}, which cannot be looked into")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:40]} {_digest(text.encode('utf-8', 'backslashreplace'))}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

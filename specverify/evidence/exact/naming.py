@@ -1,0 +1,116 @@
+"""What a function's code names, of its own module and of others: globals and their attributes, also by text."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+HOLDERS = (list, tuple, dict, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict)
+BOUNDED = (*PLAIN, *HOLDERS, Tensor, np.ndarray)
+_OURS = ("specverify", "toymodels", "realmodels")
+_STANDARD = tuple({os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "platstdlib")})
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+class Libraries:
+    """Which modules are libraries: what is installed, but for the package that a decoder is from.
+
+    Args:
+        own: the name of the decoder's module.
+    """
+
+    def __init__(self, own: str) -> None:
+        self._own = own.partition(".")[0]
+
+    def has(self, module: types.ModuleType) -> bool:
+        """Whether a module belongs to a library."""
+        return self.has_name(module.__name__)
+
+    def has_class(self, kind: type) -> bool:
+        """Whether a class does."""
+        return self.has_name(kind.__module__)
+
+    def has_name(self, name: Any) -> bool:
+        """Whether a module of this name does."""
+        if not isinstance(name, str) or name == "__main__":
+            return False
+        top = name.partition(".")[0]
+        return top in _OURS or (top != self._own and _installed(top))
+
+    def ours(self, kind: type) -> bool:
+        """Whether a class is of this project."""
+        return kind.__module__.partition(".")[0] in _OURS
+
+
+@functools.cache
+def _installed(top: str) -> bool:
+    module = sys.modules.get(top)
+    if module is None:
+        return top in sys.stdlib_module_names
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return top in sys.stdlib_module_names or not hasattr(module, "__path__")
+    file = os.path.realpath(file)
+    return file.startswith(_STANDARD) or any(folder in file for folder in _INSTALLED)
+
+
+def named(function: types.FunctionType, libraries: Libraries) -> Iterator[tuple[str, Any]]:
+    """What a function names, with where that is; of libraries, values alone and what is no part of them."""
+    names, scope = _names(function.__code__), function.__globals__
+    package = scope.get("__package__")
+    done: set[int] = set()
+    yield from _of_scope(str(scope.get("__name__")), scope, names, False, libraries, done)
+    for name in names:  # imported where it runs
+        for full in (name, f"{package}.{name}"):
+            if isinstance(module := sys.modules.get(full), types.ModuleType):
+                yield from _of_scope(full, vars(module), names, libraries.has(module), libraries, done)
+
+
+def _of_scope(
+    where: str, scope: Any, names: frozenset[str], library: bool, libraries: Libraries, done: set[int]
+) -> Iterator[tuple[str, Any]]:
+    if id(scope) in done:
+        return
+    done.add(id(scope))
+    for name in sorted(names & scope.keys()):
+        value, full = scope[name], f"{where}.{name}"
+        if isinstance(value, types.ModuleType):
+            inside = value.__name__, vars(value), names, libraries.has(value), libraries, done
+            yield from _of_scope(*inside)
+        elif isinstance(value, type) and libraries.has_class(value):
+            yield from _of_scope(full, dict(vars(value)), names, True, libraries, done)
+        elif not library or _kept_in_library(value, libraries):
+            yield full, value
+
+
+def _kept_in_library(value: Any, libraries: Libraries) -> bool:
+    """Whether what a library's module holds may be somebody else's: values, and objects of other classes."""
+    if value is sys.modules:
+        return False
+    if isinstance(value, types.FunctionType):
+        return not libraries.has_name(value.__globals__.get("__name__"))
+    if isinstance(value, type):
+        return not libraries.has_class(value)
+    return isinstance(value, BOUNDED) or not libraries.has_class(type(value))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _names(code: types.CodeType) -> frozenset[str]:
+    """Names and texts of a function's code, and of functions in it."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            found.add(constant)
+        elif isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return frozenset(found)
