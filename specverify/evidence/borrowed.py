@@ -27,8 +27,8 @@ TILTS = (1.0, 4.0, 12.0)
 NEAR = 0.9
 """The mean cosine of the differences at which delta is stated: that of numbers known to a sixth, or a little less."""
 PIECE = 16
-"""Longer rows are looked at in pieces of at most so many positions, too."""
-BUDGET = 1 << 23
+"""Longer rows are looked at in pieces of at most so many positions, too, and of 4 times and 16 times as many."""
+BUDGET = 1 << 24
 """Pairs of rows, or of pieces, times places that are looked at."""
 BLOCK = 1 << 21
 """Of these, at once."""
@@ -86,7 +86,7 @@ class Borrowed:
                 won = [np.cumsum(np.log1p(share * (odds - 1)), axis=1) for share in _shares(len(pieces))]
                 purses.append(special.logsumexp(np.concatenate(won), axis=0) - math.log(len(won) * len(TILTS)))
         log_e = max(0.0, float(max(purse.max() for purse in purses)) - math.log(len(purses)))
-        n = min(rows, looked_at(length))
+        n = min(rows, looked_at(length, length))
         delta = self.smallest_detectable(n, length, len(purses), alpha=alpha, beta=beta)
         rejected = log_e >= math.log(1 / alpha)
         return Evidence(
@@ -102,7 +102,8 @@ class Borrowed:
             basis="finite-sample bound",
             power="finite-sample bound",
             vacuous="" if delta < 1 else "rows are too short, or too few, for one to show the noise of another",
-            blind=f"noise that comes again in less than {PIECE} positions in a row, or that its tokens tell little of",
+            blind=f"noise that comes again in less than {PIECE} positions in a row, in stretches of few rows that are "
+            "much longer than they, or that its tokens tell little of",
             detail=f"log e-value {log_e:.4g} of {n:,} rows" + (f"; most alike: {most[1]}" if rejected else ""),
             coverage={"rows": n, "of": rows, "kinds": len(transforms)},
         )
@@ -128,19 +129,24 @@ class Borrowed:
 def _cut(part: Transforms) -> Iterator[tuple[Transforms, Int[np.ndarray, " pieces"], Int[np.ndarray, " pieces"]]]:
     """Rows, and pieces of them in any order; the row that each is of, and where it starts."""
     rows, length = part.shape
-    yield part[: looked_at(length)], np.arange(rows), np.zeros(rows, dtype=np.int64)
-    if length <= PIECE:
-        return
-    many = -(-length // PIECE)
-    width = length // many
-    chosen = np.random.default_rng(0).permutation(rows * many)[: looked_at(width)]
-    row, start = chosen // many, chosen % many * width
-    yield part[row[:, None], start[:, None] + np.arange(width)], row, start
+    yield part[: looked_at(length, length)], np.arange(rows), np.zeros(rows, dtype=np.int64)
+    for size in _pieces(length):
+        many = -(-length // size)
+        width = length // many
+        chosen = np.random.default_rng(0).permutation(rows * many)[: looked_at(width, length)]
+        row, start = chosen // many, chosen % many * width
+        yield part[row[:, None], start[:, None] + np.arange(width)], row, start
 
 
-def looked_at(length: int) -> int:
-    """How many rows or pieces of a length `BUDGET` allows."""
-    return max(2, math.isqrt(2 * BUDGET // fft.next_fast_len(2 * length - 1, real=True)))
+def _pieces(length: int) -> list[int]:
+    """How long the pieces of rows are, at most: each sort four times as long as the one before."""
+    return [PIECE * 4**k for k in range(length.bit_length()) if PIECE * 4**k < length]
+
+
+def looked_at(width: int, length: int) -> int:
+    """How many rows, or pieces of a width, of rows of a length `BUDGET` allows."""
+    budget = BUDGET // (1 + len(_pieces(length)))
+    return max(2, math.isqrt(2 * budget // fft.next_fast_len(2 * width - 1, real=True)))
 
 
 def _shares(n: int) -> tuple[float, ...]:

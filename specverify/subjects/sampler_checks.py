@@ -30,7 +30,7 @@ from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.independence import Dispersion
 from specverify.evidence.pit import PitUniformity
-from specverify.evidence.result import COPIES, KOLMOGOROV, TOTAL_VARIATION, Evidence
+from specverify.evidence.result import COPIES, Evidence
 from specverify.evidence.sequential import EProcess
 from specverify.evidence.tokens import TokenStatistics
 from specverify.model import Model
@@ -47,13 +47,12 @@ class Tally(Protocol):
     Attributes:
         checks: its checks and the weight that each has in the split of alpha.
         main: which of its evidence must see the delta that is asked for.
-        what, metric: of which law, and in what.
+        what: of which law.
     """
 
     checks: Mapping[str, float]
     main: str
     what: str
-    metric: str
 
     def sample_size(self, delta: float, rates: Rates, beta: float) -> int:
         """The number of sequences at which `main` sees delta."""
@@ -78,7 +77,7 @@ class Counts:
         "e-process": 4.0, "joint law (g)": 4.0, "next-token laws": 1.0, "total variation": 1.0, "dispersion": 1.0
     }  # fmt: skip
     main = "joint law (g)"
-    what, metric = "a law of whole sequences", TOTAL_VARIATION
+    what = "a law of whole sequences"
 
     def __init__(self, law: Float[np.ndarray, " sequences"], vocab: int, generator: np.random.Generator) -> None:
         self.law, self.vocab, self.generator = law, vocab, generator
@@ -118,7 +117,7 @@ class Bounds:
 
     checks: Mapping[str, float] = {"total variation": 1.0}
     main = "total variation"
-    what, metric = "a law of whole sequences", TOTAL_VARIATION
+    what = "a law of whole sequences"
 
     def __init__(
         self, law: Float[np.ndarray, " sequences"], vocab: int, allowed: float, generator: np.random.Generator
@@ -161,7 +160,7 @@ class Rows:
     )  # fmt: skip
     checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "repeated rows"), 1.0)
     main = "PIT uniformity"
-    what, metric = "laws of single tokens, on average,", KOLMOGOROV
+    what = "laws of single tokens, on average,"
 
     def __init__(self, model: Model, generator: np.random.Generator) -> None:
         self.model, self.generator = model, generator

@@ -26,6 +26,9 @@ from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
+PLACES = "PIT by position"
+"""What a position by itself is seen by: a flaw in one of many is a small one on average."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -120,13 +123,14 @@ def _consistent(series: Sequence[Series], asked: Asked, drawn: int) -> str:
     begin = f"{len(series)} toys, {drawn:,} sequences: "
     if isinstance(asked.claim, Relaxed):
         return f"{begin}within {asked.claim.tv:.3g} on each; alpha = {asked.alpha:.2g}"
-    seen: dict[str, list[tuple[Series, float]]] = {}
+    seen: dict[str, list[tuple[Series, Evidence]]] = {}
     for one in series:
         for item in one.evidence:
-            if item.check == one.tally.main:
-                seen.setdefault(one.tally.what, []).append((one, item.delta))
+            if item.check in (one.tally.main, PLACES):
+                what = f"the law at any one of {one.case.target.length} positions" if item.check == PLACES else ""
+                seen.setdefault(what or one.tally.what, []).append((one, item))
     parts = [
-        f"{what} off by {max(delta for _, delta in found):.3g} ({found[0][0].tally.metric}) on "
+        f"{what} off by {max(item.delta for _, item in found):.3g} ({found[0][1].metric}) on "
         + ("any of them" if len(seen) == 1 else f"any of {len(found)}" if len(found) > 1 else found[0][0].case.name)
         for what, found in seen.items()
     ]

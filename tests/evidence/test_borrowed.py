@@ -52,6 +52,14 @@ def test_a_piece_of_a_row_at_another_place_of_another_is_seen():
     assert "moved by 37 positions" in evidence.detail
 
 
+def test_a_stretch_of_long_rows_is_seen_though_most_of_them_is_their_own():
+    part = fresh(7, 200, 512)
+    for row in range(0, 200, 2):
+        part[row + 1, 100:220] = part[row, 300:420]
+    assert found(part).rejected
+    assert not found(fresh(7, 200, 512)).rejected
+
+
 def test_short_rows_are_seen_by_how_many_are_near_each_other():
     part = fresh(4, 500, 3)
     part[250:] = part[:250]
@@ -86,7 +94,7 @@ def test_the_stated_share_is_missed_no_more_often_than_stated(seed):
 def test_as_many_rows_are_looked_at_as_the_budget_allows(monkeypatch):
     monkeypatch.setattr(borrowed, "BUDGET", 1 << 14)
     evidence = found(fresh(5))
-    assert evidence.n == borrowed.looked_at(24) < 300
+    assert evidence.n == borrowed.looked_at(24, 24) < 300
     assert evidence.coverage["of"] == 300
 
 

@@ -11,6 +11,7 @@ from tests.soundness.judging import validate
 def test_right_ones_are_consistent_and_say_in_which_box(name, tmp_path):
     found = validate(f"sampler.py:{name}", tmp_path, "--level", "sampler")
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert "the law at any one of 24 positions off by " in found["verdict"]["reason"]
     assert any(note.startswith("tried: vocabularies of ") for note in found["notes"])
     assert found["not_covered"]
 

@@ -64,7 +64,9 @@ COARSER = 0.2
 """And over as many tokens."""
 WINDOWS = (8, 16)
 """Windows of more drafts than were asked for; one or two of their slots at a time have a choice."""
-LONG = f"{TOTAL_VARIATION} over windows of more drafts"
+LONG = (
+    f"{TOTAL_VARIATION} of what rounds emit that turn on a slot or two in windows of more drafts, each slot by itself"
+)
 ROUGH = f"{TOTAL_VARIATION} over wide vocabularies and in other dtypes"
 SHARE = 0.05
 """Most of the time that one call may take."""
