@@ -22,6 +22,7 @@ from specverify import (
     cli_defects,
     cli_errors,
     cli_list,
+    cli_logs,
     cli_models,
     cli_study,
     cli_tradeoff,
@@ -155,6 +156,7 @@ def show(
 
 
 app.command()(cli_compare.compare)
+app.command()(cli_logs.compare_logs)
 app.command("list")(cli_list.list_names)
 app.command()(cli_validate.validate)
 app.command()(cli_validate.replay)

@@ -100,14 +100,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
             f"the trace holds {', '.join(names) or 'nothing'}; it needs tokens, and logprobs, or top_ids and "
             f"top_logprobs, or {', '.join(REDUCED)}"
         )
-    tokens = _whole(source, "tokens")
-    if tokens.ndim != 2 or 0 in tokens.shape:
-        raise InputError(f"tokens have shape {tuple(tokens.shape)}; a trace has Int[sequences, length], neither 0")
-    if bool((bad := tokens < 0).any()):
-        raise InputError(
-            f"tokens hold {int(tokens.min())}, {first(bad)}; token ids are at least 0 (give ragged rows by lengths)"
-        )
-    counted = _counted(source, tokens)
+    tokens, counted = tokens_of(source)
     for name in form:
         if source.shape(name)[:2] != tuple(tokens.shape) or len(source.shape(name)) != (2 if form is REDUCED else 3):
             raise InputError(
@@ -160,6 +153,22 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         misreported=reported,
         below=smaller,
     )
+
+
+def tokens_of(source: Source) -> tuple[Int[Tensor, "sequences length"], Bool[Tensor, "sequences length"]]:
+    """The tokens of a trace, and which of them count.
+
+    Raises:
+        InputError: for another shape, or ids and lengths out of range.
+    """
+    tokens = _whole(source, "tokens")
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise InputError(f"tokens have shape {tuple(tokens.shape)}; a trace has Int[sequences, length], neither 0")
+    if bool((bad := tokens < 0).any()):
+        raise InputError(
+            f"tokens hold {int(tokens.min())}, {first(bad)}; token ids are at least 0 (give ragged rows by lengths)"
+        )
+    return tokens, _counted(source, tokens)
 
 
 def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:

@@ -1,0 +1,188 @@
+"""What two engines say of the same tokens: log-probabilities that are equal, off by rounding, or of another law.
+
+The same tokens are those that both emitted behind the same tokens: there the laws themselves are compared, and not
+what was drawn from them. Rounding knows nothing of a token; a temperature moves log-probabilities in proportion to
+themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from specverify.evidence.discrete import SAFETY
+from specverify.evidence.result import NATS, Evidence
+
+EQUAL = 1e-3
+"""Nats that are no difference: single precision."""
+EVENTS = 20
+"""Tokens behind the same tokens from which on a slope is looked at."""
+LEAST = -1e3
+"""A log-probability below which all are alike."""
+FEW = 100
+"""Rows from which on a mean is taken as normal."""
+Tokens = Int[np.ndarray, "rows length"]
+LogProbs = Float[np.ndarray, "rows length"]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Tokens behind the same tokens, that came in both logs.
+
+    Attributes:
+        context: which of them stand behind the same tokens.
+        logprob: the mean of what the two logs say.
+        apart: the difference.
+        where: an example of the largest difference, in words.
+    """
+
+    context: np.ndarray
+    logprob: np.ndarray
+    apart: np.ndarray
+    where: str
+
+    @property
+    def most(self) -> float:
+        """The largest difference."""
+        return float(np.abs(self.apart).max(initial=0.0))
+
+
+def events(
+    tokens: tuple[Tokens, Tokens], logprobs: tuple[LogProbs, LogProbs], prompts: np.ndarray, most: float
+) -> Events | None:
+    """Tokens that both logs have behind the same tokens.
+
+    Args:
+        tokens: of the two logs, as many rows of each; -1 behind an end.
+        logprobs: of these tokens, by each engine's own account.
+        prompts: which prompt each row answers, of the one log and then of the other.
+        most: nats by which one log may contradict itself.
+
+    Returns:
+        None if it does so by more, as where prompts are not told apart.
+    """
+    n = len(tokens[0])
+    token, logprob = np.concatenate(tokens), np.concatenate(logprobs)
+    context = np.unique(prompts, return_inverse=True)[1].ravel()
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    where, worst, ahead = "", -1.0, 0
+    for place in range(token.shape[1]):
+        key = context * (int(token.max()) + 2) + token[:, place] + 1
+        kinds, index, code = np.unique(key, return_index=True, return_inverse=True)
+        code = code.ravel()
+        counted = token[index, place] >= 0
+        means, both = [], counted
+        for half in (slice(0, n), slice(n, None)):
+            count = np.bincount(code[half], minlength=len(kinds))
+            mean = np.bincount(code[half], logprob[half, place], len(kinds)) / np.maximum(count, 1)
+            if np.abs(logprob[half, place] - mean[code[half]]).max(initial=0.0) > most:
+                return None
+            means.append(mean)
+            both = both & (count > 0)
+        off = np.where(both, means[0] - means[1], 0.0)
+        if both.any():
+            parts.append((context[index][both] + ahead, (means[0] + means[1])[both] / 2, off[both]))
+            if abs(off).max() > worst:
+                at, worst = int(abs(off).argmax()), float(abs(off).max())
+                row = token[index[at], : place + 1].tolist()
+                where = f"of {row[-1]} behind {row[:-1]}, {means[0][at]:.4g} and {means[1][at]:.4g}"
+        ahead += int(context.max()) + 1
+        context = code
+        if not both.any():
+            break
+    if not parts:
+        return Events(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), "")
+    groups, values, apart = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Events(groups, values, apart, where)
+
+
+def same_tokens(found: Events, floor: float) -> Evidence:
+    """Whether what is said of the same tokens is apart by no more than rounding makes it; no statistics."""
+    apart = found.most
+    count = len(found.apart)
+    return Evidence(
+        check="the same tokens",
+        statistic=apart,
+        p_value=0.0 if apart > floor else 1.0,
+        alpha=0.0,
+        beta=0.0,
+        delta=floor,
+        metric=NATS,
+        n=count,
+        rejected=apart > floor,
+        basis="exact",
+        power="finite-sample bound",
+        estimate=apart,
+        vacuous="" if count else "no token came in both logs behind the same tokens",
+        detail=f"of {count:,} tokens behind the same tokens, log-probabilities are up to {apart:.3g} nats apart"
+        + (f": {found.where}" if apart > EQUAL else ""),
+    )
+
+
+def slope(found: Events, *, alpha: float, beta: float) -> Evidence:
+    """Test of whether differences go with log-probabilities, each less its mean behind the same tokens."""
+    order = np.unique(found.context, return_inverse=True)[1].ravel()
+    count = np.bincount(order)
+    value, apart = (x - (np.bincount(order, x) / count)[order] for x in (found.logprob, found.apart))
+    several = (count > 1)[order]
+    value, apart = value[several], apart[several]
+    free = len(value) - int((count > 1).sum()) - 1
+    varied = free >= EVENTS / 2 and min(value.std(), apart.std()) > EQUAL / 10
+    r = float(np.corrcoef(value, apart)[0, 1]) if varied else 0.0
+    score = abs(r) * math.sqrt(free / max(1e-12, 1 - r * r)) if varied else 0.0
+    p_value = min(1.0, SAFETY * 2 * float(stats.t.sf(score, free))) if varied else 1.0
+    steep = float((value * apart).sum() / (value * value).sum()) if varied else 0.0
+    reach = (float(stats.norm.isf(alpha / 4)) + float(stats.norm.isf(beta))) / math.sqrt(max(free, 1))
+    return Evidence(
+        check="slope",
+        statistic=score,
+        p_value=p_value,
+        alpha=alpha,
+        beta=beta,
+        delta=math.tanh(reach),
+        metric="correlation",
+        n=len(value),
+        rejected=p_value <= alpha,
+        basis="asymptotic",
+        power="asymptotic",
+        estimate=abs(r),
+        vacuous="" if varied else "too few tokens behind the same tokens",
+        detail=f"differences go with the log-probability (correlation {r:.3g}): B's "
+        f"temperature would be {(1 + steep / 2) / (1 - steep / 2):.3g} times A's",
+    )
+
+
+def surprisal(
+    tokens: tuple[Tokens, Tokens], logprobs: tuple[LogProbs, LogProbs], drift: float, *, alpha: float, beta: float
+) -> Evidence:
+    """Welch's test of the mean surprisal of a row's tokens, where a difference of `drift` is none."""
+    means = [
+        -np.maximum(logprob, LEAST).sum(1) / np.maximum((row >= 0).sum(1), 1)
+        for row, logprob in zip(tokens, logprobs, strict=True)
+    ]
+    n = len(means[0])
+    apart = float(means[0].mean() - means[1].mean())
+    error = math.sqrt(sum(float(x.var(ddof=1)) for x in means) / n)
+    score = max(0.0, abs(apart) - drift) / error if error else 0.0
+    p_value = min(1.0, SAFETY * 2 * float(stats.norm.sf(score))) if n >= FEW else 1.0
+    reach = float(stats.norm.isf(alpha / (2 * SAFETY))) + float(stats.norm.isf(beta))
+    return Evidence(
+        check="surprisal",
+        statistic=score,
+        p_value=p_value,
+        alpha=alpha,
+        beta=beta,
+        delta=drift + reach * error,
+        metric=NATS,
+        n=n,
+        rejected=p_value <= alpha,
+        basis="asymptotic",
+        power="asymptotic",
+        estimate=abs(apart),
+        vacuous="" if n >= FEW else f"{n} rows are too few for a mean",
+        detail=f"the mean surprisal of a row is {means[0].mean():.5g} nats a token in A and {means[1].mean():.5g} in B",
+    )

@@ -1,0 +1,223 @@
+"""Two logs: whether two engines, or one with and without speculation, have one law.
+
+A log is a npz or safetensors file, or a dict of arrays, of S independent rows of N positions:
+
+    tokens     Int[S, N]     the emitted tokens
+    lengths    Int[S]        how many of each row count, its end of sequence included; default N
+    logprob    Float[S, N]   log p(x), in nats, of each token by the engine's own account; or logprobs, Float[S, N, V]
+    prompt     Int[S]        which prompt a row answers, if there are several
+
+What people do with greedy equality shows that two engines have one most probable token. Here rows are sampled, with
+seeds of their own in each log, and held against each other:
+
+    tokens by position      the law of each position's token
+    neighbouring tokens     that of each two that follow each other
+    whole rows              that of rows, where they come again
+    surprisal               the mean of a row's log-probabilities
+    the same tokens         what both say of one token behind the same tokens: equal, off by rounding, or not
+    slope                   whether such differences go with the log-probability, as a temperature makes them
+    copies, repeated rows   whether rows are independent at all
+
+Where the logs' log-probabilities are off by no more than `floor`, laws that differ by what is off count as one.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specverify.errors import InputError
+from specverify.evidence import agreement
+from specverify.evidence.agreement import EQUAL
+from specverify.evidence.copies import Copies, Repeats
+from specverify.evidence.design import AlphaBudget
+from specverify.evidence.homogeneity import Homogeneity
+from specverify.evidence.result import Evidence, check_delta, check_rates
+from specverify.seeds import derived_seed
+from specverify.subjects.judgement import Judgement
+from specverify.subjects.two_logs_file import Pair, load, paired
+from specverify.verdict import Kind, Verdict
+
+FLOOR = 0.06
+"""Nats that two engines' log-probabilities may be apart: logits from 8 to 16 are rounded by up to 1/32 in bf16."""
+LAWS = ("tokens by position", "neighbouring tokens", "whole rows")
+EXACT = ("slope", "the same tokens")
+"""What tells most where it rejects: the laws themselves."""
+DEPENDENT = ("copies", "repeated rows of A", "repeated rows of B", "repeated rows of both")
+"""What these reject is the independence of rows, without which nothing else counts."""
+NOT_COVERED = (
+    "which of the two is right: a log judges the other, and neither is a target",
+    "dependence between rows of one log, but for rows that come again",
+    "tokens that came in neither log, and tokens too rare to be counted apart",
+    "other prompts, lengths and settings than those of the logs",
+)
+
+
+def compare_logs(
+    first: str | Path | Mapping[str, Any],
+    second: str | Path | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    delta: float | None = None,
+    alpha: float = 1e-6,
+    beta: float = 1e-6,
+    floor: float = FLOOR,
+) -> Judgement:
+    """Judge whether two logs have one law.
+
+    Args:
+        first, second: files, or arrays by name.
+        seed: of the order of rows, which is no evidence.
+
+    Other args:
+        delta: the total variation of a position's token that must be seen for CONSISTENT; by default whatever the logs
+            show, which the verdict states.
+        alpha: probability of telling apart two engines of one law.
+        beta: probability of missing a difference of delta.
+        floor: nats that log-probabilities of the same tokens may be apart, as rounding makes them.
+
+    Returns:
+        CONSISTENT ("the same law as far as n shows", or "the same up to bf16 numerics"), REFUTED ("not the same", with
+        the finding), or INCONCLUSIVE.
+
+    Raises:
+        InputError: for a source that is no log, logs that cannot be compared, rates or numbers out of range.
+    """
+    start = time.perf_counter()
+    check_rates(alpha, beta)
+    if delta is not None:
+        check_delta(delta)
+    if not 0 < floor < math.inf:
+        raise InputError(f"floor is {floor}; it is a number of nats above 0")
+    named = [str(source) if isinstance(source, str | Path) else "arrays" for source in (first, second)]
+    pair = paired(load(first), load(second), np.random.default_rng(derived_seed(seed)))
+    evidence, notes = _evidence(pair, alpha, beta, floor)
+    given = [] if delta is None else ["--delta", f"{delta:g}"]
+    given += [] if floor == FLOOR else ["--floor", f"{floor:g}"]
+    return Judgement(
+        subject=f"{named[0]} and {named[1]}",
+        level="trace",
+        claim="the same law",
+        verdict=_verdict(evidence, alpha, delta, floor),
+        evidence=evidence,
+        location=_location(evidence),
+        not_covered=NOT_COVERED,
+        reproduce=shlex.join(["specverify", "compare-logs", *named, *given, "--seed", str(seed)]),
+        seconds=time.perf_counter() - start,
+        notes=notes,
+    )
+
+
+def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list[Evidence], list[str]]:
+    one, two = pair.one, pair.two
+    tokens, prompts = (one.tokens, two.tokens), np.concatenate([one.prompt, two.prompt])
+    logprobs = None if one.logprob is None or two.logprob is None else (one.logprob, two.logprob)
+    budget = AlphaBudget(alpha)
+    names = [*LAWS, *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
+    budget.allocate(names)
+    rates = {name: {"alpha": budget.spend(name), "beta": beta} for name in names}
+    notes, found, drift = [], [], 0.0
+    if logprobs is None:
+        notes.append("log-probabilities are not in both logs, and were not compared")
+    else:
+        same = agreement.events(tokens, logprobs, prompts, math.inf if one.named else floor)
+        if same is None:
+            notes.append("rows have prompts of their own; log the array prompt to have log-probabilities compared")
+            drift = floor
+        else:
+            drift = same.most if EQUAL < same.most <= floor else 0.0
+            found.append(agreement.same_tokens(same, floor))
+            found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
+        found.append(agreement.surprisal(tokens, logprobs, drift, **rates["surprisal"]))
+    for name, codes, width in _parts(*tokens):
+        alone = Homogeneity(drift * width)
+        found.append(alone.check(codes[0], codes[1], alpha=rates[name]["alpha"], beta=beta, name=name))
+    found += _independent(pair, rates)
+    return found, notes
+
+
+def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]]) -> Iterator[Evidence]:
+    """Whether rows come again: at their place in the other log, if all have one law; and anywhere, if that is known."""
+    one, two = pair.one, pair.two
+    if not one.named:
+        yield Copies().check(*pair.order, alpha=rates["copies"]["alpha"], beta=rates["copies"]["beta"])
+    logs = {"A": [one], "B": [two], "both": [one, two]}
+    for which, some in logs.items():
+        name = f"repeated rows of {which}"
+        said = [log.logprob.sum(1) for log in some if log.logprob is not None]
+        if len(said) == len(some):
+            tokens = np.concatenate([log.tokens for log in some])
+            yield replace(Repeats().check(tokens, np.concatenate(said), **rates[name]), check=name)
+
+
+def _parts(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], int]]:
+    """Outcomes of both, and the tokens that make one."""
+    n, length = first.shape
+    yield "tokens by position", (first, second), 1
+    if length > 1:
+        base = max(first.max(), second.max()) + 2
+        pairs = tuple((x[:, :-1] + 1) * base + x[:, 1:] + 1 for x in (first, second))
+        yield "neighbouring tokens", (pairs[0], pairs[1]), 2
+    _, code = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
+    code = code.reshape(-1, 1)
+    yield "whole rows", (code[:n], code[n:]), length
+
+
+def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, floor: float) -> Verdict:
+    found = {item.check: item for item in evidence}
+    if again := [item for item in evidence if item.check in DEPENDENT and item.rejected]:
+        return Verdict(
+            Kind.INCONCLUSIVE,
+            f"rows are not independent ({again[0].check}: {again[0].detail}); sample with other seeds in each log, one "
+            "for each row, and log the array prompt if there are several",
+        )
+    if off := [item for item in evidence if item.rejected]:
+        exact = {name: place for place, name in enumerate(EXACT)}
+        worst = min(off, key=lambda item: (exact.get(item.check, len(exact)), item.p_value or 0.0))
+        others = [item.check for item in off if item is not worst]
+        return Verdict(Kind.REFUTED, f"not the same: {_said(worst)}" + (f" (so {', '.join(others)})" if others else ""))
+    main = found[LAWS[0]]
+    if main.vacuous:
+        return Verdict(Kind.INCONCLUSIVE, f"{main.check}: {main.vacuous}")
+    if delta is not None and main.delta > delta:
+        enough = math.ceil(main.n * (main.delta / delta) ** 2)
+        return Verdict(
+            Kind.INCONCLUSIVE,
+            f"{main.n:,} rows of each see {main.delta:.3g} (total variation of a position's token), not the {delta:g} "
+            f"asked for; some {enough:,} would",
+        )
+    same = found.get("the same tokens")
+    apart = 0.0 if same is None or same.estimate is None else same.estimate
+    words = "the same law as far as n shows"
+    if apart > EQUAL:
+        words = f"the same up to bf16 numerics: log-probabilities up to {apart:.3g} nats apart (floor {floor:g})"
+    return Verdict(
+        Kind.CONSISTENT,
+        f"{words}; delta = {main.delta:.3g} (total variation of a position's token), alpha = {alpha:.2g}, "
+        f"beta = {main.beta:.2g}, n = {main.n:,} rows of each",
+    )
+
+
+def _said(item: Evidence) -> str:
+    """A finding, in the words of its check."""
+    if item.check not in LAWS:
+        return f"{item.check}: {item.detail}"
+    one, two, part = (int(item.coverage[name]) for name in ("first", "second", "part"))
+    what = f"token {item.coverage['outcome']} at position {part}"
+    if item.check == "neighbouring tokens":
+        what = f"two tokens at positions {part} and {part + 1}"
+    if item.check == "whole rows":
+        what = "one row"
+    return f"{item.check}: {what} came {one:,} times in A and {two:,} times in B, of {item.n:,} rows each"
+
+
+def _location(evidence: Sequence[Evidence]) -> Mapping[str, Any] | None:
+    rejected = [item for item in evidence if item.rejected and item.check == LAWS[0]]
+    return {"position": int(rejected[0].coverage["part"])} if rejected else None
