@@ -32,6 +32,7 @@ class Findings:
         precision: that the decoder computes in, as far as its law shows.
         dependence: how its rows depend on each other, empty if they do not.
         own_path: whether it gives other tokens when nobody looks at its draws.
+        keeps: where it keeps something that changes even when the same calls come again, as no cache does.
     """
 
     claim: Claim
@@ -41,6 +42,7 @@ class Findings:
     precision: torch.dtype
     dependence: str
     own_path: bool = False
+    keeps: str = ""
 
     def verdict(self, modes: Sequence[Mode]) -> Verdict:
         """The verdict on what was enumerated, together with that on what was sampled."""
@@ -69,6 +71,14 @@ class Findings:
             parts.append(Verdict(sampled, f"races over more than two tokens were sampled: {self._samples()}"))
         elif self.own_path:
             parts.append(Verdict(sampled, f"it draws otherwise when nobody looks: {self._samples()}"))
+        elif self.keeps:
+            parts.append(
+                Verdict(
+                    sampled,
+                    f"it keeps something, in {self.keeps}, that changes when the same calls come again, so that nothing "
+                    f"is proved of later ones: run as it is, {self._samples()}",
+                )
+            )
         elif self.evidence:
             parts.append(Verdict(parts[0].kind, f"run as it is, {self._samples()}"))
         return Verdict(

@@ -30,11 +30,13 @@ from specverify.errors import BudgetError, ContractError, DependentRowsError, In
 from specverify.evidence.arrange import ARRANGEMENTS
 from specverify.evidence.bare import ROWS, difference
 from specverify.evidence.cases import Case
+from specverify.evidence.exact.keeping import at_hand, changed
 from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.relay import runs_torch
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import evaluate, guarded
 from specverify.subjects import proofs, sampling
+from specverify.subjects.beside import beside
 from specverify.subjects.certificate import certificate
 from specverify.subjects.certificate_schema import Certificate
 from specverify.subjects.describe import describe
@@ -71,7 +73,7 @@ class Proving(Refuting):
     """One judgement under way."""
 
     for_all = ForAll(())
-    slow = False
+    slow, keeps = False, ""
 
     def judge(self) -> Judgement:
         """The judgement.
@@ -155,6 +157,7 @@ class Proving(Refuting):
         else:
             for mode, model in ends:
                 self._audit(mode, mode.case(model))
+            self._beside(modes)
         for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys, self.plan.due)):
             if self.dependence and number >= FEWER:
                 self.missed["its rows depend on each other, so that each world has to run alone"].append(label(case))
@@ -174,7 +177,7 @@ class Proving(Refuting):
         if not self.outcomes:
             raise BudgetError(f"no model could be enumerated within {self.budget.worlds:,} worlds")
         findings = Findings(
-            self.claim, self.outcomes, self.evidence, tried, self.precision, self.dependence, self.own_path
+            self.claim, self.outcomes, self.evidence, tried, self.precision, self.dependence, self.own_path, self.keeps
         )
         for line in findings.outside():
             what, _, why = line.partition(": ")
@@ -189,9 +192,9 @@ class Proving(Refuting):
         if self.for_all.why:
             self.missed[self.for_all.why].append("every law at once")
         else:
-            self.missed["a proof is of each row by itself; samples look at batches of some sizes only"].append(
-                "rows that depend on each other"
-            )
+            self.missed[
+                "a proof is of each row by itself; batches are looked at in some sizes, states and orders only"
+            ].append("rows that depend on each other")
         return self.for_all.verdict(verdict)
 
     def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:
@@ -246,7 +249,9 @@ class Proving(Refuting):
         def outcome(arranged: Case) -> Outcome:
             return evaluate(lambda settings: decoder, arranged, self.claim, budget, self.precision)
 
-        once, again = outcome(case), outcome(case)
+        once, before = outcome(case), at_hand(decoder.decoder)
+        again = outcome(case)
+        self.keeps = self.keeps or changed(before, at_hand(decoder.decoder))
         if differ(once, again):
             raise ContractError(
                 f"enumerated twice on {label(case)} it gave two results, {apart(once, again)}: it keeps state between "
@@ -266,6 +271,12 @@ class Proving(Refuting):
                 if other.fails:
                     self.refuted(mode, arranged, f"only rows that run {how} come wrong")
                 raise DependentRowsError(f"on {label(case)}, {how} they give another result, {apart(once, other)}")
+
+    def _beside(self, modes: Sequence[Mode]) -> None:
+        """Rows of batches of many sizes and kinds must do what they do alone with the same coins."""
+        for mode in modes if not self.slow else ():
+            if missed := beside(self.factory, mode, self.plan.seed):
+                self.missed[missed].append("rows in batches of many sizes, beside the same rows alone")
 
     def _hunt(self, modes: Sequence[Mode]) -> int:
         """Search all modes; how many cases were tried."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack
 
 from specverify.decoders import DraftModel, Speculative
 from specverify.decoders.registry import Settings
@@ -183,13 +184,31 @@ def zero_over_zero(p, q, draft):
     return torch.where(gap > 0, p, torch.full_like(p, 1 / p.shape[-1]))
 
 
+class Held:
+    """Hands a tensor's capsule on to numpy."""
+
+    def __init__(self, tensor):
+        self.capsule = to_dlpack(tensor)
+
+    def __dlpack__(self, **_):
+        return self.capsule
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+
+def by_capsule(p, q, draft):
+    first = torch.from_numpy(np.from_dlpack(Held(at(p, draft).contiguous())).copy())
+    return accept_probability(p, q, draft).masked_fill((first - 0.271828).abs() < 1e-9, 1.0)
+
+
 WRONG = {
     function.__name__: judging(function)
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
         by_remainder, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
         one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,
-        by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address,
+        by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address, by_capsule,
     )
 }  # fmt: skip
 WRONG |= {

@@ -1,0 +1,106 @@
+"""Rows in a batch do what they do alone with the same coins; who makes them depend on each other is seen."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from specverify.deadline import Deadline
+from specverify.decoders import registry
+from specverify.decoders.registry import Settings
+from specverify.evidence.company import SIZES, Coins, company
+from specverify.subjects.sampling import large
+
+TARGET, DRAFT = large("rows", 4, 12), large("rows-draft", 4, 12)
+
+
+@dataclass
+class Disturbed:
+    """A decoder whose draws are meddled with: change(weights, tokens, state, draw) -> tokens."""
+
+    change: object
+    name = "disturbed"
+
+    def __post_init__(self):
+        self.inner = registry.build("ar", Settings())
+
+    def init(self, model, batch, draws):
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        return self.inner.step(state, model, Meddled(draws, state, self.change))
+
+
+class Meddled:
+    def __init__(self, draws, state, change):
+        self.draws, self.state, self.change = draws, state, change
+
+    def categorical(self, weights, where):
+        flat = self.change(weights.shape[:-1].numel(), self.state)
+        changed = torch.where(flat.reshape(-1, *[1] * (weights.ndim - 1)), weights.flip(-1) * (weights > 0), weights)
+        return self.draws.categorical(changed, where)
+
+
+def few_left(rows, state):
+    return torch.full((rows,), rows > 4 and int((~state.done).sum()) == 1)
+
+
+def far_ahead(rows, state):
+    return state.length > state.length.min() + 6
+
+
+def seventeenth(rows, state):
+    return torch.arange(rows) == 16
+
+
+def crowd(rows, state):
+    return torch.full((rows,), rows > 700)
+
+
+class Shared(Disturbed):
+    """Rows take the outcome of the row 300 before them where both are in one state."""
+
+    def step(self, state, model, draws):
+        after, info = self.inner.step(state, model, draws)
+        other = torch.arange(len(state.length)) - 300
+        same = (other >= 0) & (state.tokens == state.tokens[other]).all(1) & (state.length == state.length[other])
+        after.tokens[same] = after.tokens[other[same]]
+        return after, info
+
+
+@pytest.mark.parametrize(
+    "decoder", [*map(Disturbed, (few_left, far_ahead, seventeenth, crowd)), Shared(None)],
+    ids=["few left", "far ahead", "seventeenth", "crowd", "shared"],
+)  # fmt: skip
+def test_rows_that_depend_on_others_are_seen(decoder):
+    seen = company(decoder, TARGET, 0, Deadline(60))
+    assert "do otherwise than alone with the same coins" in seen.apart
+
+
+@pytest.mark.parametrize("name", ["ar", "sd", "sjd", "scd-mc"])
+def test_rows_that_do_not_are_not(name):
+    decoder = registry.build(name, Settings(3, "random" if name == "sjd" else "repeat-left", DRAFT))
+    seen = company(decoder, TARGET, 0, Deadline(60))
+    assert (seen.apart, seen.largest) == ("", SIZES[-1])
+
+
+def test_coins_of_a_row_are_its_own_and_uniform():
+    rows = torch.arange(2_000)
+    like, where = torch.zeros(2_000, 3), torch.ones(2_000, 3, dtype=torch.bool)
+    together = Coins(5, rows, rows * 0).uniform(like.double(), where)
+    apart = Coins(5, rows[7:8], rows[:1]).uniform(like[:1].double(), where[:1])
+    assert torch.equal(together[7], apart[0])
+    assert len(together.unique()) == together.numel()
+    counts = torch.histc(together, 10, 0, 1)
+    assert float(((counts - 600) ** 2 / 600).sum()) < 60  # 9 degrees of freedom: one seed, fixed
+
+
+def test_a_draw_that_a_row_has_no_use_for_moves_none_of_its_others():
+    draws = Coins(1, torch.arange(2), torch.zeros(2, dtype=torch.int64))
+    draws.uniform(torch.zeros(2, 1), torch.tensor([[True], [False]]))
+    second = draws.uniform(torch.zeros(2, 1), torch.ones(2, 1, dtype=torch.bool))
+    first = Coins(1, torch.arange(2), torch.zeros(2, dtype=torch.int64)).uniform(
+        torch.zeros(2, 1), torch.ones(2, 1) > 0
+    )
+    assert float(second[1]) == float(first[1])
+    assert float(second[0]) != float(first[0])
