@@ -26,7 +26,7 @@ def beside(factory: Factory, mode: Mode, seed: int) -> str:
     target, draft = large("company", VOCAB, LENGTH), large("company-draft", VOCAB, LENGTH)
     settings = Settings(mode.windows[-1] or 1, mode.initials[0] or "repeat-left", draft if mode.drafts else None)
     try:
-        seen = company(guarded(factory.build, settings).decoder, target, seed, Deadline(SECONDS))
+        seen = company(guarded(factory.build, settings), target, seed, Deadline(SECONDS))
     except InputError as error:
         return f"it says {error}"
     if seen.apart:

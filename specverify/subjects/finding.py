@@ -75,7 +75,7 @@ class Findings:
             parts.append(
                 Verdict(
                     sampled,
-                    f"it keeps something, in {self.keeps}, that changes when the same calls come again, so that nothing "
+                    f"it keeps something, in {self.keeps}, that changes when the same calls come again, so nothing "
                     f"is proved of later ones: run as it is, {self._samples()}",
                 )
             )

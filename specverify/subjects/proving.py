@@ -249,9 +249,9 @@ class Proving(Refuting):
         def outcome(arranged: Case) -> Outcome:
             return evaluate(lambda settings: decoder, arranged, self.claim, budget, self.precision)
 
-        once, before = outcome(case), at_hand(decoder.decoder)
+        once, before = outcome(case), at_hand(decoder)
         again = outcome(case)
-        self.keeps = self.keeps or changed(before, at_hand(decoder.decoder))
+        self.keeps = self.keeps or changed(before, at_hand(decoder))
         if differ(once, again):
             raise ContractError(
                 f"enumerated twice on {label(case)} it gave two results, {apart(once, again)}: it keeps state between "

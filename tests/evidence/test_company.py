@@ -62,8 +62,9 @@ class Shared(Disturbed):
 
     def step(self, state, model, draws):
         after, info = self.inner.step(state, model, draws)
-        other = torch.arange(len(state.length)) - 300
-        same = (other >= 0) & (state.tokens == state.tokens[other]).all(1) & (state.length == state.length[other])
+        before = torch.arange(len(state.length)) - 300
+        other = before.clamp(min=0)
+        same = (before >= 0) & (state.tokens == state.tokens[other]).all(1) & (state.length == state.length[other])
         after.tokens[same] = after.tokens[other[same]]
         return after, info
 
