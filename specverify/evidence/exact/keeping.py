@@ -95,7 +95,7 @@ class _Walk:
         self.waiting: collections.deque[tuple[str, Any]] = collections.deque([(kind.__name__, decoder)])
         module = sys.modules.get(kind.__module__)
         for name, value in vars(module).items() if module is not None and not self.libraries.has(module) else ():
-            if not name.startswith("__") and isinstance(value, BOUNDED):
+            if not name.startswith("__") and isinstance(value, BOUNDED) and not _registry(value):
                 self.waiting.append((f"{kind.__module__}.{name}", value))
 
     def run(self) -> dict[str, object]:
@@ -226,6 +226,12 @@ class _Walk:
             return value.__reduce_ex__(4)
         except Exception as error:
             raise _closed(name, value) from error
+
+
+def _registry(value: Any) -> bool:
+    """Whether something holds functions or classes, most often other decoders; what of it is named is looked at."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+    return any(map(callable, parts))
 
 
 def _printed(base: Any, value: Any) -> str:

@@ -8,18 +8,27 @@ import os
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from specverify.evidence.exact.numbers import OutOfReach
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 HOLDERS = (list, tuple, dict, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict)
 BOUNDED = (*PLAIN, *HOLDERS, Tensor, np.ndarray)
 WAYS_OUT = tuple(getattr(torch._C, name) for name in ("_to_dlpack", "_to_dlpack_versioned") if hasattr(torch._C, name))
 """Functions in C that hand out a tensor's memory, and tell no mode of torch."""
+WAYS = {
+    "_C", "to_dlpack", "_to_dlpack", "_to_dlpack_versioned", "_storage_address", "ctypes", "cffi",
+    "DisableTorchFunction", "_pop_mode", "_pop_mode_temporarily", "_pop_torch_function_stack",
+    "_disable_current_modes", "Thread", "ThreadPool", "ThreadPoolExecutor", "start_new_thread", "_start_new_thread",
+    "to_thread", "run_in_executor",
+}  # fmt: skip
+"""Ways past torch's modes, by which laws are read where nobody looks: torch's internals, memory, other threads."""
 _OURS = ("specverify", "toymodels", "realmodels")
 _STANDARD = tuple({os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "platstdlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -68,8 +77,14 @@ def _installed(top: str) -> bool:
 
 
 def named(function: types.FunctionType, libraries: Libraries) -> Iterator[tuple[str, Any]]:
-    """What a function names, with where that is; of libraries, values alone and what is no part of them."""
+    """What a function names, with where that is; of libraries, values alone and what is no part of them.
+
+    Raises:
+        OutOfReach: one of them is a way to read laws where nobody looks.
+    """
     names, scope = _names(function.__code__), function.__globals__
+    _refuse(function, names & WAYS)
+    _refuse(function, {str(getattr(scope.get(name), "__name__", "")) for name in names} & WAYS)
     package = scope.get("__package__")
     done: set[int] = set()
     yield from _of_scope(str(scope.get("__name__")), scope, names, False, libraries, done)
@@ -77,6 +92,11 @@ def named(function: types.FunctionType, libraries: Libraries) -> Iterator[tuple[
         for full in (name, f"{package}.{name}"):
             if isinstance(module := sys.modules.get(full), types.ModuleType):
                 yield from _of_scope(full, vars(module), names, libraries.has(module), libraries, done)
+
+
+def _refuse(function: types.FunctionType, ways: Set[str]) -> None:
+    for way in sorted(ways):
+        raise OutOfReach(f"{function.__qualname__} names {way}, by which laws can be read where nobody looks")
 
 
 def _of_scope(
