@@ -28,7 +28,7 @@ NEAR = 0.9
 """The mean cosine of the differences at which delta is stated: that of numbers known to a sixth, or a little less."""
 PIECE = 16
 """Longer rows are looked at in pieces of at most so many positions, too, and of 4 times and 16 times as many."""
-BUDGET = 1 << 24
+BUDGET = 1 << 23
 """Pairs of rows, or of pieces, times places that are looked at."""
 BLOCK = 1 << 21
 """Of these, at once."""
@@ -166,10 +166,11 @@ def _odds(
     """
     rows, length = part.shape
     size = fft.next_fast_len(2 * length - 1, real=True)
-    shifts = torch.arange(1 - length, length)
-    shared = (length - shifts.abs()).float()
-    weight = torch.full((len(shifts),), 0.5 / max(1, len(shifts) - 1))
-    weight[length - 1] = 0.5 if length > 1 else 1.0
+    places = torch.arange(size)
+    shifts = torch.where(places < length, places, places - size)  # as a transform has them; some are none's
+    shared = (length - shifts.abs()).clamp(min=0).float()
+    weight = torch.where(shared > 0, 0.5 / max(1, 2 * length - 2), 0.0)
+    weight[0] = 0.5 if length > 1 else 1.0
     # of the real parts: cos (a - b) = cos a cos b + sin a sin b, each a real correlation
     waves = [torch.fft.rfft(wave(2 * math.pi * part).float(), size, dim=1) for wave in (torch.cos, torch.sin)]
     found, best = np.ones((len(TILTS), rows)), (-math.inf, 0, 0, 0)
@@ -177,12 +178,11 @@ def _odds(
         others = torch.nonzero(own[:row] != own[row])[:, 0]
         sums = torch.zeros(len(TILTS), dtype=torch.float64)
         for some in others.split(max(1, BLOCK // size)):
-            product = sum(wave[row].conj() * wave[some] for wave in waves)
-            alike = torch.fft.irfft(product, size, dim=1)[:, shifts]
+            alike = torch.fft.irfft(sum(wave[row].conj() * wave[some] for wave in waves), size, dim=1)
             for index, tilt in enumerate(TILTS):
-                logs = (tilt * alike - _log_mean(tilt) * shared).clamp_(max=LARGEST)
+                logs = torch.mul(alike, tilt).sub_(_log_mean(tilt) * shared).clamp_(max=LARGEST)
                 if index == 1 and (top := float(logs.max())) > best[0]:
-                    earlier, at = divmod(int(logs.argmax()), len(shifts))
+                    earlier, at = divmod(int(logs.argmax()), size)
                     best = (top, int(some[earlier]), row, int(shifts[at]))
                 sums[index] += (logs.exp_() @ weight).sum().double()
         if len(others):

@@ -15,6 +15,7 @@ from specverify.decoders import DraftModel, Speculative, sample
 from specverify.decoders.protocol import Branch
 from specverify.defects import samplers
 from specverify.errors import BudgetError, InputError
+from specverify.evidence import borrowed
 from specverify.evidence.result import KOLMOGOROV
 from specverify.subjects import trace, trace_file
 from specverify.subjects.trace import judge_trace
@@ -29,6 +30,12 @@ DRAFT = draft("perturbed", MODEL)
 def arrays(n, seed=0, name="speculative"):
     tokens = samplers.get(name).sample(MODEL, DRAFT, n, seed).tokens
     return {"tokens": tokens.numpy(), "logprobs": MODEL.laws(MODEL.start(n), tokens[:, :-1]).log().numpy()}
+
+
+@pytest.fixture(autouse=True)
+def _few_rows(monkeypatch):
+    """Rows that are held against each other, of which these tests need no more."""
+    monkeypatch.setattr(borrowed, "BUDGET", 1 << 18)
 
 
 @pytest.fixture(scope="module")

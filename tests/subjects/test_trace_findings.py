@@ -10,6 +10,7 @@ import torch
 from specverify.decoders import DraftModel, Speculative, sample
 from specverify.decoders.protocol import Branch
 from specverify.errors import InputError
+from specverify.evidence import borrowed
 from specverify.subjects.trace import judge_trace
 from specverify.verdict import Kind
 from toymodels import draft, toy
@@ -17,6 +18,12 @@ from toymodels import draft, toy
 MODEL = toy("hash-16x24")
 N = 3000
 DELTA = 0.03
+
+
+@pytest.fixture(autouse=True)
+def _few_rows(monkeypatch):
+    """Rows that are held against each other, of which these tests need no more."""
+    monkeypatch.setattr(borrowed, "BUDGET", 1 << 18)
 
 
 @pytest.fixture(scope="module")
