@@ -173,7 +173,7 @@ def _run(decoder: Any, model: Model, seed: int, alone: Alone, batch: tuple[Tenso
 
 
 def _committed(state: State, row: int) -> list[int]:
-    return state.tokens[row, : int(state.length[row])].tolist()  # type: ignore[no-any-return]
+    return state.tokens[row, : int(state.length[row])].tolist()
 
 
 def _mixed(numbers: Tensor) -> Tensor:
