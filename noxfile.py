@@ -160,15 +160,6 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
-def audit(session: nox.Session) -> None:
-    """Packages that implement speculative decoding, judged as they are: reports/audit (minutes; `-- 'mini*'` some)."""
-    install(session, "transformers")
-    found = nox.project.load_toml("reports/audit/subjects.toml")["subject"]
-    session.install("-c", str(CONSTRAINTS), *dict.fromkeys(subject["package"] for subject in found))
-    session.run("python", "reports/audit/run.py", *session.posargs, env=THREADS)
-
-
-@nox.session
 def page(session: nox.Session) -> None:
     """The pages of reports in a browser: sorting, filters, links, widths, accessibility. Needs Chromium, or says so."""
     install(session, "tests", "page")
