@@ -158,10 +158,12 @@ class Proving(Refuting):
             for mode, model in ends:
                 self._audit(mode, mode.case(model))
             self._beside(modes)
+        if self.plan.due is not None:  # also when the time is over: no verdict comes without it
+            self.budget = replace(self.budget, deadline=Deadline(max(AT_LEAST, self.plan.deadline.left)))
         for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys, self.plan.due)):
             if self.dependence and number >= FEWER:
                 self.missed["its rows depend on each other, so that each world has to run alone"].append(label(case))
-            elif self.plan.deadline.over:
+            elif self.plan.deadline.over and case.model != self.plan.due:
                 self.missed["time ran out"].append(label(case))
             else:
                 self._check(mode, case)
