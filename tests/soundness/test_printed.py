@@ -22,6 +22,7 @@ ENDS = {
     "validate lookahead.py:BROKEN": "REFUTED",
     "validate tests/subjects/examples/lookahead.py:BROKEN": "REFUTED",
     "replay out/validate-lookahead.py-BROKEN": "REFUTED",
+    "replay out/verify-quick-seed0/proofs/scd-mc.json": "PROVED-FOR-ALL",
     "validate stale-scores-after-coupling": "REFUTED",
     "validate cspd --claim lossless": "REFUTED",
     "validate vectors.py:right": "CONSISTENT",
@@ -80,6 +81,13 @@ def test_a_counterexample_is_replayed_from_anywhere(folder: Path, tmp_path: Path
     assert run(folder, "validate lookahead.py:BROKEN").returncode == 1
     assert run(folder, "replay out/validate-lookahead.py-BROKEN").returncode == 1
     assert run(tmp_path, f"replay {folder / 'out' / 'validate-lookahead.py-BROKEN'}").returncode == 1
+
+
+def test_a_certificate_is_replayed(folder: Path) -> None:
+    assert run(folder, "verify --only 'proof/scd-mc/*' --out out/verify-quick-seed0").returncode == 0
+    again = run(folder, "replay out/verify-quick-seed0/proofs/scd-mc.json")
+    assert again.returncode == 0, again.stderr
+    assert "PROVED-FOR-ALL" in again.stdout
 
 
 @pytest.mark.parametrize("only", ["exact/scd-mc/*", "density/*"])
