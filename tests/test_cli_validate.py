@@ -70,6 +70,7 @@ def test_a_decoder_of_forty_lines_is_proved(run, tmp_path):
     assert json.loads((folder / "certificate.json").read_text())["format"] == "specverify-proof"
 
 
+@pytest.mark.slow
 def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
     code, out, err = run("validate", "mine/lookahead.py:BROKEN", "--out", "found")
     assert (code, err) == (1, "")
@@ -157,6 +158,7 @@ def test_a_claim_that_hardly_any_law_breaks_is_vacuous(run):
     assert "relaxed(tv<=0.9999) allows nearly every law and says nothing" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_plugins_are_listed_and_judged_by_name_and_a_broken_one_is_named(run, tmp_path, monkeypatch):
     info = tmp_path / "acme_decoders-1.0.dist-info"
     info.mkdir()

@@ -27,6 +27,7 @@ def test_a_kernel_strays_as_far_as_it_says():
         assert np.abs(shown - law).sum() / 2 == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_whole_judgements_of_kernels_and_logs_are_tried():
     kernels = rounds.misses(2, 1, name="token-rule", delta=0.2, alpha=0.01, beta=0.01)
     logs = traces.whole_misses(

@@ -75,6 +75,7 @@ def test_a_small_campaign_proves_and_writes_everything(tmp_path):
         assert (tmp_path / "out" / name).stat().st_size > 1000, name
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "_report", lambda record, out: None)
     only = "paired/*/digits-s/*/b1"
@@ -144,6 +145,7 @@ def test_a_cell_that_breaks_is_an_error_and_loses_nothing(monkeypatch):
     assert result["verdict"] == {"kind": "ERROR", "reason": "RuntimeError: boom"}
 
 
+@pytest.mark.slow
 def test_the_alpha_of_a_campaign_is_split_over_all_its_checks(tmp_path):
     record = campaign.verify("quick", 0, tmp_path / "out", only="real/sjd/digits-s/*/g1/*", jobs=1)
     parts = record["errors"]["alpha"]["parts"]

@@ -229,6 +229,7 @@ class Theirs(Window):
     """Somebody's own, which would be lent the generator if its word counted."""
 
 
+@pytest.mark.slow
 def test_nobody_elses_decoder_is_lent_a_generator():
     ours = window(examples.sjd)(2)
     theirs = Theirs(**{name: getattr(ours, name) for name in ours.__dataclass_fields__})

@@ -43,7 +43,7 @@ def assisted(**options):
     [
         generation_sampler(),
         generation_sampler(prompt_lookup_num_tokens=2, max_matching_ngram_size=1),
-        assisted(),
+        pytest.param(assisted(), marks=pytest.mark.slow),
         assisted(
             num_assistant_tokens=20, num_assistant_tokens_schedule="heuristic", assistant_confidence_threshold=0.4
         ),

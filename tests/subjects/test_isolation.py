@@ -62,6 +62,7 @@ def test_memory_can_be_limited():
     assert judgement.verdict.reason.endswith("(memory limited to 500 MiB with --memory)")
 
 
+@pytest.mark.slow
 def test_it_is_judged_as_it_would_be_here():
     reference = f"{FILE.parent}/lookahead.py:BROKEN"
     isolated = judge_isolated(reference, seed=3, options={"name": "mine"})

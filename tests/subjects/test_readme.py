@@ -61,6 +61,7 @@ def test_the_target_is_written_and_judged_on():
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_the_log_is_written_and_judged():
     subprocess.run([sys.executable, "log.py"], check=True)

@@ -154,6 +154,7 @@ def test_options_that_do_not_go_together_are_refused(path):
         judge_decoder(sjd, toy="gauss-1x6")
 
 
+@pytest.mark.slow
 @pytest.mark.thinned(2)
 @pytest.mark.parametrize("asked", [("--target", "mine.npz"), ("--toy", "dense-2x8")])
 def test_the_command_line_takes_both(path, tmp_path, asked):

@@ -212,6 +212,7 @@ def test_what_it_is_due_to_see_is_seen():
     assert 0 < found.delta < 0.1
 
 
+@pytest.mark.slow
 def test_the_command_ends_as_its_verdict_says(tmp_path):
     for number, model in enumerate((TOY, TOY, processed("top_k=1"))):
         np.savez(tmp_path / f"{number}.npz", **log(model, 50 + number, 1_000))

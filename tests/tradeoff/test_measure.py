@@ -75,6 +75,7 @@ def test_a_sweep_is_the_same_however_it_is_split(tmp_path, rows):
         assert (tmp_path / "two" / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path, in_process, monkeypatch):
     share_out = sweep.pool.share_out
 

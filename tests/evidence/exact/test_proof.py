@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_proof():
     )
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", defects.names())
 def test_no_known_wrong_decoder_is_proved(name):
     defect = defects.get(name)
