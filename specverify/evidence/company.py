@@ -3,10 +3,13 @@
 The coins of a row belong to it: they are a function of its number, of how many steps it has gone, and of which of its
 draws is asked. So a row of a batch must do what it does alone, token by token, whoever stands beside it; if it does
 not, its law, or whose outcomes it takes, depends on the others. Nothing here is a matter of chance but which laws and
-states are looked at. Rows that take each other's outcomes are seen wherever they are in one state with other coins.
+states are looked at.
 
 Batches: of many sizes, from the start, at one length, at mixed lengths, at the two ends of what there is, and with all
-rows done but one.
+rows done but one. Rows that take each other's outcomes where they are in one state are seen only if they are in one
+state with other coins, which rows that go their own ways seldom are after a few tokens. So one row's states are gone
+on from with the coins of `TWINS` others, alone and in batches: at one step in all places, and at a step of its own in
+each.
 """
 
 from __future__ import annotations
@@ -26,8 +29,12 @@ from specverify.draws import Sampled
 from specverify.model import Model
 
 SIZES = (2, 3, 5, 7, 8, 13, 16, 32, 33, 64, 128, 600, 1024)
-ROWS = 48
+ROWS = 24
 """Rows that are run alone; batches are made of them."""
+TWINS = 8
+"""Rows that go on from each state of one row with coins of their own."""
+TOGETHER = 8
+"""Steps of that row that a batch of each size is wholly at, spread over its way."""
 STEPS = 3
 """That a batch is followed for."""
 _MIX = (-4658895280553007687, -7723592293110705685)
@@ -86,17 +93,32 @@ class Alone:
     Attributes:
         states: of all rows together.
         first: of each row, where its own begin.
-        last: of each row, how many steps it took until it was done.
+        last: of each row, how many steps were taken; of one that was followed to its end, until it was done.
+        number: of each row, which its coins are.
+        gone: steps that each row had gone before its first state.
     """
 
     states: State
     first: Int[Tensor, " rows"]
     last: Int[Tensor, " rows"]
+    number: Int[Tensor, " rows"]
+    gone: Int[Tensor, " rows"]
+
+    @classmethod
+    def of(cls, runs: list[list[State]], number: Int[Tensor, " rows"], gone: Int[Tensor, " rows"]) -> Alone:
+        """Of the states of each row by itself."""
+        many = torch.tensor([len(states) for states in runs])
+        together = tree.join([state for states in runs for state in states])
+        return cls(together, many.cumsum(0) - many, many - 1, number, gone)
 
     def after(self, rows: Int[Tensor, " batch"], steps: Int[Tensor, " batch"]) -> State:
         """The states of rows after so many steps; of those that were done before, the last."""
         found: State = tree.rows(self.states, self.first[rows] + torch.minimum(steps, self.last[rows]))
         return found
+
+    def coins(self, seed: int, rows: Int[Tensor, " batch"], steps: Int[Tensor, " batch"]) -> Coins:
+        """Of rows that have gone so many steps from their first state."""
+        return Coins(seed, self.number[rows], self.gone[rows] + steps)
 
 
 @torch.no_grad()
@@ -110,17 +132,22 @@ def company(decoder: Any, model: Model, seed: int, deadline: Deadline) -> Seen:
         deadline: after which no larger batch is begun.
     """
     runs = [_alone(decoder, model, seed, row) for row in range(ROWS)]
-    last = torch.tensor([len(states) - 1 for states in runs])
-    alone = Alone(tree.join([state for states in runs for state in states]), (last + 1).cumsum(0) - last - 1, last)
+    alone = Alone.of(runs, torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.int64))
+    longest = max(runs, key=len)
+    twins = _twins(decoder, model, seed, longest[:-1] or longest)
     generator = torch.Generator().manual_seed(seed % 2**40)
     for number, size in enumerate(SIZES):
         if deadline.over:
             return Seen("", SIZES[number - 1] if number else 1)
-        for what, rows, steps in _batches(last, size, generator):
+        for what, rows, steps in _batches(alone.last, size, generator):
             state = alone.after(rows, steps)
             if what == "from the start":
-                state = decoder.init(model, size, Coins(seed, rows, steps - 1))
-            if apart := _run(decoder, model, seed, alone, (rows, steps), state):
+                state = decoder.init(model, size, alone.coins(seed, rows, steps - 1))
+            if apart := _run(decoder, model, seed, alone, (rows, steps), state, STEPS):
+                return Seen(f"in a batch of {size:,} rows {what}, {apart}", size)
+        for what, rows in _of_twins(len(twins.last), size, number, generator):
+            steps = torch.zeros_like(rows)
+            if apart := _run(decoder, model, seed, twins, (rows, steps), twins.after(rows, steps), 1):
                 return Seen(f"in a batch of {size:,} rows {what}, {apart}", size)
     return Seen("", SIZES[-1])
 
@@ -132,6 +159,17 @@ def _alone(decoder: Any, model: Model, seed: int, row: int) -> list[State]:
     while not bool(states[-1].done.all()) and len(states) <= model.length:
         states.append(decoder.step(states[-1], model, Coins(seed, number, torch.tensor([len(states) - 1])))[0])
     return states
+
+
+def _twins(decoder: Any, model: Model, seed: int, states: list[State]) -> Alone:
+    """A step from each state with coins of several rows, each alone: state by state, `TWINS` rows of each."""
+    number = ROWS + torch.arange(TWINS).repeat(len(states))
+    gone = torch.arange(len(states)).repeat_interleave(TWINS)
+    runs = [
+        [states[step], decoder.step(states[step], model, Coins(seed, number[row : row + 1], gone[row : row + 1]))[0]]
+        for row, step in enumerate(gone.tolist())
+    ]
+    return Alone.of(runs, number, gone)
 
 
 def _batches(
@@ -154,14 +192,27 @@ def _batches(
     yield "of which one is unfinished", rows, torch.where(one, drawn(1 << 30) % last[rows].clamp(min=1), last[rows])
 
 
-def _run(decoder: Any, model: Model, seed: int, alone: Alone, batch: tuple[Tensor, Tensor], state: State) -> str:
-    """How a row of this batch does otherwise than alone; empty if none does."""
-    rows, steps = batch
-    for ahead in range(STEPS):
+def _of_twins(
+    count: int, size: int, offset: int, generator: torch.Generator
+) -> Iterator[tuple[str, Int[Tensor, " batch"]]]:
+    """What a batch of twins is like, and which of `count` are in it."""
+    steps = count // TWINS
+    for part in range(min(TOGETHER, steps)):
+        step = (offset + part * steps // TOGETHER) % steps
+        yield "in one state", step * TWINS + torch.randint(TWINS, (size,), generator=generator)
+    yield "in one of a few states each", torch.randint(count, (size,), generator=generator)
+
+
+def _run(
+    decoder: Any, model: Model, seed: int, alone: Alone, batch: tuple[Tensor, Tensor], state: State, ahead: int
+) -> str:
+    """How a row of this batch does otherwise than alone in the steps that are ahead; empty if none does."""
+    rows, gone = batch
+    for steps in (gone + number for number in range(ahead)):
         if bool(state.done.all()):
             return ""
-        state, _ = decoder.step(state, model, Coins(seed, rows, steps + ahead))
-        due = alone.after(rows, steps + ahead + 1)
+        state, _ = decoder.step(state, model, alone.coins(seed, rows, steps))
+        due = alone.after(rows, steps + 1)
         other = (state.tokens != due.tokens).any(1) | (state.length != due.length)
         if bool(other.any()):
             place = int(other.int().argmax())

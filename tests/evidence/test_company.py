@@ -57,14 +57,19 @@ def crowd(rows, state):
     return torch.full((rows,), rows > 700)
 
 
+@dataclass
 class Shared(Disturbed):
-    """Rows take the outcome of the row 300 before them where both are in one state."""
+    """Rows take the outcome of the row so far before them where both are in one state, of so many tokens at least."""
+
+    far: int = 300
+    least: int = 0
 
     def step(self, state, model, draws):
         after, info = self.inner.step(state, model, draws)
-        before = torch.arange(len(state.length)) - 300
+        before = torch.arange(len(state.length)) - self.far
         other = before.clamp(min=0)
         same = (before >= 0) & (state.tokens == state.tokens[other]).all(1) & (state.length == state.length[other])
+        same &= state.length >= self.least
         after.tokens[same] = after.tokens[other[same]]
         return after, info
 
@@ -74,6 +79,25 @@ class Shared(Disturbed):
     ids=["few left", "far ahead", "seventeenth", "crowd", "shared"],
 )  # fmt: skip
 def test_rows_that_depend_on_others_are_seen(decoder):
+    seen = company(decoder, TARGET, 0, Deadline(60))
+    assert "do otherwise than alone with the same coins" in seen.apart
+
+
+class OneWay(Disturbed):
+    """All rows share one outcome where the whole batch is in one state, of more than three tokens."""
+
+    def step(self, state, model, draws):
+        after, info = self.inner.step(state, model, draws)
+        if int(state.length.min()) > 3 and bool((state.tokens == state.tokens[0]).all()):
+            after.tokens[:] = after.tokens[0].clone()
+        return after, info
+
+
+@pytest.mark.parametrize(
+    "decoder", [*(Shared(None, far, least) for far in (1, 500) for least in (4, 8, 11)), OneWay(None)],
+    ids=[*(f"{far} apart from {least}" for far in (1, 500) for least in (4, 8, 11)), "all"],
+)  # fmt: skip
+def test_rows_that_share_outcomes_late_in_a_sequence_are_seen(decoder):
     seen = company(decoder, TARGET, 0, Deadline(60))
     assert "do otherwise than alone with the same coins" in seen.apart
 
