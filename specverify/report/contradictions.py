@@ -151,6 +151,11 @@ def _figures(figures: Figures, place: str) -> Found:
                     f"{place}.images.tokens[{number}]",
                     f"an image takes {size} grey levels from 0 to {images['levels'] - 1}",
                 )
+    if "accepted" in figures:
+        plane = figures["accepted"]
+        size, found = plane["height"] * plane["width"], len(plane["share"])
+        if found != size:
+            yield f"{place}.accepted", f"{found} shares for a plane of {size}"
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:
