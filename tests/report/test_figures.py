@@ -6,7 +6,9 @@ from xml.etree import ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 
+from specverify.evidence.rounding import floor
 from specverify.report import contradictions, drawing
 from specverify.report.figures_cost import acceptance_maps, latency, passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
@@ -43,6 +45,7 @@ def test_figures_show_something(written, name):
 
 def test_the_tolerance_is_that_of_the_verdict():
     assert contradictions.TOLERANCE == EXACT_TOLERANCE
+    assert floor(torch.float32, 1) == contradictions.FLOAT32
 
 
 def test_a_decoder_keeps_its_style_from_report_to_report(record, partial):
