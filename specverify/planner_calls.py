@@ -55,10 +55,9 @@ def planned(delta: float, alpha: float, beta: float) -> tuple[Called, ...]:
         one = trial.streams[0]
         told = one.metric, one.delta, alphas[one.check]
         found.append(Called(f"laws: {trial.name}", len(trial.streams), *told, trial.wanted, _unit("laws")))
-    for name in independence.NAMES:
+    for name, n in independence.planned().items():
         share = calls.CHECKS[name].delta(delta)
-        n = independence.CALLS * (1 if _unit(name) == "calls" else independence.ROWS // 2)
-        found.append(Called(name, 1, "share of copied samples", share, alphas[name], n, _unit(name)))
+        found.append(Called(name, 1, calls.CHECKS[name].metric, share, alphas[name], n, _unit(name)))
     assert session.batches is not None
     for name, test in session.batches.tests.items():
         asked = calls.CHECKS[name].delta(delta)

@@ -3,6 +3,8 @@
     laws                  in each context, what is emitted completes to sequences of the target law, at every look
     copies between calls  rows that are given the same do not repeat those of the call before
     copies between rows   nor their neighbours
+    pairs of rows         nor do they depend on rows near them, half a call away, or a call away
+    pairs in small calls  nor in calls of few rows, or of as many as fill no block
     dispersion of calls   and each outcome comes in a call as often as independent rows have it
     batch sizes           rows of batches of each size have the law
     places in the batch   rows of each place in the batch
@@ -22,6 +24,7 @@ from typing import Any, Literal
 from specverify.evidence.coins import Coins
 from specverify.evidence.copies import Copies
 from specverify.evidence.independence import Dispersion
+from specverify.evidence.lags import CIRCULAR, PitLags
 from specverify.evidence.pooled import Pooled
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequential import EProcess
@@ -50,6 +53,7 @@ class Check:
         coarse: what has to be seen, as a multiple of the judgement's delta.
         most: and never more than this.
         share: what has to be seen whatever delta is, for checks of another metric; None for those of delta's.
+        metric: of those.
     """
 
     group: Group
@@ -58,6 +62,7 @@ class Check:
     coarse: float = 1.0
     most: float = 1.0
     share: float | None = None
+    metric: str = "share of copied samples"
 
     def delta(self, asked: float) -> float:
         """What has to be seen where a judgement is asked for some delta."""
@@ -72,6 +77,8 @@ CHECKS: dict[str, Check] = {
     "laws": Check("laws", EProcess, "rows of a context"),
     "copies between calls": Check("independence", Copies, "pairs of rows", share=0.3),
     "copies between rows": Check("independence", Copies, "pairs of rows", share=0.3),
+    "pairs of rows": Check("independence", PitLags, "pairs of rows", share=0.3, metric=CIRCULAR),
+    "pairs in small calls": Check("independence", PitLags, "pairs of rows", share=0.5, metric=CIRCULAR),
     "dispersion of calls": Check("independence", Dispersion, "calls", share=0.6),
     "batch sizes": _strata("batch sizes"),
     "places in the batch": _strata("places in the batch"),

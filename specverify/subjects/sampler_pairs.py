@@ -16,7 +16,7 @@ from specverify.model import Model
 
 Rates = Mapping[str, float]
 ROWS_APART = tuple(range(1, 9))
-"""Distances between the rows of a call at which noise may come again; at most so many rows are looked at."""
+"""Distances between the rows of a call at which noise may come again, or its opposite; half a call is another."""
 PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "pairs of calls": 1.0}
 """The checks of `pairs_of_rows`, with their weights."""
 
@@ -56,7 +56,7 @@ def pairs_of_rows(
     trace, by_id = statistics(model, tokens, generator)
     transforms = [trace.pit.numpy(), by_id]
     apart = {
-        "pairs of rows": tuple(row for row in ROWS_APART if row < size),
+        "pairs of rows": tuple(sorted({row for row in (*ROWS_APART, size // 2, (size + 1) // 2) if 0 < row < size})),
         "pairs of calls": tuple(dict.fromkeys(row for row in (size - 1, size, size + 1) if 0 < row < len(tokens))),
     }
     return [

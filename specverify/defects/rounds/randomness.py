@@ -12,6 +12,9 @@ from specverify.subjects.rounds.conventions import tossing
 from specverify.subjects.rounds.kernel import Kernel, Outcome, Round, block
 from specverify.subjects.rounds.reference import Parts, Scene, verify
 
+ROWS_OF_A_BLOCK = 8
+"""Rows that a block of threads takes; the last block of a batch may be given fewer."""
+
 
 def _keyed(scene: Scene) -> Tensor:
     """Given the draft x, the number that chose it by inversion is uniform on x's part of q; it is the coin as well."""
@@ -21,6 +24,19 @@ def _keyed(scene: Scene) -> Tensor:
 
 def _one_row(rows: int, gamma: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.rand(1, gamma, generator=generator).expand(rows, -1), torch.rand(1, generator=generator).expand(rows)
+
+
+def _opposite(rows: int, gamma: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    coins = torch.rand(rows, gamma + 1, generator=generator)
+    paired = rows // 2 * 2
+    coins[1:paired:2] = 1 - coins[:paired:2] - 2**-24
+    return coins[:, :gamma], coins[:, gamma]
+
+
+def _one_tail(rows: int, gamma: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    coins = torch.rand(rows, gamma + 1, generator=generator)
+    coins[rows // ROWS_OF_A_BLOCK * ROWS_OF_A_BLOCK :] = coins[-1]
+    return coins[:, :gamma], coins[:, gamma]
 
 
 def _restarted(rows: int, gamma: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -62,6 +78,24 @@ DEFECTS = (
         "All rows of a batch use the same coins: each row has the right law, and is a copy of the others.",
         "a batch of at least 2",
         tossed("shared-stream-across-requests", _one_row),
+    ),
+    made(
+        "opposite-coins-in-pairs",
+        "randomness reuse",
+        "standard",
+        "suspected: antithetic sampling, as Monte Carlo code reduces its variance",
+        "Every second row has the opposite coins, 1 - u, of the row before it: each row has the right law.",
+        "a batch of at least 2",
+        tossed("opposite-coins-in-pairs", _opposite),
+    ),
+    made(
+        "one-stream-in-the-last-block",
+        "randomness reuse",
+        "standard",
+        "suspected: kernels that number their blocks' rows, and the masked rows of the last block alike",
+        "The rows behind the last full block of 8 all use the coins of one: each has the right law.",
+        "a batch whose size is no multiple of 8",
+        tossed("one-stream-in-the-last-block", _one_tail),
     ),
     made(
         "reseed-per-call",
