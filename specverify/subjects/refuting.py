@@ -11,7 +11,7 @@ import torch
 
 from specverify.claims import Claim
 from specverify.deadline import Deadline
-from specverify.errors import BudgetError, ContractError, InputError
+from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.cases import Case, Weights
 from specverify.evidence.farthest import farthest
@@ -169,20 +169,22 @@ class Refuting:
         """Reach the verdict that a counterexample bears."""
         if found.outcome is None:
             raise Reached(Verdict(Kind.ERROR, headline(found)), found)
+        if found.case.arrangement != "alone" and self._right_alone(found.case):
+            # The rows of an enumeration are worlds of one row, which in no real batch stand beside each other.
+            raise DependentRowsError(
+                f"on {label(found.case)}, where its law is another among other rows, it is right one row at a time"
+            )
         farther = self.farthest(mode, CLIMB, Deadline(10.0), SHORT)
         largest = max([*self.outcomes, found.outcome, *([farther] if farther else [])], key=lambda o: o.tv)
         found = replace(found, largest=largest)
         self.outcomes.append(found.outcome)  # type: ignore[arg-type]
-        reason = reason or self._company(found.case)
         raise Reached(Verdict(Kind.REFUTED, headline(found) + (f" ({reason})" if reason else "")), found)
 
-    def _company(self, case: Case) -> str:
-        """Whether a refuted decoder is right where each row runs alone."""
+    def _right_alone(self, case: Case) -> bool:
+        """Whether a decoder that is wrong in a case is right where each row runs alone."""
         budget = Budget(ALONE, deadline=Deadline(COMPANY))
         try:
             alone = evaluate(self.factory.build, replace(case, arrangement="alone"), self.claim, budget, self.precision)
         except (ContractError, BudgetError, InputError):
-            return ""
-        if alone.fails:
-            return ""
-        return "its rows influence each other, or it keeps something between calls: one row at a time it is right"
+            return False
+        return not alone.fails
