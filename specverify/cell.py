@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from specverify import declared
+from specverify.declared import Initial
+
 Tier = Literal["quick", "full"]
 ALPHA = 1e-6
 """Probability that a campaign over perfect decoders raises any false alarm."""
@@ -95,3 +98,17 @@ class Asked:
     full: bool
     real: str = REAL
     share: float = 1.0
+
+
+def settings(name: str, full: bool) -> list[tuple[Initial | None, str | None]]:
+    """(initial, draft) settings that a decoder is checked in."""
+    if declared.decoder(name).needs_draft_model:
+        return [
+            (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
+        ]
+    if name in ("sjd", "sjd-block", "sjd-tree", "sjd-reuse", "scd-mc", "scd-gs"):
+        return [
+            (initial, None)
+            for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))
+        ]
+    return [(None, None)]

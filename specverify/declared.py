@@ -9,10 +9,14 @@ import ast
 import functools
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
+Tokens = Literal["ids", "vectors"]
+Densities = Literal["any", "densities", "gaussian", "heads"]
+Initial = Literal["repeat-left", "zero", "random", "sample-left", "left-law"]
 Lines = list[tuple[str, str]]
 """Names, and what each is."""
 _TRAINED = {
@@ -23,6 +27,41 @@ _TRAINED = {
 }
 """By the kind that a checkpoint's card says; what is of no such kind cannot be named."""
 _OF_A_CHECK = {"check", "smallest_detectable", "sample_size"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfDecoder:
+    """What there is to know of a decoder beside how it is built.
+
+    Attributes:
+        ids: whether it is one of ids. One that is not may still run on them, under the name that it has there.
+        vectors: the laws of vectors that it goes with: any, those whose density is known, Gaussians, or diffusion
+            heads; None if it is none of vectors. Another `Settings.judging` may go with others.
+        drafts: whether it verifies drafts at all (and so has a window).
+        needs_draft_model: whether `Settings.draft_model` must be given.
+        races: whether it draws by races, which can be enumerated for two tokens only.
+        takes_judging: whether `Settings.judging` may be given.
+        relaxed: whether it claims nothing, and is priced instead.
+        chains: drafts of one position that it verifies at once; enumerating takes worlds to the power of them.
+    """
+
+    ids: bool = True
+    vectors: Densities | None = None
+    drafts: bool = True
+    needs_draft_model: bool = False
+    races: bool = False
+    takes_judging: bool = False
+    chains: int = 1
+    relaxed: bool = False
+
+
+class Smallest(NamedTuple):
+    """A setting in which a defect shows: the toy, the window, Jacobi's initial drafts, the kind of draft model."""
+
+    model: str
+    window: int
+    initial: str | None = None
+    draft: str | None = None
 
 
 class _Entry(NamedTuple):
@@ -41,6 +80,62 @@ def decoders() -> Lines:
 def continuous_decoders() -> Lines:
     """Decoders of vectors."""
     return [(each.key, str(each.arguments[0])) for each in _decoders() if "vectors" in each.keywords]
+
+
+@functools.cache
+def _of_decoders() -> dict[str, OfDecoder]:
+    known = {field.name for field in fields(OfDecoder)}
+    found = {}
+    for each in _decoders():
+        stated = {word: value for word, value in each.keywords.items() if word in known}
+        found[each.key] = OfDecoder(**stated)  # type: ignore[arg-type]
+    return found
+
+
+def decoder(name: str) -> OfDecoder:
+    """What is known of a decoder that ships."""
+    return _of_decoders()[name]
+
+
+def decoders_of(tokens: Tokens, relaxed: bool | None = None) -> tuple[str, ...]:
+    """As `decoders.registry.names`."""
+    return names_of(_of_decoders(), tokens, relaxed)
+
+
+def names_of(known: Mapping[str, OfDecoder], tokens: Tokens | None, relaxed: bool | None) -> tuple[str, ...]:
+    """The decoders, all, or those of ids or of vectors, relaxed ones or others."""
+    return tuple(
+        name
+        for name, each in known.items()
+        if (tokens is None or (each.ids if tokens == "ids" else each.vectors is not None))
+        and relaxed in (None, each.relaxed)
+    )
+
+
+def sweeps() -> dict[str, tuple[float, ...]]:
+    """Values of each relaxed rule's parameter, from timid to bold; none where there is no parameter."""
+    found = {}
+    for each in _entries("specverify.rules.registry", "Rule"):
+        name, *_, sweep, _, _ = each.arguments
+        assert isinstance(sweep, tuple), f"the sweep of {name} is not written out"
+        found[str(name)] = sweep
+    return found
+
+
+def toys() -> list[str]:
+    """Toys over ids."""
+    return [name for name, _ in _toys("toymodels.catalogue", "token")]
+
+
+def continuous_toys() -> list[str]:
+    """Toys over vectors."""
+    return [name for name, _ in _toys("toymodels.continuous", "dimension")]
+
+
+def few_sequences(vocab: int, length: int) -> bool:
+    """Whether there are at most 65,536 sequences of a length, so that a law of them is written down in an instant."""
+    sequences: int = vocab**length
+    return sequences <= 1 << 16
 
 
 def models() -> Lines:
@@ -72,6 +167,22 @@ def defects() -> Lines:
 def continuous_defects() -> Lines:
     """Known-wrong decoders of vectors, then what only looks wrong."""
     return _defects(_entries("specverify.defects.continuous", "ContinuousDefect"))
+
+
+def known_wrong() -> dict[str, Smallest]:
+    """Defects of ids, and a setting in which each shows; controls are none."""
+    where = "specverify.defects.registry"
+    groups = [node for node in ast.walk(_parsed(where)) if isinstance(node, ast.Attribute) and node.attr == "DEFECTS"]
+    modules = [node.value.id for node in groups if isinstance(node.value, ast.Name)]
+    entries = (each.keywords for name in modules for each in _entries(f"specverify.defects.{name}", "Defect"))
+    return {str(each["id"]): cast("Smallest", each["smallest"]) for each in entries if each["category"] != "control"}
+
+
+def continuous_known_wrong(controls: bool = False) -> dict[str, tuple[str, int, str]]:
+    """Defects of vectors, or the controls, and a setting in which each shows or would."""
+    entries = (each.keywords for each in _entries("specverify.defects.continuous", "ContinuousDefect"))
+    chosen = (each for each in entries if (each["category"] == "control") == controls)
+    return {str(each["id"]): cast("tuple[str, int, str]", each["smallest"]) for each in chosen}
 
 
 def checks() -> Lines:
@@ -136,6 +247,9 @@ def _entries(module: str, name: str) -> Iterator[_Entry]:
 
 
 def _literal(node: ast.expr) -> object:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Smallest":
+        named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+        return Smallest(*map(ast.literal_eval, node.args), **named)
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -33,7 +33,7 @@ import toymodels
 from specverify import defects, files, killmatrix_continuous, pool, study
 from specverify.batteries import calls
 from specverify.catalogue import near, near_pattern
-from specverify.decoders.jacobi import Initial
+from specverify.declared import Initial
 from specverify.decoders.registry import Settings
 from specverify.defects import continuous, rounds, samplers
 from specverify.errors import InputError

@@ -22,8 +22,8 @@ import torch
 from scipy import stats
 
 from specverify import defects, tree
+from specverify.declared import Initial
 from specverify.decoders import sample
-from specverify.decoders.jacobi import Initial
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.distance import deviation

@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 import subprocess
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from realmodels import digits, models
 from specverify import declared, defects
 from specverify.decoders import registry
 from specverify.defects import continuous as continuous_defects
+from specverify.rules import registry as rules
 from toymodels import continuous as continuous_toys
 from toymodels import continuous_drafts, drafts, guided
 
@@ -102,7 +105,8 @@ def test_checks_are_the_classes_that_keep_to_the_protocol():
         ("verify", "--help"),
         ("tradeoff", "--help"),
         ("list",),
-        *(("list", kind) for kind in ("decoders", "models", "drafts", "defects", "checks")),
+        *(("list", kind) for kind in ("decoders", "models", "drafts", "defects", "checks", "cells")),
+        ("list", "cells", "--tier", "full"),
     ],
 )
 def test_help_and_lists_import_nothing_heavy(arguments):
@@ -116,7 +120,26 @@ def test_usage_errors_import_nothing_heavy(arguments):
     assert _loaded_by(*arguments) == (3, set())
 
 
-def test_listing_cells_and_a_pattern_without_a_cell_take_no_more_than_the_checks_of_cells():
-    """A kind of cell is one file, so that its checks come with its plan."""
-    assert _loaded_by("list", "cells") == (0, {"torch", "numpy", "scipy"})
-    assert _loaded_by("verify", "--only", "exact/sdj/*") == (3, {"torch", "numpy", "scipy"})
+def test_what_a_plan_reads_of_decoders_rules_and_toys_is_what_the_catalogues_hold():
+    known = {field.name for field in fields(declared.OfDecoder)}
+    assert known >= {"needs_draft_model", "races", "chains"}
+    for name in registry.names():
+        assert asdict(declared.decoder(name)) == {key: getattr(registry.entry(name), key) for key in known}
+    for tokens, relaxed in itertools.product(("ids", "vectors"), (None, True, False)):
+        assert declared.decoders_of(tokens, relaxed) == registry.names(tokens, relaxed)
+    assert declared.sweeps() == {name: rules.rule(name).sweep for name in rules.names()}
+    assert tuple(declared.toys()) == toymodels.names()
+    assert tuple(declared.continuous_toys()) == continuous_toys.names()
+
+
+def test_what_a_plan_reads_of_defects_is_what_they_state():
+    lossy = [defects.get(name) for name in defects.names() if defects.get(name).lossy]
+    assert list(declared.known_wrong().items()) == [(each.id, each.smallest) for each in lossy]
+    vectors = [continuous_defects.get(name) for name in continuous_defects.names()]
+    for controls in (False, True):
+        stated = [(each.id, each.smallest) for each in vectors if each.lossy != controls]
+        assert list(declared.continuous_known_wrong(controls).items()) == stated
+
+
+def test_a_pattern_without_a_cell_is_refused_before_anything_heavy_is_imported():
+    assert _loaded_by("verify", "--only", "exact/sdj/*") == (3, set())

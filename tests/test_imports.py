@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("deadline", "errors", "lockstep", "tree"),
     ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "outcomes", "seeds"),
-    ("draws", "enumerated", "processors"),
-    ("conformance", "worlds"),
+    ("cell", "draws", "enumerated", "processors"),
+    ("conformance", "plan", "worlds"),
     ("recorded",),
     ("laws",),
     ("rules",),
@@ -29,10 +29,9 @@ LAYERS = (
     ("subjects",),
     ("report",),
     ("environment", "pool"),
-    ("cell", "costs", "relaxed", "sensitivity", "study"),
+    ("costs", "relaxed", "sensitivity", "study"),
     ("engine",),
     ("kinds",),
-    ("plan",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("bench", "tradeoff"),
@@ -44,7 +43,8 @@ MAY_USE_TOYS = {
     "subjects",
     "defects",
     "continuous_density",
-    *(name for line in LAYERS[LEVEL["cell"] :] for name in line),
+    "plan",
+    *(name for line in LAYERS[LEVEL["costs"] :] for name in line),
 }
 MAKES_MODELS = {
     f"evidence/{name}.py" for name in ("cases", "exact/goals", "exact/proof", "farthest", "flow", "localise", "smaller")
@@ -73,6 +73,13 @@ def _imported(file):
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in ("specverify", *MODELS))
+
+
+def for_types(file):
+    """Those that it imports for its annotations alone."""
+    guards = (node for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.If))
+    body = [line for node in guards if ast.unparse(node.test) == "TYPE_CHECKING" for line in node.body]
+    return {f"{line.module}.{alias.name}" for line in body if isinstance(line, ast.ImportFrom) for alias in line.names}
 
 
 def part(name):
@@ -105,6 +112,19 @@ def test_imports_point_one_way():
         low = {other for other in parts(imported(file)) if not own or (other != own and LEVEL[other] >= LEVEL[own])}
         wrong |= {file: low} if low else {}
     assert not wrong, "these are built on what imports them, or stand beside it"
+
+
+def test_no_imports_go_in_a_circle():
+    """Not even within a part, where the layers say nothing, nor inside functions; what types alone need goes apart."""
+    names = {module(file): file for package in ("specverify", *MODELS) for file in files(package)}
+    uses = {
+        name: {one if one in names else one.rpartition(".")[0] for one in set(imported(file)) - for_types(file)}
+        & set(names)
+        for name, file in names.items()
+    }
+    while free := {name for name, used in uses.items() if not used & set(uses)}:
+        uses = {name: used for name, used in uses.items() if name not in free}
+    assert not uses, "each of these imports another of them"
 
 
 def test_models_know_nothing_of_evidence():
@@ -152,6 +172,7 @@ TEXTS = {file: (ROOT / file).read_text() for package in ("specverify", *MODELS) 
 def test_what_is_written_down_has_a_class():
     found = {file: text.count("dict[str, Any]") for file, text in TEXTS.items()}
     most = dict.fromkeys(found, 0) | FREE | dict.fromkeys(LOOSE, 1)
+    assert sum(map(bool, most.values())) < 10
     assert {file: n for file, n in found.items() if n > most[file]} == {}, "give them a class, as report/shape*.py has"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from specverify.catalogue import Catalogue
+from specverify.declared import few_sequences
 from specverify.model import Model
 from specverify.processors import Guided
 from toymodels import tables
@@ -109,7 +110,7 @@ def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | st
 def enumerable(name: str) -> bool:
     """Whether the toy has few enough sequences (at most 65,536) for its law to be written down."""
     _, vocab, length = _TOYS[name]
-    return tables.few_sequences(vocab, length)
+    return few_sequences(vocab, length)
 
 
 def digest(model: Model) -> str:

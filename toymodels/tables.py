@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify import tree
+from specverify.declared import few_sequences
 from specverify.errors import BudgetError, InputError
 from specverify.model import Model, check_laws
 
@@ -26,12 +27,6 @@ def prefixes(vocab: int, length: int) -> int:
 def enumerable(model: Model) -> bool:
     """Whether a model has at most 65,536 complete sequences, so that its law can be written down in an instant."""
     return few_sequences(model.vocab, model.length)
-
-
-def few_sequences(vocab: int, length: int) -> bool:
-    """Whether a model of these sizes is `enumerable`."""
-    sequences: int = vocab**length
-    return sequences <= 1 << 16
 
 
 @dataclass(frozen=True)

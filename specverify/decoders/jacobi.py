@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
+from specverify.declared import Initial
 from specverify.decoders.judging import Coupling, Draft, TokenRule, shown
 from specverify.decoders.protocol import State, no_tokens
 from specverify.draws import Draws
@@ -42,7 +43,6 @@ from specverify.rules.reuse import reuse_label, reused
 from specverify.rules.token import maximal_coupling
 
 Redraw = Literal["independent", "maximal", "gumbel"]
-Initial = Literal["repeat-left", "zero", "random", "sample-left", "left-law"]
 _OF_IDS = ("random", "sample-left")
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from specverify.catalogue import Catalogue
 from specverify.claims import Claim, Lossless, Relaxed
+from specverify.declared import Initial, OfDecoder, Tokens, names_of
 from specverify.decoders.autoregressive import Autoregressive
 from specverify.decoders.block import Block
 from specverify.decoders.continuous.coupling import LastRule, PathRule, Reflection, StepRule
 from specverify.decoders.continuous.cspd import Released, Surrogate
 from specverify.decoders.draft_model import DraftModel
-from specverify.decoders.jacobi import Initial, Jacobi
+from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Coupling, Judging, Match, TokenRule
 from specverify.decoders.multi_draft import Alike, ListGumbel, MultiDraft
 from specverify.decoders.protocol import Decoder
@@ -24,9 +25,6 @@ from specverify.decoders.unverified import Unverified
 from specverify.decoders.wavefront import Wavefront
 from specverify.errors import InputError
 from specverify.rules.relaxation import NOTHING
-
-Tokens = Literal["ids", "vectors"]
-Densities = Literal["any", "densities", "gaussian", "heads"]
 
 
 @dataclass(frozen=True)
@@ -50,33 +48,16 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(OfDecoder):
     """A decoder that can be asked for by name.
 
     Attributes:
         summary: one line.
         build: makes it.
-        ids: whether it is one of ids. One that is not may still run on them, under the name that it has there.
-        vectors: the laws of vectors that it goes with: any, those whose density is known, Gaussians, or diffusion
-            heads; None if it is none of vectors. Another `Settings.judging` may go with others.
-        drafts: whether it verifies drafts at all (and so has a window).
-        needs_draft_model: whether `Settings.draft_model` must be given.
-        races: whether it draws by races, which can be enumerated for two tokens only.
-        takes_judging: whether `Settings.judging` may be given.
-        relaxed: whether it claims nothing, and is priced instead.
-        chains: drafts of one position that it verifies at once; enumerating takes worlds to the power of them.
     """
 
     summary: str
     build: Callable[[Settings], Decoder]
-    ids: bool = True
-    vectors: Densities | None = None
-    drafts: bool = True
-    needs_draft_model: bool = False
-    races: bool = False
-    takes_judging: bool = False
-    chains: int = 1
-    relaxed: bool = False
 
 
 def _speculative(drafting: Drafting, settings: Settings) -> Decoder:
@@ -298,12 +279,7 @@ _DECODERS: Catalogue[Entry] = Catalogue(
 
 def names(tokens: Tokens | None = None, relaxed: bool | None = None) -> tuple[str, ...]:
     """The decoders in the order of the literature: all, or those of ids or of vectors, relaxed ones or others."""
-    return tuple(
-        name
-        for name, each in _DECODERS.items()
-        if (tokens is None or (each.ids if tokens == "ids" else each.vectors is not None))
-        and relaxed in (None, each.relaxed)
-    )
+    return names_of(_DECODERS, tokens, relaxed)
 
 
 def entry(name: str) -> Entry:

@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
+from specverify.declared import Initial
 from specverify.decoders.branched import Branched, Candidates, check_number
-from specverify.decoders.jacobi import Carried, Initial, Jacobi
+from specverify.decoders.jacobi import Carried, Jacobi
 from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import State
 from specverify.draws import Draws

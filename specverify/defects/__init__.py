@@ -5,7 +5,8 @@ the real parts (another judging, another drafting, another view of the model), a
 its flaw alone. Decoders only: what goes wrong between the calls of a sampler (seeds, streams) is not seen here.
 """
 
-from specverify.defects.defect import Defect, Smallest
+from specverify.declared import Smallest
+from specverify.defects.defect import Defect
 from specverify.defects.registry import get, names
 
 __all__ = ["Defect", "Smallest", "get", "names"]

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from specverify.declared import Smallest
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Defect, Judge, Smallest, drafting, judged
+from specverify.defects.defect import Defect, Judge, drafting, judged
 from specverify.model import Model
 from specverify.processors import temperature
 from specverify.rules.token import accept_probability, at, residual

@@ -10,13 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Relaxed
+from specverify.declared import Smallest
 from specverify.decoders.block import Block, last_kept
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Assemble, Defect, Smallest, drafting
+from specverify.defects.defect import Assemble, Defect, drafting
 from specverify.draws import Draws
 from specverify.laws import at as row
 from specverify.model import Model, row_mask

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
+from specverify.declared import Smallest
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Match
@@ -15,7 +16,7 @@ from specverify.decoders.protocol import Decoder, Info, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.shared_noise import SharedNoise
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Defect, Smallest, drafting
+from specverify.defects.defect import Defect, drafting
 from specverify.defects.views import View
 from specverify.draws import Draws
 from specverify.model import Context, Model

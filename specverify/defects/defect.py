@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
+from specverify.declared import Smallest
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.protocol import Decoder, Info, State
@@ -35,15 +36,6 @@ Assemble = Callable[[Settings, float, Model], tuple[Decoder, Model]]
 """(settings, strength, model at hand) -> a decoder, and the model that it is shown."""
 OnLaws = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(p, q, draft) -> an acceptance probability or a law, with shapes as in `Judging`."""
-
-
-class Smallest(NamedTuple):
-    """A setting in which a defect shows: the toy, the window, Jacobi's initial drafts, the kind of draft model."""
-
-    model: str
-    window: int
-    initial: str | None = None
-    draft: str | None = None
 
 
 @dataclass(frozen=True)

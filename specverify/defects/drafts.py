@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.declared import Smallest
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.jacobi import Carried, Jacobi
 from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Drafting, Speculative
-from specverify.defects.defect import Assemble, Defect, Smallest
+from specverify.defects.defect import Assemble, Defect
 from specverify.draws import Draws
 from specverify.laws import window as from_slot
 from specverify.model import Model, row_mask

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from specverify.claims import Claim, Lossless
+from specverify.declared import Smallest
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Assemble, Defect, Smallest, drafting
+from specverify.defects.defect import Assemble, Defect, drafting
 from specverify.defects.views import Unending, View
 from specverify.draws import Draws
 from specverify.errors import InputError

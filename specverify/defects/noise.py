@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from specverify.claims import Claim, Lossless
+from specverify.declared import Smallest
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.shared_noise import SharedNoise
-from specverify.defects.defect import Assemble, Defect, Smallest
+from specverify.defects.defect import Assemble, Defect
 from specverify.draws import Draws
 from specverify.model import Model
 

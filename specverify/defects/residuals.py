@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from specverify.defects.defect import Defect, Judge, OnLaws, Smallest, judged
+from specverify.declared import Smallest
+from specverify.defects.defect import Defect, Judge, OnLaws, judged
 from specverify.processors import temperature
 from specverify.rules.token import accept_probability, at, residual
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from specverify.declared import Smallest
 from specverify.decoders.draft_model import DraftModel
 from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import Decoder, State
 from specverify.decoders.registry import Settings
 from specverify.decoders.speculative import Speculative
-from specverify.defects.defect import Assemble, Defect, Smallest, drafting
+from specverify.defects.defect import Assemble, Defect, drafting
 from specverify.defects.views import BonusFrom, View
 from specverify.draws import Draws
 from specverify.model import Context, Model

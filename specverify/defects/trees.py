@@ -13,11 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from specverify.declared import Smallest
 from specverify.decoders.branched import Candidates
 from specverify.decoders.multi_draft import MultiDraft, Recursive, Rule
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
-from specverify.defects.defect import Assemble, Defect, Smallest
+from specverify.defects.defect import Assemble, Defect
 from specverify.defects.views import View
 from specverify.draws import Draws
 from specverify.model import Context, Model, row_mask

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 
 from specverify.batteries import vectors
-from specverify.cell import BETA, DELTA_CONTINUOUS, Asked, Cell
+from specverify.cell import BETA, DELTA_CONTINUOUS, Cell
 from specverify.claims import Lossless
 from specverify.continuous_density import overlap
+from specverify.declared import Initial
 from specverify.decoders import registry
-from specverify.decoders.jacobi import Initial
 from specverify.decoders.protocol import Decoder
 from specverify.defects import continuous as defects
 from specverify.draws import Sampled
@@ -26,58 +26,6 @@ from specverify.laws import ContinuousModel
 from specverify.report.shape_cells import Cell as Result
 from specverify.verdict import Verdict
 from toymodels import continuous, continuous_drafts
-
-BESIDE = (
-    ("sd", "gauss-1x6", "shifted"),
-    ("sd-reflection", "gauss-1x6", "shifted"),
-    ("ar", "full-2x4", None),
-    ("sd", "mix-2x4", "narrower"),
-    ("sd-reflection", "full-2x4", "shifted"),
-    ("sd", "full-8x4", "wider"),
-    ("sd-steps", "chain-8x3", "shifted"),
-    ("jacobi-noise", "gauss-8x4", None),
-    ("sd-reflection", "gauss-16x4", "shifted"),
-    ("jacobi-maximal", "gauss-16x4", None),
-    # Only where a law's covariance does not depend on the tokens before can Jacobi decoding reflect its drafts.
-    ("jacobi-reflection", "equal-1x6", None),
-    ("jacobi-reflection", "equal-4x4", None),
-    ("jacobi-reflection", "equal-16x4", None),
-)
-"""Decoders of continuous tokens that are checked on more toys than the smallest in the quick tier."""
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """Every decoder of continuous tokens on a toy of one dimension, and some on more; all on all for a release.
-
-    The known-wrong ones come first, where they show, and their control.
-    """
-    values = 1_000_000 if asked.full else 360_000
-    toys = {"heads": ("chain",), "gaussian": ("gauss", "full", "equal")}
-    chosen: list[tuple[str, str, str | None]] = []
-    for name in registry.names("vectors"):
-        entry = registry.entry(name)
-        families = toys.get(entry.vectors or "any", ("gauss", "full", "mix", "chain", "equal"))
-        models = [model for model in continuous.names() if model.split("-")[0] in families]
-        drafts: tuple[str | None, ...] = ("wider", "narrower", "shifted") if asked.full else ("wider",)
-        if not entry.needs_draft_model:
-            drafts = (None,)
-        elif name.startswith("cspd"):
-            # As published it is exact where drafts are shifted, and in 16 dimensions where they are narrower: Sigma is
-            # then next to 0, no draft is kept, and when all proposals have failed the target's last step is drawn.
-            drafts, models = drafts[:2], [model for model in models if "16x" not in model]
-        chosen += [(name, model, draft) for model in (models if asked.full else models[:1]) for draft in drafts]
-    chosen += [] if asked.full else BESIDE
-    known: list[tuple[str, str, int | None, str | None]] = [
-        (name, *defects.get(name).smallest) for name in defects.names()
-    ]
-    known += [(name, model, None if name == "ar" else 3, draft) for name, model, draft in chosen]
-    wrong = {"cspd", "cspd-released"} | {defect.id for defect in defects.DEFECTS}
-    found = []
-    for name, model, window, draft in known:
-        dim, length = (int(part) for part in model.split("-")[1].split("x"))
-        n = -(-values // (dim * length)) // (10 if name in wrong else 1)
-        found.append(Cell("continuous", name, model, window, draft=draft, n=n))
-    return found
 
 
 def checks(cell: Cell) -> tuple[str, ...]:
@@ -160,4 +108,4 @@ def _first_drafts_kept(decoder: Decoder, model: ContinuousModel, rows: int, seed
     return info.accepted > 0
 
 
-KIND = CellKind(90, cells, carry_out, checks, known_wrong, speaks_of="{} (continuous)", not_covered=not_covered)
+KIND = CellKind(carry_out, checks, known_wrong, speaks_of="{} (continuous)", not_covered=not_covered)

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from specverify.cell import Asked, Cell
+from specverify.cell import Cell
 from specverify.claims import Claim, Lossless
 from specverify.continuous_density import CSPD, EXACT, NODES, Pair, pair
 from specverify.errors import InputError
@@ -24,23 +24,6 @@ TOLERANCE = 1e-6
 SHARED_COVARIANCE = ("shifted", "near", "disjoint", "identical")
 """Draft laws whose transitions share the target's covariances, so that CSpD's Sigma is 1."""
 _POINTS = 121
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """Rules of one step over continuous tokens: the exact ones, and CSpD wherever its factor Sigma is not 1, or is."""
-    gauss, altered = "gauss-1x6", ("shifted", "wider", "narrower")
-    chosen = [("thinning", model, draft) for model in (gauss, "mix-1x6") for draft in altered]
-    chosen += [("thinning", gauss, "disjoint"), ("reflection", gauss, "shifted")]
-    chosen += [("maximal", gauss, draft) for draft in ("wider", "narrower")]
-    for rule in ("last-step", "steps", "path"):
-        chosen += [(rule, model, draft) for model in ("chain-1x4", "score-1x4") for draft in altered]
-    slips = ("inverted-factor", "acceptance-temperature", "zero-after-100", "released")
-    for draft in ("wider", "narrower"):
-        chosen += [(name, "chain-1x4", draft) for name in ("cspd", *(f"cspd-{slip}" for slip in slips))]
-    for model, draft in (("score-1x4", "wider"), ("score-1x4", "shifted"), ("chain-1x4", "shifted")):
-        chosen += [("cspd", model, draft), ("cspd-released", model, draft)]
-    chosen.append(("cspd-acceptance-temperature", "chain-1x4", "shifted"))
-    return [Cell("density", rule, model, draft=draft) for rule, model, draft in chosen]
 
 
 def known_wrong(cell: Cell) -> bool:
@@ -110,6 +93,4 @@ def not_covered() -> list[str]:
     ]
 
 
-KIND = CellKind(
-    99, cells, carry_out, known_wrong=known_wrong, speaks_of="{} rule (continuous)", not_covered=not_covered
-)
+KIND = CellKind(carry_out, known_wrong=known_wrong, speaks_of="{} rule (continuous)", not_covered=not_covered)

@@ -10,10 +10,10 @@ from typing import cast
 
 import toymodels
 from specverify import costs, defects
-from specverify.cell import Asked, Cell
+from specverify.cell import Cell
 from specverify.claims import Claim
+from specverify.declared import Initial
 from specverify.decoders import Branch, Decoder, Run, registry, sample
-from specverify.decoders.jacobi import Initial
 from specverify.evidence.result import Evidence
 from specverify.model import AnyModel, Model
 from specverify.report.shape_cells import Cell as Result
@@ -41,11 +41,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class CellKind:
-    """A kind of cell. Its name, and what the report says of it, are in `report.shape_cells.KINDS`.
+    """How a kind of cell is carried out. Which cells there are, and what the report says of them, is in `plan.KINDS`.
 
     Attributes:
-        place: kinds are carried out in this order, those with the longest cells first.
-        cells: which there are.
         carry_out: writes into a blank result what is found, and gives the verdict.
         checks: the names of a cell's statistical checks, which the campaign's alpha is split over.
         known_wrong: whether a cell's subject must be refuted.
@@ -54,8 +52,6 @@ class CellKind:
         not_covered: what a campaign with such cells says nothing about.
     """
 
-    place: int
-    cells: Callable[[Asked], Iterable[Cell]]
     carry_out: Callable[[Cell, Setting, Result], Verdict]
     checks: Callable[[Cell], tuple[str, ...]] = lambda cell: ()
     known_wrong: Callable[[Cell], bool] = lambda cell: False
@@ -67,20 +63,6 @@ class CellKind:
 def of_real_model(cell: Cell) -> bool:
     """Whether its model is no toy."""
     return cell.model not in toymodels.names()
-
-
-def settings(name: str, full: bool) -> list[tuple[Initial | None, str | None]]:
-    """(initial, draft) settings that a decoder is checked in."""
-    if registry.entry(name).needs_draft_model:
-        return [
-            (None, draft) for draft in (("perturbed", "independent", "disjoint", "one-hot") if full else ("perturbed",))
-        ]
-    if name in ("sjd", "sjd-block", "sjd-tree", "sjd-reuse", "scd-mc", "scd-gs"):
-        return [
-            (initial, None)
-            for initial in (("repeat-left", "zero", "random", "sample-left") if full else ("repeat-left",))
-        ]
-    return [(None, None)]
 
 
 def build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decoder:

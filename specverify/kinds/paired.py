@@ -6,27 +6,13 @@ import torch
 
 import toymodels
 from realmodels.models import open_model
-from specverify.cell import Asked, Cell
+from specverify.cell import Cell
 from specverify.decoders import Autoregressive, sample
 from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, seed_of, timed_sample
 from specverify.model import Model
 from specverify.report.shape_cells import Cell as Result
 from specverify.seeds import BLOCK
 from specverify.verdict import Kind, Verdict
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """The decoder that shares its noise with plain decoding."""
-    found = [
-        Cell("paired", "sjd-race", "hash-16x24", window, n=4000, batch=1000)
-        for window in ((1, 4, 30) if asked.full else (4,))
-    ]
-    for guidance in (1.0, 1.5):
-        found.append(
-            Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=400 if asked.full else 200, batch=200)
-        )
-        found.append(Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=10 if asked.full else 4, batch=1))
-    return found
 
 
 def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
@@ -58,4 +44,4 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     )
 
 
-KIND = CellKind(30, cells, carry_out, on_device=of_real_model, speaks_of="{}")
+KIND = CellKind(carry_out, on_device=of_real_model, speaks_of="{}")

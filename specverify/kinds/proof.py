@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from specverify import checksum, defects, files
-from specverify.cell import Asked, Cell
+from specverify.cell import Cell
 from specverify.claims import Lossless
+from specverify.declared import Initial
 from specverify.decoders import registry
-from specverify.decoders.jacobi import Initial
 from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.proof import Box, Proof, at_point, prove
 from specverify.evidence.exact.statement import statement
-from specverify.kinds.kind import CellKind, Setting, settings
+from specverify.kinds.kind import CellKind, Setting
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Proof as Row
 from specverify.report.shape_cells import proof_of
@@ -28,62 +28,6 @@ WORLDS = 200_000
 """Outcomes that are followed in one proof, and enumerated where one fails."""
 FOLDER = "proofs"
 """Where certificates lie, beside the record."""
-SIZES = {
-    "quick": {"none": ("3x4", "3x3-end"), "one": ("3x4x3", "3x3x2-end"), "several": ("2x3x2", "3x3x1", "2x3x1-end")},
-    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",)},
-}
-"""By the chains of drafts that a decoder verifies; the full tier's are beside those of the quick one."""
-BEYOND = ("sjd-tree", "sjd-reuse")
-"""Out of reach: siblings that differ have no law where one token is certain, and reuse compares two laws."""
-FROM = "2x4x2"
-"""Where Jacobi decoders begin with other drafts."""
-WRONG = ("stale-scores-after-coupling", "recovered-from-target", "bonus-from-draft", "block-on-coupled-drafts")
-"""Known-wrong decoders that must be seen to differ, so that no proof is empty."""
-WRONG_SIZES = "3x3x2"
-RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
-    "quick": (
-        ("sd", "4x1x1", "mixture", (0.1,)),
-        ("sd", "4x1x1", "scaling", (1.5,)),
-        ("sd", "4x1x1", "amplify", (3.0,)),
-        ("sd", "4x1x1", "cool", (1.1,)),
-        ("sd", "3x2x2", "gsd-clusters", (None,)),
-        ("sjd", "3x3x2", "gsd-clusters", (None,)),
-        ("scd-mc", "3x3x2", "gsd-clusters", (None,)),
-    ),
-    "full": (
-        ("sd", "4x1x1", "mixture", (0.05, 0.2, 0.4)),
-        ("sd", "4x1x1", "scaling", (1.1, 1.25, 2.0, 4.0)),
-        ("sd", "4x1x1", "cool", (1.5, 2.0, 4.0)),
-        ("sjd", "4x2x2", "gsd-clusters", (None,)),
-        ("scd-mc", "4x2x2", "gsd-clusters", (None,)),
-    ),
-}
-"""Relaxed rules that keep to something exactly, with values of their parameters."""
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """See `planned`."""
-    return [Cell("proof", n, b.sizes, b.window, b.initial, rule=b.rule, value=b.value) for n, b in planned(asked.full)]
-
-
-def planned(full: bool) -> Iterator[tuple[str, Box]]:
-    """Decoders and boxes; those that draw by races are out of reach.
-
-    Of a decoder's initial drafts the first are tried in all boxes, and the others in one.
-    """
-    for name in registry.names("ids", relaxed=False):
-        entry = registry.entry(name)
-        if entry.races or name in BEYOND:
-            continue
-        chains = "none" if not entry.drafts else "one" if entry.chains == 1 else "several"
-        for tier in ("quick", "full") if full else ("quick",):
-            yield from ((name, box(name, sizes)) for sizes in SIZES[tier][chains])
-        initials = [initial for initial, _ in settings(name, True) if initial]
-        yield from ((name, box(name, FROM, initial)) for initial in initials[1:])
-    yield from ((name, box(name, WRONG_SIZES)) for name in WRONG)
-    for tier in ("quick", "full") if full else ("quick",):
-        for name, sizes, rule, values in RULES[tier]:
-            yield from ((name, replace(box(name, sizes), rule=rule, value=value)) for value in values)
 
 
 def box(name: str, sizes: str, initial: Initial | None = None) -> Box:
@@ -201,4 +145,4 @@ def _not_covered() -> list[str]:
     ]
 
 
-KIND = CellKind(60, cells, carry_out, known_wrong=known_wrong, speaks_of="{}", not_covered=_not_covered)
+KIND = CellKind(carry_out, known_wrong=known_wrong, speaks_of="{}", not_covered=_not_covered)

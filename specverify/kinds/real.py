@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
@@ -12,8 +10,8 @@ from realmodels.images import ImageModel
 from realmodels.models import open_model
 from specverify import sensitivity
 from specverify.batteries import traces
-from specverify.cell import BETA, DELTA_REAL, REAL_IMAGES, Asked, Cell
-from specverify.decoders import Branch, Run, registry, sample
+from specverify.cell import BETA, DELTA_REAL, Cell
+from specverify.decoders import Branch, Run, sample
 from specverify.evidence.copies import halves
 from specverify.evidence.tokens import traced
 from specverify.kinds.kind import CellKind, Setting, alphas_of, build, judged, of_real_model, seed_of, timed_sample
@@ -25,34 +23,6 @@ from specverify.verdict import Kind, Verdict
 
 IMAGES = 30
 """Images that a record keeps of each run on a real model."""
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """Plain decoding beside the lossless ones, in batches, then one image at a time."""
-    return [*_together(asked), *_alone(asked)]
-
-
-def _together(asked: Asked) -> list[Cell]:
-    n = math.ceil(REAL_IMAGES["full" if asked.full else "quick"] * asked.share)
-    found = []
-    for guidance in (1.0, 1.5):
-        for name in ("ar", "sjd", "scd-mc", "scd-gs"):
-            for window in ((4, 8, 16, 32) if asked.full else (16,)) if registry.entry(name).drafts else (None,):
-                initial = "repeat-left" if window else None
-                found.append(Cell("real", name, asked.real, window, initial, guidance=guidance, n=n, batch=400))
-    return found
-
-
-def _alone(asked: Asked) -> list[Cell]:
-    """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
-    found = []
-    for name in ("ar", "sjd", "scd-mc", "scd-gs"):
-        window = 16 if registry.entry(name).drafts else None
-        initial = "repeat-left" if window else None
-        found.append(
-            Cell("real", name, asked.real, window, initial, guidance=1.5, n=100 if asked.full else 20, batch=1)
-        )
-    return found
 
 
 def checks(cell: Cell) -> tuple[str, ...]:
@@ -105,4 +75,4 @@ def _not_covered() -> list[str]:
     ]
 
 
-KIND = CellKind(20, cells, carry_out, checks, on_device=of_real_model, speaks_of="{}", not_covered=_not_covered)
+KIND = CellKind(carry_out, checks, on_device=of_real_model, speaks_of="{}", not_covered=_not_covered)

@@ -10,36 +10,14 @@ import torch
 
 import toymodels
 from specverify.batteries import counts
-from specverify.cell import BETA, DELTA, Asked, Cell
-from specverify.decoders import registry
+from specverify.cell import BETA, DELTA, Cell
 from specverify.evidence.copies import halves
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.sequences import target_law
-from specverify.kinds.kind import CellKind, Setting, alphas_of, build, judged, seed_of, settings, timed_sample
+from specverify.kinds.kind import CellKind, Setting, alphas_of, build, judged, seed_of, timed_sample
 from specverify.report.shape_cells import Cell as Result
 from specverify.seeds import BLOCK
 from specverify.verdict import Verdict
-
-
-def cells(asked: Asked) -> list[Cell]:
-    """Every decoder of ids."""
-    n = 4_000_000 if asked.full else 600_000
-    found = []
-    for model, window in (
-        (("dense-4x6", 4), ("recurrent-3x6", 3), ("eos-3x6", 3)) if asked.full else (("recurrent-3x6", 3),)
-    ):
-        for name in registry.names("ids", relaxed=False):
-            found.append(
-                Cell(
-                    "sampled",
-                    name,
-                    model,
-                    window if registry.entry(name).drafts else None,
-                    *settings(name, False)[0],
-                    n=n,
-                )
-            )
-    return found
 
 
 def checks(cell: Cell) -> tuple[str, ...]:
@@ -80,4 +58,4 @@ def _looks(tokens: torch.Tensor, vocab: int) -> Iterator[np.ndarray]:
         seen, size = seen + size, max(64, (seen + size) // 5)
 
 
-KIND = CellKind(40, cells, carry_out, checks, speaks_of="{}")
+KIND = CellKind(carry_out, checks, speaks_of="{}")

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-KINDS = {
-    "exact": "every possible outcome enumerated, on a toy model",
-    "proof": "run on numbers of a random finite field: for every law of some sizes at once",
-    "relaxed": "enumerated with a relaxed rule: how far from the target, and how fast",
-    "sampled": "sequences drawn on a toy model, and tested",
-    "paired": "token for token against plain decoding with the same noise",
-    "real": "sequences drawn on a real image model, tested and timed",
-    "density": "the output density of one continuous token, summed by quadrature",
-    "continuous": "sequences of vectors drawn on a toy model, and tested",
-    "defect": "a known-wrong decoder, which the checker must refute",
-}
-"""Kinds of cells, each a file of `specverify.kinds`: what is done."""
+from specverify.declared import Initial
+from specverify.plan import KINDS
+
 if TYPE_CHECKING:
     KindOfCell = str
 else:
@@ -28,7 +19,6 @@ closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 
 Kind = Literal["PROVED-FOR-ALL", "PROVED", "CONSISTENT", "REFUTED", "INCONCLUSIVE", "VACUOUS", "ERROR"]
 Text = Annotated[str, Field(min_length=1)]
-Initial = Literal["repeat-left", "zero", "random", "sample-left", "left-law"]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]

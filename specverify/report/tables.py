@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from specverify.plan import KINDS
 from specverify.report.shape import Record
-from specverify.report.shape_cells import KINDS, Cell, EvidenceRow, exact_of
+from specverify.report.shape_cells import Cell, EvidenceRow, exact_of
 
 UNKNOWN = "–"
 EXIT_CODES = {
@@ -158,7 +159,7 @@ def verdicts(record: Record) -> Table:
 def coverage(record: Record) -> Table:
     """How much of what was checked."""
     rows = []
-    for kind, meaning in KINDS.items():
+    for kind, (meaning, _, _) in KINDS.items():
         cells = [c for c in record["cells"] if c["kind"] == kind]
         counts = [number(len({c[key] for c in cells})) for key in ("decoder", "model")]
         time = number(sum(c["seconds"] for c in cells), 3)

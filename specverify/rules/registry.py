@@ -74,7 +74,6 @@ class Rule:
 
 
 _GSD, _LANTERN, _COOL = "GSD, arXiv 2508.07747", "LANTERN, arXiv 2410.03355", "Cool-SD, arXiv 2601.09212"
-_SIZES = (2.0, 4.0, 10.0, 25.0, 50.0)
 
 
 def _static(context: Context, residual: Literal["token", "cluster"]) -> Relaxation:
@@ -129,7 +128,7 @@ _RULES = Catalogue(
                 _GSD,
                 "size",
                 10.0,
-                _SIZES,
+                (2.0, 4.0, 10.0, 25.0, 50.0),
                 (),
                 _grouped,
             ),
@@ -139,7 +138,7 @@ _RULES = Catalogue(
                 _GSD,
                 "size",
                 10.0,
-                _SIZES,
+                (2.0, 4.0, 10.0, 25.0, 50.0),
                 (),
                 lambda size, context: _grouped(size, context, at_least_token=True),
             ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.decoders.registry import Tokens
+from specverify.declared import Tokens
 from specverify.errors import InputError, OptionError
 from specverify.evidence.budget import Budget
 from specverify.evidence.search import SMALL

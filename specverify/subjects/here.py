@@ -12,6 +12,7 @@ from specverify.claims import Claim, Lossless
 from specverify.errors import InputError
 from specverify.subjects import resolve
 from specverify.subjects.judgement import Judgement
+from specverify.subjects.level import level_of
 
 _JUDGES = {level: (f"specverify.subjects.{level}", f"judge_{level}") for level in resolve.LEVELS}
 
@@ -50,7 +51,7 @@ def prepared(
     Raises:
         InputError: they do not go together, or an option is given that the level does not have.
     """
-    level = resolve.level_of(name, subject, level)
+    level = level_of(name, subject, level)
     claim = resolve.parse_claim(claim) if isinstance(claim, str) else claim
     if level in ("round", "trace") and claim not in (None, Lossless()):
         raise InputError(f"a {level} is judged for losslessness, not for the claim {claim}")

@@ -15,7 +15,7 @@ import torch
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.decoders.jacobi import Initial
+from specverify.declared import Initial
 from specverify.decoders.registry import Settings
 from specverify.decoders.run import sample
 from specverify.enumerated import DECISIONS

@@ -13,7 +13,7 @@ from typing import Any, NotRequired, TypedDict
 import jsonschema
 
 from specverify.deadline import Deadline
-from specverify.decoders.jacobi import Initial
+from specverify.declared import Initial
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.proof import Box, prove

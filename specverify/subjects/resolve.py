@@ -1,4 +1,4 @@
-"""From text to what it names: a subject, a plug-in, a claim, a level.
+"""From text to what it names: a subject, a plug-in, a claim, a level by its name of today.
 
 A subject is named by
 
@@ -131,38 +131,6 @@ def resolve(reference: str) -> Any:
             raise InputError(f"{owner} has no {part!r}; {near(part, _public(found), f'{owner} holds', 20)}")
         found = getattr(found, part)
     return found
-
-
-def level_of(reference: str, subject: Any, level: str | None = None) -> str:
-    """At which level a subject is handed over: as given, or as it can be told.
-
-    Raises:
-        InputError: an unknown level, one that the subject cannot have, or none where it cannot be told.
-    """
-    level, _ = by_todays_name(level, None)
-    if isinstance(subject, Path):
-        if level not in (None, "trace"):
-            raise InputError(f"{reference} is a file, which is judged at level trace, not {level}")
-        return "trace"
-    fits = {
-        "decoder": _is_decoder(subject),
-        "round": callable(subject) or _is_kernel(subject),
-        "sampler": callable(subject),
-        "trace": False,
-    }
-    if level is not None:
-        if not fits[level]:
-            raise InputError(f"{reference} is {_kind(subject)}; at level {level} a subject is {LEVELS[level]}")
-        return level
-    if _is_decoder(subject):
-        return "decoder"
-    if _is_kernel(subject):
-        return "round"
-    if not callable(subject):
-        known = "; ".join(f"{name}: {what}" for name, what in LEVELS.items())
-        raise InputError(f"{reference} is {_kind(subject)}, which is no subject. {known}")
-    known = "; ".join(f"--level {name} if it is {LEVELS[name]}" for name in ("round", "sampler"))
-    raise InputError(f"{reference} is {_kind(subject)}; say how it is to be called: {known}")
 
 
 def by_todays_name(level: str | None, options: Mapping[str, Any] | None) -> tuple[str | None, Mapping[str, Any]]:
@@ -301,33 +269,6 @@ def place_of(error: BaseException) -> str:
 def _raised(error: BaseException) -> str:
     said = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return f"raises {type(error).__name__} when imported: {said or 'no message'}{place_of(error)}"
-
-
-def _is_decoder(subject: Any) -> bool:
-    """Whether it is a decoder, or makes one."""
-    from specverify.subjects.factory import as_factory
-
-    try:
-        as_factory(subject)
-    except InputError:
-        return False
-    return True
-
-
-def _is_kernel(subject: Any) -> bool:
-    """Whether it is a kernel in one of the conventions of `specverify.subjects.round`."""
-    from specverify.subjects.rounds.kernel import Kernel
-
-    return isinstance(subject, Kernel)
-
-
-def _kind(subject: Any) -> str:
-    if inspect.isroutine(subject):
-        try:
-            return f"a function of {inspect.signature(subject)}"
-        except (TypeError, ValueError):
-            return "a function"
-    return f"an object of type {type(subject).__name__}"
 
 
 def _public(found: Any) -> list[str]:

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from specverify.declared import few_sequences
 from specverify.errors import InputError
 from specverify.evidence.cases import Weights
-from toymodels.tables import TableModel, few_sequences, prefixes
+from toymodels.tables import TableModel, prefixes
 
 SUFFIX = ".npz"
 SUM = 1e-6

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from specverify.decoders.registry import Settings, Tokens
+from specverify.declared import Tokens
+from specverify.decoders.registry import Settings
 from specverify.draws import Sampled
 from specverify.model import AnyModel
 from specverify.subjects import continuous_suite, modes

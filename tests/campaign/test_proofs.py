@@ -15,6 +15,7 @@ from specverify.evidence.exact.proof import BITS, Box, Proof
 from specverify.kinds import proof
 from specverify.kinds.kind import Setting
 from specverify.plan import plan
+from specverify.plan_proofs import BEYOND, WRONG
 from specverify.report import record as records
 from specverify.subjects import certificate
 
@@ -30,8 +31,8 @@ def test_every_decoder_that_draws_by_chances_is_to_be_proved(tier):
     cells = plan(tier, "proof/*")
     right = {cell.decoder for cell in cells if cell.rule is None} - set(defects.names())
     chances = {name for name in registry.names("ids", relaxed=False) if not registry.entry(name).races}
-    assert right == chances - set(proof.BEYOND)
-    assert set(proof.BEYOND) < chances
+    assert right == chances - set(BEYOND)
+    assert set(BEYOND) < chances
     wrong = [cell for cell in cells if proof.known_wrong(cell)]
     assert len(wrong) >= 3
     assert all(defects.get(cell.decoder).lossy for cell in wrong)
@@ -58,7 +59,7 @@ def test_a_lossless_decoder_is_proved_with_its_box_its_error_and_what_it_took():
     assert row["seconds"] > 0
 
 
-@pytest.mark.parametrize("name", proof.WRONG)
+@pytest.mark.parametrize("name", WRONG)
 def test_a_known_wrong_decoder_differs_and_is_refuted_by_enumeration(name):
     found = carried(name)
     assert (found["expected"], found["verdict"]["kind"], found["proof"]["outcome"]) == ("REFUTED", "REFUTED", "differs")

@@ -14,8 +14,7 @@ from specverify.decoders import registry as decoders
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
 from specverify.kinds.kind import Setting
-from specverify.kinds.relaxed import RELAXED_ON
-from specverify.plan import plan
+from specverify.plan import RELAXED_ON, plan
 from specverify.rules import registry
 from specverify.rules.relaxation import NOTHING
 from toymodels.tables import TableModel

@@ -13,6 +13,7 @@ from specverify.decoders import Autoregressive, registry
 from specverify.errors import InputError
 from specverify.subjects import resolve
 from specverify.subjects.judgement import Level
+from specverify.subjects.level import level_of
 from specverify.subjects.round import plain
 
 FILE = Path(__file__).parent / "examples" / "misbehaving.py"
@@ -134,7 +135,7 @@ def test_decoders_of_its_own_go_before_plugins(installed):
 def test_names_of_its_own_make_decoders(name):
     made = resolve.resolve(name)
     assert made(registry.Settings(window=3)).window == 3
-    assert resolve.level_of(name, made) == "decoder"
+    assert level_of(name, made) == "decoder"
 
 
 @pytest.mark.parametrize(
@@ -169,12 +170,12 @@ def test_levels(tmp_path):
     def sampler(target, draft, n, seed):
         return None
 
-    assert resolve.level_of("x", Autoregressive()) == "decoder"
-    assert resolve.level_of("x", plain(sampler)) == "round"
-    assert resolve.level_of("x", sampler, "sampler") == "sampler"
-    assert resolve.level_of("x", Autoregressive(), "continuous") == "decoder"
-    assert resolve.level_of("cspd", resolve.resolve("cspd"), "continuous") == "decoder"
-    assert resolve.level_of("x", tmp_path / "a.npz") == "trace"
+    assert level_of("x", Autoregressive()) == "decoder"
+    assert level_of("x", plain(sampler)) == "round"
+    assert level_of("x", sampler, "sampler") == "sampler"
+    assert level_of("x", Autoregressive(), "continuous") == "decoder"
+    assert level_of("cspd", resolve.resolve("cspd"), "continuous") == "decoder"
+    assert level_of("x", tmp_path / "a.npz") == "trace"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_levels(tmp_path):
 )
 def test_levels_that_do_not_fit(subject, level, words):
     with pytest.raises(InputError, match=words):
-        resolve.level_of("x", subject, level)
+        level_of("x", subject, level)
 
 
 def test_every_level_has_its_place_in_a_record():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from specverify.declared import Initial
 from specverify.decoders import registry
-from specverify.decoders.jacobi import Initial
 from specverify.decoders.judging import Coupling
 from specverify.decoders.registry import build, entry
 from specverify.laws import ContinuousModel

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from specverify.decoders.jacobi import Initial
+from specverify.declared import Initial
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.budget import Budget
