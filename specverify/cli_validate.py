@@ -79,9 +79,9 @@ def validate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Toys of a sampler: tiny, small, standard, guided or processors; NAME-ties and NAME-high for other "
-            "conventions of top-k.",
-            show_default="standard; tiny with --exact",
+            help="Toys of a sampler: smallest, tiny, small, standard, guided or processors; NAME-ties and NAME-high for "
+            "other conventions of top-k.",
+            show_default="standard; smallest with --exact",
         ),
     ] = None,
     toy: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -201,6 +203,43 @@ class _Cold:
 
     def laws(self, context, tokens):
         return (self.inner.laws(context, tokens).log() * 2).softmax(-1)
+
+
+def test_what_is_not_finished_takes_nothing_from_what_is():
+    """27 worlds on two positions, many more on three."""
+    suite = (case(), case(length=3), case("sparse-3x5"))
+    found = prove_sampler(textbook, suite=suite, budget=100)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert "on 2 of 3 toys (largest 3x2, " in found.verdict.reason
+    assert "not reached: dense-3x6[:3] (perturbed draft)" in found.verdict.reason
+    assert "toys that were not followed to the end: dense-3x6[:3]" in found.not_covered[0]
+    assert any("more than 100 worlds" in note for note in found.notes)
+    two = prove_sampler(textbook, suite=(case("dense-2x8", 2), case(length=3)), budget=100)
+    assert two.verdict.kind is Kind.INCONCLUSIVE
+    assert "Two tokens hide" in two.verdict.reason
+
+
+def test_worlds_that_were_followed_may_refute_before_all_are():
+    """Token 0 always: the first world has more than all that is due to its sequence."""
+
+    def constant(target, draft, n, seed):
+        torch.multinomial(torch.ones(50), 1)
+        return torch.zeros(n, target.length, dtype=torch.int64)
+
+    found = prove_sampler(constant, suite=(case(),), budget=45)
+    assert found.verdict.kind is Kind.REFUTED
+    assert "TV at least " in found.verdict.reason
+    due = float(target_law(case().target)[0])
+    assert found.exact[0]["tv"] == pytest.approx(0.9 - due)
+    full = prove_sampler(constant, suite=(case(),))
+    assert full.exact[0]["tv"] == pytest.approx(1 - due)
+
+
+def test_a_defect_is_refuted_at_the_first_toy_that_shows_it():
+    found = prove_sampler(functools.partial(textbook, keep=lambda p, q: q / p))
+    assert found.verdict.kind is Kind.REFUTED
+    assert "on dense-2x8[:2]" in found.verdict.reason
+    assert len(found.exact) == 1
 
 
 def test_what_goes_wrong_is_an_error_or_leaves_no_verdict():
