@@ -1,4 +1,4 @@
-"""The exact law of a black box that draws with torch: every possible run of it, one row at a time.
+"""The exact law of a black box that draws with torch, numpy or Python: every possible run of it, one row at a time.
 
     from specverify.integrations.transformers import generation_sampler
     from specverify.subjects.sampler_exact import prove_sampler
@@ -6,15 +6,16 @@
     assisted = generation_sampler(assistant="assistant_model", num_assistant_tokens=3)
     print(prove_sampler(assisted).verdict)
 
-Works for samplers that draw with `torch.multinomial` and compare `torch.rand`, whatever else they do; others get the
-verdict ERROR, which names the draw, and are judged by their samples (`sampler.judge_sampler`).
+Works for samplers that draw tokens and whole numbers, and compare uniform numbers, as they are or as arithmetic with
+constants leaves them, with what is known (docs/judge.md lists what is followed); others get the verdict ERROR, which
+names the operation, and are judged by their samples (`sampler.judge_sampler`).
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -24,22 +25,24 @@ from jaxtyping import Float
 
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import BudgetError
+from specverify.errors import BudgetError, ContractError
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
 from specverify.subjects.sampler_matches import matches_law
+from specverify.subjects.sampler_noise import REMEDY
 from specverify.subjects.sampler_series import Sampler, checked, claimed_law, message_of, name_of
 from specverify.subjects.sampler_suite import Case, chosen
-from specverify.subjects.sampler_worlds import World, worlds
+from specverify.subjects.sampler_world import World
+from specverify.subjects.sampler_worlds import twins, worlds
 from specverify.verdict import Kind, Verdict, combine
 
 NOT_COVERED = (
     "rows beside each other in a batch, and other calls: each world is one call for one sequence",
     "whether calls with other seeds are independent: seeds far apart were seen to get other random numbers, no more",
-    "randomness from elsewhere than torch's generators that is the same for every seed",
+    "randomness from elsewhere than torch, numpy and Python's random that is the same for every seed",
     "coins of exactly 0, and other ends of floating point: numbers are taken as real",
     "what happens inside: whether a draft was verified, and which branch a token came from",
 )
@@ -47,6 +50,10 @@ NOT_COVERED = (
 SEEDS = (0, 918_273_645, *range(20_001, 2**30, 104_729_003))
 """The seed of every world, and others, far away: the same draws must lead to the same tokens. So many that what is not
 torch's does not come out the same by luck."""
+
+
+TWINS = 8
+"""Runs on each toy that are made with the same random numbers twice, followed and not."""
 
 
 class ExactRow(TypedDict):
@@ -119,8 +126,8 @@ def prove_sampler(
     cases = chosen(suite, claim, "smallest")
     for case in cases:
         try:
-            law = _law(sample, case, claim, budget, end)
-            due = _due(reference, case, claim, budget, end)
+            law = _law(sample, case, claim, budget, end, tolerance / 10)
+            due = _due(reference, case, claim, budget, end, tolerance / 10)
         except BudgetError as error:
             unfinished[case.name] = str(error)
             continue
@@ -197,21 +204,21 @@ def _verdict(
 
 
 def _due(
-    reference: Sampler | None, case: Case, claim: Claim, budget: int, deadline: Deadline
+    reference: Sampler | None, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float
 ) -> Float[np.ndarray, " sequences"]:
     """The law that is due."""
     if reference is None:
         due = claimed_law(case, claim)[0]
         assert due is not None  # `_law` has looked
         return due
-    law = _law(reference, case, claim, budget, deadline)
+    law = _law(reference, case, claim, budget, deadline, missing)
     if law.stopped:
         raise BudgetError(f"{name_of(reference)}: {law.stopped}")
     return law.came
 
 
-def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline) -> Law:
-    """The law that comes out of all worlds, or of those that were followed within the budget."""
+def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float) -> Law:
+    """The law that comes out of all worlds but `missing`, or of those that were followed within the budget."""
     due, cluster, vocab = claimed_law(case, claim)
     if due is None:
         raise BudgetError("too many sequences to write their law down; use a smaller toy")
@@ -219,7 +226,9 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
     world: World
     first, *others = (functools.partial(_call, sample, case, law, deadline, seed) for seed in SEEDS)
     try:
-        for tokens, world in worlds(first, budget=budget, others=others):
+        for tokens, world in worlds(first, budget=budget, others=others, missing=missing):
+            if not law.worlds:
+                _as_it_runs(first)
             mapped = tokens if cluster is None else cluster[tokens]
             law.came[int(sequence_index(mapped, vocab))] += world.probability
             law.coins += world.probability * world.coins
@@ -227,6 +236,23 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
     except BudgetError as error:
         law.stopped = str(error)
     return law
+
+
+def _as_it_runs(program: Callable[[], torch.Tensor]) -> None:
+    """Whether the same random numbers give the same tokens where the sampler just runs and where it is followed.
+
+    Raises:
+        ContractError: they do not, more than once: once it may be the rounding of a number at its bound.
+    """
+    off = [pair for pair in (twins(program, seed) for seed in range(TWINS)) if not torch.equal(*pair)]
+    if len(off) == 1:
+        off += [pair for pair in (twins(program, seed) for seed in range(TWINS, 4 * TWINS)) if not torch.equal(*pair)]
+    if len(off) > 1:
+        plain, followed = (tokens.tolist() for tokens in off[0])
+        raise ContractError(
+            f"with the same random numbers it returns {plain} as it runs and {followed} where its draws are followed: "
+            f"it keeps state between calls, or looks at what a number is; {REMEDY}"
+        )
 
 
 def _call(sample: Sampler, case: Case, law: Law, deadline: Deadline, seed: int) -> torch.Tensor:

@@ -18,7 +18,8 @@ from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.guard import Guarded
 from specverify.integrations.schedulers import window
 from specverify.integrations.verification import Asked
-from specverify.subjects.sampler_worlds import World, worlds
+from specverify.subjects.sampler_world import World
+from specverify.subjects.sampler_worlds import worlds
 from specverify.subjects.suite import scattered
 from toymodels.tables import prefixes
 
