@@ -179,13 +179,20 @@ def restored() -> Iterator[None]:
 
 
 class Witness:
-    """Which generators other than torch's a program uses while this is entered, by name, in `names`."""
+    """Which generators other than torch's a program uses while this is entered, by name, in `names`.
 
-    def __init__(self) -> None:
+    Args:
+        begin: seeds everybody's generators, as is done before the program runs.
+    """
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
         self.names: list[str] = []
         self._made = {"numpy": False, "Python's random": False}
 
     def __enter__(self) -> Witness:
+        self._begin()
+        self._begun = _states()
         np.random.random()  # noqa: NPY002
         random.random()  # or a program that seeds them would leave them as it did when it ran before
         self._before = _states()
@@ -202,7 +209,11 @@ class Witness:
         for owner, name, was in self._patched:
             setattr(owner, name, was)
         after = _states()
-        moved = {key[0] for key, state in self._before.items() if key in after and after[key] != state}
+        moved = {
+            key[0]
+            for key, state in self._before.items()
+            if key in after and after[key] not in (state, self._begun.get(key))
+        }
         self.names = [name for name, made in self._made.items() if made or name in moved]
 
     def _noting(self, maker: Any, name: str) -> Any:

@@ -104,17 +104,15 @@ class Generator(random.Random, metaclass=_Kind):
     """Python's Random."""
 
     real: random.Random
+    seedless = False
 
     def __init__(self, x: Any = None) -> None:
-        if x is None and World.current is not None:
-            raise _refused("random.Random() that has no seed; give it the seed of the call")
-        self.real = PYTHONS(x)
+        self.real, self.seedless = PYTHONS(x), x is None
 
     def seed(self, a: Any = None, version: int = 2) -> None:
         """Python's."""
-        if a is None and World.current is not None:
-            raise _refused("seed() of nothing; give it the seed of the call")
         self.real.seed(a, version)
+        self.seedless = a is None
 
     def getstate(self) -> tuple[Any, ...]:
         """Python's."""
@@ -128,7 +126,7 @@ class Generator(random.Random, metaclass=_Kind):
 def _draw(generator: Generator, *args: Any, _name: str, **kwargs: Any) -> Any:
     """A method of one of our generators."""
     world, real = World.current, getattr(generator.real, _name)
-    if world is None or world.drawing:
+    if world is None or world.drawing or generator.seedless:  # a library's; a program's own gives it away (`_rerun`)
         return real(*args, **kwargs)
     known = _DRAWS.get(_name)
     if known is None or any(map(holds_numbers, (*args[1 - (_name in ("choices",)) :], *kwargs.values()))):

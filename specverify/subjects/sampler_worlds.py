@@ -11,6 +11,7 @@ generators move as they would, and numbers that were given out before are refuse
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +143,7 @@ def _rerun(program: Callable[[], T], due: T | None, world: World) -> None:
     """The same world with another seed."""
     found = _same(program, due, world)
     if found is None:
-        witness = Witness()
+        witness = Witness(functools.partial(_seed, -1 - len(world.taken)))
         with contextlib.suppress(Exception), witness:
             _same(program, due, world)
         names = " and ".join(witness.names) or "a source of randomness"
