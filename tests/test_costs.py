@@ -7,7 +7,7 @@ import torch
 
 import toymodels
 from specverify import costs
-from specverify.decoders import Autoregressive, DraftModel, Run, Speculative, sample
+from specverify.decoders import Autoregressive, Branch, DraftModel, Run, Speculative, sample
 from specverify.evidence.enumerate import enumerate_decoder
 
 
@@ -15,8 +15,9 @@ def test_figures_of_two_sequences_are_those_worked_out_by_hand():
     def rows(*values):
         return torch.tensor(values)
 
-    branches = torch.tensor([[0, 0, 3, 1, 2], [0, 0, 1, 3, 2]])
-    run = Run(torch.zeros(2, 6, dtype=torch.int64), rows(3, 5), rows(4, 4), rows(3, 1), rows(9, 11), branches)
+    accepted, recovered, bonus = Branch.ACCEPTED, Branch.RECOVERED, Branch.BONUS
+    branch = torch.tensor([[accepted] * 3 + [recovered] + [bonus] * 2, [accepted] + [recovered] * 3 + [bonus] * 2])
+    run = Run(torch.zeros(2, 6, dtype=torch.int64), rows(3, 5), rows(4, 4), rows(3, 1), rows(9, 11), branch)
     found = costs.of_run(run, 6, 0.5, 0)
     assert (found["n"], found["tokens"], found["seconds"], found["tokens_per_second"]) == (2, 12, 0.5, 24)
     assert (found["passes_mean"], found["step_compression"], found["draft_passes_mean"]) == (4, 1.5, 10)

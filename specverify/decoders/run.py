@@ -28,7 +28,7 @@ class Run:
         passes: forward passes of the target (NFE) that each took.
         verified, accepted: draft tokens judged and kept.
         draft_passes: forward passes of the draft model.
-        branches: tokens emitted by each `Branch`.
+        branch: `Branch` by which each token came; NONE behind the end of a sequence.
     """
 
     tokens: Num[Tensor, "batch length *dim"]
@@ -36,7 +36,14 @@ class Run:
     verified: Int[Tensor, " batch"]
     accepted: Int[Tensor, " batch"]
     draft_passes: Int[Tensor, " batch"]
-    branches: Int[Tensor, "batch branches"]
+    branch: Int[Tensor, "batch length"]
+
+    @property
+    def branches(self) -> Int[Tensor, "batch branches"]:
+        """Tokens that came by each `Branch`; of NONE 0."""
+        counts = torch.stack([(self.branch == branch).sum(1) for branch in Branch], 1)
+        counts[:, Branch.NONE] = 0
+        return counts
 
     @property
     def acceptance_rate(self) -> float:
@@ -68,32 +75,36 @@ def run(
     """
     if batch < 1:
         raise InputError(f"cannot run a batch of {batch} sequences; it must be at least 1")
-    branches = len(Branch)
-    device = model.device
+    device, length = model.device, model.length
     tokens = no_tokens(model, batch)
     if tokens.is_floating_point():
         check_model(model)
-    totals = torch.zeros(batch, 4 + branches, dtype=torch.int64, device=device)
+    totals = torch.zeros(batch, 4, dtype=torch.int64, device=device)
+    # A last column takes what a step says of slots behind the end of a sequence: nothing.
+    branch = torch.zeros(batch, length + 1, dtype=torch.int8, device=device)
     index = torch.arange(batch, device=device)
     state = decoder.init(model, batch, draws)
-    for _ in range(model.length):
+    came = branch.clone()
+    for _ in range(length):
+        before = state.length.clone()
         state, info = decoder.step(state, model, draws)
-        spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1)
-        totals[index] += torch.cat([spent, (info.branch[..., None] == torch.arange(branches, device=device)).sum(1)], 1)
+        totals[index] += torch.stack([info.passes, info.verified, info.accepted, info.draft_passes], 1)
+        place = before[:, None] + torch.arange(info.branch.shape[1], device=device)
+        came.scatter_(1, place.clamp(max=length), info.branch.to(torch.int8))
         left = int((~state.done).sum())
         if on_tokens is not None:
             on_tokens(int(info.emitted.sum()))
         if left == 0:
             break
         if left <= len(index) // 2:
-            tokens[index] = state.tokens
+            tokens[index], branch[index] = state.tokens, came
             keep = (~state.done).nonzero().squeeze(1)
-            state, index = tree.rows(state, keep), index[keep]
+            state, index, came = tree.rows(state, keep), index[keep], came[keep]
     else:
         raise ContractError(
-            f"decoder {decoder.name!r} left rows unfinished after {model.length} steps; each step must commit a token"
+            f"decoder {decoder.name!r} left rows unfinished after {length} steps; each step must commit a token"
         )
-    tokens[index] = state.tokens
+    tokens[index], branch[index] = state.tokens, came
     if isinstance(draws, Sampled | Recorded):
         draws.check()
     if tokens.is_floating_point() and not bool(tokens.isfinite().all()):
@@ -101,9 +112,8 @@ def run(
             f"decoder {decoder.name!r} committed a token that holds {float(tokens[~tokens.isfinite()][0])}; a run of "
             "CheckedContinuous(model) says whether the model gave it"
         )
-    totals[:, 4 + Branch.NONE] = 0
-    passes, verified, accepted, draft_passes = totals[:, :4].unbind(1)
-    return Run(tokens, passes, verified, accepted, draft_passes, totals[:, 4:])
+    passes, verified, accepted, draft_passes = totals.unbind(1)
+    return Run(tokens, passes, verified, accepted, draft_passes, branch[:, :length])
 
 
 def sample(

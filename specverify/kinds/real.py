@@ -13,12 +13,12 @@ from realmodels.models import open_model
 from specverify import sensitivity
 from specverify.batteries import traces
 from specverify.cell import BETA, DELTA_REAL, REAL_IMAGES, Asked, Cell
-from specverify.decoders import registry, sample
+from specverify.decoders import Branch, Run, registry, sample
 from specverify.evidence.copies import halves
 from specverify.evidence.tokens import traced
 from specverify.kinds.kind import CellKind, Setting, alphas_of, build, judged, of_real_model, seed_of, timed_sample
+from specverify.report.shape_cells import Accepted, Images
 from specverify.report.shape_cells import Cell as Result
-from specverify.report.shape_cells import Images
 from specverify.rules.relaxation import NOTHING
 from specverify.seeds import BLOCK
 from specverify.verdict import Kind, Verdict
@@ -75,6 +75,8 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     evidence = traces.carry_out(trace, alphas_of(cell, checks(cell), setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
     result["figures"]["images"] = _images(model, run.tokens[:IMAGES])
+    if cell.window is not None:
+        result["figures"]["accepted"] = _accepted(model, run)
     verdict = judged(cell, decoder.claim, evidence, run, result, DELTA_REAL[setting.tier])
     if verdict.kind is Kind.CONSISTENT and cell.window is not None and cell.model == sensitivity.MODEL:
         blind = sensitivity.unseen(len(run.tokens), max(e.alpha for e in evidence), BETA)
@@ -86,6 +88,13 @@ def _images(model: ImageModel, tokens: torch.Tensor) -> Images:
     labels, pixels = images.labels(model.conditions, len(tokens)).tolist(), images.grey(model, tokens).tolist()
     (height, width), levels = model.size, model.description.levels
     return {"height": height, "width": width, "levels": levels, "labels": labels, "tokens": pixels}
+
+
+def _accepted(model: ImageModel, run: Run) -> Accepted:
+    share = (run.branch == Branch.ACCEPTED).double().mean(0).tolist()
+    height = model.description.grid[0]
+    height = height if len(share) % height == 0 else 1  # tokens behind the image that belong to no row
+    return {"height": height, "width": len(share) // height, "share": share}
 
 
 def _not_covered() -> list[str]:

@@ -12,6 +12,8 @@ from specverify.report.shape_testers import Judgement, Rates, Trial
 
 TOLERANCE = 1e-12
 """Total variation that rounding may leave between two exact laws (`verdict.EXACT_TOLERANCE`)."""
+FLOAT32 = 2.0**-22
+"""The same of each position, where laws or a decoder are in float32 (`evidence.rounding.floor`)."""
 Found = Iterator[tuple[str, str]]
 """(JSON path, message)."""
 _OUTCOMES = {
@@ -113,13 +115,21 @@ def _judgements(judgements: Sequence[Judgement]) -> Found:
     where = "$.judgements"
     yield from _twice([{"seed": None} | one for one in judgements], where, ("subject", "claim", "seed"))
     for number, one in enumerate(judgements):
-        kind, worst = one["verdict"]["kind"], max((row.get("tv") or 0 for row in one["exact"]), default=0)
+        kind = one["verdict"]["kind"]
         if one["claim"] != "lossless" or _EXIT_CODES[kind] != 0:
             continue
-        if worst > TOLERANCE and one["level"] == "decoder":  # other levels forgive the rounding of float32
-            yield f"{where}[{number}].verdict", f"{kind}, with an exact total variation of {worst:.6g}"
+        if one["level"] == "decoder":  # other levels forgive the rounding of float32
+            far = [row["tv"] for row in one["exact"] if (row.get("tv") or 0) > _rounding(kind, row)]
+            if far:
+                yield f"{where}[{number}].verdict", f"{kind}, with an exact total variation of {max(far):.6g}"
         if any(item["rejected"] for item in one["evidence"]):
             yield f"{where}[{number}].verdict", f"{kind}, though a check rejected"
+
+
+def _rounding(kind: str, row: Mapping[str, Any]) -> float:
+    """Total variation that an enumeration may leave by rounding; a sequence is no longer than there are sequences."""
+    exact = kind != "CONSISTENT" and row.get("precision", "float64") == "float64"
+    return TOLERANCE if exact else FLOAT32 * int(row.get("sequences") or 1)
 
 
 def _twice(rows: Iterable[Mapping[str, Any]], place: str, keys: tuple[str, ...]) -> Found:
@@ -151,6 +161,11 @@ def _figures(figures: Figures, place: str) -> Found:
                     f"{place}.images.tokens[{number}]",
                     f"an image takes {size} grey levels from 0 to {images['levels'] - 1}",
                 )
+    if "accepted" in figures:
+        plane = figures["accepted"]
+        size, found = plane["height"] * plane["width"], len(plane["share"])
+        if found != size:
+            yield f"{place}.accepted", f"{found} shares for a plane of {size}"
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:

@@ -151,6 +151,38 @@ def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | N
     return drawing.picture(figure, "passes", "How many forward passes a sequence takes", caption, alt)
 
 
+def acceptance_maps(cells: list[Cell], _: dict[str, Style]) -> Picture | None:
+    """Where in the image drafts are accepted, one panel per decoder and setting."""
+    cells = [c for c in cells if "accepted" in c["figures"]]
+    if not cells:
+        return None
+    shown = sorted(cells, key=lambda c: (c["model"], c["settings"]["guidance"] or 0))[:PANELS]
+    names, common = distinct(shown)
+    across = min(3, len(shown))
+    figure = drawing.canvas(3.1 * -(-len(shown) // across) + 0.4)
+    drawn = None
+    axes = drawing.panels(figure, len(shown), across)
+    for axis, name, c in zip(axes, names, shown, strict=True):
+        plane = c["figures"]["accepted"]
+        values = np.asarray(plane["share"]).reshape(plane["height"], plane["width"])
+        drawn = axis.imshow(values, vmin=0, vmax=1, cmap="cividis", interpolation="nearest", aspect="auto")
+        axis.set_title(drawing.short(name, 40))
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel(f"{values.min():.2f} to {values.max():.2f}, mean {values.mean():.2f}")
+    assert drawn is not None
+    figure.colorbar(drawn, ax=list(axes), label="share accepted", fraction=0.04)
+    caption = (
+        "Each field is a token of the image, in raster order from the upper left: the share of images whose token "
+        f"there was an accepted draft; the others were drawn from the target or a residual. All: {common}."
+        + left_out(len(cells), "cells")
+    )
+    shares = [share for c in shown for share in c["figures"]["accepted"]["share"]]
+    ends = f"from {min(shares):.2f} to {max(shares):.2f}"
+    alt = f"Maps of the share of accepted drafts, cell by cell ({len(shown)}), {ends}."
+    return drawing.picture(figure, "accepted", "Where in the image drafts are accepted", caption, alt)
+
+
 def _interval(axis: Axes, y: int, middle: float, ends: list[Any] | None, style: Style, words: str) -> None:
     if ends is not None:
         axis.plot(ends, [y, y], color=style.colour, linewidth=6, alpha=0.35, solid_capstyle="butt")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specverify.report import tables_proofs
 from specverify.report.contradictions import TOLERANCE
@@ -106,14 +107,37 @@ METHODS = (
 """In the order of the report. Sources are arXiv's numbers."""
 
 
-def methods(record: Record) -> Table:
-    """A row for each method that the record holds, then for each decoder that is none of them."""
-    rows = [made for method in METHODS if (made := _row(record, method)) is not None]
+@dataclass(frozen=True)
+class Found:
+    """A method in a record.
+
+    Attributes:
+        method: which.
+        row: of the first screen.
+        cells: all that were carried out for it.
+    """
+
+    method: Method
+    row: Row
+    cells: list[Cell]
+
+
+def found(record: Record) -> list[Found]:
+    """Each method that the record holds, then each decoder that is none of them."""
     known = {name for method in METHODS for name in method.decoders}
     known |= {f"{rule} rule{more}" for method in METHODS for rule in method.rules for more in ("", ONE_TOKEN)}
-    rows += [
-        _of_decoders(record, Method(v["decoder"], ""), [v]) for v in record["verdicts"] if v["decoder"] not in known
-    ]
+    others = [Method(v["decoder"], "", (v["decoder"],)) for v in record["verdicts"] if v["decoder"] not in known]
+    return [made for method in (*METHODS, *others) if (made := _found(record, method)) is not None]
+
+
+def anchor(method: Method) -> str:
+    """Where a page speaks of it."""
+    return "method-" + re.sub(r"[^a-z0-9]+", "-", method.name.lower().replace("+", "p")).strip("-")
+
+
+def methods(record: Record) -> Table:
+    """A row for each of them."""
+    rows = [replace(one.row, link=anchor(one.method)) for one in found(record)]
     intro = (
         "PROVED: the exact law is the target's on every toy named. CONSISTENT: the same, and where a law cannot be "
         "enumerated no check saw a difference. PROVED-FOR-ALL: one of these, and proved for every law there is of the "
@@ -129,8 +153,8 @@ def methods(record: Record) -> Table:
 
 def sentence(record: Record) -> str:
     """What the rows say together."""
-    found = methods(record).rows
-    of = {kind: [r.cells[0] for r in found if r.cells[2] == kind] for kind in {r.cells[2] for r in found}}
+    rows = [one.row for one in found(record)]
+    of = {kind: [r.cells[0] for r in rows if r.cells[2] == kind] for kind in {r.cells[2] for r in rows}}
     held = [name for kind in _HELD for name in of.get(kind, [])]
     priced = [name for kind in (RELAXED, BOUND) for name in of.get(kind, [])]
     parts = [f"lossless as far as could be shown: {_count(held, 'method')}"] if held else []
@@ -145,25 +169,25 @@ def _count(names: list[str], what: str) -> str:
     return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
 
 
-def _row(record: Record, method: Method) -> Row | None:
+def _found(record: Record, method: Method) -> Found | None:
     if method.wrong:
         cells = [c for c in record["cells"] if c["decoder"] in method.wrong and c["expected"] == "REFUTED"]
-        return _of_wrong(method, cells) if cells else None
+        return Found(method, _of_wrong(method, cells), cells) if cells else None
     if method.rules:
-        cells = [c for c in record["cells"] if c["kind"] == "relaxed" and c["settings"].get("rule") in method.rules]
-        proved = [c for c in record["cells"] if c["kind"] == "proof" and c["settings"].get("rule") in method.rules]
-        return _of_rules(method, cells, proved) if cells else None
-    found = [v for v in record["verdicts"] if v["decoder"] in method.decoders]
-    return _of_decoders(record, method, found) if found else None
+        cells = [c for c in record["cells"] if c["settings"].get("rule") in method.rules]
+        priced, proved = ([c for c in cells if c["kind"] == kind] for kind in ("relaxed", "proof"))
+        return Found(method, _of_rules(method, priced, proved), [*proved, *priced]) if priced else None
+    verdicts = [v for v in record["verdicts"] if v["decoder"] in method.decoders]
+    named = {name for v in verdicts for name in v["cells"]}
+    cells = [c for c in record["cells"] if c["id"] in named]
+    return Found(method, _of_decoders(record, method, verdicts, cells), cells) if verdicts else None
 
 
-def _of_decoders(record: Record, method: Method, found: list[DecoderVerdict]) -> Row:
-    cells = {c["id"]: c for c in record["cells"]}
-    mine = [cells[name] for v in found for name in v["cells"] if name in cells]
-    kind = combine(Kind(v["kind"]) for v in found).value
-    worst = [v["reason"] for v in found if v["kind"] == kind]
-    shown = "; ".join(_shown(mine)) if kind in _HELD else worst[0]
-    names = {v["decoder"] for v in found}
+def _of_decoders(record: Record, method: Method, verdicts: list[DecoderVerdict], cells: list[Cell]) -> Row:
+    kind = combine(Kind(v["kind"]) for v in verdicts).value
+    worst = [v["reason"] for v in verdicts if v["kind"] == kind]
+    shown = "; ".join(_shown(cells)) if kind in _HELD else worst[0]
+    names = {v["decoder"] for v in verdicts}
     return row([method.name, method.source, kind, shown, *_costs(record, names)], kind, bad=_bad(kind))
 
 

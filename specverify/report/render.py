@@ -7,6 +7,7 @@ from pathlib import Path
 from specverify import files
 from specverify.report import (
     attention,
+    each,
     judgements,
     junit,
     methods,
@@ -90,6 +91,7 @@ def _contents(record: Record, pictures: list[Picture]) -> dict[str, object]:
         "not_covered": [*record["not_covered"], *found.missing],
         "meaning": tables.meaning(record),
         "methods": methods.methods(record),
+        "each": each.each(record),
         "sentence": methods.sentence(record),
         "headline": HEADLINE,
         "verdicts": tables.verdicts(record),

@@ -201,6 +201,15 @@ class Images(TypedDict):
 
 
 @closed
+class Accepted(TypedDict):
+    """Over the image plane, row by row: the share of sequences whose token there was a draft that was accepted."""
+
+    height: Size
+    width: Size
+    share: Annotated[list[Rate], Field(min_length=1)]
+
+
+@closed
 class Figures(TypedDict, total=False):
     """Numbers behind the report's pictures."""
 
@@ -213,6 +222,7 @@ class Figures(TypedDict, total=False):
     e_process: EProcess
     passes: Passes
     images: Images
+    accepted: Accepted
 
 
 @closed

@@ -40,6 +40,7 @@ class Row:
         note: a sentence more.
         reproduce: the command line that runs it again.
         bad: the columns that are not as they must be.
+        link: the anchor that the first column leads to on a page, or an empty string.
     """
 
     cells: tuple[str, ...]
@@ -47,6 +48,7 @@ class Row:
     note: str = ""
     reproduce: str = ""
     bad: tuple[int, ...] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,9 @@ def test_the_alpha_of_a_campaign_is_split_over_all_its_checks(tmp_path):
     assert result["run"]["tokens"] >= 100_000
     assert result["verdict"]["kind"] == "CONSISTENT"
     assert len(result["figures"]["images"]["tokens"]) == 30
+    plane = result["figures"]["accepted"]
+    assert (plane["height"], plane["width"]) == (8, 8)
+    assert sum(plane["share"]) * result["run"]["n"] == pytest.approx(result["run"]["branches"]["accepted"])
 
 
 class TestFolders:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import pytest
 import torch
 
-from specverify.decoders import Block, DraftModel, Jacobi, Run, Speculative, registry, run, sample
+from specverify.decoders import Block, Branch, DraftModel, Jacobi, Run, Speculative, registry, run, sample
 from specverify.decoders.continuous import Reflection
 from specverify.draws import Sampled
 from specverify.errors import InputError
@@ -75,6 +75,31 @@ def test_rows_keep_their_place_and_their_bill_when_others_leave_the_batch(name):
             assert torch.equal(getattr(alone, field.name)[0], getattr(result, field.name)[number])
     if name.startswith("ar"):
         assert torch.equal(result.passes, emitted)
+
+
+class Noted:
+    """A decoder, and what its steps said of each token of its only row."""
+
+    def __init__(self, decoder):
+        self.decoder, self.name, self.said = decoder, decoder.name, []
+
+    def init(self, model, batch, draws):
+        return self.decoder.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        after, info = self.decoder.step(state, model, draws)
+        self.said += info.branch[0, : int(info.emitted[0])].tolist()
+        return after, info
+
+
+@pytest.mark.parametrize("toy_name", ["eos-3x6", "dense-3x6"])
+@pytest.mark.parametrize("name", registry.names("ids"))
+def test_how_each_token_came_is_kept_at_its_place(name, toy_name, seed):
+    model = toy(toy_name)
+    noted = Noted(build(name, model))
+    result = run(noted, model, 1, Sampled(seed))
+    rest = [int(Branch.NONE)] * (model.length - len(noted.said))
+    assert result.branch[0].tolist() == noted.said + rest
 
 
 @pytest.mark.parametrize("toy_name", ["eos-3x6", "dense-3x6"])

@@ -154,3 +154,12 @@ def test_what_holds_is_green_and_what_is_refuted_is_red(show):
         )
     assert [len(colours) for _, colours in sorted(seen.items())] == [1, 1, 1]
     assert len(set.union(*seen.values())) == 3
+
+
+def test_a_row_of_the_first_screen_opens_the_section_of_its_method(show):
+    page = show("reference")
+    section = page.locator("details#method-scd-maximal-coupling")
+    assert section.get_attribute("open") is None
+    page.get_by_role("link", name="SCD (maximal coupling)", exact=True).click()
+    assert section.get_attribute("open") is not None
+    assert "arXiv:2510.24211" in section.inner_text()

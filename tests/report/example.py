@@ -163,7 +163,8 @@ def record() -> dict[str, Any]:
                         "pit": {"counts": uniform.tolist()},
                         "passes": {"values": values.tolist(), "counts": counts.tolist()},
                         "images": images(rng),
-                    },
+                    }
+                    | ({"accepted": {"height": 8, "width": 8, "share": [rate] * 60 + [0.9] * 4}} if rate else {}),
                 )
             )
     cells.append(

@@ -6,9 +6,11 @@ from xml.etree import ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 
+from specverify.evidence.rounding import floor
 from specverify.report import contradictions, drawing
-from specverify.report.figures_cost import latency, passes_histograms, real_cost
+from specverify.report.figures_cost import acceptance_maps, latency, passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
 from specverify.report.figures_exact import exact_passes
 from specverify.report.figures_samples import samples
@@ -16,7 +18,7 @@ from specverify.report.figures_testers import calibration
 from specverify.verdict import EXACT_TOLERANCE
 
 NAMES = [
-    *("exact-passes", "e-processes", "pit", "real-cost", "passes"),
+    *("exact-passes", "e-processes", "pit", "real-cost", "accepted", "passes"),
     *("calibration", "samples-1", "samples-2"),
 ]
 
@@ -43,6 +45,7 @@ def test_figures_show_something(written, name):
 
 def test_the_tolerance_is_that_of_the_verdict():
     assert contradictions.TOLERANCE == EXACT_TOLERANCE
+    assert floor(torch.float32, 1) == contradictions.FLOAT32
 
 
 def test_a_decoder_keeps_its_style_from_report_to_report(record, partial):
@@ -158,6 +161,21 @@ def test_a_long_calibration_is_one_picture(example):
     assert picture.name == "calibration"
     assert "300 rows of 5 checks; 0 do not hold" in picture.alt
     assert len(picture.png) < 60_000
+
+
+def test_a_map_shows_each_share_at_its_place_in_the_image(example):
+    share = [1.0] * 4 + [0.0] * 4  # two rows of four: the upper one is accepted throughout
+    plane = {"accepted": {"height": 2, "width": 4, "share": share}}
+    picture = _draw(acceptance_maps, [example["cell"]("real", "sjd", "m", "CONSISTENT", "", figures=plane)], {})
+    assert picture.alt == "Maps of the share of accepted drafts, cell by cell (1), from 0.00 to 1.00."
+    pixels = _pixels(picture.png)
+    height, width, _ = pixels.shape
+    upper, lower = (pixels[int(height * where), : width // 2].mean(0) for where in (0.3, 0.6))
+    assert upper[0] > 0.9
+    assert upper[2] < 0.35  # yellow
+    assert lower[0] < 0.1
+    assert lower[2] > 0.2  # blue
+    assert _draw(acceptance_maps, [example["cell"]("real", "ar", "m", "CONSISTENT", "")], {}) is None
 
 
 def test_samples_match_labels_and_begin_with_plain_decoding(example):

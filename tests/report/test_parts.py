@@ -98,6 +98,27 @@ def test_what_cannot_be_added_is_said_and_changes_nothing(folder, name, value, m
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "precision", "tv", "fine"),
+    [
+        ("PROVED-FOR-ALL", "float32", 3e-8, True),
+        ("PROVED", "float32", 1e-2, False),
+        ("PROVED", "float64", 3e-8, False),
+        ("CONSISTENT", "float64", 3e-8, True),  # up to rounding: the decoder computes in float32
+        ("CONSISTENT", "float64", 1e-2, False),
+    ],
+)
+def test_what_rounding_leaves_contradicts_no_verdict(folder, example, kind, precision, tv, fine):
+    exact = [{"model": "m", "tv": tv, "precision": precision, "sequences": 64}]
+    one = example["judgement"]("a", kind, exact=exact)
+    if fine:
+        parts.add(folder, "judgements", one)
+        assert records.load(folder)["judgements"][0]["exact"] == exact
+    else:
+        with pytest.raises(InputError, match=rf"verdict: {kind}, with an exact total variation of {tv:g}"):
+            parts.add(folder, "judgements", one)
+
+
 def test_contradictions_are_refused(folder, given):
     rows = given["calibration"]["rows"]
     with pytest.raises(InputError, match=r"contradicts itself at \$.calibration.rows\[1\]: it is there twice"):

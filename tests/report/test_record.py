@@ -177,6 +177,10 @@ BROKEN = {
         lambda r: _cell(r)["figures"]["images"]["labels"].pop(),
         ".figures.images: 49 labels for 50 tokens",
     ),
+    "a share short": (
+        lambda r: _cell(r)["figures"].update(accepted={"height": 8, "width": 8, "share": [0.5] * 63}),
+        ".figures.accepted: 63 shares for a plane of 64",
+    ),
     "a pixel short": (
         lambda r: _cell(r)["figures"]["images"]["tokens"][3].pop(),
         ".figures.images.tokens[3]: an image takes 64 grey levels from 0 to 16",
