@@ -56,6 +56,10 @@ TWINS = 8
 """Runs on each toy that are made with the same random numbers twice, followed and not."""
 
 
+LEFT = 1e-5
+"""Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
+
+
 class ExactRow(TypedDict):
     """A toy of which every world was followed."""
 
@@ -226,7 +230,7 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
     world: World
     first, *others = (functools.partial(_call, sample, case, law, deadline, seed) for seed in SEEDS)
     try:
-        for tokens, world in worlds(first, budget=budget, others=others, missing=missing):
+        for tokens, world in worlds(first, budget=budget, others=others, missing=LEFT * missing):
             if not law.worlds:
                 _as_it_runs(first)
             mapped = tokens if cluster is None else cluster[tokens]
@@ -234,7 +238,7 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
             law.coins += world.probability * world.coins
             law.worlds += 1
     except BudgetError as error:
-        law.stopped = str(error)
+        law.stopped = str(error) if 1 - law.came.sum() > missing else ""
     return law
 
 
