@@ -54,7 +54,7 @@ def test_the_law_that_is_followed_is_that_of_real_draws(name):
     Chi-square at alpha = 1e-6 for each of the ways, n = 200,000: a total variation of .01 is missed with a probability
     of less than beta = 1e-6 (noncentrality at least 4 n .01^2 = 80, against a critical value of 28 and 24).
     """
-    row = torch.tensor([0.2, 0.8] if name in ("alias",) else [0.1, 0.25, 0.65], dtype=torch.float64)
+    row = torch.tensor([0.2, 0.8] if name in ("alias", "rejection") else [0.1, 0.25, 0.65], dtype=torch.float64)
     came = np.bincount(WAYS[name](row.expand(DRAWS, -1).clone(), 11), minlength=len(row))
     followed = {}
     for outcome, world in worlds(lambda: tuple(WAYS[name](row[None], 3)), budget=20_000, missing=1e-7):
