@@ -73,15 +73,15 @@ def validate(
         ),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Follow every draw of a sampler from torch's global generator.")
+        bool, typer.Option("--exact", help="Follow every draw of a sampler (torch, numpy, random).")
     ] = False,
     suite: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Toys of a sampler: tiny, small, standard, guided or processors; NAME-ties and NAME-high for other "
-            "conventions of top-k.",
-            show_default="standard; tiny with --exact",
+            help="Toys of a sampler: smallest, tiny, small, standard, guided or processors; NAME-ties and NAME-high "
+            "for other conventions of top-k.",
+            show_default="standard; smallest with --exact",
         ),
     ] = None,
     toy: Annotated[

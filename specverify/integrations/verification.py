@@ -25,7 +25,8 @@ from torch import Tensor
 from specverify.errors import BudgetError, ContractError
 from specverify.subjects.sampler_coins import Unfollowed
 from specverify.subjects.sampler_noise import REMEDY, Elsewhere, restored
-from specverify.subjects.sampler_worlds import World, twins, worlds
+from specverify.subjects.sampler_world import World
+from specverify.subjects.sampler_worlds import twins, worlds
 
 Verify = Callable[[Tensor, Tensor, Tensor], Any]
 """(ids Int[1, w + 1], logits Float[1, w + 1, vocab], q Float[1, w + 1, vocab]) -> (matched, tokens, scores)."""

@@ -1,4 +1,4 @@
-"""The exact law of a black box that draws with torch: every possible run of it, one row at a time.
+"""The exact law of a black box that draws with torch, numpy or Python: every possible run of it, one row at a time.
 
     from specverify.integrations.transformers import generation_sampler
     from specverify.subjects.sampler_exact import prove_sampler
@@ -6,38 +6,43 @@
     assisted = generation_sampler(assistant="assistant_model", num_assistant_tokens=3)
     print(prove_sampler(assisted).verdict)
 
-Works for samplers that draw with `torch.multinomial` and compare `torch.rand`, whatever else they do; others get the
-verdict ERROR, which names the draw, and are judged by their samples (`sampler.judge_sampler`).
+Works for samplers that draw tokens and whole numbers, and compare uniform numbers, as they are or as arithmetic with
+constants leaves them, with what is known (docs/judge.md lists what is followed); others get the verdict ERROR, which
+names the operation, and are judged by their samples (`sampler.judge_sampler`).
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import BudgetError
+from specverify.errors import BudgetError, ContractError
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
 from specverify.subjects.sampler_matches import matches_law
+from specverify.subjects.sampler_noise import REMEDY
 from specverify.subjects.sampler_series import Sampler, checked, claimed_law, message_of, name_of
 from specverify.subjects.sampler_suite import Case, chosen
-from specverify.subjects.sampler_worlds import World, worlds
+from specverify.subjects.sampler_world import World
+from specverify.subjects.sampler_worlds import twins, worlds
 from specverify.verdict import Kind, Verdict, combine
 
 NOT_COVERED = (
     "rows beside each other in a batch, and other calls: each world is one call for one sequence",
     "whether calls with other seeds are independent: seeds far apart were seen to get other random numbers, no more",
-    "randomness from elsewhere than torch's generators that is the same for every seed",
+    "randomness from elsewhere than torch, numpy and Python's random that is the same for every seed",
     "coins of exactly 0, and other ends of floating point: numbers are taken as real",
     "what happens inside: whether a draft was verified, and which branch a token came from",
 )
@@ -45,6 +50,14 @@ NOT_COVERED = (
 SEEDS = (0, 918_273_645, *range(20_001, 2**30, 104_729_003))
 """The seed of every world, and others, far away: the same draws must lead to the same tokens. So many that what is not
 torch's does not come out the same by luck."""
+
+
+TWINS = 8
+"""Runs on each toy that are made with the same random numbers twice, followed and not."""
+
+
+LEFT = 1e-5
+"""Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
 
 
 class ExactRow(TypedDict):
@@ -55,6 +68,23 @@ class ExactRow(TypedDict):
     worlds: int
     coins: float
     sequences: int
+
+
+@dataclass
+class Law:
+    """What the worlds of a sampler on one toy come to.
+
+    Attributes:
+        came: the chance of every sequence, as far as worlds were followed.
+        worlds: how many were.
+        coins: comparisons that could have gone either way, on average.
+        stopped: why they were not all followed, or "".
+    """
+
+    came: Float[np.ndarray, " sequences"]
+    worlds: int = 0
+    coins: float = 0.0
+    stopped: str = ""
 
 
 def prove_sampler(
@@ -68,7 +98,10 @@ def prove_sampler(
     suite: Sequence[Case] | str | None = None,
     name: str | None = None,
 ) -> Judgement:
-    """Prove or refute a claim by the exact law of a sampler on tiny toys.
+    """Prove or refute a claim by the exact law of a sampler on tiny toys, as many of them as time allows.
+
+    A claim that fails on one toy is refuted there, also where worlds are left: their chances only add up. One that
+    holds on all toys that were followed to the end is proved on those, which the reason counts.
 
     Args:
         sample: (target, draft, n, seed) -> tokens; called with n = 1 and seed 0, once in every world, and
@@ -80,80 +113,153 @@ def prove_sampler(
     Other args:
         tolerance: the total variation that rounding may leave; samplers that work in float32 leave some 1e-7.
         budget: most worlds on one toy.
-        seconds: how long it may take.
-        suite: the toys, or the name of a suite of `sampler_suite`; by default "tiny", or the toys with the claim's
-            clusters.
+        seconds: how long it may take, of processor time.
+        suite: the toys, in the order in which they are taken, or the name of a suite of `sampler_suite`; by default
+            "smallest", or the toys with the claim's clusters.
         name: what to call it.
     """
     start = time.perf_counter()
     end = Deadline(seconds)
     what = "the target" if reference is None else name_of(reference)
+    allowed = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
     verdicts: list[Verdict] = []
     exact: list[ExactRow] = []
+    done: list[Case] = []
+    unfinished: dict[str, str] = {}
     location: Prefixed | None = None
-    for case in chosen(suite, claim, "tiny"):
+    cases = chosen(suite, claim, "smallest")
+    for case in cases:
         try:
-            came, count, coins = _law(sample, case, claim, budget, end)
-            due = claimed_law(case, claim)[0] if reference is None else _law(reference, case, claim, budget, end)[0]
-            assert due is not None  # `_law` has looked
+            law = _law(sample, case, claim, budget, end, tolerance / 10)
+            due = _due(reference, case, claim, budget, end, tolerance / 10)
         except BudgetError as error:
-            verdicts.append(Verdict(Kind.INCONCLUSIVE, f"on {case.name}: {error}"))
+            unfinished[case.name] = str(error)
+            continue
         except Exception as error:
             verdicts.append(Verdict(Kind.ERROR, f"on {case.name}: {message_of(error)}"))
-        else:
-            # What no world was followed to, chances of rounding's size, may be anywhere.
-            tv = 0.5 * float(np.abs(came - due).sum() + max(0.0, 1 - came.sum()))
-            exact.append({"model": case.name, "tv": tv, "worlds": count, "coins": coins, "sequences": len(due)})
-            if tv <= tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0):
-                verdicts.append(Verdict(Kind.PROVED, f"on {case.name}: exact TV {tv:.2g}"))
-                continue
-            vocab = round(len(due) ** (1 / case.target.length))
-            found = locate_exactly(due, came, vocab, tolerance)
-            location = location or found
-            like = matches_law(case, came, tolerance) if isinstance(claim, Lossless) and reference is None else []
-            said = "; ".join([f"exact TV {tv:.6g} from {what}", sentence(found), *like])
-            verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {said}"))
-    kind = combine(verdict.kind for verdict in verdicts)
-    reason = next(verdict.reason for verdict in verdicts if verdict.kind is kind)
-    if kind is Kind.PROVED:
-        reason = (
-            f"{len(exact)} toys, {sum(row['worlds'] for row in exact):,} worlds: exact TV at most "
-            f"{max(row['tv'] for row in exact):.2g} from {what}"
-        )
+            continue
+        # What no world was followed to, chances of rounding's size, may be anywhere.
+        over, under = np.maximum(law.came - due, 0).sum(), np.maximum(due - law.came, 0).sum()
+        tv = float(over if law.stopped else 0.5 * (over + under + max(0.0, 1 - law.came.sum())))
+        if law.stopped and tv <= allowed:
+            unfinished[case.name] = law.stopped
+            continue
+        exact.append({"model": case.name, "tv": tv, "worlds": law.worlds, "coins": law.coins, "sequences": len(due)})
+        done.append(case)
+        if tv <= allowed:
+            verdicts.append(Verdict(Kind.PROVED, f"on {case.name}: exact TV {tv:.2g}"))
+            continue
+        said = [f"{'TV at least' if law.stopped else 'exact TV'} {tv:.6g} from {what}"]
+        if not law.stopped:
+            location = locate_exactly(due, law.came, round(len(due) ** (1 / case.target.length)), tolerance)
+            like = matches_law(case, law.came, tolerance) if isinstance(claim, Lossless) and reference is None else []
+            said += [sentence(location), *like]
+        verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
+        break
+    verdict = _verdict(verdicts, exact, done, cases, unfinished, what)
     called = name or name_of(sample)
     return Judgement(
         subject=called,
         level="sampler",
         claim=str(claim),
-        verdict=Verdict(kind, reason),
+        verdict=verdict,
         exact=exact,
         location=location,
-        not_covered=NOT_COVERED,
+        not_covered=(
+            *([f"toys that were not followed to the end: {', '.join(unfinished)}"] if unfinished else []),
+            *NOT_COVERED,
+        ),
         reproduce=f"prove_sampler({called}, {claim!r}, tolerance={tolerance:g}, budget={budget}, seconds={seconds:g}"
         f"{f', suite={suite!r}' if isinstance(suite, str) else ''})",
         seconds=time.perf_counter() - start,
-        notes=tuple(verdict.reason for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE)),
+        notes=(
+            *(verdict.reason for verdict in verdicts if verdict.kind is Kind.ERROR),
+            *(f"on {name}: {why}" for name, why in unfinished.items()),
+        ),
     )
 
 
-def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline) -> tuple[np.ndarray, int, float]:
-    """The law that came out of all worlds, how many there were, and the mean number of coins that were open."""
+def _verdict(
+    verdicts: Sequence[Verdict],
+    exact: Sequence[ExactRow],
+    done: Sequence[Case],
+    cases: Sequence[Case],
+    unfinished: Mapping[str, str],
+    what: str,
+) -> Verdict:
+    """One verdict over all toys: those that were not finished take nothing away from those that were."""
+    kind = combine(verdict.kind for verdict in verdicts) if verdicts else Kind.INCONCLUSIVE
+    if not verdicts:
+        return Verdict(kind, f"on {next(iter(unfinished))}: {next(iter(unfinished.values()))}")
+    if kind is not Kind.PROVED:
+        return Verdict(kind, next(verdict.reason for verdict in verdicts if verdict.kind is kind))
+    largest = max(range(len(done)), key=lambda at: (exact[at]["sequences"], exact[at]["worlds"]))
+    size = f"{done[largest].target.vocab}x{done[largest].target.length}"
+    of = f"{len(exact)} of {len(cases)} toys" if unfinished else f"{len(exact)} toy{'s' * (len(exact) > 1)}"
+    reason = (
+        f"on {of} (largest {size}, {exact[largest]['worlds']:,} worlds), {sum(row['worlds'] for row in exact):,} "
+        f"worlds: exact TV at most {max(row['tv'] for row in exact):.2g} from {what}"
+    )
+    if unfinished:
+        reason += f"; not reached: {', '.join(unfinished)}"
+    if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
+        return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. Two tokens hide what is wrong with a residual")
+    return Verdict(kind, reason)
+
+
+def _due(
+    reference: Sampler | None, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float
+) -> Float[np.ndarray, " sequences"]:
+    """The law that is due."""
+    if reference is None:
+        due = claimed_law(case, claim)[0]
+        assert due is not None  # `_law` has looked
+        return due
+    law = _law(reference, case, claim, budget, deadline, missing)
+    if law.stopped:
+        raise BudgetError(f"{name_of(reference)}: {law.stopped}")
+    return law.came
+
+
+def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float) -> Law:
+    """The law that comes out of all worlds but `missing`, or of those that were followed within the budget."""
     due, cluster, vocab = claimed_law(case, claim)
     if due is None:
         raise BudgetError("too many sequences to write their law down; use a smaller toy")
-    came = np.zeros(len(due))
-    count, coins = 0, 0.0
-
-    def program(seed: int) -> torch.Tensor:
-        if deadline.over:
-            raise BudgetError(f"the time was up after {count:,} worlds; give more seconds, or a smaller toy")
-        return checked(split(sample(case.target, case.draft, 1, seed))[0], 1, case.target)
-
+    law = Law(np.zeros(len(due)))
     world: World
-    first, *others = (functools.partial(program, seed) for seed in SEEDS)
-    for tokens, world in worlds(first, budget=budget, others=others):
-        mapped = tokens if cluster is None else cluster[tokens]
-        came[int(sequence_index(mapped, vocab))] += world.probability
-        coins += world.probability * world.coins
-        count += 1
-    return came, count, coins
+    first, *others = (functools.partial(_call, sample, case, law, deadline, seed) for seed in SEEDS)
+    try:
+        for tokens, world in worlds(first, budget=budget, others=others, missing=LEFT * missing):
+            if not law.worlds:
+                _as_it_runs(first)
+            mapped = tokens if cluster is None else cluster[tokens]
+            law.came[int(sequence_index(mapped, vocab))] += world.probability
+            law.coins += world.probability * world.coins
+            law.worlds += 1
+    except BudgetError as error:
+        law.stopped = str(error) if 1 - law.came.sum() > missing else ""
+    return law
+
+
+def _as_it_runs(program: Callable[[], torch.Tensor]) -> None:
+    """Whether the same random numbers give the same tokens where the sampler just runs and where it is followed.
+
+    Raises:
+        ContractError: they do not, more than once: once it may be the rounding of a number at its bound.
+    """
+    off = [pair for pair in (twins(program, seed) for seed in range(TWINS)) if not torch.equal(*pair)]
+    if len(off) == 1:
+        off += [pair for pair in (twins(program, seed) for seed in range(TWINS, 4 * TWINS)) if not torch.equal(*pair)]
+    if len(off) > 1:
+        plain, followed = (tokens.tolist() for tokens in off[0])
+        raise ContractError(
+            f"with the same random numbers it returns {plain} as it runs and {followed} where its draws are followed: "
+            f"it keeps state between calls, or looks at what a number is; {REMEDY}"
+        )
+
+
+def _call(sample: Sampler, case: Case, law: Law, deadline: Deadline, seed: int) -> torch.Tensor:
+    if deadline.over:
+        raise BudgetError(f"the time was up after {law.worlds:,} worlds; give more seconds, or a smaller toy")
+    return checked(split(sample(case.target, case.draft, 1, seed))[0], 1, case.target)

@@ -1,10 +1,11 @@
-"""Which random numbers a program got: places in the streams of torch's generators, so that none is taken twice.
+"""Which random numbers a program got: places in the streams of its generators, so that none is taken twice.
 
 A draw counts as fresh noise only if its numbers were not given out before. Generators are set back (`manual_seed`,
 `set_state`, `fork_rng`), made anew with an old seed, or made in pairs with one seed: each time the same numbers come
 again, and that is seen here by the numbers' place, whoever hands them out.
 
-torch's generator on the CPU is a Mersenne twister: a block of 624 words, of which `next` are used up, then another.
+torch's generator on the CPU is a Mersenne twister, as Python's is and numpy's old one: a block of 624 words, of which
+some are used up, then another. Each state of numpy's PCG64 gives one word.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ KINDS = (PYTHONS, NUMPYS, np.random.RandomState)
 REMEDY = "drop --exact (exact=True) to have it judged by its samples"
 
 
+_STEP = 0x2360ED051FC65DA44385DF649FCCF645
+"""Of numpy's PCG64: from a state to the next, state * _STEP + increment, to 128 bits."""
+_FARTHEST = 65_536
+"""Words of it that one draw may take."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a generator stands: which block of words, and how many of them are used up.
@@ -39,21 +46,54 @@ class Place:
         block: tells blocks apart.
         used: words, `WORDS` where the next draw begins another block.
         fresh: whether nothing was drawn since it was seeded.
+        state: of a PCG64, whose every word is a block: its state and increment, and the half of a word that is kept.
     """
 
     block: int
     used: int
     fresh: bool = False
+    state: tuple[int, int, int | None] | None = None
+
+    def to(self, after: Place) -> list[tuple[int, int, int]]:
+        """The words between two places: block, first, behind the last."""
+        if self.state is None or after.state is None:
+            spans = [(self.block, self.used, after.used)] if self.block == after.block else []
+            spans = spans or [(self.block, self.used, WORDS), (after.block, 0, after.used)]
+            return [span for span in spans if span[1] < span[2]]
+        state, by, half = self.state
+        spans = [] if half is None or half == after.state[2] else [(hash((half, state, by)), 0, 1)]
+        for _ in range(_FARTHEST):
+            if state == after.state[0]:
+                return spans
+            state = (state * _STEP + by) % 2**128
+            spans.append((hash((state, by)), 0, 1))
+        raise ContractError(f"one draw takes more than {_FARTHEST:,} numbers of numpy's PCG64; {REMEDY}")
 
 
-def place_of(generator: torch.Generator) -> Place:
-    """Where it stands."""
+def place_of(generator: Any) -> Place:
+    """Where it stands: torch's, numpy's (PCG64 and MT19937) or Python's."""
+    if isinstance(generator, PYTHONS):
+        *key, used = generator.getstate()[1]
+        return Place(hash(tuple(key)), used)
+    if not isinstance(generator, torch.Generator):
+        return _place_of_numpys(generator)
     state = generator.get_state().numpy()
     if generator.device.type != "cpu":
         raise ContractError(f"it draws on {generator.device.type}, which --exact cannot follow; {REMEDY}")
     left, used = (int(state[at : at + 4].view(np.int32)[0]) for at in (8, 16))
     block = hash(state[24 : 24 + 8 * WORDS].tobytes())
     return Place(block, WORDS, used == 0) if left == 1 else Place(block, used)
+
+
+def _place_of_numpys(generator: Any) -> Place:
+    bits = generator.bit_generator if isinstance(generator, NUMPYS) else generator._bit_generator
+    state, name = bits.state, type(bits).__name__
+    if name == "MT19937":
+        return Place(hash(state["state"]["key"].tobytes()), int(state["state"]["pos"]))
+    if name != "PCG64":
+        raise ContractError(f"it draws from numpy's {name}, which --exact does not follow; {REMEDY}")
+    half = state["uinteger"] if state["has_uint32"] else None
+    return Place(0, 0, state=(state["state"]["state"], state["state"]["inc"], half))
 
 
 class Streams:
@@ -65,12 +105,12 @@ class Streams:
 
     def __init__(self) -> None:
         self.taken: list[tuple[int, int, int, int]] = []  # block, first word, behind the last word, draw
-        self.owners: list[torch.Generator] = []  # by draw; kept, so that no two have one id
+        self.owners: list[Any] = []  # by draw; kept, so that no two have one id
         self.seeded = False
         self._known = [place_of(torch.default_generator)]
 
     @contextlib.contextmanager
-    def draw(self, generator: torch.Generator | None) -> Iterator[None]:
+    def draw(self, generator: Any) -> Iterator[None]:
         """Around a draw that is made for its numbers' sake.
 
         Raises:
@@ -83,11 +123,9 @@ class Streams:
         before = place_of(source)
         yield
         after = place_of(source)
-        spans = [(before.block, before.used, after.used)] if before.block == after.block else []
-        spans = spans or [(before.block, before.used, WORDS), (after.block, 0, after.used)]
+        spans = before.to(after)
         number = len(self.owners)
         self.owners.append(source)
-        spans = [span for span in spans if span[1] < span[2]]
         for span in spans:
             if (earlier := self._same(*span)) is not None:
                 raise ContractError(self._twice(earlier, number))
@@ -120,7 +158,7 @@ class Streams:
         elif self.owners[number] is torch.default_generator:
             how = "torch's global generator was set back (manual_seed, set_rng_state or fork_rng)"
         else:
-            how = "a generator was set back (manual_seed or set_state)"
+            how = "a generator was set back (seeded again, or its state was set)"
         return (
             f"noise is used twice within a call: draw {number + 1} gets the random numbers of draw {earlier + 1}, "
             f"because {how}. Seed one generator once in a call, or {REMEDY}"
@@ -141,13 +179,20 @@ def restored() -> Iterator[None]:
 
 
 class Witness:
-    """Which generators other than torch's a program uses while this is entered, by name, in `names`."""
+    """Which generators other than torch's a program uses while this is entered, by name, in `names`.
 
-    def __init__(self) -> None:
+    Args:
+        begin: seeds everybody's generators, as is done before the program runs.
+    """
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
         self.names: list[str] = []
         self._made = {"numpy": False, "Python's random": False}
 
     def __enter__(self) -> Witness:
+        self._begin()
+        self._begun = _states()
         np.random.random()  # noqa: NPY002
         random.random()  # or a program that seeds them would leave them as it did when it ran before
         self._before = _states()
@@ -164,7 +209,11 @@ class Witness:
         for owner, name, was in self._patched:
             setattr(owner, name, was)
         after = _states()
-        moved = {key[0] for key, state in self._before.items() if key in after and after[key] != state}
+        moved = {
+            key[0]
+            for key, state in self._before.items()
+            if key in after and after[key] not in (state, self._begun.get(key))
+        }
         self.names = [name for name, made in self._made.items() if made or name in moved]
 
     def _noting(self, maker: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 standard()           for samplers of some ten thousand sequences a second, such as a batched decoder on toys
 small()              for those of a hundred, such as `generate` of an engine at batch 1
+smallest()           for proofs, as far as time allows: the smallest first
 tiny()               for proofs
 guided()             guidance alone
 processors()         cut laws alone
@@ -116,6 +117,15 @@ _TINY = (
     ("recurrent-3x6", "", "perturbed", 3),
     ("dense-2x8", "", "perturbed", 3),
 )
+_SMALLEST = (
+    ("dense-2x8", "", "perturbed", 2),
+    ("dense-3x6", "", "perturbed", 2),
+    ("dense-2x8", "", "independent", 3),
+    ("sparse-3x5", "", "independent", 2),
+    ("eos-3x6", "", "perturbed", 2),
+    ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 2),
+    ("guided-2x5", "", "perturbed", 3),
+)
 _GUIDED = (
     ("guided-2x5", "", "perturbed", 5),
     ("guided-3x4", "", "perturbed", 4),
@@ -145,6 +155,12 @@ def small() -> tuple[Case, ...]:
 def tiny() -> tuple[Case, ...]:
     """Nine toys of at most 81 sequences; two tokens hide what is wrong with a residual, so that most have three."""
     return tuple(_case(*entry) for entry in _TINY)
+
+
+def smallest() -> tuple[Case, ...]:
+    """Seven toys of two or three positions, then those of `tiny`: a defect shows as early as it can."""
+    few = (_case(*entry) for entry in _SMALLEST)
+    return (*few, *sorted(tiny(), key=lambda case: case.target.vocab**case.target.length))
 
 
 def guided() -> tuple[Case, ...]:
@@ -193,7 +209,8 @@ def clustered(partition: Sequence[Sequence[int]]) -> tuple[Case, ...]:
 
 
 SUITES: dict[str, Callable[[], tuple[Case, ...]]] = {
-    "standard": standard, "small": small, "tiny": tiny, "guided": guided, "processors": processors
+    "standard": standard, "small": small, "smallest": smallest, "tiny": tiny, "guided": guided,
+    "processors": processors,
 }  # fmt: skip
 CONVENTIONS = {"ties": "top_k_ties", "high": "top_k_high"}
 """What may stand behind a suite's name: what top-k keeps of the tokens that tie with the k-th, and the processor that

@@ -18,7 +18,8 @@ from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.guard import Guarded
 from specverify.integrations.schedulers import window
 from specverify.integrations.verification import Asked
-from specverify.subjects.sampler_worlds import World, worlds
+from specverify.subjects.sampler_world import World
+from specverify.subjects.sampler_worlds import worlds
 from specverify.subjects.suite import scattered
 from toymodels.tables import prefixes
 
@@ -195,9 +196,9 @@ REFUSED = {
     "taken out and kept": (judging(each(lambda s, m: held[2].last(lambda: torch.rand(2)[1].item()))), "was kept from"),
     "kept, errors caught": (
         judging(swallowing(lambda u, ratio: held[3].last(lambda: u) < ratio, also=True)), "was kept from an earlier"),
-    "arithmetic, errors caught": (judging(swallowing(lambda u, ratio: u * 0.7 < ratio, also=False)), "torch's mul"),
+    "a sine, errors caught": (judging(swallowing(lambda u, ratio: u.sin() < ratio, also=False)), "torch's sin"),
     "a float, errors caught": (judging(swallowing(lambda u, ratio: float(u) < 2 * ratio, also=False)), "__float__"),
-    "a number's square": (judging(swallowing(lambda u, ratio: u.item() ** 2 < ratio, also=False)), "__pow__"),
+    "a number's remainder": (judging(swallowing(lambda u, ratio: u.item() % 2 < ratio, also=False)), "__mod__"),
     "all is caught": (judging(swallowing_all), "torch's __float__"),
     "beneath torch's functions": (judging(swallowing(beneath, also=True)), "uses a uniform number in torch's"),
     "written into": (judging(into), "into a tensor of its own"),
@@ -212,10 +213,10 @@ REFUSED = {
         judging(hidden(lambda: torch.nn.functional.gumbel_softmax(torch.ones(9), -1)[0])), "cannot be enumerated"),
     "numpy": (judging(now_and_then(np.random.random)), "draws from numpy"),
     "numpy's of one's own": (judging(now_and_then(RNG.random)), "that it keeps"),
-    "numpy's, new": (judging(now_and_then(lambda: np.random.default_rng().random())), "os.urandom"),
+    "numpy's, new": (judging(now_and_then(lambda: np.random.default_rng().random())), "os.urandom|has no seed"),
     "Python's": (judging(now_and_then(random.random)), "Python's random"),
-    "the system's": (judging(now_and_then(lambda: os.urandom(1)[0] / 256)), "os.urandom"),
-    "the system's, by Python": (judging(now_and_then(random.SystemRandom().random)), "os.urandom"),
+    "the system's": (judging(now_and_then(lambda: os.urandom(1)[0] / 256)), "os.urandom|has no seed"),
+    "the system's, by Python": (judging(now_and_then(random.SystemRandom().random)), "os.urandom|has no seed"),
 }  # fmt: skip
 
 
@@ -233,6 +234,8 @@ WRONG = {
     "one number, copied": judging(each(lambda slot, u: u[slot]), lambda p, q: [torch.rand(()).clone()] * 3),
     "one number, taken out": judging(each(lambda slot, u: u), lambda p, q: torch.rand(()).item()),
     "another draft's number": judging(each(lambda slot, u: u[min(slot, 0)]), lambda p, q: torch.rand(3)),
+    "arithmetic, errors caught": judging(swallowing(lambda u, ratio: u * 0.7 < ratio, also=False)),
+    "a number's square": judging(swallowing(lambda u, ratio: u.item() ** 2 < ratio, also=False)),
     "drawn from p": judging(each(lambda slot, made: torch.rand(())), residual=lambda rest, p: p),
 }
 

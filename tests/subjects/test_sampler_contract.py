@@ -148,7 +148,7 @@ def test_a_model_that_is_changed_is_an_error(which):
         ({"seconds": 0}, "seconds is 0; give the calls some time"),
         ({"suite": ()}, r"the suite holds \[\]; give at least one toy, and each once"),
         ({"suite": (case(), case())}, "give at least one toy, and each once"),
-        ({"suite": "large"}, "unknown suite 'large'; known: standard, small, tiny, guided, processors"),
+        ({"suite": "large"}, "unknown suite 'large'; known: standard, small, smallest, tiny, guided, processors"),
     ],
 )
 def test_what_cannot_be_judged_says_so(options, message):

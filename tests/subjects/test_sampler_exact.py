@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import random
+
 import pytest
 import torch
 
@@ -54,6 +57,19 @@ def test_numbers_like_others_are_independent():
     assert law(program) == {(True, False, True): 0.5, (False, False, True): 0.5}
 
 
+def test_a_loop_that_may_go_on_for_ever_is_followed_as_far_as_it_counts():
+    def program():
+        tries = 1
+        while random.Random(tries).random() > 0.75:
+            tries += 1
+        return tries
+
+    found = {outcome: world.probability for outcome, world in worlds(program, budget=100, missing=1e-7)}
+    assert found == {tries: pytest.approx(0.75 * 0.25 ** (tries - 1)) for tries in range(1, 13)}
+    with pytest.raises(BudgetError, match="more than 10 worlds"):
+        list(worlds(program, budget=10))
+
+
 def test_later_draws_may_depend_on_earlier_ones():
     def program():
         first = int(torch.multinomial(torch.tensor([0.5, 0.5]), 1))
@@ -65,11 +81,10 @@ def test_later_draws_may_depend_on_earlier_ones():
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (lambda: torch.rand(2) * 2, r"uses a uniform number in torch's \w*mul\w*; only comparisons of it"),
-        (lambda: torch.rand(2) < torch.rand(2), "only comparisons of it can be enumerated"),
-        (lambda: torch.empty(3).exponential_(), "draws with torch's exponential_, whose outcomes cannot be enumerated"),
-        (lambda: torch.randn(2), "draws with torch's randn"),
-        (lambda: torch.multinomial(torch.ones(3), 2), "draws 2 tokens without replacement"),
+        (lambda: torch.rand(2).sum(), r"uses a uniform number in torch's sum; .* \(test_sampler_exact.py:\d+\)"),
+        (lambda: torch.rand(2) < torch.rand(2), "only comparisons of it with what is known"),
+        (lambda: torch.randn(2), r"draws with torch's randn, .* \(test_sampler_exact.py:\d+\)"),
+        (lambda: torch.randint(2**40, (1,)), "more than 4,096 values"),
         (
             lambda: torch.nn.functional.dropout(torch.ones(3)),
             "draws from torch's generator in a way that cannot be enumerated",
@@ -203,13 +218,50 @@ class _Cold:
         return (self.inner.laws(context, tokens).log() * 2).softmax(-1)
 
 
+def test_what_is_not_finished_takes_nothing_from_what_is():
+    """27 worlds on two positions, many more on three."""
+    suite = (case(), case(length=3), case("sparse-3x5"))
+    found = prove_sampler(textbook, suite=suite, budget=100)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert "on 2 of 3 toys (largest 3x2, " in found.verdict.reason
+    assert "not reached: dense-3x6[:3] (perturbed draft)" in found.verdict.reason
+    assert "toys that were not followed to the end: dense-3x6[:3]" in found.not_covered[0]
+    assert any("more than 100 worlds" in note for note in found.notes)
+    two = prove_sampler(textbook, suite=(case("dense-2x8", 2), case(length=3)), budget=100)
+    assert two.verdict.kind is Kind.INCONCLUSIVE
+    assert "Two tokens hide" in two.verdict.reason
+
+
+def test_worlds_that_were_followed_may_refute_before_all_are():
+    """Token 0 always: the first world has more than all that is due to its sequence."""
+
+    def constant(target, draft, n, seed):
+        torch.multinomial(torch.ones(50), 1)
+        return torch.zeros(n, target.length, dtype=torch.int64)
+
+    found = prove_sampler(constant, suite=(case(),), budget=45)
+    assert found.verdict.kind is Kind.REFUTED
+    assert "TV at least " in found.verdict.reason
+    due = float(target_law(case().target)[0])
+    assert found.exact[0]["tv"] == pytest.approx(0.9 - due)
+    full = prove_sampler(constant, suite=(case(),))
+    assert full.exact[0]["tv"] == pytest.approx(1 - due)
+
+
+def test_a_defect_is_refuted_at_the_first_toy_that_shows_it():
+    found = prove_sampler(functools.partial(textbook, keep=lambda p, q: q / p))
+    assert found.verdict.kind is Kind.REFUTED
+    assert "on dense-2x8[:2]" in found.verdict.reason
+    assert len(found.exact) == 1
+
+
 def test_what_goes_wrong_is_an_error_or_leaves_no_verdict():
     def gumbel(target, draft, n, seed):
-        return (torch.empty(n, target.length, target.vocab).exponential_()).argmin(-1)
+        return torch.randn(n, target.length, target.vocab).argmax(-1)
 
     found = prove_sampler(gumbel, suite=(case(),))
     assert found.verdict.kind is Kind.ERROR
-    assert "exponential_" in found.verdict.reason
+    assert "draws with torch's randn" in found.verdict.reason
     assert prove_sampler(textbook, suite=(case(),), budget=5).verdict.kind is Kind.INCONCLUSIVE
     late = prove_sampler(textbook, suite=(case(),), seconds=0)
     assert late.verdict.kind is Kind.INCONCLUSIVE
