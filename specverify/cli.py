@@ -177,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if blank := cli_errors.empty(given):
             raise InputError(blank)
         code = app(given or ["--help"], prog_name="specverify", standalone_mode=False) or 0
+    except SystemExit:
+        code = ERROR  # typer's, with 1, where nobody reads the output any more: 1 is the code of a refutation
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         code = INTERRUPTED

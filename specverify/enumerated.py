@@ -232,7 +232,10 @@ class Enumerated:
         return self._outcome(kind, _as_given, probability, everywhere)
 
     def _different(self, what: str) -> ContractError:
-        alone = "its draws depend on something else than its state; make `step` a function of its arguments"
+        alone = (
+            "its draws depend on something else than its state: make `step` a function of its arguments, and ask for "
+            "each draw once for all rows, with `where`, not row by row or as long as some row goes on"
+        )
         if self._rows == 1:
             return self._stop(ContractError(f"on replay the decoder {what}: {alone}"))
         if self.batch == 1:

@@ -1,5 +1,8 @@
 """What the command line says of arguments that make no sense."""
 
+import subprocess
+import sys
+
 import pytest
 
 from specverify import cli
@@ -67,3 +70,13 @@ def test_records_near_one_that_is_not_there_are_named(capsys, tmp_path, monkeypa
     assert "; did you mean out/verify" in said
     assert "out/empty" not in said
     assert "`specverify verify --out out/verfy` makes one" in said
+
+
+def test_output_that_nobody_reads_any_more_is_no_refutation():
+    """`specverify list cells | head -1` under `set -o pipefail`: 1 would be the code of a claim that is refuted."""
+    command = [sys.executable, "-m", "specverify.cli", "list", "cells"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("real/")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 3

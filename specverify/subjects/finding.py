@@ -113,7 +113,7 @@ class Findings:
         name = str(self.precision).removeprefix("torch.")
         limit = floor(self.precision, worst.case.target().length)
         rounds = (
-            f"up to the rounding of {name}, in which it computes: its floor is {UNITS:g} epsilons a position, "
+            f"up to the rounding of {name}, and no farther off: the floor of that is {UNITS:g} epsilons a position, "
             f"{limit:.2g} there, and a defect below it looks the same"
         )
         if self.precision == torch.float32:

@@ -230,7 +230,8 @@ def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
     notes.append(f"a slip at one place of every call, other than its first {len(INNER) + 1} rows and its last")
     if any(one.law is None for one in series):
         notes.append("on sequences too long to count: dependence of three tokens or more that leaves pairs independent")
-    notes.append(f"dependence between rows more than {max(ROWS_APART)} apart, and between calls with distant seeds")
+    far = f"dependence between rows more than {max(ROWS_APART)} apart, other than half a call"
+    notes.append(f"{far}, and between calls with distant seeds")
     return notes
 
 

@@ -39,7 +39,7 @@ def test_the_right_decoder_is_proved_in_a_box(tmp_path):
 def test_rounding_in_float32_is_told_from_a_defect(tmp_path):
     found = validate("judge.py:Half", tmp_path)
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
-    assert found["verdict"]["reason"].startswith("up to the rounding of float32, in which it computes: its floor is")
+    assert found["verdict"]["reason"].startswith("up to the rounding of float32, and no farther off: the floor")
     assert found["exit_code"] == 0
 
 
