@@ -3,17 +3,18 @@
 A token that is logged with mass m has to come with frequency m. `masses` reduces each law to the mass of its most
 probable token, of the next, of ranks 3 and 4, 5 to 8, 9 to 32, of those behind, and of what a list of the most
 probable tokens leaves out; and notes where among them the emitted token was. Over all tokens the counts of each are
-sums of coins whose probabilities are known.
+sums of coins whose probabilities are known. The least probable token is counted by itself as well: a cut, which the
+log does not show, takes it first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.evidence.martingale import edge, log_e
@@ -28,7 +29,8 @@ ALWAYS_LISTED = (
     "; every emitted token is listed: either none behind the lists is ever drawn, or the lists were made "
     "to hold the token"
 )
-STREAMS = len(NAMES) + len(LEVELS) + 1
+LEAST = "least probable token"
+STREAMS = len(NAMES) + len(LEVELS) + 2
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,18 @@ class Masses:
     Attributes:
         mass: of each of `NAMES`; all 0 where a token does not count.
         place: the bucket of the emitted token.
+        least: mass of the least probable token that is listed and possible; 0 where a token does not count.
+        came: whether it was the emitted one, or one as improbable.
     """
 
     mass: Float[Tensor, "sequences length buckets"]
     place: Int[Tensor, "sequences length"]
+    least: Float[Tensor, "sequences length"]
+    came: Bool[Tensor, "sequences length"]
+
+    def where(self, counts: Bool[Tensor, "sequences length"]) -> Masses:
+        """Of the tokens that count alone."""
+        return replace(self, mass=self.mass * counts[..., None], least=self.least * counts, came=self.came & counts)
 
 
 def masses(
@@ -65,7 +75,10 @@ def masses(
     ahead = (tokens > own) | ((tokens == own) & (torch.arange(count) < emitted[:, None]))
     place = torch.bucketize(ahead.sum(1) + 1, torch.tensor(EDGES))
     place = torch.where(emitted >= count, len(NAMES) - 1, place)
-    return Masses(torch.stack([*buckets, behind, rest], 1)[:, None], place[:, None])
+    smallest = torch.where(tokens > 0, tokens, torch.inf).amin(1, keepdim=True)
+    least = torch.where(tokens == smallest, tokens, 0).sum(1)
+    came = (own == smallest) & (emitted[:, None] < count)
+    return Masses(torch.stack([*buckets, behind, rest], 1)[:, None], place[:, None], least[:, None], came)
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,7 @@ class Ranks:
             streams.append(
                 (f"rank 1 where it has {sure:g} or more", np.where(here, mass[:, 0], 0), (place == 0) & here)
             )
+        streams.append((LEAST, found.least.flatten().numpy(), found.came.flatten().numpy()))
         evidence = [log_e(came - due, due * (1 - due), alpha / STREAMS) for _, due, came in streams]
         total = float(np.logaddexp.reduce(evidence)) - math.log(STREAMS)
         name, due, came = streams[int(np.argmax(evidence))]

@@ -242,8 +242,7 @@ def _reduced(
             )
         laws = laws / laws.sum(1, keepdim=True)
         before = torch.arange(vocab) < emitted
-    found = masses(laws, emitted[:, 0], listed=listed)
-    found = Masses(found.mass * counts[..., None], found.place)
+    found = masses(laws, emitted[:, 0], listed=listed).where(counts)
     return (
         reduce(laws[:, None, :], emitted, generator, counted=counts),
         found,

@@ -6,7 +6,7 @@ import torch
 
 from specverify import tree
 from specverify.evidence.design import rate_excess
-from specverify.evidence.ranks import NAMES, Masses, Ranks, masses
+from specverify.evidence.ranks import NAMES, Ranks, masses
 
 
 def draw(laws, generator):
@@ -76,8 +76,31 @@ def test_miss_rate_of_a_bucket_that_is_off_by_delta(top, seed):
 
 def test_tokens_that_do_not_count_are_in_no_count():
     found = masses(torch.full((50, 4), 0.25, dtype=torch.float64), torch.zeros(50, dtype=torch.int64))
-    none = Masses(torch.zeros_like(found.mass), found.place)
+    none = found.where(torch.zeros(50, 1, dtype=torch.bool))
     checked = Ranks().check(none, torch.zeros(50, 1, dtype=torch.bool), alpha=0.5, beta=0.5)
     assert not checked.rejected
     assert checked.vacuous
     assert checked.n == 0
+
+
+def test_a_cut_that_the_log_does_not_show_is_seen_by_the_least_probable_token(seed):
+    """16 tokens, of which the last is drawn never: some 80 of 100,000 are missed, among 4,000 of ranks 9 to 16."""
+    generator = np.random.default_rng(seed)
+    said = torch.softmax(torch.linspace(0, -6, 16, dtype=torch.float64), 0).expand(100_000, -1)
+    cut = said.clone()
+    cut[:, -1] = 0
+    found = judged(masses(said, draw(cut / cut.sum(1, keepdim=True), generator)), 100_000, alpha=1e-6, beta=1e-6)
+    assert found.rejected
+    assert found.detail.startswith("least probable token: 0 tokens came")
+    assert not judged(masses(said, draw(said, generator)), 100_000, alpha=1e-6, beta=1e-6).rejected
+
+
+def test_the_least_probable_token_is_the_least_that_is_possible_and_all_that_are_as_improbable():
+    law = torch.tensor([[0.5, 0.2, 0.0, 0.2, 0.1], [0.6, 0.2, 0.0, 0.0, 0.2]], dtype=torch.float64)
+    found = masses(law, torch.tensor([4, 1]))
+    assert found.least[:, 0].tolist() == pytest.approx([0.1, 0.4])
+    assert found.came[:, 0].tolist() == [True, True]
+    assert found.where(torch.tensor([[False], [True]])).came[:, 0].tolist() == [False, True]
+    listed = masses(law, torch.tensor([4, 1]), listed=2)
+    assert listed.least[:, 0].tolist() == pytest.approx([0.2, 0.2])
+    assert listed.came[:, 0].tolist() == [False, True]
