@@ -82,7 +82,7 @@ def _small(
 ) -> Iterator[tuple[Int[np.ndarray, "played width"], tuple[int, ...]]]:
     """What comes of small calls, for each size of them; and the distances at which rows of it are held together."""
     for size in SMALL:
-        part = tree.rows(given, torch.arange(size))
+        part = tree.rows(given, torch.zeros(size, dtype=torch.int64))
         played = [_blocks(kernel.verify(part, generator)) for _ in range(-(-PLAYED * rows // (ROWS * size)))]
         apart = sorted({*range(1, min(NEAR, size - 1) + 1), size // 2, size})
         yield np.concatenate(played), tuple(apart)

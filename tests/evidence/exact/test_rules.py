@@ -12,7 +12,8 @@ from specverify.decoders.registry import build
 from specverify.errors import InputError
 from specverify.evidence.exact.goals import ByCluster, Lossless, Mixed, OneToOne, of_rule
 from specverify.evidence.exact.proof import Box, prove
-from specverify.kinds.proof import RULES, box
+from specverify.kinds.proof import box
+from specverify.plan_proofs import RULES
 from specverify.rules import registry
 from specverify.rules.clusters import Clusters
 from specverify.rules.mixture import Mixture
