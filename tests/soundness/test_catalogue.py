@@ -32,7 +32,7 @@ ROUNDING = {name for name in defects.names() if defects.get(name).within_roundin
 def test_the_judgement_itself_refutes_every_defect_and_no_control(known):
     judgement = judge_here(SUBJECT[known.level](known.id), known.level, name=known.id)
     kind, reason = judgement.verdict.kind.value, judgement.verdict.reason
-    if known.id in ROUNDING:
+    if known.level == "decoder" and known.id in ROUNDING:
         assert kind == "INCONCLUSIVE", f"{kind}: {reason}"
         assert "a defect below it looks the same" in reason
     elif known.lossy and known.id not in ASKED_FOR:
