@@ -40,6 +40,16 @@ Memory = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")]
 
 
+def _delta(text: str) -> float | None:
+    """A number, or None for "auto"."""
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number, and not auto") from None
+
+
 def validate(
     reference: Annotated[
         str,
@@ -68,8 +78,11 @@ def validate(
     delta: Annotated[
         float | None,
         typer.Option(
-            help="What the statistics must be able to see.",
-            show_default="0.01 for samplers and decoders of vectors, 0.02 for rounds and traces",
+            metavar="NUMBER|auto",
+            parser=_delta,
+            help="What the statistics must be able to see. 'auto' aims at the usual and, where time is short, answers "
+            "with what was reached, up to 0.1; a trace has no time to be short of.",
+            show_default="auto; the usual is 0.01 for samplers and decoders of vectors, 0.02 for rounds and traces",
         ),
     ] = None,
     exact: Annotated[

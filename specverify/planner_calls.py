@@ -47,7 +47,7 @@ def planned(delta: float, alpha: float, beta: float) -> tuple[Called, ...]:
         alpha, beta: false-alarm rate of the judgement, and miss rate of each check.
     """
     kernel = rounds.get("token-rule").kernel
-    session = Session(kernel, calls.STANDARD, GAMMA, 0, alpha, beta, delta, Deadline(60.0), None, False)
+    session = Session(kernel, calls.STANDARD, GAMMA, 0, alpha, beta, (delta, 1.0), Deadline(60.0), None, False)
     alphas = session.alphas
     found = []
     for trial in session.trials:

@@ -44,6 +44,8 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import ExactLaw
 from specverify.rules.token import total_variation
 
+BLIND = 0.5
+"""No discrepancy above it is an answer, of whatever metric, where nothing finer was asked for."""
 EXACT_TOLERANCE = 1e-12
 """Total variation that float64 rounding may leave between two exact laws."""
 
@@ -186,8 +188,13 @@ def judge_exact(
     return Verdict(Kind.PROVED, f"exact TV {tv:.2g} from the target over {len(exact.law):,} sequences")
 
 
+def coarsest(delta: float, slack: float) -> float:
+    """The coarsest discrepancy that is an answer where delta was aimed at, and may be missed by so many times."""
+    return max(delta, min(BLIND, slack * delta))
+
+
 def judge_evidence(
-    claim: Claim, evidence: Sequence[Evidence], coverage: Coverage, delta: Mapping[str, float]
+    claim: Claim, evidence: Sequence[Evidence], coverage: Coverage, delta: Mapping[str, float], slack: float = 1.0
 ) -> Verdict:
     """The verdict on a lossless claim from statistical checks.
 
@@ -197,6 +204,7 @@ def judge_evidence(
         coverage: what the sampled sequences went through.
         delta: for each check, by its name, the discrepancy that should be visible. A check that is not named here
             only watches: it can refute, but its blindness does not make the verdict inconclusive.
+        slack: how many times coarser what a check sees may be, up to a discrepancy of BLIND.
     """
     if not isinstance(claim, Lossless):
         raise InputError(f"these checks test losslessness; they cannot judge the claim {claim}")
@@ -213,10 +221,12 @@ def judge_evidence(
     for e in asked:
         if e.vacuous:
             return Verdict(Kind.INCONCLUSIVE, f"{e.check}: {e.vacuous}")
-        if not e.delta <= delta[e.check]:
+        most = coarsest(delta[e.check], slack)
+        if not e.delta <= most:
+            wanted = "asked for" if slack == 1 else "that an answer takes"
             return Verdict(
                 Kind.INCONCLUSIVE,
-                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}), not the {delta[e.check]:.3g} asked for",
+                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}), not the {most:.3g} {wanted}",
             )
     seen = {e.metric: max(other.delta for other in asked if other.metric == e.metric) for e in asked}
     bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in seen.items())

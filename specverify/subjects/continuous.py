@@ -35,7 +35,7 @@ from specverify.deadline import Deadline
 from specverify.errors import InputError, SpecverifyError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
-from specverify.evidence.result import Evidence, check_delta, check_rates
+from specverify.evidence.result import Evidence, aims, check_rates
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
 from specverify.seeds import derived_seed
 from specverify.subjects import continuous_pool
@@ -64,7 +64,7 @@ def judge_continuous(
     claim: Claim | None = None,
     *,
     seed: int = 0,
-    delta: float = 0.01,
+    delta: float | None = None,
     alpha: float = 1e-6,
     beta: float = 1e-3,
     seconds: float = 60.0,
@@ -81,7 +81,7 @@ def judge_continuous(
     Other args:
         seed: all randomness derives from it.
         delta: the Kolmogorov distance of all tokens' transforms from uniform that must be seen on each toy for
-            CONSISTENT. n grows as 1 / delta^2.
+            CONSISTENT; None to aim at 0.01, and to answer with what is reached in time. n grows as 1 / delta^2.
         alpha: probability of refuting a perfect decoder.
         beta: probability of missing a discrepancy of delta on a toy.
         seconds: of the processor; when they are over no batch is begun.
@@ -97,7 +97,7 @@ def judge_continuous(
     """
     start = time.monotonic()
     check_rates(alpha, beta)
-    check_delta(delta)
+    aim = aims(delta, 0.01)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the decoder some time")
     factory, deadline = as_factory(subject, name), Deadline(seconds)
@@ -113,12 +113,10 @@ def judge_continuous(
         elif deadline.over:
             parts.append(_Part(one, None, "the time was up"))
         else:
-            parts.append(
-                _part(factory, one, claim, alphas[str(one)], delta, beta, derived_seed(seed, number), deadline)
-            )
+            parts.append(_part(factory, one, claim, alphas[str(one)], aim, beta, derived_seed(seed, number), deadline))
     if isinstance(claim, Lossless) and not any(part.kind is Kind.REFUTED for part in parts):
         parts += _small(parts, alphas[_EVERYWHERE], beta)
-    return _judgement(factory, claim, parts, (seed, seconds, delta, alpha, beta), start)
+    return _judgement(factory, claim, parts, (seed, seconds, delta, aim[0], alpha, beta), start)
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ def _part(
     one: Setting,
     claim: Claim,
     alphas: Mapping[str, float],
-    delta: float,
+    aim: tuple[float, float],
     beta: float,
     seed: int,
     deadline: Deadline,
@@ -182,7 +180,7 @@ def _part(
     try:
         trial(make, model)
         main = RosenblattUniformity("all", model.length, model.dim)
-        n = main.sample_size(delta, alpha=alphas[MAIN], beta=beta)
+        n = main.sample_size(aim[0], alpha=alphas[MAIN], beta=beta)
         decoder = make(model)
         played = play(decoder, model, n, seed, early, deadline)
         small, fault = play_small(decoder, model, derived_seed(seed, 0), deadline)
@@ -196,7 +194,7 @@ def _part(
     kept, note = first_drafts(one, played, alphas[KEPT], beta) if KEPT in alphas else (None, "")
     evidence += [kept] if kept else []
     # What was at stake is asked over all settings: here a draft may never be kept.
-    verdict = _relaxed(claim, evidence[1]) if isinstance(claim, Relaxed) else _lossless(evidence, delta)
+    verdict = _relaxed(claim, evidence[1]) if isinstance(claim, Relaxed) else _lossless(evidence, aim)
     location = locate(uniforms, played, evidence, str(one)) if verdict.kind is Kind.REFUTED else None
     if location and "direction" in location:
         reason = f"tokens are {location['direction']} ({verdict.reason}, n = {len(played.tokens):,})"
@@ -226,8 +224,9 @@ def _broken(one: Setting, error: Exception) -> _Part:
     return _Part(one, Verdict(Kind.ERROR, f"{reason}; on {one}{hint}"))
 
 
-def _lossless(evidence: Sequence[Evidence], delta: float) -> Verdict:
-    verdict = judge_evidence(Lossless(), evidence, Coverage(False, 0, 0, 0), {evidence[0].check: delta})
+def _lossless(evidence: Sequence[Evidence], aim: tuple[float, float]) -> Verdict:
+    delta, slack = aim
+    verdict = judge_evidence(Lossless(), evidence, Coverage(False, 0, 0, 0), {evidence[0].check: delta}, slack)
     if verdict.kind is not Kind.REFUTED:
         return verdict
     by_use = sorted(evidence[2:], key=lambda item: item.check == vectors.AGAIN)  # a grid's noise comes again, too
@@ -265,11 +264,15 @@ def _small(parts: Sequence[_Part], alphas: Mapping[str, float], beta: float) -> 
 
 
 def _judgement(
-    factory: Factory, claim: Claim, parts: Sequence[_Part], plan: tuple[int, float, float, float, float], start: float
+    factory: Factory,
+    claim: Claim,
+    parts: Sequence[_Part],
+    plan: tuple[int, float, float | None, float, float, float],
+    start: float,
 ) -> Judgement:
-    seed, seconds, delta, alpha, beta = plan
+    seed, seconds, delta, aim, alpha, beta = plan
     judged = [part for part in parts if part.verdict is not None]
-    verdict = _overall(factory, claim, judged, parts, delta, alpha, beta)
+    verdict = _overall(factory, claim, judged, parts, aim, alpha, beta)
     refuted = [part for part in judged if part.kind is Kind.REFUTED]
     missed: dict[str, list[str]] = {}
     for part in parts:
@@ -293,7 +296,7 @@ def _judgement(
             "more of which every two are independent",
         ],
         reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level decoder --seed {seed} "
-        f"--seconds {seconds:g} --delta {delta:g}",
+        f"--seconds {seconds:g}{'' if delta is None else f' --delta {delta:g}'}",
         seconds=time.monotonic() - start,
     )
 
@@ -303,7 +306,7 @@ def _overall(
     claim: Claim,
     judged: Sequence[_Part],
     parts: Sequence[_Part],
-    delta: float,
+    aim: float,
     alpha: float,
     beta: float,
 ) -> Verdict:
@@ -328,4 +331,6 @@ def _overall(
     tried = [part.setting for part in judged if part.setting]
     where = box(tried, [len(each.tokens) for each in played])
     rates = f"each would have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}"
-    return Verdict(kind, f"{where}: {sentence(seen, delta)}: {rates}")
+    reached = max([aim, *seen.get(MAIN, ())])
+    late = f"; in more seconds {aim:g} could have been seen" if reached > aim else ""
+    return Verdict(kind, f"{where}: {sentence(seen, reached)}: {rates}{late}")

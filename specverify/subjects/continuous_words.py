@@ -26,7 +26,7 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
 
     Args:
         seen: the discrepancies that each check sees in each setting, by its name.
-        delta: what was asked for, of all tokens of a setting.
+        delta: what is seen, of all tokens of a setting.
     """
 
     def worst(*names: str) -> float:

@@ -37,7 +37,7 @@ from specverify.batteries import calls
 from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.errors import InputError
-from specverify.evidence.result import check_delta, check_rates
+from specverify.evidence.result import aims, check_rates
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.rounds import words
 from specverify.subjects.rounds.conventions import (
@@ -74,7 +74,7 @@ def judge_round(
     seed: int = 0,
     alpha: float = 1e-6,
     beta: float = 1e-6,
-    delta: float = 0.02,
+    delta: float | None = None,
     seconds: float = 60.0,
     checks: Collection[str] = ("standard", "forced-coins"),
     contexts: Collection[str] | None = None,
@@ -94,7 +94,8 @@ def judge_round(
         seed: of everything that the testbed draws.
         alpha: false-alarm rate of the whole judgement.
         beta: miss rate of each check at its delta.
-        delta: total variation, of the sequence that is completed from one context, that has to be seen.
+        delta: total variation, of the sequence that is completed from one context, that has to be seen; None to aim
+            at 0.02, and to answer with what is reached in time.
         seconds: of the processor. How many rows are played is planned for delta, and cut to what fits into this time;
             ordinary kernels need less than half of the default.
         checks: of `CHECKS`.
@@ -111,9 +112,10 @@ def judge_round(
     check_rates(alpha, beta)
     if rule not in (None, "token"):
         raise InputError(f"rule is {rule!r}; it is 'token' or None")
-    _check_arguments(claim, gamma, delta, seconds, checks, contexts, subject)
+    _check_arguments(claim, gamma, seconds, checks, contexts, subject)
+    aim = aims(delta, 0.02)
     wanted = {*checks} | ({*calls.STANDARD} if "standard" in checks else set())
-    session = Session(subject, wanted, gamma, seed, alpha, beta, delta, Deadline(seconds), contexts, rule == "token")
+    session = Session(subject, wanted, gamma, seed, alpha, beta, aim, Deadline(seconds), contexts, rule == "token")
     try:
         with _one_thread():
             verdict = session.judge()
@@ -133,7 +135,8 @@ def judge_round(
         location=session.location,
         certificate=session.certificate,
         not_covered=session.not_covered(ended=verdict.kind in (Kind.REFUTED, Kind.ERROR)),
-        reproduce=f"judge_round({called}, gamma={gamma}, seed={seed}, alpha={alpha:g}, beta={beta:g}, delta={delta:g}, "
+        reproduce=f"judge_round({called}, gamma={gamma}, seed={seed}, alpha={alpha:g}, beta={beta:g}, "
+        f"{'' if delta is None else f'delta={delta:g}, '}"
         f"checks={tuple(checks)}, contexts={contexts and tuple(contexts)}, rule={rule!r})",
         seconds=time.perf_counter() - start,
         notes=(*shown, *session.notes),
@@ -165,7 +168,6 @@ def _one_thread() -> Iterator[None]:
 def _check_arguments(
     claim: Claim,
     gamma: int,
-    delta: float,
     seconds: float,
     checks: Collection[str],
     contexts: Collection[str] | None,
@@ -175,7 +177,6 @@ def _check_arguments(
         raise InputError(f"a round is judged for losslessness, not for the claim {claim}; judge it within a decoder")
     if isinstance(gamma, bool) or not isinstance(gamma, int) or not 1 <= gamma <= 9:
         raise InputError(f"gamma is {gamma!r}; it is the number of slots for drafts, from 1 to 9")
-    check_delta(delta)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; a judgement takes some time")
     for given, known, what in ((checks, CHECKS, "check"), (contexts, KINDS, "context")):

@@ -30,7 +30,7 @@ from specverify.claims import Claim, Lossless
 from specverify.deadline import Deadline
 from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
-from specverify.evidence.result import check_delta, check_rates
+from specverify.evidence.result import aims, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
@@ -39,13 +39,16 @@ from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
 from specverify.subjects.sampler_verdict import Asked, judgement
 
+SURE = 0.8
+"""The part of the time left that is planned with, where some toys have to be left."""
+
 
 def judge_sampler(
     sample: Sampler,
     claim: Claim = Lossless(),  # noqa: B008  (frozen)
     *,
     seed: int = 0,
-    delta: float = 0.01,
+    delta: float | None = None,
     alpha: float = 1e-6,
     beta: float = 1e-6,
     seconds: float = 300.0,
@@ -65,7 +68,7 @@ def judge_sampler(
 
     Other args:
         delta: the total variation from the target law, of sequences on any toy of the suite, that must be seen for
-            CONSISTENT. n grows as 1 / delta^2.
+            CONSISTENT; None to aim at 0.01, and to answer with what is reached in time. n grows as 1 / delta^2.
         alpha: probability of refuting a perfect sampler.
         beta: probability of missing a discrepancy of delta on a toy.
         seconds: of processor time (see `Deadline`). No call is begun after it; what is seen until then counts. A call
@@ -84,7 +87,7 @@ def judge_sampler(
     """
     start = time.process_time()
     check_rates(alpha, beta)
-    check_delta(delta)
+    aim, slack = aims(delta, 0.01)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the calls some time")
     given = {"suite": suite, "toy": toy, "target": target}
@@ -104,15 +107,39 @@ def judge_sampler(
     budget.allocate(shares | dict.fromkeys(GROUPS, 1.0))
     batches.rates = {group: budget.spend(group) for group in GROUPS}
     for one in series:
-        one.plan({check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}, delta, beta, seconds)
-    _carry_out(series, batches, Deadline(seconds), reproducible)
-    asked = Asked(name or name_of(sample), claim, seed, delta, alpha, beta, seconds, suite)
+        one.plan({check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}, aim, beta, seconds)
+    asked = Asked(name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite)
+    _carry_out(series, batches, Deadline(seconds), asked, reproducible)
     return judgement(series, batches, asked, time.process_time() - start)
 
 
-def _carry_out(series: Sequence[Series], batches: Batches, deadline: Deadline, reproducible: bool) -> None:
+def affordable(series: Sequence[Series], seconds: float, slack: float) -> Sequence[Series]:
+    """The cases on which so many seconds lead to an answer, from the one on that takes least.
+
+    Args:
+        series: all, of which the first calls were made.
+        seconds: of the processor.
+        slack: how many times as coarse as what is aimed at an answer may be; where it is 1, all or none are answered.
+    """
+
+    def takes(one: Series) -> float:
+        enough = one.planned / slack**2  # n grows as 1 / delta^2
+        return max(0.0, enough - one.drawn) / one.speed if one.speed else 0.0
+
+    kept: list[Series] = []
+    for one in sorted(series, key=takes):
+        seconds -= takes(one)
+        if slack > 1 and kept and seconds < 0:
+            break
+        kept.append(one)
+    return kept
+
+
+def _carry_out(
+    series: Sequence[Series], batches: Batches, deadline: Deadline, asked: Asked, reproducible: bool
+) -> None:
     """Make the calls: the small and the first ones of every case, then whichever is furthest behind, until one is
-    refuted."""
+    refuted. Where there is no time for an answer on all cases, some are left there."""
     again: Series | None = None
     smallest = sorted(series, key=lambda one: one.possible)
     open_ones = [one for one in smallest if one.possible > 1]
@@ -125,8 +152,11 @@ def _carry_out(series: Sequence[Series], batches: Batches, deadline: Deadline, r
         if reproducible and again is None and one.first and not one.error:
             again = one
             again.repeat("gives other sequences when it is called twice with the same seed")
+    kept = affordable(series, SURE * deadline.left, asked.slack)
+    for one in series:
+        one.left = one not in kept
     while not any(one.refuted for one in series) and not batches.refuted and not deadline.over:
-        behind = min(series, key=lambda one: one.progress)
+        behind = min(kept, key=lambda one: one.progress)
         if behind.progress >= 1:
             break
         behind.advance(deadline)

@@ -85,6 +85,7 @@ class Series:
         self.copies: list[Evidence] = []
         self.evidence: list[Evidence] = []
         self.refuted = False
+        self.left = False  # for want of time: what is seen on it by then is no part of an answer
         self.error = ""
         self.location: Prefixed | Along | None = None
         self.notes: list[str] = []

@@ -32,12 +32,14 @@ PLACES = "PIT by position"
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: see `judge_sampler`."""
+    """What was asked for: see `judge_sampler`; `aim` and `slack` are what `result.aims` makes of delta."""
 
     name: str
     claim: Claim
     seed: int
-    delta: float
+    delta: float | None
+    aim: float
+    slack: float
     alpha: float
     beta: float
     seconds: float
@@ -47,8 +49,9 @@ class Asked:
     def reproduce(self) -> str:
         """The call."""
         suite = f", suite={self.suite!r}" if isinstance(self.suite, str) else ""
+        delta = "" if self.delta is None else f"delta={self.delta:g}, "
         return (
-            f"judge_sampler({self.name}, {self.claim!r}, seed={self.seed}, delta={self.delta:g}, alpha={self.alpha:g}, "
+            f"judge_sampler({self.name}, {self.claim!r}, seed={self.seed}, {delta}alpha={self.alpha:g}, "
             f"beta={self.beta:g}, seconds={self.seconds:g}{suite})"
         )
 
@@ -56,20 +59,28 @@ class Asked:
 def judgement(series: Sequence[Series], batches: Batches, asked: Asked, elapsed: float) -> Judgement:
     """The judgement over all cases."""
     evidence = [replace(item, check=f"{one.case.name}: {item.check}") for one in series for item in one.evidence]
-    verdicts = [_verdict(one, asked.claim, asked.delta) for one in series]
+    verdicts = [_verdict(one, asked) for one in series]
     groups = batches.evidence(asked.beta)
-    kind = combine(verdict.kind for verdict in verdicts)
-    decisive = [(one, verdict) for one, verdict in zip(series, verdicts, strict=True) if verdict.kind is kind]
+    answers = [
+        (one, verdict)
+        for one, verdict in zip(series, verdicts, strict=True)
+        if not one.left or verdict.kind in (Kind.REFUTED, Kind.ERROR)
+    ]
+    kind = combine(verdict.kind for _, verdict in answers)
+    decisive = [(one, verdict) for one, verdict in answers if verdict.kind is kind]
     deciding, verdict = min(decisive, key=lambda pair: _vagueness(pair[0]))
     location, reason = deciding.location, verdict.reason
     if kind is not Kind.REFUTED and (wrong := [item for item in groups if item.rejected]):
         kind = Kind.REFUTED
         location, reason = _of_groups(wrong, series, batches, asked.beta)
     drawn, planned = sum(one.drawn for one in series), sum(one.planned for one in series)
+    kept = [one for one in series if not one.left]
+    if kind is Kind.CONSISTENT and len(kept) < len(series) and max(one.case.target.vocab for one in kept) < 3:
+        kind, reason = Kind.INCONCLUSIVE, f"{reason}; two tokens hide what is wrong with a residual"
     if kind is Kind.CONSISTENT:
-        reason = _consistent(series, asked, drawn)
-    elif kind is Kind.INCONCLUSIVE and drawn < planned:
-        reason += _late(series, drawn, planned, elapsed)
+        reason = _consistent(kept, len(series), asked)
+    if kind in (Kind.CONSISTENT, Kind.INCONCLUSIVE) and drawn < planned:
+        reason += _late(series, asked, drawn, planned, elapsed)
     return Judgement(
         subject=asked.name,
         level="sampler",
@@ -118,9 +129,10 @@ def _few(values: Iterable[Any]) -> str:
     return ", ".join(shown) if len(shown) <= 8 else f"{', '.join(shown[:6])} .. {shown[-1]}"
 
 
-def _consistent(series: Sequence[Series], asked: Asked, drawn: int) -> str:
+def _consistent(series: Sequence[Series], of: int, asked: Asked) -> str:
     """What was seen, each figure with the metric that it is one of."""
-    begin = f"{len(series)} toys, {drawn:,} sequences: "
+    toys = f"{len(series)} toys" if len(series) == of else f"{len(series)} of {of} toys"
+    begin = f"{toys}, {sum(one.drawn for one in series):,} sequences: "
     if isinstance(asked.claim, Relaxed):
         return f"{begin}within {asked.claim.tv:.3g} on each; alpha = {asked.alpha:.2g}"
     seen: dict[str, list[tuple[Series, Evidence]]] = {}
@@ -140,12 +152,15 @@ def _consistent(series: Sequence[Series], asked: Asked, drawn: int) -> str:
     )
 
 
-def _late(series: Sequence[Series], drawn: int, planned: int, elapsed: float) -> str:
+def _late(series: Sequence[Series], asked: Asked, drawn: int, planned: int, elapsed: float) -> str:
     mains = [item.delta for one in series for item in one.evidence if item.check == one.tally.main]
-    reached = f", or a delta above {max(mains):.2g}" if len(mains) == len(series) and max(mains) < 1 else ""
+    known = len(mains) == len(series) and max(mains) < 1
+    reached = f", or a delta above {max(mains):.2g}" if known else ", or a larger delta"
+    reached = reached if asked.delta is not None else ""
     return (
-        f"; the time was up after {drawn:,} of {planned:,} sequences: some {elapsed * planned / max(drawn, 1):.0f} "
-        f"seconds would do{reached}, or a larger delta, or fewer and smaller toys (the suites small and tiny)"
+        f"; the time was up after {drawn:,} of {planned:,} sequences: for {asked.aim:g} some "
+        f"{elapsed * planned / max(drawn, 1):.0f} seconds would do{reached}, or fewer and smaller toys (the suites "
+        "small and tiny)"
     )
 
 
@@ -161,17 +176,18 @@ def _of_groups(
     return found, f"{where}{names} {'is' if len(wrong) == 1 else 'are'} rejected{right}; {worst.check}: {worst.detail}"
 
 
-def _verdict(one: Series, claim: Claim, delta: float) -> Verdict:
+def _verdict(one: Series, asked: Asked) -> Verdict:
     """The verdict on one case; copies are named before the law, whose tests suppose that there are none."""
     where = f"on {one.case.name}, {one.drawn:,} sequences"
     dependent = [item for item in one.evidence if item.rejected and item.metric == COPIES]
     if dependent:
         return Verdict(Kind.REFUTED, f"{where}: {_dependence(one, dependent[0])}")
     tested = [item for item in one.evidence if item.check != LOG_CHECK]
-    if isinstance(claim, Relaxed):
-        judged = _judge_bounds(claim, [item for item in tested if item.check == one.tally.main])
+    if isinstance(asked.claim, Relaxed):
+        judged = _judge_bounds(asked.claim, [item for item in tested if item.check == one.tally.main])
     else:
-        judged = judge_evidence(Lossless(), telling(tested), _coverage(one.inside), {one.tally.main: delta})
+        coverage, aim = _coverage(one.inside), {one.tally.main: asked.aim}
+        judged = judge_evidence(Lossless(), telling(tested), coverage, aim, asked.slack)
     if judged.kind is Kind.REFUTED:
         found = f"; {sentence(one.location)}" if one.location else ""
         said = "; ".join(["", *one.notes])

@@ -258,7 +258,7 @@ def test_a_slow_kernel_is_told_early_what_it_would_take():
     subject = kernel("slow", Parts())
     object.__setattr__(subject, "verify", slow)
     object.__setattr__(subject, "with_coins", None)
-    judgement = judge_round(subject, seconds=2, checks=("laws",), contexts=("dense",))
+    judgement = judge_round(subject, delta=0.02, seconds=2, checks=("laws",), contexts=("dense",))
     assert judgement.verdict.kind is Kind.INCONCLUSIVE
     assert any("for all of them allow some" in note for note in judgement.notes)
     assert "sees 0." in judgement.verdict.reason

@@ -32,6 +32,7 @@ from specverify.subjects.rounds.calls import MOST_ROWS, in_batches
 from specverify.subjects.rounds.contexts import build
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.play import Layout, Played, play
+from specverify.verdict import coarsest
 
 SIZES = (
     *range(1, 41),
@@ -99,6 +100,10 @@ class Batches:
         """Rows of each size that count: those in contexts with a choice."""
         rows = self.counts["batch sizes"][:, self.open].sum((1, 2)).tolist()
         return dict(zip(SIZES, rows, strict=True))
+
+    def leeway(self, slack: float) -> float:
+        """How many times as coarse as planned what is seen may be: see `verdict.coarsest`."""
+        return min(coarsest(delta, slack) / delta for delta in self.checks.values())
 
     @property
     def reached(self) -> int:

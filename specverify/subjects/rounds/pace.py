@@ -21,11 +21,17 @@ MORE, BRIEF = 16, 0.1
 
 
 def fit(
-    trials: Sequence[Trial], batches: Batches | None, seconds: float, draws: Sampled, generator: torch.Generator
+    trials: Sequence[Trial],
+    batches: Batches | None,
+    seconds: float,
+    draws: Sampled,
+    generator: torch.Generator,
+    slack: float = 1.0,
 ) -> str | None:
     """Set the numbers of rows: all that are wanted, or the part of them that fits into so many seconds.
 
-    Called again, when rows have been played and it is known better what they cost, it may raise them.
+    Called again, when rows have been played and it is known better what they cost, it may raise them. Where coarser
+    answers will do (`slack`: see `verdict.coarsest`), what these take goes first.
 
     Returns:
         a note, if anything was cut.
@@ -33,21 +39,31 @@ def fit(
     parts: list[Trial | Batches] = [*trials, *([batches] if batches is not None else [])]
     for part in parts:
         part.need = part.wanted
-    cost = sum(trial.cost * max(0, trial.need - trial.played) for trial in trials)
+    per_call = per_row = 0.0
     if batches is not None:
         per_call, per_row = _costs(batches, draws, generator)
         most, played = SHARE * seconds, batches.played
         sizes = tuple(size for size in batches.sizes if played[size] or size * per_row <= most)
         batches.sizes = sizes or batches.sizes[:1]
-        cost += batches.cost(per_call, per_row)
-    if cost <= seconds:
+
+    def cost() -> float:
+        """Seconds that what is needed takes."""
+        left = sum(trial.cost * max(0, trial.need - trial.played) for trial in trials)
+        return left + (0.0 if batches is None else batches.cost(per_call, per_row))
+
+    if (whole := cost()) <= seconds:
         return None
     for part in parts:
-        part.need = max(1, part.reached + math.floor(max(0, part.wanted - part.reached) * seconds / cost))
+        part.need = max(part.reached, math.ceil(part.wanted / part.leeway(slack) ** 2))  # n grows as 1 / delta^2
+    least = cost()
+    first = [part.need for part in parts] if least <= seconds else [part.reached for part in parts]
+    share = (seconds - least) / (whole - least) if least <= seconds else seconds / whole
+    for part, begun in zip(parts, first, strict=True):
+        part.need = max(1, begun + math.floor(max(0, part.wanted - begun) * share))
     done = min(part.need / part.wanted for part in parts)
     return (
         f"it is too slow for all rows that were planned: there is time for {done:.0%} of them; for all of them allow "
-        f"some {math.ceil((cost - seconds) / RESERVE / 10) * 10} seconds more"
+        f"some {math.ceil((whole - seconds) / RESERVE / 10) * 10} seconds more"
     )
 
 

@@ -26,6 +26,7 @@ from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabula
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.kinds import SLOTS
 from specverify.subjects.rounds.play import Played, play, shuffled
+from specverify.verdict import coarsest
 
 LAWS = (
     "dense",
@@ -139,6 +140,10 @@ class Trial:
         # Only rows with all their drafts count for the rule: half of them, give or take 10 deviations.
         ruled = round(2 * most[True] + 10 * math.sqrt(most[True])) if self.by_rule else 0
         self.wanted = self.need = max(most[False], ruled)
+
+    def leeway(self, slack: float) -> float:
+        """How many times as coarse as planned what is seen may be: see `verdict.coarsest`."""
+        return min(coarsest(stream.delta, slack) / stream.delta for stream in self.streams)
 
     @property
     def reached(self) -> int:

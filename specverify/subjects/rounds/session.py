@@ -79,11 +79,12 @@ class Session:
         seed: int,
         alpha: float,
         beta: float,
-        delta: float,
+        aim: tuple[float, float],
         deadline: Deadline,
         names: Collection[str] | None,
         by_rule: bool,
     ) -> None:
+        delta, self.slack = aim
         self.reported = reported.Reported()
         self.kernel = self.reported.watch(kernel)
         self.gamma, self.seed, self.beta, self.deadline = gamma, seed, beta, deadline
@@ -297,7 +298,7 @@ class Session:
     def _fit(self) -> str | None:
         """Set how many rows there is time for; a note if they are not all that were planned."""
         seconds = max(0.0, self.deadline.left - self.reserve)
-        return fit(self.trials, self.batches, seconds, self.draws, self.generator)
+        return fit(self.trials, self.batches, seconds, self.draws, self.generator, self.slack)
 
     def _sampled(self, slow: str | None) -> Verdict:
         if (verdict := self._play()) is not None:
@@ -314,8 +315,9 @@ class Session:
             return Verdict(Kind.INCONCLUSIVE, "out of time before every context was played; allow more seconds")
         asked = {stream.check: stream.delta for stream in self.streams}
         asked |= self.apart | (self.batches.checks if self.batches else {})
-        verdict = judge_evidence(Lossless(), self.evidence, Coverage(True, verified, accepted, recovered), asked)
-        if slow is not None and verdict.kind is Kind.INCONCLUSIVE:
+        stake = Coverage(True, verified, accepted, recovered)
+        verdict = judge_evidence(Lossless(), self.evidence, stake, asked, self.slack)
+        if slow is not None and verdict.kind in (Kind.INCONCLUSIVE, Kind.CONSISTENT):
             return Verdict(verdict.kind, f"{verdict.reason}; {slow}")
         return verdict
 
