@@ -238,17 +238,10 @@ class Enumerated:
         )
         if self._rows == 1:
             return self._stop(ContractError(f"on replay the decoder {what}: {alone}"))
-        if self.batch == 1:
-            # what came among other rows proves nothing, and what comes alone need not be what runs
-            return self._stop(
-                ContractError(
-                    f"on replay the decoder {what}: alone now, among other rows before; what a row does depends on its "
-                    f"place in the batch or on the rows beside it, or {alone}"
-                )
-            )
+        among = "alone now, among other rows before" if self.batch == 1 else f"among {self.batch} rows now"
         return self._stop(
             DependentRowsError(
-                f"on replay the decoder {what}: among {self.batch} rows now, how many rows are in the batch or what "
+                f"on replay the decoder {what}: {among}, how many rows are in the batch or what "
                 f"they hold changes what a row does, or {alone}, row by row"
             )
         )

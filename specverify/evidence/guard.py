@@ -152,7 +152,10 @@ class Guarded:
                         f"here it is a mask of shape {tuple(due)}"
                     )
             if rows != batch:
-                raise ContractError(f"draws.{kind} was asked for {rows} rows; the batch has {batch}")
+                raise ContractError(
+                    f"draws.{kind} was asked for {rows} rows; the batch has {batch}: ask for all rows at once, and say "
+                    "with `where` which of them draw"
+                )
             return tree.map_tensors(getattr(draws, kind)(*arguments), torch.clone)
 
         return Relay(relay, getattr(draws, "generator", None) if runs_torch(self.decoder) else None)

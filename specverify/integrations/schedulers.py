@@ -180,10 +180,12 @@ class Scheduler:
 
     Attributes:
         name: the function's.
+        target_processors: what target laws are made by, for the function's own processors to have something to cut.
     """
 
     def __init__(self, made: Window) -> None:
         self._made, self.name, self.claim = made, made.name, made.claim
+        self.target_processors = made.processing.cuts
 
     def __call__(self, window: int) -> Window:
         """The decoder with windows of so many drafts."""

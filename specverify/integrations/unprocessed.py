@@ -44,6 +44,12 @@ class Processing:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}; it is a mass above 0 and at most 1")
 
+    @property
+    def cuts(self) -> str:
+        """What makes laws that these cut nothing of and can make again, as on the command line; "" if none has to."""
+        named = ("top_k", self.top_k), ("top_p", self.top_p)
+        return ",".join(f"{name}={value}" for name, value in named if value is not None)
+
     def logits(self, law: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
         """Logits from which these processors make a law.
 

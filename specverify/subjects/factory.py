@@ -39,6 +39,7 @@ class Factory:
         needs: which of them it cannot do without.
         reference: where it can be found again, such as `pkg.mod:object`; None if that is not known.
         tokens: what it is known to be for, "ids", "vectors" or both; None if only running it can tell.
+        processors: what target laws have to be made by for it to take them, as on the command line; "" for any laws.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Factory:
     needs: frozenset[str]
     reference: str | None = None
     tokens: frozenset[str] | None = None
+    processors: str = ""
 
 
 def as_factory(subject: Any, name: str | None = None) -> Factory:
@@ -100,7 +102,8 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     needs = frozenset(
         known for known in named if known in SUPPLIED and by_name[known].default is inspect.Parameter.empty
     )
-    return Factory(label, build, takes, needs, reference, subject.tokens if isinstance(subject, resolve.Own) else None)
+    tokens = subject.tokens if isinstance(subject, resolve.Own) else None
+    return Factory(label, build, takes, needs, reference, tokens, getattr(subject, "target_processors", ""))
 
 
 def _is_decoder(thing: Any) -> bool:

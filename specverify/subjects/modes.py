@@ -22,7 +22,7 @@ from specverify.enumerated import DECISIONS
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import Arrangement
 from specverify.evidence.budget import Budget
-from specverify.evidence.cases import FAR, Case, Space, Weights, lumped
+from specverify.evidence.cases import FAR, PROCESSORS, Case, Space, Weights, lumped
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import Watched
 from specverify.evidence.rounding import Precisions
@@ -53,6 +53,7 @@ class Mode:
         dependence: how its rows were seen to depend on each other; empty if they were not.
         precisions: floating types of the model's laws that it takes.
         refused: settings that it does not take, each with what it said.
+        processors: what target laws are made by; see `Factory`.
     """
 
     tiny: tuple[Weights, ...]
@@ -66,6 +67,7 @@ class Mode:
     dependence: str = ""
     precisions: tuple[str, ...] = ("float64",)
     refused: tuple[str, ...] = ()
+    processors: str = ""
 
     def ends(self) -> tuple[Weights, ...]:
         """The smallest model that it takes, the largest, and one that is guided."""
@@ -74,11 +76,16 @@ class Mode:
 
     def case(self, model: Weights | str, window: int | None = None, initial: Initial | None = None) -> Case:
         """A setting of this mode."""
+        if isinstance(model, Weights) and self.processors and model.guide is None:
+            model = replace(model, processors=self._made_by(model.processors))
         draft: Weights | str | None = None
         if self.drafts:
             draft = "perturbed" if isinstance(model, str) else _drafting(model)
         places = window or self.windows[len(self.windows) // 2], initial or self.initials[0]
         return Case(model, draft, *places, self.arrangement)
+
+    def _made_by(self, processors: str) -> str:
+        return ",".join(filter(None, (processors, self.processors)))
 
     def space(self, claim: Claim) -> Space:
         """What the search draws from."""
@@ -93,6 +100,7 @@ class Mode:
             drafts=(self.drafts,),
             eos=tuple(sorted({model.eos is not None for model in self.tiny})),
             spans=(*spans, 1) if 2 in spans else spans,
+            processors=tuple(dict.fromkeys(map(self._made_by, PROCESSORS))),
             arrangements=("alone",) if self.arrangement == "alone" else ("together", "ragged"),
             precisions=self.precisions,
             guided=tuple(sorted({model.guide is not None for model in self.tiny})),
@@ -132,7 +140,10 @@ def cases(factory: Factory) -> Iterator[Case]:
     """A small setting of every kind, to see whether the decoder runs in any."""
     window = 2 if "window" in factory.takes else None
     for drafts in _ways(factory):
-        yield from (Mode((), drafts, (window,), (None,)).case(model) for model in _tiny_models(Lossless()))
+        yield from (
+            Mode((), drafts, (window,), (None,), processors=factory.processors).case(model)
+            for model in _tiny_models(Lossless())
+        )
 
 
 def _ways(factory: Factory) -> list[bool]:
@@ -149,7 +160,8 @@ def _mode(factory: Factory, claim: Claim, drafts: bool, budget: Budget, seed: in
     refusals: list[InputError] = []
     for window in (2, *WINDOWS[::2], WIDER[0]) if "window" in factory.takes else (None,):
         try:
-            mode = _run_on_tiny(factory, claim, Mode((), drafts, (window,), (None,)), seed, budget.deadline)
+            trial = Mode((), drafts, (window,), (None,), processors=factory.processors)
+            mode = _run_on_tiny(factory, claim, trial, seed, budget.deadline)
         except InputError as error:
             refusals.append(error)
         else:

@@ -46,7 +46,7 @@ from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes
 from specverify.subjects.refuting import ALONE, STRETCH, Reached, Refuting
 from specverify.subjects.resolve import claim_text
-from specverify.subjects.suite import label, suite
+from specverify.subjects.suite import label, nothing_to_cut, suite
 from specverify.subjects.tokens import takes
 from specverify.verdict import Kind, Verdict
 
@@ -178,6 +178,9 @@ class Proving(Refuting):
             self._sample(modes)
         if not self.outcomes:
             raise BudgetError(f"no model could be enumerated within {self.budget.worlds:,} worlds")
+        if nothing_to_cut(self.factory.processors, (outcome.case for outcome in self.outcomes)):
+            why = f"{self.factory.processors} had nothing to cut on any model that could be enumerated"
+            raise Reached(Verdict(Kind.INCONCLUSIVE, f"{why}; judge it with a smaller number, or for more seconds"))
         findings = Findings(
             self.claim, self.outcomes, self.evidence, tried, self.precision, self.dependence, self.own_path, self.keeps
         )

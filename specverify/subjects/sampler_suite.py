@@ -77,6 +77,14 @@ class Shortened:
         return self.inner.advance(context, tokens, count)
 
 
+def shortened(model: Model, length: int) -> Model:
+    """The same of any model: one that is guided stays so, for what looks at both of its parts."""
+    if not isinstance(model, Guided):
+        return Shortened(model, length)
+    conditional, unconditional = (shortened(part, length) for part in (model.conditional, model.unconditional))
+    return Guided(conditional, unconditional, model.scale, name=f"{model.name}[:{length}]")
+
+
 # toy, processors, kind of draft model, positions
 _CUTS = "temperature=1.3,top_k=4,top_p=0.9"
 _STANDARD = (
@@ -298,6 +306,6 @@ def by_convention(target: Model, convention: str) -> Model:
 
 def _case(name: str, processors: str, kind: str, length: int) -> Case:
     model = toymodels.toy(name)
-    model = model if length == model.length else Shortened(model, length)
+    model = model if length == model.length else shortened(model, length)
     model = Processed(model, parse_processors(processors)) if processors else model
     return Case(model, toymodels.draft(kind, model))

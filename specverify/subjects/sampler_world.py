@@ -26,7 +26,7 @@ from specverify.subjects.sampler_torch import MOST, TOO_MANY, handle
 
 SAME = 1e-9
 """How far apart the chances of a draw may be when a path is taken again: rounding, no more."""
-RARE = 1e-13
+RARE = 1e-17
 """A world of a smaller chance is not followed to its end."""
 STATE = "it keeps state between calls: the same draws led to others when they were taken again"
 SPENT = "the program uses a random number again that a race was run with: the winner tells something of it"

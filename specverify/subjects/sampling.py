@@ -29,6 +29,7 @@ from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import reduce
 from specverify.model import Model
+from specverify.processors import Processed, parse_processors
 from specverify.seeds import derived_seed
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
@@ -120,13 +121,14 @@ def _unlisted(mode: Mode, others: bool) -> list[Task]:
     found = []
     for vocab, length in [*([(3, 4), (5, 3)] * mode.races), *([(12, 2)] * others)]:
         case = mode.case(Weights(vocab, length, scattered(prefixes(vocab, length), vocab)), window)
-        model = case.target()
+        model: Model = case.target()
         found.append(Task(f"{vocab} tokens", case.settings(model), model, 1_000, 20_000, target_law(model)))
     if not others:
         return found
     initial: Any = mode.initials[0] or "repeat-left"
     for name, vocab, length in (f"{CROWD:,} tokens", CROWD, 4), (f"{FAR} positions", 7, FAR):
         model, other = large("large", vocab, length), large("large-draft", vocab, length)
+        model = Processed(model, parse_processors(mode.processors)) if mode.processors else model
         settings = Settings(window or 1, initial, other if mode.drafts else None)
         found.append(Task(name, settings, model, 512, 2_048, None))
     return found

@@ -142,6 +142,14 @@ def label(case: Case) -> str:
     return "/".join(parts)
 
 
+def nothing_to_cut(processors: str, cases: Iterable[Case]) -> bool:
+    """Whether there are processors, and none of these cases' laws lacks a token that they would have had to cut."""
+    return processors != "" and not any(
+        isinstance(case.model, Weights) and case.model.processors and bool((tabulate(case.target()).table == 0).any())
+        for case in cases
+    )
+
+
 def _suitable(names: Sequence[str], claim: Claim) -> Iterator[tuple[str, int, int]]:
     """Name, vocabulary and length of the toys that a claim can be judged on."""
     for name in names:

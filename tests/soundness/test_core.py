@@ -4,10 +4,9 @@ context that was read."""
 import pytest
 from soundness.judging import validate
 
-PROVED = ("patient", "warms_and_says_so", "read_again", "marks", "plain_marks")
+PROVED = ("patient", "catches_all", "warms_and_says_so", "read_again", "marks", "plain_marks")
 ERROR = {
     "race_by_hand": "noise is opaque",
-    "catches_all": "catch Exception around a draw if anything, never BaseException or all",
     "ratios": "is no probability: accept_run takes min(1, p / q)",
     "warms": "Info.passes says 1, but the model was called 2 times",
     "calls_it_accepted": "ACCEPTED, but the model was shown another draft there",

@@ -49,8 +49,8 @@ print(json.dumps(judge_decoder(build, name=sys.argv[1], examples=10, toys=toys).
 BROKEN = """
 import json
 from specverify.subjects.decoder import judge_decoder
-import test_decoder_contract
-for subject, reason in test_decoder_contract.BROKEN.items():
+import broken
+for subject, reason in broken.BROKEN.items():
     print(json.dumps([reason, judge_decoder(subject).to_json()]))
 """
 COMPANY = """
@@ -66,7 +66,7 @@ from specverify.evidence.cases import Case
 from specverify.subjects.decoder import judge_decoder
 start = time.process_time()
 judgement = judge_decoder("test_decoder:Lookahead")
-print(json.dumps({"seconds": time.process_time() - start, **judgement.to_json()}))
+print(json.dumps({**judgement.to_json(), "seconds": time.process_time() - start}))
 for wrong in (
     lambda: judge_decoder("test_decoder:Lookahead", "lossless"),
     lambda: Case("dense-2x8", arrangement="sideways"),

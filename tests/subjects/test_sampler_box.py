@@ -236,3 +236,12 @@ def test_options_of_samplers_are_checked_before_any_starts():
             here.prepared("mine", right, "sampler", None, asked)
     with pytest.raises(InputError, match="a round is judged without suite; leave it out"):
         here.prepared("mine", right, "round", None, {"suite": "small"})
+
+
+@pytest.mark.parametrize("name", ["smallest", "tiny", "small", "standard", "guided", "processors"])
+def test_a_guided_toy_that_is_cut_short_is_guided_still(name):
+    """What is handed both of its parts, as a loop with guidance is, must have something to mix."""
+    models = [getattr(one.target, "inner", one.target) for one in named(name)]
+    short = [model for model in models if model.name.startswith("guided-")]
+    assert short or name in ("tiny", "processors")
+    assert all(isinstance(model, Guided) for model in short)

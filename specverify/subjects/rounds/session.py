@@ -14,6 +14,7 @@ from specverify.claims import Lossless
 from specverify.deadline import Deadline
 from specverify.draws import Sampled
 from specverify.evidence.design import AlphaBudget
+from specverify.evidence.lags import CIRCULAR
 from specverify.evidence.result import Evidence
 from specverify.seeds import derived_seed
 from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope
@@ -256,7 +257,10 @@ class Session:
         if not refuting:
             return None
         self.location = {"check": refuting[0].check, "branch": "any", "direction": "copies"}
-        return Verdict(Kind.REFUTED, f"{refuting[0].check}: {refuting[0].detail}; rows are not independent draws")
+        what = "rows are not independent draws"
+        if refuting[0].metric == CIRCULAR:  # rows of some places that have another law lean the same way
+            what += ", or those of some places are drawn from another law"
+        return Verdict(Kind.REFUTED, f"{refuting[0].check}: {refuting[0].detail}; {what}")
 
     def _look(self, rows: int) -> Verdict | None:
         """Play every trial up to so many rows of each context; the verdict, if it is refuted."""
