@@ -127,8 +127,8 @@ def validate(
 ) -> None:
     """Judge a decoder, kernel, sampler or trace in a process of its own, and exit with the verdict's code.
 
-    Writes judgement.json and, where a decoder of ids is refuted by enumeration or proved for all laws, certificate.json,
-    which `specverify replay` runs again. An error replaces no earlier judgement.
+    Writes judgement.json and, where a decoder of ids is refuted by enumeration or proved for all laws,
+    certificate.json, which `specverify replay` runs again. An error replaces no earlier judgement.
     """
     from rich.console import Console
 
