@@ -40,16 +40,17 @@ def said(error: Any) -> str:
         options = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts)]
         return f"unknown option {option}; {near(option, options)}"
     parameter, text = getattr(error, "param", None), str(getattr(error, "message", ""))
+    more = f"see {getattr(getattr(error, 'ctx', None), 'command_path', 'specverify')} --help"
     if parameter is None or not text:  # one that is missing has no text of its own
-        return f"{message}; see specverify --help"
+        return f"{message}; {more}"
     name = max(parameter.opts, key=len) if parameter.opts[0].startswith("-") else parameter.name.upper()
     if choice := _CHOICE.match(text.removeprefix("Value error, ")):
         known = re.findall("'([^']*)'", choice["known"])
         return unknown(name, choice["value"], known)
     if kind := _KIND.match(text):
-        return f"{name} {kind['value']}: {kind['wanted']} is needed; see specverify --help"
+        return f"{name} {kind['value']}: {kind['wanted']} is needed; {more}"
     causes = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
     if causes and "input" in causes[0]:
         wanted = text.removeprefix("Value error, ").removeprefix("Input should be ").split(",")[0].rstrip(".")
-        return f"{name} {causes[0]['input']!r}: {wanted} is needed; see specverify --help"
-    return f"{message}; see specverify --help"
+        return f"{name} {causes[0]['input']!r}: {wanted} is needed; {more}"
+    return f"{message}; {more}"

@@ -22,7 +22,7 @@ from specverify import cli
         (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
         (("verify", "--device", "gpu"), "unknown --device 'gpu'; did you mean cuda?"),
         (("validate", "scd", "--level", "kernel"), "unknown --level 'kernel'; did you mean round?"),
-        (("verify", "--seed", "abc"), "--seed 'abc': a valid integer is needed; see specverify --help"),
+        (("verify", "--seed", "abc"), "--seed 'abc': a valid integer is needed; see specverify verify --help"),
         (
             ("verify", "--only", "exact/scd-mcc/*"),
             "no cell of the quick tier matches 'exact/scd-mcc/*'; did you mean scd",

@@ -279,7 +279,7 @@ def one_target(text: str) -> Case:
     model: Model = toymodels.toy(name.strip())
     for part in parts:
         settings = dict(piece.partition("=")[::2] for piece in part.replace(" ", "").split(","))
-        if "guidance" not in settings:
+        if not {"guidance", "from"} & set(settings):
             model = Processed(model, parse_processors(part))
             continue
         if set(settings) != {"guidance", "from"}:

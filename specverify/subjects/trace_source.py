@@ -49,6 +49,9 @@ def opened(path: Path) -> Iterator[Source]:
         with zipfile.ZipFile(path) as archive:
             yield Npz(archive, path)
         return
+    with path.open("rb") as begun:
+        if begun.read(4) == b"PK\x03\x04":  # as every zip archive begins, whose list of contents stands at its end
+            raise InputError(f"{path} begins as a npz but does not end as one: it was cut short; write it again")
     try:
         file = safetensors.safe_open(path, framework="pt")
     except safetensors.SafetensorError as error:

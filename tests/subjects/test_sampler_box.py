@@ -218,7 +218,13 @@ def test_suites_and_targets_have_names():
     two = one_target("dense-3x6|guidance=2,from=recurrent-3x6|temperature=0.8,top_k=2")
     assert isinstance(two.target.inner, Guided)
     assert (two.target.inner.scale, two.target.inner.unconditional.name) == (2.0, "recurrent-3x6")
-    for wrong in ("dense-3x7", "dense-3x6|topk=2", "dense-3x6|guidance=2", "dense-3x6|guidance=x,from=recurrent-3x6"):
+    for wrong in (
+        "dense-3x7",
+        "dense-3x6|topk=2",
+        "dense-3x6|guidance=2",
+        "dense-3x6|guidance=x,from=recurrent-3x6",
+        "dense-3x6|guidence=2,from=recurrent-3x6",
+    ):
         with pytest.raises(InputError):
             one_target(wrong)
     with pytest.raises(InputError, match="not both"):

@@ -321,6 +321,10 @@ def test_files_that_are_no_trace_say_so(right, tmp_path):
     (tmp_path / "text.npz").write_text("tokens")
     with pytest.raises(InputError, match="is neither npz nor safetensors"):
         judge_trace(str(tmp_path / "text.npz"))
+    np.savez(tmp_path / "whole.npz", tokens=np.zeros((4, 4), dtype=np.int64))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:300])
+    with pytest.raises(InputError, match="it was cut short"):
+        judge_trace(tmp_path / "cut.npz")
     np.savez(tmp_path / "pickled.npz", tokens=np.array([{"a": 1}], dtype=object), logprobs=LAW)
     with pytest.raises(InputError, match="tokens holds objects; give an array of numbers"):
         judge_trace(tmp_path / "pickled.npz")
