@@ -40,7 +40,7 @@ from torch import Tensor
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed, says_nothing
 from specverify.errors import InputError
-from specverify.evidence.result import Evidence
+from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequences import ExactLaw
 from specverify.rules.token import total_variation
 
@@ -229,7 +229,8 @@ def judge_evidence(
                 f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}), not the {most:.3g} {wanted}",
             )
     seen = {e.metric: max(other.delta for other in asked if other.metric == e.metric) for e in asked}
-    bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in seen.items())
+    first = sorted(seen.items(), key=lambda item: item[0] != TOTAL_VARIATION)  # what delta is, before what goes with it
+    bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in first)
     alpha, beta = sum(e.alpha for e in evidence), max(e.beta for e in asked)
     return Verdict(Kind.CONSISTENT, f"delta = {bounds}; alpha = {alpha:.2g}, beta = {beta:.2g}, {len(evidence)} checks")
 
