@@ -112,7 +112,7 @@ def test_every_defect_is_refuted_in_small(category):
     for name, result in zip(names, plain(DEFECTS, *names), strict=True):
         first, again = result["first"], result["again"]
         assert first["verdict"]["kind"] == "REFUTED", f"{name}: {first['verdict']['reason']}"
-        assert result["seconds"] < 10, f"{name} took {result['seconds']:.1f} s"
+        assert result["seconds"] < 30, f"{name} took {result['seconds']:.1f} s"
 
         model = first["certificate"]["setting"]["model"]
         assert model["vocab"] <= 3, name
@@ -140,7 +140,7 @@ def test_controls_are_not_flagged(name):
 
 def test_a_decoder_of_40_lines_is_proved_in_a_minute():
     judgement, claim, arrangement = plain(LOOKAHEAD)
-    assert judgement["seconds"] < 20
+    assert judgement["seconds"] < 60
     assert judgement["verdict"]["kind"].startswith("PROVED"), judgement["verdict"]["reason"]
     assert judgement["subject"] == "Lookahead"
     assert judgement["reproduce"] == "specverify validate test_decoder:Lookahead --claim lossless --seed 0"

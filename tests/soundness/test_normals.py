@@ -46,7 +46,7 @@ def test_right_twins_are_consistent_in_the_box_that_is_told(subject, tmp_path):
 @pytest.mark.parametrize(
     ("subject", "kind", "said"),
     [
-        ("two_passes", "ERROR", "Info.passes says"),
+        ("two_passes", "ERROR", "`passes` says"),
         ("never_keeps", "VACUOUS", "no draft token was accepted"),
     ],
 )
