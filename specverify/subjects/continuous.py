@@ -295,8 +295,10 @@ def _judgement(
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",
         ],
-        reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level decoder --seed {seed} "
-        f"--seconds {seconds:g}{'' if delta is None else f' --delta {delta:g}'}",
+        # One that takes ids, too, is judged over vectors where a delta is asked for, or by the level's earlier name.
+        reproduce=f"specverify validate {named} --claim {claim_text(claim)} --level "
+        f"{'continuous' if delta is None else 'decoder'} --seed {seed} --seconds {seconds:g}"
+        f"{'' if delta is None else f' --delta {delta:g}'}",
         seconds=time.monotonic() - start,
     )
 
