@@ -14,8 +14,8 @@ from specverify.errors import InputError
 if TYPE_CHECKING:
     from specverify.compare import Change
 
-RECORDS = ("tradeoff.json", "record.json", "record.json.gz")
-"""Of a sweep, and of a campaign."""
+SWEEPS, CAMPAIGNS = ("tradeoff.json", "tradeoff.json.gz"), ("record.json", "record.json.gz")
+RECORDS = (*SWEEPS, *CAMPAIGNS)
 SHOWN = 40
 """Changes of each kind that a terminal shows."""
 
@@ -60,15 +60,16 @@ def kind(path: Path) -> str:
         InputError: none lies there; with what was looked for, the nearest that there are, and what makes one.
     """
     if path.is_file():
-        return "tradeoff" if path.name == RECORDS[0] else "verify"
+        return "tradeoff" if path.name in SWEEPS else "verify"
     for name in RECORDS:
         if (path / name).is_file():
-            return "tradeoff" if name == RECORDS[0] else "verify"
+            return "tradeoff" if name in SWEEPS else "verify"
     there = sorted({str(file.parent) for name in RECORDS for file in _beside(path, name)})
     close = near(str(path), there, "records near it are in") if there else "and there is none in out/ either"
     raise InputError(
-        f"there is no record at {path}: neither a file, nor a folder with {', '.join(RECORDS[1:])} or {RECORDS[0]}; "
-        f"{close}; `specverify verify --out {path}` makes one, `specverify tradeoff --out {path}` one of a sweep"
+        f"there is no record at {path}: neither a file, nor a folder with {CAMPAIGNS[0]} or {SWEEPS[0]}, or one of "
+        f"them .gz; {close}; `specverify verify --out {path}` makes one, `specverify tradeoff --out {path}` one of a "
+        "sweep"
     )
 
 

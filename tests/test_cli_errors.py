@@ -41,8 +41,8 @@ from specverify import cli
         (("defects", "--report", ""), "--report is empty; give it a value, or leave it out"),
         (
             ("show", "nosuch"),
-            "there is no record at nosuch: neither a file, nor a folder with record.json, record.json.gz or "
-            "tradeoff.json; and there is none in out/ either; `specverify verify --out nosuch` makes one, ",
+            "there is no record at nosuch: neither a file, nor a folder with record.json or tradeoff.json, "
+            "or one of them .gz; and there is none in out/ either; `specverify verify --out nosuch` makes one, ",
         ),
         (("compare", "one", "other"), "there is no record at one: neither a file, nor a folder with record.json"),
     ],

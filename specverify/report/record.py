@@ -35,16 +35,21 @@ def load(path: Path) -> Record:
     Raises:
         InputError: naming the file, the place in it, and what to do.
     """
-    path = Path(path)
-    if path.is_dir():
-        packed = path / f"{NAME}.gz"
-        path = packed if packed.exists() and not (path / NAME).exists() else path / NAME
+    path = lying(Path(path), NAME)
     record = read(path, "record", "verify", _REMEDY)
     record = checksum.opened(
         record, f"the record {path}", "take a copy of it, or make it anew with `specverify verify --overwrite`"
     )
     validate(record, str(path))
     return record  # type: ignore[no-any-return]
+
+
+def lying(path: Path, name: str) -> Path:
+    """The file of a record, that was named itself or by its folder, in which it may be packed."""
+    if not path.is_dir():
+        return path
+    whole, packed = path / name, path / f"{name}.gz"
+    return packed if packed.exists() and not whole.exists() else whole
 
 
 def read(path: Path, what: str, command: str, remedy: str) -> Any:

@@ -20,13 +20,12 @@ def load(path: Path) -> Sweep:
     """Read and check a record.
 
     Args:
-        path: the file, or the folder that holds it as `tradeoff.json`.
+        path: the file, or the folder that holds it as `tradeoff.json` or packed by gzip, as `tradeoff.json.gz`.
 
     Raises:
         InputError: naming the file, the place in it, and what to do.
     """
-    path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    path = records.lying(Path(path), NAME)
     found = records.read(path, "sweep", "tradeoff", _REMEDY)
     validate(found, str(path))
     return found  # type: ignore[no-any-return]
