@@ -25,7 +25,10 @@ def meaning(record: Record) -> str:
     code = record["verdict"]["exit_code"]
     wrong = any(cell["expected"] is not None for cell in record["cells"])
     more = ", and every known-wrong decoder was caught" if wrong else "; no known-wrong decoder was among them"
-    return EXIT_CODES[code] + (more if code == 0 or (code == 2 and not record["verdicts"]) else "")
+    said = EXIT_CODES[code]
+    if code == 0 and record.get("judgements"):  # whose verdicts are their own
+        said = said.replace("that was checked", "of the campaign")
+    return said + (more if code == 0 or (code == 2 and not record["verdicts"]) else "")
 
 
 CHECK_COLUMNS = ("check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")

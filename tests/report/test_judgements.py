@@ -2,7 +2,7 @@
 
 import pytest
 
-from specverify.report import judgement, judgements
+from specverify.report import judgement, judgements, tables
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
 
@@ -14,29 +14,29 @@ def record(example):
 
 def test_a_decoder_is_shown_with_fractions_and_the_error_of_each_branch(record, example):
     section = judgements.sections(record)[0]
-    tables = {table.title: table for table in section.tables}
+    by_title = {table.title: table for table in section.tables}
     assert (section.kind, section.facts) == ("REFUTED", "level decoder, claim lossless, seed 0, 1.2 s")
     assert section.texts == (f"not lossless: total variation 1/3\n  due   1/3   2/3\n  {example['NASTY']}",)
     assert section.notes == ("a remark",)
-    where = {row.cells[0]: row.cells[1] for row in tables["Where it goes wrong"].rows}
+    where = {row.cells[0]: row.cells[1] for row in by_title["Where it goes wrong"].rows}
     assert where == {"position": "1", "prefix": "(0)", "due": "(1/3, 2/3)", "came": "(1/2, 1/2)"}
-    shares = tables["What each branch brings"]
+    shares = by_title["What each branch brings"]
     assert shares.headings == ("branch", "draft", "came", "due", "drafts", "error")
     assert shares.rows[0].cells == ("recovered", "initial", "(1/4, 1/4)", "(0, 1/2)", "(1, 0)", "1/4")
-    exact = tables["Exact results"]
+    exact = by_title["Exact results"]
     assert exact.headings == ("model", "window", "exact TV", "passes", "worlds")
     assert exact.rows[0].cells == ("drawn, 2 tokens", "2", "1/3", "1.5", "4")
 
 
 def test_what_was_counted_is_shown_in_decimals(record):
     section = judgements.sections(record)[1]
-    tables = {table.title: table for table in section.tables}
-    assert [row.cells for row in tables["Where it goes wrong"].rows] == [("token", "3"), ("observed", "0.1348")]
-    assert [row.cells for row in tables["Each branch's part in the distance"].rows] == [
+    by_title = {table.title: table for table in section.tables}
+    assert [row.cells for row in by_title["Where it goes wrong"].rows] == [("token", "3"), ("observed", "0.1348")]
+    assert [row.cells for row in by_title["Each branch's part in the distance"].rows] == [
         ("accepted", "0.002"),
         ("recovered", "0.1895"),
     ]
-    (check,) = tables["Statistical checks"].rows
+    (check,) = by_title["Statistical checks"].rows
     assert (check.cells[0], check.cells[8], check.bad) == ("one round", "REJECTED", (8,))
 
 
@@ -58,6 +58,9 @@ def test_a_tiny_distance_is_not_rounded_to_none(example):
 def test_they_are_counted_in_a_line(record, partial):
     assert judgements.line(record) == "judged subjects: 2 REFUTED, 1 CONSISTENT"
     assert judgements.line(partial) == ""
+    assert tables.meaning({**record, "verdict": {"exit_code": 0}}).startswith("every claim of the campaign holds")
+    alone = {**record, "verdict": {"exit_code": 0}, "judgements": []}
+    assert tables.meaning(alone).startswith("every claim that was checked holds")
     assert [row.cells[:4] for row in judgements.overview(record).rows][1] == (
         *("kernel.py:kernel", "round", "lossless", "REFUTED"),
     )
