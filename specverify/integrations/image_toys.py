@@ -40,6 +40,7 @@ from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
+from specverify.subjects.sampler_suite import guided_still
 
 Interface = Literal["llama", "chameleon", "janus"]
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
@@ -198,6 +199,7 @@ def loop_sampler(
 
 def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, Int[Tensor, "1 prompt"]]:
     """The model and its prompt."""
+    target = guided_still(target)
     pair: tuple[Model, Model | None] = (target, None)
     scale = 1.0
     if isinstance(target, Guided):

@@ -77,12 +77,13 @@ class Shortened:
         return self.inner.advance(context, tokens, count)
 
 
-def shortened(model: Model, length: int) -> Model:
-    """The same of any model: one that is guided stays so, for what looks at both of its parts."""
-    if not isinstance(model, Guided):
-        return Shortened(model, length)
-    conditional, unconditional = (shortened(part, length) for part in (model.conditional, model.unconditional))
-    return Guided(conditional, unconditional, model.scale, name=f"{model.name}[:{length}]")
+def guided_still(model: Model) -> Model:
+    """A guided model that was cut short, as one of two parts that were: for what is handed both of them."""
+    if not isinstance(model, Shortened) or not isinstance(model.inner, Guided):
+        return model
+    whole, length = model.inner, model.length
+    conditional, unconditional = (Shortened(part, length) for part in (whole.conditional, whole.unconditional))
+    return Guided(conditional, unconditional, whole.scale, name=model.name)
 
 
 # toy, processors, kind of draft model, positions
@@ -306,6 +307,6 @@ def by_convention(target: Model, convention: str) -> Model:
 
 def _case(name: str, processors: str, kind: str, length: int) -> Case:
     model = toymodels.toy(name)
-    model = model if length == model.length else shortened(model, length)
+    model = model if length == model.length else Shortened(model, length)
     model = Processed(model, parse_processors(processors)) if processors else model
     return Case(model, toymodels.draft(kind, model))
