@@ -189,21 +189,20 @@ COARSEST = 0.1
 """The coarsest discrepancy that a judgement may end at which was not asked for one."""
 
 
-def aims(delta: float | None, usual: float, metric: str = TOTAL_VARIATION) -> tuple[float, float]:
+def aims(delta: float | None, usual: float) -> tuple[float, float]:
     """What the checks of a judgement aim to see, and the coarsest that is an answer, as a multiple of that.
 
     Args:
         delta: what was asked for, and then nothing coarser is an answer; None to aim at the usual, and to answer with
             what is reached by the time limit.
         usual: see above.
-        metric: of delta.
 
     Raises:
-        InputError: delta is no discrepancy of that metric.
+        InputError: delta is no discrepancy.
     """
     if delta is None:
         return usual, COARSEST / usual
-    check_delta(delta, metric)
+    check_delta(delta)
     return delta, 1.0
 
 

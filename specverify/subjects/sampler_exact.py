@@ -57,7 +57,7 @@ TWINS = 8
 
 
 LEAK = 1e-12
-"""The chance of sequences that the target forbids which rounding explains: none draws a token of probability 0."""
+"""Rounding gives no chance to a token of probability 0: what is forbidden may come so rarely, and no more."""
 LEFT = 1e-5
 """Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
 

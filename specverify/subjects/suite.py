@@ -143,11 +143,15 @@ def label(case: Case) -> str:
 
 
 def nothing_to_cut(processors: str, cases: Iterable[Case]) -> bool:
-    """Whether there are processors, and none of these cases' laws lacks a token that they would have had to cut."""
-    return processors != "" and not any(
-        isinstance(case.model, Weights) and case.model.processors and bool((tabulate(case.target()).table == 0).any())
-        for case in cases
-    )
+    """Whether there are processors, and on none of these cases they cut a token that the model's others have left."""
+
+    def cut(model: Weights) -> bool:
+        before = replace(model, processors=model.processors.removesuffix(processors).rstrip(","))
+        with_them, without = (tabulate(one.model()).table for one in (model, before))
+        return bool(((with_them == 0) & (without > 0)).any())
+
+    models = [case.model for case in cases if isinstance(case.model, Weights)]
+    return processors != "" and not any(model.processors.endswith(processors) and cut(model) for model in models)
 
 
 def _suitable(names: Sequence[str], claim: Claim) -> Iterator[tuple[str, int, int]]:

@@ -23,7 +23,7 @@ from specverify.integrations.unprocessed import Processing
 from specverify.integrations.verification import Outcomes, Verified
 from specverify.processors import temperature, top_k, top_p
 from specverify.subjects.factory import as_factory
-from specverify.subjects.suite import scattered
+from specverify.subjects.suite import nothing_to_cut, scattered
 from specverify.worlds import follow
 from toymodels.tables import prefixes
 
@@ -239,3 +239,19 @@ def test_nobody_elses_decoder_is_lent_a_generator():
     assert theirs.draws_with_torch
     assert not runs_torch(theirs)
     assert difference(theirs, Guarded(theirs), model, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("own", "made_by", "nothing"),
+    [
+        ("top_k=2", "top_k=2", False),
+        ("top_k=2000", "top_k=2000", True),
+        ("top_k=2000", "top_k=2,top_k=2000", True),  # what others cut is not its doing
+        ("top_k=3", "temperature=0.7,top_k=3", True),
+        ("top_p=0.6", "top_p=0.6", False),
+        ("", "top_k=2", False),
+    ],
+)
+def test_a_processor_is_at_stake_where_it_cuts_something_itself(own, made_by, nothing):
+    model = Weights(3, 2, scattered(Weights.laws(3, 2, None), 3), processors=made_by)
+    assert nothing_to_cut(own, [Case(model)]) == nothing
