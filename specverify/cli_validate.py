@@ -86,8 +86,13 @@ def validate(
         ),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Follow every draw of a sampler (torch, numpy, random).")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--exact/--no-exact",
+            help="Judge a sampler by following every draw (torch, numpy, random) alone, or by samples alone.",
+            show_default="both: samples, then as far as its draws can be followed",
+        ),
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -140,7 +145,7 @@ def validate(
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
-    asked = {"delta": delta, "exact": exact or None, "suite": suite, "toy": toy, "target": target}
+    asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target}
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:

@@ -134,7 +134,7 @@ def _whole(
     for number in range(trials):
         found = judge_sampler(
             FromDecoder(source), seed=derived_seed(seed, number) % 2**32, delta=delta, alpha=alpha, beta=beta,
-            seconds=PATIENCE, suite=suite, name=source.decoder,
+            seconds=PATIENCE, suite=suite, name=source.decoder, exact=False,
         )  # fmt: skip
         if found.verdict.kind not in (Kind.REFUTED, Kind.CONSISTENT):
             raise RuntimeError(f"{found.verdict.kind.value}: {found.verdict.reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from specverify.evidence.cases import Weights
 from specverify.evidence.found import Outcome
 from specverify.processors import Guided
 from toymodels import toy
@@ -12,7 +13,9 @@ from toymodels.tables import tabulate
 
 
 def box(outcomes: Sequence[Outcome]) -> str:
-    """Vocabularies with their lengths and windows, precisions, the least probability, ends, guidance, first drafts."""
+    """Vocabularies with their lengths and windows, precisions, the least probability, ends, guidance, processors, first
+    drafts.
+    """
     single = [o for o in outcomes if o.case.precision != "float64"]
     parts = ["; ".join(_sizes([o for o in outcomes if o.case.precision == "float64"]))]
     if single:
@@ -24,6 +27,8 @@ def box(outcomes: Sequence[Outcome]) -> str:
     parts.append("with and without an end" if with_end else "without an end")
     if any(_target(o)[3] for o in outcomes):
         parts.append("guided by a second law")
+    if used := dict.fromkeys(name for o in outcomes for name in _processors(o.case.model)):
+        parts.append(f"some laws processed by {', '.join(used)}")
     if initials := sorted({o.case.initial for o in outcomes if o.case.initial is not None}):
         parts.append(f"initial drafts {', '.join(initials)}")
     return "; ".join(parts)
@@ -72,6 +77,12 @@ def _target(outcome: Outcome) -> tuple[int, int, bool, bool]:
     if isinstance(model, str):
         return _toy(model)[0]
     return model.vocab, model.length, model.eos is not None, model.guide is not None
+
+
+def _processors(model: object) -> list[str]:
+    """The names of what a model's laws are processed by; a toy's name says its own."""
+    text = model.processors if isinstance(model, Weights) else ""
+    return [setting.partition("=")[0] for setting in text.split(",") if setting]
 
 
 def _least(outcome: Outcome) -> float:

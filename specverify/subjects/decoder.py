@@ -24,10 +24,12 @@ from specverify.subjects.modes import own_claim
 from specverify.subjects.proving import AT_LEAST, OfVectors, Proving
 from specverify.subjects.refuting import Plan
 from specverify.subjects.tokens import takes
+from specverify.verdict import Kind
 from toymodels import continuous
 
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
+OVER_VECTORS = "vectors: it takes them, too, and was judged over ids; `--level continuous` judges it over vectors"
 
 
 def judge_decoder(
@@ -110,6 +112,8 @@ def judge_decoder(
     except OfVectors:
         _check(toy, target, "vectors")
         return of_vectors()
+    if found.verdict.kind not in (Kind.REFUTED, Kind.ERROR) and takes(factory, "vectors"):
+        found = replace(found, not_covered=(*found.not_covered, OVER_VECTORS))
     return replace(found, notes=(*found.notes, *notes))
 
 

@@ -334,7 +334,7 @@ def _command_line(
         return f"specverify.subjects.isolation.judge_isolated({given}{limits})"
     named: list[tuple[str, Any]] = [("claim", claim), ("level", level), ("seed", seed), ("seconds", seconds)]
     named += [(name, options.get(name)) for name in TOLD] + [("limit", limit), ("memory", memory)]
-    exact = ["--exact"] if options.get("exact") else []
+    exact = {True: ["--exact"], False: ["--no-exact"]}.get(options.get("exact"), [])  # type: ignore[arg-type]
     return shlex.join(["specverify", "validate", reference, *_options(named), *exact])
 
 

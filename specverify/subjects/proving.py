@@ -5,7 +5,8 @@ In this order, so that a wrong decoder hears soon:
 1.  It is made and run, to see what it takes (`modes.py`), and enumerated on tiny models.
 2.  The same must come a second time, one row at a time, and among rows of other lengths: a row's outcome may depend on
     nothing but its own arguments.
-3.  It is enumerated on every model that it takes, the cheap ones first, in many windows (`suite.py`).
+3.  It is enumerated on every model that it takes, the cheap ones first, in many windows (`suite.py`). Only then, since
+    it takes seconds, are rows in batches of many sizes held against the same rows alone.
 4.  A search draws models, for a case that nobody thought of; of a relaxed decoder, for the case that is farthest off.
 5.  It is sampled as it is, without the guard and in batches of several sizes (`sampling.py`).
 6.  If it is lossless so far, it is tried to prove it for every law at once (`for_all.py`).
@@ -157,7 +158,6 @@ class Proving(Refuting):
         else:
             for mode, model in ends:
                 self._audit(mode, mode.case(model))
-            self._beside(modes)
         if self.plan.due is not None:  # also when the time is over: no verdict comes without it
             self.budget = replace(self.budget, deadline=Deadline(max(AT_LEAST, self.plan.deadline.left)))
         for number, (mode, case) in enumerate(suite(modes, self.claim, self.plan.toys, self.plan.due)):
@@ -167,6 +167,8 @@ class Proving(Refuting):
                 self.missed["time ran out"].append(label(case))
             else:
                 self._check(mode, case)
+        if not self.dependence:
+            self._beside(modes)
         if self.plan.due is not None and all(outcome.case.model != self.plan.due for outcome in self.outcomes):
             raise Reached(Verdict(Kind.INCONCLUSIVE, "what it was to be judged on could not be enumerated"))
         if self.slow:

@@ -14,6 +14,9 @@ of one size with consecutive seeds, then ever larger ones. The calls stop as soo
 claim (an e-process, valid whenever one stops), and otherwise at an n fixed beforehand, at which a discrepancy of
 `delta` would be seen; then the fixed-n tests are made. The false-alarm rate is split over all checks before that.
 
+What samples do not refute is then followed draw by draw where that can be done (`sampler_exact`), on the smallest toys
+first: PROVED is of one row at a time, and what samples of batches saw stands beside it.
+
 What is asked of a sampler besides the law of its sequences: Int[n, length] tokens in range; behind an end of sequence,
 that id again; rows that are independent of each other and of other calls with other seeds; the same sequences again for
 the same seed; models left as they were; and where it returns log-probabilities beside the tokens, the target's.
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -37,8 +41,12 @@ from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
+from specverify.subjects.sampler_together import together
 from specverify.subjects.sampler_verdict import Asked, judgement
+from specverify.verdict import Kind
 
+SAMPLED = 2 / 3
+"""The part of the time in which it is sampled, where its draws are followed, too."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -55,7 +63,7 @@ def judge_sampler(
     suite: Sequence[Case] | str | None = None,
     toy: str | None = None,
     target: str | None = None,
-    exact: bool = False,
+    exact: bool | None = None,
     name: str | None = None,
     reproducible: bool = True,
 ) -> Judgement:
@@ -77,15 +85,16 @@ def judge_sampler(
             clusters.
         toy: instead of a suite, one toy by its name.
         target: instead of a suite, one target in words: see `sampler_suite.one_target`.
-        exact: by every possible run of the sampler rather than by samples of it, as far as that is possible; see
-            `sampler_exact.prove_sampler`. Rates and seed then play no part.
+        exact: True for every possible run of the sampler alone (see `sampler_exact.prove_sampler`; rates and seed
+            then play no part), False for samples of it alone; by default both.
         name: what to call it.
-        reproducible: whether the same seed must give the same sequences. If not, that is not asked.
+        reproducible: whether the same seed must give the same sequences. If not, that is not asked, and nothing is
+            followed.
 
     Raises:
         InputError: for rates, a delta or a suite that cannot be used.
     """
-    start = time.process_time()
+    clock = Deadline(seconds)
     check_rates(alpha, beta)
     aim, slack = aims(delta, 0.01)
     if not seconds > 0:
@@ -95,72 +104,120 @@ def judge_sampler(
     suite = suite if (alone := toy or target) is None else (one_target(alone),)
     if exact:
         return prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name)
-    cases = chosen(suite, claim, "standard")
-    base = derived_seed(seed) % 2**30
-    batches = Batches(np.random.default_rng(derived_seed(seed, len(cases))))
-    series = [
-        Series(sample, case, claim, base + number * 2**16, np.random.default_rng(derived_seed(seed, number)), batches)
-        for number, case in enumerate(cases)
-    ]
-    budget = AlphaBudget(alpha)
-    shares = {f"{one.case.name}: {check}": weight for one in series for check, weight in one.checks.items()}
-    budget.allocate(shares | dict.fromkeys(GROUPS, 1.0))
-    batches.rates = {group: budget.spend(group) for group in GROUPS}
-    for one in series:
-        one.plan({check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}, aim, beta, seconds)
-    asked = Asked(name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite)
-    _carry_out(series, batches, Deadline(seconds), asked, reproducible)
-    return judgement(series, batches, asked, time.process_time() - start)
+    only = exact is False or not reproducible
+    asked = Asked(
+        name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite, 1.0 if only else SAMPLED
+    )
+    sampling = Sampling(sample, asked, reproducible)
+    prove = partial(prove_sampler, sample, claim, suite=suite, name=name)
+    if not sampling.begin(share := Deadline(asked.share * seconds)) and not only:
+        # Samples cannot answer in time, so what can be followed comes first.
+        before = time.process_time()
+        followed = prove(seconds=clock.left)
+        sampling.start += time.process_time() - before
+        if followed.verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE):
+            sampling.go_on(clock)
+        return together(sampling.judgement(clock), followed, sample, asked)
+    sampling.go_on(share)
+    found = sampling.judgement(share)
+    if only or found.verdict.kind not in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
+        return found
+    return together(found, prove(seconds=max(clock.left, (1 - SAMPLED) / 2 * seconds)), sample, asked)
 
 
-def affordable(series: Sequence[Series], seconds: float, slack: float) -> Sequence[Series]:
+class Sampling:
+    """A sampler that is being sampled: the small and the first calls on every toy, then all that it takes.
+
+    Args:
+        sample: the sampler.
+        asked: what was asked for.
+        reproducible: whether the same seed must give the same sequences.
+    """
+
+    def __init__(self, sample: Sampler, asked: Asked, reproducible: bool) -> None:
+        self.asked, self.reproducible, self.start = asked, reproducible, time.process_time()
+        cases = chosen(asked.suite, asked.claim, "standard")
+        base = derived_seed(asked.seed) % 2**30
+
+        def generator(number: int) -> np.random.Generator:
+            return np.random.default_rng(derived_seed(asked.seed, number))
+
+        self.batches = Batches(generator(len(cases)))
+        self.series = [
+            Series(sample, case, asked.claim, base + number * 2**16, generator(number), self.batches)
+            for number, case in enumerate(cases)
+        ]
+        budget = AlphaBudget(asked.alpha)
+        shares = {f"{one.case.name}: {check}": weight for one in self.series for check, weight in one.checks.items()}
+        budget.allocate(shares | dict.fromkeys(GROUPS, 1.0))
+        self.batches.rates = {group: budget.spend(group) for group in GROUPS}
+        for one in self.series:
+            rates = {check: budget.spend(f"{one.case.name}: {check}") for check in one.checks}
+            one.plan(rates, asked.aim, asked.beta, asked.share * asked.seconds, asked.slack)
+        self._again: Series | None = None
+
+    @property
+    def refuted(self) -> bool:
+        """Whether some call refuted it."""
+        return self.batches.refuted or any(one.refuted for one in self.series)
+
+    def begin(self, deadline: Deadline) -> bool:
+        """Make the small and the first calls of every toy; whether there is time, or need, for an answer by more."""
+        smallest = sorted(self.series, key=lambda one: one.possible)
+        open_ones = [one for one in smallest if one.possible > 1]
+        deep = [*open_ones[: DEEP - 1], *open_ones[DEEP - 1 :][-1:]]
+        for one in smallest:
+            one.play(one in deep, deadline)
+            one.advance(deadline)
+            if one.refuted:
+                break
+            if self.reproducible and self._again is None and one.first and not one.error:
+                self._again = one
+                one.repeat("gives other sequences when it is called twice with the same seed")
+        if self.refuted or any(one.error for one in self.series):
+            return True
+        return sum(one.takes for one in self._affordable(deadline)) <= deadline.left
+
+    def go_on(self, deadline: Deadline) -> None:
+        """Call it for whichever toy is furthest behind, until one is refuted, all are done or the time is over.
+
+        Where there is no time for an answer on all toys, some are left there.
+        """
+        kept = self._affordable(deadline)
+        for one in self.series:
+            one.left = one not in kept
+        while not self.refuted and not deadline.over:
+            behind = min(kept, key=lambda one: one.progress)
+            if behind.progress >= 1:
+                break
+            behind.advance(deadline)
+
+    def judgement(self, deadline: Deadline) -> Judgement:
+        """All checks on what was drawn; where it is wrong is looked for until the deadline."""
+        if self._again is not None and not self._again.error and not self.refuted:
+            self._again.repeat(
+                "gives other sequences for a seed after other calls than before them: state leaks between calls"
+            )
+        for one in self.series:
+            one.settle(deadline)
+        return judgement(self.series, self.batches, self.asked, time.process_time() - self.start)
+
+    def _affordable(self, deadline: Deadline) -> Sequence[Series]:
+        return affordable(self.series, SURE * deadline.left, self.asked.slack == 1)
+
+
+def affordable(series: Sequence[Series], seconds: float, all_of_them: bool) -> Sequence[Series]:
     """The cases on which so many seconds lead to an answer, from the one on that takes least.
 
     Args:
         series: all, of which the first calls were made.
         seconds: of the processor.
-        slack: how many times as coarse as what is aimed at an answer may be; where it is 1, all or none are answered.
+        all_of_them: whether nothing less is an answer.
     """
-
-    def takes(one: Series) -> float:
-        enough = one.planned / slack**2  # n grows as 1 / delta^2
-        return max(0.0, enough - one.drawn) / one.speed if one.speed else 0.0
-
     kept: list[Series] = []
-    for one in sorted(series, key=takes):
-        seconds -= takes(one)
-        if slack > 1 and kept and seconds < 0:
+    for one in sorted(series, key=lambda one: one.takes):
+        seconds -= one.takes
+        if kept and seconds < 0 and not all_of_them:
             break
         kept.append(one)
     return kept
-
-
-def _carry_out(
-    series: Sequence[Series], batches: Batches, deadline: Deadline, asked: Asked, reproducible: bool
-) -> None:
-    """Make the calls: the small and the first ones of every case, then whichever is furthest behind, until one is
-    refuted. Where there is no time for an answer on all cases, some are left there."""
-    again: Series | None = None
-    smallest = sorted(series, key=lambda one: one.possible)
-    open_ones = [one for one in smallest if one.possible > 1]
-    deep = [*open_ones[: DEEP - 1], *open_ones[DEEP - 1 :][-1:]]
-    for one in smallest:
-        one.play(one in deep, deadline)
-        one.advance(deadline)
-        if one.refuted:
-            break
-        if reproducible and again is None and one.first and not one.error:
-            again = one
-            again.repeat("gives other sequences when it is called twice with the same seed")
-    kept = affordable(series, SURE * deadline.left, asked.slack)
-    for one in series:
-        one.left = one not in kept
-    while not any(one.refuted for one in series) and not batches.refuted and not deadline.over:
-        behind = min(kept, key=lambda one: one.progress)
-        if behind.progress >= 1:
-            break
-        behind.advance(deadline)
-    if again is not None and not again.error and not any(one.refuted for one in series) and not batches.refuted:
-        again.repeat("gives other sequences for a seed after other calls than before them: state leaks between calls")
-    for one in series:
-        one.settle(deadline)

@@ -39,8 +39,9 @@ from specverify.subjects.sampler_world import World
 from specverify.subjects.sampler_worlds import twins, worlds
 from specverify.verdict import Kind, Verdict, combine
 
+BESIDE = "rows beside each other in a batch, and other calls: each world is one call for one sequence"
 NOT_COVERED = (
-    "rows beside each other in a batch, and other calls: each world is one call for one sequence",
+    BESIDE,
     "whether calls with other seeds are independent: seeds far apart were seen to get other random numbers, no more",
     "randomness from elsewhere than torch, numpy and Python's random that is the same for every seed",
     "coins of exactly 0, and other ends of floating point: numbers are taken as real",
@@ -68,6 +69,7 @@ class ExactRow(TypedDict):
     model: str
     tv: float
     worlds: int
+    leak: float
     coins: float
     sequences: int
 
@@ -148,7 +150,10 @@ def prove_sampler(
         if law.stopped and right:
             unfinished[case.name] = law.stopped
             continue
-        exact.append({"model": case.name, "tv": tv, "worlds": law.worlds, "coins": law.coins, "sequences": len(due)})
+        row: ExactRow = {
+            "model": case.name, "tv": tv, "leak": leak, "worlds": law.worlds, "coins": law.coins, "sequences": len(due)
+        }  # fmt: skip
+        exact.append(row)
         done.append(case)
         if right:
             verdicts.append(Verdict(Kind.PROVED, f"on {case.name}: exact TV {tv:.2g}"))

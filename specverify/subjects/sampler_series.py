@@ -79,7 +79,7 @@ class Series:
         self.before = _fingerprint(case)
         self.first: list[Tensor] = []
         self.inside: Int[Tensor, " branches"] | None = None
-        self.calls = self.drawn = self.planned = self.begun = 0
+        self.calls = self.drawn = self.planned = self.enough = self.begun = 0
         self.sizes: set[int] = set()
         self.speed = self.spent = 0.0
         self.copies: list[Evidence] = []
@@ -90,10 +90,11 @@ class Series:
         self.location: Prefixed | Along | None = None
         self.notes: list[str] = []
 
-    def plan(self, rates: Mapping[str, float], delta: float, beta: float, seconds: float) -> None:
-        """Fix the number of sequences and the size of the first calls, before any."""
+    def plan(self, rates: Mapping[str, float], delta: float, beta: float, seconds: float, slack: float = 1.0) -> None:
+        """Fix the number of sequences and the size of the first calls, before any; an answer may be `slack` coarser."""
         self.rates, self.beta, self.patience = rates, beta, seconds / 24
         n = self.tally.sample_size(delta, rates, beta)
+        self.enough = n if slack == 1 else min(n, self.tally.sample_size(slack * delta, rates, beta))
         self.rows = min(FIRST_ROWS, max(32, n // 32))
         self.planned = max(n, FIRST_CALLS * self.rows)
         self.most = min(ROWS, max(self.rows, n // 8))
@@ -105,6 +106,11 @@ class Series:
             sequences: int = self.case.target.vocab**self.case.target.length
             return sequences
         return int((self.law > 0).sum())
+
+    @property
+    def takes(self) -> float:
+        """Seconds until it can be answered, at the speed of the widest call so far."""
+        return max(0, self.enough - self.drawn) / self.speed if self.speed else 0.0
 
     @property
     def progress(self) -> float:

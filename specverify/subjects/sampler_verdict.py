@@ -32,7 +32,8 @@ PLACES = "PIT by position"
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: see `judge_sampler`; `aim` and `slack` are what `result.aims` makes of delta."""
+    """What was asked for: see `judge_sampler`; `aim` and `slack` are what `result.aims` makes of delta, and `share` is
+    the part of the seconds that is for samples."""
 
     name: str
     claim: Claim
@@ -44,12 +45,14 @@ class Asked:
     beta: float
     seconds: float
     suite: Sequence[Case] | str | None
+    share: float
 
     @property
     def reproduce(self) -> str:
         """The call."""
         suite = f", suite={self.suite!r}" if isinstance(self.suite, str) else ""
         delta = "" if self.delta is None else f"delta={self.delta:g}, "
+        suite += ", exact=False" if self.share == 1 else ""
         return (
             f"judge_sampler({self.name}, {self.claim!r}, seed={self.seed}, {delta}alpha={self.alpha:g}, "
             f"beta={self.beta:g}, seconds={self.seconds:g}{suite})"
@@ -158,9 +161,9 @@ def _late(series: Sequence[Series], asked: Asked, drawn: int, planned: int, elap
     reached = f", or a delta above {max(mains):.2g}" if known else ", or a larger delta"
     reached = reached if asked.delta is not None else ""
     return (
-        f"; the time was up after {drawn:,} of {planned:,} sequences: for {asked.aim:g} some "
-        f"{elapsed * planned / max(drawn, 1):.0f} seconds would do{reached}, or fewer and smaller toys (the suites "
-        "small and tiny)"
+        f"; {drawn:,} of {planned:,} sequences were drawn: for {asked.aim:g} some "
+        f"{elapsed * planned / max(drawn, 1) / asked.share:.0f} seconds would do{reached}, or fewer and smaller toys "
+        "(the suites small and tiny)"
     )
 
 

@@ -143,7 +143,7 @@ def test_an_ensemble_of_target_and_draft_is_refuted():
     not hasattr(library.GenerationConfig(), "assistant_ensemble_weight"), reason="before 5.14 there are no ensembles"
 )
 def test_an_ensemble_of_target_and_draft_is_refuted_by_its_samples():
-    found = judge_sampler(assisted(assistant_ensemble_weight=0.7), suite=small()[:1], delta=0.25)
+    found = judge_sampler(assisted(assistant_ensemble_weight=0.7), suite=small()[:1], delta=0.25, exact=False)
     assert found.verdict.kind is Kind.REFUTED
     assert found.location["certain"]
     assert "assistant_ensemble_weight=0.7" in found.subject
@@ -152,14 +152,14 @@ def test_an_ensemble_of_target_and_draft_is_refuted_by_its_samples():
 @pytest.mark.slow
 def test_samples_say_the_same_as_far_as_they_go():
     """A thousand sequences show a total variation of 0.25, and no less."""
-    found = judge_sampler(assisted(), suite=small()[:1], delta=0.25)
+    found = judge_sampler(assisted(), suite=small()[:1], delta=0.25, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     assert "off by 0.25" in found.verdict.reason
     assert int(found.notes[0].split()[0].replace(",", "")) < 1500
 
 
 def test_plain_generation_is_fast_enough_for_small_distances():
-    found = judge_sampler(generation_sampler(), suite=small()[:2], delta=0.02)
+    found = judge_sampler(generation_sampler(), suite=small()[:2], delta=0.02, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
 
 

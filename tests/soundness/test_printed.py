@@ -28,13 +28,13 @@ ENDS = {
     "validate vectors.py:right": "CONSISTENT",
     "validate vectors.py:wrong": "REFUTED",
     "validate kernel.py:kernel --level round": "CONSISTENT",
-    "validate box.py:mine --level sampler": "CONSISTENT",
-    "validate loop.py:judged --level sampler --exact": "PROVED",
+    "validate box.py:mine --level sampler": "PROVED or CONSISTENT",
+    "validate loop.py:judged --level sampler": "PROVED",
     "validate engine.py:assisted --level sampler --exact": "PROVED",
     "validate engine.py:lookup --level sampler --exact": "PROVED",
     "validate trace.npz": "CONSISTENT",
     "validate lookahead.py:DECODER --target mine.npz": "PROVED-FOR-ALL",
-    "validate box.py:mine --level sampler --target mine.npz": "CONSISTENT",
+    "validate box.py:mine --level sampler --target mine.npz": "PROVED or CONSISTENT",
 }
 CODES = {"PROVED-FOR-ALL": 0, "PROVED": 0, "CONSISTENT": 0, "REFUTED": 1}
 
@@ -70,7 +70,9 @@ def test_every_printed_command_is_run_here() -> None:
 def test_it_ends_as_the_text_says_and_so_does_the_line_that_reproduces_it(folder: Path, command: str) -> None:
     ended = run(folder, f"{command} --json")
     told = json.loads(ended.stdout)
-    assert (told["verdict"]["kind"], ended.returncode) == (ENDS[command], CODES[ENDS[command]]), told["verdict"]
+    kind = told["verdict"]["kind"]
+    assert kind in ENDS[command].split(" or "), told["verdict"]  # what is followed in time depends on the machine
+    assert ended.returncode == CODES[kind]
     assert told["reproduce"].startswith(f"specverify {command.split(' --')[0]} ")
     if told["seconds"] < 20:
         again = run(folder, told["reproduce"].removeprefix("specverify ") + " --json")

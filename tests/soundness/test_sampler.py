@@ -6,11 +6,14 @@ import pytest
 
 from tests.soundness.judging import validate
 
+HOLDS = ("PROVED", "CONSISTENT")
+"""What could be followed in the time depends on the machine, what samples see does not."""
+
 
 @pytest.mark.parametrize("name", ["fresh", "right", "logs"])
-def test_right_ones_are_consistent_and_say_in_which_box(name, tmp_path):
+def test_right_ones_hold_and_say_in_which_box(name, tmp_path):
     found = validate(f"sampler.py:{name}", tmp_path, "--level", "sampler")
-    assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert found["verdict"]["kind"] in HOLDS, found["verdict"]["reason"]
     assert "the law at any one of 24 positions off by " in found["verdict"]["reason"]
     assert any(note.startswith("tried: vocabularies of ") for note in found["notes"])
     assert found["not_covered"]
@@ -36,13 +39,13 @@ def test_wrong_ones_are_refuted_for_what_they_are(name, said, tmp_path):
 
 def test_another_convention_of_ties_is_judged_by_its_own_suite(tmp_path):
     found = validate("sampler.py:all_ties", tmp_path, "--level", "sampler", "--suite", "processors-ties")
-    assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert found["verdict"]["kind"] in HOLDS, found["verdict"]["reason"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("right", "CONSISTENT"), ("first_token_forgotten", "REFUTED")])
-def test_a_guided_target_can_be_asked_for(name, kind, tmp_path):
+@pytest.mark.parametrize(("name", "kinds"), [("right", HOLDS), ("first_token_forgotten", ("REFUTED",))])
+def test_a_guided_target_can_be_asked_for(name, kinds, tmp_path):
     found = validate(f"sampler.py:{name}", tmp_path, "--level", "sampler", "--target", "guided-3x4", "--delta", "0.02")
-    assert found["verdict"]["kind"] == kind, found["verdict"]["reason"]
+    assert found["verdict"]["kind"] in kinds, found["verdict"]["reason"]
 
 
 @pytest.mark.parametrize(

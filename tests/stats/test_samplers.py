@@ -49,7 +49,7 @@ WHERE = dict.fromkeys(LOSSY, on("sparse", "switch", "eos")) | {
 def test_a_defect_is_refuted(name):
     # A call must hold more rows than the server takes at once.
     delta = 0.02 if name == "reseed-per-batch" else 0.05
-    found = judge_sampler(samplers.get(name).sample, suite=WHERE[name], delta=delta, name=name)
+    found = judge_sampler(samplers.get(name).sample, suite=WHERE[name], delta=delta, name=name, exact=False)
     assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
     assert found.subject == name
     independent = "sequences are not independent" not in found.verdict.reason
@@ -66,5 +66,5 @@ def test_a_defect_is_refuted(name):
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_is_not(name):
-    found = judge_sampler(samplers.get(name).sample, suite=small(), delta=0.1)
+    found = judge_sampler(samplers.get(name).sample, suite=small(), delta=0.1, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason

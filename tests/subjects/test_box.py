@@ -25,10 +25,11 @@ def test_what_is_special_is_named():
     ended = Weights(2, 2, FAIR.weights, eos=1)
     guided = Weights(2, 2, FAIR.weights, guide=FAIR.weights[::-1])
     single = Case("eos-3x6", window=1, precision="float32")
-    text = box(outcomes(Case(ended, window=1, initial="random"), Case(guided, window=1), single))
+    cut = Weights(2, 2, FAIR.weights, processors="temperature=0.5,top_k=1")
+    text = box(outcomes(Case(ended, window=1, initial="random"), Case(guided, window=1), Case(cut, window=1), single))
     assert "laws in float64, and in float32 of 3 tokens to " in text
     assert "with and without an end" in text
-    assert "guided by a second law" in text
+    assert "guided by a second law; some laws processed by temperature, top_k; initial" in text
     assert "initial drafts random" in text
 
 

@@ -75,6 +75,13 @@ def test_without_a_delta_too():
     assert wrong.location["setting"].startswith("gauss-1x6")
 
 
+@pytest.mark.parametrize(("make", "told"), [(of_both, True), (of_ids, False)])
+def test_a_proof_over_ids_says_that_vectors_were_not_looked_at(proved, make, told):
+    judgement = judge_decoder(make)
+    assert judgement.verdict.kind is Kind.PROVED
+    assert any(gap.startswith("vectors: it takes them, too") for gap in judgement.not_covered) == told
+
+
 class Kept:
     """Keeps every draft."""
 

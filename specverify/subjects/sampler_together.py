@@ -1,0 +1,80 @@
+"""One judgement of a sampler that was sampled and whose draws were followed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+
+from specverify.claims import Relaxed
+from specverify.evidence.rounding import Precisions, floor
+from specverify.subjects.judgement import Judgement
+from specverify.subjects.sampler_exact import BESIDE, LEAK
+from specverify.subjects.sampler_series import Sampler
+from specverify.subjects.sampler_suite import Case, chosen
+from specverify.subjects.sampler_verdict import Asked
+from specverify.verdict import Kind, Verdict
+
+HALVES = (torch.float16, torch.bfloat16)
+"""Precisions whose rounding looks like a small defect."""
+
+
+def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: Asked) -> Judgement:
+    """What both come to.
+
+    Args:
+        sampled: what samples of it came to: they refuted nothing, and may have been too few to say more.
+        followed: what every possible run on the smallest toys came to, if it could be followed.
+        sample: the sampler, to see which precision it computes in.
+        asked: what was asked for.
+    """
+    notes = (*sampled.notes, *followed.notes)
+    seen = sampled.verdict.reason
+    seconds = sampled.seconds + followed.seconds
+    if followed.verdict.kind is Kind.PROVED:
+        few = sampled.verdict.kind is Kind.INCONCLUSIVE
+        beside = "too slow for samples to say more than what they saw" if few else "sampled"
+        reason = f"one row at a time, {followed.verdict.reason}. Rows in batches are {beside}: {seen}"
+        gaps = [gap for gap in followed.not_covered if gap != BESIDE]
+        return replace(
+            sampled,
+            verdict=Verdict(Kind.PROVED, reason),
+            exact=followed.exact,
+            not_covered=(*sampled.not_covered, *gaps),
+            notes=notes,
+            seconds=seconds,
+        )
+    if followed.verdict.kind is Kind.REFUTED:
+        rounded = _rounded(followed, sample, asked)
+        if not rounded:
+            reason = f"followed draw by draw, {followed.verdict.reason}; samples alone do not show it"
+            return replace(followed, verdict=Verdict(Kind.REFUTED, reason), evidence=sampled.evidence, notes=notes,
+                           reproduce=sampled.reproduce, seconds=seconds)  # fmt: skip
+        return replace(sampled, verdict=Verdict(sampled.verdict.kind, f"{seen}; {rounded}"), exact=followed.exact,
+                       notes=notes, seconds=seconds)  # fmt: skip
+    gap = f"the exact law: its draws were not followed to an end ({followed.verdict.reason})"
+    return replace(sampled, not_covered=(*sampled.not_covered, gap), notes=notes, seconds=seconds)
+
+
+def _rounded(followed: Judgement, sample: Sampler, asked: Asked) -> str:
+    """How an exact distance may come of 16 bits, if the sampler uses them; empty if it does not, or cannot."""
+    row = followed.exact[-1]
+    case = next(case for case in chosen(asked.suite, asked.claim, "smallest") if case.name == row["model"])
+    bits = _halves(sample, case)
+    allowed = asked.claim.tv if isinstance(asked.claim, Relaxed) else 0.0
+    limit = max((floor(precision, case.target.length) for precision in bits), default=0.0)
+    if row["leak"] > LEAK or row["tv"] - allowed > limit:
+        return ""
+    names = " and ".join(str(precision).removeprefix("torch.") for precision in bits)
+    return (
+        f"followed draw by draw on {case.name} it is off by TV {row['tv']:.2g}, which may be the rounding of {names} "
+        f"({limit:.2g} there) or a defect of that size; `--exact` takes it for one"
+    )
+
+
+def _halves(sample: Sampler, case: Case) -> list[torch.dtype]:
+    """The 16-bit precisions that tensors of one call have."""
+    with Precisions() as found, suppress(Exception):  # what it raises, samples have told
+        sample(case.target, case.draft, 8, 0)
+    return [precision for precision in HALVES if precision in found.seen]

@@ -1,0 +1,151 @@
+"""By default a sampler is sampled in batches, and followed draw by draw for one row: one verdict of both."""
+
+import re
+
+import pytest
+import torch
+
+from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_batches import SIZES
+from specverify.subjects.sampler_exact import BESIDE
+from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.verdict import Kind
+from toymodels import draft, toy
+
+
+def case(length=3):
+    model = Shortened(toy("recurrent-3x6"), length)
+    return Case(model, draft("perturbed", model))
+
+
+def plain(change):
+    """Plain decoding of laws that are changed: (law, number of rows) -> law."""
+
+    def sampler(target, draft, n, seed):
+        generator, context = torch.Generator().manual_seed(seed), target.start(n)
+        tokens = []
+        for _ in range(target.length):
+            law = change(target.laws(context, torch.zeros(n, 0, dtype=torch.int64))[:, 0], n)
+            tokens.append(torch.multinomial(law, 1, generator=generator))
+            context = target.advance(context, tokens[-1], torch.ones(n, dtype=torch.int64))
+        return torch.cat(tokens, 1)
+
+    return sampler
+
+
+def judged(sampler, **asked):
+    return judge_sampler(sampler, **{"suite": (case(),), "delta": 0.1} | asked)
+
+
+right = plain(lambda law, n: law)
+
+
+def test_one_that_is_followed_to_the_end_is_proved_beside_its_samples():
+    found = judged(right)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.verdict.reason.startswith("one row at a time, on 1 toy (largest 3x3, 27 worlds)")
+    assert "Rows in batches are sampled: 1 toys, " in found.verdict.reason
+    assert found.exact[0]["tv"] < 1e-12
+    assert found.evidence
+    assert BESIDE not in found.not_covered
+    assert any("seeds far apart" in gap for gap in found.not_covered)
+
+
+def test_either_way_can_be_asked_for_alone():
+    sampled, followed = judged(right, exact=False), judged(right, exact=True)
+    assert (sampled.verdict.kind, len(sampled.exact)) == (Kind.CONSISTENT, 0)
+    assert (followed.verdict.kind, len(followed.evidence)) == (Kind.PROVED, 0)
+    assert BESIDE in followed.not_covered
+
+
+def test_rows_that_are_wrong_in_company_are_refuted_though_one_alone_is_right():
+    lonely = plain(lambda law, n: law if n == 1 else law**1.5)
+    assert judged(lonely, exact=True).verdict.kind is Kind.PROVED
+    assert judged(lonely).verdict.kind is Kind.REFUTED
+
+
+def test_a_defect_that_is_too_small_for_samples_is_refuted_by_its_exact_law():
+    found = judged(plain(lambda law, n: law**1.01))
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "exact TV 0.00" in found.verdict.reason
+    assert found.verdict.reason.endswith("samples alone do not show it")
+    assert found.location["prefix"] == []
+    assert not any(item.rejected for item in found.evidence)
+
+
+def test_rounding_to_16_bits_is_no_defect_unless_it_lets_come_what_is_forbidden():
+    found = judged(plain(lambda law, n: law.bfloat16().double()))
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert "which may be the rounding of bfloat16 (0.047 there) or a defect of that size" in found.verdict.reason
+    assert 1e-6 < found.exact[0]["tv"] < 0.047
+    far = judged(plain(lambda law, n: law.bfloat16().double() + 0.07 * (law == law.amax(1, True))), delta=0.3)
+    assert far.verdict.kind is Kind.REFUTED
+    suite = (Case(model := Shortened(toy("sparse-3x5"), 3), draft("perturbed", model)),)
+    leaking = judged(plain(lambda law, n: law.bfloat16().double() + 1e-8), suite=suite)
+    assert leaking.verdict.kind is Kind.REFUTED
+    assert "sequences that it forbids come" in leaking.verdict.reason
+
+
+def test_one_that_cannot_be_followed_is_judged_by_its_samples_and_says_why():
+    def by_hand(law, n):
+        return torch.nn.functional.one_hot((law.log() + gumbel(law)).argmax(1), law.shape[1]).double()
+
+    def gumbel(law):
+        halves = torch.randn(2, *law.shape).square().sum(0) / 2  # exponential, in a way that is not followed
+        return -halves.log()
+
+    found = judged(plain(by_hand), reproducible=False)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert not any("exact law" in gap for gap in found.not_covered)
+
+    def seeded(target, draft, n, seed):
+        torch.manual_seed(seed)
+        return plain(by_hand)(target, draft, n, seed)
+
+    found = judged(seeded)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert any(
+        gap.startswith("the exact law: its draws were not followed") and "randn" in gap for gap in found.not_covered
+    )
+
+
+def slow(change, clock):
+    """The same, at 20 sequences a second of a clock that it puts forward."""
+    fast = plain(change)
+
+    def sampler(target, draft, n, seed):
+        clock["now"] += 0.05 * n
+        return fast(target, draft, n, seed)
+
+    return sampler
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Processor time that stands still but for what is put forward."""
+    now = {"now": 0.0}
+    monkeypatch.setattr("time.process_time", lambda: now["now"])
+    monkeypatch.setattr("specverify.subjects.sampler_series.SIZES", dict.fromkeys(SIZES, 1))
+    return now
+
+
+def test_where_samples_are_too_slow_what_can_be_followed_comes_first(clock):
+    found = judged(slow(lambda law, n: law, clock), seconds=30, delta=None)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert re.search(
+        r"Rows in batches are too slow for samples .* of [\d,]+ sequences were drawn: for 0.01", found.verdict.reason
+    )
+    assert clock["now"] < 30
+
+
+def test_one_that_is_slow_and_cannot_be_followed_is_sampled_until_the_end(clock):
+    def odd(law, n):
+        torch.randn(1, generator=torch.Generator().manual_seed(1))
+        return law
+
+    found = judged(slow(odd, clock), seconds=30, delta=None)
+    assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
+    assert any(gap.startswith("the exact law: ") for gap in found.not_covered)
+    assert clock["now"] > 29
+    hot = judged(slow(lambda law, n: odd(law, n) ** 3, clock), seconds=30, delta=None)
+    assert hot.verdict.kind is Kind.REFUTED, hot.verdict.reason
