@@ -195,6 +195,6 @@ def named(cells: Iterable[Cell]) -> str:
     return f": {', '.join(names[:8])}{more}." if names else "."
 
 
-def left_out(count: int, what: str) -> str:
+def left_out(count: int, what: str, most: int = PANELS) -> str:
     """A note where a figure has no room for all."""
-    return f" Shown are the first {PANELS} of {count} {what}; the record has all." if count > PANELS else ""
+    return f" Shown are the first {most} of {count} {what}; the record has all." if count > most else ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from specverify.report import drawing
-from specverify.report.drawing import PANELS, Picture, Style, left_out
+from specverify.report.drawing import Picture, Style, left_out
 from specverify.report.shape_cells import Cell, exact_of
 from specverify.report.tables import plain
+
+TOYS = 12
+"""Panels, each of one toy; the table has all."""
 
 
 def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
@@ -14,7 +17,7 @@ def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     toys = list(dict.fromkeys(c["model"] for c in cells))
     if not toys:
         return None
-    shown_toys = toys[:PANELS]
+    shown_toys = toys[:TOYS]
     figure = drawing.canvas(1.75 * -(-len(shown_toys) // 4) + 0.7)
     axes = drawing.panels(figure, len(shown_toys), 4)
     for axis, toy in zip(axes, shown_toys, strict=True):
@@ -40,7 +43,7 @@ def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     best = min(cells, key=lambda c: exact_of(c)["passes"])
     caption = (
         "Dashed: decoders without drafts, one forward pass per token. Lines: the fewest over initial drafts and draft "
-        "models; shades reach up to the most." + left_out(len(toys), "toys")
+        "models; shades reach up to the most." + left_out(len(toys), "toys", TOYS)
     )
     alt = (
         f"Expected forward passes against the window on {len(shown_toys)} toys; the fewest are "
