@@ -1,4 +1,4 @@
-"""Do rows use the noise of other rows again, whichever rows those are, and wherever in them?
+"""Do rows use the noise of other rows again, as it is or its opposite, whichever rows those are, and wherever in them?
 
 The order of a log's rows may depend on them: sorted rows are alike where they are near. So no distance between rows is
 looked at here but every pair of them, which no order changes; and evidence adds up from row to row, taken at random.
@@ -42,7 +42,8 @@ class Borrowed:
 
     With u the transforms of row r and v those of an earlier row, T = sum cos 2 pi (u_i - v_(i + b)) over the n_b
     positions that both have, exp(x T) / I_0(x)^n_b has mean 1 given all earlier rows, for every b: u is uniform
-    whatever they are. So has its mean over earlier rows and all b, of which b = 0 has half the weight. On that is bet a
+    whatever they are. So has that of u_i + v_(i + b), which antithetic numbers, u and 1 - u, keep whole; and so has the
+    mean of both over earlier rows and all b, of which b = 0 has half the weight. On that is bet a
     share of what was won so far (of three shares and three x, each with its own part of the purse): what is won in all
     is a martingale, and reaches 1 / alpha with probability at most alpha (Ville's inequality), at every n and however
     the rows were sorted, since they are taken at random. Rows and pieces, and each kind of transform, have their own
@@ -78,11 +79,12 @@ class Borrowed:
         purses, most = [], (-math.inf, "")
         for part in transforms:
             for pieces, row, start in _cut(part):
-                odds, (top, one, two, moved) = _odds(
+                odds, (top, one, two, moved, opposite) = _odds(
                     torch.from_numpy(np.ascontiguousarray(pieces)), torch.from_numpy(row)
                 )
                 moved += int(start[one] - start[two])
-                most = max(most, (top, f"rows {called[row[one]]} and {called[row[two]]}{_moved(moved)}"))
+                turned = ", one the opposite of the other" if opposite else ""
+                most = max(most, (top, f"rows {called[row[one]]} and {called[row[two]]}{turned}{_moved(moved)}"))
                 won = [np.cumsum(np.log1p(share * (odds - 1)), axis=1) for share in _shares(len(pieces))]
                 purses.append(special.logsumexp(np.concatenate(won), axis=0) - math.log(len(won) * len(TILTS)))
         log_e = max(0.0, float(max(purse.max() for purse in purses)) - math.log(len(purses)))
@@ -115,9 +117,9 @@ class Borrowed:
         found = 1.0
         for share in _shares(n):
             for tilt in TILTS:
-                # the row whose noise it has is one of at most n, and every other row costs its stake
-                told = length * (tilt * NEAR - _log_mean(tilt)) - math.log(2 * n)
-                gain = math.log1p(share * math.expm1(max(0.0, min(LARGEST - math.log(2 * n), told))))
+                # the row whose noise it has is one of at most n, either way, and every other row costs its stake
+                told = length * (tilt * NEAR - _log_mean(tilt)) - math.log(4 * n)
+                gain = math.log1p(share * math.expm1(max(0.0, min(LARGEST - math.log(4 * n), told))))
                 loss = -math.log1p(-share)
                 need = math.log(len(TILTS) * len(_shares(n)) * purses / alpha) + n * loss
                 enough = math.ceil(need / (gain + loss))
@@ -159,8 +161,9 @@ def _log_mean(tilt: float) -> float:
 
 def _odds(
     part: Float[Tensor, "rows length"], own: Int[Tensor, " all"]
-) -> tuple[Float[np.ndarray, "tilts rows"], tuple[float, int, int, int]]:
-    """What each piece says for its noise to be an earlier one's, by tilt; and the pair most alike, with its shift.
+) -> tuple[Float[np.ndarray, "tilts rows"], tuple[float, int, int, int, int]]:
+    """What each piece says for its noise to be an earlier one's, by tilt; and the pair most alike, with its shift and
+    whether one is the other's opposite.
 
     Pieces of a row `own` are held against those of other rows alone.
     """
@@ -171,20 +174,22 @@ def _odds(
     shared = (length - shifts.abs()).clamp(min=0).float()
     weight = torch.where(shared > 0, 0.5 / max(1, 2 * length - 2), 0.0)
     weight[0] = 0.5 if length > 1 else 1.0
-    # of the real parts: cos (a - b) = cos a cos b + sin a sin b, each a real correlation
+    weight /= 2  # as it is, and its opposite
+    # of the real parts: cos (a -+ b) = cos a cos b +- sin a sin b, each a real correlation
     waves = [torch.fft.rfft(wave(2 * math.pi * part).float(), size, dim=1) for wave in (torch.cos, torch.sin)]
-    found, best = np.ones((len(TILTS), rows)), (-math.inf, 0, 0, 0)
+    found, best = np.ones((len(TILTS), rows)), (-math.inf, 0, 0, 0, 0)
     for row in range(1, rows):
         others = torch.nonzero(own[:row] != own[row])[:, 0]
         sums = torch.zeros(len(TILTS), dtype=torch.float64)
         for some in others.split(max(1, BLOCK // size)):
-            alike = torch.fft.irfft(sum(wave[row].conj() * wave[some] for wave in waves), size, dim=1)
-            for index, tilt in enumerate(TILTS):
-                logs = torch.mul(alike, tilt).sub_(_log_mean(tilt) * shared).clamp_(max=LARGEST)
-                if index == 1 and (top := float(logs.max())) > best[0]:
-                    earlier, at = divmod(int(logs.argmax()), size)
-                    best = (top, int(some[earlier]), row, int(shifts[at]))
-                sums[index] += (logs.exp_() @ weight).sum().double()
+            cosines, sines = (torch.fft.irfft(wave[row].conj() * wave[some], size, dim=1) for wave in waves)
+            for opposite, alike in enumerate((cosines + sines, cosines - sines)):
+                for index, tilt in enumerate(TILTS):
+                    logs = torch.mul(alike, tilt).sub_(_log_mean(tilt) * shared).clamp_(max=LARGEST)
+                    if index == 1 and (top := float(logs.max())) > best[0]:
+                        earlier, at = divmod(int(logs.argmax()), size)
+                        best = (top, int(some[earlier]), row, int(shifts[at]), opposite)
+                    sums[index] += (logs.exp_() @ weight).sum().double()
         if len(others):
             found[:, row] = (sums / len(others)).numpy()
     return found, best

@@ -43,6 +43,15 @@ def test_a_few_rows_of_many_are_enough():
     assert not found(fresh(2)).rejected
 
 
+def test_antithetic_rows_are_seen_wherever_they_are():
+    part = fresh(8)
+    part[1::2] = 1 - part[::2]
+    order = np.random.default_rng(1).permutation(300)
+    evidence = found(part[order], order=order)
+    assert evidence.rejected
+    assert "one the opposite of the other" in evidence.detail
+
+
 def test_a_piece_of_a_row_at_another_place_of_another_is_seen():
     part = fresh(3, 80, 96)
     for row in range(0, 80, 2):
