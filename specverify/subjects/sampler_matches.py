@@ -16,7 +16,7 @@ from specverify.evidence.result import Law
 from specverify.evidence.sequences import target_law
 from specverify.model import Model
 from specverify.processors import Guided, Processed
-from specverify.subjects.sampler_suite import TOP_K, Case, by_convention
+from specverify.subjects.sampler_suite import TOP_K, Case, by_convention, guided_still
 
 AHEAD = 12.0
 """How much more probable, in nats, what came must be under another law than under the target's."""
@@ -35,7 +35,7 @@ def others(case: Case) -> Iterator[tuple[str, Model]]:
 
     Conventions of ties first: a greedy law that keeps all ties may be the law before its processors.
     """
-    target = case.target
+    target = guided_still(case.target)
     if isinstance(target, Processed):
         yield from _by_ties(target)
         yield (

@@ -26,6 +26,8 @@ from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
+NAMED = 4
+"""Toys that a line of what is not covered names, those with least first."""
 PLACES = "PIT by position"
 """What a position by itself is seen by: a flaw in one of many is a small one on average."""
 
@@ -232,9 +234,10 @@ def _judge_bounds(claim: Relaxed, asked: Sequence[Evidence]) -> Verdict:
 
 
 def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
-    notes = [
-        f"{one.case.name}: {one.drawn:,} of {one.planned:,} sequences" for one in series if one.drawn < one.planned
-    ]
+    fewer = sorted((one for one in series if one.drawn < one.planned), key=lambda one: one.progress)
+    named = [f"{one.case.name} ({one.drawn:,} of {one.planned:,})" for one in fewer[:NAMED]]
+    more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
+    notes = [f"as many sequences as were planned on {', '.join(named)}{more}"] if fewer else []
     if not any(one.inside is not None for one in series):
         notes.append(
             "what happens inside: whether a draft was verified or rejected, and which branch a token came from"

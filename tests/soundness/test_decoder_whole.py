@@ -13,7 +13,7 @@ import pytest
 
 from specverify import defects
 from specverify.decoders import registry
-from specverify.defects import trees
+from specverify.defects import sibling_trees, trees
 
 HERE = Path(__file__).parents[1] / "subjects"
 DEFECTS = """
@@ -98,7 +98,8 @@ def plain(code, *arguments):
 LOSSY = [name for name in defects.names() if defects.get(name).lossy and not defects.get(name).within_rounding]
 CATEGORIES = list(dict.fromkeys(defects.get(name).category for name in LOSSY))
 ANYWHERE = ("accepted", "recovered", "verified", "bonus")  # verified: several drafts of one position, judged together
-SEVERAL = {defect.id for defect in trees.DEFECTS}  # a wrong chain shows in whatever is drawn behind it
+# a wrong chain shows in whatever is drawn behind it
+SEVERAL = {defect.id for kind in (trees, sibling_trees) for defect in kind.DEFECTS}
 BRANCHES = {
     "acceptance rule": ("accepted", "recovered"),  # keeping and replacing are two halves of one rule
     "residual": ("recovered", "accepted"),
