@@ -46,7 +46,7 @@ from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind
 
 SAMPLED = 2 / 3
-"""The part of the time in which it is sampled, where its draws are followed, too."""
+"""The part of the time in which it is sampled; in the rest its draws are followed, first if samples are too slow."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -122,7 +122,7 @@ def judge_sampler(
     found = sampling.judgement(share)
     if only or found.verdict.kind not in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
         return found
-    return together(found, prove(seconds=max(clock.left, (1 - SAMPLED) / 2 * seconds)), sample, asked)
+    return together(found, prove(seconds=(1 - SAMPLED) * seconds), sample, asked)
 
 
 class Sampling:
