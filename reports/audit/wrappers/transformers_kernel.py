@@ -2,6 +2,12 @@
 
 from transformers.generation.utils import _speculative_sampling
 
-from specverify.subjects.rounds.conventions import transformers
+from specverify.integrations.causal import verification_sampler
 
-kernel = transformers(_speculative_sampling)
+
+def verify(draft, q, p):
+    tokens, kept = _speculative_sampling(draft, q.log(), draft.shape[1], p.log())
+    return kept, tokens[0, -1]
+
+
+kernel = verification_sampler(verify)
