@@ -96,6 +96,17 @@ def test_what_cannot_be_followed_says_so(program, message):
         list(worlds(program, budget=10))
 
 
+def test_a_time_that_is_up_where_a_world_is_run_again_is_no_other_source_of_noise():
+    def up():
+        raise BudgetError("the time was up")
+
+    def program():
+        return tuple(torch.multinomial(torch.ones(2), 2, replacement=True).tolist())
+
+    with pytest.raises(BudgetError, match="the time was up"):
+        list(worlds(program, budget=10, others=[up]))
+
+
 def test_too_many_worlds_are_not_begun():
     with pytest.raises(BudgetError, match="more than 10 worlds; use a smaller toy"):
         list(worlds(lambda: torch.multinomial(torch.ones(20), 1), budget=10))

@@ -1,4 +1,4 @@
-"""economize: `RejectionVerifier.verify_tree`, over two siblings of one law with a child each."""
+"""economize: `RejectionVerifier.verify_tree`, over two siblings of one law, of which the first has a child."""
 
 import torch
 from economize.decoding import DecodeConfig, TopPSampler
@@ -11,15 +11,14 @@ VERIFIER, SELECTOR = RejectionVerifier(DecodeConfig(verifier="rejection")), TopP
 SELECTOR.generator_for = lambda device: None
 
 
-def step(draft, target, ids):
-    both = draft(ids).logits[:, -1].exp().repeat(2, 1)
-    paths = torch.cat([ids.repeat(2, 1), torch.multinomial(both, 1)], 1)
-    laws = draft(paths).logits[:, -1].exp()
-    paths = torch.cat([paths, torch.multinomial(laws, 1)], 1)
-    logits = target(paths).logits[:, -3:]
-    drafts = Draft(paths[:, -2:].T.reshape(1, 4), [4], torch.tensor([[-1, -1, 0, 1]]), torch.cat([both, laws])[None])
-    found, token = VERIFIER.verify_tree(torch.cat([logits[:1, 0], logits[:, 1], logits[:, 2]])[None], drafts, SELECTOR)
+@step_sampler
+def tree(draft, target, ids):
+    q = draft(ids).logits[0, -1].exp()
+    first, second = torch.multinomial(q.repeat(2, 1), 1)[:, None]
+    law = draft(torch.cat([ids, first], 1)).logits[0, -1].exp()
+    drafts = Draft(torch.cat([first, second, torch.multinomial(law, 1)[None]], 1), [3], torch.tensor([[-1, -1, 0]]))
+    drafts.probs = torch.stack([q, q, law])[None]
+    behind = target(torch.cat([ids, drafts.tokens[:, ::2]], 1)).logits[0, -3:]
+    logits = torch.stack([*behind[:2], target(torch.cat([ids, second], 1)).logits[0, -1], behind[2]])[None]
+    found, token = VERIFIER.verify_tree(logits, drafts, SELECTOR)
     return torch.cat([ids, drafts.tokens[:, found[0]], torch.tensor([token])], 1)
-
-
-tree = step_sampler(step)
