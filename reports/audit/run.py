@@ -3,12 +3,14 @@
 python reports/audit/run.py                 # or `nox -s audit`, which installs the packages first
 python reports/audit/run.py specdec litgpt  # some packages, or some wrappers
 
-A row that was judged by the same command on the same release is taken from its judgement in the folder.
+A row that was judged by the same lines and the same command on the same release is taken from its judgement in the folder;
+without the folder, all are judged again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -70,7 +72,9 @@ def judge(row: Mapping[str, Any], wrappers: Path, out: Path) -> None:
         installed = "not"
     if installed != row["version"]:
         raise SystemExit(f"{row['package']} {row['version']} is to be judged, and {installed} installed: nox -s audit")
+    lines = (wrappers / row["wrapper"].partition(":")[0]).read_bytes()
     asked = {"command": command(row, Path(wrappers.name)), "version": installed}
+    asked["wrapper"] = hashlib.sha256(lines).hexdigest()
     file = out / key(row) / "row.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["asked"] == asked:
         return
