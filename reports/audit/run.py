@@ -3,8 +3,8 @@
 python reports/audit/run.py                 # or `nox -s audit`, which installs the packages first
 python reports/audit/run.py specdec litgpt  # some packages, or some wrappers
 
-A row that was judged by the same lines and command on the same release is taken from its judgement in the folder; without
-the folder, all are judged again.
+A row that was judged by the same lines and command on the same release is taken from its judgement in the folder;
+without the folder, all are judged again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""litgpt: `generate.speculative_decoding.speculative_decoding`, one step, over models with a cache by positions."""
+"""litgpt: `generate.speculative_decoding.speculative_decoding`, one step with one draft, over models with a cache."""
 
 import torch
 from litgpt.generate.speculative_decoding import speculative_decoding
@@ -18,7 +18,7 @@ def cached(causal, ids):
 
 def step(draft, target, ids):
     at = torch.tensor([ids.shape[1] - 1])
-    made = speculative_decoding(cached(draft, ids), cached(target, ids), ids[0, -1:], at, ids.shape[1], 2)
+    made = speculative_decoding(cached(draft, ids), cached(target, ids), ids[0, -1:], at, ids.shape[1], 1)
     return torch.cat([ids, made[None]], 1)
 
 
