@@ -85,7 +85,10 @@ def test_later_draws_may_depend_on_earlier_ones():
         (lambda: torch.rand(2) < torch.rand(2), "only comparisons of it with what is known"),
         (lambda: torch.randn(2), r"draws with torch's randn, .* \(test_sampler_exact.py:\d+\)"),
         (lambda: torch.randint(2**40, (1,)), "more than 4,096 values"),
-        (lambda: torch.nn.Linear(1, 1), r"draws weights with torch\.nn\.init\.uniform_, which cannot be followed; make"),
+        (
+            lambda: torch.nn.Linear(1, 1),
+            r"draws weights with torch\.nn\.init\.uniform_, which cannot be followed; make",
+        ),
         (
             lambda: torch.nn.functional.dropout(torch.ones(3)),
             "draws from torch's generator in a way that cannot be enumerated",
