@@ -18,7 +18,7 @@ class Cached(torch.nn.Module):
 
 def whole(draft, target, ids):
     length = target.model.length + 4
-    return generate(Cached(draft), Cached(target), ids[0], length, speculative_k=2)[0][None]
+    return generate(Cached(draft), Cached(target), ids[0], length, speculative_k=1)[0][None]
 
 
 loop = step_sampler(whole)
