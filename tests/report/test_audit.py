@@ -55,6 +55,7 @@ def test_every_row_has_a_wrapper_that_names_it_a_release_and_a_line_in_the_commi
         assert found[4] != "REFUTED" or row.get("remark"), row
 
 
+@pytest.mark.filterwarnings("default")  # of packages that are not ours
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['wrapper']}{''.join(row.get('options', [])[2:])}")
 def test_a_wrapper_makes_sequences(row):
     try:

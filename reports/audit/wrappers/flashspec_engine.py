@@ -9,7 +9,7 @@ from flashspec.utils.config import BanditConfig, FlashSpecConfig, SamplingConfig
 
 from specverify.integrations.causal import step_sampler
 
-logging.disable(logging.WARNING)
+logging.getLogger("flashspec").setLevel(logging.ERROR)
 
 
 def engine(strategy):
