@@ -137,6 +137,15 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Judge packages that others publish; `-- specdec` picks some, and a run that was ended goes on where it was."""
+    install(session, "transformers")
+    # Without what they ask for: several pin a torch or a transformers of their own.
+    session.install("--no-deps", "-r", "reports/audit/requirements.txt")
+    session.run("python", "reports/audit/run.py", *session.posargs, env=THREADS, interrupt_timeout=PATIENCE)
+
+
+@nox.session
 def calibrate(session: nox.Session) -> None:
     """Measure the checkers' own rates: false alarms, misses at the stated delta; fails where a rate does not hold."""
     install(session)

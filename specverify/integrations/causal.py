@@ -4,18 +4,28 @@ def step(draft, target, ids):  # ids Int[1, n], of which the first is a start ->
     return theirs.speculative_step(draft, target, ids, gamma=2)
 
 judge_sampler(step_sampler(step))
+
+Loops that keep a cache get models of transformers (`cached=True`), and what is no loop but the verification of some
+drafts gets one around it:
+
+def verify(draft, q, p):  # Int[1, n], Float[1, n, vocab], Float[1, n + 1, vocab] -> how many are kept, what follows
+    return theirs.rejection_sample(draft, q, p)
+
+judge_sampler(verification_sampler(verify))
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
+from specverify.integrations.pretrained import pretrained
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
 
@@ -48,31 +58,64 @@ class Causal:
         return Output(self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log())
 
 
-Step = Callable[[Causal, Causal, Tensor], Tensor]
+Step = Callable[[Any, Any, Tensor], Tensor]
+Verify = Callable[[Tensor, Tensor, Tensor], tuple[Any, Any]]
 
 
-def step_sampler(step: Step) -> Sampler:
+def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
     """A step of a decoder, one sequence at a time, as a sampler to be judged at level `sampler`.
 
     Args:
         step: (draft, target, ids Int[1, n]) -> ids Int[1, more], which begin with those given. It is called until a
             sequence is as long as the toy's, whose tokens are then the first of what it made.
 
+    Other args:
+        cached: whether the models are those of `integrations.pretrained`, which keep a cache and whose sequences begin
+            with the id `config.bos_token_id`. The toy is their attribute `toys[0]`.
+
     Raises:
         InputError: when called, for a step that returns something else, or nothing new.
     """
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
+        models: tuple[Any, Any] = (Causal(draft), Causal(target))
+        if cached:
+            models = (pretrained(draft), pretrained(target))
+        start = target.vocab if cached else START
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
-            return torch.stack([_sequence(step, Causal(draft), Causal(target)) for _ in range(n)])
+            return torch.stack([_sequence(step, *models, target, start) for _ in range(n)])
 
     sample.__qualname__ = getattr(step, "__qualname__", type(step).__name__)
     return sample
 
 
-def _sequence(step: Step, draft: Causal, target: Causal) -> Int[Tensor, " length"]:
-    ids, model = torch.tensor([[START]]), target.model
+def verification_sampler(verify: Verify, *, window: int = 2) -> Sampler:
+    """A verification of drafts in a loop around it, one sequence at a time, to be judged at level `sampler`.
+
+    Args:
+        verify: (draft Int[1, window], q Float[1, window, vocab], p Float[1, window + 1, vocab]) -> (how many drafts are
+            kept, the token that follows them), whole numbers. The drafts were drawn from `q`; `p` has one law more, of
+            what follows when all are kept.
+
+    Other args:
+        window: drafts per call.
+    """
+
+    def step(draft: Causal, target: Causal, ids: Tensor) -> Tensor:
+        drafted = ids
+        for _ in range(window):
+            drafted = torch.cat([drafted, torch.multinomial(draft(drafted).logits[:, -1].exp(), 1)], 1)
+        q, p = draft(drafted).logits[:, -window - 1 : -1].exp(), target(drafted).logits[:, -window - 1 :].exp()
+        kept, token = verify(drafted[:, -window:], q, p)
+        return torch.cat([drafted[:, : ids.shape[1] + int(kept)], torch.tensor([[int(token)]])], 1)
+
+    step.__qualname__ = getattr(verify, "__qualname__", type(verify).__name__)
+    return step_sampler(step)
+
+
+def _sequence(step: Step, draft: Any, target: Any, model: Model, start: int) -> Int[Tensor, " length"]:
+    ids = torch.tensor([[start]])
     while ids.shape[1] <= model.length and (model.eos is None or model.eos not in ids[0, 1:]):
         made = step(draft, target, ids)
         if not isinstance(made, Tensor) or made.shape[:1] != (1,) or made.shape[-1] <= ids.shape[1]:

@@ -62,6 +62,8 @@ def handle(world: World, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
     name = getattr(func, "__name__", "")
     if name in _UNKNOWN_DRAWS:
         raise world.stop(f"the program draws with torch's {name}, whose outcomes cannot be enumerated")
+    if name in _DRAWS and getattr(func, "__module__", None) == "torch.nn.init":
+        raise world.stop(f"the program draws weights with torch.nn.init.{name}, {_NOT}; make its modules beforehand")
     again = name in _DRAWS and name.endswith("_") and id(args[0]) in world.filled
     if world.filled:
         others, kwargs = _substituted(world, args[int(again) :], kwargs)

@@ -167,6 +167,8 @@ def _same(program: Callable[[], T], due: T | None, world: World) -> Streams | No
         if str(error) == STATE:
             return None
         raise
+    except BudgetError:  # the time was up
+        raise
     except Exception:  # a path that belongs to other draws
         return None
     alike = again.taken == world.taken and all(map(close, again.options, world.options))

@@ -5,7 +5,10 @@ import torch
 
 import toymodels
 from specverify.errors import InputError
-from specverify.integrations.causal import Causal, step_sampler
+from specverify.integrations.causal import Causal, step_sampler, verification_sampler
+from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_suite import smallest
+from specverify.verdict import Kind
 
 TOY = toymodels.toy("dense-3x6")
 
@@ -44,3 +47,29 @@ def test_what_comes_behind_an_end_is_the_end(seed):
 def test_a_step_that_adds_nothing_is_told_what_it_returns(made, seed):
     with pytest.raises(InputError, match="the step returned"):
         step_sampler(lambda draft, target, ids: made)(TOY, TOY, 1, seed)
+
+
+def test_models_with_a_cache_go_on_from_what_it_holds(seed):
+    def step(draft, target, ids):
+        cache = None if ids.shape[1] == 1 else target(ids[:, :-1]).past_key_values
+        return plain(draft, lambda last: target(last[:, -1:], past_key_values=cache), ids)
+
+    toy = toymodels.toy("eos-3x6")
+    tokens = step_sampler(step, cached=True)(toy, toy, 20, seed)
+    assert tokens.shape == (20, 6)
+    assert torch.equal(tokens, step_sampler(plain, cached=True)(toy, toy, 20, seed)), "the same laws: the same draws"
+
+
+def verify(draft, q, p, slip=False):
+    """The rule of speculative sampling; the slip leaves q out of the residual."""
+    for slot, token in enumerate(draft[0].tolist()):
+        if torch.rand(()) >= p[0, slot, token] / q[0, slot, token]:
+            return slot, torch.multinomial((p[0, slot] - (0 if slip else q[0, slot])).clamp(min=0), 1)
+    return draft.shape[1], torch.multinomial(p[0, -1], 1)
+
+
+@pytest.mark.parametrize(("window", "slip"), [(1, False), (2, False), (2, True)])
+def test_a_verification_is_judged_in_a_loop_around_it(window, slip):
+    sampler = verification_sampler(lambda draft, q, p: verify(draft, q, p, slip), window=window)
+    found = prove_sampler(sampler, suite=smallest()[1:2])
+    assert found.verdict.kind is (Kind.REFUTED if slip else Kind.PROVED), found.verdict.reason

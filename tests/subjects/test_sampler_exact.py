@@ -86,6 +86,10 @@ def test_later_draws_may_depend_on_earlier_ones():
         (lambda: torch.randn(2), r"draws with torch's randn, .* \(test_sampler_exact.py:\d+\)"),
         (lambda: torch.randint(2**40, (1,)), "more than 4,096 values"),
         (
+            lambda: torch.nn.Linear(1, 1),
+            r"draws weights with torch\.nn\.init\.uniform_, which cannot be followed; make",
+        ),
+        (
             lambda: torch.nn.functional.dropout(torch.ones(3)),
             "draws from torch's generator in a way that cannot be enumerated",
         ),
@@ -94,6 +98,17 @@ def test_later_draws_may_depend_on_earlier_ones():
 def test_what_cannot_be_followed_says_so(program, message):
     with pytest.raises(ContractError, match=message):
         list(worlds(program, budget=10))
+
+
+def test_a_time_that_is_up_where_a_world_is_run_again_is_no_other_source_of_noise():
+    def up():
+        raise BudgetError("the time was up")
+
+    def program():
+        return tuple(torch.multinomial(torch.ones(2), 2, replacement=True).tolist())
+
+    with pytest.raises(BudgetError, match="the time was up"):
+        list(worlds(program, budget=10, others=[up]))
 
 
 def test_too_many_worlds_are_not_begun():
