@@ -126,12 +126,15 @@ def planned() -> dict[str, int]:
     return dict(zip(NAMES, (copies, copies, CALLS * ROWS - ROWS - 1, small, CALLS), strict=True))
 
 
-def affordable(pace: float, seconds: float) -> int | None:
-    """How many rows a call may have for all calls to fit, at so many seconds a row; None if not even `FEWEST` fit."""
+def affordable(pace: float, seconds: float, *, single: bool = False) -> int | None:
+    """How many rows a call may have for all calls to fit, at so many seconds a row; None if not even `FEWEST` fit.
+
+    Rows of a kernel that takes a `single` one are calls of their own: unless it is fast, few of them have to do.
+    """
     fitting = (
         rows
-        for rows in (ROWS, FEWEST)
-        if pace * rows * (CALLS + CALIBRATION + (REPEATS * CANDIDATES + PLAYED * len(SMALL)) / ROWS) <= seconds
+        for rows, share in ((ROWS, 0.2 if single else 1.0), (ROWS // 4, 1.0), (FEWEST, 1.0))
+        if pace * rows * (CALLS + CALIBRATION + (REPEATS * CANDIDATES + PLAYED * len(SMALL)) / ROWS) <= share * seconds
     )
     return next(fitting, None)
 

@@ -248,7 +248,8 @@ class Session:
         return Verdict(Kind.CONSISTENT, reason)
 
     def _independent(self, pace: float) -> Verdict | None:
-        if (rows := independence.affordable(pace, self.deadline.left / 4)) is None:
+        single = self.kernel.batch == "single"
+        if (rows := independence.affordable(pace, self.deadline.left / 4, single=single)) is None:
             self.notes.append(f"it is too slow to be tried for copied rows: {pace:.2g} s a row")
             return None
         alphas = {check: self.budget.spend(check) for check in independence.NAMES}
