@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
@@ -29,6 +29,7 @@ from specverify.errors import BudgetError, ContractError
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
+from specverify.subjects.sampler_lines import Path, settled
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
 from specverify.subjects.sampler_matches import matches_law
@@ -83,12 +84,14 @@ class Law:
         worlds: how many were.
         coins: comparisons that could have gone either way, on average.
         stopped: why they were not all followed, or "".
+        paths: the worlds.
     """
 
     came: Float[np.ndarray, " sequences"]
     worlds: int = 0
     coins: float = 0.0
     stopped: str = ""
+    paths: list[Path] = field(default_factory=list)
 
 
 def prove_sampler(
@@ -163,7 +166,8 @@ def prove_sampler(
         if not law.stopped and tv > allowed:
             location = locate_exactly(due, law.came, round(len(due) ** (1 / case.target.length)), tolerance)
             like = matches_law(case, law.came, tolerance) if isinstance(claim, Lossless) and reference is None else []
-            said += [sentence(location), *like]
+            where = settled(law.paths, location["prefix"])
+            said += [f"{sentence(location)}{where and f', {where}'}", *like]
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
         break
     verdict = _verdict(verdicts, exact, done, cases, unfinished, what)
@@ -247,6 +251,7 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
             law.came[int(sequence_index(mapped, vocab))] += world.probability
             law.coins += world.probability * world.coins
             law.worlds += 1
+            law.paths.append(Path(tuple(mapped[0].tolist()), tuple(world.taken), tuple(world.lines), world.probability))
     except BudgetError as error:
         law.stopped = str(error) if 1 - law.came.sum() > missing else ""
     return law

@@ -48,6 +48,7 @@ class World(TorchFunctionMode):
     Attributes:
         options: for each choice, the probability of every outcome.
         taken: the outcome that was chosen.
+        lines: where in the program it was, as file:line.
         probability: of all of them together.
         coins: comparisons that could have gone either way.
         streams: the random numbers that the run would have got.
@@ -64,6 +65,7 @@ class World(TorchFunctionMode):
         self.path, self.due = path, due
         self.options: list[list[float]] = []
         self.taken: list[int] = []
+        self.lines: list[str] = []
         self.probability = 1.0
         self.coins = 0
         self.streams = Streams()
@@ -247,6 +249,7 @@ class World(TorchFunctionMode):
             chosen = max(range(len(options)), key=options.__getitem__)
         self.options.append(options)
         self.taken.append(chosen)
+        self.lines.append(_line())
         self.probability *= options[chosen]
         return chosen
 
