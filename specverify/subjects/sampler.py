@@ -45,8 +45,8 @@ from specverify.subjects.sampler_together import together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind
 
-SAMPLED = 2 / 3
-"""The part of the time in which it is sampled; in the rest its draws are followed, first if samples are too slow."""
+SAMPLED, FOLLOWED = 0.6, 0.3
+"""The parts of the time in which it is sampled, and in which its draws are followed; what is left goes into checks."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -122,7 +122,7 @@ def judge_sampler(
     found = sampling.judgement(share)
     if only or found.verdict.kind not in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
         return found
-    return together(found, prove(seconds=(1 - SAMPLED) * seconds), sample, asked)
+    return together(found, prove(seconds=FOLLOWED * seconds), sample, asked)
 
 
 class Sampling:
@@ -198,6 +198,8 @@ class Sampling:
             self._again.repeat(
                 "gives other sequences for a seed after other calls than before them: state leaks between calls"
             )
+        if self.reproducible and not self.refuted:
+            max(self.series, key=lambda one: one.possible).tell_seeds_apart()
         for one in self.series:
             one.settle(deadline)
         return judgement(self.series, self.batches, self.asked, time.process_time() - self.start)
@@ -207,7 +209,8 @@ class Sampling:
 
 
 def affordable(series: Sequence[Series], seconds: float, all_of_them: bool) -> Sequence[Series]:
-    """The cases on which so many seconds lead to an answer, from the one on that takes least.
+    """The cases on which so many seconds lead to an answer: of those on which three tokens can come the one that takes
+    least, without which there is none, and then the others, from the one on that takes least.
 
     Args:
         series: all, of which the first calls were made.
@@ -215,7 +218,9 @@ def affordable(series: Sequence[Series], seconds: float, all_of_them: bool) -> S
         all_of_them: whether nothing less is an answer.
     """
     kept: list[Series] = []
-    for one in sorted(series, key=lambda one: one.takes):
+    quick = sorted(series, key=lambda one: one.takes)
+    telling = next((one for one in quick if one.choices > 2), None)
+    for one in sorted(quick, key=lambda one: one is not telling):
         seconds -= one.takes
         if kept and seconds < 0 and not all_of_them:
             break

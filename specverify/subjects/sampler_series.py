@@ -44,6 +44,10 @@ FIRST_CALLS = 8
 """Small calls of one size that begin each series."""
 FIRST_ROWS, ROWS = 512, 16_384
 """Most rows of one of those, and of any call."""
+SEED_BITS = (8, 16, 24)
+"""Seeds that are alike up to so many bits must not lead to the same sequences, in calls of `FEW` rows on a toy on which
+those would be as good as never the same."""
+FEW, UNLIKE = 4, 2.0**60
 LOCATION = 1e-3
 """Probability that a refuted sampler is said to be wrong, for certain, at a prefix where it is not."""
 
@@ -106,6 +110,15 @@ class Series:
             sequences: int = self.case.target.vocab**self.case.target.length
             return sequences
         return int((self.law > 0).sum())
+
+    @property
+    def choices(self) -> int:
+        """The most tokens that can come after any prefix, as far as it is known."""
+        vocab: int = self.case.target.vocab
+        if self.law is None:
+            return vocab
+        rows = [self.law.reshape(vocab**place, vocab, -1).sum(2) for place in range(self.case.target.length)]
+        return max(int((row > 0).sum(1).max()) for row in rows)
 
     @property
     def takes(self) -> float:
@@ -171,6 +184,19 @@ class Series:
         with self._caught():
             if not torch.equal(self.call(len(self.first[0]), self.first_seed + self.begun), self.first[0]):
                 raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
+
+    def tell_seeds_apart(self) -> None:
+        """Make a small call with seeds of which the lower bits are the same; the same tokens for them are an error."""
+        if self.error or self.possible**FEW < UNLIKE:
+            return
+        with self._caught():
+            first = self.call(FEW, self.first_seed)
+            for bits in SEED_BITS:
+                if torch.equal(first, self.call(FEW, self.first_seed ^ 1 << bits)):
+                    raise ContractError(
+                        f"gives the same sequences for the seeds {self.first_seed} and {self.first_seed ^ 1 << bits}, "
+                        f"so that calls repeat each other: it uses the lowest {bits} bits of a seed; use all of it"
+                    )
 
     def settle(self, deadline: Deadline) -> None:
         """After the last call: all checks on what was drawn, and where the law is wrong if it is."""

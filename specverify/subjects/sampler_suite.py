@@ -96,7 +96,7 @@ _STANDARD = (
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),  # processors; no two tokens tie
     ("dense-5x4", _CUTS, "perturbed", 3),  # processors behind each other, each of which cuts something
     ("guided-2x5", "", "perturbed", 5),  # guidance; an unconditional law with a history of its own
-    ("guided-3x4", "", "perturbed", 4),
+    ("guided-3x4", "temperature=0.7,top_k=2", "perturbed", 4),  # processors behind guidance
     ("switch-3x6", "", "independent", 4),  # a mask that a token flips
     ("eos-3x6", "", "perturbed", 4),  # rows that end at different lengths
     ("raster-4x6", "", "independent", 4),  # a forced token
@@ -121,7 +121,7 @@ _TINY = (
     ("eos-3x6", "", "perturbed", 3),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
     ("ties-3x5", "top_k=2", "perturbed", 3),
-    ("guided-2x5", "", "perturbed", 4),
+    ("guided-3x4", "temperature=0.7,top_k=2", "perturbed", 4),
     ("penalty-3x6", "", "perturbed", 3),
     ("recurrent-3x6", "", "perturbed", 3),
     ("dense-2x8", "", "perturbed", 3),

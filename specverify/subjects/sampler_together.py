@@ -54,7 +54,7 @@ def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: As
         return replace(sampled, verdict=Verdict(sampled.verdict.kind, f"{seen}; {rounded}"), exact=followed.exact,
                        notes=notes, seconds=seconds)  # fmt: skip
     gap = f"the exact law: its draws were not followed to an end ({followed.verdict.reason})"
-    return replace(sampled, not_covered=(*sampled.not_covered, gap), notes=notes, seconds=seconds)
+    return replace(sampled, not_covered=(*sampled.not_covered, gap), seconds=seconds)
 
 
 def _rounded(followed: Judgement, sample: Sampler, asked: Asked) -> str:

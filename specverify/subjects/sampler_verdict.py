@@ -27,7 +27,7 @@ from specverify.subjects.sampler_suite import Case
 from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
 
 NAMED = 4
-"""Toys that a line of what is not covered names, those with least first."""
+"""Most toys that are named where only some of all were sampled as planned."""
 PLACES = "PIT by position"
 """What a position by itself is seen by: a flaw in one of many is a small one on average."""
 
@@ -80,8 +80,9 @@ def judgement(series: Sequence[Series], batches: Batches, asked: Asked, elapsed:
         location, reason = _of_groups(wrong, series, batches, asked.beta)
     drawn, planned = sum(one.drawn for one in series), sum(one.planned for one in series)
     kept = [one for one in series if not one.left]
-    if kind is Kind.CONSISTENT and len(kept) < len(series) and max(one.case.target.vocab for one in kept) < 3:
-        kind, reason = Kind.INCONCLUSIVE, f"{reason}; two tokens hide what is wrong with a residual"
+    if kind is Kind.CONSISTENT and len(kept) < len(series) and max(one.choices for one in kept) < 3:
+        kind = Kind.INCONCLUSIVE
+        reason = f"{reason}; where two tokens or one can come, what is wrong with a residual is hidden"
     if kind is Kind.CONSISTENT:
         reason = _consistent(kept, len(series), asked)
     if kind in (Kind.CONSISTENT, Kind.INCONCLUSIVE) and drawn < planned:
@@ -137,6 +138,8 @@ def _few(values: Iterable[Any]) -> str:
 def _consistent(series: Sequence[Series], of: int, asked: Asked) -> str:
     """What was seen, each figure with the metric that it is one of."""
     toys = f"{len(series)} toys" if len(series) == of else f"{len(series)} of {of} toys"
+    if len(series) <= min(NAMED, of - 1):
+        toys += f" ({', '.join(one.case.name for one in series)})"
     begin = f"{toys}, {sum(one.drawn for one in series):,} sequences: "
     if isinstance(asked.claim, Relaxed):
         return f"{begin}within {asked.claim.tv:.3g} on each; alpha = {asked.alpha:.2g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -158,8 +159,9 @@ class Npz:
                 raise InputError(f"{self.path}: {name} is no array ({error})") from None
             if dtype.hasobject:
                 raise InputError(f"{self.path}: {name} holds objects; give an array of numbers")
-            if fortran and len(shape) > 1:
-                raise InputError(f"{self.path}: {name} is in Fortran order; save np.ascontiguousarray of it")
+            if fortran and len(shape) > 1:  # columns first, as `array.T` is saved: turned round as a whole
+                self.streams[name] = stream, shape[::-1], dtype
+                stream = io.BytesIO(np.ascontiguousarray(self.read(name).T).tobytes())
             self.streams[name] = stream, shape, dtype
         return self.streams[name]
 

@@ -16,7 +16,7 @@ FOLDERS = sorted(path.parent for name in RECORDS for path in ROOT.glob(f"*/{name
 
 def test_each_has_its_line_in_the_page_beside_them():
     names = {folder.name for folder in FOLDERS}
-    assert {"reference", "judged"} <= names
+    assert {"reference", "judged", "sweep"} <= names
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"specverify show reports/{name}" in text for name in names)
 

@@ -105,19 +105,22 @@ def test_where_time_is_shorter_some_toys_are_left(clock):
 
 
 def test_two_tokens_alone_are_no_answer(clock):
-    suite = (case("dense-2x8", 2), case("recurrent-3x6", 4))
-    found = judge_sampler(costing(clock, 2e-3), suite=suite, seconds=15, exact=False)
+    suite = (case("dense-2x8", 2), case("sparse-3x5", 3))  # of which two can come after any prefix
+    found = judge_sampler(costing(clock, 2e-3), suite=suite, seconds=7, exact=False)
     assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
-    assert "two tokens hide what is wrong with a residual" in found.verdict.reason
+    assert "what is wrong with a residual is hidden" in found.verdict.reason
 
 
 def test_which_toys_there_is_time_for():
-    cheap, dear, done = (SimpleNamespace(takes=seconds) for seconds in (10.0, 40.0, 0.0))
+    cheap, dear, done = (SimpleNamespace(takes=seconds, choices=2) for seconds in (10.0, 40.0, 0.0))
     every = [dear, cheap, done]
     assert affordable(every, 100.0, False) == [done, cheap, dear]
     assert affordable(every, 20.0, False) == [done, cheap]
     assert affordable(every, 0.0, False) == [done]
     assert affordable(every, 0.0, True) == [done, cheap, dear]
+    dear.choices = 3
+    assert affordable(every, 20.0, False) == [dear]
+    assert affordable(every, 45.0, False) == [dear, done]
 
 
 def test_a_slow_kernel_is_answered_with_what_was_seen():

@@ -5,10 +5,12 @@ import re
 import pytest
 import torch
 
+from specverify.claims import Lossless
+from specverify.processors import Guided, Processed
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
 from specverify.subjects.sampler_exact import BESIDE
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case, Shortened, chosen
 from specverify.verdict import Kind
 from toymodels import draft, toy
 
@@ -149,3 +151,24 @@ def test_one_that_is_slow_and_cannot_be_followed_is_sampled_until_the_end(clock)
     assert clock["now"] > 29
     hot = judged(slow(lambda law, n: odd(law, n) ** 3, clock), seconds=30, delta=None)
     assert hot.verdict.kind is Kind.REFUTED, hot.verdict.reason
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_calls_that_repeat_each_other_since_a_seed_is_cut_are_an_error(exact):
+    def few_bits(target, draft, n, seed):
+        return right(target, draft, n, seed % 65_536)
+
+    long = toy("hash-16x24")
+    suite = (case(2),) if exact else (Case(long, draft("perturbed", long)),)
+    found = judged(few_bits, suite=suite, exact=exact)
+    assert found.verdict.kind is Kind.ERROR, found.verdict.reason
+    said = "noise is shared by calls" if exact else "it uses the lowest 16 bits of a seed; use all of it"
+    assert said in found.verdict.reason
+
+
+@pytest.mark.parametrize("suite", ["standard", "smallest"])
+def test_processors_behind_guidance_are_among_the_toys(suite):
+    assert any(
+        isinstance(one.target, Processed) and isinstance(one.target.inner, Guided)
+        for one in chosen(suite, Lossless(), "")
+    )
