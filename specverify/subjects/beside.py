@@ -9,7 +9,7 @@ from specverify.evidence.company import SIZES, company
 from specverify.evidence.search import guarded
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
-from specverify.subjects.sampling import large
+from toymodels.wide import large
 
 VOCAB, LENGTH = 4, 24
 """Of the model: few tokens, so that rows come into one state; many positions, so that lengths are far apart."""

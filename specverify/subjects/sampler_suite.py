@@ -26,6 +26,7 @@ from specverify.model import Context, Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
 from specverify.subjects import target_file
 from toymodels import continuous, tables
+from toymodels.wide import large
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ _STANDARD = (
     ("recurrent-3x6", "", "perturbed", 4),  # a state
     ("dense-8x3", "", "perturbed", 2),  # residuals over many tokens
 )
+VOCAB, LENGTH = 128, 24
+"""Tokens and positions of the toy that shows what is cut by default from vocabularies of a real size."""
 _SMALL = (
     ("sparse-3x5", "", "independent", 4),
     ("eos-3x6", "", "perturbed", 4),
@@ -152,8 +155,9 @@ _PROCESSORS = (
 
 
 def standard() -> tuple[Case, ...]:
-    """Toys with histories, zeros, ends, processors, guidance and a greedy row; the long one is judged as a trace."""
-    return tuple(_case(*entry) for entry in _STANDARD)
+    """Toys with histories, zeros, ends, processors, guidance and a greedy row; the long ones are judged as traces."""
+    wide = Case(*(large(f"{name}-{VOCAB}x{LENGTH}", VOCAB, LENGTH) for name in ("wide", "drafts")))
+    return (*(_case(*entry) for entry in _STANDARD), wide)
 
 
 def small() -> tuple[Case, ...]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,9 +33,8 @@ from specverify.seeds import derived_seed
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
 from specverify.subjects.suite import scattered
-from toymodels.automata import Recursion, StateModel, skewed
-from toymodels.hashing import branches, seed
 from toymodels.tables import prefixes
+from toymodels.wide import large
 
 ALPHA, BETA = 1e-6, 0.01
 """Of all checks of a judgement together, and of each."""
@@ -50,8 +48,8 @@ FEW = ((7, 140), (1_000, 10_000))
 """The same where only some toys are asked for."""
 APART = 12
 """Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
-CROWD, CONTEXTS = 1_024, 16
-"""Tokens of the model that is too large for any enumeration, and how many laws it has."""
+CROWD = 1_024
+"""Tokens of the model that is too large for any enumeration."""
 SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")
 """Checks of tokens of models that are too large for any law of sequences."""
 FAR = 64
@@ -171,18 +169,3 @@ def carry_out(
             counts = sequence_counts(some, task.model.vocab)
             found = ChiSquare(task.law).check(counts, alpha=alpha, beta=BETA, generator=generator)
             yield task, replace(found, check=f"{name}: {found.check}")
-
-
-def large(name: str, vocab: int, length: int) -> Model:
-    """A model with one of `CONTEXTS` laws by the last two tokens, whatever its size; each seventh token never comes."""
-    hashes = branches(branches(torch.tensor(seed(name)), CONTEXTS), vocab)
-    table = skewed(hashes) * (torch.arange(vocab) % 7 != 0)
-
-    def law(position: Tensor, state: Tensor) -> Tensor:
-        return table[(3 * state[:, 0] + state[:, 1]) % CONTEXTS]
-
-    def update(state: Tensor, token: Tensor) -> Tensor:
-        return torch.stack([state[:, 1], token], 1)
-
-    recursion = Recursion(initial=(0, 0), update=update, weights=law)
-    return StateModel(name, vocab, length, recursion, torch.float64, torch.device("cpu"))

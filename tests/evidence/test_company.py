@@ -9,7 +9,7 @@ from specverify.deadline import Deadline
 from specverify.decoders import registry
 from specverify.decoders.registry import Settings
 from specverify.evidence.company import SIZES, Coins, company
-from specverify.subjects.sampling import large
+from toymodels.wide import large
 
 TARGET, DRAFT = large("rows", 4, 12), large("rows-draft", 4, 12)
 
