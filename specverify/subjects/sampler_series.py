@@ -113,11 +113,11 @@ class Series:
 
     @property
     def choices(self) -> int:
-        """The most tokens that can come after any prefix, as far as it is known."""
-        vocab: int = self.case.target.vocab
+        """The most tokens, or clusters of them, that can come after any prefix, as far as it is known."""
         if self.law is None:
-            return vocab
-        rows = [self.law.reshape(vocab**place, vocab, -1).sum(2) for place in range(self.case.target.length)]
+            return int(self.case.target.vocab)
+        v = self.vocab
+        rows = (self.law.reshape(v**place, v, -1).sum(2) for place in range(self.case.target.length))
         return max(int((row > 0).sum(1).max()) for row in rows)
 
     @property

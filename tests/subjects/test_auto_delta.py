@@ -99,7 +99,7 @@ def test_a_slow_wrong_sampler_is_refuted(clock):
 def test_where_time_is_shorter_some_toys_are_left(clock):
     found = judge_sampler(costing(clock, 2e-3), suite=SUITE, seconds=15, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
-    assert re.match(r"[12] of 3 toys, ", found.verdict.reason)
+    assert re.match(r"[12] of 3 toys \(.*eos-3x6.*\), ", found.verdict.reason)
     assert 0.01 < reached(found) <= COARSEST
     assert any("recurrent-3x6" in gap for gap in found.not_covered)
 
