@@ -135,7 +135,7 @@ def picture(figure: Figure, name: str, title: str, caption: str, alt: str) -> Pi
     """Draw a figure; the same figure gives the same bytes."""
     file, vector = io.BytesIO(), io.BytesIO()
     figure.savefig(file, format="png", dpi=96 * _DENSITY, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine("none")  # the layout that was found serves both; it takes as long as drawing does
+    figure.set_layout_engine(None)  # the layout that was found serves both; it takes as long as drawing does
     figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
     small = io.BytesIO()
     with Image.open(file) as drawn:  # a third of the bytes; of all palettes, the one that keeps a lone mark's colour
