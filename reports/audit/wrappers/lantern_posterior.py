@@ -1,8 +1,7 @@
 """LANTERN: `EaModel.evaluate_posterior` of LlamaGen, over two branches of two drafts, the most probable; plain, and
-relaxed towards one neighbour of each token. Shims: the method alone is executed, with torch and random for the imports
-of its module; the object has `nearest_latents` alone, made up; and its processor of logits does nothing."""
+relaxed towards one neighbour of each token. Shims: the method alone is executed, with torch for its imports, and for
+`random.random`; the object has `nearest_latents` alone, made up; its processor of logits does nothing."""
 
-import random
 from types import SimpleNamespace
 
 import torch
@@ -10,7 +9,8 @@ from _clones import definitions
 
 from specverify.integrations.causal import step_sampler
 
-(posterior,) = definitions("LANTERN/models/ea_model_llamagen.py", "evaluate_posterior", torch=torch, random=random)
+GIVEN = {"torch": torch, "random": SimpleNamespace(random=lambda: torch.rand(()))}
+(posterior,) = definitions("LANTERN/models/ea_model_llamagen.py", "evaluate_posterior", **GIVEN)
 
 
 def step(draft, target, ids, **how):
