@@ -2,6 +2,7 @@
 
 python reports/audit/run.py                 # or `nox -s audit`, which installs the packages first
 python reports/audit/run.py specdec litgpt  # some packages, or some wrappers
+SPECVERIFY_CLONES=clones python reports/audit/run.py GSD  # official code, from a clone in this folder
 
 A row that was judged by the same lines and command on the same release is taken from its judgement in the folder;
 without the folder, all are judged again.
@@ -12,7 +13,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import re
 import resource
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -23,6 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SECONDS = 30
+CLONES = "SPECVERIFY_CLONES"
 COLUMNS = ("package", "version", "function", "claim", "verdict", "what was shown", "seconds", "remark")
 ROUNDING = ((1e-12, "1e-12, the rounding of float64"), (1e-6, "1e-6, the rounding of float32"))
 HEAD = """# Packages that decode speculatively, judged
@@ -32,6 +37,9 @@ one sequence at a time, with two drafts a step where nothing else is said. PROVE
 time, the smallest first, all possible runs of its draws together have the target's law. REFUTED: on the toy that is
 named, sequences have another law. Both are said of the release that is named and of the claim alone; a function may be
 meant for something else, which the remark then says. Seconds are of the processor, the start of Python included.
+
+Where the version is a commit, the code is on no package index and was taken from a clone; schedulers were judged window
+by window, on drawn models, in [a loop that is not theirs](../../docs/schedulers.md).
 """
 
 
@@ -60,21 +68,53 @@ def command(row: Mapping[str, Any], folder: Path) -> list[str]:
     return ["validate", str(folder / row["wrapper"]), *how, "--claim", row.get("claim", "lossless")]
 
 
+def cloned(row: Mapping[str, Any]) -> bool:
+    """Whether its code is on no index, and taken from a clone."""
+    return "repository" in row
+
+
+def version(row: Mapping[str, Any]) -> str:
+    """The release, or the first digits of the commit."""
+    return str(row["commit"][:7] if cloned(row) else row["version"])
+
+
+def check(row: Mapping[str, Any], wrappers: Path) -> None:
+    """See that what a row is about is there: the release, or in a clone what its wrapper was written for.
+
+    Raises:
+        SystemExit: it is not, or is something else.
+    """
+    if not cloned(row):
+        try:
+            installed = metadata.version(row["package"])
+        except metadata.PackageNotFoundError:
+            installed = "not"
+        if installed != row["version"]:
+            raise SystemExit(
+                f"{row['package']} {row['version']} is to be judged, and {installed} installed: nox -s audit"
+            )
+        return
+    file, due = f"{row['package']}/{row['file']}", f"{row['repository']} at {row['commit']}"
+    try:
+        text = runpy.run_path(str(wrappers / "_clones.py"))["source"](file, row["names"])
+    except (OSError, LookupError, SyntaxError) as error:
+        raise SystemExit(f"{file} in ${CLONES} cannot be read ({error}): {due} is to be judged") from None
+    if hashlib.sha256(text.encode()).hexdigest() != row["sha256"]:
+        raise SystemExit(f"{file} in ${CLONES} has another {', '.join(row['names'])} than {due}, which is to be judged")
+
+
 def judge(row: Mapping[str, Any], wrappers: Path, out: Path) -> None:
     """Judge a row, unless its judgement is there already.
 
     Raises:
-        SystemExit: another release is installed, or none; or `specverify` said nothing.
+        SystemExit: something else is there than is to be judged, or nothing; or `specverify` said nothing.
     """
-    try:
-        installed = metadata.version(row["package"])
-    except metadata.PackageNotFoundError:
-        installed = "not"
-    if installed != row["version"]:
-        raise SystemExit(f"{row['package']} {row['version']} is to be judged, and {installed} installed: nox -s audit")
+    check(row, wrappers)
     lines = (wrappers / row["wrapper"].partition(":")[0]).read_bytes()
-    asked = {"command": command(row, Path(wrappers.name)), "version": installed}
+    asked = {"command": command(row, Path(wrappers.name)), "version": version(row)}
     asked["wrapper"] = hashlib.sha256(lines).hexdigest()
+    if cloned(row):
+        asked["sha256"] = row["sha256"]
     file = out / key(row) / "row.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["asked"] == asked:
         return
@@ -96,13 +136,15 @@ def table(rows: Sequence[Mapping[str, Any]], left_out: Sequence[Mapping[str, str
     lines = [HEAD, "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in rows:
         file = out / key(row) / "row.json"
-        if not file.is_file():
+        if not file.is_file() or (cloned(row) and CLONES not in os.environ):
             continue
         found = json.loads(file.read_text(encoding="utf-8"))
         function = f"[{row['function']}](wrappers/{row['wrapper'].partition(':')[0]})"
         result = found["kind"], shown(found), f"{found['seconds']:.0f}"
-        cells = row["package"], row["version"], function, row.get("claim", "lossless"), *result, row.get("remark", "")
+        cells = row["package"], version(row), function, row.get("claim", "lossless"), *result, row.get("remark", "")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if CLONES not in os.environ and (names := sorted({row["package"] for row in rows if cloned(row)})):
+        lines += ["", f"Not judged, since {CLONES} names no folder of clones: {', '.join(names)}."]
     if left_out:
         lines += ["", "Left out:", ""]
         lines += [f"- {one['package']} {one['version']}, {one['function']}: {one['reason']}" for one in left_out]
@@ -119,7 +161,7 @@ def shown(found: Mapping[str, Any]) -> str:
 
 def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
     """What the table needs of a judgement."""
-    sizes = sorted({one["model"].partition("-")[2].partition("x")[0] for one in found["exact"]})
+    sizes = sorted({number for one in found["exact"] for number in re.findall(r"\d+", one["model"])[:1]})
     return {
         **found["verdict"],
         "tv": max((one["tv"] for one in found["exact"]), default=None),
@@ -143,9 +185,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = given.out / "report.md"
     given.out.mkdir(parents=True, exist_ok=True)
     for row in chosen(manifest["row"], given.names):
-        judge(row, given.manifest.parent / "wrappers", given.out)
+        left = cloned(row) and CLONES not in os.environ
+        if not left:
+            judge(row, given.manifest.parent / "wrappers", given.out)
         report.write_text(table(manifest["row"], manifest.get("left_out", ()), given.out), encoding="utf-8")
-        print(key(row), json.loads((given.out / key(row) / "row.json").read_text(encoding="utf-8"))["kind"], flush=True)
+        file = given.out / key(row) / "row.json"
+        print(key(row), "left out" if left else json.loads(file.read_text(encoding="utf-8"))["kind"], flush=True)
     print(report)
 
 
