@@ -45,7 +45,7 @@ from specverify.subjects.sampler_together import together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind
 
-SAMPLED, FOLLOWED = 0.6, 0.25
+SAMPLED, FOLLOWED = 0.55, 0.2
 """The parts of the time in which it is sampled, and in which its draws are followed; what is left goes into checks."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
