@@ -124,7 +124,7 @@ _TINY = (
     ("eos-3x6", "", "perturbed", 3),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
     ("ties-3x5", "top_k=2", "perturbed", 3),
-    ("guided-3x4", "temperature=0.7,top_k=2", "perturbed", 4),
+    ("guided-2x5", "", "perturbed", 4),
     ("penalty-3x6", "", "perturbed", 3),
     ("recurrent-3x6", "", "perturbed", 3),
     ("dense-2x8", "", "perturbed", 3),

@@ -113,7 +113,7 @@ def test_every_defect_is_refuted_in_small(category):
     for name, result in zip(names, plain(DEFECTS, *names), strict=True):
         first, again = result["first"], result["again"]
         assert first["verdict"]["kind"] == "REFUTED", f"{name}: {first['verdict']['reason']}"
-        assert result["seconds"] < 10, f"{name} took {result['seconds']:.1f} s"
+        assert result["seconds"] < (25 if name in SEVERAL else 15), f"{name} took {result['seconds']:.1f} s"
 
         model = first["certificate"]["setting"]["model"]
         assert model["vocab"] <= 3, name

@@ -166,9 +166,8 @@ def test_calls_that_repeat_each_other_since_a_seed_is_cut_are_an_error(exact):
     assert said in found.verdict.reason
 
 
-@pytest.mark.parametrize("suite", ["standard", "smallest"])
-def test_processors_behind_guidance_are_among_the_toys(suite):
+def test_processors_behind_guidance_are_among_the_toys():
     assert any(
         isinstance(one.target, Processed) and isinstance(one.target.inner, Guided)
-        for one in chosen(suite, Lossless(), "")
+        for one in chosen(None, Lossless(), "standard")
     )
