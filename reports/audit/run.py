@@ -38,8 +38,9 @@ time, the smallest first, all possible runs of its draws together have the targe
 named, sequences have another law. Both are said of the release that is named and of the claim alone; a function may be
 meant for something else, which the remark then says. Seconds are of the processor, the start of Python included.
 
-Where the version is a commit, the code is on no package index and was taken from a clone; schedulers were judged window
-by window, on drawn models, in [a loop that is not theirs](../../docs/schedulers.md).
+Where the version is a commit, the code is on no package index: the definitions that `subjects.toml` names were copied
+from the files of that commit, and their checksum stands there; no clone was held against it yet. Schedulers were judged
+window by window, on drawn models, in [a loop that is not theirs](../../docs/schedulers.md).
 """
 
 

@@ -41,7 +41,7 @@ from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
-from specverify.subjects.sampler_together import together
+from specverify.subjects.sampler_together import TO_FOLLOW, together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind
 
@@ -94,7 +94,6 @@ def judge_sampler(
     Raises:
         InputError: for rates, a delta or a suite that cannot be used.
     """
-    clock = Deadline(seconds)
     check_rates(alpha, beta)
     aim, slack = aims(delta, 0.01)
     if not seconds > 0:
@@ -104,6 +103,7 @@ def judge_sampler(
     suite = suite if (alone := toy or target) is None else (one_target(alone),)
     if exact:
         return prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name)
+    clock = Deadline(seconds)
     only = exact is False or not reproducible
     asked = Asked(
         name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite, 1.0 if only else SAMPLED
@@ -120,7 +120,7 @@ def judge_sampler(
         return together(sampling.judgement(clock), followed, sample, asked)
     sampling.go_on(share)
     found = sampling.judgement(share)
-    if only or found.verdict.kind not in (Kind.CONSISTENT, Kind.INCONCLUSIVE):
+    if only or found.verdict.kind not in TO_FOLLOW:
         return found
     return together(found, prove(seconds=FOLLOWED * seconds), sample, asked)
 
@@ -174,6 +174,8 @@ class Sampling:
             if self.reproducible and self._again is None and one.first and not one.error:
                 self._again = one
                 one.repeat("gives other sequences when it is called twice with the same seed")
+        if self.reproducible and not self.refuted:
+            smallest[-1].tell_seeds_apart()
         if self.refuted or any(one.error for one in self.series):
             return True
         return sum(one.takes for one in self._affordable(deadline)) <= deadline.left
@@ -198,8 +200,6 @@ class Sampling:
             self._again.repeat(
                 "gives other sequences for a seed after other calls than before them: state leaks between calls"
             )
-        if self.reproducible and not self.refuted:
-            max(self.series, key=lambda one: one.possible).tell_seeds_apart()
         for one in self.series:
             one.settle(deadline)
         return judgement(self.series, self.batches, self.asked, time.process_time() - self.start)

@@ -186,8 +186,10 @@ class Series:
                 raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
 
     def tell_seeds_apart(self) -> None:
-        """Make a small call with seeds of which the lower bits are the same; the same tokens for them are an error."""
-        if self.error or self.possible**FEW < UNLIKE:
+        """Make small calls with seeds that are alike in their lower bits, if they take little of the time; the same
+        tokens for them are an error."""
+        takes = FEW * (1 + len(SEED_BITS)) / self.speed if self.speed else 0.0
+        if self.error or self.possible**FEW < UNLIKE or takes > self.patience:
             return
         with self._caught():
             first = self.call(FEW, self.first_seed)

@@ -16,6 +16,8 @@ from specverify.subjects.sampler_suite import Case, chosen
 from specverify.subjects.sampler_verdict import Asked
 from specverify.verdict import Kind, Verdict
 
+TO_FOLLOW = (Kind.CONSISTENT, Kind.INCONCLUSIVE)
+"""Verdicts of samples that an exact law can add to."""
 HALVES = (torch.float16, torch.bfloat16)
 """Precisions whose rounding looks like a small defect."""
 
@@ -24,11 +26,14 @@ def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: As
     """What both come to.
 
     Args:
-        sampled: what samples of it came to: they refuted nothing, and may have been too few to say more.
+        sampled: what samples of it came to. Where they refuted it, or it broke down, that is the judgement: rows in
+            batches may be wrong though one alone is right.
         followed: what every possible run on the smallest toys came to, if it could be followed.
         sample: the sampler, to see which precision it computes in.
         asked: what was asked for.
     """
+    if sampled.verdict.kind not in TO_FOLLOW:
+        return sampled
     notes = (*sampled.notes, *followed.notes)
     seen = sampled.verdict.reason
     seconds = sampled.seconds + followed.seconds

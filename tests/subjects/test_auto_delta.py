@@ -16,20 +16,10 @@ from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.round import judge_round
 from specverify.subjects.rounds.reference import Parts, kernel
 from specverify.subjects.sampler import affordable, judge_sampler
-from specverify.subjects.sampler_batches import SIZES
 from specverify.verdict import BLIND, Coverage, Kind, judge_evidence
 from tests.subjects.drawn import case, right
 
 SUITE = (case("sparse-3x5", 3), case("eos-3x6", 3), case("recurrent-3x6", 4))
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A processor whose time is told, and few of the small calls, which are judged apart."""
-    now = {"now": 0.0}
-    monkeypatch.setattr("time.process_time", lambda: now["now"])
-    monkeypatch.setattr("specverify.subjects.sampler_series.SIZES", dict.fromkeys(SIZES, 1))
-    return now
 
 
 def costing(clock, seconds, draw=right):

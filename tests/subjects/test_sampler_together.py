@@ -1,6 +1,7 @@
 """By default a sampler is sampled in batches, and followed draw by draw for one row: one verdict of both."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ import torch
 from specverify.claims import Lossless
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler import judge_sampler
-from specverify.subjects.sampler_batches import SIZES
 from specverify.subjects.sampler_exact import BESIDE
 from specverify.subjects.sampler_suite import Case, Shortened, chosen
-from specverify.verdict import Kind
+from specverify.subjects.sampler_together import together
+from specverify.subjects.sampler_verdict import Asked
+from specverify.verdict import Kind, Verdict
 from toymodels import draft, toy
 
 
@@ -122,15 +124,6 @@ def slow(change, clock):
     return sampler
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Processor time that stands still but for what is put forward."""
-    now = {"now": 0.0}
-    monkeypatch.setattr("time.process_time", lambda: now["now"])
-    monkeypatch.setattr("specverify.subjects.sampler_series.SIZES", dict.fromkeys(SIZES, 1))
-    return now
-
-
 def test_where_samples_are_too_slow_what_can_be_followed_comes_first(clock):
     found = judged(slow(lambda law, n: law, clock), seconds=30, delta=None)
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
@@ -171,3 +164,13 @@ def test_processors_behind_guidance_are_among_the_toys():
         isinstance(one.target, Processed) and isinstance(one.target.inner, Guided)
         for one in chosen(None, Lossless(), "standard")
     )
+
+
+@pytest.mark.parametrize("kind", [Kind.REFUTED, Kind.ERROR])
+def test_no_proof_of_one_row_covers_what_samples_of_batches_said(kind):
+    """Also where samples were too slow to answer, and the proof came first."""
+    followed = judged(right, exact=True)
+    sampled = replace(judged(right, exact=False), verdict=Verdict(kind, "rows of a batch are copies"))
+    asked = Asked("right", Lossless(), 0, None, 0.01, 10.0, 1e-6, 1e-6, 60.0, None, 0.5)
+    assert followed.verdict.kind is Kind.PROVED
+    assert together(sampled, followed, right, asked) == sampled
