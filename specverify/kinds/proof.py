@@ -15,7 +15,9 @@ from specverify.declared import Initial
 from specverify.decoders import registry
 from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder, target_law
-from specverify.evidence.exact.proof import Box, Proof, at_point, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.goals import of_box
+from specverify.evidence.exact.proof import Proof, at_point, prove
 from specverify.evidence.exact.statement import statement
 from specverify.kinds.kind import CellKind, Setting
 from specverify.report.shape_cells import Cell as Result
@@ -57,14 +59,15 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     build = defects.get(cell.decoder).build if known_wrong(cell) else registry.entry(cell.decoder).build
     here = box(cell.decoder, cell.model, cast("Initial | None", cell.initial))
     here = replace(here, rule=cell.rule, value=cell.value)
-    result["claim"] = here.goal.claim
+    goal = of_box(here)
+    result["claim"] = goal.claim
     found = prove(build, here, setting.seed, Budget(WORLDS, 4096))
     result["proof"] = _row(found)
     if found.proved:
-        return Verdict(Kind.PROVED_FOR_ALL, statement([here], [found.error_bits], setting.seed))
+        return Verdict(Kind.PROVED_FOR_ALL, statement(goal.claim, [here], [found.error_bits], setting.seed))
     if found.outcome == "differs" and here.rule is None:
         # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
-        target, _, of_it = at_point(here, setting.seed, here.goal)
+        target, _, of_it = at_point(here, setting.seed, goal)
         exact = enumerate_decoder(build(of_it), target, Budget(WORLDS))
         drafts = Coverage(here.window is not None, exact.verified, exact.accepted, exact.branches["recovered"])
         refuted = judge_exact(Lossless(), exact, target_law(target), here.vocab, drafts)

@@ -134,8 +134,11 @@ def canvas(height: float) -> Figure:
 def picture(figure: Figure, name: str, title: str, caption: str, alt: str) -> Picture:
     """Draw a figure; the same figure gives the same bytes."""
     file, vector = io.BytesIO(), io.BytesIO()
+    figure.set_dpi(96 * _DENSITY)
+    if (layout := figure.get_layout_engine()) is not None:  # found once, for both; saving would draw all to find it
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(file, format="png", dpi=96 * _DENSITY, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine(None)  # the layout that was found serves both; it takes as long as drawing does
     figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
     small = io.BytesIO()
     with Image.open(file) as drawn:  # a third of the bytes; of all palettes, the one that keeps a lone mark's colour

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from specverify.evidence.exact.proof import Box
+from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.statement import sizes, statement
 from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell, Proof, proof_of
@@ -50,10 +50,12 @@ def _row(cell: Cell, proof: Proof) -> Row:
 
 def said(cells: Sequence[Cell]) -> str:
     """What those of the cells that are proofs say together; empty if none is one."""
-    found = [proof_of(cell) for cell in cells if cell["verdict"]["kind"] == "PROVED-FOR-ALL"]
-    if not found:
+    proved = [cell for cell in cells if cell["verdict"]["kind"] == "PROVED-FOR-ALL"]
+    if not proved:
         return ""
-    return statement([box_of(each) for each in found], [each["error_bits"] for each in found], found[0]["seed"])
+    found = [proof_of(cell) for cell in proved]
+    bits = [each["error_bits"] for each in found]
+    return statement(proved[0]["claim"], [box_of(each) for each in found], bits, found[0]["seed"])
 
 
 def shown(cells: Sequence[Cell]) -> str:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from specverify.deadline import Deadline
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact.proof import BITS, Box, Proof, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.goals import of_box
+from specverify.evidence.exact.proof import BITS, Proof, prove
 from specverify.evidence.exact.statement import statement, together
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
@@ -51,7 +53,7 @@ class ForAll:
     def sentence(self) -> str:
         """What was proved."""
         boxes, bits = zip(*((proof.box, proof.error_bits) for proof in self.proved), strict=True)
-        return statement(boxes, bits, self.proved[0].seed)
+        return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed)
 
     def verdict(self, before: Verdict) -> Verdict:
         """The verdict on a decoder that had another before."""

@@ -16,7 +16,9 @@ from specverify.deadline import Deadline
 from specverify.declared import Initial
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact.proof import Box, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.goals import of_box
+from specverify.evidence.exact.proof import prove
 from specverify.subjects.certificate_schema import ClaimRow, FoundIn
 from specverify.subjects.factory import as_factory
 from specverify.subjects.for_all import ForAll
@@ -156,7 +158,7 @@ def check(found: Mapping[str, Any], what: str = "the certificate") -> Proved:
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "the whole"
         raise InputError(f"{what} is not valid at {place}: {error.message[:200]}")
-    goals = {_box(run).goal.claim for run in found["runs"]}
+    goals = {of_box(_box(run)).claim for run in found["runs"]}
     if (found["claim"]["kind"] == "lossless") != (goals == {"lossless"}) or len({*map(_rule, found["runs"])}) > 1:
         raise InputError(f"{what} is of {found['claim']['kind']}, and its runs of {', '.join(sorted(goals))}")
     plain: Proved = json.loads(json.dumps(found))
@@ -197,7 +199,7 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     return Judgement(
         subject=factory.name,
         level="decoder",
-        claim=_box(found["runs"][0]).goal.claim,
+        claim=of_box(_box(found["runs"][0])).claim,
         verdict=verdict,
         certificate=dict(found),
         not_covered=("every size but the certificate's", "rounding, and rows that depend on each other"),

@@ -11,7 +11,8 @@ from specverify.cell import Cell
 from specverify.cells import carry_out
 from specverify.decoders import registry
 from specverify.errors import InputError
-from specverify.evidence.exact.proof import BITS, Box, Proof
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import BITS, Proof
 from specverify.kinds import proof
 from specverify.kinds.kind import Setting
 from specverify.plan import plan

@@ -10,7 +10,8 @@ from specverify.decoders import Jacobi, Speculative, registry
 from specverify.decoders.sibling_tree import sibling_tree
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
-from specverify.evidence.exact.proof import Box, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import prove
 from specverify.evidence.sequences import target_law
 from toymodels import strategies, toy
 

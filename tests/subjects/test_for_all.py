@@ -12,7 +12,8 @@ from specverify.decoders import Jacobi, Speculative
 from specverify.decoders.registry import Settings, build
 from specverify.defects import get
 from specverify.errors import InputError
-from specverify.evidence.exact.proof import Box, Proof
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import Proof
 from specverify.evidence.search import SMALL
 from specverify.subjects import certificate, proofs
 from specverify.subjects.factory import as_factory

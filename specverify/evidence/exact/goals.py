@@ -18,6 +18,7 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.numbers import ONE
 from specverify.evidence.sequences import target_law
 from specverify.rules import registry
@@ -42,11 +43,6 @@ class Lossless:
     def claim(self) -> str:
         """In words."""
         return "lossless"
-
-    @property
-    def of(self) -> str:
-        """Of which laws, behind "every law of target and draft model, zeros included"."""
-        return ""
 
     def rows(self, vocab: int, length: int, generator: torch.Generator) -> Float[Tensor, "contexts vocab"]:
         """The target's laws at the real point."""
@@ -83,11 +79,6 @@ class ByCluster(Lossless):
     def claim(self) -> str:
         """See Lossless."""
         return f"cluster-lossless({max(self.label) + 1} clusters)"
-
-    @property
-    def of(self) -> str:
-        """See Lossless."""
-        return ", whose clusters lump in the target"
 
     def rows(self, vocab: int, length: int, generator: torch.Generator) -> Float[Tensor, "contexts vocab"]:
         """See Lossless."""
@@ -205,6 +196,11 @@ class OneToOne(Lossless):
 def _laws(target: Any, drafts: Any) -> tuple[Tensor, Tensor]:
     """Those of the first token, Float[vocab] each."""
     return target.table[0], drafts.table[0]
+
+
+def of_box(box: Box) -> Lossless:
+    """What is to be shown in a box."""
+    return Lossless() if box.rule is None else of_rule(box.rule, box.value, box.vocab)
 
 
 def of_rule(name: str, value: float | None, vocab: int) -> Lossless:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import torch
 
-from specverify.declared import Initial
 from specverify.decoders.registry import Settings
-from specverify.errors import BudgetError, InputError
+from specverify.errors import BudgetError
 from specverify.evidence.budget import Budget
+from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.follow import Followed, follow
-from specverify.evidence.exact.goals import Lossless, of_rule
+from specverify.evidence.exact.goals import Lossless, of_box
 from specverify.evidence.exact.numbers import Numbers, OutOfReach
 from specverify.seeds import derived_seed
 from toymodels.tables import TableModel
@@ -25,52 +25,6 @@ BITS = 40
 SMALL = Budget(worlds=200_000, rows=4096)
 Outcome = Literal["proved", "differs", "out of reach", "too large"]
 _LONGEST = 300
-
-
-@dataclass(frozen=True)
-class Box:
-    """Sizes, of which all laws are proved at once.
-
-    Attributes:
-        vocab, length: of the model, whose law after each prefix is unknown.
-        window: draft tokens per forward pass; None for a decoder that has its own, or none.
-        eos: the id that ends a sequence, or None.
-        drafts: whether there is a draft model, with unknown laws of its own.
-        initial: initial drafts; None for decoders that have none.
-        rule, value: a relaxed rule that judges drafts, with its parameter; what is proved is then what it keeps to.
-    """
-
-    vocab: int
-    length: int
-    window: int | None = None
-    eos: int | None = None
-    drafts: bool = False
-    initial: Initial | None = None
-    rule: str | None = None
-    value: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.vocab < 2 or self.length < 1 or (self.window is not None and self.window < 1):
-            raise InputError(f"a box of {self}: at least 2 tokens, length 1 and window 1")
-
-    @property
-    def sizes(self) -> str:
-        """Vocabulary, length and window, such as 3x4x3; with "-end" where there is one."""
-        numbers = (self.vocab, self.length, *([self.window] if self.window is not None else []))
-        return "x".join(map(str, numbers)) + ("-end" if self.eos is not None else "")
-
-    def __str__(self) -> str:
-        parts = [f"{self.vocab} tokens, {self.length} positions"]
-        parts += [f"window {self.window}"] if self.window is not None else []
-        parts += [f"initial drafts {self.initial}"] if self.initial is not None else []
-        parts += ["with an end"] if self.eos is not None else []
-        parts += [self.rule + ("" if self.value is None else f" {self.value:g}")] if self.rule is not None else []
-        return ", ".join(parts)
-
-    @property
-    def goal(self) -> Lossless:
-        """What is to be shown."""
-        return LOSSLESS if self.rule is None else of_rule(self.rule, self.value, self.vocab)
 
 
 @dataclass(frozen=True)
@@ -121,7 +75,7 @@ def prove(
         budget: how much it may take.
         goal: what its law must be; by default the box's.
     """
-    goal = box.goal if goal is None else goal
+    goal = of_box(box) if goal is None else goal
     start = time.process_time()
     numbers = Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
     target, drafts, settings = at_point(box, seed, goal)

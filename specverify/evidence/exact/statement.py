@@ -6,23 +6,24 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from specverify.evidence.exact.proof import Box
+from specverify.evidence.exact.box import Box
 
 
-def statement(boxes: Sequence[Box], bits: Sequence[float], seed: int) -> str:
+def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int) -> str:
     """What was proved, in a sentence without its end.
 
     Args:
-        boxes: each was proved, all of one claim.
+        claim: what was proved in each box, as its goal has it.
+        boxes: the sizes.
         bits: the error of each is at most 2^-bits.
         seed: of all of them.
     """
     drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
-    goal = boxes[0].goal
-    what = "" if goal.claim == "lossless" else f"{goal.claim}, "
+    what = "" if claim == "lossless" else f"{claim}, "
+    of = ", whose clusters lump in the target" if claim.startswith("cluster-lossless") else ""
     runs = "a random prime" if len(boxes) == 1 else f"{len(boxes)} runs, random primes"
     return (
-        f"{what}for every law of {drafts}, zeros included{goal.of}: {sizes(boxes)}; "
+        f"{what}for every law of {drafts}, zeros included{of}: {sizes(boxes)}; "
         f"error at most 2^-{math.floor(together(bits))} ({runs} of 127 bits, seed {seed})"
     )
 

@@ -6,7 +6,8 @@ import pytest
 from evidence.exact.fooling import RIGHT, WRONG
 
 from specverify.decoders.registry import build
-from specverify.evidence.exact.proof import Box, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import prove
 
 BOX = Box(2, 3, 2, drafts=True)
 

@@ -15,9 +15,10 @@ import torch
 
 from specverify.decoders.registry import build
 from specverify.evidence.exact import keeping
+from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import OutOfReach
-from specverify.evidence.exact.proof import Box, prove
+from specverify.evidence.exact.proof import prove
 
 TALLY, WEIGHTS, BOARD = np.zeros(2), torch.zeros(3), types.SimpleNamespace(moves=0)
 

@@ -10,7 +10,8 @@ from specverify.decoders.registry import build, entry
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder, target_law
-from specverify.evidence.exact.proof import BITS, Box, at_point, prove
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
 
 LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")

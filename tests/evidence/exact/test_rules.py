@@ -10,8 +10,9 @@ import torch
 
 from specverify.decoders.registry import build
 from specverify.errors import InputError
+from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.goals import ByCluster, Lossless, Mixed, OneToOne, of_rule
-from specverify.evidence.exact.proof import Box, prove
+from specverify.evidence.exact.proof import prove
 from specverify.kinds.proof import box
 from specverify.plan_proofs import RULES
 from specverify.rules import registry
