@@ -40,6 +40,7 @@ from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.result import check_delta
 from specverify.evidence.sequences import target_law
+from specverify.judge import EXACT_TOLERANCE
 from specverify.killmatrix_continuous import Found
 from specverify.report import record as records
 from specverify.report.shape_testers import Level, Outcome
@@ -48,7 +49,7 @@ from specverify.subjects.decoder import judge_decoder
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.round import judge_round
 from specverify.subjects.sampler import judge_sampler
-from specverify.verdict import EXACT_TOLERANCE, Kind
+from specverify.verdict import Kind
 
 LEVELS = ("decoder", "round", "sampler", "continuous")
 NAME = "defects.json"

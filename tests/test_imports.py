@@ -23,6 +23,7 @@ LAYERS = (
     ("decoders",),
     ("evidence",),
     ("verdict",),
+    ("judge",),
     ("batteries", "continuous_density"),
     ("subjects.rounds",),
     ("defects",),
@@ -142,12 +143,15 @@ def test_the_core_takes_its_models_as_arguments():
     assert not wrong
 
 
-def test_the_core_loads_without_models_figures_or_command_line():
-    heavy = ("toymodels", "realmodels", "matplotlib", "sklearn", "typer", "transformers", "hypothesis")
-    program = (
-        "import sys, specverify.decoders, specverify.evidence.enumerate, specverify.verdict; "
-        f"print(*(name for name in {heavy} if name in sys.modules))"
-    )
+CORE = "specverify.decoders, specverify.evidence.enumerate, specverify.judge"
+HEAVY = ("toymodels", "realmodels", "matplotlib", "sklearn", "typer", "transformers", "hypothesis")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "heavy"), [(CORE, HEAVY), ("specverify.report.render", ("torch", "scipy", "sklearn", "transformers"))]
+)
+def test_what_is_loaded_does_without(loaded, heavy):
+    program = f"import sys, {loaded}; print(*(name for name in {heavy} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -13,11 +13,12 @@ from specverify.continuous_density import CSPD, EXACT, NODES, Pair, pair
 from specverify.errors import InputError
 from specverify.evidence import quadrature
 from specverify.evidence.quadrature import Output
+from specverify.judge import Coverage
 from specverify.kinds.kind import CellKind, Setting
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Density
 from specverify.rules.relaxation import NOTHING
-from specverify.verdict import Coverage, Kind, Verdict
+from specverify.verdict import Kind, Verdict
 
 TOLERANCE = 1e-6
 """Total variation from p that quadrature may leave to an exact rule."""

@@ -9,10 +9,11 @@ from specverify.claims import Claim
 from specverify.decoders import Decoder, registry
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
+from specverify.judge import Coverage, judge_exact
 from specverify.kinds.kind import CellKind, Setting, build
 from specverify.model import Model
 from specverify.report.shape_cells import Cell as Result
-from specverify.verdict import Coverage, Verdict, judge_exact
+from specverify.verdict import Verdict
 
 
 def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:

@@ -15,12 +15,13 @@ from specverify.claims import Claim
 from specverify.declared import Initial
 from specverify.decoders import Branch, Decoder, Run, registry, sample
 from specverify.evidence.result import Evidence
+from specverify.judge import Coverage, judge_evidence
 from specverify.model import AnyModel, Model
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import EvidenceRow
 from specverify.rules.relaxation import Relaxation
 from specverify.seeds import BLOCK, derived_seed
-from specverify.verdict import Coverage, Verdict, judge_evidence
+from specverify.verdict import Verdict
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.goals import of_box
 from specverify.evidence.exact.proof import Proof, at_point, prove
 from specverify.evidence.exact.statement import statement
+from specverify.judge import Coverage, judge_exact
 from specverify.kinds.kind import CellKind, Setting
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Proof as Row
 from specverify.report.shape_cells import proof_of
 from specverify.report.tables_proofs import box_of
-from specverify.verdict import Coverage, Kind, Verdict, judge_exact
+from specverify.verdict import Kind, Verdict
 
 WORLDS = 200_000
 """Outcomes that are followed in one proof, and enumerated where one fails."""

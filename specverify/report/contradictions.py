@@ -11,7 +11,7 @@ from specverify.report.shape_cells import Cell, Figures
 from specverify.report.shape_testers import Judgement, Rates, Trial
 
 TOLERANCE = 1e-12
-"""Total variation that rounding may leave between two exact laws (`verdict.EXACT_TOLERANCE`)."""
+"""Total variation that rounding may leave between two exact laws (`judge.EXACT_TOLERANCE`)."""
 FLOAT32 = 2.0**-22
 """The same of each position, where laws or a decoder are in float32 (`evidence.rounding.floor`)."""
 Found = Iterator[tuple[str, str]]

@@ -37,6 +37,7 @@ from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
 from specverify.evidence.result import Evidence, aims, check_rates
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
+from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT, first_drafts
@@ -48,7 +49,7 @@ from specverify.subjects.factory import Factory, as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import OfVectors, Pair
 from specverify.subjects.resolve import claim_text, place_of
-from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
+from specverify.verdict import Kind, Verdict, combine
 
 __all__ = ["SUITE", "Setting", "judge_continuous"]
 

@@ -11,11 +11,12 @@ from specverify.claims import Claim, Lossless, Relaxed, says_nothing
 from specverify.evidence.found import Outcome
 from specverify.evidence.result import Evidence
 from specverify.evidence.rounding import UNITS, floor
+from specverify.judge import Coverage
 from specverify.subjects.box import box, outside
 from specverify.subjects.modes import Mode
 from specverify.subjects.sampling import ALPHA, BETA, Task
 from specverify.subjects.suite import label
-from specverify.verdict import Coverage, Kind, Verdict, combine
+from specverify.verdict import Kind, Verdict, combine
 
 OWN_PATH = "what it does when nobody looks at its draws"
 

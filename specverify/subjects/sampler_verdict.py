@@ -14,6 +14,7 @@ from specverify.batteries.traces import telling
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.protocol import Branch
 from specverify.evidence.result import COPIES, Evidence
+from specverify.judge import Coverage, judge_evidence
 from specverify.processors import Guided, Processed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
@@ -24,7 +25,7 @@ from specverify.subjects.sampler_order import first_equal, order
 from specverify.subjects.sampler_pairs import ROWS_APART
 from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
-from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
+from specverify.verdict import Kind, Verdict, combine
 
 NAMED = 4
 """Most toys that are named where only some of all were sampled as planned."""

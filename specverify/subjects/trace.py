@@ -63,11 +63,12 @@ from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
 from specverify.evidence.tokens import by_id
+from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import place_in_trace
 from specverify.subjects.trace_file import Trace, load
-from specverify.verdict import Coverage, Kind, Verdict, judge_evidence
+from specverify.verdict import Kind, Verdict
 
 MAIN = "PIT uniformity"
 FEW = 20

@@ -9,7 +9,8 @@ from specverify.claims import ClusterLossless, Lossless, Relaxed
 from specverify.errors import InputError
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import ExactLaw, target_law
-from specverify.verdict import Coverage, Kind, combine, judge_evidence, judge_exact, lifted
+from specverify.judge import Coverage, judge_evidence, judge_exact
+from specverify.verdict import Kind, combine, lifted
 
 REAL = Coverage(drafts=True, verified=10.0, accepted=6.0, recovered=4.0)
 LAW = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from specverify.evidence.rounding import floor
+from specverify.judge import EXACT_TOLERANCE
 from specverify.report import contradictions, drawing
 from specverify.report.figures_cost import acceptance_maps, latency, passes_histograms, real_cost
 from specverify.report.figures_evidence import e_processes, pit_histograms
 from specverify.report.figures_exact import exact_passes
 from specverify.report.figures_samples import samples
 from specverify.report.figures_testers import calibration
-from specverify.verdict import EXACT_TOLERANCE
 
 NAMES = [
     *("exact-passes", "e-processes", "pit", "real-cost", "accepted", "passes"),

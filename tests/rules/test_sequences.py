@@ -13,13 +13,14 @@ from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
+from specverify.judge import Coverage, judge_exact
 from specverify.rules import registry
 from specverify.rules.clusters import Clusters
 from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.price import price
 from specverify.rules.scaling import CoolSchedule, Scaling
-from specverify.verdict import Coverage, Kind, judge_exact
+from specverify.verdict import Kind
 from toymodels import TableModel, draft, toy
 
 EXACT = 1e-12

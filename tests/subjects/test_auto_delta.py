@@ -12,11 +12,12 @@ from specverify.claims import Lossless
 from specverify.decoders import registry
 from specverify.errors import InputError
 from specverify.evidence.result import COARSEST, Evidence, aims
+from specverify.judge import BLIND, Coverage, judge_evidence
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.round import judge_round
 from specverify.subjects.rounds.reference import Parts, kernel
 from specverify.subjects.sampler import affordable, judge_sampler
-from specverify.verdict import BLIND, Coverage, Kind, judge_evidence
+from specverify.verdict import Kind
 from tests.subjects.drawn import case, right
 
 SUITE = (case("sparse-3x5", 3), case("eos-3x6", 3), case("recurrent-3x6", 4))

@@ -28,11 +28,11 @@ from specverify.deadline import Deadline
 from specverify.draws import Sampled
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequential import EProcess
+from specverify.judge import coarsest
 from specverify.subjects.rounds.calls import MOST_ROWS, in_batches
 from specverify.subjects.rounds.contexts import build
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.play import Layout, Played, play
-from specverify.verdict import coarsest
 
 SIZES = (
     *range(1, 41),
@@ -102,7 +102,7 @@ class Batches:
         return dict(zip(SIZES, rows, strict=True))
 
     def leeway(self, slack: float) -> float:
-        """How many times as coarse as planned what is seen may be: see `verdict.coarsest`."""
+        """How many times as coarse as planned what is seen may be: see `judge.coarsest`."""
         return min(coarsest(delta, slack) / delta for delta in self.checks.values())
 
     @property

@@ -31,7 +31,7 @@ def fit(
     """Set the numbers of rows: all that are wanted, or the part of them that fits into so many seconds.
 
     Called again, when rows have been played and it is known better what they cost, it may raise them. Where coarser
-    answers will do (`slack`: see `verdict.coarsest`), what these take goes first.
+    answers will do (`slack`: see `judge.coarsest`), what these take goes first.
 
     Returns:
         a note, if anything was cut.

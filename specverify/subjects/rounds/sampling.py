@@ -20,13 +20,13 @@ from specverify.deadline import Deadline
 from specverify.draws import Sampled
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequential import EProcess
+from specverify.judge import coarsest
 from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.calls import recast, rows_per_call
 from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.kinds import SLOTS
 from specverify.subjects.rounds.play import Played, play, shuffled
-from specverify.verdict import coarsest
 
 LAWS = (
     "dense",
@@ -142,7 +142,7 @@ class Trial:
         self.wanted = self.need = max(most[False], ruled)
 
     def leeway(self, slack: float) -> float:
-        """How many times as coarse as planned what is seen may be: see `verdict.coarsest`."""
+        """How many times as coarse as planned what is seen may be: see `judge.coarsest`."""
         return min(coarsest(stream.delta, slack) / stream.delta for stream in self.streams)
 
     @property

@@ -16,6 +16,7 @@ from specverify.draws import Sampled
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.lags import CIRCULAR
 from specverify.evidence.result import Evidence
+from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
 from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope
 from specverify.subjects.rounds.batches import Batches
@@ -25,7 +26,7 @@ from specverify.subjects.rounds.kernel import Fault, Kernel, KernelPlace, ShownR
 from specverify.subjects.rounds.kinds import BARRED
 from specverify.subjects.rounds.pace import RESERVE, fit
 from specverify.subjects.rounds.sampling import CERTAIN, Trial, slots_of, trials, windows
-from specverify.verdict import Coverage, Kind, Verdict, combine, judge_evidence
+from specverify.verdict import Kind, Verdict, combine
 
 COINS = (
     "dense",
