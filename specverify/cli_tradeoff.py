@@ -70,7 +70,7 @@ def tradeoff(
     ] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Name the fastest setting that loses at most this; bias 0.02 or fd 0.25 if unasked."),
+        typer.Option(help="Name the fewest passes that lose at most this; bias 0.02 or fd 0.25 if unasked."),
     ] = None,
     min_speedup: Annotated[
         float | None, typer.Option(help="Name the setting that loses least at this speed-up or more.")

@@ -186,7 +186,7 @@ def test_verify_exits_with_the_verdict(run, tmp_path, monkeypatch, kind, code):
     arguments = ("--tier", "full", "--seed", 3, "--only", "exact/*", "--jobs", 2, "--device", "cuda", "--overwrite")
     found, out, err = run("verify", "--out", tmp_path, *arguments)
     assert (found, err) == (code, "")
-    assert f"verdict: {kind}, exit code {code}\n    because\n" in out
+    assert f"verdict: {kind}, exit code {code}, of the campaign beside them\n    because\n" in out
     assert out.splitlines()[-3:] == [str(tmp_path / name) for name in ("record.json", "report.html", "report.md")]
     console = asked.pop("console")
     assert not console.is_terminal

@@ -10,6 +10,7 @@ from specverify.evidence.rational import numbers
 from specverify.report.shape import Record
 from specverify.report.shape_testers import Judgement
 from specverify.report.tables import CHECK_COLUMNS, Row, Table, check_cells, number, plain, row, tally
+from specverify.verdict import Kind, combine
 
 SHOWN = 12
 """Most numbers of a list, and most enumerations, that are shown; the record has all."""
@@ -71,6 +72,12 @@ def line(record: Record) -> str:
     """How many were judged, and what came of it; empty if none were."""
     found = record.get("judgements", [])
     return f"judged subjects: {tally(one['verdict']['kind'] for one in found)}" if found else ""
+
+
+def overall(record: Record) -> str:
+    """The verdict that a reader sees first: on the campaign and all that was judged beside it."""
+    kinds = [record["verdict"]["kind"], *(one["verdict"]["kind"] for one in record.get("judgements", []))]
+    return combine(map(Kind, kinds)).value
 
 
 def sections(record: Record) -> list[Section]:

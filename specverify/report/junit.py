@@ -8,15 +8,18 @@ from xml.etree import ElementTree as xml
 from specverify.report import tables
 from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell
+from specverify.report.shape_testers import Judgement
 
 _ELEMENT = {"REFUTED": "failure", "ERROR": "error", "INCONCLUSIVE": "skipped", "VACUOUS": "skipped"}
 _COUNTED = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 KNOWN_WRONG, PRICED = "known-wrong decoders", "relaxed rules"
 """The suites of cells that judge no decoder's claim: failed where a known-wrong one was missed; prices."""
+JUDGED = "judged subjects"
+"""The suite of what was judged beside the campaign."""
 
 
 def junit(record: Record) -> bytes:
-    """One suite for each decoder, one case for each of its cells.
+    """One suite for each decoder, one case for each of its cells; one for what was judged beside the campaign.
 
     A case fails where a claim is refuted or a known-wrong decoder is not caught, errs where a check could not be
     carried out, and is skipped where nothing can be said (inconclusive, vacuous).
@@ -31,6 +34,10 @@ def junit(record: Record) -> bytes:
     for name, group in suites.items():
         if group:
             root.append(_suite(name, group))
+    if judged_ones := record.get("judgements"):
+        suite = xml.SubElement(root, "testsuite", name=JUDGED)
+        suite.extend(_judged(one) for one in judged_ones)
+        _count(suite)
     _count(root)
     return xml.tostring(root, encoding="unicode").encode("utf-8", "replace") + b"\n"
 
@@ -50,6 +57,16 @@ def _case(suite: str, cell: Cell) -> xml.Element:
     if outcome is not None:
         element = xml.SubElement(case, outcome, message=tables.plain(f"{kind}: {tables.why(cell)}"))
         element.text = f"reproduce: {tables.plain(cell['reproduce'])}"
+    return case
+
+
+def _judged(one: Judgement) -> xml.Element:
+    name, seconds = tables.plain(f"{one['subject']}, {one['level']}, {one['claim']}"), f"{one['seconds']:.3f}"
+    case = xml.Element("testcase", classname=JUDGED, name=name, time=seconds)
+    kind, why = one["verdict"]["kind"], one["verdict"]["reason"]
+    if (outcome := _ELEMENT.get(kind)) is not None:
+        element = xml.SubElement(case, outcome, message=tables.plain(f"{kind}: {why}"))
+        element.text = f"reproduce: {tables.plain(one['reproduce'])}"
     return case
 
 

@@ -29,6 +29,8 @@ COLUMNS = (
     "batch#",
 )
 _VECTORS = " (continuous)"
+_NAMED = 3
+"""Most decoders of a method that are told apart."""
 _HELD = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT")
 
 
@@ -145,24 +147,64 @@ def methods(record: Record) -> Table:
         "bound; BOUND HOLDS: declares one. REFUTED: claims to be lossless, and is not. Fewer passes: how many times "
         "fewer forward passes than plain decoding on the real image model, and in brackets in a batch of 64 that waits "
         "for its slowest image. Faster, one image and in a batch: how many times faster than plain decoding by the "
-        "clock, in the same run, on the hardware named below and with other cells at work beside it. "
-        f"{UNKNOWN}: not run on a real model here; `specverify tradeoff` measures relaxed rules there, with quality."
+        "clock, in the same run, on the hardware named below and with other cells at work beside it; below 1 is "
+        f"slower. {_settings(record)}"
+        f"{UNKNOWN}: not run on a real model here; specverify tradeoff measures relaxed rules there, with quality."
     )
     return Table("methods", "At a glance", intro, COLUMNS, tuple(rows))
 
 
 def sentence(record: Record) -> str:
     """What the rows say together."""
-    rows = [one.row for one in found(record)]
+    those = found(record)
+    rows = [one.row for one in those]
     of = {kind: [r.cells[0] for r in rows if r.cells[2] == kind] for kind in {r.cells[2] for r in rows}}
+    known = {one.row.cells[0] for one in those if one.method.wrong}
     held = [name for kind in _HELD for name in of.get(kind, [])]
     priced = [name for kind in (RELAXED, BOUND) for name in of.get(kind, [])]
     parts = [f"lossless as far as could be shown: {_count(held, 'method')}"] if held else []
-    parts += [f"not lossless: {', '.join(of['REFUTED'])}"] if "REFUTED" in of else []
+    for words, wanted in (("not lossless", False), ("not lossless as published or released", True)):
+        refuted = [name for name in of.get("REFUTED", []) if (name in known) is wanted]
+        parts += [f"{words}: {', '.join(refuted)}"] if refuted else []
     parts += [f"relaxed, with their exact price: {_count(priced, 'rule')}"] if priced else []
     for kind in ("ERROR", "INCONCLUSIVE", "VACUOUS"):
         parts += [f"{kind}: {', '.join(of[kind])}"] if kind in of else []
     return "; ".join(parts)
+
+
+def cost(record: Record) -> str:
+    """What the lossless ones cost on a real model, over all of them; empty if none was run there."""
+    rows = [one.row.cells for one in found(record)][1:]
+    shown = [cells for cells in rows if cells[4] != UNKNOWN and cells[2] in _HELD]
+    if not shown:
+        return ""
+    passes, alone, batch = (
+        sorted({float(cells[at].partition(" ")[0]) for cells in shown if cells[at] != UNKNOWN}) for at in (4, 6, 7)
+    )
+    times = [
+        f"{_ends(ends)} times as fast {where}{', which is slower' if ends[-1] < 1 else ''}"
+        for ends, where in ((alone, "one image at a time"), (batch, "in a batch"))
+        if ends
+    ]
+    clock = f"; by the clock they are {' and '.join(times)}" if times else ""
+    return f"on the real model they take {_ends(passes)} times fewer forward passes than plain decoding{clock}"
+
+
+def _ends(values: list[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{value:g}" for value in (values[0], values[-1])))
+
+
+def _settings(record: Record) -> str:
+    """Of which settings the costs are; empty if there are none."""
+    said = []
+    for one in found(record):
+        mine, _, alone, _ = _timed(record, set(one.method.decoders) if not one.method.rules else set())
+        if mine is not None:
+            guided = mine["settings"]["guidance"]
+            words = f"{mine['model']}" + ("" if guided is None else f", guidance {guided:g}")
+            words += f", {run_of(mine)['n']:,} images in batches of {mine['settings']['batch']}"
+            said += [words + ("" if alone is None else f" and {run_of(alone)['n']:,} one at a time")]
+    return f"Costs are of {'; '.join(dict.fromkeys(said))}. " if said else ""
 
 
 def _count(names: list[str], what: str) -> str:
@@ -195,9 +237,19 @@ def _shown(cells: list[Cell]) -> Iterator[str]:
     """What a lossless method rests on."""
     if proved := tables_proofs.shown(cells):
         yield proved
-    for kinds, words in (({"exact", "relaxed"}, "exact on"), ({"density"}, "exact densities on")):
-        if toys := {c["model"] for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "PROVED"}:
-            yield f"{words} {_count(sorted(toys), 'toy')}"
+    law = "exact" if any(c["kind"] == "exact" for c in cells) else "relaxed"
+    for kind, words in ((law, "exact on"), ("density", "exact densities on")):
+        toys: dict[str, set[str]] = {}
+        for c in cells:
+            if c["kind"] == kind and c["verdict"]["kind"] == "PROVED":
+                toys.setdefault(c["decoder"], set()).add(c["model"])
+        counts = {name: len(each) for name, each in toys.items()}
+        if len(set(counts.values())) == 1:
+            yield f"{words} {_count(sorted(set().union(*toys.values())), 'toy')}"
+        elif counts and len(counts) <= _NAMED:
+            yield f"{words} {', '.join(f'{count} toys ({name})' for name, count in counts.items())}"
+        elif counts:
+            yield f"{words} {min(counts.values())} to {max(counts.values())} toys each"
     for kinds, words in (({"sampled", "continuous"}, "toy sequences"), ({"real"}, "real images")):
         tested = [c for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "CONSISTENT"]
         if images := sum(run_of(c)["n"] for c in tested if c["run"] is not None):
@@ -254,31 +306,37 @@ def _bad(kind: str) -> tuple[int, ...]:
 
 def _costs(record: Record, names: Iterable[str]) -> list[str]:
     """Passes, draft passes, and speed-up in seconds alone and in a batch; unknown where nothing was run."""
-    wanted = set(names)
-    batches = [
-        c for c in record["cells"] if c["kind"] == "real" and c["run"] is not None and (c["settings"]["batch"] or 0) > 1
-    ]
-    mine = next((c for c in batches if c["decoder"] in wanted), None)
+    mine, plain, alone, other = _timed(record, set(names))
     if mine is None:
         return [UNKNOWN] * 4
     run = run_of(mine)
-    same = [mine["model"], mine["settings"]["guidance"], mine["settings"]["batch"]]
-    plain = next(
-        (
-            c
-            for c in batches
-            if c["decoder"] == "ar" and [c["model"], *(c["settings"][k] for k in ("guidance", "batch"))] == same
-        ),
-        None,
-    )
     beside = None if plain is None else _each(plain) / _each(mine)
-    alone = next(
-        (_each(other) / _each(c) for c, other in one_at_a_time(record["cells"]) if c["decoder"] in wanted and other),
-        None,
-    )
+    single = None if alone is None or other is None else _each(other) / _each(alone)
     waits = lock_step(run, 64).partition(" [")[0]
     passes = number(run["step_compression"], 3) + (f" ({waits})" if waits not in (UNKNOWN, "1") else "")
-    return [passes, number(run.get("draft_passes_mean") or 0, 3), number(alone, 2), number(beside, 2)]
+    return [passes, number(run.get("draft_passes_mean") or 0, 3), number(single, 2), number(beside, 2)]
+
+
+def _timed(record: Record, names: set[str]) -> tuple[Cell | None, Cell | None, Cell | None, Cell | None]:
+    """Cells in a batch and one at a time, each with plain decoding's: of one model and guidance, if there are such."""
+    alone, other = next(
+        ((c, plain) for c, plain in one_at_a_time(record["cells"]) if c["decoder"] in names and plain), (None, None)
+    )
+    batches = [
+        c for c in record["cells"] if c["kind"] == "real" and c["run"] is not None and (c["settings"]["batch"] or 0) > 1
+    ]
+    of_names = [c for c in batches if c["decoder"] in names]
+    mine = next((c for c in of_names if alone is not None and _setting(c) == _setting(alone)), None)
+    mine = mine or next(iter(of_names), None)
+    if mine is None:
+        return None, None, alone, other
+    same = (*_setting(mine), mine["settings"]["batch"])
+    plain = next((c for c in batches if c["decoder"] == "ar" and (*_setting(c), c["settings"]["batch"]) == same), None)
+    return mine, plain, alone, other
+
+
+def _setting(cell: Cell) -> tuple[str, float | None]:
+    return cell["model"], cell["settings"]["guidance"]
 
 
 def _each(cell: Cell) -> float:

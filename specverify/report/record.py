@@ -38,7 +38,7 @@ def load(path: Path) -> Record:
     path = lying(Path(path), NAME)
     record = read(path, "record", "verify", _REMEDY)
     record = checksum.opened(
-        record, f"the record {path}", "take a copy of it, or make it anew with `specverify verify --overwrite`"
+        record, f"the record {path}", "put a copy of it back, or make it anew with `specverify verify --overwrite`"
     )
     validate(record, str(path))
     return record  # type: ignore[no-any-return]
@@ -100,6 +100,8 @@ def validate(record: Any, source: str = "the record", remedy: str = _REMEDY) -> 
         source: how the message names it.
         remedy: what to do about it.
     """
+    if isinstance(record, dict) and {"subject", "verdict"} <= set(record):
+        raise InputError(f"{source} is a judgement; `specverify validate REF --report FOLDER` puts one into a report")
     if not isinstance(record, dict) or record.get("schema") != "specverify-record":
         raise InputError(f"{source} is not a specverify record: it lacks schema = 'specverify-record'; {remedy}")
     if record.get("version") != VERSION:

@@ -25,10 +25,18 @@ def meaning(record: Record) -> str:
     code = record["verdict"]["exit_code"]
     wrong = any(cell["expected"] is not None for cell in record["cells"])
     more = ", and every known-wrong decoder was caught" if wrong else "; no known-wrong decoder was among them"
+    if record["status"] == "partial" and code == 2:
+        return "the run was interrupted, and what follows speaks for the cells that were finished"
     said = EXIT_CODES[code]
     if code == 0 and record.get("judgements"):  # whose verdicts are their own
         said = said.replace("that was checked", "of the campaign")
     return said + (more if code == 0 or (code == 2 and not record["verdicts"]) else "")
+
+
+def reason(record: Record) -> str:
+    """Why the verdict is what it is; where that is a count, of what."""
+    said = record["verdict"]["reason"]
+    return f"Claims of decoders and rules: {said}" if said[:1].isdigit() else said
 
 
 CHECK_COLUMNS = ("check", "metric", "n#", "delta#", "alpha#", "beta#", "p#", "estimate#", "outcome", "rates")

@@ -62,9 +62,10 @@ def summary(record: Record) -> Group:
     parts.append(Text.assemble("testers ", (found.status, colour)))
     parts += [Padding(Text(tables.plain(line)), (0, 0, 0, 4), expand=False) for line in (*found.lines, *found.missing)]
     if judged := judgements.line(record):
-        parts.append(Text(judged))
-    parts.append(Text.assemble("verdict: ", _kind(overall["kind"]), f", exit code {overall['exit_code']}"))
-    parts.append(Text(f"    {tables.plain(overall['reason'])}"))
+        parts.append(Text(judged, style=_COLOURS.get(judgements.overall(record), "yellow")))
+    of = ", of the campaign beside them" if judged else ""
+    parts.append(Text.assemble("verdict: ", _kind(overall["kind"]), f", exit code {overall['exit_code']}{of}"))
+    parts.append(Text(f"    {tables.plain(tables.reason(record))}"))
     if record["status"] == "partial":
         parts.append(Text("This record is partial; running the same command again continues.", style="yellow"))
     return Group(*parts)

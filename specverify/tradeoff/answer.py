@@ -13,11 +13,13 @@ from specverify.report.tables import Row as Line
 from specverify.report.tables import Table as Section
 from specverify.tradeoff import choose, tables, tables_patches
 from specverify.tradeoff.choose import CONFIDENCE, Choice, Contender
+from specverify.tradeoff.plan import AR
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 from specverify.tradeoff.tables import faster, within
 
 USUAL = {"bias": 0.02, "fd": 0.25}
 """Losses that a question is about if nobody asked one."""
+FREE = "the fewest passes that claim to be lossless"
 SHOWN = 5
 """Further settings that are listed, and rows of the frontier."""
 
@@ -46,6 +48,7 @@ def section(record: Sweep) -> Section:
             f"{choices[0].images:,} images of each; what stands in square brackets, of a setting alone. Passes are the "
             "target's, in round brackets in a batch of 64 that waits for its slowest image; a draft model's are extra."
         )
+        intro = f"{by_clock(record)} {intro}".strip()
     by_id = {row["id"]: row for row in record["rows"]}
     for choice in choices:
         one = choice.chosen or choice.nearest
@@ -53,9 +56,21 @@ def section(record: Sweep) -> Section:
         what = choice.question if choice.chosen else f"{choice.question}: none is confirmed; {_more(choice, one)}"
         rows.append(_line(record, by_id[one.id], one, what))
         if choice.free is not None and choice.free is not one:
-            rows.append(_line(record, by_id[choice.free.id], choice.free, "the fastest that claims to be lossless"))
+            rows.append(_line(record, by_id[choice.free.id], choice.free, FREE))
     columns = ("what", "setting", "fewer passes#", "draft passes#", "faster in a batch#", "faster alone#", "loss#")
     return Section("answer", "The setting to take", intro, columns, tuple(rows))
+
+
+def by_clock(record: Sweep) -> str:
+    """What the best setting gains in seconds, which fewer passes need not; empty if none was timed."""
+    said = []
+    kinds: tuple[tuple[Timed, str], ...] = (("seconds_per_image", "in a batch"), ("seconds_alone", "alone"))
+    for kind, where in kinds:
+        gains = [faster(record, row, kind) for row in record["rows"] if row["rule"] != AR]
+        if known := [gain for gain in gains if gain is not None]:
+            best = max(known)
+            said.append(f"{best:.2g} times as fast {where}{' (slower)' if best < 1 else ''}")
+    return f"By the clock the best of all settings, beside plain decoding, is {' and '.join(said)}." if said else ""
 
 
 def _line(record: Sweep, row: Row, one: Contender, what: str) -> Line:
@@ -78,11 +93,13 @@ def show(record: Sweep, choice: Choice, console: Console) -> None:
     console.print(Text(one.id, style="bold" if choice.chosen else ""))
     console.print(_figures(record, rows[one.id], one, choice))
     if choice.free is not None and choice.free is not one:
-        console.print(Text(f"the fastest that claims to be lossless: {choice.free.id}"))
+        console.print(Text(f"{FREE}: {choice.free.id}"))
         console.print(_figures(record, rows[choice.free.id], choice.free, choice))
     elif choice.free is one:
         console.print(Text("it claims to be lossless: what loss it shows is noise if it is"))
     console.print(_others(choice, one))
+    if clock := by_clock(record):
+        console.print(Text(clock))
     console.print(Text(_confirmed(choice), style="dim"))
 
 

@@ -115,7 +115,7 @@ def fastest(record: Sweep, max_loss: float, metric: str | None = None) -> list[C
     return _choose(
         record,
         metric,
-        f"the fastest setting with a loss of {metric} of at most {max_loss:g}",
+        f"the fewest passes with a loss of {metric} of at most {max_loss:g}",
         within=lambda speed, loss: loss <= max_loss,
         merit=lambda speed, loss: speed,
         satisfies=lambda one: one.most <= max_loss,

@@ -3,6 +3,7 @@
 import pytest
 
 from specverify.report import judgement, judgements, tables
+from specverify.report.render import text
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind, Verdict
 
@@ -76,3 +77,18 @@ def test_laws_in_float32_are_marked_where_there_are_some(example, precisions):
     lines = judgement.text(Judgement("a", "decoder", "lossless", kind, exact=exact)).splitlines()
     assert any("precision" in line for line in lines) is marked
     assert not marked or next(line for line in lines if "2e-08" in line).split() == ["m", "float32", "2e-08"]
+
+
+def test_a_report_opens_with_the_worst_of_the_campaign_and_of_what_was_judged_beside_it(example):
+    whole = example["small"]()
+    record = {name: value for name, value in whole.items() if name not in ("kill_matrix", "calibration")}
+    assert "REFUTED" in {one["verdict"]["kind"] for one in record["judgements"]}
+    record["verdict"] = {"kind": "PROVED", "reason": "3 PROVED", "exit_code": 0}
+    lines = text(record, [], html=False).splitlines()
+    assert lines[0].startswith("# specverify report: REFUTED")
+    assert lines[2].startswith("**Judged subjects: ")
+    assert lines[2].endswith(" The campaign beside them: PROVED.")
+    page = text(record, [], html=True)
+    assert "<title>specverify: REFUTED" in page
+    assert '<div class="verdict refuted">' in page
+    assert judgements.overall({**record, "judgements": []}) == "PROVED"

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from specverify.report.junit import KNOWN_WRONG, junit
+from specverify.report.junit import JUDGED, KNOWN_WRONG, junit
 
 
 @pytest.fixture
@@ -14,7 +14,18 @@ def suites(record):
 
 def test_every_cell_is_one_case(record, suites):
     names = [case.get("name") for suite in suites.values() for case in suite]
-    assert len(names) == len(set(names)) == len(record["cells"])
+    assert len(names) == len(set(names)) == len(record["cells"]) + len(record["judgements"])
+
+
+def test_what_was_judged_beside_the_campaign_is_a_case_too(record, suites):
+    shown = [(case.get("name"), [element.tag for element in case]) for case in suites[JUDGED]]
+    outcome = {"REFUTED": ["failure"], "ERROR": ["error"], "INCONCLUSIVE": ["skipped"], "VACUOUS": ["skipped"]}
+    due = [
+        (f"{one['subject']}, {one['level']}, {one['claim']}", outcome.get(one["verdict"]["kind"], []))
+        for one in record["judgements"]
+    ]
+    assert shown == due
+    assert ["failure"] in [tags for _, tags in due]
 
 
 def test_a_case_says_what_its_cell_says(record, suites):

@@ -3,6 +3,13 @@
 import pytest
 
 from specverify.report import methods
+from specverify.report import record as records
+from tests.report.test_testers import REFERENCE
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return records.load(REFERENCE)
 
 
 def _row(record, name):
@@ -72,7 +79,23 @@ def test_a_published_decoder_that_is_wrong_is_named_in_red(example, kind, shown)
     assert (row["verdict"], row["bad"]) == (shown, (0,))
     if kind == "REFUTED":
         assert row["what was shown"] == "exact TV 0.08 from the target on dense-2x8"
-        assert methods.sentence(record) == "not lossless: SCD (as released)"
+        assert methods.sentence(record) == "not lossless as published or released: SCD (as released)"
+
+
+def test_the_first_screen_says_what_decoders_cost_and_of_which_settings(reference):
+    said = methods.cost(reference)
+    assert said.startswith("on the real model they take 3.48 to 3.76 times fewer forward passes than plain decoding; ")
+    assert said.endswith(
+        " times as fast one image at a time and 0.62 to 0.78 times as fast in a batch, which is slower"
+    )
+    intro = methods.methods(reference).intro
+    assert "digits-s, guidance 1.5, 1,600 images in batches of 400 and 20 one at a time" in intro
+    assert methods.cost({**reference, "cells": [c for c in reference["cells"] if c["kind"] != "real"]}) == ""
+
+
+def test_decoders_of_a_method_that_were_enumerated_on_other_toys_are_told_apart(reference):
+    assert "exact on 26 toys (ar), 2 toys (ar-race)" in _row(reference, "plain decoding")["what was shown"]
+    assert "exact on 26 toys;" in _row(reference, "SD")["what was shown"]
 
 
 def test_passes_never_stand_without_draft_passes_and_seconds(record):

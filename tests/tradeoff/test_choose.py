@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from specverify.errors import InputError
-from specverify.tradeoff import choose, tables
+from specverify.tradeoff import answer, choose, tables
 from specverify.tradeoff.plan import AR, LOSSLESS
 from tests.tradeoff.by_hand import REPLICATES, row
 
@@ -27,6 +27,18 @@ def test_the_fastest_within_a_loss_is_judged_by_its_upper_limit(record):
     assert bold.best == pytest.approx(within.mean())  # where it is within the limit, nothing is faster
     total = choice.chosen.best + sum(one.best for one in choice.others)
     assert total == pytest.approx(1)
+
+
+def test_what_is_slower_by_the_clock_is_said(record):
+    best = "By the clock the best of all settings, beside plain decoding, is"
+    assert answer.by_clock(record) == f"{best} 1 times as fast in a batch and 1 times as fast alone."
+    for one in record["rows"]:
+        if one["rule"] != AR:
+            one["seconds_per_image"], one["seconds_alone"] = 0.04, None
+    assert answer.by_clock(record) == f"{best} 0.25 times as fast in a batch (slower)."
+    section = answer.section(record)
+    assert section.rows[0].cells[0].startswith("the fewest passes with a loss of bias of at most 0.02")
+    assert section.intro.startswith(best)
 
 
 def test_the_least_lossy_at_a_speed_up_is_judged_by_its_lower_limit(record):

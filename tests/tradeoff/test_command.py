@@ -36,12 +36,12 @@ def test_the_command_names_the_setting_to_take(run, tmp_path):
     code, out, err = run("--max-loss", 0.1, "--out", tmp_path, "--guidance", "1,2", "--rules", "gsd, cool")
     assert (code, err) == (0, "")
     text = " ".join(out.split())
-    assert "the fastest setting with a loss of bias of at most 0.1, at guidance 1:" in text
+    assert "the fewest passes with a loss of bias of at most 0.1, at guidance 1:" in text
     assert "guidance-1/maximal/timid/k=1 passes 3.5 times fewer (at least 3.38), rows replaced" in text
     assert "18.3 of the target an image; no draft model lock-step 2.75 [2.6" in text
     assert "seconds in a batch 1 times as fast as AR [0." in text
     assert "loss 0.05 (at most 0.0735) of bias" in text
-    assert "the fastest that claims to be lossless: guidance-1/maximal/lossless passes 3 times" in text
+    assert "the fewest passes that claim to be lossless: guidance-1/maximal/lossless passes 3 times" in text
     assert "limits that hold with 95% for all 5 settings at once, on 100 images of each" in text
     assert "the frontier passes lock-step 64" in text
     shared, folder, asked, *_ = run.asked[0]
@@ -60,7 +60,7 @@ def test_the_command_ends_with_an_answer_also_where_nothing_was_asked(run, recor
     code, out, _ = run()
     text = " ".join(out.split())
     assert code == 0
-    assert "the fastest setting with a loss of bias of at most 0.02, at guidance 1:" in text
+    assert "the fewest passes with a loss of bias of at most 0.02, at guidance 1:" in text
     assert "guidance-1/maximal/lossless passes 3 times fewer" in text
     assert "no limit was asked for: --max-loss and --min-speedup" in text
     record["rows"] = [row for row in record["rows"] if row["rule"] != LOSSLESS]
@@ -104,7 +104,7 @@ def test_a_sweep_is_shown_again_and_pictures_of_others_stay(record, tmp_path, ca
             cli.main(["show", str(tmp_path)])
         found = capsys.readouterr()
         assert (caught.value.code, found.err) == (0, "")
-        assert "the fastest setting with a loss of bias" in " ".join(found.out.split())
+        assert "the fewest passes with a loss of bias" in " ".join(found.out.split())
         assert found.out.splitlines()[-2:] == [str(tmp_path / "report.html"), str(tmp_path / "report.md")]
     assert (tmp_path / "figures" / "holiday.png").read_bytes() == b"the sea"
     assert "# Speed against quality" in (tmp_path / "report.md").read_text()
