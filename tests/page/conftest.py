@@ -15,7 +15,7 @@ from tests.tradeoff.by_hand import sweep
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
-PAGES = ("refuted", "partial", "one cell", "nothing", "sweep")
+PAGES = ("refuted", "partial", "one cell", "nothing", "long words", "sweep")
 """Pages of every kind; beside them there is the committed one, `reference`, which is large."""
 
 
@@ -46,9 +46,20 @@ def pages(tmp_path_factory):
 
 def _report(name, folder):
     made = {"refuted": example.record, "partial": example.partial, "one cell": example.one}
-    made |= {"reference": lambda: records.load(REFERENCE)}
+    made |= {"long words": _long_words, "reference": lambda: records.load(REFERENCE)}
     made |= {"nothing": lambda: example.partial() | {"cells": [], "verdicts": [], "not_covered": []}}
     return render.write(made[name](), folder).html
+
+
+def _long_words():
+    """The record of a campaign beside which subjects were judged whose names and errors nothing can break."""
+    record = example.record()
+    for number, one in enumerate(record["judgements"]):
+        one["subject"] = f"{'path/' * 30}{'subject' * 30}.py:{number}"
+        one["verdict"]["reason"] = f"it raised {'Unbreakable' * 40}: {one['verdict']['reason']}"
+        one["notes"] = ["note" * 100, *one["notes"]]
+        one["not_covered"] = ["gap" * 100, *one["not_covered"]]
+    return record
 
 
 @pytest.fixture
