@@ -178,6 +178,7 @@ def test_plugins_are_listed_and_judged_by_name_and_a_broken_one_is_named(run, tm
     assert out.startswith("REFUTED: acme-fast, decoder, lossless\n    exact TV 1/4 from the target")
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_an_error_with_the_reason(run, monkeypatch):
     monkeypatch.setenv("SPECVERIFY_TEST_MARK", "of no use here")
     code, out, err = run("validate", "mine/misbehaving.py:hangs", "--level", "sampler", "--limit", 8)

@@ -238,7 +238,8 @@ class SlipsInOneOfFour(TokenRule):
         return torch.where(last[:, None, None] if p.ndim == 3 else last[:, None], p, super().recover(p, q, draft))
 
 
-@pytest.mark.parametrize("name", ["dense-2x8", pytest.param("dense-3x6", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dense-2x8", "dense-3x6"])
 def test_a_slip_in_some_places_of_the_batch_is_told_to_be_one_of_rows(name):
     decoder = Speculative(Jacobi(), 3, SlipsInOneOfFour())
     assert enumerate_decoder(decoder, model(name), Budget(rows=1)).tv(truth(name)) <= EXACT

@@ -61,7 +61,7 @@ def test_and_on_models_that_end_or_have_zeros(more):
     assert off(window(examples.sjd, plain_first=False)(2), model) < 1e-12
 
 
-@pytest.mark.parametrize("initial", ["repeat-left", "random"])
+@pytest.mark.parametrize("initial", ["repeat-left", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_mislabelled_redraft_is_located_among_the_redrafts_that_are_kept(initial):
     factory = as_factory(window(examples.coupled_as_released))
     found = explain(factory.build, Case(weights(2, 4), window=2, initial=initial), Lossless())

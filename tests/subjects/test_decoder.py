@@ -305,6 +305,7 @@ def test_a_decoder_is_found_by_its_reference():
     )
 
 
+@pytest.mark.slow
 def test_a_draft_model_is_given_where_it_is_named():
     asked = []
 

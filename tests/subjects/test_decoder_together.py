@@ -51,6 +51,7 @@ class Waiting:
         return after, Info(live, accepted + recovered, accepted, count, branch, 0 * live)
 
 
+@pytest.mark.slow
 def test_rows_that_wait_for_each_other_are_not_refuted_by_worlds_that_wait_for_each_other():
     judgement = judge_decoder(Waiting(), seconds=20.0)
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason

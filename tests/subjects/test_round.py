@@ -42,6 +42,7 @@ def test_the_documented_example_is_a_complete_subject():
     assert names["verdict"].kind is Kind.CONSISTENT
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("subject", IN_EVERY_CONVENTION.values(), ids=IN_EVERY_CONVENTION)
 def test_correct_kernels_pass_in_every_convention(subject):
     judgement = judge_round(subject, **FEW)
@@ -67,6 +68,7 @@ def test_the_convention_of_one_row_at_a_time():
     assert judge_round(transformers(always), **few).verdict.kind is Kind.REFUTED
 
 
+@pytest.mark.slow
 def test_defects_show_in_every_convention():
     def greedy_forgotten(ids, numbers, most, ends, q, p, bonus, metadata):
         metadata = SimpleNamespace(**{**vars(metadata), "temperature": metadata.temperature * 0 - 1})
