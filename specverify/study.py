@@ -263,7 +263,7 @@ def _id(pair: tuple[str, Result | None]) -> str:
 
 
 def _stopped(limit: float) -> str:
-    return f"stopped after {limit:g} s; the same command tries again"
+    return f"stopped after {limit:g} s; the same command with a larger --limit tries again"
 
 
 def _numbers(shard: str, overwrite: bool) -> tuple[int, int]:

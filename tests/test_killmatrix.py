@@ -122,7 +122,10 @@ def test_time_is_limited(monkeypatch, tmp_path):
     # It waits: by the clock, ten times that.
     (row,) = killmatrix.run((cell,), killmatrix.Setting(limit=0.2), tmp_path, jobs=1)
     assert 1.5 < time.perf_counter() - start < 10
-    assert (row["outcome"], row["reason"]) == ("out of time", "stopped after 0.2 s; the same command tries again")
+    assert (row["outcome"], row["reason"]) == (
+        "out of time",
+        "stopped after 0.2 s; the same command with a larger --limit tries again",
+    )
     assert not testers.sound(row)
 
 

@@ -153,7 +153,7 @@ def test_a_cell_that_hangs_is_told_and_tried_again(asked, carried, tmp_path):
 
     found = run(hanging(asked, stopped=stopped), tmp_path)
     assert list(found) == [cell.id for cell in CELLS]
-    assert found["kind/2"]["reason"] == "stopped after 0.3 s; the same command tries again"
+    assert found["kind/2"]["reason"] == "stopped after 0.3 s; the same command with a larger --limit tries again"
     assert found["kind/6"] == {"squared": 36, "failed": False}
     carried.clear()
     assert run(asked, tmp_path)["kind/2"]["squared"] == 4
@@ -161,7 +161,10 @@ def test_a_cell_that_hangs_is_told_and_tried_again(asked, carried, tmp_path):
 
 
 def test_where_nothing_can_stand_for_a_cell_that_hangs_the_others_are_kept(asked, carried, tmp_path):
-    with pytest.raises(SpecverifyError, match=r"1 cells stopped after 0\.3 s; the same command tries again: kind/2"):
+    with pytest.raises(
+        SpecverifyError,
+        match=r"1 cells stopped after 0\.3 s; the same command with a larger --limit tries again: kind/2",
+    ):
         run(hanging(asked), tmp_path)
     assert len(json.loads((tmp_path / "count.json").read_text())) == len(CELLS) - 1
     carried.clear()

@@ -161,7 +161,9 @@ def test_a_cell_that_hangs_is_in_error_and_tried_again(undisturbed, tmp_path, en
     assert (first["status"], first["verdict"]["kind"]) == ("complete", "ERROR")
     assert len(first["cells"]) == len(undisturbed["cells"])
     wrong = {cell["id"]: cell["verdict"] for cell in first["cells"] if cell["verdict"]["kind"] == "ERROR"}
-    assert wrong == {victim: {"kind": "ERROR", "reason": "stopped after 8 s; the same command tries again"}}
+    assert wrong == {
+        victim: {"kind": "ERROR", "reason": "stopped after 8 s; the same command with a larger --limit tries again"}
+    }
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
     assert verify(out, 2).returncode == 0
     assert same(records.load(out)) == same(undisturbed)
