@@ -30,7 +30,7 @@ Limit = Annotated[
     float | None,
     typer.Option(
         help="End the subject once its processes have computed for so many seconds together, or waited for so long.",
-        show_default="twice --seconds, and 10",
+        show_default="twice --seconds, and 60",
     ),
 ]
 Memory = Annotated[

@@ -65,7 +65,7 @@ def judge_isolated(
         seconds: what the checks may take.
         options: further arguments of the level's `judge_...` function; plain data.
         limit: processor seconds, of the subject's processes together, after which they are ended, counted from when
-            the subject's module is imported; by default twice `seconds`, and 10 more. So many by the clock in which
+            the subject's module is imported; by default twice `seconds`, and 60 more. So many by the clock in which
             they computed nothing end them too, and ten times as many in any case.
         memory: MiB for its processes together, beyond a fresh interpreter's; by default half of what there is.
 
@@ -179,7 +179,7 @@ def ask(
     Raises:
         InputError: for limits that cannot be used, and for a reference, level or claim that is refused.
     """
-    limit = 2 * seconds + 10 if limit is None else limit
+    limit = 2 * seconds + 60 if limit is None else limit
     for name, value in (("seconds", seconds), ("limit", limit), ("memory", 1 if memory is None else memory)):
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} is {value}; use a positive number")
