@@ -29,6 +29,7 @@ COLUMNS = (
     "batch#",
 )
 _VECTORS = " (continuous)"
+_TOY = "toy"
 _NAMED = 3
 """Most decoders of a method that are told apart."""
 _HELD = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT")
@@ -174,12 +175,13 @@ def sentence(record: Record) -> str:
 
 def cost(record: Record) -> str:
     """What the lossless ones cost on a real model, over all of them; empty if none was run there."""
-    rows = [one.row.cells for one in found(record)][1:]
+    rows = [one.row.cells for one in found(record) if "ar" not in one.method.decoders]
     shown = [cells for cells in rows if cells[4] != UNKNOWN and cells[2] in _HELD]
     if not shown:
         return ""
     passes, alone, batch = (
-        sorted({float(cells[at].partition(" ")[0]) for cells in shown if cells[at] != UNKNOWN}) for at in (4, 6, 7)
+        sorted(float(cells[at].partition(" ")[0].replace(",", "")) for cells in shown if cells[at] != UNKNOWN)
+        for at in (4, 6, 7)
     )
     times = [
         f"{_ends(ends)} times as fast {where}{', which is slower' if ends[-1] < 1 else ''}"
@@ -187,7 +189,7 @@ def cost(record: Record) -> str:
         if ends
     ]
     clock = f"; by the clock they are {' and '.join(times)}" if times else ""
-    return f"on the real model they take {_ends(passes)} times fewer forward passes than plain decoding{clock}"
+    return f"on the real model these take {_ends(passes)} times fewer forward passes than plain decoding{clock}"
 
 
 def _ends(values: list[float]) -> str:
@@ -245,9 +247,9 @@ def _shown(cells: list[Cell]) -> Iterator[str]:
                 toys.setdefault(c["decoder"], set()).add(c["model"])
         counts = {name: len(each) for name, each in toys.items()}
         if len(set(counts.values())) == 1:
-            yield f"{words} {_count(sorted(set().union(*toys.values())), 'toy')}"
+            yield f"{words} {_count(sorted(set().union(*toys.values())), _TOY)}"
         elif counts and len(counts) <= _NAMED:
-            yield f"{words} {', '.join(f'{count} toys ({name})' for name, count in counts.items())}"
+            yield f"{words} {', '.join(f'{_count(sorted(each), _TOY)} ({name})' for name, each in toys.items())}"
         elif counts:
             yield f"{words} {min(counts.values())} to {max(counts.values())} toys each"
     for kinds, words in (({"sampled", "continuous"}, "toy sequences"), ({"real"}, "real images")):
