@@ -59,7 +59,9 @@ def judge_decoder(
         name: how to call it.
         seed: of the search, and of samples.
         seconds: of processor time, when to stop; what was left out by then is listed as not covered.
-        delta, alpha, beta: asked of the checks of a decoder of vectors (see `judge_continuous`).
+        delta: asked of the checks of a decoder of vectors, as alpha and beta are (see `judge_continuous`).
+        alpha: probability of refuting a perfect decoder.
+        beta: probability of missing a discrepancy of delta on a toy.
         tokens: over which a decoder is judged that takes both; by default over ids, or over vectors if one of delta,
             alpha and beta is given.
         budget: of each enumeration; what is larger is listed as not covered.
