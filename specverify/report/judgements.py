@@ -77,7 +77,8 @@ def line(record: Record) -> str:
 def overall(record: Record) -> str:
     """The verdict that a reader sees first: on the campaign and all that was judged beside it."""
     kinds = [record["verdict"]["kind"], *(one["verdict"]["kind"] for one in record.get("judgements", []))]
-    return combine(map(Kind, kinds)).value
+    worst = combine(map(Kind, kinds))
+    return (Kind.VACUOUS if worst.exit_code == 0 and Kind.VACUOUS.value in kinds else worst).value
 
 
 def sections(record: Record) -> list[Section]:

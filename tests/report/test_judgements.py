@@ -92,3 +92,6 @@ def test_a_report_opens_with_the_worst_of_the_campaign_and_of_what_was_judged_be
     assert "<title>specverify: REFUTED" in page
     assert '<div class="verdict refuted">' in page
     assert judgements.overall({**record, "judgements": []}) == "PROVED"
+    for kind in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
+        one = {**record["judgements"][0], "verdict": {"kind": kind, "reason": "why"}}
+        assert judgements.overall({**record, "judgements": [one]}) == kind
