@@ -81,9 +81,9 @@ def frontier(record: Sweep) -> Table:
     return Table(
         "frontier",
         "The frontier of speed and bias",
-        "No other setting takes fewer passes than one of these and is less biased. Order: fewest passes first. The best "
-        "of many settings looks better than it is: --max-loss and --min-speedup choose with limits that hold for all at "
-        f"once. {barred(record)}",
+        "No other setting takes fewer passes than one of these and is less biased. Order: fewest passes first. The "
+        "best of many settings looks better than it is: --max-loss and --min-speedup choose with limits that hold for "
+        f"all at once. {barred(record)}",
         (
             *_NAMES, "speed-up#", "lock-step, 64#", "speed-up in time#", "speed-up alone#", "bias#", "excess#",
             *distance_names(record), "accuracy#",
