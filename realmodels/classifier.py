@@ -1,4 +1,4 @@
-"""Small convolutional classifiers of grey images, for measuring samples: class accuracy, and features for distances.
+"""Small convolutional classifiers of images, for measuring samples: class accuracy, and features for distances.
 
 A distance between features means something for one set of weights only; `load_classifier` gives the pinned ones.
 """
@@ -23,15 +23,16 @@ class Classifier(nn.Module):
     Args:
         width: channels of the first convolution.
         side: of an image, in pixels.
-        levels: of grey.
+        levels: of grey, or of each colour.
+        channels: 1, or 3 colours.
     """
 
     num_features = 64
 
-    def __init__(self, width: int = 32, side: int = SIDE, levels: int = LEVELS) -> None:
+    def __init__(self, width: int = 32, side: int = SIDE, levels: int = LEVELS, channels: int = 1) -> None:
         super().__init__()
-        self.side, self.levels = side, levels
-        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.side, self.levels, self.channels = side, levels, channels
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.second = nn.Conv2d(width, 2 * width, 3, padding=1)
         self.third = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
         self.hidden = nn.Linear(2 * width * (side // 4) ** 2, self.num_features)
@@ -39,7 +40,8 @@ class Classifier(nn.Module):
 
     def features(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
         """The last hidden layer, after its SiLU (a ReLU leaves a third of these features dead)."""
-        x = tokens.view(-1, 1, self.side, self.side).to(self.last.weight.dtype) / ((self.levels - 1) / 2) - 1
+        x = tokens.view(-1, self.channels, self.side, self.side).to(self.last.weight.dtype)
+        x = x / ((self.levels - 1) / 2) - 1
         x = F.max_pool2d(F.relu(self.second(F.relu(self.first(x)))), 2)
         x = F.max_pool2d(F.relu(self.third(x)), 2)
         return F.silu(self.hidden(x.flatten(1)))
@@ -50,9 +52,11 @@ class Classifier(nn.Module):
         return logits
 
 
-def initialise(width: int, generator: torch.Generator, side: int = SIDE, levels: int = LEVELS) -> Classifier:
+def initialise(
+    width: int, generator: torch.Generator, side: int = SIDE, levels: int = LEVELS, channels: int = 1
+) -> Classifier:
     """A fresh classifier: He-normal weights, biases zero."""
-    model = Classifier(width, side, levels)
+    model = Classifier(width, side, levels, channels)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)

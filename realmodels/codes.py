@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from realmodels import store
 from realmodels.adapters.gpt import Gpt
@@ -101,11 +102,50 @@ def load_transformer(name: str, folder: Path = store.SHIPPED) -> Transformer:
     return model.requires_grad_(False).eval()
 
 
-def initialise(shape: Shape, generator: torch.Generator) -> Transformer:
-    """A fresh transformer."""
+class OfGrid(nn.Module):
+    """A row per code of a grid: its own, and one for the value of each of its numbers, which codes nearby share.
+
+    Thousands of codes are each seen too seldom for a table of their own alone. The sum is a table: see `settle`.
+    """
+
+    def __init__(self, places: Int[Tensor, "codes numbers"], dim: int) -> None:
+        super().__init__()
+        several = F.one_hot(places).flatten(1)
+        self.register_buffer("member", several[:, several.any(0)].float())
+        self.shared = nn.Parameter(torch.zeros(int(several.any(0).sum()), dim))
+
+    member: Tensor
+
+    def forward(self, own: Float[Tensor, "codes dim"]) -> Float[Tensor, "codes dim"]:
+        """The table."""
+        return own + self.member @ self.shared
+
+
+def initialise(
+    shape: Shape, generator: torch.Generator, places: Int[Tensor, "codes numbers"] | None = None
+) -> Transformer:
+    """A fresh transformer, to be trained.
+
+    Args:
+        shape: its sizes.
+        generator: of its weights.
+        places: of codes that are a grid, see `realmodels.vq.places`; `settle` must follow training.
+    """
     model = Transformer(shape)
     scatter(model, shape.layers, generator, ("wo.weight", "w2.weight"))
+    if places is not None:
+        for module in (model.tok_embeddings, model.output):
+            table = OfGrid(places, shape.dim)
+            nn.init.normal_(table.shared, std=0.02, generator=generator)
+            parametrize.register_parametrization(module, "weight", table)
     return model
+
+
+def settle(model: Transformer) -> None:
+    """Make tables that are sums into tables, as they are stored."""
+    for module in (model.tok_embeddings, model.output):
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
 
 
 def logits(

@@ -24,7 +24,7 @@ class Description:
         grid: rows and columns of image tokens.
         guidance: the scale that its makers recommend; 1 is none.
         tokens: what is special about its tokens; empty if all of them are codes.
-        levels: of grey, in pictures of its images.
+        levels: of grey, or of each colour, in pictures of its images.
     """
 
     source: str
@@ -83,10 +83,10 @@ class ImageModel(Model, Protocol):
         """The same weights with other settings; what is None stays."""
 
 
-def grey(model: ImageModel, tokens: Int[Tensor, "n length"]) -> Int[Tensor, "n pixels"]:
-    """Images as grey levels in raster order, on the CPU; colours are averaged."""
+def levels(model: ImageModel, tokens: Int[Tensor, "n length"]) -> Int[Tensor, "n levels"]:
+    """Images as levels of grey, or of one colour behind the other, each in raster order; on the CPU."""
     pixels = torch.cat([model.render(part) for part in tokens.to(model.device).split(250)])
-    return (pixels.float().mean(1) * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
+    return (pixels.float() * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
 
 
 def labels(conditions: Sequence[Any], n: int) -> Int[Tensor, " n"]:

@@ -90,7 +90,8 @@ def keep(name: str, held_out: Tensor, train: Tensor, labels: Tensor, folder: Pat
 
     Args:
         name: the classifier's.
-        held_out, train: grey levels in raster order; of `train`, as many as are to be shown beside samples.
+        held_out, train: levels, channel by channel in raster order; of `train`, as many as are to be shown beside
+            samples.
         labels: of `train`.
     """
     classifier = load_classifier(name, folder=folder)

@@ -1,15 +1,17 @@
-"""Labelled images of one channel from a file: MNIST's own IDX form (.gz or not), or an .npz. None is shipped."""
+"""Labelled images from a file: IDX (MNIST's own form), the binary form of CIFAR-10, or an .npz. None is shipped."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import zipfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from specverify.errors import InputError
@@ -17,6 +19,8 @@ from specverify.errors import InputError
 SPLIT_SEED = 0
 _BYTES = 0x08
 """The code of IDX for unsigned bytes."""
+_SIDE, _COLOURS = 32, 3
+"""Of an image of CIFAR-10, of which a record is one byte for the class, then one for each pixel and colour."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,21 @@ class Labelled:
     Attributes:
         pixels: 0..255.
         labels: from 0 on.
+        test: which of them their makers set apart; None if they did not say.
     """
 
-    pixels: UInt8[Tensor, "n side side"]
+    pixels: UInt8[Tensor, "n channels side side"]
     labels: Int[Tensor, " n"]
+    test: Bool[Tensor, " n"] | None = None
+
+    def levels(self, index: Tensor | slice = slice(None)) -> Int[Tensor, "n levels"]:
+        """As a classifier takes them: channel by channel, in raster order."""
+        return self.pixels[index].flatten(1).long()
 
     def split(self, held_out: int) -> tuple[Labelled, Labelled]:
         """The images to train on and those held out: stratified by class, and the same on every call.
+
+        Where test images were set apart, some of these are held out, and trained on are all others.
 
         Raises:
             InputError: fewer of either than classes.
@@ -45,56 +57,101 @@ class Labelled:
                 f"{held_out} images of {len(self.labels)} cannot be held out: {classes} classes need one each, on both "
                 "sides"
             )
+        apart = torch.ones_like(self.labels, dtype=torch.bool) if self.test is None else self.test
+        among = apart.nonzero().flatten()
+        if not held_out <= len(among) - classes:
+            raise InputError(f"{held_out} images cannot be held out of the {len(among)} that are set apart for tests")
         parts = train_test_split(
-            np.arange(len(self.labels)), test_size=held_out, stratify=self.labels, random_state=SPLIT_SEED
+            among.numpy(), test_size=held_out, stratify=self.labels[among], random_state=SPLIT_SEED
         )
-        train, other = (torch.from_numpy(np.sort(part)) for part in parts)
+        other = torch.from_numpy(np.sort(parts[1]))
+        train = torch.from_numpy(np.sort(parts[0])) if self.test is None else (~apart).nonzero().flatten()
         return Labelled(self.pixels[train], self.labels[train]), Labelled(self.pixels[other], self.labels[other])
 
 
-def scaled(images: Labelled, index: Tensor | slice = slice(None)) -> Float[Tensor, "n 1 side side"]:
+def scaled(images: Labelled, index: Tensor | slice = slice(None)) -> Float[Tensor, "n channels side side"]:
     """Pixels from 0 to 1."""
-    return images.pixels[index][:, None].float() / 255
+    return images.pixels[index].float() / 255
 
 
 def read(path: Path, labels: Path | None = None) -> Labelled:
     """Images with their labels.
 
     Args:
-        path: an .npz with one array of images, uint8[n, side, side], and one of labels, int[n]; or images as IDX.
+        path: an .npz with one array of images, uint8[n, side, side] or uint8[n, side, side, 3], and one of labels,
+            int[n]; one of images as files (`jpeg`, uint8; `offsets`, int[n + 1]; `labels`; and, if some are for tests,
+            `is_test`); images as IDX; or the folder of CIFAR-10's binary version, with its .bin files.
         labels: of IDX; by default the file beside them whose name has "labels-idx1" for "images-idx3".
 
     Raises:
         InputError: a file is missing or damaged, or holds something else.
     """
-    if path.suffix == ".npz":
-        pixels, classes = _npz(path)
+    test = None
+    if path.is_dir():
+        pixels, classes, test = _cifar(path)
+    elif path.suffix == ".npz":
+        pixels, classes, test = _npz(path)
     else:
         beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
         if labels is None and beside == path:
             raise InputError(f"{path} is no .npz, and where its labels are cannot be told from its name; give --labels")
         pixels, classes = _idx(path), _idx(labels or beside)
-    square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2]
+    given, pixels = list(pixels.shape), pixels[:, None] if pixels.ndim == 3 else pixels
+    square = pixels.ndim == 4 and pixels.shape[2] == pixels.shape[3] and pixels.shape[1] in (1, _COLOURS)
     if pixels.dtype != np.uint8 or not square or classes.shape != pixels.shape[:1] or classes.min(initial=0) < 0:
         raise InputError(
-            f"{path} gives images {pixels.dtype}{list(pixels.shape)} with labels {classes.dtype}{list(classes.shape)}; "
-            "they are uint8[n, side, side] and integers[n] from 0 on"
+            f"{path} gives images {pixels.dtype}{given} with labels {classes.dtype}{list(classes.shape)}; "
+            "they are uint8[n, side, side], with 3 colours or without, and integers[n] from 0 on"
         )
-    return Labelled(torch.from_numpy(pixels.copy()), torch.from_numpy(classes.astype(np.int64)))
+    return Labelled(torch.from_numpy(pixels.copy()), torch.from_numpy(classes.astype(np.int64)), test)
 
 
-def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _npz(path: Path) -> tuple[np.ndarray, np.ndarray, Tensor | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as .npz ({error})") from error
-    pixels = [array for array in arrays.values() if array.ndim == 3]
+    if {"jpeg", "offsets", "labels"} <= arrays.keys():
+        test = torch.from_numpy(arrays["is_test"].astype(bool)) if "is_test" in arrays else None
+        return _pictures(path, arrays["jpeg"], arrays["offsets"]), arrays["labels"], test
+    pixels = [array for array in arrays.values() if array.ndim in (3, 4)]
     classes = [array for array in arrays.values() if array.ndim == 1 and array.dtype.kind in "iu"]
     if len(pixels) != 1 or len(classes) != 1:
         kinds = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays.items())
         raise InputError(f"{path} holds {kinds}; it needs one array of images [n, side, side] and one of labels [n]")
-    return pixels[0], classes[0]
+    found = pixels[0]
+    return (np.moveaxis(found, -1, 1) if found.ndim == 4 else found), classes[0], None
+
+
+def _pictures(path: Path, files: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Pixels of images that are files one behind the other, uint8[n, 3, side, side]."""
+    from PIL import Image, UnidentifiedImageError  # comes with matplotlib
+
+    try:
+        pixels = [
+            np.asarray(Image.open(io.BytesIO(files[start:end].tobytes())).convert("RGB"))
+            for start, end in pairwise(offsets)
+        ]
+        return np.moveaxis(np.stack(pixels), -1, 1)
+    except (OSError, UnidentifiedImageError, ValueError, TypeError) as error:
+        raise InputError(f"{path} holds images as files, and they cannot be read ({error})") from error
+
+
+def _cifar(folder: Path) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """CIFAR-10, binary version: five files of images to train on, one of test images."""
+    files = sorted(folder.glob("data_batch_*.bin")), sorted(folder.glob("test_batch.bin"))
+    size = 1 + _COLOURS * _SIDE**2
+    parts = [[np.frombuffer(path.read_bytes(), np.uint8) for path in some] for some in files]
+    wrong = [path for some, own in zip(files, parts, strict=True)
+             for path, part in zip(some, own, strict=True) if len(part) % size]  # fmt: skip
+    if wrong or not all(files):
+        what = f"{wrong[0].name} is cut off" if wrong else "data_batch_1.bin to 5 and test_batch.bin are not all there"
+        raise InputError(f"{folder} does not hold the binary version of CIFAR-10: {what}")
+    rows = [np.concatenate(own).reshape(-1, size) for own in parts]
+    test = torch.arange(sum(map(len, rows))) >= len(rows[0])
+    both = np.concatenate(rows)
+    return both[:, 1:].reshape(-1, _COLOURS, _SIDE, _SIDE), both[:, 0], test
 
 
 def _idx(path: Path) -> np.ndarray:

@@ -67,7 +67,7 @@ def reference(classifier: Classifier, tokens: Int[Tensor, "real length"]) -> Ref
     """Real images to measure against.
 
     Raises:
-        InputError: too few of them, or pixels that are no grey levels.
+        InputError: too few of them, or pixels that are no levels.
     """
     return reference_of(classifier, _features(classifier, tokens, "real images"))
 
@@ -97,13 +97,13 @@ def measure(
     """All `METRICS` of a set of images.
 
     Args:
-        tokens: grey levels in raster order.
+        tokens: levels of grey in raster order, or of one colour behind the other.
         labels: the class that each image was asked to show.
         weight: see `bootstrap.weights`.
         against: `held_out()` if None.
 
     Raises:
-        InputError: too few images for a covariance of the features, pixels that are no grey levels, labels that are no
+        InputError: too few images for a covariance of the features, pixels that are no levels, labels that are no
             classes, or torchmetrics or prdc not installed.
     """
     against = against or held_out()
@@ -189,10 +189,10 @@ def _share(count: int, n: int, weight: np.ndarray) -> Estimate:
 
 
 def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.ndarray, "n features"]:
-    size, pixels, levels = classifier.num_features, classifier.side**2, classifier.levels
+    size, pixels, levels = classifier.num_features, classifier.channels * classifier.side**2, classifier.levels
     if tokens.ndim != 2 or tokens.shape[1] != pixels or not 0 <= int(tokens.min()) <= int(tokens.max()) < levels:
         raise InputError(
-            f"the {what} have shape {tuple(tokens.shape)}; they are [n, {pixels}] grey levels of 0..{levels - 1}"
+            f"the {what} have shape {tuple(tokens.shape)}; they are [n, {pixels}] levels of 0..{levels - 1}"
         )
     if len(tokens) <= size:
         raise InputError(f"{len(tokens)} {what} give no covariance of {size} features; use at least {size + 1}")

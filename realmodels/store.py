@@ -43,6 +43,7 @@ class Card(TypedDict, total=False):
     Attributes:
         kind: what loads them, see `LOADERS`.
         shape, head: sizes of the network, and of what it gives laws by.
+        levels: of a tokenizer whose codes are a grid, how many values each of their numbers takes.
         tokenizer, judge: names of the checkpoints that it is used with.
         tokenizer_sha256, classifier_sha256: of the weights that it was trained with, or judged by.
         data, licence, parameters, training: what it was made from, and how.
@@ -53,6 +54,7 @@ class Card(TypedDict, total=False):
     kind: str
     shape: dict[str, int]
     head: dict[str, int]
+    levels: list[int]
     tokenizer: str
     tokenizer_sha256: str
     judge: str
@@ -163,7 +165,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def remedy(name: str, folder: Path = SHIPPED) -> str:
     """What to do about a checkpoint that cannot be used."""
-    if name.startswith("mnist"):
+    if name.startswith(("mnist", "cifar")):
         made_with = name.removesuffix("-features")
         return f"train it again with: python -m realmodels.train_vq {made_with} --out {folder} --data FILE"
     return f"train it again with: python -m realmodels.train {name} --out {folder}"

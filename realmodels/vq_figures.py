@@ -12,7 +12,7 @@ from torch import Tensor
 
 from realmodels import codes, store, vq
 from realmodels.classifier import Classifier
-from realmodels.images import ImageModel, grey
+from realmodels.images import ImageModel, levels
 from realmodels.labelled import Labelled, scaled
 from realmodels.store import Figures
 from specverify.decoders.registry import Settings, build
@@ -28,7 +28,7 @@ SEED, BATCH, JACOBI_IMAGES = 0, 250, 100
 @torch.no_grad()
 def of_classifier(judge: Classifier, held_out: Labelled) -> Figures:
     """The share of held-out images whose class it tells."""
-    return {"held_out_accuracy": _share(judge, held_out.pixels.flatten(1).long(), held_out.labels)}
+    return {"held_out_accuracy": _share(judge, held_out.levels(), held_out.labels)}
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def of_tokenizer(tokenizer: vq.Tokenizer, held_out: Labelled, judge: Classifier)
         "codes_used_by_held_out": int((share > 0).sum()),
         "perplexity_of_codes": round(math.exp(float(-torch.xlogy(share, share).sum())), 1),
         "class_kept": _share(judge, (back * 255).round().long().flatten(1), held_out.labels),
-        "class_told_of_originals": _share(judge, held_out.pixels.flatten(1).long(), held_out.labels),
+        "class_told_of_originals": _share(judge, held_out.levels(), held_out.labels),
     }
 
 
@@ -53,18 +53,21 @@ def of_tokenizer(tokenizer: vq.Tokenizer, held_out: Labelled, judge: Classifier)
 def of_law(name: str, folder: Path, tokens: Int[Tensor, "n length"], labels: Int[Tensor, " n"]) -> Figures:
     """Held-out likelihood, and how much choice the laws of the next code leave."""
     model = codes.load_transformer(name, folder)
-    logs = torch.cat(
-        [codes.logits(model, *some).log_softmax(-1) for some in zip(tokens.split(250), labels.split(250), strict=True)]
-    )
-    entropy = -(logs.exp() * logs).sum(-1).flatten()
+    own, entropies, tops = [], [], []
+    for some, of in zip(tokens.split(100), labels.split(100), strict=True):
+        logs = codes.logits(model, some, of).log_softmax(-1)
+        own.append(logs.gather(-1, some[..., None]).flatten())
+        entropies.append(-(logs.exp() * logs).sum(-1).flatten())
+        tops.append(logs.exp().amax(-1).flatten())
+    entropy = torch.cat(entropies)
     quantiles = entropy.quantile(torch.tensor(QUANTILES)).tolist()
     return {
-        "held_out_nats_per_code": round(float(-logs.gather(-1, tokens[..., None]).mean()), 4),
+        "held_out_nats_per_code": round(float(-torch.cat(own).mean()), 4),
         "entropy_nats": {
             "mean": round(float(entropy.mean()), 3),
             **{f"{level:g}": round(value, 3) for level, value in zip(QUANTILES, quantiles, strict=True)},
         },
-        "most_probable_code": round(float(logs.exp().amax(-1).mean()), 3),
+        "most_probable_code": round(float(torch.cat(tops).mean()), 3),
     }
 
 
@@ -79,7 +82,7 @@ def of_samples(
         begun = time.process_time()
         tokens = sample(build("ar"), model.like(guidance=guidance), n, SEED, BATCH).tokens
         seconds = time.process_time() - begun
-        images = grey(model, tokens)
+        images = levels(model, tokens)
         found[f"guidance_{guidance:g}"] = {
             "class_accuracy": _share(judge, images, labels),
             "nearest_train_l1": nearest(images, train),
@@ -129,7 +132,7 @@ def measure(names: dict[str, str], folder: Path, train: Labelled, held_out: Labe
         "tokenizer": of_tokenizer(tokenizer, held_out, judge),
         "model": {
             **of_law(names["model"], folder, others, held_out.labels),
-            "nearest_train_l1_of_held_out": nearest(held_out.pixels.flatten(1), train),
+            "nearest_train_l1_of_held_out": nearest(held_out.levels(), train),
             **of_samples(model, judge, train, known, n),
             "jacobi": {"images": JACOBI_IMAGES, **of_decoders(model, JACOBI_IMAGES)},
             "classifier_sha256": store.read_card(names["classifier"], folder)["sha256"],

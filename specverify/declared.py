@@ -21,7 +21,7 @@ Lines = list[tuple[str, str]]
 """Names, and what each is."""
 _TRAINED = {
     "transformer": "handwritten digits, 8 by 8 pixels, by class; a trained transformer",
-    "codes": "handwritten digits, 28 by 28 pixels as 7 by 7 codes of 256, by class; a trained transformer",
+    "codes": "{data} as {side} by {side} codes of {vocab}, by class; a trained transformer",
     "mixture": "handwritten digits in patches, by class; a trained transformer",
     "diffusion": "handwritten digits in patches, by class; a trained transformer",
 }
@@ -213,9 +213,10 @@ def _toys(module: str, unit: str) -> Iterator[tuple[str, str]]:
 def _trained(*kinds: str) -> Iterator[tuple[str, str]]:
     folder = _folder("realmodels") / "checkpoints"
     for name in sorted(path.stem for path in folder.glob("*.json")):
-        kind = json.loads((folder / f"{name}.json").read_bytes()).get("kind")
-        if kind in kinds:
-            yield name, _TRAINED[kind]
+        card = json.loads((folder / f"{name}.json").read_bytes())
+        if card.get("kind") in kinds:
+            sizes = {"data": card.get("data", "").partition(":")[0], **card["shape"]}
+            yield name, _TRAINED[card["kind"]].format_map(sizes)
 
 
 def _indented(module: str) -> Lines:

@@ -156,10 +156,10 @@ def _figures(figures: Figures, place: str) -> Found:
         images = figures["images"]
         size = images["height"] * images["width"]
         for number, tokens in enumerate(images["tokens"]):
-            if len(tokens) != size or max(tokens) >= images["levels"]:
+            if len(tokens) not in (size, 3 * size) or max(tokens) >= images["levels"]:
                 yield (
                     f"{place}.images.tokens[{number}]",
-                    f"an image takes {size} grey levels from 0 to {images['levels'] - 1}",
+                    f"an image takes {size} levels from 0 to {images['levels'] - 1}, or thrice as many for colours",
                 )
     if "accepted" in figures:
         plane = figures["accepted"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -124,6 +126,13 @@ def drawing() -> Iterator[None]:
         # A name in a script that the font lacks is drawn as boxes; the tables beside the figure have it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
+
+
+def image(levels: Sequence[int], height: int, width: int, top: int) -> Float[np.ndarray, "height width 4"]:
+    """Red, green, blue and opacity from 0 to 1, from levels of grey or of one colour behind the other."""
+    planes = np.reshape(levels, (-1, height, width)) / (top - 1)
+    colours = np.broadcast_to(planes, (3, height, width))
+    return np.concatenate([np.moveaxis(colours, 0, -1), np.ones((height, width, 1))], -1)
 
 
 def canvas(height: float) -> Figure:

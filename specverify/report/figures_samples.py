@@ -40,12 +40,12 @@ def _grid(number: int, model: str, guidance: float | None, cells: list[Cell]) ->
     for axis, cell, images in zip(drawing.panels(figure, len(cells), across), cells, found, strict=True):
         levels = cell["figures"]["images"]["levels"]
         high, wide = cell["figures"]["images"]["height"], cell["figures"]["images"]["width"]
-        sheet = np.full((deep * (high + 1) - 1, len(labels) * (wide + 1) - 1), np.nan)
+        sheet = np.zeros((deep * (high + 1) - 1, len(labels) * (wide + 1) - 1, 4))
         for column, label in enumerate(labels):
             for row in range(deep):
-                image = np.asarray(images[label][row]).reshape(high, wide) / (levels - 1)
+                image = drawing.image(images[label][row], high, wide, levels)
                 sheet[row * (high + 1) :, column * (wide + 1) :][:high, :wide] = image
-        axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.imshow(sheet, interpolation="nearest")
         centres = [column * (wide + 1) + (wide - 1) / 2 for column in range(len(labels))]
         axis.set_xticks(centres, [str(label) for label in labels])
         axis.set_yticks([])

@@ -181,7 +181,7 @@ class Passes(TypedDict):
 
 @closed
 class Images(TypedDict):
-    """Decoded images, one list of grey levels each, row by row."""
+    """Decoded images, one list of levels each: of grey, or of red, then of green, then of blue, each row by row."""
 
     height: Size
     width: Size

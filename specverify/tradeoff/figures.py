@@ -195,21 +195,26 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     order = dict.fromkeys(series_of(row) for row in rows)
     # Real images may not ship with a model, only what was measured of them.
     shown = [row for row in (*plain, *(boldest[series] for series in order)) if row["images"] is not None]
-    side = math.isqrt(len(images_of(shown[0])["tokens"][0]))
+    size = len(images_of(shown[0])["tokens"][0])
+    side = math.isqrt(size)
+    side = side if side**2 == size else math.isqrt(size // 3)
     labels = sorted({label for row in shown for label in images_of(row)["labels"]})
+    across = min(_ACROSS, len(images_of(shown[0])["labels"]) // len(labels))
     step = side + 1
-    sheet = np.full((len(shown) * step - 1, len(labels) * (_ACROSS * step + 2) - 3), np.nan)
+    sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4))
     for down, row in enumerate(shown):
         for column, label in enumerate(labels):
             own = [t for t, of in zip(images_of(row)["tokens"], images_of(row)["labels"], strict=True) if of == label]
-            for place, tokens in enumerate(own[:_ACROSS]):
-                left = column * (_ACROSS * step + 2) + place * step
-                sheet[down * step :, left:][:side, :side] = np.reshape(tokens, (side, side)) / (record["levels"] - 1)
+            for place, tokens in enumerate(own[:across]):
+                left = column * (across * step + 2) + place * step
+                sheet[down * step :, left:][:side, :side] = drawing.image(tokens, side, side, record["levels"])
     figure = drawing.canvas(6.2 * sheet.shape[0] / sheet.shape[1] + 0.5)
     axis = figure.subplots()
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.imshow(sheet, interpolation="nearest")
     axis.set_yticks([down * step + side / 2 for down in range(len(shown))], [_name(row) for row in shown])
-    axis.set_xticks([c * (_ACROSS * step + 2) + side for c in range(len(labels))], [str(label) for label in labels])
+    axis.set_xticks(
+        [c * (across * step + 2) + across * side / 2 for c in range(len(labels))], [str(label) for label in labels]
+    )
     axis.tick_params(length=0)
     axis.xaxis.tick_top()
     axis.set_anchor("E")

@@ -10,7 +10,7 @@ import torch
 
 from realmodels import bootstrap, continuous, judges, quality
 from realmodels.bootstrap import Estimate
-from realmodels.images import ImageModel, grey
+from realmodels.images import ImageModel, levels
 from realmodels.models import open_model
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
@@ -118,8 +118,9 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     row["claim"] = str(decoder.claim)
 
     tokens, judge = run.tokens.cpu(), judges.judge(setting.model)
-    images = grey(model, tokens if judge is not None else tokens[:IMAGES])
-    row["images"] = shown(images[:IMAGES], labels[:IMAGES])
+    images = levels(model, tokens if judge is not None else tokens[:IMAGES])
+    kept = IMAGES if images.shape[1] == math.prod(model.size) else IMAGES // 2  # colours take more room
+    row["images"] = shown(images[:kept], labels[:kept])
     weight = bootstrap.weights(setting.n, setting.resamples, seed_of(cell, setting, 1))
     found = costs(run, model.length, weight)
     if watched is not None:

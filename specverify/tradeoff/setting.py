@@ -25,7 +25,7 @@ from specverify.tradeoff.plan import Cell
 from specverify.tradeoff.shape import Images, Row
 
 IMAGES = 20
-"""Images that a row keeps: two of each class."""
+"""Images that a row keeps: two of each class, or one where they have colours."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,6 @@ def distance(pit: Float[np.ndarray, "images length"], weight: Int[np.ndarray, "r
     return Estimate(moved.value, moved.replicates.clip(0, 1))
 
 
-def shown(images: Int[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> Images:
+def shown(images: Int[Tensor, "n levels"], labels: Int[Tensor, " n"]) -> Images:
     """Images as a row keeps them."""
     return {"tokens": images.tolist(), "labels": labels.tolist()}

@@ -59,7 +59,7 @@ class Times(TypedDict):
 
 @closed
 class Images(TypedDict):
-    """Decoded images, one list of grey levels each."""
+    """Decoded images, one list of levels each: of grey, or of red, then of green, then of blue, each row by row."""
 
     tokens: list[list[Count]]
     labels: list[Count]
@@ -110,7 +110,7 @@ class Header(TypedDict):
     tokens: Annotated[Tokens, Field(description="of the model; patches are continuous")]
     setting: Shared
     length: Annotated[int, Field(ge=1, description="tokens of an image")]
-    levels: Annotated[int, Field(ge=2, description="grey levels")]
+    levels: Annotated[int, Field(ge=2, description="of grey, or of each colour")]
     omitted: Annotated[dict[str, Text], Field(description="decoders that do not go with the model, and why not")]
     software: dict[str, Text]
     hardware: Hardware

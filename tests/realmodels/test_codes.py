@@ -57,7 +57,7 @@ def test_samples_are_of_the_class_that_was_asked_for(model):
     tokens = sample(build("scd-mc", Settings(window=16)), model.like(guidance=1.5), 50, 0, 50).tokens
     pixels = model.render(tokens)
     assert (pixels.shape, bool((pixels >= 0).all() & (pixels <= 1).all())) == ((50, 1, 28, 28), True)
-    shown = images.grey(model, tokens)
+    shown = images.levels(model, tokens)
     told = judge.reference.classifier(shown).argmax(-1)
     assert float((told == images.labels(model.conditions, 50)).double().mean()) > 0.85
     assert float((told == images.labels(model.conditions, 50).roll(1)).double().mean()) < 0.3

@@ -183,7 +183,7 @@ BROKEN = {
     ),
     "a pixel short": (
         lambda r: _cell(r)["figures"]["images"]["tokens"][3].pop(),
-        ".figures.images.tokens[3]: an image takes 64 grey levels from 0 to 16",
+        ".figures.images.tokens[3]: an image takes 64 levels from 0 to 16",
     ),
     "a pixel too bright": (lambda r: _cell(r)["figures"]["images"]["tokens"][3].__setitem__(0, 17), "images.tokens[3]"),
     "a trial twice": (
