@@ -32,6 +32,7 @@ from specverify import (
 )
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, InputError, SpecverifyError, Unfinished, printable
+from specverify.memory import keep_freed
 
 app = typer.Typer(
     help="Verify speculative decoders of autoregressive image models.",
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Whatever goes wrong becomes one line; SPECVERIFY_DEBUG=1 shows the traceback."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # `timeout`, or a container that is stopped: the same as Ctrl-C
+    keep_freed()
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         if blank := cli_errors.empty(given):

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from specverify.errors import InputError
+from specverify.memory import keep_freed
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -193,7 +194,8 @@ def _elsewhere(
 
 
 def prepare_worker() -> None:
-    """Workers leave Ctrl-C to the parent, end with it however it ends, and take one core each."""
+    """Workers leave Ctrl-C to the parent, end with it however it ends, take one core each, and keep freed memory."""
+    keep_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

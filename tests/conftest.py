@@ -20,6 +20,7 @@ import torch
 from scipy import optimize, stats
 
 from specverify import tree
+from specverify.memory import keep_freed
 from specverify.seeds import derived_seed
 from specverify.worlds import follow
 
@@ -43,6 +44,7 @@ def pytest_configure(config):
     if seed < 0:
         raise pytest.UsageError(f"--seed {seed}: use an integer of at least 0")
     torch.set_num_threads(1)
+    keep_freed()
     jaxtyping.config.update("jaxtyping_disable", True)  # while tests are collected; see pytest_runtest_protocol
     hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
     hypothesis.settings.register_profile("vary", deadline=None, database=None, print_blob=True)
