@@ -81,7 +81,7 @@ FAMILIES = (
         recipes={
             "cifar-classifier": Recipe(steps=2000, batch=128, rate=2e-3, decay=0.05, every=200),
             "cifar-fsq-tokenizer": Recipe(steps=8000, batch=64, rate=2e-3, decay=0.0, every=200),
-            "cifar-fsq": Recipe(steps=5000, batch=64, rate=2e-3, decay=0.3, average=0.99, every=250),
+            "cifar-fsq": Recipe(steps=4000, batch=64, rate=2e-3, decay=0.3, average=0.99, every=250),
         },
         judge={"width": 32, "side": 32, "levels": 256, "channels": 3},
         rounding=vq.Shape(side=32, codes=4375, width=48, dim=5, channels=3, blocks=2, levels=(7, 5, 5, 5, 5)),
