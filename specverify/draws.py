@@ -107,9 +107,10 @@ class Sampled:
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """See Draws."""
         used = probability.where(where, 0)
-        self.fault |= ~(used >= 0).all()
         if used.numel():
-            self.highest = self.highest.maximum(used.amax())
+            lowest, highest = used.aminmax()  # NaN if any is
+            self.fault |= ~(lowest >= 0)
+            self.highest = self.highest.maximum(highest)
         return self.uniform(probability, where) < used
 
     def categorical(

@@ -72,6 +72,8 @@ def window(law: L, first: Int[Tensor, " batch"], size: int) -> L:
 
 def _taken(tensor: Tensor, slots: Int[Tensor, "batch n"]) -> Tensor:
     """Some of each row's slots."""
+    if len(slots) == 1:
+        return tensor.index_select(1, slots[0])
     row = torch.arange(len(slots), device=slots.device)[:, None]
     if not tensor.is_contiguous():
         return tensor[row, slots]
