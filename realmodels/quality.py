@@ -1,12 +1,14 @@
 """How good images are: distances to held-out real ones, and whether they show what was asked for.
 
     fd                   Frechet distance (Heusel et al. 2017, arXiv 1706.08500), by torchmetrics
+    kd                   kernel distance, squared and unbiased (Binkowski et al. 2018, arXiv 1801.01401)
     precision, recall    Kynkaanniemi et al. 2019 (arXiv 1904.06991), by prdc
     density, coverage    Naeem et al. 2020 (arXiv 2002.09797), by prdc
     accuracy             the share of images that the classifier takes for their class
 
 Distances are between features of the pinned classifier (`classifier.py`) and mean something for its weights alone.
-They also depend on how many images there are: a Frechet distance of n is biased upwards by about c / n, and neither it
+A kernel distance does not depend on how many images there are, and is 0 on average for images of the real ones' law;
+it may be below. All else does: a Frechet distance of n is biased upwards by about c / n, and neither it
 nor its interval is one of the law that the images come from. Compare sets of one size: in the difference that cancels,
 but for what their covariances differ in. Resampling draws the measured images anew; the
 real ones are the same for every set that is compared, and stay. So do the nearest-neighbour radii of either set.
@@ -35,7 +37,7 @@ from specverify.errors import InputError
 
 NEIGHBOURS = 5
 NOISE = "`sklearn.utils.parallel.delayed`"
-METRICS = ("fd", "precision", "recall", "density", "coverage", "accuracy")
+METRICS = ("fd", "kd", "precision", "recall", "density", "coverage", "accuracy")
 
 
 class Given(nn.Identity):
@@ -121,6 +123,7 @@ def measured(
     """All `METRICS` of images whose features are known, and how many of them the classifier takes for their class."""
     return {
         "fd": _frechet(features, weight, against),
+        "kd": _kernel(features, weight, against.features),
         **_neighbourhoods(features, weight, against),
         "accuracy": _share(correct, len(features), weight),
     }
@@ -158,6 +161,25 @@ def resampled(
     means = weight @ x / n
     spread = np.stack([(x * w[:, None]).T @ x for w in weight]) - n * means[:, :, None] * means[:, None, :]
     return frechet(means, spread / (n - 1), other_mean, other_root)
+
+
+def _kernel(features: np.ndarray, weight: np.ndarray, real: np.ndarray) -> Estimate:
+    """The squared distance of mean embeddings under the kernel (x y / d + 1)^3; an image is no pair with itself."""
+    x, y = features.astype(np.float64), real.astype(np.float64)
+
+    def kernel(left: np.ndarray, right: np.ndarray) -> Float[np.ndarray, "left right"]:
+        return np.asarray((left @ right.T / left.shape[1] + 1) ** 3)
+
+    among, own = kernel(x, x), kernel(y, y)
+    theirs = (own.sum() - np.trace(own)) / (len(y) * (len(y) - 1))
+    across = kernel(x, y).mean(1)
+
+    def distance(drawn: Float[np.ndarray, "sets n"]) -> Float[np.ndarray, " sets"]:
+        pairs, alike = ((drawn @ among) * drawn).sum(1), np.square(drawn)
+        within = (pairs - alike @ np.diag(among)) / (drawn.sum(1) ** 2 - alike.sum(1))
+        return np.asarray(within + theirs - 2 * drawn @ across / drawn.sum(1))
+
+    return estimate(float(distance(np.ones((1, len(x))))[0]), distance(weight.astype(np.float64)))
 
 
 def _neighbourhoods(features: np.ndarray, weight: np.ndarray, against: Reference) -> dict[str, Estimate]:

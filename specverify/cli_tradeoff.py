@@ -79,7 +79,7 @@ def tradeoff(
         str | None,
         typer.Option(
             help="What counts as loss: bias (total variation per token, of models of ids), surprisal, pit, or what is "
-            "lost against AR in fd, accuracy, precision, recall, density, coverage.",
+            "lost against AR in fd, kd, accuracy, precision, recall, density, coverage.",
             show_default="bias; patches: fd",
         ),
     ] = None,

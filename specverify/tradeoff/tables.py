@@ -41,8 +41,12 @@ DISTANCE = (
     "come from, and its interval is not one for that. FD above AR is the difference from the mean of the two AR runs "
     "of as many images (of an AR run, from the other one), in which that cancels. "
 )
+KERNEL = (
+    "KD: squared kernel distance between the same features, unbiased, so that it is about 0 for images that have the "
+    "law of the real ones, however many there are. "
+)
 PRICE = ("gain", "bias", "excess")
-QUALITY = ("accuracy", "precision", "recall", "density", "coverage")
+QUALITY = ("kd", "accuracy", "precision", "recall", "density", "coverage")
 
 
 def best(record: Sweep) -> list[Row]:
@@ -141,7 +145,7 @@ def quality(record: Sweep) -> Table:
                 tables.UNKNOWN if row["z"] is None else f"{row['z']:+.1f}",
                 *cells(row, ("surprisal", "pit")),
                 *distances(record, row),
-                *cells(row, QUALITY),
+                *cells(row, known(record, QUALITY)),
             )
         )
         for row in measured(record, with_real=True)
@@ -151,14 +155,28 @@ def quality(record: Sweep) -> Table:
         "Quality",
         "z and surprisal: the tokens' surprisal less the entropy of the target's law; above 0, surprising tokens are "
         "kept too often, below 0 likely ones are preferred. PIT: Kolmogorov's distance from uniform. "
-        f"{DISTANCE}Precision, recall, density and coverage: five nearest neighbours. All against real images that "
-        "were held out, with 95% intervals over the sampled ones.",
+        f"{DISTANCE}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All against real "
+        "images that were held out, with 95% intervals over the sampled ones.",
         (
-            *_NAMES, "z#", "surprisal#", "PIT#", *distance_names(record), "accuracy#", "precision#", "recall#",
-            "density#", "coverage#",
+            *_NAMES, "z#", "surprisal#", "PIT#", *distance_names(record), *headed(known(record, QUALITY)),
         ),
         tuple(lines),
     )  # fmt: skip
+
+
+def known(record: Sweep, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some metrics that a record holds: earlier ones may hold fewer."""
+    return tuple(name for name in names if any(name in row["metrics"] for row in record["rows"]))
+
+
+def headed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The heads of columns of metrics."""
+    return tuple(f"{name.upper() if len(name) == 2 else name}#" for name in names)
+
+
+def kernel(record: Sweep) -> str:
+    """What a column of kernel distances says, where there is one."""
+    return KERNEL if known(record, ("kd",)) else ""
 
 
 def distance_names(record: Sweep) -> tuple[str, str]:

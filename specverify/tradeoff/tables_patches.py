@@ -11,6 +11,7 @@ from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Row, Sweep
 from specverify.tradeoff.tables import (
     DISTANCE,
+    QUALITY,
     REPLACED,
     barred,
     called,
@@ -18,6 +19,9 @@ from specverify.tradeoff.tables import (
     distance_names,
     distances,
     gain,
+    headed,
+    kernel,
+    known,
     measured,
     milliseconds,
     value_of,
@@ -50,7 +54,6 @@ LIMITS = (
     "images.",
 )
 NAMES = ("decoder", "window#", "setting")
-QUALITY = ("accuracy", "precision", "recall", "density", "coverage")
 
 
 def best(record: Sweep) -> list[Row]:
@@ -163,14 +166,14 @@ def quality(record: Sweep) -> Table:
     """What the images of every setting are worth."""
     rows = measured(record, with_real=True)
     several = len({row["guidance"] for row in rows} - {None}) > 1
-    known = any("surprisal" in row["metrics"] for row in rows)
-    own = ("z#", "surprisal#") if known else ()
+    surprising = any("surprisal" in row["metrics"] for row in rows)
+    own = ("z#", "surprisal#") if surprising else ()
     lines = []
     for row in rows:
         surprise: tuple[str, ...] = ()
-        if known:
+        if surprising:
             surprise = (report.UNKNOWN if row["z"] is None else f"{row['z']:+.1f}", *cells(row, ("surprisal",)))
-        figures = (*cells(row, ("pit", "bias")), *distances(record, row), *cells(row, QUALITY))
+        figures = (*cells(row, ("pit", "bias")), *distances(record, row), *cells(row, known(record, QUALITY)))
         lines.append(Line((*named(row, several), *surprise, *figures)))
     surprisal = (
         "z and surprisal: the surprisal of patches less its mean under the target's law, in nats per patch; above 0, "
@@ -179,12 +182,11 @@ def quality(record: Sweep) -> Table:
     return Table(
         "quality",
         "Quality",
-        f"{surprisal * known}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per patch, "
-        f"or a bound of it; see below. {DISTANCE}Precision, recall, density and coverage: five nearest neighbours. All "
-        "against real images that were held out, with 95% intervals over the sampled images.",
+        f"{surprisal * surprising}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per "
+        f"patch, or a bound of it; see below. {DISTANCE}{kernel(record)}Precision, recall, density and coverage: five "
+        "nearest neighbours. All against real images that were held out, with 95% intervals over the sampled images.",
         (
-            *NAMES, *own, "PIT#", "bias#", *distance_names(record), "accuracy#", "precision#", "recall#", "density#",
-            "coverage#",
+            *NAMES, *own, "PIT#", "bias#", *distance_names(record), *headed(known(record, QUALITY)),
         ),
         tuple(lines),
     )  # fmt: skip

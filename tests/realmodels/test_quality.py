@@ -124,7 +124,7 @@ def test_too_few_images_for_a_covariance_are_refused(images):
 def test_bad_images_and_labels_are_refused(images):
     tokens, labels = images
     weight = bootstrap.weights(N, 5, 0)
-    with pytest.raises(InputError, match=r"grey levels of 0\.\.16"):
+    with pytest.raises(InputError, match=r"levels of 0\.\.16"):
         quality.measure(tokens + 1, labels, weight)
     with pytest.raises(InputError, match=r"give each a class of 0\.\.9"):
         quality.measure(tokens, labels + 5, weight)
@@ -138,3 +138,29 @@ def test_a_missing_library_is_named_with_its_remedy(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "prdc.prdc", None)
     with pytest.raises(InputError, match=r"needs prdc.*pip install 'specverify\[real\]'"):
         quality.reference(load_classifier(), images[0])
+
+
+def test_the_kernel_distance_is_the_library_s_own_and_does_not_depend_on_the_number_of_images(images):
+    from torchmetrics.image.kid import poly_mmd
+
+    tokens, labels = images
+    against = quality.reference(load_classifier(), digits()[1].tokens[:N])  # the library takes sets of one size
+    features = against.classifier.features(tokens).detach().double()
+    found = quality.measure(tokens, labels, bootstrap.weights(N, 50, 0), against)["kd"]
+    theirs = poly_mmd(torch.from_numpy(against.features).double(), features)
+    assert found.value == pytest.approx(float(theirs), rel=1e-6)
+    parts = [
+        quality.measure(t, of, bootstrap.weights(len(t), 3, 0), against)["kd"].value
+        for t, of in zip(tokens.split(N // 2), labels.split(N // 2), strict=True)
+    ]
+    spread = np.std(found.replicates)
+    assert abs(np.mean(parts) - found.value) < 3 * spread
+
+
+def test_the_kernel_distance_of_resampled_images_leaves_out_pairs_of_an_image_with_itself(images):
+    tokens, labels = images
+    weight = np.stack([np.ones(N, dtype=np.int64)] * 19 + [2 * (np.arange(N) < N // 2)])
+    resampled = quality.measure(tokens, labels, weight)["kd"]
+    half = quality.measure(tokens[: N // 2], labels[: N // 2], weight[:, : N // 2])["kd"]
+    moved = resampled.replicates[-1] - resampled.replicates[0]
+    assert moved == pytest.approx(half.value - resampled.value, rel=1e-6)

@@ -80,7 +80,7 @@ def test_loss_is_that_of_the_usual_metric_and_the_lossless_are_named(record):
 @pytest.mark.parametrize(
     ("model", "metric", "message"),
     [
-        ("digits-gmm", "bias", "the bias of every setting of digits-gmm is not known; choose one of fd, accuracy"),
+        ("digits-gmm", "bias", "the bias of every setting of digits-gmm is not known; choose one of fd, kd, accuracy"),
         ("digits-diff", "surprisal", "the surprisal of every setting of digits-diff is not known"),
         ("digits-diff", "beauty", "unknown metric 'beauty'; known: fd"),
     ],
