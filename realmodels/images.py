@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -83,10 +84,20 @@ class ImageModel(Model, Protocol):
         """The same weights with other settings; what is None stays."""
 
 
-def levels(model: ImageModel, tokens: Int[Tensor, "n length"]) -> Int[Tensor, "n levels"]:
-    """Images as levels of grey, or of one colour behind the other, each in raster order; on the CPU."""
-    pixels = torch.cat([model.render(part) for part in tokens.to(model.device).split(250)])
-    return (pixels.float() * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
+def levels(
+    model: ImageModel, tokens: Int[Tensor, "n length"], size: tuple[int, int] | None = None
+) -> Int[Tensor, "n levels"]:
+    """Images as levels of grey, or of one colour behind the other, each in raster order; on the CPU.
+
+    Args:
+        model: theirs.
+        tokens: of the images.
+        size: height and width; the model's own if None.
+    """
+    pixels = torch.cat([model.render(part).float() for part in tokens.to(model.device).split(50)])
+    if size is not None and size != tuple(pixels.shape[2:]):
+        pixels = F.interpolate(pixels, size, mode="area")
+    return (pixels * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
 
 
 def labels(conditions: Sequence[Any], n: int) -> Int[Tensor, " n"]:

@@ -6,13 +6,13 @@ import json
 import shlex
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specverify import files
+from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, read_condition
 from specverify.cli_study import Device
 from specverify.errors import InputError
 
@@ -25,32 +25,10 @@ if TYPE_CHECKING:
 WINDOW = 16
 
 
-class Dtype(StrEnum):
-    """Types of weights."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float64 = "float64"
-
-
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model that ships (specverify list models), or a checkpoint's folder.")
 ]
-Conditions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--condition",
-        metavar="TEXT",
-        help="A class, a prompt, or token ids as [1, 2]; repeat it for more. Images take them in turn.",
-        show_default="all classes, where there are any",
-    ),
-]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="1")]
-Processors = Annotated[
-    str, typer.Option(metavar="NAME=VALUE,...", help="Such as temperature=0.9,top_k=100.", show_default="none")
-]
-DtypeOption = Annotated[Dtype, typer.Option(help="Of the weights.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]
 DraftOption = Annotated[str | None, typer.Option(metavar="MODEL", help="A second model, for decoders that need one.")]
 Rule = Annotated[
@@ -195,7 +173,7 @@ def _opened(
 
     from realmodels.models import open_model
 
-    given = None if conditions is None else [_condition(text) for text in conditions]
+    given = None if conditions is None else [read_condition(text) for text in conditions]
     where: dict[str, Any] = {"dtype": getattr(torch, dtype.value), "device": device.value, "conditions": given}
     second: CoreModel | None = None if draft is None else open_model(draft, **where)
     opened = open_model(model, guidance=guidance, processors=processors, **where)
@@ -206,16 +184,6 @@ def _opened(
             f"{opened.length} of {opened.vocab}"
         )
     return opened, second
-
-
-def _condition(text: str) -> Any:
-    """A class or token ids if it reads like that, else a prompt."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    ids = isinstance(found, list) and all(type(one) is int for one in found)
-    return found if ids or type(found) is int else text
 
 
 def _judging(rule: str | None, model: ImageModel, *decoders: str) -> Judging | None:

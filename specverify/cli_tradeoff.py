@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from specverify import cli_study, deadline, files
+from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, read_condition
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
@@ -22,7 +23,9 @@ NONE_SATISFIES = 1
 
 
 def tradeoff(
-    model: Annotated[str, typer.Option(help="A trained model of specverify list models.")] = "digits-s",
+    model: Annotated[
+        str, typer.Option(help="A trained model of specverify list models, or a checkpoint's folder.")
+    ] = "digits-s",
     rules: Annotated[
         str | None,
         typer.Option(
@@ -52,6 +55,8 @@ def tradeoff(
         str | None,
         typer.Option(metavar="SCALE,...", help="Classifier-free guidance.", show_default="1.5; patches: 1"),
     ] = None,
+    condition: Conditions = None,
+    processors: Processors = "",
     seed: Annotated[int, typer.Option(help="All randomness derives from it; at least 0.")] = 0,
     batch: Annotated[int, typer.Option(help="Images decoded together.")] = 250,
     out: Annotated[
@@ -60,6 +65,7 @@ def tradeoff(
     ] = None,
     jobs: Jobs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
+    dtype: DtypeOption = Dtype.float32,
     overwrite: Overwrite = False,
     shard: Shard = None,
     engine: EngineOption = Engine.processes,
@@ -101,7 +107,9 @@ def tradeoff(
         raise InputError("--max-loss and --min-speedup ask different questions; give one of them")
     choose.check(metric, model, 0.0 if max_loss is None else max_loss, 1.0 if min_speedup is None else min_speedup)
     console = Console(highlight=False)
-    folder = out or cli_study.default_out(f"tradeoff-{model}", seed)
+    folder = out or cli_study.default_out(f"tradeoff-{Path(model).name}", seed)
+    each = [read_condition(text) for text in condition or ()]
+    given = tuple(tuple(one) if isinstance(one, list) else one for one in each) or None
     sizes = _numbers("window", window, int, "16, or 2,4,8 for a model of patches")
     patches = sweep.is_of_patches(model)
     alone = sizes is not None and len(sizes) == 1 and not patches
@@ -116,7 +124,9 @@ def tradeoff(
     shared = None if patches else sizes[0] if sizes else Setting.window
     try:
         with cli_study.workers(engine, scheduler, jobs) as workers:
-            setting = Setting(model, n, shared, seed, batch, device.value)
+            setting = Setting(
+                model, n, shared, seed, batch, device.value, Setting.resamples, dtype.value, given, processors
+            )
             found = sweep.measure(setting, folder, asked, workers, overwrite, console, shard, limit)
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)

@@ -66,6 +66,7 @@ _CLOSE = 0.1
 def figures(record: Sweep) -> list[Picture]:
     """Everything that can be drawn of a sweep."""
     found: list[Picture] = []
+    drawn = any(row["images"] is not None for row in record["rows"])
     with drawing.drawing():
         groups = groups_of(record)
         for (guidance, kind), rows in groups.items():
@@ -75,7 +76,7 @@ def figures(record: Sweep) -> list[Picture]:
             close = [row for row in rows if row["metrics"]["bias"]["value"] <= _CLOSE]
             if 1 < len(close) < len(rows):
                 found.append(_trade(guidance, kind, close, plain, close=True))
-        for (guidance, kind), rows in groups.items():
+        for (guidance, kind), rows in groups.items() if drawn else ():
             found.append(samples(record, guidance, kind, rows, baselines(record, guidance)))
     return found
 

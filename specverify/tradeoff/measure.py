@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from realmodels import bootstrap, continuous, judges, quality
 from realmodels.bootstrap import Estimate
 from realmodels.images import ImageModel, levels
-from realmodels.models import open_model
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Judging, TokenRule
 from specverify.decoders.speculative import Speculative
+from specverify.errors import InputError
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.rules import registry
 from specverify.rules.clusters import partition_from_embedding
 from specverify.tradeoff import patches
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL, Cell
-from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, seed_of, shown, timed
-from specverify.tradeoff.shape import Metric, Row
+from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, opened, seed_of, shown, timed
+from specverify.tradeoff.shape import Images, Metric, Row
 from specverify.tradeoff.watch import Watched
 
 KEPT = ("speedup", "bias", "surprisal", "pit", *quality.METRICS)
 """Metrics whose replicates a row keeps: what a setting can be chosen by."""
+LARGEST = 64
+"""Pixels of a side of the images that a row keeps, at most."""
 SINGLE = 8
 """Images decoded one at a time, for the time that one takes alone."""
 _RATES = {"alpha": 1e-6, "beta": 1e-6}
@@ -110,7 +113,7 @@ def _real(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
 
 
 def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
-    model = _model(setting.model, cell.guidance, setting.device)
+    model = opened(setting).like(guidance=cell.guidance)
     watched, decoder, plain = _decoders(cell, setting, model)
     decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
     run, labels = decoded.run, decoded.labels
@@ -118,9 +121,7 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     row["claim"] = str(decoder.claim)
 
     tokens, judge = run.tokens.cpu(), judges.judge(setting.model)
-    images = levels(model, tokens if judge is not None else tokens[:IMAGES])
-    kept = IMAGES if images.shape[1] == math.prod(model.size) else IMAGES // 2  # colours take more room
-    row["images"] = shown(images[:kept], labels[:kept])
+    row["images"] = _pictures(model, tokens[:IMAGES], labels)
     weight = bootstrap.weights(setting.n, setting.resamples, seed_of(cell, setting, 1))
     found = costs(run, model.length, weight)
     if watched is not None:
@@ -133,7 +134,20 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     z = float(Surprisal().check(statistics, **_RATES).statistic)
     row["z"] = z if math.isfinite(z) else None
     found |= _laws(statistics, weight)
-    return found if judge is None else found | quality.measure(images, labels, weight, judge.reference)
+    if judge is None:
+        return found
+    return found | quality.measure(levels(model, tokens), labels, weight, judge.reference)
+
+
+def _pictures(model: ImageModel, tokens: Int[Tensor, "n length"], labels: Int[Tensor, " n"]) -> Images | None:
+    """Some images, in little; None of codes that nothing here makes pixels of."""
+    side = min(LARGEST, max(model.size))
+    try:
+        images = levels(model, tokens, (side, side))
+    except InputError:
+        return None
+    kept = IMAGES if images.shape[1] == side**2 else IMAGES // 2  # colours take more room
+    return shown(images[:kept], labels[:kept])
 
 
 def _decoders(cell: Cell, setting: Setting, model: ImageModel) -> tuple[Watched | None, Decoder, Decoder]:
@@ -161,11 +175,6 @@ def _laws(statistics: TokenStatistics, weight: np.ndarray) -> dict[str, Estimate
         "surprisal": bootstrap.ratio(excess.sum(1), used.sum(1).astype(float), weight),
         "pit": distance(statistics.pit.numpy(), weight),
     }
-
-
-@cache
-def _model(name: str, guidance: float, device: str) -> ImageModel:
-    return open_model(name, guidance=guidance, device=device)
 
 
 def _plain(one: Estimate, keep: bool) -> Metric:

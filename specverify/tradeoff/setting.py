@@ -6,6 +6,8 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from realmodels import bootstrap, images
 from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.images import ImageModel
+from realmodels.models import open_model
 from specverify import lockstep
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
@@ -33,12 +36,15 @@ class Setting:
     """What all cells of a sweep share.
 
     Attributes:
-        model: a name that `realmodels.models.open_model` takes, or of `realmodels.continuous`.
+        model: a name or a folder that `realmodels.models.open_model` takes, or a name of `realmodels.continuous`.
         n: images of each setting.
         window: drafts per forward pass; None where each cell has its own.
         seed: all randomness derives from it. Every setting decodes with the same seed, the second AR baseline apart.
         batch: images decoded together.
         device: where the model runs.
+        dtype: of its weights.
+        conditions: classes or prompts that take turns; all classes if None, which a folder has not.
+        processors: what shapes the law behind guidance, as "temperature=0.9,top_k=100".
         resamples: how often images are drawn anew for intervals.
     """
 
@@ -49,6 +55,17 @@ class Setting:
     batch: int = 250
     device: str = "cpu"
     resamples: int = 300
+    dtype: str = "float32"
+    conditions: tuple[Any, ...] | None = None
+    processors: str = ""
+
+
+@cache
+def opened(setting: Setting) -> ImageModel:
+    """The model of ids, without guidance; `like` guides it, with the same weights."""
+    dtype = getattr(torch, setting.dtype)
+    return open_model(setting.model, dtype=dtype, device=setting.device, conditions=setting.conditions,
+                      processors=setting.processors)  # fmt: skip
 
 
 def seed_of(cell: Cell, setting: Setting, purpose: int) -> int:

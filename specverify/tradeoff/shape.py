@@ -24,6 +24,11 @@ class Shared(TypedDict):
     batch: Annotated[int, Field(ge=1, description="images decoded together")]
     device: Text
     resamples: Annotated[int, Field(ge=2, description="bootstrap replicates, over images")]
+    dtype: NotRequired[Annotated[str, Field(description="of the weights; float32 if it is not said")]]
+    conditions: NotRequired[
+        Annotated[list[str | int | list[int]] | None, Field(description="that take turns; null for all classes")]
+    ]
+    processors: NotRequired[Annotated[str, Field(description="what shapes the law behind guidance")]]
 
 
 @closed

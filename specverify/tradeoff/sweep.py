@@ -8,6 +8,7 @@ that an interrupted sweep goes on, and a wider one measures only what is new.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import shlex
@@ -22,14 +23,13 @@ from realmodels import continuous, judges, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
 from realmodels.images import ImageModel
-from realmodels.models import open_model
 from specverify import deadline, environment, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import REAL, Asked, Cell, plan
-from specverify.tradeoff.setting import Setting
+from specverify.tradeoff.setting import Setting, opened
 from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
 
 
@@ -104,7 +104,7 @@ def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
             "at least 1, at least 1 and at least 2"
         )
     environment.check_device(setting.device)
-    patches, model = is_of_patches(setting.model), _opened(setting.model)
+    patches, model = is_of_patches(setting.model), _opened(setting)
     if (setting.window is None) != patches:
         raise InputError(
             f"window {setting.window} of {setting.model}: a model of ids has one for all settings, of a model of "
@@ -120,12 +120,19 @@ def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
         quality.check_installed()
 
 
-def _opened(name: str) -> ImageModel | ContinuousDigits:
-    return continuous.load(name) if is_of_patches(name) else open_model(name)
+def _opened(setting: Setting) -> ImageModel | ContinuousDigits:
+    if not is_of_patches(setting.model):
+        return opened(setting)
+    plain = Setting()
+    if (setting.dtype, setting.conditions, setting.processors) != (plain.dtype, plain.conditions, plain.processors):
+        raise InputError(
+            f"--dtype, --condition and --processors are for models of ids, and {setting.model} has patches"
+        )
+    return continuous.load(setting.model)
 
 
 def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> Header:
-    model = _opened(setting.model)
+    model = _opened(setting)
     levels, tokens = LEVELS, "patches"
     if not isinstance(model, ContinuousDigits):
         levels = model.description.levels
@@ -137,7 +144,9 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "decoders": asked.decoders,
         "guidance": asked.guidance,
     }
-    words = [f"specverify tradeoff --model {setting.model} --n {setting.n}"]
+    words = [f"specverify tradeoff --model {shlex.quote(setting.model)} --n {setting.n}"]
+    words += [f"--condition {shlex.quote(one if isinstance(one, str) else json.dumps(one))}"
+              for one in setting.conditions or ()]  # fmt: skip
     words += [
         f"--{name} {','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
         for name, values in options.items()
@@ -147,6 +156,8 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     words += [f"--only {shlex.quote(asked.only)}"] if asked.only is not None else []
     words += [f"--batch {setting.batch}"] * (setting.batch != Setting.batch)
     words += [f"--device {setting.device}"] * (setting.device != "cpu")
+    words += [f"--dtype {setting.dtype}"] * (setting.dtype != Setting.dtype)
+    words += [f"--processors {shlex.quote(setting.processors)}"] * bool(setting.processors)
     return {
         "schema": "specverify-tradeoff",
         "version": 1,
@@ -154,7 +165,7 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "created": environment.now(),
         "command": " ".join(words),
         "tokens": cast("Tokens", tokens),
-        "setting": cast("Shared", asdict(setting)),
+        "setting": cast("Shared", json.loads(json.dumps(asdict(setting)))),
         "length": model.length,
         "levels": levels,
         "omitted": dict(omitted),

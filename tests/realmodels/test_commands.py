@@ -1,6 +1,7 @@
 """`specverify sample` and `specverify bench` on models that ship and on a folder, and what they refuse."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -94,3 +95,49 @@ def test_a_sheet_has_its_images_in_rows_and_colours_as_they_are():
     assert found[0, 66].tolist() == [255, 0, 0]
     assert found[62, 0].tolist() == [0, 0, 128]
     assert found[62, 66].tolist() == found[0, 64].tolist() == [255, 255, 255]
+
+
+def test_a_folder_is_swept_with_its_prompts(made, tmp_path):
+    model = ["--model", made["janus"], "--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--processors", "top_k=9"]
+    asked = [
+        "--rules",
+        "scaling",
+        "--drafting",
+        "maximal",
+        "--only",
+        "*/scaling/*=2",
+        "--window",
+        4,
+        "--guidance",
+        "1,3",
+    ]
+    out = tmp_path / "swept"
+    said = ran("tradeoff", *model, *asked, "--n", 12, "--batch", 4, "--jobs", 1, "--dtype", "float64", "--out", out)
+    assert "fewest passes" in said
+    record = json.loads((out / "tradeoff.json").read_text())
+    assert record["setting"]["conditions"] == [[1, 7, 2], [1, 2]]
+    assert (record["setting"]["dtype"], record["setting"]["processors"]) == ("float64", "top_k=9")
+    assert "--condition '[1, 7, 2]' --condition '[1, 2]'" in record["command"]
+    rows = {row["id"]: row for row in record["rows"]}
+    assert [row["error"] for row in rows.values()] == [None] * 6
+    plain, bold = rows["guidance-1/ar/seed-0"], next(row for row in rows.values() if row["rule"] == "scaling")
+    assert "fd" not in plain["metrics"]
+    assert bold["metrics"]["bias"]["value"] > 1e-3
+    assert plain["z"] is not None
+    assert abs(plain["z"]) < 5
+    side = math.isqrt(len(plain["images"]["tokens"][0]) // 3)
+    assert side <= 64
+    assert 3 * side**2 == len(plain["images"]["tokens"][0])
+    assert set(plain["images"]["labels"]) == {0, 1}
+    for picture in ("tradeoff-maximal-guidance-3", "samples-maximal-guidance-1"):
+        assert (out / "figures" / f"{picture}.png").is_file()
+    assert "bias" in ran("show", out / "tradeoff.json", "--out", tmp_path / "again")
+
+
+def test_codes_that_nothing_makes_pixels_of_are_swept_without_pictures(made, tmp_path):
+    out = tmp_path / "swept"
+    model = ["--model", made["causal"], "--condition", "[1, 2]", "--window", 4, "--n", 4, "--batch", 4, "--jobs", 1]
+    ran("tradeoff", *model, "--rules", "lossless", "--drafting", "maximal", "--guidance", 1, "--out", out)
+    rows = json.loads((out / "tradeoff.json").read_text())["rows"]
+    assert [(row["error"], row["images"]) for row in rows] == [(None, None)] * 3
+    assert not list((out / "figures").glob("samples*"))
