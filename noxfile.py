@@ -183,8 +183,8 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
-def train_mnist(session: nox.Session) -> None:
-    """Train the model of MNIST again, as shipped: `-- --data mnist.npz`, or a file in MNIST's own form."""
+def train_codes(session: nox.Session) -> None:
+    """Train the models of codes again, as shipped, of MNIST or CIFAR-10 by the images in `-- --data FILE`."""
     install(session)
     session.run("python", "-m", "realmodels.train_vq", *session.posargs, env=THREADS)
 
