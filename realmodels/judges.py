@@ -25,7 +25,7 @@ FEATURES = "features"
 
 @dataclass(frozen=True)
 class Real:
-    """Real images that a model was trained on.
+    """Real images, spare ones if there are any; else such as a model was trained on.
 
     Attributes:
         labels: the class of each.

@@ -41,10 +41,11 @@ class Labelled:
         """As a classifier takes them: channel by channel, in raster order."""
         return self.pixels[index].flatten(1).long()
 
-    def split(self, held_out: int) -> tuple[Labelled, Labelled]:
-        """The images to train on and those held out: stratified by class, and the same on every call.
+    def split(self, held_out: int) -> tuple[Labelled, Labelled, Labelled]:
+        """The images to train on, those held out, and spare ones: stratified by class, and the same on every call.
 
-        Where test images were set apart, some of these are held out, and trained on are all others.
+        Where test images were set apart, some of these are held out, the rest of them are spare, and trained on are all
+        others; else none is spare.
 
         Raises:
             InputError: fewer of either than classes.
@@ -64,9 +65,10 @@ class Labelled:
         parts = train_test_split(
             among.numpy(), test_size=held_out, stratify=self.labels[among], random_state=SPLIT_SEED
         )
-        other = torch.from_numpy(np.sort(parts[1]))
-        train = torch.from_numpy(np.sort(parts[0])) if self.test is None else (~apart).nonzero().flatten()
-        return Labelled(self.pixels[train], self.labels[train]), Labelled(self.pixels[other], self.labels[other])
+        rest, other = (torch.from_numpy(np.sort(part)) for part in parts)
+        train, spare = (rest, rest[:0]) if self.test is None else ((~apart).nonzero().flatten(), rest)
+        found = [Labelled(self.pixels[some], self.labels[some]) for some in (train, other, spare)]
+        return found[0], found[1], found[2]
 
 
 def scaled(images: Labelled, index: Tensor | slice = slice(None)) -> Float[Tensor, "n channels side side"]:

@@ -33,16 +33,17 @@ from realmodels.store import Card
 from realmodels.train import Goals, carry_out, without_some
 
 HELD_OUT, SHOWN, TOGETHER = 1000, 2000, 250
-"""Images held out; training images whose features are kept; images looked at in one pass."""
+"""Images held out; other real ones whose features are kept; images looked at in one pass."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Images to train on and images held out, and the folder with what was trained before."""
+    """Images to train on, held out, and spare ones, and the folder with what was trained before."""
 
     family: Family
     train: Labelled
     held_out: Labelled
+    spare: Labelled
     out: Path
 
     @cached_property
@@ -203,8 +204,8 @@ def _train(names: Sequence[str], data: Data, steps: int | None, samples: int) ->
         if not run(name, data, dataclasses.replace(recipe, steps=steps or recipe.steps), Console(stderr=True)):
             raise typer.Exit(130)
         if name == family.classifier:
-            shown = slice(SHOWN)
-            judges.keep(name, data.held_out.levels(), data.train.levels(shown), data.train.labels[shown], data.out)
+            shown, beside = slice(SHOWN), data.spare if len(data.spare.labels) else data.train
+            judges.keep(name, data.held_out.levels(), beside.levels(shown), beside.labels[shown], data.out)
     if samples:
         roles = {"classifier": family.classifier, "tokenizer": family.tokenizer, "model": family.model}
         vq_figures.measure(roles, data.out, data.train, data.held_out, samples)

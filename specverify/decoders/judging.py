@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
@@ -144,6 +144,8 @@ class TokenRule(Limited):
 
     Of vectors, the residual is searched for, and the limit holds: see `Limited`.
     """
+
+    recovers_alike: ClassVar[bool] = True
 
     def __init__(self, limit: int | None = None, name: str = "") -> None:
         super().__init__(limit=limit, name=name)  # by place too, and rules made from this one may have fields first

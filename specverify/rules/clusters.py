@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +51,7 @@ class Clusters:
         InputError: this is no partition, or, when judging, not one of the laws' vocabulary.
     """
 
+    recovers_alike: ClassVar[bool] = True
     partition: Partition | Int[Tensor, " vocab"] = field(repr=False)
     residual: Residual = "token"
     _label: Tensor = field(init=False, repr=False, compare=False)

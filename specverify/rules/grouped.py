@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -53,6 +53,7 @@ class Grouped:
         InputError: an impossible setting, or, when judging, an embedding of another vocabulary.
     """
 
+    recovers_alike: ClassVar[bool] = True
     below: int
     above: int
     gap: float = math.inf

@@ -75,6 +75,11 @@ class Lantern:
         """See Judging."""
         return ratio(at(p, draft) + self._lent(p, draft), q, draft)
 
+    @property
+    def recovers_alike(self) -> bool:
+        """See `specverify.rules.price`."""
+        return self.resample == "residual"
+
     def recover(self, p: Laws, q: Laws, draft: Tokens) -> Laws:
         """See Judging."""
         if self.resample == "residual":

@@ -7,6 +7,7 @@ Static ensemble verification: DIVERSE (arXiv 2604.07622), and transformers' `ass
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from specverify.claims import Claim, Relaxed
 from specverify.errors import InputError
@@ -22,6 +23,7 @@ class Mixture:
         share: lambda, between 0 (the token rule) and 1 (keep every draft). No published default (transformers: off).
     """
 
+    recovers_alike: ClassVar[bool] = True
     share: float = 0.1
 
     def __post_init__(self) -> None:

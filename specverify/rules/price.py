@@ -18,7 +18,10 @@ _BLOCK = 1 << 24
 
 @runtime_checkable
 class Priced(Protocol):
-    """What is priced: any judging rule, exact ones too."""
+    """What is priced: any judging rule, exact ones too.
+
+    One whose `recovers_alike` is true recovers from one law whatever draft was rejected, so that it is asked once.
+    """
 
     def accept(self, p: Laws, q: Laws, draft: Tokens) -> Rates:
         """See Judging."""
@@ -66,7 +69,8 @@ def price(
     if p.shape != q.shape:
         raise InputError(f"p has shape {tuple(p.shape)} and q {tuple(q.shape)}; both are [..., vocab]")
     out = torch.zeros_like(q, dtype=torch.float64)
-    acceptance = torch.zeros_like(out[..., 0])
+    acceptance, rejected = torch.zeros_like(out[..., 0]), torch.zeros_like(out[..., 0])
+    law = _one_law(p, q, judging)
     possible = (q > 0).reshape(-1, q.shape[-1]).any(0).nonzero().squeeze(1)
     for drafts in possible.split(max(1, block // max(1, p.numel()))):
         # The draft comes first, so that the last axes are what the rule sees in a decoder.
@@ -74,11 +78,23 @@ def price(
         draft = drafts.reshape(-1, *[1] * (p.ndim - 1)).expand(ps.shape[:-1])
         drawn = q.index_select(-1, drafts).movedim(-1, 0).double()
         kept = torch.where(drawn > 0, drawn * judging.accept(ps, qs, draft).double(), 0.0)
-        recovered = judging.recover(ps, qs, draft).double()
-        out += ((drawn - kept)[..., None] * recovered.where(drawn[..., None] > 0, 0.0)).sum(0)
+        if law is None:
+            recovered = judging.recover(ps, qs, draft).double()
+            out += ((drawn - kept)[..., None] * recovered.where(drawn[..., None] > 0, 0.0)).sum(0)
         out.index_add_(-1, drafts, kept.movedim(0, -1))
         acceptance += kept.sum(0)
+        rejected += (drawn - kept).sum(0)
+    if law is not None:
+        out += rejected[..., None] * law.double()
     alpha = 1 - total_variation(p.double(), q.double())
     bias = total_variation(out, p.double())
     gain = acceptance - alpha
     return Price(acceptance, alpha, gain, bias, bias - gain, out)
+
+
+def _one_law(p: Laws, q: Laws, judging: Priced) -> Laws | None:
+    """The law that every rejected draft is replaced from, if a rule says that there is one and it holds."""
+    if not getattr(judging, "recovers_alike", False):
+        return None
+    law, other = (judging.recover(p, q, draft) for draft in (q.argmax(-1), p.argmax(-1)))
+    return law if torch.equal(law, other) else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -25,6 +26,7 @@ from specverify.rules.token import at, residual
 class Scaling:
     """Keep x with probability min(1, omega p(x) / q(x)); omega = 1 is the token rule. No published default."""
 
+    recovers_alike: ClassVar[bool] = True
     omega: float = 1.5
 
     def __post_init__(self) -> None:
@@ -62,6 +64,7 @@ class EntropyScaling:
             the code released with the paper overwrites by s = 1/2: `Scaling(2)`.
     """
 
+    recovers_alike: ClassVar[bool] = True
     floor: float = 0.05
     scale: float = 9.0
 
@@ -104,6 +107,7 @@ class CoolSchedule:
         mu: a constant in the exponent. What the paper sets it to is not known here; 0 leaves delta as it is.
     """
 
+    recovers_alike: ClassVar[bool] = True
     delta: float = 1.1
     nu: float = 0.7
     mu: float = 0.0

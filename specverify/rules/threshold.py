@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +30,7 @@ class Threshold:
         InputError: an impossible setting, or, when judging, an embedding of another vocabulary.
     """
 
+    recovers_alike: ClassVar[bool] = True
     embedding: Float[Tensor, "vocab dim"] = field(repr=False)
     tau: float = 0.5
     k: int = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Typical:
         resample: what a rejected draft is replaced from: p itself, as Medusa goes on, or (p - q)+.
     """
 
+    recovers_alike: ClassVar[bool] = True
     epsilon: float = 0.09
     delta: float = 0.3
     resample: Resample = "target"

@@ -147,7 +147,7 @@ def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close:
     caption = (
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
         "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
-        "is as many images of the training set. Bias and excess are known from the laws of each step, and have no "
+        "is as many real images. Bias and excess are known from the laws of each step, and have no "
         f"noise floor. {READ}"
     )
     if close:

@@ -158,7 +158,7 @@ def _decoders(cell: Cell, setting: Setting, model: ImageModel) -> tuple[Watched 
     assert cell.drafting is not None
     assert window is not None
     judging, drafting = build(cell, model), Jacobi(cell.drafting)
-    watched = Watched(drafting, judging)
+    watched = Watched(drafting, judging, seed_of(cell, setting, 3))
     claim = getattr(judging, "claim", Speculative(drafting, 1).claim)
     return (
         watched,

@@ -34,7 +34,7 @@ class Cell:
     """One setting.
 
     Attributes:
-        rule: a relaxed rule, or `REAL` (images of the training set, as many as are sampled), `AR`, or `LOSSLESS` (the
+        rule: a relaxed rule, or `REAL` (real images, as many as are sampled), `AR`, or `LOSSLESS` (the
             token rule); of a model of patches, `REAL`, `AR`, or a decoder.
         guidance: of the model; None for real images.
         drafting: how drafts are redrawn; None where there are none, and where the decoder says it.

@@ -116,6 +116,9 @@ class Header(TypedDict):
     setting: Shared
     length: Annotated[int, Field(ge=1, description="tokens of an image")]
     levels: Annotated[int, Field(ge=2, description="of grey, or of each colour")]
+    priced: NotRequired[
+        Annotated[float, Field(gt=0, le=1, description="share of the steps by which gain and bias are known; 1 unsaid")]
+    ]
     omitted: Annotated[dict[str, Text], Field(description="decoders that do not go with the model, and why not")]
     software: dict[str, Text]
     hardware: Hardware

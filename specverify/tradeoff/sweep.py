@@ -31,6 +31,7 @@ from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import REAL, Asked, Cell, plan
 from specverify.tradeoff.setting import Setting, opened
 from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
+from specverify.tradeoff.watch import share
 
 
 def measure(
@@ -133,9 +134,10 @@ def _opened(setting: Setting) -> ImageModel | ContinuousDigits:
 
 def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int) -> Header:
     model = _opened(setting)
-    levels, tokens = LEVELS, "patches"
+    levels, tokens, priced = LEVELS, "patches", 1.0
     if not isinstance(model, ContinuousDigits):
         levels = model.description.levels
+        priced = share(model.vocab)
         tokens = "grey levels" if model.length == math.prod(model.size) else "codes"
     options = {
         "window": (setting.window,) if asked.windows is None else asked.windows,
@@ -168,6 +170,7 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "setting": cast("Shared", json.loads(json.dumps(asdict(setting)))),
         "length": model.length,
         "levels": levels,
+        "priced": priced,
         "omitted": dict(omitted),
         "software": environment.software("torchmetrics", "prdc"),
         "hardware": {

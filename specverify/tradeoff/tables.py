@@ -20,8 +20,8 @@ LIMITS = (
     "batch, fewer passes of more tokens each may take longer.",
     "Rules that measure distances between tokens are given the model's own embedding of them. Where all squared "
     "distances are below 0.5, the threshold of GSD's released code, that leaves nothing out.",
-    "Distances between features depend on the classifier and on the number of images; compare rows of one report. The "
-    "classifier has seen the training images, which flatters their row.",
+    "Distances between features depend on the classifier and on the number of images; compare rows of one report. "
+    "Where real images are such as the classifier was trained on, that flatters their row.",
     "Intervals are over sampled images, for each setting by itself: neither the real images nor the model are drawn "
     "anew, and the best of many settings looks better than it is.",
     "What a rule loses depends on how far its drafts are off, and so on the model. A small one says how rules compare, "
@@ -96,6 +96,12 @@ def frontier(record: Sweep) -> Table:
     )  # fmt: skip
 
 
+def steps(record: Sweep) -> str:
+    """By which steps gain and bias are known."""
+    share = record.get("priced", 1.0)
+    return "each step" if share == 1 else f"{share:.2g} of the steps, drawn by chance"
+
+
 def barred(record: Sweep) -> str:
     """Which rows stand for comparison alone."""
     wrong = sorted({row["rule"] for row in record["rows"] if row["rule"] in KNOWN_WRONG})
@@ -126,8 +132,8 @@ def speed(record: Sweep) -> Table:
         f"{REPLACED}Times of one image, in a batch and alone, and AR's over them, with 95% intervals over batches and "
         "over images: processor time of a thread on a CPU, wall time on a GPU. "
         "Gain: acceptance above the token rule's; bias: total variation of the token's law from the target's; excess: "
-        "bias less gain, at least 0 for any rule. All three per token, from the laws of each step; the law of a whole "
-        f"image of {record['length']} tokens is within {record['length']} times the bias of the target's.",
+        f"bias less gain, at least 0 for any rule. All three per token, from the laws of {steps(record)}; the law of a "
+        f"whole image of {record['length']} tokens is within {record['length']} times the bias of the target's.",
         (
             *_NAMES, "passes#", "speed-up#", "lock-step, 8#", "lock-step, 64#", "acceptance#", "ms per image#",
             "speed-up in time#", "ms alone#", "speed-up alone#", "gain#", "bias#", "excess#",

@@ -22,6 +22,14 @@ from specverify.draws import Draws
 from specverify.model import Model, row_mask
 from specverify.rules.price import price
 
+LOOKED = 1 << 18
+"""Pairs of tokens that pricing a row's step takes on average: of a larger vocabulary a share of the steps is priced."""
+
+
+def share(vocab: int) -> float:
+    """Of steps that are priced: a draft may be any token, and each can be replaced by any."""
+    return min(1.0, LOOKED / vocab**2)
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -34,9 +42,12 @@ class Carried:
 class Watched:
     """A drafting that adds up, for each sequence, the price of its judged drafts.
 
+    Of a large vocabulary, steps are looked at by chance (see `share`), and what is found is divided by that chance.
+
     Args:
         drafting: the one inside.
         judging: how its drafts are judged.
+        seed: of which steps are looked at.
 
     Attributes:
         judged: drafts that were judged, one number per sequence.
@@ -44,9 +55,9 @@ class Watched:
         seconds: what the watching itself took: processor time on a CPU, wall time on other devices.
     """
 
-    def __init__(self, drafting: Drafting, judging: Judging) -> None:
+    def __init__(self, drafting: Drafting, judging: Judging, seed: int = 0) -> None:
         self.inner, self.judging = drafting, judging
-        self.seconds = 0.0
+        self.seconds, self._generator = 0.0, torch.Generator().manual_seed(seed)
         self._totals: list[Float[Tensor, "batch 3"]] = []
 
     @property
@@ -93,7 +104,9 @@ class Watched:
         inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
         clock = time.process_time if laws.device.type == "cpu" else time.perf_counter
         start = clock()
-        judged = count.clamp(max=draft.token.shape[1])
+        chance = share(laws.shape[-1])
+        looked = torch.rand(len(count), generator=self._generator).to(count.device) < chance
+        judged = count.clamp(max=draft.token.shape[1]).where(looked, 0)
         # Few rows get far into a window: rows that get about as far are priced together, for that many slots.
         low, high = 0, 2
         while low < draft.token.shape[1]:
@@ -103,7 +116,7 @@ class Watched:
                 priced = price(p, q, self.judging)
                 used = row_mask(judged[some], p.shape[1])
                 sums = [torch.where(used, part, 0.0).sum(1) for part in (used.double(), priced.gain, priced.bias)]
-                self._totals[-1].index_add_(0, row[some], torch.stack(sums, 1))
+                self._totals[-1].index_add_(0, row[some], torch.stack(sums, 1) / chance)
             low, high = high, 2 * high
         self.seconds += clock() - start
         return Carried(inner, row)

@@ -103,7 +103,8 @@ def test_images_are_read_as_npz_and_as_idx(tmp_path, images, form):
     found = labelled.read(path)
     assert torch.equal(found.pixels, torch.from_numpy(pixels)[:, None])
     assert found.labels.tolist() == classes.tolist()
-    train, held_out = found.split(8)
+    train, held_out, spare = found.split(8)
+    assert len(spare.labels) == 0
     assert held_out.labels.bincount().tolist() == [2] * 4
     assert len(train.labels) == 32
     assert torch.equal(train.pixels, found.split(8)[0].pixels)
@@ -230,8 +231,8 @@ def test_colours_are_read_from_an_array_from_image_files_and_from_the_binary_ver
     assert found[0].test is None
     for one in found[1:]:
         assert one.test.tolist() == apart.tolist()
-        train, held_out = one.split(10)
-        assert (len(train.labels), len(held_out.labels)) == (20, 10)
+        train, held_out, spare = one.split(10)
+        assert (len(train.labels), len(held_out.labels), len(spare.labels)) == (20, 10, 10)
         assert torch.equal(train.pixels, one.pixels[:20])
         with pytest.raises(InputError, match="15 images cannot be held out of the 20 that are set apart"):
             one.split(15)

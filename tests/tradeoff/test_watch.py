@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+import toymodels
 from realmodels import digits
 from specverify.decoders import sample
 from specverify.decoders.jacobi import Jacobi
@@ -12,10 +13,11 @@ from specverify.decoders.judging import Draft, TokenRule
 from specverify.decoders.protocol import State
 from specverify.decoders.speculative import Speculative
 from specverify.draws import Sampled
+from specverify.rules import registry
 from specverify.rules.mixture import Mixture
 from specverify.rules.price import price
 from specverify.rules.scaling import CoolSchedule
-from specverify.tradeoff import setting
+from specverify.tradeoff import setting, watch
 from specverify.tradeoff.plan import DRAFTING
 from specverify.tradeoff.watch import Carried, Watched
 
@@ -78,3 +80,59 @@ def test_the_weighted_distance_is_that_of_the_weighted_sample():
     for row, found in zip(weight, setting.kolmogorov(pit, weight), strict=True):
         drawn = np.repeat(pit, row, axis=0).ravel()
         assert found == pytest.approx(stats.kstest(drawn, "uniform").statistic)
+
+
+def test_of_a_large_vocabulary_steps_are_priced_by_chance_and_the_mean_stays(monkeypatch):
+    """800 sequences; with half of the steps, the mean bias is off by less than five of its standard errors."""
+    model = toymodels.toy("dense-4x6")
+
+    def priced(seed):
+        found = Watched(Jacobi("maximal"), Mixture(0.5), seed)
+        sample(Speculative(found, 3, Mixture(0.5), Mixture(0.5).claim), model, 800, 0)
+        return found
+
+    whole = priced(0)
+    assert watch.share(512) == 1 > watch.share(513) > 0.99
+    monkeypatch.setattr(watch, "LOOKED", 8)
+    assert watch.share(4) == 0.5
+    half, again, other = priced(1), priced(1), priced(2)
+    assert torch.equal(half.bias, again.bias)
+    assert not torch.equal(half.bias, other.bias)
+    for name in ("bias", "gain", "judged"):
+        difference = getattr(half, name) - getattr(whole, name)
+        assert float(difference.abs().max()) > 0
+        assert abs(float(difference.mean())) < 5 * float(difference.std()) / 800**0.5
+
+
+@pytest.mark.parametrize("vocab", [5, 9])
+def test_a_rule_that_recovers_alike_has_the_price_that_asking_for_every_draft_gives(vocab, seed):
+    generator = torch.Generator().manual_seed(seed)
+    p, q = (torch.rand(7, 3, vocab, dtype=torch.float64, generator=generator).softmax(-1) for _ in range(2))
+    known = registry.Context(torch.randn(vocab, 3, generator=generator), [list(range(2)), list(range(2, vocab))])
+    asked = 0
+    for name in registry.names():
+        rule = registry.rule(name)
+        for value in rule.sweep if rule.parameter is not None else (None,):
+            judging = rule.build(value, known)
+            asked += getattr(judging, "recovers_alike", False)
+            found, slowly = price(p, q, judging), price(p, q, Plain(judging))
+            for part in ("law", "gain", "bias", "acceptance"):
+                torch.testing.assert_close(getattr(found, part), getattr(slowly, part), rtol=0, atol=1e-12)
+    assert asked > 20
+
+
+class Plain:
+    """A rule that says nothing of what it recovers from."""
+
+    def __init__(self, rule):
+        self.accept, self.recover = rule.accept, rule.recover
+
+
+def test_a_rule_made_of_one_that_recovers_alike_is_asked_for_every_draft(seed):
+    class Mine(Mixture):
+        def recover(self, p, q, draft):
+            return torch.nn.functional.one_hot(draft, p.shape[-1]).double()
+
+    p, q = torch.rand(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).softmax(-1)
+    found = price(p, q, Mine(0.5))
+    assert torch.allclose(found.law, q)
