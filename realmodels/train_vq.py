@@ -1,7 +1,7 @@
 """Train the models of codes again: `python -m realmodels.train_vq --data mnist.npz`, or another file, see `labelled`.
 
 In their order: a classifier, which judges samples; a tokenizer; a transformer of its codes. Grey images make the models
-of MNIST, in some 15 minutes on one core; images of three colours those of CIFAR-10, in some three hours of a core, in
+of MNIST, in some 15 minutes on one core; images of three colours those of CIFAR-10, in some two hours of a core, in
 one run or in many. The recipes, the seed and the split are fixed, so that a run repeats itself bit for bit on one
 machine with one number of threads. Other data of the same kind (Fashion-MNIST) are a matter of the file; the models'
 names stay.

@@ -14,7 +14,8 @@ once."""
 def keep_freed() -> None:
     """Keep up to a gigabyte that was freed, rather than give it back and have the system clear it again.
 
-    Tensors of a batch of worlds come and go by the thousand; clearing their pages took a fifth of a campaign's time.
+    Tensors of a batch of worlds come and go by the thousand; clearing their pages took a fifth of the time of
+    exact prices of relaxed rules.
     Where the C library is another than glibc nothing changes.
     """
     try:

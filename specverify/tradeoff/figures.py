@@ -20,7 +20,7 @@ from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
 from specverify.tradeoff.shape import Row, Sweep, images_of, scale_of
-from specverify.tradeoff.tables import called
+from specverify.tradeoff.tables import called, steps
 
 PANELS = {
     "bias": "bias: total variation per token",
@@ -72,10 +72,10 @@ def figures(record: Sweep) -> list[Picture]:
         for (guidance, kind), rows in groups.items():
             assert kind is not None
             plain = baselines(record, guidance)
-            found.append(_trade(guidance, kind, rows, plain))
+            found.append(_trade(guidance, kind, rows, plain, steps(record)))
             close = [row for row in rows if row["metrics"]["bias"]["value"] <= _CLOSE]
             if 1 < len(close) < len(rows):
-                found.append(_trade(guidance, kind, close, plain, close=True))
+                found.append(_trade(guidance, kind, close, plain, steps(record), close=True))
         for (guidance, kind), rows in groups.items() if drawn else ():
             found.append(samples(record, guidance, kind, rows, baselines(record, guidance)))
     return found
@@ -140,15 +140,14 @@ def _mark(series: str) -> str:
     return called(rule) + comma + rest
 
 
-def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False) -> Picture:
+def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], looked: str, close: bool = False) -> Picture:
     style = {rule: Style(*_STYLES.get(rule, (FRAME, "d"))) for rule in dict.fromkeys(row["rule"] for row in rows)}
     figure = quality_over_speed(rows, plain, style)
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
         "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
-        "is as many real images. Bias and excess are known from the laws of each step, and have no "
-        f"noise floor. {READ}"
+        f"is as many real images. Bias and excess are known from the laws of {looked}, and have no noise floor. {READ}"
     )
     if close:
         caption = f"As above, for the settings with a bias of at most {_CLOSE:g}."
@@ -200,7 +199,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     side = math.isqrt(size)
     side = side if side**2 == size else math.isqrt(size // 3)
     labels = sorted({label for row in shown for label in images_of(row)["labels"]})
-    across = min(_ACROSS, len(images_of(shown[0])["labels"]) // len(labels))
+    across = max(1, min(_ACROSS, len(images_of(shown[0])["labels"]) // len(labels)))
     step = side + 1
     sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4))
     for down, row in enumerate(shown):

@@ -16,7 +16,7 @@ from specverify.laws import draw
 
 SIZES = [(1, 16, 8192), (8, 32, 16384), (1, 64, 65536)]
 NOTHING = (1, 16, 8)
-"""So small that all of it is the cost of calls; it is held to their number alone."""
+"""So small that all of it is the cost of calls."""
 FLOOR, ABOVE = 1.5, 1e-3
 """How many times the floor is allowed where that is so many seconds or more."""
 CALLS = 100
@@ -96,7 +96,8 @@ def test_judging_costs_little_more_than_reading_the_laws(size, compare, benchmar
     compare(name, times["ours"] / (CALLS * call + floor), **milliseconds)
     assert times["ours"] <= allowed
     if size != NOTHING:
-        assert times["ours"] <= min(times["loop"], times.get("library", times["loop"]))
+        assert times["ours"] <= times["loop"]
+    assert times["ours"] <= times.get("library", float("inf"))
 
 
 def test_the_loop_and_the_rule_keep_as_many_drafts(benchmark):

@@ -99,18 +99,8 @@ def test_a_sheet_has_its_images_in_rows_and_colours_as_they_are():
 
 def test_a_folder_is_swept_with_its_prompts(made, tmp_path):
     model = ["--model", made["janus"], "--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--processors", "top_k=9"]
-    asked = [
-        "--rules",
-        "scaling",
-        "--drafting",
-        "maximal",
-        "--only",
-        "*/scaling/*=2",
-        "--window",
-        4,
-        "--guidance",
-        "1,3",
-    ]
+    rules = ["--rules", "scaling", "--drafting", "maximal", "--only", "*/scaling/*=2"]
+    asked = [*rules, "--window", 4, "--guidance", "1,3"]
     out = tmp_path / "swept"
     said = ran("tradeoff", *model, *asked, "--n", 12, "--batch", 4, "--jobs", 1, "--dtype", "float64", "--out", out)
     assert "fewest passes" in said

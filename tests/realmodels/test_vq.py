@@ -153,10 +153,8 @@ def test_the_command_trains_what_loads_and_says_what_it_cannot(tmp_path):
     assert model.render(torch.zeros(2, 49, dtype=torch.int64)).shape == (2, 1, 28, 28)
     assert store.read_card("mnist-vq", tmp_path / "out")["data"] == "MNIST: 100 training and 20 held-out images"
     assert not list((tmp_path / "out").glob("*.state.*"))
-    for arguments, said in (
-        (["mnist"], "no model 'mnist' to train on images of 1 channel(s)"),
-        ([], "held out"),
-    ):
+    unknown = "no model 'mnist' to train on images of 1 channel(s); choose among mnist-classifier"
+    for arguments, said in ((["mnist"], unknown), ([], "held out")):
         done = CliRunner().invoke(train_vq.app, [*arguments, *common[:-1], "20" if arguments else "3"])
         assert done.exit_code == 2
         assert said in done.stderr
