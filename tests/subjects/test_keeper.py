@@ -22,10 +22,12 @@ def judge(name, **arguments):
 
 
 def alive(pid):
-    process = (keeper.processes() or {}).get(pid)
-    if process is None or not Path(f"/proc/{pid}/stat").exists():
-        return process is not None
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    if not Path("/proc/self").exists():
+        return pid in (keeper.processes() or {})
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or while it was read
+        return False
 
 
 def until(happened, seconds=120):
