@@ -47,7 +47,7 @@ def tradeoff(
         str | None,
         typer.Option(
             metavar="SIZE,...",
-            help="Drafts per forward pass; of models of patches, several.",
+            help="Drafts per forward pass; several are compared.",
             show_default="16; patches: 2, 4 and 8",
         ),
     ] = None,
@@ -121,7 +121,7 @@ def tradeoff(
         _numbers("guidance", guidance, float, "1.5, or 1,1.5,2"),
         only,
     )
-    shared = None if patches else sizes[0] if sizes else Setting.window
+    shared = None if patches or (sizes and not alone) else sizes[0] if sizes else Setting.window
     try:
         with cli_study.workers(engine, scheduler, jobs) as workers:
             setting = Setting(

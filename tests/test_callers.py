@@ -12,7 +12,6 @@ CALLED_BY_OTHERS = {
     "specverify.model.Checked": "by who looks at a model of theirs",
     "specverify.conformance.demand": "by who looks at an image model of theirs",
     "specverify.laws.chain.check_path": "by who looks at a head of theirs",
-    "specverify.tradeoff.plan.is_baseline": "says what a list of cells holds",
     "toymodels.strategies.draft_models": "a strategy for tests of anybody",
     "toymodels.strategies.windowed_models": "a strategy for tests of anybody",
     "specverify.integrations.image_toys.key_cache": "by loops that are written for caches of their own",

@@ -83,6 +83,9 @@ class Clusters:
 
     def _totals(self, law: Tensor) -> Tensor:
         """Mass of each cluster, Float[..., clusters]; half precision would lose small tokens in the sum."""
+        if law.ndim > 1 and law.stride(0) == 0:  # many drafts of one law, as `price` tries them
+            one = self._totals(law[0])
+            return one.expand(len(law), *one.shape)
         wide = law.to(torch.promote_types(law.dtype, torch.float32))
         totals = torch.zeros(*law.shape[:-1], len(self.partition), dtype=wide.dtype, device=law.device)
         totals.index_add_(-1, self._on(law), wide)

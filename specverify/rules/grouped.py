@@ -10,7 +10,8 @@ above, p = (.001, .002, .007, .24, .27, .48) and q = (.01, .74, .005, .235, .005
 `at_least_token` mends that, and never with more bias: accept with the larger of the two probabilities, and the gain is
 paid for exactly one to one.
 
-One selection of the nearest ranks per position replaces the sort of the whole vocabulary; nothing loops over tokens.
+One selection of the nearest ranks per position replaces the sort of the whole vocabulary, but where many drafts are
+tried on one law; nothing loops over tokens.
 """
 
 from __future__ import annotations
@@ -142,6 +143,22 @@ class Grouped:
 
     def _window(self, p: Tensor, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids by rank around the draft, Int[..., 1 + below + above]; which are there; whether all below are."""
+        shared = p.ndim > 1 and p.stride(0) == 0  # many drafts of one law, as `price` tries them: sorting it pays
+        return self._sorted(p, draft) if shared else self._selected(p, draft)
+
+    def _sorted(self, p: Tensor, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `_window`; of laws that are the same over the first axis."""
+        order = order_key(p[0]).argsort(dim=-1)
+        rank = torch.empty_like(order).scatter_(-1, order, torch.arange(p.shape[-1], device=p.device).expand_as(order))
+        own = at(rank.expand_as(p), draft)[..., None]
+        down, up = (torch.arange(1, size + 1, device=p.device) for size in (self.below, self.above))
+        place = own + torch.cat([down.new_zeros(1), -down, up])
+        inside = place.clamp(0, p.shape[-1] - 1)
+        present = torch.ones_like(place, dtype=torch.bool) if self.edge == "repeat" else inside == place
+        return order.expand_as(p).gather(-1, inside), present, own[..., 0] >= self.below
+
+    def _selected(self, p: Tensor, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `_window`; one selection a law and draft."""
         key, vocab = order_key(p), p.shape[-1]
         own = at(key, draft)[..., None]
         lower = _steps(own - key).topk(min(self.below, vocab), dim=-1, largest=False)

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from specverify.claims import Claim, Relaxed
 from specverify.errors import InputError
-from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens
-from specverify.rules.token import accept_probability, residual
+from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens, ratio
+from specverify.rules.token import at, residual
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,8 @@ class Mixture:
 
     def accept(self, p: Laws, q: Laws, draft: Tokens) -> Rates:
         """See Judging."""
-        return accept_probability(self._target(p, q), q, draft)
+        return ratio((1 - self.share) * at(p, draft) + self.share * at(q, draft), q, draft)
 
     def recover(self, p: Laws, q: Laws, draft: Tokens) -> Laws:
         """See Judging. It is the residual to p, as (m - q)+ = (1 - share) (p - q)+."""
         return residual(p, q)
-
-    def _target(self, p: Laws, q: Laws) -> Laws:
-        return (1 - self.share) * p + self.share * q

@@ -14,7 +14,7 @@ from specverify.decoders.protocol import Decoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
 from specverify.rules.cspd import Criterion
-from specverify.tradeoff.plan import AR, Asked, Cell, baselines, check_guidance, matching
+from specverify.tradeoff.plan import AR, Asked, Cell, baselines, check_guidance, check_windows, matching
 
 GUIDANCE = 1.0
 WINDOWS = (2, 4, 8)
@@ -101,11 +101,9 @@ def plan(model: str, asked: Asked | None = None) -> tuple[tuple[Cell, ...], dict
     guidance = check_guidance((GUIDANCE,) if asked.guidance is None else asked.guidance)
     for scale in guidance:
         continuous.load(model, scale)  # a mixture takes none but 1
-    if (asked.decoders is not None and not asked.decoders) or (asked.windows is not None and not asked.windows):
-        raise InputError("a sweep needs a decoder and a window at least; leave the option out for all")
-    for size in asked.windows or ():
-        if size < 1:
-            raise InputError(f"window {size}: it is the number of draft tokens per forward pass, at least 1")
+    if asked.decoders is not None and not asked.decoders:
+        raise InputError("a sweep needs a decoder at least; leave the option out for all")
+    check_windows(asked.windows)
     wanted = list(dict.fromkeys(asked.decoders or names()))
     reasons = {name: reason for name in wanted if (reason := why_not(name, model)) is not None}
     if asked.decoders is not None and reasons:

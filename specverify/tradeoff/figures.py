@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
+from specverify.tradeoff import figures_windows
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
 from specverify.tradeoff.shape import Row, Sweep, images_of, scale_of
 from specverify.tradeoff.tables import called, steps
@@ -34,7 +35,7 @@ PANELS = {
     "density": "density",
     "coverage": "coverage",
 }
-_STYLES = {
+STYLES = {
     LOSSLESS: ("#000000", "P"),
     "gsd-static": ("#E69F00", "^"),
     "gsd-clusters": ("#8C6D1F", "v"),
@@ -71,13 +72,15 @@ def figures(record: Sweep) -> list[Picture]:
         groups = groups_of(record)
         for (guidance, kind), rows in groups.items():
             assert kind is not None
-            plain = baselines(record, guidance)
-            found.append(_trade(guidance, kind, rows, plain, steps(record)))
-            close = [row for row in rows if row["metrics"]["bias"]["value"] <= _CLOSE]
-            if 1 < len(close) < len(rows):
+            plain, swept = baselines(record, guidance), figures_windows.swept(rows)
+            found.append(_trade(guidance, kind, swept, plain, steps(record)))
+            close = [row for row in swept if row["metrics"]["bias"]["value"] <= _CLOSE]
+            if 1 < len(close) < len(swept):
                 found.append(_trade(guidance, kind, close, plain, steps(record), close=True))
+            if len(swept) < len(rows):
+                found.append(figures_windows.picture(record, guidance, kind, rows, STYLES))
         for (guidance, kind), rows in groups.items() if drawn else ():
-            found.append(samples(record, guidance, kind, rows, baselines(record, guidance)))
+            found.append(samples(record, guidance, kind, figures_windows.swept(rows), baselines(record, guidance)))
     return found
 
 
@@ -101,7 +104,7 @@ def baselines(record: Sweep, guidance: float) -> list[Row]:
 
 def series_of(row: Row) -> str:
     """What a line of a figure is called: a rule, or a decoder and what else than its window is set."""
-    swept = row["window"] is not None and row["parameter"] is not None
+    swept = row["drafting"] is None and row["window"] is not None and row["parameter"] is not None
     return f"{row['rule']}, {row['parameter']}" if swept else str(row["rule"])
 
 
@@ -141,7 +144,7 @@ def _mark(series: str) -> str:
 
 
 def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], looked: str, close: bool = False) -> Picture:
-    style = {rule: Style(*_STYLES.get(rule, (FRAME, "d"))) for rule in dict.fromkeys(row["rule"] for row in rows)}
+    style = {rule: Style(*STYLES.get(rule, (FRAME, "d"))) for rule in dict.fromkeys(row["rule"] for row in rows)}
     figure = quality_over_speed(rows, plain, style)
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
@@ -157,6 +160,7 @@ def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], looked
         f"{fastest['metrics']['bias']['value']:.3g} per token."
     )
     title = f"Quality over speed{', close up' * close}: {kind} drafting, guidance {guidance:g}"
+    title += f", window {rows[0]['window']}" if rows[0]["window"] is not None else ""
     name = f"tradeoff-{kind}-guidance-{guidance:g}{'-close' * close}"
     return drawing.picture(figure, name, title, caption, alt)
 
@@ -233,7 +237,8 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
 
 def _boldness(row: Row) -> float:
     """Speed; where something else than the window is set, which may change no speed, the bias if it is known."""
-    by = "bias" if row["window"] is not None and row["parameter"] and "bias" in row["metrics"] else "speedup"
+    patches = row["drafting"] is None
+    by = "bias" if patches and row["parameter"] and "bias" in row["metrics"] else "speedup"
     return float(row["metrics"][by]["value"])
 
 

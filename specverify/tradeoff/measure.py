@@ -154,7 +154,7 @@ def _decoders(cell: Cell, setting: Setting, model: ImageModel) -> tuple[Watched 
     """The drafting to be watched, a decoder with it, and the same decoder without."""
     if cell.rule == AR:
         return None, Autoregressive(), Autoregressive()
-    window = setting.window
+    window = setting.window if cell.window is None else cell.window
     assert cell.drafting is not None
     assert window is not None
     judging, drafting = build(cell, model), Jacobi(cell.drafting)

@@ -1,14 +1,15 @@
 """Which settings a sweep measures, beside what they are compared with.
 
-Of a model of ids: rule x parameter x drafting x guidance. Of a model of patches, every decoder that goes with
-its head, over windows and what else it has to be set; see `decoders.py`.
+Of a model of ids: rule x parameter x drafting x guidance; where there are several windows, at the middle one, and each
+rule at the middle of its parameter's values over all of them. Of a model of patches, every decoder that goes with its
+head, over windows and what else it has to be set; see `decoders.py`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -73,8 +74,8 @@ class Asked:
         rules: names from `specverify.rules.registry`, or "lossless", which is always there; usual are all but those
             that repeat another. For models of ids, as `drafting` is.
         drafting: of `DRAFTING`.
-        decoders: names from `decoders.names()`; for models of patches, as `windows` are.
-        windows: drafts per forward pass.
+        decoders: names from `decoders.names()`; for models of patches.
+        windows: drafts per forward pass; of models of ids, where settings differ in them.
         guidance: the model's.
         only: keep the settings whose id matches this shell pattern, and the baselines.
     """
@@ -91,15 +92,13 @@ def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
     """The settings of a sweep of a model of ids, baselines first.
 
     Raises:
-        InputError: an unknown rule or drafting, an impossible guidance, a pattern that matches nothing, or decoders or
-            windows, which are for models of patches.
+        InputError: an unknown rule or drafting, an impossible guidance or window, a pattern that matches nothing, or
+            decoders, which are for models of patches.
     """
     asked = asked or Asked()
-    if asked.decoders is not None or asked.windows is not None:
-        raise InputError(
-            "a model of ids is swept over --rules and --drafting, with one --window; --decoders and several windows "
-            "are for models of patches"
-        )
+    if asked.decoders is not None:
+        raise InputError("a model of ids is swept over --rules and --drafting; --decoders are for models of patches")
+    windows = check_windows(asked.windows)
     kinds = list(dict.fromkeys(DRAFTING if asked.drafting is None else asked.drafting))
     for kind in kinds:
         if kind not in DRAFTING:
@@ -109,15 +108,31 @@ def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
     if not kinds or (rules is not None and not rules):
         raise InputError("a sweep needs a rule and a drafting at least; leave the option out for all")
     names = [name for name in registry.names() if name not in _SAME] if rules is None else list(dict.fromkeys(rules))
-    settings = [(LOSSLESS, None, None), *(setting for name in names if name != LOSSLESS for setting in _sweep(name))]
+    sweeps = [_sweep(name) for name in (LOSSLESS, *(name for name in names if name != LOSSLESS))]
+    middle = windows[len(windows) // 2]
     cells = [
-        Cell(rule, scale, kind, parameter, value)
+        Cell(rule, scale, kind, parameter, value, window=window)
         for scale in guidance
         for kind in DRAFTING
         if kind in kinds
-        for rule, parameter, value in settings
+        for sweep in sweeps
+        for window in windows
+        for rule, parameter, value in (sweep if window == middle else sweep[len(sweep) // 2 :][:1])
     ]
-    return (*baselines(guidance), *matching(cells, asked.only, Cell(LOSSLESS, GUIDANCE, "maximal")))
+    like = Cell(LOSSLESS, GUIDANCE, "maximal", window=middle)
+    return (*baselines(guidance), *matching(cells, asked.only, like))
+
+
+def check_windows(windows: Sequence[int] | None) -> Sequence[int | None]:
+    """The windows in order, each once, or that of all settings if None; InputError if one is impossible."""
+    if windows is None:
+        return [None]
+    if not windows:
+        raise InputError("a sweep needs a window at least; leave the option out for the usual one")
+    for size in windows:
+        if size < 1:
+            raise InputError(f"window {size}: it is the number of draft tokens per forward pass, at least 1")
+    return sorted(set(windows))
 
 
 def check_guidance(guidance: Sequence[float]) -> Sequence[float]:
@@ -144,11 +159,12 @@ def matching(cells: list[Cell], only: str | None, like: Cell) -> list[Cell]:
     return found
 
 
-def _sweep(name: str) -> Iterator[tuple[str, str | None, float | None]]:
+def _sweep(name: str) -> list[tuple[str, str | None, float | None]]:
+    if name == LOSSLESS:
+        return [(name, None, None)]
     rule = registry.rule(name)
     if rule.parameter is not None:
-        yield from ((name, rule.parameter, value) for value in rule.sweep)
-    elif "partition" in rule.needs:
-        yield from ((name, "clusters", value) for value in CLUSTERS)
-    else:
-        yield name, None, None
+        return [(name, rule.parameter, value) for value in rule.sweep]
+    if "partition" in rule.needs:
+        return [(name, "clusters", value) for value in CLUSTERS]
+    return [(name, None, None)]

@@ -32,7 +32,7 @@ def text(record: Sweep, pictures: list[Picture], html: bool) -> str:
         "tradeoff",
         record=record,
         failed=[row for row in record["rows"] if row["error"] is not None],
-        introduction=own.INTRODUCTION.format(**record["setting"]),
+        introduction=own.introduction(record),
         answer=answer.section(record),
         frontier=own.frontier(record),
         tables=[own.speed(record), own.quality(record), *own.others(record)],

@@ -106,10 +106,12 @@ def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
         )
     environment.check_device(setting.device)
     patches, model = is_of_patches(setting.model), _opened(setting)
-    if (setting.window is None) != patches:
+    if patches and setting.window is not None:
+        raise InputError(f"window {setting.window} of {setting.model}: of a model of patches each setting has its own")
+    drafted = [cell for cell in cells if not cell.is_baseline]
+    if any((cell.window is None) == (setting.window is None) for cell in drafted):
         raise InputError(
-            f"window {setting.window} of {setting.model}: a model of ids has one for all settings, of a model of "
-            "patches each setting has its own"
+            f"window {setting.window} of {setting.model}: give one for all settings, or the windows to sweep over"
         )
     windows = [setting.window, *(cell.window for cell in cells)]
     most = max((window for window in windows if window is not None), default=1)

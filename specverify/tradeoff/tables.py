@@ -28,8 +28,8 @@ LIMITS = (
     "not what they lose elsewhere.",
 )
 INTRODUCTION = (
-    "What relaxed decoders buy, and what they pay, on a small image model: {n} images of each setting, window "
-    "{window}. Two plain autoregressive runs (AR) show what is noise."
+    "What relaxed decoders buy, and what they pay, on a small image model: {n} images of each setting, "
+    "{windows}. Two plain autoregressive runs (AR) show what is noise."
 )
 SPEED = ("passes", "speedup", "lockstep-8", "lockstep-64", "acceptance")
 REPLACED = (
@@ -71,7 +71,7 @@ def frontier(record: Sweep) -> Table:
     lines = [
         Line(
             (
-                *named(row),
+                *named(record, row),
                 *cells(row, ("speedup", "lockstep-64")),
                 gain(record, row, "seconds_per_image"),
                 gain(record, row, "seconds_alone"),
@@ -89,7 +89,7 @@ def frontier(record: Sweep) -> Table:
         "best of many settings looks better than it is: --max-loss and --min-speedup choose with limits that hold for "
         f"all at once. {barred(record)}",
         (
-            *_NAMES, "speed-up#", "lock-step, 64#", "speed-up in time#", "speed-up alone#", "bias#", "excess#",
+            *names(record), "speed-up#", "lock-step, 64#", "speed-up in time#", "speed-up alone#", "bias#", "excess#",
             *distance_names(record), "accuracy#",
         ),
         tuple(lines),
@@ -115,7 +115,7 @@ def speed(record: Sweep) -> Table:
         lines.append(
             Line(
                 (
-                    *named(row),
+                    *named(record, row),
                     *cells(row, SPEED),
                     milliseconds(row["seconds_per_image"]),
                     gain(record, row, "seconds_per_image"),
@@ -135,7 +135,7 @@ def speed(record: Sweep) -> Table:
         f"bias less gain, at least 0 for any rule. All three per token, from the laws of {steps(record)}; the law of a "
         f"whole image of {record['length']} tokens is within {record['length']} times the bias of the target's.",
         (
-            *_NAMES, "passes#", "speed-up#", "lock-step, 8#", "lock-step, 64#", "acceptance#", "ms per image#",
+            *names(record), "passes#", "speed-up#", "lock-step, 8#", "lock-step, 64#", "acceptance#", "ms per image#",
             "speed-up in time#", "ms alone#", "speed-up alone#", "gain#", "bias#", "excess#",
         ),
         tuple(lines),
@@ -147,7 +147,7 @@ def quality(record: Sweep) -> Table:
     lines = [
         Line(
             (
-                *named(row),
+                *named(record, row),
                 tables.UNKNOWN if row["z"] is None else f"{row['z']:+.1f}",
                 *cells(row, ("surprisal", "pit")),
                 *distances(record, row),
@@ -164,7 +164,7 @@ def quality(record: Sweep) -> Table:
         f"{DISTANCE}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All against real "
         "images that were held out, with 95% intervals over the sampled ones.",
         (
-            *_NAMES, "z#", "surprisal#", "PIT#", *distance_names(record), *headed(known(record, QUALITY)),
+            *names(record), "z#", "surprisal#", "PIT#", *distance_names(record), *headed(known(record, QUALITY)),
         ),
         tuple(lines),
     )  # fmt: skip
@@ -205,17 +205,32 @@ def others(record: Sweep) -> list[Table]:
     return []
 
 
-_NAMES = ("guidance", "drafting", "rule", "parameter")
+def windows(record: Sweep) -> list[int]:
+    """Drafts per forward pass, where settings differ in them."""
+    return sorted({row["window"] for row in record["rows"] if row["window"] is not None})
 
 
-def named(row: Row) -> tuple[str, ...]:
-    """Guidance, drafting, rule and parameter."""
+def introduction(record: Sweep) -> str:
+    """What a report of the record is of."""
+    several = ", ".join(map(str, windows(record)))
+    shared = f"windows {several}" if several else f"window {record['setting']['window']}"
+    return INTRODUCTION.format(n=record["setting"]["n"], windows=shared)
+
+
+def names(record: Sweep) -> tuple[str, ...]:
+    """The heads of `named`."""
+    return ("guidance", "drafting", "rule", *["window#"] * bool(windows(record)), "parameter")
+
+
+def named(record: Sweep, row: Row) -> tuple[str, ...]:
+    """Guidance, drafting, rule, window if settings differ in it, and parameter."""
+    window = [tables.UNKNOWN if row["window"] is None else str(row["window"])] * bool(windows(record))
     if row["rule"] == REAL:
-        return tables.UNKNOWN, tables.UNKNOWN, "real images", tables.UNKNOWN
+        return tables.UNKNOWN, tables.UNKNOWN, "real images", *window, tables.UNKNOWN
     last = f"{row['parameter']} {row['value']:g}" if row["parameter"] else tables.UNKNOWN
     if row["rule"] == AR:
         last = row["id"].rpartition("/")[2]
-    return f"{row['guidance']:g}", row["drafting"] or tables.UNKNOWN, called(row["rule"]), last
+    return f"{row['guidance']:g}", row["drafting"] or tables.UNKNOWN, called(row["rule"]), *window, last
 
 
 def called(rule: str) -> str:

@@ -56,6 +56,11 @@ LIMITS = (
 NAMES = ("decoder", "window#", "setting")
 
 
+def introduction(record: Sweep) -> str:
+    """What a report of the record is of."""
+    return INTRODUCTION.format(n=record["setting"]["n"])
+
+
 def best(record: Sweep) -> list[Row]:
     """From the fastest setting on, those whose images are nearer to the real ones than any faster setting's.
 

@@ -130,7 +130,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         ({"window": 0}, "window 0, batch 250, resamples 300"),
         ({"batch": 15}, "batch 15 is no multiple of 10"),
         ({"model": "digits-z"}, "unknown image model 'digits-z'; did you mean digits-s"),
-        ({"window": None}, "window None of digits-s: a model of ids has one for all settings"),
+        ({"window": None}, "window None of digits-s: give one for all settings, or the windows to sweep over"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"window": 99_999_999}, "window 99999999 is more than the 64 tokens of an image of digits-s"),
         ({"n": 10**7}, r"n = 10,000,000 takes about .* GiB of memory, and .* are free; choose fewer images \(--n\)"),

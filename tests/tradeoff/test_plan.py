@@ -31,6 +31,20 @@ def test_a_pattern_keeps_its_settings_and_the_baselines():
     assert sum(cell.rule == AR for cell in cells) == 4
 
 
+def test_rules_are_swept_at_the_middle_window_and_compared_over_all():
+    cells = plan(Asked(["gsd", "cool"], ["maximal"], windows=[64, 8, 16]))
+    drafted = [cell for cell in cells if not cell.is_baseline]
+    assert all(cell.window is None for cell in cells if cell.is_baseline)
+    values = {
+        size: [cell.value for cell in drafted if (cell.rule, cell.window) == ("gsd", size)] for size in (8, 16, 64)
+    }
+    assert len(values[16]) > 2
+    assert values[8] == values[64] == values[16][len(values[16]) // 2 :][:1]
+    assert [cell.window for cell in drafted if cell.rule == LOSSLESS] == [8, 16, 64]
+    assert "guidance-1.5/maximal/lossless/window-64" in {cell.id for cell in drafted}
+    assert len({cell.id for cell in cells}) == len(cells)
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -41,8 +55,9 @@ def test_a_pattern_keeps_its_settings_and_the_baselines():
         ({"guidance": (math.inf,)}, "guidance inf is not a finite number"),
         ({"rules": []}, "needs a rule and a drafting at least"),
         ({"guidance": ()}, "needs a guidance at least"),
-        ({"decoders": ["sd"]}, "--decoders and several windows are for models of patches"),
-        ({"windows": [2, 4]}, "--decoders and several windows are for models of patches"),
+        ({"decoders": ["sd"]}, "--decoders are for models of patches"),
+        ({"windows": [2, 0]}, "window 0: it is the number of draft tokens per forward pass"),
+        ({"windows": []}, "needs a window at least"),
         ({"only": "nothing"}, "no setting matches 'nothing'; ids look like"),
     ],
 )

@@ -56,6 +56,32 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
+    plain, rest = [row for row in record["rows"] if row["drafting"] is None], []
+    for one in record["rows"]:
+        if one["drafting"] is not None:
+            name = one["id"].split("/")
+            for size in (8, 16, 32) if one["rule"] == "lossless" or one["value"] == 2.0 else (16,):
+                own = "/".join([*name[:3], f"window-{size}", *name[3:]])
+                rest.append(one | {"window": size, "id": own})
+    record["rows"], record["planned"] = [*plain, *rest], len(plain) + len(rest)
+    record["setting"]["window"] = None
+    records.save(record, tmp_path / "tradeoff.json")
+    assert records.load(tmp_path) == record
+    drawn = {picture.name: picture for picture in figures(record)}
+    assert set(drawn) == {
+        "tradeoff-maximal-guidance-1", "tradeoff-maximal-guidance-1-close", "windows-maximal-guidance-1",
+        "samples-maximal-guidance-1",
+    }  # fmt: skip
+    assert "over windows of 8, 16, 32 with maximal drafting" in drawn["windows-maximal-guidance-1"].alt
+    assert "window 16" in drawn["tradeoff-maximal-guidance-1"].title
+    report.write(record, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "100 images of each setting, windows 8, 16, 32." in text
+    assert "| guidance | drafting | rule | window | parameter |" in text
+    assert "| 1 | maximal | lossless | 32 | – |" in text
+
+
 def test_the_answer_comes_first(record):
     (choice,) = answer.usual(record)
     for html in (True, False):
