@@ -49,6 +49,7 @@ class Layout:
         codes: how many there are; their ids follow each other.
         row_end: id behind every row, or None.
         suffix: ids behind the last row, in their order.
+        before: codes in front of the first row, which are no part of the grid.
     """
 
     grid: tuple[int, int]
@@ -56,9 +57,10 @@ class Layout:
     codes: int
     row_end: int | None = None
     suffix: tuple[int, ...] = ()
+    before: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.grid) < 1 or self.codes < 1 or min(self.first, *self.special, 0) < 0:
+        if min(self.grid) < 1 or self.codes < 1 or min(self.first, self.before, *self.special) < 0:
             raise InputError(
                 f"a grid of {self.grid[0]} x {self.grid[1]} with {self.codes} codes from id {self.first} on and the "
                 f"special tokens {list(self.special)}: sizes are at least 1, ids at least 0"
@@ -87,7 +89,7 @@ class Layout:
     @property
     def length(self) -> int:
         """Tokens of an image."""
-        return self.grid[0] * self.columns + len(self.suffix)
+        return self.before + self.grid[0] * self.columns + len(self.suffix)
 
     def grammar(self) -> Grammar | None:
         """Which tokens may stand where; None if all of them may, everywhere."""
@@ -95,7 +97,7 @@ class Layout:
             return None
         kinds = {token: number for number, token in enumerate(self.special, start=1)}
         row = [0] * self.grid[1] + ([] if self.row_end is None else [kinds[self.row_end]])
-        kind = torch.tensor([*row * self.grid[0], *(kinds[token] for token in self.suffix)])
+        kind = torch.tensor([0] * self.before + row * self.grid[0] + [kinds[token] for token in self.suffix])
         allowed = torch.zeros(1 + len(kinds), self.codes + len(kinds), dtype=torch.bool)
         allowed[0, : self.codes] = True
         for number in kinds.values():
@@ -103,7 +105,8 @@ class Layout:
         return Grammar(kind, allowed)
 
     def code_grid(self, tokens: Int[Tensor, "n length"]) -> Int[Tensor, "n rows columns"]:
-        """The codes of images, without what is no code."""
-        rows = tokens[:, : self.grid[0] * self.columns].unflatten(1, (self.grid[0], self.columns))
+        """The codes of images, without what is no code of the grid."""
+        whole = tokens[:, self.before : self.before + self.grid[0] * self.columns]
+        rows = whole.unflatten(1, (self.grid[0], self.columns))
         codes: Tensor = rows[:, :, : self.grid[1]]
         return codes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from realmodels.ragged import Inputs
@@ -54,12 +54,16 @@ class Trunk:
         """A pass of the transformer."""
         found: Tensor = self.core(
             inputs_embeds=inputs.vectors,
-            position_ids=inputs.positions,
+            position_ids=self.positions(inputs),
             attention_mask=inputs.mask,
             use_cache=True,
             **{self._cache: inputs.cache},
         ).last_hidden_state
         return found
+
+    def positions(self, inputs: Inputs) -> Int[Tensor, "*axes rows n"]:
+        """Position ids: one for each input, for transformers whose positions follow no grid."""
+        return inputs.positions
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ ADAPTERS: Catalogue[str] = Catalogue(
         "janus": "realmodels.adapters.janus:Janus",
         "llamagen": "realmodels.adapters.llamagen:LlamaGen",
         "emu3": "realmodels.adapters.emu3:Emu3",
+        "glm_image": "realmodels.adapters.glm_image:GlmImage",
         "causal": "realmodels.adapters.causal:Causal",
     },
 )

@@ -138,6 +138,32 @@ def chameleon(folder, codes=19, seed=0):
     return folder
 
 
+def glm_image(folder, codes=19, seed=0):
+    """Ids as the checkpoint numbers them: codes, what begins an image, what ends it, others; and then text."""
+    text = {"vocab_size": 64, "vision_vocab_size": codes + 5, "hidden_size": 32, "intermediate_size": 64}
+    text |= {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+    }
+    text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 1, 2]}}
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "image_size": 64, "intermediate_size": 16}
+    config = transformers.GlmImageConfig(
+        text_config={**text, "pad_token_id": 63, "eos_token_id": codes + 1},
+        vision_config=vision,
+        vq_config={"embed_dim": 8, "num_embeddings": codes, "latent_channels": 16},
+        image_start_token_id=codes,
+        image_end_token_id=codes + 1,
+        image_token_id=62,
+    )
+    model = transformers.GlmImageForConditionalGeneration(config)
+    strong(model.model.language_model, seed)
+    strong(model.lm_head, seed + 1)
+    model.save_pretrained(folder)
+    return folder
+
+
 def llamagen(folder, classes=5, side=4, codes=23, seed=0, captions=0):
     """As LlamaGen's checkpoints are named: the transformer under "model", the tokenizer's names turned back."""
     shape = Shape(codes, 32, 2, 4, 64, side, 0 if captions else classes, 6 if captions else 0, captions)
@@ -170,6 +196,7 @@ def prompts(count, begin=BEGIN, seed=0):
 
 
 PROMPTS = prompts(8)
+GLM_PROMPTS = [[*(30 + token for token in prompt[:-1]), 19] for prompt in PROMPTS]
 TEXTS = [torch.randn(1 + i % 6, 6, generator=torch.Generator().manual_seed(i)) for i in range(8)]
 MADE = {
     "janus": janus,
@@ -179,10 +206,14 @@ MADE = {
     "emu3": emu3,
     "llamagen": lambda folder: llamagen(folder, classes=8),
     "llamagen-text": lambda folder: llamagen(folder, captions=7),
+    **({"glm_image": glm_image} if hasattr(transformers, "GlmImageConfig") else {}),  # the class came with release 5
 }
 """What makes a tiny checkpoint, at least one of every adapter."""
-OPTIONS = {"emu3": {"grid": (3, 4), "negative": [1, 9, 9, 2]}}
-CONDITIONS = {"llamagen": list(range(8)), "llamagen-text": TEXTS}
+OPTIONS = {
+    "emu3": {"grid": (3, 4), "negative": [1, 9, 9, 2]},
+    "glm_image": {"grid": (3, 4), "preview": (3, 2), "unconditional": [41, 43, 19]},
+}
+CONDITIONS = {"llamagen": list(range(8)), "llamagen-text": TEXTS, "glm_image": GLM_PROMPTS}
 
 
 def opened(folder, guidance=1.0, conditions=None, **options):

@@ -21,16 +21,13 @@ A condition is a whole prompt, text or token ids, up to the token that begins an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from realmodels import library
-from realmodels.adapters.ranges import Ranged
+from realmodels.adapters.ranges import Coded, Renderer
 from realmodels.grammar import Layout
 from realmodels.images import Description
 from realmodels.session import Prompt
@@ -38,11 +35,9 @@ from specverify.errors import InputError
 
 FILE = "image-model.json"
 REMEDY = f"see the docstring of realmodels.adapters.causal for what {FILE} holds"
-Renderer = Callable[[Tensor], Tensor]
-"""Codes, Int[n, rows, columns], to pixels from 0 to 1, Float[n, channels, height, width]."""
 
 
-class Causal(Ranged):
+class Causal(Coded):
     """See `realmodels.session.Network`.
 
     Args:
@@ -67,7 +62,8 @@ class Causal(Ranged):
         kind = str(settings.get("class", "AutoModelForCausalLM"))
         model = library.load(kind, folder, dtype, torch.device(device))
         super().__init__(model, model.base_model, model.config, layout, folder)
-        self.renderer, self.unconditional = renderer, settings.get("unconditional")
+        self.unconditional, self.renderer = settings.get("unconditional"), renderer
+        self.remedy = f"add unconditional to {folder / FILE}"
         self.description = Description(
             str(settings.get("source", folder.name)),
             str(settings.get("licence", "see the checkpoint")),
@@ -78,23 +74,7 @@ class Causal(Ranged):
 
     def prompt(self, condition: Any) -> Prompt:
         """A whole prompt."""
-        return self.inputs(condition, condition if self.unconditional is None else self.unconditional)
-
-    def guide(
-        self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
-    ) -> Float[Tensor, "batch n vocab"]:
-        """Of logarithms of laws."""
-        if self.unconditional is None:
-            raise InputError(f"guidance needs a prompt without condition: add unconditional to {self.folder / FILE}")
-        return super().guide(conditional, unconditional, scale)
-
-    def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
-        """By the renderer."""
-        if self.renderer is None:
-            raise InputError(
-                f"{self.name} makes codes, and nothing here makes pixels of them; give open_model a renderer="
-            )
-        return self.renderer(self.layout.code_grid(tokens))
+        return self.inputs(*self.both(condition))
 
 
 def read_layout(settings: dict[str, Any], path: Path) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from realmodels import library
 from realmodels.grammar import Layout
 from realmodels.session import Prompt, guide_log_laws
 from specverify.errors import InputError
+
+Renderer = Callable[[Tensor], Tensor]
+"""Codes, Int[n, rows, columns], to pixels from 0 to 1, Float[n, channels, height, width]."""
 
 
 class Ranged(library.Trunk):
@@ -38,7 +42,8 @@ class Ranged(library.Trunk):
         self.grammar = None if grammar is None else grammar.to(self.device)
         self.name, self.vocab, self.length = folder.name, len(self.ids), layout.length
         self.size = layout.grid
-        highest, known = int(self.ids.max()), len(self._input.weight)
+        head = getattr(model.get_output_embeddings(), "weight", self._input.weight)
+        highest, known = int(self.ids.max()), min(len(self._input.weight), len(head))
         if highest >= known:
             raise InputError(f"an image of {self.name} has the id {highest}, and the model 0..{known - 1}")
         self._weight, self._bias = self._head()
@@ -95,3 +100,37 @@ class Ranged(library.Trunk):
             f"the logits of {self.name} are not those of one matrix (they may be scaled or capped), which this "
             "adapter does not support; write one of its own after the pattern of realmodels/adapters/janus.py"
         )
+
+
+class Coded(Ranged):
+    """One whose model makes no pixels of codes, and need have no guidance.
+
+    Attributes:
+        unconditional: the prompt for guidance, as a condition is, or None.
+        remedy: what to do for guidance where there is no such prompt.
+        renderer: codes to pixels, or None.
+    """
+
+    unconditional: Any
+    remedy: str
+    renderer: Renderer | None
+
+    def both(self, condition: Any) -> tuple[Any, Any]:
+        """A condition, and the one for guidance."""
+        return condition, condition if self.unconditional is None else self.unconditional
+
+    def guide(
+        self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
+    ) -> Float[Tensor, "batch n vocab"]:
+        """Of logarithms of laws."""
+        if self.unconditional is None:
+            raise InputError(f"guidance needs a prompt without condition: {self.remedy}")
+        return super().guide(conditional, unconditional, scale)
+
+    def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
+        """By the renderer."""
+        if self.renderer is None:
+            raise InputError(
+                f"{self.name} makes codes, and nothing here makes pixels of them; give open_model a renderer="
+            )
+        return self.renderer(self.layout.code_grid(tokens))

@@ -234,4 +234,5 @@ def test_pixels_are_from_0_to_1_and_of_the_stated_size(made):
 
 
 def test_every_adapter_has_a_tiny_checkpoint_here():
-    assert {name.partition("-")[0] for name in MADE} == set(ADAPTERS)
+    unmade = set() if hasattr(transformers, "GlmImageConfig") else {"glm_image"}
+    assert {name.partition("-")[0] for name in MADE} == set(ADAPTERS) - unmade
