@@ -41,11 +41,11 @@ class Prompt:
 
     Attributes:
         conditional: at least one, the last of which is answered by the law of the first image token.
-        unconditional: likewise, for guidance; it may be shorter or longer.
+        unconditional: likewise, for guidance; it may be shorter or longer. None if there is none.
     """
 
     conditional: Float[Tensor, "inputs width"]
-    unconditional: Float[Tensor, "others width"]
+    unconditional: Float[Tensor, "others width"] | None
 
 
 @runtime_checkable
@@ -208,8 +208,8 @@ class ImageTransformer:
         draft: a cheaper model over the same tokens.
 
     Raises:
-        InputError: a guidance below 0 or not finite; no conditions, or one that the network cannot take; a processor
-            that cannot be used on the vocabulary.
+        InputError: a guidance below 0 or not finite, or one other than 1 without a prompt for it; no conditions, or one
+            that the network cannot take; a processor that cannot be used on the vocabulary.
     """
 
     def __init__(
@@ -320,6 +320,11 @@ class ImageTransformer:
         prompts = [self.network.prompt(condition) for condition in self.conditions]
         kinds = ("unconditional",) if self.guidance == 0 else ("conditional", "unconditional")[: self.passes]
         parts = [[getattr(prompt, kind) for kind in kinds] for prompt in prompts]
+        if any(part is None for row in parts for part in row):
+            raise InputError(
+                f"guidance {self.guidance:g} needs a prompt without condition, and {self.network.name} has none: give "
+                "it one as `unconditional`, as the docstring of its adapter says, or leave guidance at 1"
+            )
         longest = max(len(part) for row in parts for part in row)
         pad = torch.tensor([[longest - len(part) for part in row] for row in parts], device=self.device)
         padded = [[torch.nn.functional.pad(part, (0, 0, longest - len(part), 0)) for part in row] for row in parts]

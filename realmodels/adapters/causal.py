@@ -62,8 +62,7 @@ class Causal(Coded):
         kind = str(settings.get("class", "AutoModelForCausalLM"))
         model = library.load(kind, folder, dtype, torch.device(device))
         super().__init__(model, model.base_model, model.config, layout, folder)
-        self.unconditional, self.renderer = settings.get("unconditional"), renderer
-        self.remedy = f"add unconditional to {folder / FILE}"
+        self.renderer, self.unconditional = renderer, settings.get("unconditional")
         self.description = Description(
             str(settings.get("source", folder.name)),
             str(settings.get("licence", "see the checkpoint")),
@@ -74,7 +73,7 @@ class Causal(Coded):
 
     def prompt(self, condition: Any) -> Prompt:
         """A whole prompt."""
-        return self.inputs(*self.both(condition))
+        return self.inputs(condition, self.unconditional)
 
 
 def read_layout(settings: dict[str, Any], path: Path) -> Layout:

@@ -73,7 +73,7 @@ class GlmImage(Coded):
     ) -> None:
         preview = preview_of(grid) if preview is None else preview
         if min(*grid, *preview) < 1:
-            raise InputError(f"a grid of {grid} with a preview of {preview} codes: sizes are at least 1")
+            raise InputError(f"a grid of {grid} with a preview of {preview} codes: no side may be below 1; change them")
         model = library.load("GlmImageForConditionalGeneration", folder, dtype, torch.device(device))
         config = model.config
         layout = Layout(
@@ -84,8 +84,7 @@ class GlmImage(Coded):
             before=math.prod(preview),
         )
         super().__init__(model, model.model.language_model, config.text_config, layout, folder)
-        self.unconditional, self.renderer = unconditional, renderer
-        self.remedy = "give open_model an unconditional="
+        self.renderer, self.unconditional = renderer, unconditional
         self.preview, self.size = preview, (SIDE * grid[0], SIDE * grid[1])
         self.begin, self.sources = config.image_start_token_id, {config.image_end_token_id, config.image_token_id}
         self._steps = steps(preview, grid).to(self.device)
@@ -100,7 +99,7 @@ class GlmImage(Coded):
 
     def prompt(self, condition: Any) -> Prompt:
         """Text in the form that the model was trained on, or ids as they are."""
-        return self.inputs(*map(self._ids, self.both(condition)))
+        return self.inputs(self._ids(condition), None if self.unconditional is None else self._ids(self.unconditional))
 
     def positions(self, inputs: Inputs) -> Int[Tensor, "3 rows n"]:
         """Time, row and column of every input. Those that the model keeps from call to call are not asked."""

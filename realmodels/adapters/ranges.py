@@ -49,13 +49,14 @@ class Ranged(library.Trunk):
         self._weight, self._bias = self._head()
 
     def inputs(self, conditional: Any, unconditional: Any) -> Prompt:
-        """Two prompts, as text or as token ids.
+        """Two prompts, as text or as token ids; the second may be None.
 
         Raises:
             InputError: as `library.token_ids`; for more positions than the model has, or than a layer of it sees.
         """
         known, most = len(self._input.weight), getattr(self.config, "max_position_embeddings", None)
-        both = [library.token_ids(each, self.folder, known) for each in (conditional, unconditional)]
+        given = [conditional] if unconditional is None else [conditional, unconditional]
+        both = [library.token_ids(each, self.folder, known) for each in given]
         longest = max(map(len, both))
         library.check_full_attention(self.config, longest + self.length)
         if most is not None and longest + self.length - 1 > most:
@@ -63,7 +64,8 @@ class Ranged(library.Trunk):
                 f"a prompt of {longest} tokens and {self.length} image tokens need {longest + self.length - 1} "
                 f"positions; {self.name} has {most}: shorten the prompt"
             )
-        return Prompt(*(self._input(torch.tensor(ids, device=self.device)) for ids in both))
+        first, *other = (self._input(torch.tensor(ids, device=self.device)) for ids in both)
+        return Prompt(first, other[0] if other else None)
 
     def embed(self, tokens: Int[Tensor, "rows n"]) -> Float[Tensor, "rows n width"]:
         """By the model's own embedding of their ids."""
@@ -103,29 +105,13 @@ class Ranged(library.Trunk):
 
 
 class Coded(Ranged):
-    """One whose model makes no pixels of codes, and need have no guidance.
+    """One whose model makes no pixels of codes.
 
     Attributes:
-        unconditional: the prompt for guidance, as a condition is, or None.
-        remedy: what to do for guidance where there is no such prompt.
         renderer: codes to pixels, or None.
     """
 
-    unconditional: Any
-    remedy: str
     renderer: Renderer | None
-
-    def both(self, condition: Any) -> tuple[Any, Any]:
-        """A condition, and the one for guidance."""
-        return condition, condition if self.unconditional is None else self.unconditional
-
-    def guide(
-        self, conditional: Float[Tensor, "batch n vocab"], unconditional: Float[Tensor, "batch n vocab"], scale: float
-    ) -> Float[Tensor, "batch n vocab"]:
-        """Of logarithms of laws."""
-        if self.unconditional is None:
-            raise InputError(f"guidance needs a prompt without condition: {self.remedy}")
-        return super().guide(conditional, unconditional, scale)
 
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
         """By the renderer."""

@@ -134,6 +134,14 @@ def test_a_folder_that_cannot_be_used_is_refused_with_the_remedy(made, tmp_path,
         opened(change(made[name], tmp_path))
 
 
+@pytest.mark.parametrize("guidance", [0.0, 3.0])
+def test_guidance_without_a_prompt_for_it_is_refused(made, tmp_path, guidance):
+    folder = changed(made["causal"], tmp_path, "image-model.json", unconditional=None)
+    model = opened(folder)
+    with pytest.raises(InputError, match=f"guidance {guidance:g} needs a prompt without condition, and copy has none"):
+        model.like(guidance=guidance)
+
+
 def test_damaged_weights_are_refused(made, tmp_path):
     folder = without(made["causal"], tmp_path)
     weights = folder / "model.safetensors"
