@@ -231,6 +231,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     which = "" if kind is None else f" with {kind} drafting"
     alt = f"Sample images of each class from {len(shown)} settings{which} at guidance {guidance:g}."
     title = f"Samples: {'' if kind is None else f'{kind} drafting, '}guidance {guidance:g}"
+    title += f", window {rows[0]['window']}" if kind is not None and rows[0]["window"] is not None else ""
     name = "-".join(["samples", *([kind] if kind else []), f"guidance-{guidance:g}"])
     return drawing.picture(figure, name, title, caption, alt)
 
@@ -245,7 +246,8 @@ def _boldness(row: Row) -> float:
 def _name(row: Row) -> str:
     if row["rule"] == REAL:
         return "real"
-    value = f" window {row['window']}" if row["window"] is not None else ""
+    patches = row["drafting"] is None  # of ids, one window is shown
+    value = f" window {row['window']}" if patches and row["window"] is not None else ""
     value += f" {row['parameter']} {row['value']:g}" if row["parameter"] else ""
     if row["rule"] == AR:
         value = " " + row["id"].rpartition("/")[2]
