@@ -50,7 +50,7 @@ def assert_lossless(decoder, name):
     return exact
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @BOTH
 @pytest.mark.parametrize("name", TOYS)
 def test_two_chains_are_lossless_and_take_fewer_passes_than_one(name, replacement):
@@ -63,6 +63,7 @@ def test_two_chains_are_lossless_and_take_fewer_passes_than_one(name, replacemen
             assert exact.acceptance_rate > alone.acceptance_rate
 
 
+@pytest.mark.thinned(3)
 @BOTH
 @pytest.mark.parametrize("kind", ["independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize("name", ["dense-2x8", "sparse-3x5", "eos-3x6", "recurrent-3x6"])
@@ -82,7 +83,7 @@ def test_more_chains_and_wider_windows_are_lossless(name, window, chains, replac
     assert_lossless(MultiDraft(draft("perturbed", model(name)), window, chains, Recursive(replacement)), name)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", ["perturbed", "independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize(("window", "chains"), [(1, 1), (1, 4), (2, 2), (3, 2)])
 def test_lists_of_races_are_lossless_over_two_tokens(kind, window, chains):
@@ -160,6 +161,7 @@ def test_t11_a_list_of_races_over_five_tokens(chains, seed, agrees):
     assert result.acceptance_rate <= float(best_acceptance(p, q, chains)) + error
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ["eos-3x6", "penalty-3x6"])
 def test_three_chains_keep_the_law_where_they_are_sampled(rule, name, seed, agrees):

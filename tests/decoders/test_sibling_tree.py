@@ -30,6 +30,7 @@ def assert_lossless(decoder, subject):
     return exact
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["dense-2x8", "sparse-3x5", "eos-3x6", "ties-3x5", "sharp-3x6", "switch-3x6"])
 def test_it_is_lossless_and_takes_fewer_passes_the_more_siblings_there_are(name):
     passes = [

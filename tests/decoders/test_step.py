@@ -36,7 +36,7 @@ ON_TOYS = pytest.mark.parametrize("toy_name", TOYS)
 WINDOWS = pytest.mark.parametrize("window", [1, 3, 9])
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @CASES
 @ON_TOYS
 @WINDOWS

@@ -124,7 +124,7 @@ def test_defect_shows_in_wider_windows_too(name: str) -> None:
     assert tv > TINY.get(name, 1e-4)
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize(
     ("name", "toy_name"),
     [
@@ -266,6 +266,7 @@ INVISIBLE = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     model, settings = INVISIBLE[name]()
@@ -274,7 +275,7 @@ def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     assert exact.tv(target_law(model)) <= EXACT
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("name", defects.names())
 def test_sampling_shows_the_enumerated_law(
     name: str, seed: int, agrees: Callable[[torch.Tensor, torch.Tensor, float], None]

@@ -93,6 +93,7 @@ class OneWay(Disturbed):
         return after, info
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "decoder", [*(Shared(None, far, least) for far in (1, 500) for least in (4, 8, 11)), OneWay(None)],
     ids=[*(f"{far} apart from {least}" for far in (1, 500) for least in (4, 8, 11)), "all"],
@@ -102,6 +103,7 @@ def test_rows_that_share_outcomes_late_in_a_sequence_are_seen(decoder):
     assert "do otherwise than alone with the same coins" in seen.apart
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", ["ar", "sd", "sjd", "scd-mc"])
 def test_rows_that_do_not_are_not(name):
     decoder = registry.build(name, Settings(3, "random" if name == "sjd" else "repeat-left", DRAFT))

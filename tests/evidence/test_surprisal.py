@@ -68,6 +68,7 @@ def test_the_mean_of_the_tempering_e_value_is_one_over_all_sequences():
     assert mean[2] == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", sorted(CHECKS))
 @pytest.mark.parametrize("power", [0.85, 1.15])
 def test_miss_rate_at_the_stated_shift(name, power, seed):

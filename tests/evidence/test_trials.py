@@ -21,6 +21,7 @@ def geometric(n, overlap, generator, cap=None):
     return taken if cap is None else np.minimum(taken, cap)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("cap", [None, 3])
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.95, "varied"])
 def test_false_alarm_rate_of_perfect_thinning(overlap, cap, seed):

@@ -107,6 +107,7 @@ def refuses_a_least_length():
     return REFUSAL in inspect.getsource(AssistedCandidateGenerator)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "settings",
     [{"repetition_penalty": 1.7}, {"min_new_tokens": 2, "top_p": 0.9}, {"no_repeat_ngram_size": 2, "min_p": 0.1}],

@@ -110,7 +110,7 @@ def test_on_copies_even_another_partition_of_unions_of_clusters_stands_only_if_i
     assert (found.kind is Kind.PROVED) == lumps
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("name", RULES)
 def test_declared_claims_stand_and_none_passes_for_lossless(name, drafting):

@@ -31,6 +31,7 @@ def law_of(way):
     return found
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_of_drawing_has_its_law(name):
     found = law_of(WAYS[name])
