@@ -122,8 +122,8 @@ class Sampled:
         total = edges[..., -1]
         self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & (total < torch.inf))).any()
         point = self.uniform(total, where) * total
-        token = (edges[..., :-1] <= point[..., None]).sum(-1)
-        return token.where(where, 0)
+        token = torch.searchsorted(edges, point[..., None], right=True).squeeze(-1)
+        return token.clamp(max=weights.shape[-1] - 1).where(where, 0)  # NaN lies behind all edges
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is one standard exponential per token."""

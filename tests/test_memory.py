@@ -13,8 +13,9 @@ import resource, torch
 torch.set_num_threads(1)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():
-    for _ in range(50):
-        torch.ones(3 << 20, dtype=torch.uint8).add(1), torch.ones(5 << 20, dtype=torch.uint8).add(1)
+    for size in (3, 5, 100):
+        for _ in range(20):
+            torch.ones(size << 20, dtype=torch.uint8).add(1), torch.ones((size + 2) << 20, dtype=torch.uint8).add(1)
 work()
 before = faults()
 work()

@@ -22,7 +22,7 @@ from specverify.draws import Draws
 from specverify.model import Model, row_mask
 from specverify.rules.price import price
 
-LOOKED = 1 << 20
+LOOKED = 1 << 19
 """Pairs of tokens that pricing a row's step takes on average: of a larger vocabulary a share of the steps is priced."""
 
 
