@@ -60,5 +60,12 @@ def ratio(
     whole: Float[np.ndarray, " images"],
     weight: Int[np.ndarray, "resamples images"],
 ) -> Estimate:
-    """sum(part) / sum(whole); the mean of `part` where `whole` is 1."""
-    return estimate(float(part.sum() / whole.sum()), weight @ part / (weight @ whole))
+    """sum(part) / sum(whole), 0 of nothing; the mean of `part` where `whole` is 1."""
+    parts, wholes = np.append(part.sum(), weight @ part), np.append(whole.sum(), weight @ whole)
+    found = np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes != 0)
+    return estimate(float(found[0]), found[1:])
+
+
+def product(one: Estimate, other: Estimate) -> Estimate:
+    """The product of two figures of the same images, drawn anew by the same weights."""
+    return estimate(one.value * other.value, one.replicates * other.replicates)

@@ -61,6 +61,12 @@ class Data:
         return int(self.train.labels.max()) + 1
 
 
+def spread(n: int, most: int) -> Tensor:
+    """Indices of that many of n, or of all, at equal distances: files may be sorted by class."""
+    count = min(n, most)
+    return torch.arange(count) * n // count
+
+
 @torch.no_grad()
 def encoded(tokenizer: vq.Tokenizer, pixels: Tensor) -> Tensor:
     """Codes of images, Int[n, cells]."""
@@ -204,7 +210,8 @@ def _train(names: Sequence[str], data: Data, steps: int | None, samples: int) ->
         if not run(name, data, dataclasses.replace(recipe, steps=steps or recipe.steps), Console(stderr=True)):
             raise typer.Exit(130)
         if name == family.classifier:
-            shown, beside = slice(SHOWN), data.spare if len(data.spare.labels) else data.train
+            beside = data.spare if len(data.spare.labels) else data.train
+            shown = spread(len(beside.labels), SHOWN)
             judges.keep(name, data.held_out.levels(), beside.levels(shown), beside.labels[shown], data.out)
     if samples:
         roles = {"classifier": family.classifier, "tokenizer": family.tokenizer, "model": family.model}

@@ -128,8 +128,10 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
         gain, bias = watched.gain.cpu().numpy(), watched.bias.cpu().numpy()
         # Bonus tokens come from p itself: they count, with nothing gained and nothing lost.
         every = np.full(setting.n, float(model.length))
+        share = bootstrap.ratio(watched.judged.cpu().numpy(), every, weight)
         for name, sums in (("gain", gain), ("bias", bias), ("excess", bias - gain)):
-            found[name] = bootstrap.ratio(sums, every, weight)
+            each = bootstrap.ratio(sums, watched.priced.cpu().numpy(), weight)
+            found[name] = bootstrap.product(each, share)
     statistics = traced(model, tokens, setting.batch, np.random.default_rng(seed_of(cell, setting, 2)))
     z = float(Surprisal().check(statistics, **_RATES).statistic)
     row["z"] = z if math.isfinite(z) else None

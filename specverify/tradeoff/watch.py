@@ -51,17 +51,23 @@ class Watched:
 
     Attributes:
         judged: drafts that were judged, one number per sequence.
-        gain, bias: sums of `Price.gain` and `Price.bias` over them.
+        priced: of them, those whose price was looked at, divided by the chance of that: as many on average.
+        gain, bias: sums of `Price.gain` and `Price.bias` over these, likewise divided.
         seconds: what the watching itself took: processor time on a CPU, wall time on other devices.
     """
 
     def __init__(self, drafting: Drafting, judging: Judging, seed: int = 0) -> None:
         self.inner, self.judging = drafting, judging
         self.seconds, self._generator = 0.0, torch.Generator().manual_seed(seed)
-        self._totals: list[Float[Tensor, "batch 3"]] = []
+        self._totals: list[Float[Tensor, "batch 4"]] = []
 
     @property
     def judged(self) -> Float[Tensor, " sequences"]:
+        """See the class."""
+        return torch.cat(self._totals)[:, 3]
+
+    @property
+    def priced(self) -> Float[Tensor, " sequences"]:
         """See the class."""
         return torch.cat(self._totals)[:, 0]
 
@@ -82,7 +88,7 @@ class Watched:
 
     def start(self, model: Model, batch: int, window: int, draws: Draws) -> Carried:
         """See Drafting. Sequences are numbered from 0 in each batch."""
-        self._totals.append(torch.zeros(batch, 3, dtype=torch.float64, device=model.device))
+        self._totals.append(torch.zeros(batch, 4, dtype=torch.float64, device=model.device))
         row = torch.arange(batch, device=model.device)
         return Carried(self.inner.start(model, batch, window, draws), row)
 
@@ -106,7 +112,9 @@ class Watched:
         start = clock()
         chance = share(laws.shape[-1])
         looked = torch.rand(len(count), generator=self._generator).to(count.device) < chance
-        judged = count.clamp(max=draft.token.shape[1]).where(looked, 0)
+        every = count.clamp(max=draft.token.shape[1])
+        self._totals[-1][:, 3].index_add_(0, row, every.double())
+        judged = every.where(looked, 0)
         # Few rows get far into a window: rows that get about as far are priced together, for that many slots.
         low, high = 0, 2
         while low < draft.token.shape[1]:
@@ -116,7 +124,7 @@ class Watched:
                 priced = price(p, q, self.judging)
                 used = row_mask(judged[some], p.shape[1])
                 sums = [torch.where(used, part, 0.0).sum(1) for part in (used.double(), priced.gain, priced.bias)]
-                self._totals[-1].index_add_(0, row[some], torch.stack(sums, 1) / chance)
+                self._totals[-1][:, :3].index_add_(0, row[some], torch.stack(sums, 1) / chance)
             low, high = high, 2 * high
         self.seconds += clock() - start
         return Carried(inner, row)

@@ -54,6 +54,21 @@ def test_rows_together_in_any_window_are_the_rows_alone_token_for_token(folder, 
         assert torch.equal(decoded("sjd-race", model, races, window), alone), f"window {window}"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_sixty_four_rows_in_windows_up_to_thirty_two_are_the_rows_alone(folder, guidance, seed):
+    model = opened(folder, guidance)
+    generator = torch.Generator().manual_seed(seed)
+    races = torch.empty(64, model.length, model.vocab, dtype=torch.float64).exponential_(generator=generator)
+    alone = [
+        decoded("ar-race", model.like(conditions=[model.conditions[i % len(PROMPTS)]]), races[i : i + 1])
+        for i in range(64)
+    ]
+    assert len(torch.cat(alone).unique(dim=0)) == 64
+    for window in (1, 2, 5, 16, 32):
+        assert torch.equal(decoded("sjd-race", model, races, window), torch.cat(alone)), f"window {window}"
+
+
 @pytest.mark.thinned(3)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_it_conforms(folder, guidance):

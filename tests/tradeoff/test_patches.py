@@ -85,7 +85,7 @@ def test_windows_and_decoders_can_be_chosen():
             {"decoders": ["sd-path"]},
             "'sd-path' does not go with digits-gmm: it compares trajectories.*choose from sd, jacobi, jacobi-maximal",
         ),
-        ({"decoders": []}, "needs a decoder and a window at least"),
+        ({"decoders": []}, "needs a decoder at least"),
         ({"windows": [2, 0]}, "window 0: it is the number of draft tokens"),
         ({"guidance": (-1.0,)}, "guidance -1.0 is not a finite number"),
         ({"guidance": (1.0, 1.5)}, "guidance 1.5 of a mixture is no mixture; use 1"),

@@ -58,7 +58,7 @@ def test_prices_are_added_to_the_right_sequence_slot_by_slot():
     q = (3 * torch.rand(4, 5, 5, generator=generator, dtype=torch.float64)).softmax(-1)
     count = torch.tensor([6, 1, 4, 0])  # the first row's last token is a bonus, and not judged
     watched = Watched(_Still(), CoolSchedule(4.0))
-    watched._totals.append(torch.zeros(7, 3, dtype=torch.float64))
+    watched._totals.append(torch.zeros(7, 4, dtype=torch.float64))
     nothing = torch.zeros(4, dtype=torch.int64)
     state = State(None, nothing[:, None], nothing, nothing > 0, Carried("inner", torch.tensor([5, 0, 2, 1])))
     draft = Draft(torch.zeros(4, 5, dtype=torch.int64), q, torch.zeros(4, dtype=torch.int64))
@@ -92,13 +92,15 @@ def test_of_a_large_vocabulary_steps_are_priced_by_chance_and_the_mean_stays(mon
         return found
 
     whole = priced(0)
-    assert watch.share(512) == 1 > watch.share(513) > 0.99
+    assert watch.share(724) == 1 > watch.share(725) > 0.99
     monkeypatch.setattr(watch, "LOOKED", 8)
     assert watch.share(4) == 0.5
     half, again, other = priced(1), priced(1), priced(2)
     assert torch.equal(half.bias, again.bias)
     assert not torch.equal(half.bias, other.bias)
-    for name in ("bias", "gain", "judged"):
+    assert torch.equal(half.judged, whole.judged)
+    assert torch.equal(whole.priced, whole.judged)
+    for name in ("bias", "gain", "priced"):
         difference = getattr(half, name) - getattr(whole, name)
         assert float(difference.abs().max()) > 0
         assert abs(float(difference.mean())) < 5 * float(difference.std()) / 800**0.5
