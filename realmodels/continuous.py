@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -103,6 +103,17 @@ class Context:
     labels: Int[Tensor, " batch"]
 
 
+@runtime_checkable
+class StepHead(Protocol):
+    """What a denoiser is, `heads.DiffusionHead` or one like it."""
+
+    def __call__(self, features: Tensor, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted noise of x_t, and where its variance lies."""
+
+    def step(self, t: Tensor, x: Tensor, noise: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale of x_(t-1)."""
+
+
 class Guided:
     """The transitions of a chain: a diffusion head that is told the features of the class and, for guidance, of none.
 
@@ -117,19 +128,30 @@ class Guided:
         mean = condition.new_zeros(*condition.shape[:-2], self.dim)
         return Gaussian(mean, torch.ones_like(mean))
 
-    @torch.no_grad()
     def transition(
         self, condition: Float[Tensor, "*#shape passes width"], t: int, x: Float[Tensor, "*#shape dim"]
     ) -> Gaussian:
-        """The law of x_(t-1) given x_t, which may be finer than the network: it is rounded to the network's precision.
+        """The law of x_(t-1) given x_t."""
+        return guided(self.head, condition, t, x, self.guidance)
 
-        Many states may share one condition: the two shapes need only broadcast.
-        """
-        time, x = torch.tensor(t, device=x.device), x.to(condition.dtype)
-        shape = torch.broadcast_shapes(condition.shape[:-1], (*x.shape[:-1], 1))
-        noise, share = self.head(condition, time, x[..., None, :].expand(*shape, self.dim))
-        of_class, of_none = noise[..., 0, :], noise[..., -1, :]
-        return Gaussian(*self.head.step(time, x, of_none + self.guidance * (of_class - of_none), share[..., 0, :]))
+
+@torch.no_grad()
+def guided(
+    head: StepHead,
+    condition: Float[Tensor, "*#shape passes width"],
+    t: int,
+    x: Float[Tensor, "*#shape dim"],
+    guidance: float | Float[Tensor, "*#shape 1"],
+) -> Gaussian:
+    """The law of x_(t-1) given x_t, which may be finer than the network: it is rounded to the network's precision.
+
+    Many states may share one condition: the two shapes need only broadcast.
+    """
+    time, x = torch.tensor(t, device=x.device), x.to(condition.dtype)
+    shape = torch.broadcast_shapes(condition.shape[:-1], (*x.shape[:-1], 1))
+    noise, share = head(condition, time, x[..., None, :].expand(*shape, x.shape[-1]))
+    of_class, of_none = noise[..., 0, :], noise[..., -1, :]
+    return Gaussian(*head.step(time, x, of_none + guidance * (of_class - of_none), share[..., 0, :]))
 
 
 class ContinuousDigits:

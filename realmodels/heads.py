@@ -105,10 +105,8 @@ class DiffusionHead(nn.Module):
     def step(
         self, t: Int[Tensor, "*#shape"], x: Float[Tensor, "*shape dim"], noise: Tensor, share: Tensor
     ) -> tuple[Float[Tensor, "*shape dim"], Float[Tensor, "*shape dim"]]:
-        """Mean and scale of x_(t-1), from x_t and what `forward` says of it (Ho et al. 2020, eq. 11)."""
-        alpha, kept, low, high = self.table.to(x.dtype)[:, t[..., None]]
-        mean = (x - (1 - alpha) / (1 - kept).sqrt() * noise) / alpha.sqrt()
-        return mean, ((low + (high - low) * share.sigmoid()) / 2).exp()
+        """Mean and scale of x_(t-1), from x_t and what `forward` says of it."""
+        return denoised(self.table, t, x, noise, share.sigmoid())
 
     def loss(
         self,
@@ -144,15 +142,40 @@ class DiffusionHead(nn.Module):
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)
 
 
+def denoised(
+    table: Float[Tensor, "4 times"],
+    t: Int[Tensor, "*#shape"],
+    x: Float[Tensor, "*shape dim"],
+    noise: Float[Tensor, "*shape dim"],
+    share: Float[Tensor, "*shape dim"],
+) -> tuple[Float[Tensor, "*shape dim"], Float[Tensor, "*shape dim"]]:
+    """Mean and scale of x_(t-1), from x_t and the noise predicted in it (Ho et al. 2020, eq. 11).
+
+    The table is that of `tabulated`. The variance's logarithm is the least one's and `share` of the way to the largest.
+    """
+    alpha, kept, low, high = table.to(x.dtype)[:, t[..., None]]
+    mean = (x - (1 - alpha) / (1 - kept).sqrt() * noise) / alpha.sqrt()
+    return mean, ((low + (high - low) * share) / 2).exp()
+
+
 def schedule(steps: int) -> Float[Tensor, "4 times"]:
-    """By time 0..steps: alpha, its running product, and the logarithms of the least and largest variance of a step."""
+    """The table of a head of patches: the posterior's variance is 0 at t = 1, where dequantisation's stands for it."""
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
-    kept = (time * END * math.pi / 2).cos().square()
+    table = tabulated((time * END * math.pi / 2).cos().square())
+    table[2, 1] = math.log(STEP**2 / 12)
+    return table
+
+
+def tabulated(kept: Float[Tensor, " times"]) -> Float[Tensor, "4 times"]:
+    """By time 0..T: alpha, its running product `kept`, and the logarithms of the least and largest variance of a step.
+
+    The least is the posterior's; that of t = 1, which is 0, is t = 2's (Nichol and Dhariwal 2021).
+    """
     before = kept.roll(1).index_fill(0, torch.tensor([0]), 1.0)
     alpha = kept / before
     high = (1 - alpha).clamp(min=1e-300).log()
     low = high + ((1 - before) / (1 - kept)).clamp(min=1e-300).log()
-    low[1] = math.log(STEP**2 / 12)
+    low[1] = low[2]
     return torch.stack([alpha, kept, low, high])
 
 

@@ -4,6 +4,7 @@ Weights are drawn wide, so that laws are far from uniform and depend on all that
 one slot then shows.
 """
 
+import argparse
 import json
 
 import torch
@@ -21,7 +22,11 @@ from transformers import (
     LlamaConfig,
 )
 
+from realmodels.adapters import mar_net
 from realmodels.adapters.llamagen_gpt import Shape, Transformer
+from realmodels.adapters.mar_net import Network as MarNetwork
+from realmodels.adapters.mar_net import Shape as Mar
+from realmodels.adapters.mar_net import Side
 from realmodels.models import open_model
 
 BOS, PAD, BEGIN = 1, 0, 2
@@ -184,6 +189,50 @@ def llamagen(folder, classes=5, side=4, codes=23, seed=0, captions=0):
     names = {key: ".".join(back.get(part, part) for part in key.split(".")) for key in tensors}
     torch.save({"model": {names[key]: value for key, value in tensors.items()}}, folder / "vq.pt")
     settings = {"adapter": "llamagen", "weights": "c2i.pt", "tokenizer": "vq.pt", "grid": [side, side], "heads": 4}
+    (folder / "image-model.json").write_text(json.dumps(settings))
+    return folder
+
+
+def mar(folder, side=3, dim=2, classes=3, seed=0, moved=0.0):
+    """As MAR's checkpoints are: weights under "model_ema", beside others and the arguments of training.
+
+    The transformers are random. The head is random around noise = x, and not moved at all from there at the first time
+    of denoising, where all but 1e-9 of the variance is noise: trained heads are so, and others throw tokens far away.
+
+    Args:
+        moved: deviation of what is added to the transformers' weights, for a model that is near another.
+    """
+    hidden, constant = 12 + 2 * dim, 1e3
+    shape = Mar(dim, side * side, classes, 2, Side(16, 1, 2), Side(24, 2, 3), hidden, 2)
+    torch.manual_seed(seed)
+    model = strong(MarNetwork(shape, *mar_net.schedule(4)), seed)
+    model.diffusion_pos_embed_learned.data.mul_(0.3)
+    head, eye = model.diffloss["net"], torch.eye(dim)
+    for parameter in head.parameters():
+        parameter.data.mul_(0.3 if parameter.ndim > 1 else 0)
+    # Numbers of x with either sign, and large ones that make the norm constant.
+    head.input_proj.weight.data.zero_()[: 2 * dim] = torch.cat([eye, -eye])
+    head.input_proj.bias.data[2 * dim :] = constant * (-1) ** torch.arange(12)
+    norm = constant * (12 / hidden) ** 0.5
+    head.final_layer.linear.weight.data[:dim, : 2 * dim] = norm / 2 * torch.cat([eye, -eye], 1)
+    head.final_layer.linear.weight.data[:, 2 * dim :] = 0
+    head.final_layer.adaLN_modulation[1].weight.data[:hidden] *= 8 / norm
+    head.cond_embed.weight.data *= 3
+    head.final_layer.linear.weight.data[dim:] *= norm / 10
+    # At the last of the 1,000 times, and at no other of these, the condition is far below 0.
+    for part in (head.time_embed.mlp[0].weight, head.time_embed.mlp[2].weight):
+        part.data.zero_()
+    head.time_embed.mlp[0].weight.data[0, -1], head.time_embed.mlp[0].bias.data[0] = 1e4, -900
+    head.time_embed.mlp[2].weight.data[:, 0] = -0.3
+    if moved:
+        generator = torch.Generator().manual_seed(seed + 1)
+        for part in (*model.encoder_blocks.parameters(), *model.decoder_blocks.parameters()):
+            part.data.add_(moved * torch.randn(part.shape, generator=generator))
+    folder.mkdir()
+    other = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    args = argparse.Namespace(model="mar_tiny")
+    torch.save({"model": other, "model_ema": model.state_dict(), "epoch": 3, "args": args}, folder / "last.pth")
+    settings = {"adapter": "mar", "weights": "last.pth", "heads": [2, 3]}
     (folder / "image-model.json").write_text(json.dumps(settings))
     return folder
 

@@ -20,7 +20,9 @@ padding.
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,10 @@ class LlamaGen(Gpt):
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, on the CPU, whatever it is wrapped in.
+def read_tensors(path: Path, under: Sequence[str] = ("model", "module", "state_dict")) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, on the CPU, whatever it is wrapped in: it is under the first name that is there.
+
+    Beside it may stand a `Namespace` of arguments, which is made but never run.
 
     Raises:
         InputError: the file is missing, damaged, or holds more than tensors.
@@ -98,13 +102,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is anything
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path} cannot be read as tensors alone ({type(error).__name__}: {said}); {remedy}"
         ) from error
-    for key in ("model", "module", "state_dict"):
+    for key in under:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
             break
