@@ -125,6 +125,10 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: di
         raise InputError("device cuda was asked for, and this machine has none that torch can use; use cpu")
     if (folder / FILE).is_file():
         kind = str(library.read_json(folder / FILE, "correct it").get("adapter"))
+        if kind == "mar":
+            raise InputError(
+                f"{folder} holds a model of vectors, and this opens models of ids: use realmodels.adapters.mar.Mar"
+            )
         where = ADAPTERS[kind]
     else:
         config = library.read_json(

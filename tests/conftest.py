@@ -29,7 +29,7 @@ ALPHA = 1e-6
 POWER = 0.999
 """Chance that such an assertion sees the discrepancy that it states."""
 SHAPES = {"draws", "laws", "rules", "toymodels"} | {
-    f"test_{name}.py" for name in ("continuous_rows", "llamagen", "mar", "patch_models", "step", "window")
+    f"test_{name}.py" for name in ("continuous_rows", "llamagen", "mar", "mar_laws", "patch_models", "step", "window")
 }
 _DESELECTED = pytest.StashKey[int]()
 

@@ -6,6 +6,7 @@ one slot then shows.
 
 import argparse
 import json
+import re
 
 import torch
 import transformers
@@ -24,9 +25,11 @@ from transformers import (
 
 from realmodels.adapters import mar_net
 from realmodels.adapters.llamagen_gpt import Shape, Transformer
+from realmodels.adapters.mar import Mar as MarModel
 from realmodels.adapters.mar_net import Network as MarNetwork
 from realmodels.adapters.mar_net import Shape as Mar
 from realmodels.adapters.mar_net import Side
+from realmodels.adapters.mar_pixels import Pixels
 from realmodels.models import open_model
 
 BOS, PAD, BEGIN = 1, 0, 2
@@ -232,9 +235,19 @@ def mar(folder, side=3, dim=2, classes=3, seed=0, moved=0.0):
     other = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
     args = argparse.Namespace(model="mar_tiny")
     torch.save({"model": other, "model_ema": model.state_dict(), "epoch": 3, "args": args}, folder / "last.pth")
-    settings = {"adapter": "mar", "weights": "last.pth", "heads": [2, 3]}
+    config = JanusVQVAEConfig(latent_channels=dim, base_channels=32, channel_multiplier=[1, 2], num_res_blocks=1)
+    tensors = strong(Pixels(config), seed, 0.1).state_dict()
+    names = {key: re.sub(r"up\.(\d)", lambda level: f"up.{1 - int(level[1])}", key) for key in tensors}
+    encoder = {"encoder.conv_in.weight": torch.zeros(1)}
+    torch.save({"model": encoder | {names[key]: value for key, value in tensors.items()}}, folder / "kl.ckpt")
+    settings = {"adapter": "mar", "weights": "last.pth", "autoencoder": "kl.ckpt", "heads": [2, 3]}
     (folder / "image-model.json").write_text(json.dumps(settings))
     return folder
+
+
+def opened_mar(folder, **settings):
+    """What `mar` made, in double precision."""
+    return MarModel(folder, **{"denoising": 4, "dtype": torch.float64, **settings})
 
 
 def prompts(count, begin=BEGIN, seed=0):

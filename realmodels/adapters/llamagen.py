@@ -162,20 +162,7 @@ def decoder(path: Path, side: int) -> Any:
     tensors = {renamed(key): value for key, value in read_tensors(path).items() if _decodes(key)}
     try:
         codes, width = tensors["quantize.embedding.weight"].shape
-        base, levels = len(tensors["decoder.norm_out.weight"]), 0
-        while f"decoder.up.{levels}.block.0.conv1.weight" in tensors:
-            levels += 1
-        blocks = sum(key.startswith("decoder.up.0.block.") and key.endswith("conv1.weight") for key in tensors)
-        channels = [len(tensors[f"decoder.up.{level}.block.0.conv1.weight"]) // base for level in range(levels)]
-        config = library.transformers().JanusVQVAEConfig(
-            embed_dim=width,
-            num_embeddings=codes,
-            latent_channels=len(tensors["post_quant_conv.weight"]),
-            base_channels=base,
-            channel_multiplier=channels[::-1],
-            num_res_blocks=blocks - 1,
-            num_patches=side,
-        )
+        config = decoder_config(tensors, embed_dim=width, num_embeddings=codes, num_patches=side)
         vq = library.transformers().JanusVQVAE(config)
         vq.encoder, vq.quant_conv = nn.Identity(), nn.Identity()
         vq.load_state_dict(tensors)
@@ -183,6 +170,26 @@ def decoder(path: Path, side: int) -> Any:
         lines = " ".join(str(error).split())[:300]
         raise InputError(f"{path} does not hold LlamaGen's tokenizer ({type(error).__name__}: {lines})") from error
     return vq.requires_grad_(False).eval()
+
+
+def decoder_config(tensors: dict[str, Tensor], **more: int) -> Any:
+    """The sizes of JanusVQVAE whose decoder these tensors are, and `more` of it.
+
+    Raises:
+        KeyError: a tensor is missing that tells them.
+    """
+    base, levels = len(tensors["decoder.norm_out.weight"]), 0
+    while f"decoder.up.{levels}.block.0.conv1.weight" in tensors:
+        levels += 1
+    blocks = sum(key.startswith("decoder.up.0.block.") and key.endswith("conv1.weight") for key in tensors)
+    channels = [len(tensors[f"decoder.up.{level}.block.0.conv1.weight"]) // base for level in range(levels)]
+    return library.transformers().JanusVQVAEConfig(
+        latent_channels=len(tensors["post_quant_conv.weight"]),
+        base_channels=base,
+        channel_multiplier=channels[::-1],
+        num_res_blocks=blocks - 1,
+        **more,
+    )
 
 
 def renamed(key: str) -> str:

@@ -6,11 +6,12 @@ published with s = 2.9, 3.0 and 3.2, growing with the share of the image that is
 
 A folder holds the weights and an `image-model.json`:
 
-    {"adapter": "mar", "weights": "checkpoint-last.pth"}
+    {"adapter": "mar", "weights": "checkpoint-last.pth", "autoencoder": "kl16.ckpt"}
 
 All sizes follow from the weights; `heads`, of encoder and decoder, may be given where a transformer is not as wide as
-those. Files are read as tensors alone (`weights_only`), never unpickled, or as safetensors. From
-`model = Mar(folder, guidance=4.0, schedule="constant", block=4)` every decoder of diffusion heads decodes.
+those. Without an autoencoder there are no pixels. Files are read as tensors alone (`weights_only`), never unpickled, or
+as safetensors. From `model = Mar(folder, guidance=4.0, schedule="constant", block=4)` every decoder of diffusion heads
+decodes.
 
 *What its law is.* MAR decodes an image in steps. At each a set of positions is drawn from the tokens known before, all
 of the set masked, independently of each other. The order of positions is any permutation, one for each image. Given the
@@ -31,6 +32,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -39,6 +41,7 @@ from torch import Tensor
 from realmodels import library
 from realmodels.adapters.llamagen import FILE, read_tensors
 from realmodels.adapters.mar_net import TIMES, Head, Network, Shape, Side, schedule
+from realmodels.adapters.mar_pixels import pixels
 from realmodels.continuous import guided
 from specverify.draws import Draws
 from specverify.errors import InputError
@@ -113,7 +116,8 @@ class Mar:
 
     Other arguments:
         order: "random", or "raster".
-        seed: of the random orders: row i of every batch has the order of `seed` and i.
+        seed: of the random orders: row i of every batch has the order of `seed` and i. A draft model needs the same
+            seed as its target.
         schedule: how guidance grows: at a step after which a share k of the tokens is known, it is 1 + (s - 1) k
             ("linear"), or always s ("constant").
         denoising: steps of the diffusion head.
@@ -141,7 +145,12 @@ class Mar:
     ) -> None:
         _check(guidance, order, schedule, denoising, dtype)
         folder, self.device, self.dtype = Path(folder), torch.device(device), dtype
-        self.network = network(folder, denoising).to(device=self.device, dtype=dtype)
+        settings = library.read_json(folder / FILE, REMEDY)
+        if "weights" not in settings:
+            raise InputError(f"{folder / FILE} does not name the weights; {REMEDY}")
+        heads, autoencoder = settings.get("heads", [None, None]), settings.get("autoencoder")
+        self.network = network(folder / settings["weights"], heads, denoising).to(device=self.device, dtype=dtype)
+        self.pixels = None if autoencoder is None else pixels(folder / autoencoder).to(self.device)
         self.shape, self.order, self.seed = self.network.shape, order, seed
         self.dim, self.length = self.shape.dim, self.shape.length
         self.passes = 1 if guidance == 1 else 2
@@ -215,6 +224,17 @@ class Mar:
         """Whole images that were decoded in the order of a context, their tokens from left to right, top to bottom."""
         return tokens[torch.arange(len(tokens), device=tokens.device)[:, None], context.order.argsort(1)]
 
+    def render(self, latents: Float[Tensor, "n length dim"]) -> Float[Tensor, "n channels height width"]:
+        """Images, pixels from 0 to 1, of tokens in raster order.
+
+        Raises:
+            InputError: there is no autoencoder.
+        """
+        if self.pixels is None:
+            raise InputError(f'{self.name} has no autoencoder; name its file in {FILE}: "autoencoder": "kl16.ckpt"')
+        found: Tensor = self.pixels(latents)
+        return found
+
     def _touched(self, window: int) -> int:
         """The most steps that a window has positions of."""
         of = self._of
@@ -249,20 +269,15 @@ def cosine(length: int, steps: int) -> tuple[int, ...]:
     return (*sizes, left)
 
 
-def network(folder: Path, denoising: int) -> Network:
-    """The network of a folder, in float32 on the CPU, its sizes taken from the weights.
+def network(path: Path, heads: Any, denoising: int) -> Network:
+    """The network of a checkpoint, in float32 on the CPU, its sizes but for the heads taken from the weights.
 
     Raises:
-        InputError: a setting or a file is missing or damaged, or the weights are not MAR's.
+        InputError: as `read_tensors`, and for tensors that are not MAR's.
     """
-    settings = library.read_json(folder / FILE, REMEDY)
-    if "weights" not in settings:
-        raise InputError(f"{folder / FILE} does not name the weights; {REMEDY}")
-    path = folder / settings["weights"]
     tensors = read_tensors(path, ("model_ema", "model"))
     try:
         length, dim = tensors["diffusion_pos_embed_learned"].shape[1], tensors["z_proj.weight"].shape[1]
-        heads = settings.get("heads", [None, None])
         shape = Shape(
             dim,
             length,
