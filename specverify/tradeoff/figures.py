@@ -20,7 +20,8 @@ from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff import figures_windows
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
-from specverify.tradeoff.shape import Row, Sweep, images_of, scale_of
+from specverify.tradeoff.shape import Row, Sweep, images_of
+from specverify.tradeoff.shown import boldest, groups_of, series_of, swept
 from specverify.tradeoff.tables import called, steps
 
 PANELS = {
@@ -72,24 +73,15 @@ def figures(record: Sweep) -> list[Picture]:
         groups = groups_of(record)
         for (guidance, kind), rows in groups.items():
             assert kind is not None
-            plain, swept = baselines(record, guidance), figures_windows.swept(rows)
-            found.append(_trade(guidance, kind, swept, plain, steps(record)))
-            close = [row for row in swept if row["metrics"]["bias"]["value"] <= _CLOSE]
-            if 1 < len(close) < len(swept):
+            plain, here = baselines(record, guidance), swept(rows)
+            found.append(_trade(guidance, kind, here, plain, steps(record)))
+            close = [row for row in here if row["metrics"]["bias"]["value"] <= _CLOSE]
+            if 1 < len(close) < len(here):
                 found.append(_trade(guidance, kind, close, plain, steps(record), close=True))
-            if len(swept) < len(rows):
+            if len(here) < len(rows):
                 found.append(figures_windows.picture(record, guidance, kind, rows, STYLES))
         for (guidance, kind), rows in groups.items() if drawn else ():
-            found.append(samples(record, guidance, kind, figures_windows.swept(rows), baselines(record, guidance)))
-    return found
-
-
-def groups_of(record: Sweep) -> dict[tuple[float, str | None], list[Row]]:
-    """The measured settings by guidance and drafting, which is None for models of patches."""
-    found: dict[tuple[float, str | None], list[Row]] = {}
-    for row in record["rows"]:
-        if row["rule"] not in (AR, REAL) and row["error"] is None:
-            found.setdefault((scale_of(row), row["drafting"]), []).append(row)
+            found.append(samples(record, guidance, kind, swept(rows), baselines(record, guidance)))
     return found
 
 
@@ -100,12 +92,6 @@ def baselines(record: Sweep, guidance: float) -> list[Row]:
         for row in record["rows"]
         if row["error"] is None and (row["rule"] == REAL or (row["rule"] == AR and row["guidance"] == guidance))
     ]
-
-
-def series_of(row: Row) -> str:
-    """What a line of a figure is called: a rule, or a decoder and what else than its window is set."""
-    swept = row["drafting"] is None and row["window"] is not None and row["parameter"] is not None
-    return f"{row['rule']}, {row['parameter']}" if swept else str(row["rule"])
 
 
 def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style]) -> Figure:
@@ -195,10 +181,8 @@ def _band(axis: Axes, name: str, plain: list[Row]) -> None:
 
 def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], plain: list[Row]) -> Picture:
     """One line of images per rule or decoder, at the boldest end of its sweep."""
-    boldest = {series_of(row): row for row in sorted(rows, key=_boldness)}
-    order = dict.fromkeys(series_of(row) for row in rows)
     # Real images may not ship with a model, only what was measured of them.
-    shown = [row for row in (*plain, *(boldest[series] for series in order)) if row["images"] is not None]
+    shown = [row for row in (*plain, *boldest(rows)) if row["images"] is not None]
     size = len(images_of(shown[0])["tokens"][0])
     side = math.isqrt(size)
     side = side if side**2 == size else math.isqrt(size // 3)
@@ -234,13 +218,6 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     title += f", window {rows[0]['window']}" if kind is not None and rows[0]["window"] is not None else ""
     name = "-".join(["samples", *([kind] if kind else []), f"guidance-{guidance:g}"])
     return drawing.picture(figure, name, title, caption, alt)
-
-
-def _boldness(row: Row) -> float:
-    """Speed; where something else than the window is set, which may change no speed, the bias if it is known."""
-    patches = row["drafting"] is None
-    by = "bias" if patches and row["parameter"] and "bias" in row["metrics"] else "speedup"
-    return float(row["metrics"][by]["value"])
 
 
 def _name(row: Row) -> str:

@@ -10,8 +10,9 @@ from matplotlib.ticker import StrMethodFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
-from specverify.tradeoff.figures import READ, baselines, groups_of, legend, quality_over_speed, samples, series_of
+from specverify.tradeoff.figures import READ, baselines, legend, quality_over_speed, samples
 from specverify.tradeoff.shape import Row, Sweep, Timed
+from specverify.tradeoff.shown import groups_of, series_of
 from specverify.tradeoff.tables import faster, within
 from specverify.tradeoff.tables_patches import overlaps
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -11,6 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture
 from specverify.tradeoff.shape import Row, Sweep, Timed
+from specverify.tradeoff.shown import swept
 from specverify.tradeoff.tables import called, faster, value_of
 
 _TIMES: dict[str, Timed] = {
@@ -18,12 +18,6 @@ _TIMES: dict[str, Timed] = {
     "speed-up in time, one image alone": "seconds_alone",
 }
 _PANELS = {"speed-up in forward passes": "speedup", "bias: total variation per token": "bias", **_TIMES}
-
-
-def swept(rows: list[Row]) -> list[Row]:
-    """The settings of the window at which parameters were turned: the one that most settings have."""
-    window, _ = Counter(row["window"] for row in rows).most_common(1)[0]
-    return [row for row in rows if row["window"] == window]
 
 
 def picture(

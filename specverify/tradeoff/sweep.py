@@ -31,6 +31,7 @@ from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import REAL, Asked, Cell, plan
 from specverify.tradeoff.setting import Setting, opened
 from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
+from specverify.tradeoff.shown import without_others
 from specverify.tradeoff.watch import share
 
 
@@ -187,6 +188,7 @@ def _write(head: Header, cells: Sequence[Cell], rows: dict[str, Row], out: Path)
     present = [rows[cell.id] for cell in cells if cell.id in rows]
     complete = len(present) == len(cells) and all(row["error"] is None for row in present)
     record: Sweep = {**head, "status": "complete" if complete else "partial", "planned": len(cells), "rows": present}
+    record = without_others(record)
     records.save(record, out / records.NAME)
     report.write(record, out)
     return record

@@ -9,6 +9,7 @@ from specverify.tradeoff import answer, report
 from specverify.tradeoff import record as records
 from specverify.tradeoff.figures import figures
 from specverify.tradeoff.plan import AR
+from specverify.tradeoff.shown import without_others
 
 
 def test_a_record_is_read_as_it_was_written(record, tmp_path):
@@ -80,6 +81,13 @@ def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
     assert "100 images of each setting, windows 8, 16, 32." in text
     assert "| guidance | drafting | rule | window | parameter |" in text
     assert "| 1 | maximal | lossless | 32 | – |" in text
+
+
+def test_images_that_no_picture_shows_are_left_out(record):
+    kept = without_others(record)
+    ids = [row["id"] for row in kept["rows"] if row["images"] is None]
+    assert ids == ["guidance-1/maximal/timid/k=1"]
+    assert [picture.png for picture in figures(kept)] == [picture.png for picture in figures(record)]
 
 
 def test_the_answer_comes_first(record):
