@@ -23,7 +23,9 @@ does, is one of `block` equal to its window, and what it is lossless to is MAR w
 
 *Where it departs from the official sampler.* That leaves out the noise of the last denoising step, without which a
 token has no density given the step before it; here it is as in training, with a deviation of 0.006 or so beside latents
-of about 1. Noise is not scaled (`temperature` 1). An order is fixed by `seed` and the row of a batch.
+of about 1. Noise is not scaled (`temperature` 1), nothing is in half precision, and an order is fixed by `seed` and the
+row of a batch. Its `num_iter` is `block=cosine(256, num_iter)`: 256 and so `block=1` in what is published, else steps
+that grow.
 """
 
 from __future__ import annotations
@@ -148,9 +150,10 @@ class Mar:
         settings = library.read_json(folder / FILE, REMEDY)
         if "weights" not in settings:
             raise InputError(f"{folder / FILE} does not name the weights; {REMEDY}")
-        heads, autoencoder = settings.get("heads", [None, None]), settings.get("autoencoder")
-        self.network = network(folder / settings["weights"], heads, denoising).to(device=self.device, dtype=dtype)
-        self.pixels = None if autoencoder is None else pixels(folder / autoencoder).to(self.device)
+        weights, heads = folder / str(settings["weights"]), settings.get("heads", [None, None])
+        self.network = network(weights, heads, denoising).to(device=self.device, dtype=dtype)
+        autoencoder = settings.get("autoencoder")
+        self.pixels = None if autoencoder is None else pixels(folder / str(autoencoder)).to(self.device)
         self.shape, self.order, self.seed = self.network.shape, order, seed
         self.dim, self.length = self.shape.dim, self.shape.length
         self.passes = 1 if guidance == 1 else 2
