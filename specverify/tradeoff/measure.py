@@ -182,5 +182,5 @@ def _laws(statistics: TokenStatistics, weight: np.ndarray) -> dict[str, Estimate
 def _plain(one: Estimate, keep: bool) -> Metric:
     found: Metric = {"value": one.value, "interval": list(one.interval)}
     if keep:
-        found["replicates"] = [float(f"{value:.5g}") for value in one.replicates]
+        found["replicates"] = [float(f"{value:.4g}") for value in one.replicates]
     return found
