@@ -10,6 +10,7 @@ from typing import Any
 
 from specverify import pool, study
 from specverify.errors import InputError, SpecverifyError
+from specverify.memory import keep_freed
 
 PATIENCE = 30
 """Seconds that a scheduler has to answer, and its first worker to come."""
@@ -102,6 +103,7 @@ def dask(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
             raise InputError(
                 f"{', '.join(others)}: other code of specverify or torch than here; install the same there"
             )
+        client.run(keep_freed)
         try:
             yield Workers(client, scheduler is not None)
         except KilledWorker as error:
