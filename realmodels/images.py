@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.errors import InputError
 from specverify.model import Model
 from specverify.processors import Processor
+
+LARGEST = 64
+"""Pixels of a side of the images that records keep, at most."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,16 @@ def levels(
     if size is not None and size != tuple(pixels.shape[2:]):
         pixels = F.interpolate(pixels, size, mode="area")
     return (pixels * (model.description.levels - 1)).round().to(torch.int64).flatten(1).cpu()
+
+
+def thumbnails(
+    model: ImageModel, tokens: Int[Tensor, "n length"], size: tuple[int, int]
+) -> Int[Tensor, "n levels"] | None:
+    """As `levels`; None of codes that nothing here makes pixels of."""
+    try:
+        return levels(model, tokens, size)
+    except InputError:
+        return None
 
 
 def labels(conditions: Sequence[Any], n: int) -> Int[Tensor, " n"]:

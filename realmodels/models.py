@@ -28,6 +28,7 @@ from realmodels.session import ImageTransformer
 from specverify.catalogue import Catalogue, near
 from specverify.errors import InputError
 from specverify.model import Model
+from specverify.opening import Opening
 from specverify.processors import Processor, parse_processors
 
 GROUP = "specverify.image_models"
@@ -87,6 +88,28 @@ def open_model(
         chosen = {} if conditions is None else {"classes": tuple(conditions)}
         return SHIPPED[kind](str(name), scale, dtype, device, processors=shaping, **chosen)
     return _plugin(str(name))(scale, dtype, device, conditions, shaping)
+
+
+def kept(opening: Opening, device: str) -> ImageModel:
+    """A model without guidance, opened once for all that run in turn; `like` guides it, with the same weights.
+
+    One at a time is kept, and let go before another one is opened: two may not fit.
+    """
+    asked = opening.model, opening.conditions, opening.dtype, opening.processors, device
+    found = _KEPT.get(asked)
+    if found is None:
+        _KEPT.clear()
+        found = _KEPT[asked] = open_model(
+            opening.model,
+            dtype=getattr(torch, opening.dtype),
+            device=device,
+            conditions=opening.conditions,
+            processors=opening.processors,
+        )
+    return found
+
+
+_KEPT: dict[tuple[object, ...], ImageModel] = {}
 
 
 def names() -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from typing import cast
 import torch
 from rich.console import Console
 
-from specverify import deadline, environment, pool, sensitivity, study
+from realmodels.models import kept
+from specverify import deadline, environment, pool, room, sensitivity, study
 from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.cells import carry_out, checks, on_device, stopped
 from specverify.decoders import registry
@@ -27,6 +28,7 @@ from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.kinds import KINDS, proof
 from specverify.kinds.kind import Setting
+from specverify.opening import USUAL, Real
 from specverify.plan import plan
 from specverify.report import page, parts, render, tables_proofs
 from specverify.report import record as records
@@ -50,17 +52,18 @@ def verify(
     console: Console | None = None,
     shard: str | None = None,
     limit: float = deadline.LIMIT,
-    real: str | None = None,
+    real: Real | None = None,
 ) -> Record:
     """Carry out a tier's plan and write the record and the report.
 
     Args:
-        tier, only, real: see `plan.plan`.
+        tier, only: see `plan.plan`.
         seed: all randomness derives from it.
         out: folder of the record (record.json), the report and the finished cells. If it holds a campaign of the same
             plan by the same code, that is continued; a finished one is handed back as it is.
         jobs, overwrite, console, shard: see `study.run`.
         device: where real models run.
+        real: the real model, and how it is run; that which ships as `opening.REAL` if None.
         limit: see `study.Study`; a cell that is stopped is in ERROR, and tried again by the same command.
 
     Returns:
@@ -74,12 +77,14 @@ def verify(
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use an integer of at least 0")
     environment.check_device(device)
+    real = USUAL if real is None else real
     cells = plan(tier, only, real)
+    _check_memory(cells, real, device, pool.width(jobs))
     budget = AlphaBudget(ALPHA)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
         budget.allocate(names)
-    setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names})
+    setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names}, real)
     asked = study.Study(
         "campaign",
         records.NAME,
@@ -94,14 +99,26 @@ def verify(
     )
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
-    header = _header(tier, seed, only, real, device, pool.width(jobs), budget)
+    header = _header(setting, only, pool.width(jobs), budget)
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
-        found = _finish(header, cells, kept.results())
+        found = _finish(header, cells, kept.results(), setting.real)
         _write(found, out)
         return found
 
     return study.run(asked, out, finish, jobs=jobs, overwrite=overwrite, shard=shard, console=console)
+
+
+def _check_memory(cells: Sequence[Cell], real: Real, device: str, jobs: int) -> None:
+    """Raise InputError if a batch of images of a model that does not ship takes more memory than a CPU has."""
+    own = [cell for cell in cells if cell.model == real.label]
+    if real.ships or device != "cpu" or not own:
+        return
+    model, window = kept(real, "cpu"), max(cell.window or 1 for cell in own)
+    each = max(model.like(guidance=scale).row_bytes(window) for scale in real.guidance)
+    each = max(each, 16 * model.length * model.vocab)  # the laws of an image, from logits to probabilities
+    rows = max(min(cell.n or 1, cell.batch or 1) * (2 if cell.kind == "paired" else 1) for cell in own)  # in float64
+    room.check("batch", real.batch, rows * each, "a smaller --batch", min(jobs, len(own)))
 
 
 def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
@@ -118,16 +135,16 @@ def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
     return found
 
 
-def _header(
-    tier: str, seed: int, only: str | None, real: str | None, device: str, jobs: int, budget: AlphaBudget
-) -> Header:
-    command = f"specverify verify --tier {tier} --seed {seed}" + (f" --only {shlex.quote(only)}" if only else "")
-    command += f" --real {shlex.quote(real)}" if real else ""
+def _header(setting: Setting, only: str | None, jobs: int, budget: AlphaBudget) -> Header:
+    tier, seed, device = setting.tier, setting.seed, setting.device
+    words = [f"specverify verify --tier {tier} --seed {seed}"]
+    words += [f"--only {shlex.quote(only)}"] if only else []
+    words += [*setting.real.words, *[f"--device {device}"] * (device != "cpu")]
     return {
         "schema": "specverify-record",
         "version": 1,
         "created": environment.now(),
-        "command": command + (f" --device {device}" if device != "cpu" else ""),
+        "command": " ".join(words),
         "tier": cast("Tier", tier),
         "seed": seed,
         "software": cast("Software", environment.software()),
@@ -148,7 +165,7 @@ def _header(
     }
 
 
-def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -> Record:
+def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result], real: Real = USUAL) -> Record:
     """The record with its results and verdicts, partial if cells are missing."""
     present = [results[cell.id] for cell in cells if cell.id in results]
     complete = len(present) == len(cells)
@@ -196,7 +213,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result]) -
         "status": "complete" if complete else "partial",
         "finished": environment.now() if complete else None,
         "cells": present,
-        "not_covered": [*_not_covered(cells, results), *sensitivity.missed(seen)],
+        "not_covered": [*_not_covered(cells, results, real), *sensitivity.missed(seen)],
         "verdicts": verdicts,
         "verdict": {"kind": overall.value, "reason": reason, "exit_code": cast("ExitCode", overall.exit_code)},
     }
@@ -243,7 +260,7 @@ def _reason(rows: Sequence[Result], kind: Kind) -> str:
     return f"{deciding[0]['id']}: {deciding[0]['verdict']['reason']}"
 
 
-def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]:
+def _not_covered(cells: Sequence[Cell], results: dict[str, Result], real: Real) -> list[str]:
     """What this campaign says nothing about."""
     missing = [cell for cell in cells if cell.id not in results]
     notes = [
@@ -262,6 +279,9 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
     timed = sum(cell.timed_alone for cell in cells if cell.id in results)
     notes += [f"{timed} cells of one image at a time were timed and not tested"] if timed else []
+    drawn = [r for r in results.values() if r["kind"] == "real" and "pit" in r["figures"]]
+    if bare := sum("images" not in r["figures"] for r in drawn):
+        notes.append(f"pictures of {bare} real cells: nothing here makes pixels of their codes")
     if silent:
         names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
         notes.append(
@@ -273,7 +293,7 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result]) -> list[str]
             f"relaxed claims that allow nearly every law, so that they say nothing, in {len(empty)} cells: {names}"
         )
     there = {cell.kind for cell in cells}
-    notes += dict.fromkeys(note for name, kind in KINDS.items() if name in there for note in kind.not_covered())
+    notes += dict.fromkeys(note for name, kind in KINDS.items() if name in there for note in kind.not_covered(real))
     if not torch.cuda.is_available():
         notes.append("nothing was run on a GPU")
     return notes

@@ -1,4 +1,4 @@
-"""One unit of a campaign's work, and what all of them share: rates, deltas, and which real model."""
+"""One unit of a campaign's work, and what all of them share: rates and deltas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from specverify import declared
 from specverify.declared import Initial
+from specverify.opening import USUAL, Real
 
 Tier = Literal["quick", "full"]
 ALPHA = 1e-6
@@ -21,10 +22,8 @@ DELTA_REAL = {
 }
 """The same on the real model, by tier: a release must see SCD's slip as released, some 0.012 nats a token there
 (`sensitivity`)."""
-REAL = "digits-s"
-"""The real model, unless another one is asked for."""
 REAL_IMAGES = {"quick": 1600, "full": 18000}
-"""Images of each cell on it."""
+"""Images of each cell on `opening.REAL`."""
 MORE = 1.6
 """Tokens of each cell on another one, as a multiple: flatter laws take more of them for the same delta."""
 DELTA_CONTINUOUS = {"Rosenblatt uniformity": 0.01}
@@ -42,8 +41,8 @@ class Cell:
             decoder, which must be refuted: enumerated, or with an `n` by the statistics of its model), density (one
             step over continuous tokens, by quadrature), continuous (statistics on a toy over continuous tokens).
         decoder: a name of `decoders.registry`, or of `defects`; or a rule of `kinds.density`.
-        model: a name of `toymodels.catalogue`, of `toymodels.continuous`, or one that `open_model` takes; of a proof
-            the sizes (see `Box.sizes`).
+        model: a name of `toymodels.catalogue`, of `toymodels.continuous`, or the `label` of the real one; of a
+            proof the sizes (see `Box.sizes`).
         window: draft tokens per forward pass; None for decoders without drafts.
         initial: the Jacobi decoders' initial drafts.
         draft: the kind of draft model.
@@ -91,12 +90,12 @@ class Asked:
 
     Attributes:
         full: whether it is for a release.
-        real: the real model, by a name that `open_model` takes.
-        share: its images for one of `REAL`.
+        real: the real model, and how it is run.
+        share: its images for one of `opening.REAL`.
     """
 
     full: bool
-    real: str = REAL
+    real: Real = USUAL
     share: float = 1.0
 
 

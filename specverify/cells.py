@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 
-from specverify.cell import REAL, Cell
+from specverify.cell import Cell
 from specverify.claims import Lossless
 from specverify.errors import SpecverifyError
 from specverify.kinds import KINDS
-from specverify.kinds.kind import Setting
+from specverify.kinds.kind import Setting, real_of
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Settings
 from specverify.verdict import Kind, Verdict
@@ -58,9 +58,7 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "model": cell.model,
         "settings": settings,
         "expected": Kind.REFUTED.value if KINDS[cell.kind].known_wrong(cell) else None,
-        "reproduce": f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'"
-        + ("" if cell.guidance is None or cell.model == REAL else f" --real {cell.model}")
-        + ("" if setting.device == "cpu" else f" --device {setting.device}"),
+        "reproduce": " ".join(_command(cell, setting)),
         "exact": None,
         "evidence": [],
         "run": None,
@@ -68,6 +66,13 @@ def _blank(cell: Cell, setting: Setting) -> Result:
         "verdict": {"kind": Kind.ERROR.value, "reason": "not carried out"},
         "seconds": 0.0,
     }
+
+
+def _command(cell: Cell, setting: Setting) -> list[str]:
+    """What carries out a cell again."""
+    real = [] if cell.guidance is None else real_of(cell, setting).words
+    device = [] if setting.device == "cpu" else [f"--device {setting.device}"]
+    return [f"specverify verify --tier {setting.tier} --seed {setting.seed} --only '{cell.id}'", *real, *device]
 
 
 def on_device(cell: Cell) -> bool:

@@ -30,9 +30,11 @@ from specverify import (
     deadline,
     files,
 )
+from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, asked_real
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, InputError, SpecverifyError, Unfinished, printable
 from specverify.memory import keep_freed
+from specverify.opening import Real
 
 app = typer.Typer(
     help="Verify speculative decoders of autoregressive image models.",
@@ -68,7 +70,7 @@ def verify(
         Path | None,
         typer.Option(
             help="Folder for the record and the report.",
-            show_default="out/verify-TIER-seedSEED; with --only or another --device, one of its own beside it",
+            show_default="out/verify-TIER-seedSEED; with --only, another --device or model, one of its own beside it",
         ),
     ] = None,
     only: Annotated[
@@ -82,7 +84,21 @@ def verify(
     scheduler: Scheduler = None,
     limit: Limit = deadline.LIMIT,
     real: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The real model, one that ships.", show_default="digits-s")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The real model: one of specverify list models, or a checkpoint's folder.",
+            show_default="digits-s",
+        ),
+    ] = None,
+    condition: Conditions = None,
+    processors: Processors = "",
+    dtype: DtypeOption = Dtype.float32,
+    guidance: Annotated[
+        str | None, typer.Option(metavar="SCALE,...", help="Of the real model.", show_default="1,1.5")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Of its images, those decoded together at most.", show_default="400")
     ] = None,
 ) -> None:
     """Check every decoder, write record.json, the report and junit.xml, and exit with the verdict's code.
@@ -93,12 +109,13 @@ def verify(
 
     from specverify.report import record as records
 
-    folder = out or default_out(tier.value, seed, only, device.value, real)
+    asked = asked_real(real, condition, dtype, processors, guidance, batch)
+    folder = out or default_out(tier.value, seed, only, device.value, asked)
     files.check_writable(folder)  # before the seconds that it takes to load the rest
 
     from specverify.plan import plan
 
-    plan(tier.value, only, real)  # likewise: a pattern that no cell matches
+    plan(tier.value, only, asked)  # likewise: a pattern that no cell matches
 
     from specverify import campaign
     from specverify.report import page, terminal
@@ -117,7 +134,7 @@ def verify(
                 console=console,
                 shard=shard,
                 limit=limit,
-                real=real,
+                real=asked,
             )
     except KeyboardInterrupt:
         cli_study.interrupted(folder, records.NAME)
@@ -126,9 +143,9 @@ def verify(
     raise typer.Exit(found["verdict"]["exit_code"])
 
 
-def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu", real: str | None = None) -> Path:
+def default_out(tier: str, seed: int, only: str | None = None, device: str = "cpu", real: Real | None = None) -> Path:
     """Where a campaign goes unless told otherwise."""
-    return cli_study.default_out(f"verify-{tier}" + (f"-{real}" if real else ""), seed, only, device)
+    return cli_study.default_out(f"verify-{tier}" + (f"-{real.folder}" if real else ""), seed, only, device)
 
 
 @app.command()

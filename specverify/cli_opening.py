@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from specverify.errors import InputError
+from specverify.opening import USUAL, Condition, Real
+
+Number = TypeVar("Number", int, float)
 
 
 class Dtype(StrEnum):
@@ -41,3 +47,38 @@ def read_condition(text: str) -> Any:
         return text
     ids = isinstance(found, list) and all(type(one) is int for one in found)
     return found if ids or type(found) is int else text
+
+
+def conditions(texts: list[str] | None) -> tuple[Condition, ...] | None:
+    """What was given with --condition, as it can be kept and compared; None for nothing."""
+    each = [read_condition(text) for text in texts or ()]
+    return tuple(tuple(one) if isinstance(one, list) else one for one in each) or None
+
+
+def numbers(what: str, text: str | None, kind: Callable[[str], Number], example: str) -> list[Number] | None:
+    """A list of numbers with commas; None for nothing."""
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{what} {text!r} is not a list of numbers; write --{what} {example}") from None
+
+
+def asked_real(
+    model: str | None,
+    texts: list[str] | None,
+    dtype: Dtype,
+    processors: str,
+    guidance: str | None,
+    batch: int | None,
+) -> Real | None:
+    """The real model of a campaign as it was asked for; None for that which is usual."""
+    scales = numbers("guidance", guidance, float, "1, or 1,1.5")
+    found = Real(
+        USUAL.model if model is None else model,
+        conditions(texts),
+        dtype.value,
+        processors,
+        USUAL.guidance if scales is None else tuple(dict.fromkeys(float(f"{scale:g}") for scale in scales)),
+        USUAL.batch if batch is None else batch,
+    )
+    return None if found == USUAL else found

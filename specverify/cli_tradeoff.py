@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specverify import cli_study, deadline, files
-from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, read_condition
+from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, conditions, numbers
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from specverify.tradeoff.shape import Sweep
 
-Number = TypeVar("Number", int, float)
 NONE_SATISFIES = 1
 
 
@@ -108,9 +106,8 @@ def tradeoff(
     choose.check(metric, model, 0.0 if max_loss is None else max_loss, 1.0 if min_speedup is None else min_speedup)
     console = Console(highlight=False)
     folder = out or cli_study.default_out(f"tradeoff-{Path(model).name}", seed)
-    each = [read_condition(text) for text in condition or ()]
-    given = tuple(tuple(one) if isinstance(one, list) else one for one in each) or None
-    sizes = _numbers("window", window, int, "16, or 2,4,8 for a model of patches")
+    given = conditions(condition)
+    sizes = numbers("window", window, int, "16, or 2,4,8 for a model of patches")
     patches = sweep.is_of_patches(model)
     alone = sizes is not None and len(sizes) == 1 and not patches
     asked = Asked(
@@ -118,7 +115,7 @@ def tradeoff(
         _words(drafting),
         _words(decoders),
         None if alone else sizes,
-        _numbers("guidance", guidance, float, "1.5, or 1,1.5,2"),
+        numbers("guidance", guidance, float, "1.5, or 1,1.5,2"),
         only,
     )
     shared = None if patches or (sizes and not alone) else sizes[0] if sizes else Setting.window
@@ -184,12 +181,3 @@ def _answer(
 
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word for word in (part.strip() for part in text.split(",")) if word]
-
-
-def _numbers(what: str, text: str | None, kind: Callable[[str], Number], example: str) -> list[Number] | None:
-    from specverify.errors import InputError
-
-    try:
-        return None if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{what} {text!r} is not a list of numbers; write --{what} {example}") from None

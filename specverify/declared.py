@@ -143,6 +143,11 @@ def models() -> Lines:
     return [*_toys("toymodels.catalogue", "token"), *_trained("transformer", "codes")]
 
 
+def trained() -> list[str]:
+    """Trained models over ids."""
+    return [name for name, _ in _trained("transformer", "codes")]
+
+
 def continuous_models() -> Lines:
     """Toys and trained models over vectors."""
     return [*_toys("toymodels.continuous", "dimension"), *_trained("mixture", "diffusion")]

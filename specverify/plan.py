@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from specverify import declared, plan_vectors
-from specverify.catalogue import near, near_pattern
-from specverify.cell import MORE, REAL, REAL_IMAGES, Asked, Cell, settings
+from specverify.catalogue import near_pattern
+from specverify.cell import MORE, REAL_IMAGES, Asked, Cell, settings
 from specverify.errors import InputError
+from specverify.opening import REAL, USUAL, Real
 from specverify.plan_proofs import cells as _proof
 
 RELAXED_ON = ("redundant-4x6", "redundant-8x4", "synonyms-4x5")
@@ -24,20 +25,21 @@ RELAXED_BESIDE = ("raster-4x6", "dense-3x6")
 """Toys on which relaxed decoders are priced too: rows with and without influence of what lies right of them above."""
 
 
-def plan(tier: str, only: str | None = None, real: str | None = None) -> tuple[Cell, ...]:
+def plan(tier: str, only: str | None = None, real: Real | None = None) -> tuple[Cell, ...]:
     """The cells of a tier, longest kinds first.
 
     Args:
         tier: "quick" for every change, "full" for a release.
         only: keep cells whose id matches this shell pattern.
-        real: the real model, by a name that `open_model` takes; `REAL` if None.
+        real: the real model, and how it is run; that which ships as `REAL` if None.
 
     Raises:
-        InputError: for an unknown tier or model, or a pattern that matches nothing.
+        InputError: for an unknown tier, a model that cannot be opened or run as asked, or a pattern that matches
+            nothing.
     """
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
-    real = REAL if real is None else real
+    real = USUAL if real is None else real
     asked = Asked(tier == "full", real, _share(real))
     kinds = sorted(KINDS.values(), key=lambda kind: kind.place)
     cells = tuple(cell for kind in kinds for cell in kind.cells(asked))
@@ -50,16 +52,20 @@ def plan(tier: str, only: str | None = None, real: str | None = None) -> tuple[C
     return kept
 
 
-def _share(real: str) -> float:
-    """Images of a real model for one of `REAL`."""
-    if real == REAL:
+def _share(real: Real) -> float:
+    """Images of a real model for one of `REAL`; InputError if it cannot be run as asked."""
+    real.check()
+    if real.label == REAL:
         return 1.0
     from realmodels import models
 
-    known = models.names()
-    if real not in known:
-        raise InputError(f"unknown image model {real!r}; {near(real, known)}")
-    return MORE * models.open_model(REAL).length / models.open_model(real).length
+    model = models.kept(real, "cpu")
+    for scale in real.guidance:
+        try:
+            model.like(guidance=scale)
+        except InputError as error:
+            raise InputError(f"{error} (--guidance 1)") from None
+    return MORE * models.open_model(REAL).length / model.length
 
 
 def _exact(asked: Asked) -> list[Cell]:
@@ -121,11 +127,11 @@ def _paired(asked: Asked) -> list[Cell]:
         Cell("paired", "sjd-race", "hash-16x24", window, n=4000, batch=1000)
         for window in ((1, 4, 30) if asked.full else (4,))
     ]
-    for guidance in (1.0, 1.5):
-        found.append(
-            Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=400 if asked.full else 200, batch=200)
-        )
-        found.append(Cell("paired", "sjd-race", asked.real, 8, guidance=guidance, n=10 if asked.full else 4, batch=1))
+    real = asked.real
+    n = math.ceil((400 if asked.full else 200) * min(1.0, asked.share))
+    for scale in real.guidance:
+        found.append(Cell("paired", "sjd-race", real.label, 8, guidance=scale, n=n, batch=min(200, real.batch)))
+        found.append(Cell("paired", "sjd-race", real.label, 8, guidance=scale, n=10 if asked.full else 4, batch=1))
     return found
 
 
@@ -135,24 +141,24 @@ def _real(asked: Asked) -> list[Cell]:
 
 
 def _together(asked: Asked) -> list[Cell]:
-    n = math.ceil(REAL_IMAGES["full" if asked.full else "quick"] * asked.share)
+    n, real = math.ceil(REAL_IMAGES["full" if asked.full else "quick"] * asked.share), asked.real
     found = []
-    for guidance in (1.0, 1.5):
+    for scale in real.guidance:
         for name in ("ar", "sjd", "scd-mc", "scd-gs"):
             for window in ((4, 8, 16, 32) if asked.full else (16,)) if declared.decoder(name).drafts else (None,):
                 initial = "repeat-left" if window else None
-                found.append(Cell("real", name, asked.real, window, initial, guidance=guidance, n=n, batch=400))
+                found.append(Cell("real", name, real.label, window, initial, guidance=scale, n=n, batch=real.batch))
     return found
 
 
 def _alone(asked: Asked) -> list[Cell]:
     """One image at a time, plain decoding beside the lossless ones: what a single image costs in passes and seconds."""
-    found = []
+    found, scale = [], asked.real.guidance[-1]
     for name in ("ar", "sjd", "scd-mc", "scd-gs"):
         window = 16 if declared.decoder(name).drafts else None
         initial = "repeat-left" if window else None
         found.append(
-            Cell("real", name, asked.real, window, initial, guidance=1.5, n=100 if asked.full else 20, batch=1)
+            Cell("real", name, asked.real.label, window, initial, guidance=scale, n=100 if asked.full else 20, batch=1)
         )
     return found
 
@@ -191,9 +197,10 @@ def _defect(asked: Asked) -> list[Cell]:
     sampled = ("recovered-from-target", "stale-scores-after-coupling", "bonus-from-draft", "inverted-ratio")
     found += [Cell("defect", name, *wrong[name], n=200_000) for name in sampled]
     shown = {"residual-rewarped": 1600} | ({"stale-scores-after-coupling": REAL_IMAGES["full"]} if asked.full else {})
+    real = asked.real
     for name, n in shown.items():
-        n = math.ceil(n * asked.share)
-        found.append(Cell("defect", name, asked.real, 16, "repeat-left", guidance=1.0, n=n, batch=400))
+        n, scale = math.ceil(n * asked.share), real.guidance[0]
+        found.append(Cell("defect", name, real.label, 16, "repeat-left", guidance=scale, n=n, batch=real.batch))
     return found
 
 

@@ -15,6 +15,7 @@ from specverify.evidence import quadrature
 from specverify.evidence.quadrature import Output
 from specverify.judge import Coverage
 from specverify.kinds.kind import CellKind, Setting
+from specverify.opening import Real
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Density
 from specverify.rules.relaxation import NOTHING
@@ -85,7 +86,7 @@ def _curves(pair: Pair, found: Output) -> dict[str, list[float]]:
     return {name: [float(f"{value:.5g}") for value in values] for name, values in shown.items()}
 
 
-def not_covered() -> list[str]:
+def not_covered(real: Real) -> list[str]:
     """Of all cells over continuous tokens."""
     return [
         f"over continuous tokens a proof is of one token in one dimension, to {TOLERANCE:g}, and of diffusion heads "

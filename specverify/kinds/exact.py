@@ -12,6 +12,7 @@ from specverify.evidence.sequences import target_law
 from specverify.judge import Coverage, judge_exact
 from specverify.kinds.kind import CellKind, Setting, build
 from specverify.model import Model
+from specverify.opening import Real
 from specverify.report.shape_cells import Cell as Result
 from specverify.verdict import Verdict
 
@@ -43,7 +44,7 @@ def enumerated(decoder: Decoder, claim: Claim, model: Model, cell: Cell, result:
     return judge_exact(claim, exact, target, model.vocab, coverage)
 
 
-def _not_covered() -> list[str]:
+def _not_covered(real: Real) -> list[str]:
     large = [name for name in toymodels.catalogue.names() if not toymodels.catalogue.enumerable(name)]
     races = ", ".join(name for name in registry.names() if registry.entry(name).races)
     return [

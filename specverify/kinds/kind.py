@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import toymodels
+from realmodels.images import ImageModel
+from realmodels.models import kept
 from specverify import costs, defects
 from specverify.cell import Cell
 from specverify.claims import Claim
@@ -17,6 +19,7 @@ from specverify.decoders import Branch, Decoder, Run, registry, sample
 from specverify.evidence.result import Evidence
 from specverify.judge import Coverage, judge_evidence
 from specverify.model import AnyModel, Model
+from specverify.opening import USUAL, Opening, Real
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import EvidenceRow
 from specverify.rules.relaxation import Relaxation
@@ -32,12 +35,14 @@ class Setting:
         tier, seed: as on the command line.
         device: where real models run; toys run on the CPU.
         alphas: the false-alarm rate of each check, by "cell id: check".
+        real: the real model, and how it is run; a cell that calls its model otherwise has one that ships.
     """
 
     tier: str
     seed: int
     device: str
     alphas: Mapping[str, float]
+    real: Real = USUAL
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,24 @@ class CellKind:
     known_wrong: Callable[[Cell], bool] = lambda cell: False
     on_device: Callable[[Cell], bool] = lambda cell: False
     speaks_of: str | None = None
-    not_covered: Callable[[], list[str]] = list
+    not_covered: Callable[[Real], list[str]] = lambda real: []
 
 
 def of_real_model(cell: Cell) -> bool:
     """Whether its model is no toy."""
     return cell.model not in toymodels.names()
+
+
+def real_of(cell: Cell, setting: Setting) -> Real:
+    """The real model of a cell, and how it is run."""
+    return setting.real if cell.model == setting.real.label else Real(cell.model)
+
+
+def opened(cell: Cell, setting: Setting, dtype: str | None = None) -> ImageModel:
+    """The real model of a cell, guided as that says; with weights of another type, if one is named."""
+    real = real_of(cell, setting)
+    opening = Opening(real.model, real.conditions, dtype or real.dtype, real.processors)
+    return kept(opening, setting.device).like(guidance=cell.guidance)
 
 
 def build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decoder:

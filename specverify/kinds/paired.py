@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 import toymodels
-from realmodels.models import open_model
 from specverify.cell import Cell
 from specverify.decoders import Autoregressive, sample
-from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, seed_of, timed_sample
+from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, opened, seed_of, timed_sample
 from specverify.model import Model
 from specverify.report.shape_cells import Cell as Result
 from specverify.seeds import BLOCK
@@ -23,7 +20,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     if cell.model in toymodels.names():
         model: Model = toymodels.toy(cell.model)
     else:
-        model = open_model(cell.model, guidance=cell.guidance or 1.0, device=setting.device, dtype=torch.float64)
+        model = opened(cell, setting, "float64")
     run = timed_sample(cell, setting, build(cell, model), model, result)
     seed = seed_of(cell, setting)
     plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)

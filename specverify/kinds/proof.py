@@ -21,6 +21,7 @@ from specverify.evidence.exact.proof import Proof, at_point, prove
 from specverify.evidence.exact.statement import statement
 from specverify.judge import Coverage, judge_exact
 from specverify.kinds.kind import CellKind, Setting
+from specverify.opening import Real
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Proof as Row
 from specverify.report.shape_cells import proof_of
@@ -141,7 +142,7 @@ def _of_row(row: Row) -> Proof:
     )
 
 
-def _not_covered() -> list[str]:
+def _not_covered(real: Real) -> list[str]:
     races = ", ".join(name for name in registry.names("ids") if registry.entry(name).races)
     return [
         f"proofs for every law say nothing of other sizes than theirs, of rounding, and of {races}: races have no "

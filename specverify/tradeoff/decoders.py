@@ -13,8 +13,9 @@ from specverify.decoders.judging import Coupling
 from specverify.decoders.protocol import Decoder
 from specverify.errors import InputError
 from specverify.laws import ContinuousModel
+from specverify.opening import check_guidance
 from specverify.rules.cspd import Criterion
-from specverify.tradeoff.plan import AR, Asked, Cell, baselines, check_guidance, check_windows, matching
+from specverify.tradeoff.plan import AR, Asked, Cell, baselines, check_windows, matching
 
 GUIDANCE = 1.0
 WINDOWS = (2, 4, 8)

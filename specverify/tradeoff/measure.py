@@ -11,12 +11,11 @@ from torch import Tensor
 
 from realmodels import bootstrap, continuous, judges, quality
 from realmodels.bootstrap import Estimate
-from realmodels.images import ImageModel, levels
+from realmodels.images import LARGEST, ImageModel, levels, thumbnails
 from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Judging, TokenRule
 from specverify.decoders.speculative import Speculative
-from specverify.errors import InputError
 from specverify.evidence.surprisal import Surprisal
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.rules import registry
@@ -29,8 +28,6 @@ from specverify.tradeoff.watch import Watched
 
 KEPT = ("speedup", "bias", "surprisal", "pit", *quality.METRICS)
 """Metrics whose replicates a row keeps: what a setting can be chosen by."""
-LARGEST = 64
-"""Pixels of a side of the images that a row keeps, at most."""
 SINGLE = 8
 """Images decoded one at a time, for the time that one takes alone."""
 _RATES = {"alpha": 1e-6, "beta": 1e-6}
@@ -144,9 +141,7 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
 def _pictures(model: ImageModel, tokens: Int[Tensor, "n length"], labels: Int[Tensor, " n"]) -> Images | None:
     """Some images, in little; None of codes that nothing here makes pixels of."""
     side = min(LARGEST, max(model.size))
-    try:
-        images = levels(model, tokens, (side, side))
-    except InputError:
+    if (images := thumbnails(model, tokens, (side, side))) is None:
         return None
     kept = IMAGES if images.shape[1] == side**2 else IMAGES // 2  # colours take more room
     return shown(images[:kept], labels[:kept])

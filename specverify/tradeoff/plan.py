@@ -8,7 +8,6 @@ head, over windows and what else it has to be set; see `decoders.py`.
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -16,6 +15,7 @@ from typing import get_args
 from specverify.catalogue import near, near_pattern
 from specverify.decoders.jacobi import Redraw
 from specverify.errors import InputError
+from specverify.opening import check_guidance
 from specverify.rules import registry
 
 REAL, AR, LOSSLESS = "real", "ar", "lossless"
@@ -133,16 +133,6 @@ def check_windows(windows: Sequence[int] | None) -> Sequence[int | None]:
         if size < 1:
             raise InputError(f"window {size}: it is the number of draft tokens per forward pass, at least 1")
     return sorted(set(windows))
-
-
-def check_guidance(guidance: Sequence[float]) -> Sequence[float]:
-    """The scales, or InputError if one is impossible or there is none."""
-    for scale in guidance:
-        if not (math.isfinite(scale) and scale >= 0):
-            raise InputError(f"guidance {scale} is not a finite number of at least 0; 1 is the conditional law")
-    if not guidance:
-        raise InputError("a sweep needs a guidance at least; leave the option out for the usual one")
-    return guidance
 
 
 def baselines(guidance: Sequence[float]) -> list[Cell]:

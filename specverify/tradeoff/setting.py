@@ -6,8 +6,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +16,12 @@ from realmodels import bootstrap, images
 from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.images import ImageModel
-from realmodels.models import open_model
+from realmodels.models import kept
 from specverify import lockstep
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
 from specverify.model import AnyModel
+from specverify.opening import Condition, Opening
 from specverify.seeds import derived_seed
 from specverify.tradeoff.plan import Cell
 from specverify.tradeoff.shape import Images, Row
@@ -56,16 +55,18 @@ class Setting:
     device: str = "cpu"
     resamples: int = 300
     dtype: str = "float32"
-    conditions: tuple[Any, ...] | None = None
+    conditions: tuple[Condition, ...] | None = None
     processors: str = ""
 
 
-@cache
 def opened(setting: Setting) -> ImageModel:
     """The model of ids, without guidance; `like` guides it, with the same weights."""
-    dtype = getattr(torch, setting.dtype)
-    return open_model(setting.model, dtype=dtype, device=setting.device, conditions=setting.conditions,
-                      processors=setting.processors)  # fmt: skip
+    return kept(opening(setting), setting.device)
+
+
+def opening(setting: Setting) -> Opening:
+    """How the model is opened."""
+    return Opening(setting.model, setting.conditions, setting.dtype, setting.processors)
 
 
 def seed_of(cell: Cell, setting: Setting, purpose: int) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from realmodels.quality import Reference
+from specverify import room
 from specverify.errors import InputError
 from specverify.tradeoff.setting import Setting
 
@@ -59,35 +57,10 @@ def check(
             f"batch {setting.batch} is no multiple of {classes}: classes are dealt in turn within a batch, and each "
             "must come equally often"
         )
-    free = available()
     measuring = setting.n * (setting.n * _PAIR + real * _REAL + setting.resamples * 24 + length * 80)
     decoding = min(setting.batch, setting.n) * per_row if torch.device(setting.device).type == "cpu" else 0
     for what, size, bytes_, remedy in (
         ("n", setting.n, measuring, "fewer images (--n)"),
         ("batch", setting.batch, decoding, "a smaller --batch"),
     ):
-        if bytes_ > free:
-            raise InputError(
-                f"{what} = {size:,} takes about {_gigabytes(bytes_)} of memory, and {_gigabytes(free)} are free; "
-                f"choose {remedy}"
-            )
-        if bytes_ * jobs > free:
-            raise InputError(
-                f"{what} = {size:,} takes about {_gigabytes(bytes_)} of memory in each of {jobs} processes, and "
-                f"{_gigabytes(free)} are free; choose {remedy} or fewer processes (--jobs {max(1, free // bytes_)})"
-            )
-
-
-def available() -> int:
-    """Bytes of memory that are free: what the system says, or all there is, or a control group's limit if less."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 40
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB"
+        room.check(what, size, bytes_, remedy, jobs)

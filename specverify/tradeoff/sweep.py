@@ -29,7 +29,7 @@ from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import REAL, Asked, Cell, plan
-from specverify.tradeoff.setting import Setting, opened
+from specverify.tradeoff.setting import Setting, opened, opening
 from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
 from specverify.tradeoff.shown import without_others
 from specverify.tradeoff.watch import share
@@ -150,8 +150,7 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "guidance": asked.guidance,
     }
     words = [f"specverify tradeoff --model {shlex.quote(setting.model)} --n {setting.n}"]
-    words += [f"--condition {shlex.quote(one if isinstance(one, str) else json.dumps(one))}"
-              for one in setting.conditions or ()]  # fmt: skip
+    words += opening(setting).options
     words += [
         f"--{name} {','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
         for name, values in options.items()
@@ -161,8 +160,6 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
     words += [f"--only {shlex.quote(asked.only)}"] if asked.only is not None else []
     words += [f"--batch {setting.batch}"] * (setting.batch != Setting.batch)
     words += [f"--device {setting.device}"] * (setting.device != "cpu")
-    words += [f"--dtype {setting.dtype}"] * (setting.dtype != Setting.dtype)
-    words += [f"--processors {shlex.quote(setting.processors)}"] * bool(setting.processors)
     return {
         "schema": "specverify-tradeoff",
         "version": 1,

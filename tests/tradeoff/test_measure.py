@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from realmodels import quality
-from specverify import pool
+from specverify import pool, room
 from specverify.errors import InputError
 from specverify.tradeoff import choose, measure, sizes, sweep
 from specverify.tradeoff import record as records
@@ -144,7 +144,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changed, message):
 
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(sizes, "available", lambda: 2**30)
+    monkeypatch.setattr(room, "available", lambda: 2**30)
     sizes.check(Setting(n=1000), 64, 10, quality.held_out(), [16], 1000, 1)
     with pytest.raises(InputError, match=r"n = 7,000 takes about 1\.\d GiB of memory, and 1\.0 GiB are free"):
         sizes.check(Setting(n=7000), 64, 10, quality.held_out(), [16], 1000, 1)

@@ -1,0 +1,198 @@
+"""`specverify verify --real FOLDER`: the campaign's cells on a model of the user's, and what they refuse."""
+
+import json
+import shlex
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from specverify import cli, sensitivity
+from specverify import plan as plans
+from specverify.cell import Cell
+from specverify.cells import carry_out
+from specverify.cli_opening import Dtype, asked_real
+from specverify.conformance import Conformance
+from specverify.errors import InputError
+from specverify.kinds import real as kind
+from specverify.kinds.kind import Setting
+from specverify.opening import USUAL, Real
+from specverify.plan import plan
+
+PROMPTS = ((1, 7, 2), (1, 2))
+ASKED = ["--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--guidance", "1,3", "--batch", "100", "--jobs", "1"]
+
+
+def ran(*arguments, codes=(0,)):
+    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code in codes, result.output
+    return result.output
+
+
+def verified(out, *arguments, codes=(0,)):
+    ran("verify", *arguments, "--out", out, codes=codes)
+    return json.loads((out / "record.json").read_text())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A tenth of the images: too few for an answer, and enough to see how one is come to."""
+    monkeypatch.setattr(plans, "MORE", plans.MORE / 10)
+
+
+def test_the_plan_is_that_of_any_real_model_with_as_many_tokens(made):
+    own = Real(str(made["janus"]), PROMPTS, guidance=(1.0, 3.0), batch=100)
+    cells = [cell for cell in plan("quick", real=own) if cell.guidance is not None]
+    usual = [cell for cell in plan("quick") if cell.guidance is not None]
+    assert [(c.kind, c.decoder, c.window) for c in cells] == [(c.kind, c.decoder, c.window) for c in usual]
+    assert {cell.model for cell in cells} == {"janus"}
+    assert {cell.guidance for cell in cells} == {1.0, 3.0}
+    assert {cell.batch for cell in cells} == {1, 100}
+    whole = next(cell for cell in cells if cell.id == "real/sjd/janus/w16/repeat-left/g3/b100")
+    assert whole.n == 1600 * 1.6 * 64 / 16
+    assert max(cell.n for cell in cells if cell.kind == "paired") == 200
+    assert len({cell.id for cell in plan("full", real=own)}) == len(plan("full", real=own))
+
+
+def test_what_is_opened_in_another_way_is_called_otherwise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = {
+        "digits-s": "digits-s",
+        "checkpoints/Janus-Pro-1B/": "Janus-Pro-1B",
+        "a/my model [v2]": "my-model-v2",
+        "models/digits-s": "digits-s-own",
+        "hash-16x24/": "hash-16x24-own",
+        ".": tmp_path.name,
+    }
+    assert {model: Real(model).label for model in labels} == labels
+    assert Real(processors="top_k=3").label == Real(conditions=(3,)).label == "digits-s-own"
+    assert Real(guidance=(2.0,)).label == "digits-s"
+    folders = [Real(), Real("mnist-vq"), Real("a/x"), Real("b/x"), Real("a/x", ("cat",)), Real("a/x", guidance=(2.0,))]
+    assert len({one.folder for one in folders}) == len(folders)
+    assert (folders[0].folder, folders[1].folder) == ("digits-s", "mnist-vq")
+
+
+@pytest.mark.parametrize(
+    "real",
+    [
+        USUAL,
+        Real("mnist-vq"),
+        Real("a b/Janus", ('it\'s "red"', (1, 2), 7), "float64", "temperature=0.9,top_k=5", (1.0, 4.5), 16),
+    ],
+)
+def test_the_words_of_a_command_say_all_that_was_asked(real):
+    words = shlex.split(" ".join(real.words))
+    given = {}
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        given.setdefault(option, []).append(value)
+    last = {option: values[-1] for option, values in given.items()}
+    batch = last.get("--batch")
+    found = asked_real(
+        last.get("--real"),
+        given.get("--condition"),
+        Dtype(last.get("--dtype", "float32")),
+        last.get("--processors", ""),
+        last.get("--guidance"),
+        None if batch is None else int(batch),
+    )
+    assert (found or USUAL) == real
+
+
+def test_a_folder_is_tested_and_its_cells_are_reproduced(made, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    only = ["--real", made["janus"], *ASKED, "--only", "*/sjd*/janus/*/g3/b1*"]
+    record = verified(tmp_path / "one", *only, codes=(2,))
+    cells = {cell["id"]: cell for cell in record["cells"]}
+    tested, alone = (cells[f"real/sjd/janus/w16/repeat-left/g3/b{batch}"] for batch in (100, 1))
+    same = [cell for cell in cells.values() if cell["kind"] == "paired"]
+    assert [cell["verdict"]["kind"] for cell in same] == ["CONSISTENT"] * 2
+    assert tested["verdict"]["kind"] == "INCONCLUSIVE"
+    assert "sees" in tested["verdict"]["reason"]
+    assert not any(row["rejected"] for row in tested["evidence"])
+    assert (alone["run"]["n"], alone["evidence"]) == (20, [])
+    pictures = tested["figures"]["images"]
+    assert (pictures["height"], pictures["width"], set(pictures["labels"])) == (16, 16, {0, 1})
+    assert len(pictures["tokens"][0]) == 3 * 16 * 16
+    assert tested["run"]["tokens"] == 16 * tested["run"]["n"]
+    assert "--condition '[1, 7, 2]' --condition '[1, 2]' --guidance 1,3 --batch 100" in record["command"]
+    notes = "\n".join(record["not_covered"])
+    assert "other classes or prompts of janus than the 2 that were given" in notes
+    assert f"that is known of {sensitivity.MODEL} alone" in notes
+    assert "sensitivity" not in record
+    (pair,) = (cell for cell in same if cell["settings"]["batch"] == 1)
+    again = shlex.split(pair["reproduce"])[1:]
+    (cell,) = verified(tmp_path / "two", *again[1:], "--jobs", "1")["cells"]
+    assert {**cell, "run": None, "seconds": 0} == {**pair, "run": None, "seconds": 0}
+    with pytest.raises(InputError, match=r"holds a finished campaign of other settings"):
+        verified(tmp_path / "one", *only, "--processors", "top_k=9")
+
+
+@pytest.mark.slow
+def test_a_folder_is_judged_and_a_known_wrong_decoder_caught_there(made, tmp_path):
+    asked = ["--real", made["janus"], *ASKED, "--guidance", "1"]
+    record = verified(tmp_path / "out", *asked, "--only", "*/janus/*b100*")
+    found = {cell["id"]: cell["verdict"] for cell in record["cells"]}
+    assert found.pop("defect/residual-rewarped/janus/w16/repeat-left/g1/b100/n10240")["kind"] == "REFUTED"
+    assert {verdict["kind"] for verdict in found.values()} == {"CONSISTENT"}
+    assert record["verdict"]["kind"] == "CONSISTENT"
+    assert "laws of windows and of single tokens differ by at most" in found["real/ar/janus/g1/b100"]["reason"]
+
+
+def test_codes_that_nothing_makes_pixels_of_are_tested_without_pictures(made, few, tmp_path):
+    asked = ["--real", made["causal"], "--condition", "[1, 2]", "--processors", "temperature=0.9", "--jobs", 1]
+    record = verified(tmp_path / "out", *asked, "--only", "real/ar/causal/g1/b400", codes=(2,))
+    (cell,) = record["cells"]
+    assert "images" not in cell["figures"]
+    assert cell["evidence"]
+    assert "pictures of 1 real cells: nothing here makes pixels of their codes" in record["not_covered"]
+    assert not list((tmp_path / "out" / "figures").glob("samples*"))
+
+
+def test_digits_with_options_are_not_called_as_they_ship(few, tmp_path):
+    asked = ["--condition", 3, "--condition", 5, "--dtype", "float64", "--jobs", 1]
+    record = verified(tmp_path / "out", *asked, "--only", "real/scd-mc/digits-s-own/*/b1", codes=(2,))
+    (cell,) = record["cells"]
+    assert cell["reproduce"].endswith("/b1' --condition 3 --condition 5 --dtype float64")
+    assert "sensitivity" not in record
+
+
+def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monkeypatch):
+    found = Conformance("janus", ("batch", "end"), ("windows: at position 3 of row 1 ...",), 0.4, 1e-4)
+    monkeypatch.setattr(kind, "conformance", lambda *_, **__: found)
+    cell = Cell("real", "ar", "janus", guidance=1.0, n=4, batch=2)
+    result = carry_out(cell, Setting("quick", 0, "cpu", {}, Real(str(made["janus"]), PROMPTS)))
+    assert result["verdict"] == {"kind": "ERROR", "reason": "windows: at position 3 of row 1 ..."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--real", "{janus}"], "is a folder, whose model has no classes of its own: say .* with --condition"),
+        (["--real", "{janus}", "--condition", "[1, 2]", "--dtype", "bfloat16"], "--dtype bfloat16: .*choose float32"),
+        (["--real", "{bare}", "--condition", "[1, 2]"], r"needs a prompt without condition.*\(--guidance 1\)"),
+        (["--real", "{janus}", "--condition", "[99999]"], "99999"),
+        (["--real", "org/model", "--condition", "cat"], "there is no folder org/model; .*hf download"),
+        (["--real", "mnist-v"], "unknown image model 'mnist-v'; did you mean mnist-vq"),
+        (["--guidance", "-1"], "guidance -1.0 is not a finite number"),
+        (["--guidance", "1;3"], "guidance '1;3' is not a list of numbers; write --guidance 1, or 1,1.5"),
+        (["--batch", "1"], "batch 1 is not at least 2"),
+        (["--processors", "top_z=3"], "top_z"),
+    ],
+)
+def test_what_cannot_be_run_is_said_with_the_remedy_before_the_work(made, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    bare = shutil.copytree(made["causal"], tmp_path / "bare")
+    settings = json.loads((bare / "image-model.json").read_text())
+    (bare / "image-model.json").write_text(json.dumps({**settings, "unconditional": None}))
+    with pytest.raises(InputError, match=said):
+        ran("verify", *(one.format(janus=made["janus"], bare=bare) for one in arguments))
+    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+
+
+def test_a_batch_that_does_not_fit_is_said_before_it_is_taken(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("specverify.room.available", lambda: 2**20)
+    with pytest.raises(InputError, match=r"batch = 400 takes about .* choose a smaller --batch"):
+        ran("verify", "--real", made["janus"], "--condition", "[1, 2]", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
