@@ -80,7 +80,10 @@ def _seam(model: ImageModel) -> str:
     found = conformance(model, batch=2, positions=8)
     if found.largest > found.tolerance or "end" not in found.checks:
         raise ContractError("; ".join(found.findings))
-    return f"laws of windows and of single tokens differ by at most {found.largest:.2g}, at 16 positions of 2 images"
+    places = min(16, model.length)
+    return (
+        f"laws of windows and of single tokens differ by at most {found.largest:.2g}, at {places} positions of 2 images"
+    )
 
 
 def _images(model: ImageModel, tokens: torch.Tensor) -> Images | None:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from specverify import cli, sensitivity
+from specverify import campaign, cli, sensitivity
 from specverify import plan as plans
 from specverify.cell import Cell
 from specverify.cells import carry_out
@@ -100,31 +100,41 @@ def test_the_words_of_a_command_say_all_that_was_asked(real):
     assert (found or USUAL) == real
 
 
-def test_a_folder_is_tested_and_its_cells_are_reproduced(made, few, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    only = ["--real", made["janus"], *ASKED, "--only", "*/sjd*/janus/*/g3/b1*"]
-    record = verified(tmp_path / "one", *only, codes=(2,))
-    cells = {cell["id"]: cell for cell in record["cells"]}
-    tested, alone = (cells[f"real/sjd/janus/w16/repeat-left/g3/b{batch}"] for batch in (100, 1))
-    same = [cell for cell in cells.values() if cell["kind"] == "paired"]
-    assert [cell["verdict"]["kind"] for cell in same] == ["CONSISTENT"] * 2
+def test_a_folder_is_tested_with_its_prompts(made, few, tmp_path):
+    only = "real/sjd/janus/*/g3/b100"
+    record = verified(tmp_path / "one", "--real", made["janus"], *ASKED, "--only", only, codes=(2,))
+    (tested,) = record["cells"]
+    assert tested["id"] == "real/sjd/janus/w16/repeat-left/g3/b100"
     assert tested["verdict"]["kind"] == "INCONCLUSIVE"
     assert "sees" in tested["verdict"]["reason"]
     assert not any(row["rejected"] for row in tested["evidence"])
-    assert (alone["run"]["n"], alone["evidence"]) == (20, [])
     pictures = tested["figures"]["images"]
     assert (pictures["height"], pictures["width"], set(pictures["labels"])) == (16, 16, {0, 1})
     assert len(pictures["tokens"][0]) == 3 * 16 * 16
     assert tested["run"]["tokens"] == 16 * tested["run"]["n"]
-    assert "--condition '[1, 7, 2]' --condition '[1, 2]' --guidance 1,3 --batch 100" in record["command"]
+    assert (tmp_path / "one" / "figures" / "samples-1.png").is_file()
     notes = "\n".join(record["not_covered"])
     assert "other classes or prompts of janus than the 2 that were given" in notes
     assert f"that is known of {sensitivity.MODEL} alone" in notes
     assert "sensitivity" not in record
-    (pair,) = (cell for cell in same if cell["settings"]["batch"] == 1)
-    again = shlex.split(pair["reproduce"])[1:]
-    (cell,) = verified(tmp_path / "two", *again[1:], "--jobs", "1")["cells"]
-    assert {**cell, "run": None, "seconds": 0} == {**pair, "run": None, "seconds": 0}
+
+
+def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_its_results(
+    made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(campaign, "_report", lambda record, out: None)
+    folder = shutil.copytree(made["janus"], tmp_path / "it's [mine]")
+    only = ["--real", folder, *ASKED, "--only", "paired/*/it-s-mine/*/g3/*"]
+    record = verified(tmp_path / "one", *only)
+    assert [cell["verdict"]["kind"] for cell in record["cells"]] == ["CONSISTENT"] * 2
+    assert "--condition '[1, 7, 2]' --condition '[1, 2]' --guidance 1,3 --batch 100" in record["command"]
+    (pair,) = (cell for cell in record["cells"] if cell["settings"]["batch"] == 1)
+    again = shlex.split(pair["reproduce"])
+    assert again[:2] == ["specverify", "verify"]
+    (cell,) = verified(tmp_path / "two", *again[2:], "--jobs", "1")["cells"]
+    for each in (cell, pair):
+        each["seconds"] = each["run"]["seconds"] = each["run"]["tokens_per_second"] = 0
+    assert cell == pair
     with pytest.raises(InputError, match=r"holds a finished campaign of other settings"):
         verified(tmp_path / "one", *only, "--processors", "top_k=9")
 
@@ -154,6 +164,7 @@ def test_digits_with_options_are_not_called_as_they_ship(few, tmp_path):
     asked = ["--condition", 3, "--condition", 5, "--dtype", "float64", "--jobs", 1]
     record = verified(tmp_path / "out", *asked, "--only", "real/scd-mc/digits-s-own/*/b1", codes=(2,))
     (cell,) = record["cells"]
+    assert (cell["run"]["n"], cell["evidence"]) == (20, [])
     assert cell["reproduce"].endswith("/b1' --condition 3 --condition 5 --dtype float64")
     assert "sensitivity" not in record
 
