@@ -28,7 +28,7 @@ from specverify.errors import InputError
 from specverify.evidence.design import AlphaBudget
 from specverify.kinds import KINDS, proof
 from specverify.kinds.kind import Setting
-from specverify.opening import USUAL, Real
+from specverify.opening import USUAL, Real, named
 from specverify.plan import plan
 from specverify.report import page, parts, render, tables_proofs
 from specverify.report import record as records
@@ -52,18 +52,17 @@ def verify(
     console: Console | None = None,
     shard: str | None = None,
     limit: float = deadline.LIMIT,
-    real: Real | None = None,
+    real: Real | str | None = None,
 ) -> Record:
     """Carry out a tier's plan and write the record and the report.
 
     Args:
-        tier, only: see `plan.plan`.
+        tier, only, real: see `plan.plan`.
         seed: all randomness derives from it.
         out: folder of the record (record.json), the report and the finished cells. If it holds a campaign of the same
             plan by the same code, that is continued; a finished one is handed back as it is.
         jobs, overwrite, console, shard: see `study.run`.
         device: where real models run.
-        real: the real model, and how it is run; that which ships as `opening.REAL` if None.
         limit: see `study.Study`; a cell that is stopped is in ERROR, and tried again by the same command.
 
     Returns:
@@ -77,14 +76,14 @@ def verify(
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use an integer of at least 0")
     environment.check_device(device)
-    real = USUAL if real is None else real
-    cells = plan(tier, only, real)
-    _check_memory(cells, real, device, pool.width(jobs))
+    chosen = named(real)
+    cells = plan(tier, only, chosen)
+    _check_memory(cells, chosen, device, pool.width(jobs))
     budget = AlphaBudget(ALPHA)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
         budget.allocate(names)
-    setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names}, real)
+    setting = Setting(tier, seed, device, {name: budget.spend(name) for name in names}, chosen)
     asked = study.Study(
         "campaign",
         records.NAME,
@@ -102,7 +101,7 @@ def verify(
     header = _header(setting, only, pool.width(jobs), budget)
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
-        found = _finish(header, cells, kept.results(), setting.real)
+        found = _finish(header, cells, kept.results(), chosen)
         _write(found, out)
         return found
 

@@ -116,6 +116,11 @@ USUAL = Real()
 """That which ships, in the usual settings."""
 
 
+def named(real: Real | str | None) -> Real:
+    """The real model that is meant: the usual one, one by its name, or as it is."""
+    return USUAL if real is None else Real(real) if isinstance(real, str) else real
+
+
 def check_guidance(guidance: Sequence[float]) -> Sequence[float]:
     """The scales, or InputError if one is impossible or there is none."""
     for scale in guidance:

@@ -16,7 +16,7 @@ from specverify import declared, plan_vectors
 from specverify.catalogue import near_pattern
 from specverify.cell import MORE, REAL_IMAGES, Asked, Cell, settings
 from specverify.errors import InputError
-from specverify.opening import REAL, USUAL, Real
+from specverify.opening import REAL, Real, named
 from specverify.plan_proofs import cells as _proof
 
 RELAXED_ON = ("redundant-4x6", "redundant-8x4", "synonyms-4x5")
@@ -25,13 +25,13 @@ RELAXED_BESIDE = ("raster-4x6", "dense-3x6")
 """Toys on which relaxed decoders are priced too: rows with and without influence of what lies right of them above."""
 
 
-def plan(tier: str, only: str | None = None, real: Real | None = None) -> tuple[Cell, ...]:
+def plan(tier: str, only: str | None = None, real: Real | str | None = None) -> tuple[Cell, ...]:
     """The cells of a tier, longest kinds first.
 
     Args:
         tier: "quick" for every change, "full" for a release.
         only: keep cells whose id matches this shell pattern.
-        real: the real model, and how it is run; that which ships as `REAL` if None.
+        real: the real model, and how it is run, or its name alone; that which ships as `REAL` if None.
 
     Raises:
         InputError: for an unknown tier, a model that cannot be opened or run as asked, or a pattern that matches
@@ -39,8 +39,8 @@ def plan(tier: str, only: str | None = None, real: Real | None = None) -> tuple[
     """
     if tier not in ("quick", "full"):
         raise InputError(f"unknown tier {tier!r}; choose quick or full")
-    real = USUAL if real is None else real
-    asked = Asked(tier == "full", real, _share(real))
+    chosen = named(real)
+    asked = Asked(tier == "full", chosen, _share(chosen))
     kinds = sorted(KINDS.values(), key=lambda kind: kind.place)
     cells = tuple(cell for kind in kinds for cell in kind.cells(asked))
     if only is None:
