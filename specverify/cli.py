@@ -87,7 +87,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The real model: one of specverify list models, or a checkpoint's folder.",
+            help="The real model: a trained one of specverify list models, or a checkpoint's folder.",
             show_default="digits-s",
         ),
     ] = None,
