@@ -22,6 +22,8 @@ ALPHA = 1e-6
 """Of all checks on a run together."""
 MODELS = {"mnist-vq": -(-100_000 // 49), "cifar-fsq": -(-100_000 // 64)}
 """Models, and how many of their images are 100,000 tokens."""
+NATS = {"mnist-vq": 0.06, "cifar-fsq": 0.07}
+"""Of surprisal per token, what is seen on so many: less of a model whose next code is less certain."""
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +147,13 @@ def test_campaigns_take_it_and_say_how_to_repeat_a_cell():
 def test_lossless_decoders_keep_the_law_over_100_000_tokens(name, model):
     """2,041 images of 49 tokens, 1,563 of 64; alpha = 1e-6 over all checks, beta = 1e-6.
 
-    What would have been seen: 0.02 of Kolmogorov distance of transforms, 0.06 nats of surprisal per token.
+    What would have been seen: 0.02 of Kolmogorov distance of transforms, `NATS` of surprisal per token.
     """
     found = judged(name, MODELS[model], None if name == "ar" else 16, model)
     rows = {row["check"]: row for row in found["evidence"]}
     assert not [check for check, row in rows.items() if row["rejected"]]
     assert rows["PIT uniformity"]["delta"] <= 0.02
-    assert rows["surprisal"]["delta"] <= 0.06
+    assert rows["surprisal"]["delta"] <= NATS[model]
     assert found["run"]["tokens"] >= 100_000
     assert found["verdict"]["kind"] != "REFUTED"
 
