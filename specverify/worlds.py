@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -16,13 +17,42 @@ from specverify.outcomes import Waiting, followed, waiting
 
 T = TypeVar("T")
 
+CALL = 1.0
+"""Seconds of the processor that a call may take, where somebody looks at the clock between calls."""
+FIRST, SOME, GROWTH = 128, 32, 8
+"""Rows of the first calls there, rows that may take a whole `CALL`, and how many times more come after a quick one."""
+
+
+class Pace:
+    """How many rows a call may have.
+
+    Args:
+        most: of them.
+        timed: whether there may be fewer, so that no call takes much more than a second. A function that is quick sees
+            the same rows every time.
+    """
+
+    def __init__(self, most: int, timed: bool = False) -> None:
+        self.most, self.timed = most, timed
+        self.rows = min(most, FIRST) if timed else most
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Learn from a call."""
+        if not self.timed:
+            return
+        fit = max(1, int(rows * CALL / max(seconds, 1e-9)))
+        if fit < SOME or seconds > CALL / GROWTH:
+            self.rows = min(self.rows, fit)
+        elif rows >= self.rows:
+            self.rows = min(self.most, GROWTH * self.rows)
+
 
 def follow(
     function: Callable[[Any, Enumerated], T],
     given: Any,
     weight: Float[Tensor, " batch"],
     known: Float[Tensor, "batch races 2"] | None = None,
-    rows: int = 1 << 16,
+    pace: Pace | None = None,
     ahead: Callable[[str, int], None] = lambda kind, worlds: None,
 ) -> Iterator[tuple[T, Float[Tensor, "worlds races 2"], Any, Float[Tensor, " worlds"]]]:
     """Call a function in every world.
@@ -34,29 +64,33 @@ def follow(
         known: of the races in `given`; see Enumerated.
 
     Other args:
-        rows: of a call, at most.
+        pace: how many rows a call may have; by default 65,536.
         ahead: told of every draw, by its kind, how many worlds wait at it, before they are made.
 
     Yields:
         what came of each call, what is known of the races in it, the rows that it was called with, and their weights.
     """
+    pace = pace or Pace(1 << 16)
     ready: list[Any] = [(given, known, weight, ())]
     parts: dict[Any, list[Waiting]] = {}
     waits: Counter[Any] = Counter()
     while ready or parts:
-        here = ready.pop() if ready else followed(_next(parts, waits, rows))
+        here = ready.pop() if ready else followed(_next(parts, waits, pace.rows))
+        if len(here[2]) > pace.rows:
+            every = torch.arange(len(here[2]), device=here[2].device)
+            ready.append(tree.rows(here, every[pace.rows :]))
+            here = tree.rows(here, every[: pace.rows])
         given, known, weight, chosen = here
-        if len(weight) > rows:
-            ready += [tree.rows(here, piece) for piece in torch.arange(len(weight), device=weight.device).split(rows)]
-            continue
-        draws = Enumerated(len(weight), chosen, weight.device, known, rows)
+        draws = Enumerated(len(weight), chosen, weight.device, known, pace.most)
+        start = time.process_time()
         result, after = draws.finish(function(given, draws))
+        pace.took(len(weight), time.process_time() - start)
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):
                 ahead(draw.chosen.kind, total)
                 alike = (number, *(earlier.shape for earlier in draws.chosen[: number + 1]))
                 before = (given, known, weight, tuple(draws.chosen[:number]))
-                parts.setdefault(alike, []).extend(waiting(before, draw, total, rows))
+                parts.setdefault(alike, []).extend(waiting(before, draw, total, pace.rows))
                 waits[alike] += total
             weight = weight * draw.chance
         yield result, after, given, weight

@@ -11,6 +11,7 @@ that was enumerated.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from specverify.evidence.result import Evidence
 from specverify.model import Model
 from specverify.seeds import BLOCK
 
+FIRST, GROWTH = 8, 8
+"""Sequences that are drawn to see how long they take, and how many times more the next time."""
 ROWS = 4_096
 """Sequences that are compared token by token: a path that differs in one of a thousand shows but for a chance of 2%."""
 
@@ -39,18 +42,18 @@ def sequences(
     """Sequences of a decoder, guarded or bare, on real draws; any state with `tokens` and `done` will do.
 
     Raises:
-        BudgetError: if the deadline passed before there were so many.
+        BudgetError: if the deadline passed before there were so many; it is asked before each step.
         ContractError: if a row is unfinished after `model.length` steps, or a draw was asked with an impossible law.
     """
     found = []
     for number, first in enumerate(range(0, n, block)):
-        if deadline is not None and deadline.over:
-            raise BudgetError(f"{first:,} of {n:,} sequences were drawn when the time was over")
         draws = Sampled(seed, number, model.device)
         state = decoder.init(model, min(block, n - first), draws)
         for _ in range(model.length):
             if bool(state.done.all()):
                 break
+            if deadline is not None and deadline.over:
+                raise BudgetError(f"{first:,} of {n:,} sequences were drawn when the time was over")
             state, _ = decoder.step(state, model, draws)
         draws.check()
         if not bool(state.done.all()):
@@ -59,6 +62,22 @@ def sequences(
             )
         found.append(state.tokens)
     return torch.cat(found)
+
+
+def affordable(decoder: Any, model: Model, *, seed: int, n: int, seconds: float) -> int:
+    """How many sequences, of n, a decoder draws in some seconds: found by drawing ever more of them, but none too many.
+
+    A decoder that is quick gets all of them, whatever it takes to the millisecond.
+    """
+    rows = min(n, FIRST)
+    while rows < n:
+        start = time.process_time()
+        sequences(decoder, model, rows, seed)
+        took = time.process_time() - start
+        if GROWTH * took > seconds:
+            return max(1, min(n, int(rows * seconds / took)))
+        rows = min(n, GROWTH * rows)
+    return n
 
 
 def difference(bare: Any, guarded: Guarded, model: Model, *, seed: int, n: int = ROWS) -> str:

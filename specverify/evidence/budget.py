@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from specverify.deadline import Deadline
 from specverify.decoders.protocol import Decoder
 from specverify.errors import BudgetError, InputError
 from specverify.model import Model
+from specverify.worlds import Pace
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Budget:
         worlds: outcomes followed in all.
         rows: rows per call of `step`; 1 runs every world alone, as a check that rows do not influence each other.
         deadline: when to give up, whatever is left; None for never.
+        pace: of enumerations of this budget's rows one after the other, what is known of how long a call takes; by
+            default each with a deadline finds it out anew.
     """
 
     worlds: int = 20_000_000
     rows: int = 1 << 16
     deadline: Deadline | None = None
+    pace: Pace | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.worlds < 1 or self.rows < 1:

@@ -129,17 +129,21 @@ def company(decoder: Any, model: Model, seed: int, deadline: Deadline) -> Seen:
         decoder: behind the guard, or bare; draws are its only randomness.
         model: the target.
         seed: of the coins, and of who stands beside whom.
-        deadline: after which no larger batch is begun.
+        deadline: after which no batch is begun.
     """
-    runs = [_alone(decoder, model, seed, row) for row in range(ROWS)]
+    runs = []
+    for row in range(ROWS):
+        if deadline.over:
+            return Seen("", 1)
+        runs.append(_alone(decoder, model, seed, row))
     alone = Alone.of(runs, torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.int64))
     longest = max(runs, key=len)
     twins = _twins(decoder, model, seed, longest[:-1] or longest)
     generator = torch.Generator().manual_seed(seed % 2**40)
     for number, size in enumerate(SIZES):
-        if deadline.over:
-            return Seen("", SIZES[number - 1] if number else 1)
         for what, rows, steps in _batches(alone.last, size, generator):
+            if deadline.over:
+                return Seen("", SIZES[number - 1] if number else 1)
             state = alone.after(rows, steps)
             if what == "from the start":
                 state = decoder.init(model, size, alone.coins(seed, rows, steps - 1))

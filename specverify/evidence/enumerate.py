@@ -25,7 +25,7 @@ from specverify.evidence.budget import Budget, Spent
 from specverify.evidence.sequences import ExactLaw, check_size, sequence_index
 from specverify.evidence.sequences import target_law as target_law  # subjects of others import it from here
 from specverify.model import Model
-from specverify.worlds import follow
+from specverify.worlds import Pace, follow
 
 T = TypeVar("T")
 
@@ -72,6 +72,8 @@ class _Enumeration:
         self.totals = torch.zeros(4, dtype=torch.float64, device=model.device)
         self.branches = torch.zeros(len(Branch), dtype=torch.float64, device=model.device)
         self.states, self.spent = 0, Spent(budget, decoder, model)
+        known = budget.pace if budget.pace is not None and budget.pace.most == budget.rows else None
+        self.pace = known or Pace(budget.rows, timed=budget.deadline is not None)
         self.waiting: dict[int, list[tuple[World, Tensor]]] = defaultdict(list)
 
     def run(self) -> ExactLaw:
@@ -128,6 +130,6 @@ class _Enumeration:
         self, function: Callable[[Any, Enumerated], T], given: Any, weight: Tensor, known: Tensor | None
     ) -> Iterator[tuple[T, Tensor, Any, Tensor]]:
         """As `follow`, within the budget."""
-        for found in follow(function, given, weight, known, self.budget.rows, self.spent.look):
+        for found in follow(function, given, weight, known, self.pace, self.spent.look):
             self.spent.take(len(found[3]))
             yield found

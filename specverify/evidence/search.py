@@ -127,7 +127,7 @@ def explain(
         model = case.target()
         decoder = guarded(build, case.settings(model))
         # States carry their trail here, so that there are more worlds than the budget was made for.
-        larger = Budget(budget.worlds * 20, budget.rows, Deadline(LOCALISING))
+        larger = Budget(budget.worlds * 20, budget.rows, Deadline(LOCALISING), budget.pace)
         location = _localised(decoder, model, claim, case.arrangement, larger, outcome.rounding)
         return Counterexample(case, claim, "law", outcome, location)
     except ContractError as error:

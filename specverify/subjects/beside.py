@@ -5,6 +5,8 @@ from __future__ import annotations
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
 from specverify.errors import DependentRowsError, InputError
+from specverify.evidence.bare import affordable, difference
+from specverify.evidence.cases import Case
 from specverify.evidence.company import SIZES, company
 from specverify.evidence.search import guarded
 from specverify.subjects.factory import Factory
@@ -14,7 +16,9 @@ from toymodels.wide import large
 VOCAB, LENGTH = 4, 24
 """Of the model: few tokens, so that rows come into one state; many positions, so that lengths are far apart."""
 SECONDS = 4.0
-"""Of the processor, after which no larger batch is begun."""
+"""Of the processor, after which no batch is begun."""
+SURE = 2.0
+"""Seconds of the processor for sequences with the guard, and as many for those without."""
 
 
 def beside(factory: Factory, mode: Mode, seed: int) -> str:
@@ -32,3 +36,19 @@ def beside(factory: Factory, mode: Mode, seed: int) -> str:
     if seen.apart:
         raise DependentRowsError(seen.apart)
     return "" if seen.largest == SIZES[-1] else f"time ran out after batches of {seen.largest}"
+
+
+def without_guard(factory: Factory, case: Case, seed: int, most: int, deadline: Deadline) -> tuple[str, int]:
+    """What the decoder does otherwise where it runs as it is, on real draws; and how many sequences were looked at.
+
+    Args:
+        factory: of the decoder.
+        case: the setting.
+        seed: of the draws.
+        most: sequences; fewer where they would take more than a part of the time until the deadline, or than `SURE`.
+    """
+    target = case.target()
+    settings = case.settings(target)
+    guard, bare = guarded(factory.build, settings), factory.build(settings)
+    n = affordable(guard, target, seed=seed, n=most, seconds=min(SURE, deadline.left / 8))
+    return difference(bare, guard, target, seed=seed, n=n), n

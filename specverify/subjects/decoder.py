@@ -25,6 +25,7 @@ from specverify.subjects.proving import AT_LEAST, OfVectors, Proving
 from specverify.subjects.refuting import Plan
 from specverify.subjects.tokens import takes
 from specverify.verdict import Kind
+from specverify.worlds import Pace
 from toymodels import continuous
 
 EXAMPLES = 300
@@ -105,7 +106,7 @@ def judge_decoder(
         if asked:
             raise OptionError(f"a decoder of ids is judged without {', '.join(asked)}; leave it out")
         notes = ("judged over ids, the only tokens that it takes",)
-    budget = replace(budget, deadline=Deadline(max(AT_LEAST, seconds)))
+    budget = replace(budget, deadline=Deadline(max(AT_LEAST, seconds)), pace=Pace(budget.rows, timed=True))
     _check(toy, target, "ids")
     due = toy if target is None else target_file.weights(target_file.load(target))
     plan = Plan(seed, Deadline(seconds), budget, examples, None if toys is None else tuple(toys), due)

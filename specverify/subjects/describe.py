@@ -17,7 +17,16 @@ from specverify.model import Model
 WIDTH = 80
 ROWS = 8
 """Most sequences that are listed."""
+LISTED = 8
+"""Settings that a line of what is not covered names."""
 _LEFT = 11
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names once each, the first of them if there are many."""
+    names = list(dict.fromkeys(names))
+    hidden = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def describe(counterexample: Counterexample) -> str:

@@ -108,6 +108,10 @@ class Mode:
         )
 
 
+SHARE = 0.5
+"""The part of the time after which no other window or initial draft is tried."""
+
+
 def own_claim(factory: Factory) -> Claim:
     """What a decoder says of itself; lossless if it says nothing."""
     try:
@@ -124,6 +128,8 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
         ContractError: it breaks the protocol, cannot be enumerated, or takes no model at all.
     """
     modes, refusals = [], []
+    if budget.deadline is not None:
+        budget = replace(budget, deadline=Deadline(SHARE * budget.deadline.left))
     for drafts in _ways(factory):
         try:
             mode = _mode(factory, claim, drafts, budget, seed)

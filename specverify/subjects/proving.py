@@ -29,7 +29,7 @@ from specverify.claims import Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
-from specverify.evidence.bare import ROWS, difference
+from specverify.evidence.bare import ROWS
 from specverify.evidence.cases import Case
 from specverify.evidence.exact.keeping import at_hand, changed
 from specverify.evidence.found import Counterexample, Outcome
@@ -37,10 +37,10 @@ from specverify.evidence.relay import runs_torch
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import evaluate, guarded
 from specverify.subjects import proofs, sampling
-from specverify.subjects.beside import beside
+from specverify.subjects.beside import beside, without_guard
 from specverify.subjects.certificate import certificate
 from specverify.subjects.certificate_schema import Certificate
-from specverify.subjects.describe import describe
+from specverify.subjects.describe import describe, listed
 from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampled_wrong
 from specverify.subjects.for_all import ForAll, for_all
 from specverify.subjects.judgement import Judgement
@@ -55,8 +55,6 @@ _OF_VECTORS = ("has no attribute 'dim'", "judges no ids")
 """What a decoder of vectors says to a model of ids."""
 AT_LEAST = 10.0
 """Seconds that may go by, however few are left, on what no verdict comes without: tiny models, twice, and samples."""
-LISTED = 8
-"""Settings that a line of what is not covered names."""
 FOLLOWED = 0.15
 """Share of the time in which somebody's Python is followed on models by name, and half as much again on drawn ones: it
 is slow, and what it does as it runs is seen by samples alone."""
@@ -89,7 +87,8 @@ class Proving(Refuting):
         except Reached as reached:
             verdict, found = reached.verdict, reached.counterexample
         except SpecverifyError as error:
-            verdict = Verdict(Kind.ERROR, str(error))
+            late = isinstance(error, BudgetError) and self._late
+            verdict = Verdict(Kind.INCONCLUSIVE if late else Kind.ERROR, str(error))
         named, text = shlex.quote(self.factory.reference or self.factory.name), claim_text(self.claim)
         return Judgement(
             subject=self.factory.name,
@@ -100,11 +99,15 @@ class Proving(Refuting):
             exact=tuple(outcome.row() for outcome in self.outcomes),
             location=None if found is None or found.location is None else found.location.to_json(),
             certificate=self._certificate(found),
-            not_covered=tuple(f"{_listed(what)}: {why}" for why, what in self.missed.items()),
+            not_covered=tuple(f"{listed(what)}: {why}" for why, what in self.missed.items()),
             reproduce=f"specverify validate {named} --claim {shlex.quote(text)} --seed {self.plan.seed}",
             seconds=time.monotonic() - start,
             notes=() if found is None else (describe(found),),
         )
+
+    @property
+    def _late(self) -> bool:
+        return self.budget.deadline is not None and self.budget.deadline.over
 
     def _certificate(self, found: Counterexample | None) -> Certificate | proofs.Proved | None:
         name, subject = self.factory.name, self.factory.reference
@@ -179,7 +182,8 @@ class Proving(Refuting):
         if not self.dependence:
             self._sample(modes)
         if not self.outcomes:
-            raise BudgetError(f"no model could be enumerated within {self.budget.worlds:,} worlds")
+            within = "the time; give it more seconds" if self._late else f"{self.budget.worlds:,} worlds"
+            raise BudgetError(f"no model could be enumerated within {within}")
         if nothing_to_cut(self.factory.processors, (outcome.case for outcome in self.outcomes)):
             why = f"{self.factory.processors} had nothing to cut on any model that could be enumerated"
             raise Reached(Verdict(Kind.INCONCLUSIVE, f"{why}; judge it with a smaller number, or for more seconds"))
@@ -233,8 +237,8 @@ class Proving(Refuting):
         except InputError as error:
             self.missed[f"it says {error}"].append(label(case))
         except BudgetError:
-            late = self.budget.deadline is not None and self.budget.deadline.over
-            self.missed["time ran out" if late else f"more than {self.budget.worlds:,} worlds"].append(label(case))
+            why = "time ran out" if self._late else f"more than {self.budget.worlds:,} worlds"
+            self.missed[why].append(label(case))
         except DependentRowsError:
             raise
         except ContractError as error:
@@ -313,14 +317,15 @@ class Proving(Refuting):
 
     def _sample(self, modes: Sequence[Mode]) -> None:
         """Sample the decoder as it is; where that has another law than what was enumerated, that is the judgement."""
-        tasks = []
+        # Also when the time is over: no proof is given of code that nobody has seen run.
+        tasks, late, deadline = [], list[str](), Deadline(max(AT_LEAST, self.plan.deadline.left))
         for mode in modes:
             for model in mode.ends():
                 case = mode.case(model)
-                target = case.target()
-                decoder = guarded(self.factory.build, case.settings(target))
-                bare, rows = self.factory.build(case.settings(target)), AS_FOLLOWED if self.slow else ROWS
-                different = difference(bare, decoder, target, seed=self.plan.seed, n=rows)
+                rows = AS_FOLLOWED if self.slow else ROWS
+                different, seen = without_guard(self.factory, case, self.plan.seed, rows, deadline)
+                if seen < rows:
+                    self.missed["time ran out"].append(f"more than {seen:,} sequences with and without the guard")
                 if different and not self.own_path:
                     self.own_path = True
                     self.missed[different].append(OWN_PATH)
@@ -329,21 +334,17 @@ class Proving(Refuting):
                         "what it does otherwise when it is not followed, but for what the samples see"
                     )
             tasks += sampling.tasks(mode, self.outcomes, self.claim, bool(self.dependence), self.plan.toys is None)
-        # Also when the time is over: no proof is given of code that nobody has seen run.
         deadline = Deadline(max(AT_LEAST, self.plan.deadline.left))
         for task, evidence in sampling.carry_out(self.factory, tasks, self.plan.seed, deadline):
             if evidence is None:
-                self.missed["time ran out"].append(f"samples of {task.name}")
+                late.append(f"samples of {task.name}")
             elif isinstance(evidence, InputError):
                 self.missed[f"it says {evidence}"].append(f"samples of {task.name}")
             else:
                 self.evidence.append(evidence)
                 if evidence.rejected:
                     raise Reached(sampled_wrong(self.claim, task, evidence, self.dependence))
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names once each, the first of them if there are many."""
-    names = list(dict.fromkeys(names))
-    hidden = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {hidden} more" if hidden > 0 else "")
+        if late:
+            self.missed["time ran out"] += late
+            if not self.evidence:
+                raise Reached(Verdict(Kind.INCONCLUSIVE, f"no {late[0]} were drawn in time; give it more seconds"))

@@ -140,7 +140,7 @@ class Refuting:
     def _smallest(self, mode: Mode, case: Case, problem: str) -> Counterexample | None:
         # Also when the time is over a counterexample is made small.
         deadline = Deadline(max(5.0, min(15.0, self.plan.deadline.left)))
-        budget = Budget(min(self.budget.worlds, DRAWN.worlds), deadline=deadline)
+        budget = Budget(min(self.budget.worlds, DRAWN.worlds), deadline=deadline, pace=self.budget.pace)
 
         def fails(simpler: Case) -> bool:
             found, _ = problem_of(self.factory.build, simpler, self.claim, budget, self.precision)
@@ -182,7 +182,7 @@ class Refuting:
 
     def _right_alone(self, case: Case) -> bool:
         """Whether a decoder that is wrong in a case is right where each row runs alone."""
-        budget = Budget(ALONE, deadline=Deadline(COMPANY))
+        budget = Budget(ALONE, deadline=Deadline(COMPANY), pace=self.budget.pace)
         try:
             alone = evaluate(self.factory.build, replace(case, arrangement="alone"), self.claim, budget, self.precision)
         except (ContractError, BudgetError, InputError):

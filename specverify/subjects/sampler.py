@@ -47,6 +47,11 @@ from specverify.verdict import Kind
 
 SAMPLED, FOLLOWED = 0.55, 0.2
 """The parts of the time in which it is sampled, and in which its draws are followed; what is left goes into checks."""
+FEW = 400
+"""A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
+of the smallest toys takes some hundreds."""
+BESIDE = 0.1
+"""The part of the time that is left for samples then."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -110,11 +115,14 @@ def judge_sampler(
     )
     sampling = Sampling(sample, asked, reproducible)
     prove = partial(prove_sampler, sample, claim, suite=suite, name=name)
-    if not sampling.begin(share := Deadline(asked.share * seconds)) and not only:
+    share, few = Deadline(asked.share * seconds), 0.0 if only else FEW / ((1 - SAMPLED) * seconds)
+    if not sampling.begin(share, few) and not only:
         # Samples cannot answer in time, so what can be followed comes first.
         before = time.process_time()
-        followed = prove(seconds=clock.left)
+        followed = prove(seconds=clock.left * (1.0 if sampling.begun else 1 - BESIDE), whole=seconds)
         sampling.start += time.process_time() - before
+        if followed.verdict.kind is not Kind.REFUTED:
+            sampling.begin(clock)
         if followed.verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE):
             sampling.go_on(clock)
         return together(sampling.judgement(clock), followed, sample, asked)
@@ -122,7 +130,7 @@ def judge_sampler(
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
         return found
-    return together(found, prove(seconds=FOLLOWED * seconds), sample, asked)
+    return together(found, prove(seconds=FOLLOWED * seconds, whole=seconds), sample, asked)
 
 
 class Sampling:
@@ -161,14 +169,27 @@ class Sampling:
         """Whether some call refuted it."""
         return self.batches.refuted or any(one.refuted for one in self.series)
 
-    def begin(self, deadline: Deadline) -> bool:
-        """Make the small and the first calls of every toy; whether there is time, or need, for an answer by more."""
+    @property
+    def begun(self) -> bool:
+        """Whether the small and the first calls of every toy were made, as far as there was time."""
+        return all(one.calls or one.error for one in self.series)
+
+    def begin(self, deadline: Deadline, least: float = 0.0) -> bool:
+        """Make the small and the first calls of every toy; whether there is time, or need, for an answer by more.
+
+        A sampler that gives fewer sequences a second than the least is left after the small calls on one toy. Where it
+        is begun with again, the other toys are made up for.
+        """
         smallest = sorted(self.series, key=lambda one: one.possible)
         open_ones = [one for one in smallest if one.possible > 1]
         deep = [*open_ones[: DEEP - 1], *open_ones[DEEP - 1 :][-1:]]
         for one in smallest:
-            one.play(one in deep, deadline)
-            one.advance(deadline)
+            if not one.calls:
+                one.play(one in deep, deadline)
+                if not one.error and 0 < one.speed < least:
+                    return False
+            if not one.first:
+                one.advance(deadline)
             if one.refuted:
                 break
             if self.reproducible and self._again is None and one.first and not one.error:

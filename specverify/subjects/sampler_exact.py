@@ -14,6 +14,7 @@ names the operation, and are judged by their samples (`sampler.judge_sampler`).
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from specverify.errors import BudgetError, ContractError
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
+from specverify.subjects.sampler_forms import NEGLIGIBLE
 from specverify.subjects.sampler_lines import Path, settled
 from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
@@ -87,6 +89,9 @@ class Law:
         coins: comparisons that could have gone either way, on average.
         stopped: why they were not all followed, or "".
         paths: the worlds.
+        share: of all worlds, as far as the branches beside those that were followed tell: the chance of being one of
+            them, if every branch were as likely as those beside it.
+        late: seconds that were spent, where the time was up before the end; 0 otherwise.
     """
 
     came: Float[np.ndarray, " sequences"]
@@ -94,6 +99,17 @@ class Law:
     coins: float = 0.0
     stopped: str = ""
     paths: list[Path] = field(default_factory=list)
+    share: float = 0.0
+    late: float = 0.0
+
+    def missing(self, seconds: float, whole: float) -> str:
+        """What would have been enough, where the time was up: more of these seconds, which are a part of the whole."""
+        if not self.late or not self.worlds:
+            return self.stopped
+        every = self.worlds / self.share
+        enough = math.ceil((seconds + self.late * (every / self.worlds - 1)) * whole / seconds)
+        some = f"the time was up after {self.worlds:,} of some {math.ceil(every):,} worlds"
+        return f"{some}; some {enough:,} seconds would do for this toy (--seconds {enough})"
 
 
 def prove_sampler(
@@ -106,6 +122,7 @@ def prove_sampler(
     seconds: float = 600.0,
     suite: Sequence[Case] | str | None = None,
     name: str | None = None,
+    whole: float | None = None,
 ) -> Judgement:
     """Prove or refute a claim by the exact law of a sampler on tiny toys, as many of them as time allows.
 
@@ -126,6 +143,7 @@ def prove_sampler(
         suite: the toys, in the order in which they are taken, or the name of a suite of `sampler_suite`; by default
             "smallest", or the toys with the claim's clusters.
         name: what to call it.
+        whole: the seconds that were asked for, of which these are a part, to say how many would do; by default these.
     """
     start = time.perf_counter()
     end = Deadline(seconds)
@@ -138,6 +156,9 @@ def prove_sampler(
     location: Prefixed | None = None
     cases = chosen(suite, claim, "smallest")
     for case in cases:
+        if end.over:
+            unfinished[case.name] = "the time was up"
+            continue
         try:
             law = _law(sample, case, claim, budget, end, tolerance / 10)
             due = _due(reference, case, claim, budget, end, tolerance / 10)
@@ -155,7 +176,7 @@ def prove_sampler(
         leak = float(law.came[due == 0].sum()) if reference is None and not isinstance(claim, Relaxed) else 0.0
         right = tv <= allowed and leak <= LEAK
         if law.stopped and right:
-            unfinished[case.name] = law.stopped
+            unfinished[case.name] = law.missing(seconds, whole or seconds)
             continue
         row: ExactRow = {
             "model": case.name, "tv": tv, "leak": leak, "worlds": law.worlds, "coins": law.coins, "sequences": len(due)
@@ -221,7 +242,11 @@ def _verdict(
     if unfinished:
         reason += f"; not reached: {', '.join(unfinished)}"
     if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
-        return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. Two tokens hide what is wrong with a residual")
+        missing = next(iter(unfinished.items()))
+        return Verdict(
+            Kind.INCONCLUSIVE,
+            f"nothing wrong {reason}. Two tokens hide what is wrong with a residual. On {missing[0]}: {missing[1]}",
+        )
     return Verdict(kind, reason)
 
 
@@ -244,7 +269,7 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
     due, cluster, vocab = claimed_law(case, claim)
     if due is None:
         raise BudgetError("too many sequences to write their law down; use a smaller toy")
-    law = Law(np.zeros(len(due)))
+    law, left = Law(np.zeros(len(due))), deadline.left
     world: World
     first, *others = (functools.partial(_call, sample, case, law, deadline, seed) for seed in SEEDS)
     try:
@@ -255,9 +280,11 @@ def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadl
             law.came[int(sequence_index(mapped, vocab))] += world.probability
             law.coins += world.probability * world.coins
             law.worlds += 1
+            law.share += math.prod(1 / sum(chance > NEGLIGIBLE for chance in draw) for draw in world.options)
             law.paths.append(Path(tuple(mapped[0].tolist()), tuple(world.taken), tuple(world.lines), world.probability))
     except BudgetError as error:
         law.stopped = str(error) if 1 - law.came.sum() > missing else ""
+        law.late = left if law.stopped and deadline.over else 0.0
     return law
 
 

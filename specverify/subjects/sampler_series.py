@@ -6,6 +6,7 @@ Whatever the subject raises or breaks ends its series with an error and is no er
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -188,7 +189,7 @@ class Series:
     def tell_seeds_apart(self) -> None:
         """Make small calls with seeds that are alike in their lower bits, if they take little of the time; the same
         tokens for them are an error."""
-        takes = FEW * (1 + len(SEED_BITS)) / self.speed if self.speed else 0.0
+        takes = FEW * (1 + len(SEED_BITS)) / self.speed if self.speed else math.inf
         if self.error or self.possible**FEW < UNLIKE or takes > self.patience:
             return
         with self._caught():

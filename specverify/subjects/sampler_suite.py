@@ -25,7 +25,7 @@ from specverify.errors import InputError
 from specverify.model import Context, Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
 from specverify.subjects import target_file
-from toymodels import continuous, tables
+from toymodels import brief, continuous, tables
 from toymodels.wide import large
 
 
@@ -171,9 +171,10 @@ def tiny() -> tuple[Case, ...]:
 
 
 def smallest() -> tuple[Case, ...]:
-    """Seven toys of two or three positions, then those of `tiny`: a defect shows as early as it can."""
+    """One of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can."""
+    first = Case(*(Shortened(model, brief.LENGTH) for model in brief.pair()))
     few = (_case(*entry) for entry in _SMALLEST)
-    return (*few, *sorted(tiny(), key=lambda case: case.target.vocab**case.target.length))
+    return (first, *few, *sorted(tiny(), key=lambda case: case.target.vocab**case.target.length))
 
 
 def guided() -> tuple[Case, ...]:

@@ -58,6 +58,9 @@ def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: As
                            reproduce=sampled.reproduce, seconds=seconds)  # fmt: skip
         return replace(sampled, verdict=Verdict(sampled.verdict.kind, f"{seen}; {rounded}"), exact=followed.exact,
                        notes=notes, seconds=seconds)  # fmt: skip
+    if followed.verdict.kind is sampled.verdict.kind:
+        said = f"followed draw by draw, {followed.verdict.reason}. By samples: {seen}"
+        sampled = replace(sampled, verdict=Verdict(sampled.verdict.kind, said))
     gap = f"the exact law: its draws were not followed to an end ({followed.verdict.reason})"
     return replace(sampled, not_covered=(*sampled.not_covered, gap), seconds=seconds)
 

@@ -266,7 +266,7 @@ def test_worlds_that_were_followed_may_refute_before_all_are():
 def test_a_defect_is_refuted_at_the_first_toy_that_shows_it():
     found = prove_sampler(functools.partial(textbook, keep=lambda p, q: q / p))
     assert found.verdict.kind is Kind.REFUTED
-    assert "on dense-2x8[:2]" in found.verdict.reason
+    assert "on brief-3x8[:3]" in found.verdict.reason
     assert len(found.exact) == 1
 
 
@@ -280,7 +280,7 @@ def test_what_goes_wrong_is_an_error_or_leaves_no_verdict():
     assert prove_sampler(textbook, suite=(case(),), budget=5).verdict.kind is Kind.INCONCLUSIVE
     late = prove_sampler(textbook, suite=(case(),), seconds=0)
     assert late.verdict.kind is Kind.INCONCLUSIVE
-    assert "the time was up after 0 worlds" in late.verdict.reason
+    assert "the time was up" in late.verdict.reason
     huge = prove_sampler(textbook, suite=(Case(toy("hash-16x24"), toy("hash-16x24")),))
     assert "too many sequences to write their law down" in huge.verdict.reason
     broken = prove_sampler(lambda target, draft, n, seed: torch.zeros(n, 1, dtype=torch.int64), suite=(case(),))

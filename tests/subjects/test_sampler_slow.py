@@ -1,0 +1,103 @@
+"""Samplers that give a few sequences a second: what is proved of them, and what is said where the time is too short."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import torch
+
+from specverify import defects
+from specverify.decoders import DraftModel, Speculative, sample
+from specverify.decoders.registry import Settings
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
+from specverify.subjects.sampler import judge_sampler
+from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_suite import smallest
+from specverify.verdict import Kind
+
+FIRST = smallest()[0]
+
+
+def slow(pause, build=lambda draft: Speculative(DraftModel(draft), window=1)):
+    """A sampler that goes row by row, and computes so long for each."""
+    calls = []
+
+    def sampler(target, draft, n, seed):
+        rows = []
+        for row in range(n):
+            end = time.process_time() + pause
+            while time.process_time() < end:
+                pass
+            calls.append(target.name)
+            rows.append(sample(build(draft), target, 1, seed * 100_003 + row).tokens)
+        return torch.cat(rows)
+
+    return sampler, calls
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_the_first_toy_leads_to_every_branch_in_few_worlds(window):
+    exact = enumerate_decoder(Speculative(DraftModel(FIRST.draft), window=window), FIRST.target)
+    assert exact.tv(target_law(FIRST.target)) < 1e-12
+    assert exact.branches["accepted"] > 0.1
+    assert exact.branches["recovered"] > 0.1
+    assert window == 3 or exact.branches["bonus"] > 0.01  # of three positions
+    p, q = (model.laws(model.start(1), torch.zeros(1, 0, dtype=torch.int64)) for model in (FIRST.target, FIRST.draft))
+    assert int((p > q).sum()) == 2, "a residual of two tokens"
+
+
+def test_the_first_toy_takes_so_few_calls_that_five_a_second_are_enough():
+    sampler, calls = slow(0.0, lambda draft: Speculative(DraftModel(draft), window=2))
+    found = prove_sampler(sampler, suite=(FIRST,))
+    assert found.verdict.kind is Kind.PROVED
+    assert len(calls) < 240
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["residual-by-list-position", "stale-target-prob-when-absent", "tree-younger-from-residual", "inverted-ratio",
+     "stale-scores-after-coupling", "rejected-draft-kv-retained", "stale-residual-as-bonus"],
+)  # fmt: skip
+def test_what_other_toys_of_three_tokens_show_is_seen_on_the_first(name):
+    decoder = defects.get(name).build(Settings(2, draft_model=FIRST.draft))
+    assert enumerate_decoder(decoder, FIRST.target).tv(target_law(FIRST.target)) > 1e-4
+
+
+def test_a_slow_sampler_is_followed_before_it_is_sampled():
+    sampler, calls = slow(0.02)
+    found = judge_sampler(sampler, seconds=8.0)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.exact[0]["model"] == FIRST.name
+    assert calls.index(FIRST.target.name) < 10
+    assert "not reached: " in found.verdict.reason
+    assert "Rows in batches are too slow" in found.verdict.reason
+
+
+def test_where_the_time_is_too_short_it_is_said_how_much_would_do():
+    sampler, _ = slow(0.02)
+    start = time.process_time()
+    found = judge_sampler(sampler, seconds=2.5, suite=(FIRST,))
+    assert time.process_time() - start < 3.5
+    assert found.verdict.kind is Kind.INCONCLUSIVE
+    said = re.search(r"after (\d+) of some (\d+) worlds; .* \(--seconds (\d+)\)", found.verdict.reason)
+    assert said, found.verdict.reason
+    done, every, seconds = map(int, said.groups())
+    worlds = prove_sampler(slow(0.0)[0], suite=(FIRST,)).exact[0]["worlds"]
+    assert done < worlds
+    assert worlds / 3 < every < 3 * worlds
+    assert 2.5 < seconds < 30
+
+
+def test_a_slow_sampler_whose_draws_cannot_be_followed_is_sampled():
+    def unfollowed(target, draft, n, seed):
+        end = time.process_time() + 0.02 * n
+        while time.process_time() < end:
+            pass
+        generator = torch.Generator().manual_seed(seed)
+        return (torch.randn(n, target.length, generator=generator) > 0).long()
+
+    found = judge_sampler(unfollowed, seconds=4.0)
+    assert found.verdict.kind is Kind.REFUTED
