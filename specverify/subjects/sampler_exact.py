@@ -62,6 +62,8 @@ TWINS = 8
 """Runs on each toy that are made with the same random numbers twice, followed and not."""
 
 
+LEAST = 2
+"""Toys that are to be finished for a proof, where others are not."""
 LEAK = 1e-12
 """Rounding gives no chance to a token of probability 0: what is forbidden may come so rarely, and no more."""
 LEFT = 1e-5
@@ -241,12 +243,14 @@ def _verdict(
     )
     if unfinished:
         reason += f"; not reached: {', '.join(unfinished)}"
+    few = ""
     if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
+        few = "Two tokens hide what is wrong with a residual"
+    elif unfinished and len(done) < LEAST:
+        few = "One toy shows too little of what may be wrong"
+    if few:
         missing = next(iter(unfinished.items()))
-        return Verdict(
-            Kind.INCONCLUSIVE,
-            f"nothing wrong {reason}. Two tokens hide what is wrong with a residual. On {missing[0]}: {missing[1]}",
-        )
+        return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. {few}. On {missing[0]}: {missing[1]}")
     return Verdict(kind, reason)
 
 

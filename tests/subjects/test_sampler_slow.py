@@ -56,6 +56,17 @@ def test_the_first_toy_takes_so_few_calls_that_five_a_second_are_enough():
     assert len(calls) < 240
 
 
+def test_one_finished_toy_is_no_proof_where_others_are_not_finished():
+    sampler, _ = slow(0.0, lambda draft: Speculative(DraftModel(draft), window=2))
+    found = prove_sampler(sampler, suite=(FIRST, smallest()[2]), budget=200)
+    assert found.verdict.kind is Kind.INCONCLUSIVE
+    assert found.verdict.reason.startswith("nothing wrong on 1 of 2 toys (largest 3x3, 129 worlds)")
+    assert "One toy shows too little of what may be wrong. On dense-3x6[:2]" in found.verdict.reason
+    more = prove_sampler(sampler, suite=(FIRST, smallest()[1], smallest()[2]), budget=200)
+    assert more.verdict.kind is Kind.PROVED
+    assert "on 2 of 3 toys" in more.verdict.reason
+
+
 @pytest.mark.parametrize(
     "name",
     ["residual-by-list-position", "stale-target-prob-when-absent", "tree-younger-from-residual", "inverted-ratio",
