@@ -127,7 +127,7 @@ def test_keeping_is_held_against_the_rule_itself():
             return at(q, draft) * 0
 
         def recover(self, p, q, draft):
-            return self._target(p, q)
+            return (1 - self.share) * p + self.share * q
 
     found = of(Never(0.1), Mixed(0.1))
     assert found.outcome == "differs"
