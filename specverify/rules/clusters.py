@@ -31,7 +31,7 @@ from torch import Tensor
 from specverify.claims import Claim, ClusterLossless
 from specverify.errors import InputError
 from specverify.rules.neighbours import check_embedding
-from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens
+from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens, of_one_law
 from specverify.rules.token import accept_probability, residual
 
 Partition = tuple[tuple[int, ...], ...]
@@ -83,7 +83,7 @@ class Clusters:
 
     def _totals(self, law: Tensor) -> Tensor:
         """Mass of each cluster, Float[..., clusters]; half precision would lose small tokens in the sum."""
-        if law.ndim > 1 and law.stride(0) == 0:  # many drafts of one law, as `price` tries them
+        if of_one_law(law):
             one = self._totals(law[0])
             return one.expand(len(law), *one.shape)
         wide = law.to(torch.promote_types(law.dtype, torch.float32))

@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 from specverify.claims import Claim
 from specverify.errors import InputError
 from specverify.rules.neighbours import check_embedding, order_key
-from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens
+from specverify.rules.relaxation import NOTHING, Laws, Rates, Tokens, of_one_law
 from specverify.rules.token import accept_probability, at, residual
 
 Edge = Literal["clip", "token", "repeat"]
@@ -143,8 +143,7 @@ class Grouped:
 
     def _window(self, p: Tensor, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids by rank around the draft, Int[..., 1 + below + above]; which are there; whether all below are."""
-        shared = p.ndim > 1 and p.stride(0) == 0  # many drafts of one law, as `price` tries them: sorting it pays
-        return self._sorted(p, draft) if shared else self._selected(p, draft)
+        return self._sorted(p, draft) if of_one_law(p) else self._selected(p, draft)
 
     def _sorted(self, p: Tensor, draft: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `_window`; of laws that are the same over the first axis."""

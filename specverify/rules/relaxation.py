@@ -38,6 +38,11 @@ class Relaxation(Protocol):
         """The law that replaces a rejected draft."""
 
 
+def of_one_law(laws: Laws) -> bool:
+    """Whether many drafts are judged by one law, as `price` tries them: the first axis is expanded and holds it once."""
+    return laws.ndim > 1 and laws.stride(0) == 0
+
+
 def ratio(numerator: Rates, q: Laws, draft: Tokens) -> Rates:
     """min(1, numerator / q(x)) of the draft token x."""
     return (numerator / at(q, draft)).clamp(max=1)

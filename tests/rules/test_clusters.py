@@ -138,3 +138,13 @@ BAD = {
 def test_what_is_no_partition_is_refused_by_value(call, message):
     with pytest.raises(InputError, match=re.escape(message)):
         call()
+
+
+def test_many_drafts_of_one_law_are_kept_as_drafts_of_many_are():
+    p, q = torch.rand(2, 3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    drafts = torch.arange(6)[:, None].expand(6, 3)
+    for rule in (Clusters(((0, 1), (2, 3, 4), (5,))), Clusters(((0, 1), (2, 3, 4), (5,)), "cluster")):
+        ps, qs = p.expand(6, 3, 6), q.expand(6, 3, 6)
+        alone = rule.accept(ps.contiguous(), qs.contiguous(), drafts)
+        assert torch.equal(rule.accept(ps, qs, drafts), alone)
+        assert 0 < float(alone.min()) < float(alone.max()) <= 1
