@@ -39,7 +39,7 @@ class Relaxation(Protocol):
 
 
 def of_one_law(laws: Laws) -> bool:
-    """Whether many drafts are judged by one law, as `price` tries them: the first axis is expanded and holds it once."""
+    """Whether many drafts are judged by one law, as `price` tries them: the first axis is expanded, and has it once."""
     return laws.ndim > 1 and laws.stride(0) == 0
 
 
