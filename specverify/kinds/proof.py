@@ -66,7 +66,8 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     found = prove(build, here, setting.seed, Budget(WORLDS, 4096))
     result["proof"] = _row(found)
     if found.proved:
-        return Verdict(Kind.PROVED_FOR_ALL, statement(goal.claim, [here], [found.error_bits], setting.seed))
+        said = statement(goal.claim, [here], [found.error_bits], setting.seed, found.orders)
+        return Verdict(Kind.PROVED_FOR_ALL, said)
     if found.outcome == "differs" and here.rule is None:
         # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
         target, _, of_it = at_point(here, setting.seed, goal)
@@ -123,6 +124,7 @@ def _row(found: Proof) -> Row:
         "numbers": found.numbers,
         "symbols": found.symbols,
         "assumptions": found.assumptions,
+        "orders": found.orders,
         "seconds": found.seconds,
     }
 
@@ -138,6 +140,7 @@ def _of_row(row: Row) -> Proof:
         numbers=row["numbers"],
         symbols=row["symbols"],
         assumptions=row["assumptions"],
+        orders=row.get("orders", 0),
         seconds=row["seconds"],
     )
 

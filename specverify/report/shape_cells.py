@@ -238,6 +238,7 @@ class Proof(TypedDict):
     numbers: Annotated[int, Field(ge=0, description="different rational functions of the laws")]
     symbols: Annotated[int, Field(ge=0, description="free symbols for minima")]
     assumptions: Annotated[int, Field(ge=0, description="of numbers not to be 0, that fail in worlds of weight 0 only")]
+    orders: NotRequired[Annotated[int, Field(ge=0, description="of what is compared, each proved by a run of its own")]]
     seconds: Annotated[float, Field(ge=0, description="of the processor")]
 
 

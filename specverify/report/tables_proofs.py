@@ -55,7 +55,8 @@ def said(cells: Sequence[Cell]) -> str:
         return ""
     found = [proof_of(cell) for cell in proved]
     bits = [each["error_bits"] for each in found]
-    return statement(proved[0]["claim"], [box_of(each) for each in found], bits, found[0]["seed"])
+    orders = sum(each.get("orders", 0) for each in found)
+    return statement(proved[0]["claim"], [box_of(each) for each in found], bits, found[0]["seed"], orders)
 
 
 def shown(cells: Sequence[Cell]) -> str:

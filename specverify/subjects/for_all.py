@@ -7,7 +7,7 @@ the decoder, that says nothing against it: the verdict stays, and the judgement 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specverify.deadline import Deadline
 from specverify.evidence.budget import Budget
@@ -53,7 +53,8 @@ class ForAll:
     def sentence(self) -> str:
         """What was proved."""
         boxes, bits = zip(*((proof.box, proof.error_bits) for proof in self.proved), strict=True)
-        return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed)
+        orders = sum(proof.orders for proof in self.proved)
+        return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed, orders)
 
     def verdict(self, before: Verdict) -> Verdict:
         """The verdict on a decoder that had another before."""
@@ -73,10 +74,13 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
     """
     proofs: list[Proof] = []
     deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
-    for boxes, worlds in ((_needed, NEEDED), (_beyond, MORE)):
+    first = prove(factory.build, next(_needed(modes[0])), seed, Budget(NEEDED, ROWS, deadline), orders=False)
+    needed, beyond = (_compared, _beyond_compared) if first.compares else (_needed, _beyond)
+    for boxes, worlds in ((needed, NEEDED), (beyond, MORE)):
         for box in (box for mode in modes for box in boxes(mode)):
-            proofs.append(prove(factory.build, box, seed, Budget(worlds, ROWS, deadline)))
-            if not proofs[-1].proved and (boxes is _needed or proofs[-1].outcome != "too large"):
+            known = box == first.box and not first.compares
+            proofs.append(first if known else prove(factory.build, box, seed, Budget(worlds, ROWS, deadline)))
+            if not proofs[-1].proved and (boxes is needed or proofs[-1].outcome != "too large"):
                 return ForAll(proofs, f"{proofs[-1].why} ({box})")
     found = ForAll(proofs)
     if found.proved and found.error_bits < BITS:
@@ -94,6 +98,16 @@ def _needed(mode: Mode) -> Iterator[Box]:
             yield Box(vocab, LENGTH, window, vocab - 1 if ends else None, mode.drafts, first)
     for initial in mode.initials[1:]:
         yield Box(vocab, LENGTH, mode.windows[len(mode.windows) // 2], None, mode.drafts, initial)
+
+
+def _compared(mode: Mode) -> Iterator[Box]:
+    """The same with two positions: whoever compares laws is run for each order that they can have."""
+    yield from dict.fromkeys(replace(box, length=2, window=box.window and min(box.window, 2)) for box in _needed(mode))
+
+
+def _beyond_compared(mode: Mode) -> Iterator[Box]:
+    """The first of those boxes, if there is time."""
+    yield next(_needed(mode))
 
 
 def _beyond(mode: Mode) -> Iterator[Box]:

@@ -41,6 +41,7 @@ _RUN = {
     "worlds": _SIZE,
     "numbers": _SIZE,
     "symbols": {"type": "integer", "minimum": 0},
+    "orders": {"type": "integer", "minimum": 0},
 }
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -65,7 +66,7 @@ SCHEMA = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "required": [name for name in _RUN if name not in ("rule", "value")],
+                "required": [name for name in _RUN if name not in ("rule", "value", "orders")],
                 "additionalProperties": False,
                 "properties": _RUN,
             },
@@ -91,6 +92,7 @@ class RunRow(TypedDict):
     worlds: int
     numbers: int
     symbols: int
+    orders: NotRequired[int]
 
 
 class Proved(TypedDict):
@@ -137,6 +139,7 @@ def certificate(found: ForAll, *, name: str, subject: str | None) -> Proved:
                 "worlds": proof.worlds,
                 "numbers": proof.numbers,
                 "symbols": proof.symbols,
+                "orders": proof.orders,
             }
             for proof in found.proved
         ],

@@ -6,15 +6,18 @@ import json
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
 from specverify.claims import Lossless
-from specverify.decoders import Jacobi, Speculative
+from specverify.decoders import DraftModel, Jacobi, Speculative
 from specverify.decoders.registry import Settings, build
 from specverify.defects import get
+from specverify.defects.defect import Judge
 from specverify.errors import InputError
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import Proof
 from specverify.evidence.search import SMALL
+from specverify.rules.token import at, residual
 from specverify.subjects import certificate, proofs
 from specverify.subjects.factory import as_factory
 from specverify.subjects.for_all import ForAll, for_all
@@ -77,13 +80,37 @@ def test_others_keep_their_verdict_and_it_is_said_why(tried, subject, why):
     assert found.verdict(PROVED) == PROVED
 
 
+def comparing(settings: Settings):
+    """Speculative decoding that asks which probability is the larger instead of taking a minimum."""
+
+    def keep(p, q, draft):
+        return torch.where(at(p, draft) >= at(q, draft), torch.ones_like(at(p, draft)), at(p, draft) / at(q, draft))
+
+    judging = Judge(keep, lambda p, q, draft: residual(p, q))
+    return Speculative(DraftModel(settings.draft_model), settings.window, judging)
+
+
+def test_who_compares_laws_is_proved_in_each_order_and_its_certificate_says_so(modes, monkeypatch):
+    monkeypatch.setattr("specverify.subjects.for_all.MORE", 1)
+    narrow = [replace(modes[0], windows=(1,), initials=(None,), drafts=True)]
+    found = for_all(as_factory(comparing), narrow, 0, left=60.0)
+    assert found.proved, found.why
+    assert {(proof.box.length, proof.orders) for proof in found.proved if proof.box.eos is None} >= {(2, 4)}
+    orders = sum(proof.orders for proof in found.proved)
+    assert f"in each of {orders} orders of what it compares" in found.verdict(PROVED).reason
+    made = proofs.check(proofs.certificate(found, name="comparing", subject=None))
+    assert [run["orders"] for run in made["runs"]] == [proof.orders for proof in found.proved]
+    again = proofs.replay(made | {"runs": made["runs"][:1]}, as_factory(comparing))
+    assert again.verdict.kind is Kind.PROVED_FOR_ALL
+
+
 def test_nothing_tried_is_nothing_proved():
     assert ForAll(()).verdict(PROVED) == PROVED
 
 
 def test_too_large_an_error_is_none(monkeypatch, tried):
     small = Proof(Box(2, 3), "proved", error_bits=41.0, seed=1)
-    monkeypatch.setattr("specverify.subjects.for_all.prove", lambda *_: small)
+    monkeypatch.setattr("specverify.subjects.for_all.prove", lambda *_, **__: small)
     assert "2^-3" in tried(own).why
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from typing import Literal
 
-from specverify.evidence.exact.assumed import of_product
+from specverify.evidence.exact.assumed import alike, of_product
 from specverify.evidence.exact.assumed import others as others_of
 from specverify.evidence.exact.numbers import (
     EVERYWHERE,
@@ -16,21 +17,28 @@ from specverify.evidence.exact.numbers import (
     Assumption,
     Assumptions,
     Conditions,
+    NeedsOrder,
     Numbers,
-    OutOfReach,
     both,
     either,
 )
+from specverify.evidence.exact.orders import NoForm, Orders
 
 Order = Literal["gt", "ge", "lt", "le", "eq", "ne"]
 _NONE: Conditions = frozenset()
 
 
 class Algebra:
-    """The arithmetic of a run's numbers. Every method takes names and gives one; nothing is computed twice."""
+    """The arithmetic of a run's numbers. Every method takes names and gives one; nothing is computed twice.
 
-    def __init__(self, numbers: Numbers) -> None:
+    Args:
+        numbers: of the run.
+        orders: decides what depends on the laws' order; None if that is refused.
+    """
+
+    def __init__(self, numbers: Numbers, orders: Orders | None = None) -> None:
         self.numbers, self.prime = numbers, numbers.field.prime
+        self.orders = orders
         self._done: dict[tuple[str, int, int], int] = {}
 
     def apply(self, operation: str, one: int, other: int) -> int:
@@ -61,6 +69,8 @@ class Algebra:
         facts.nonnegative |= signed
         facts.positive |= signed and (mine.positive or theirs.positive)
         facts.at_most_1 |= numbers.knows(1 - a - b).nonnegative
+        if self.orders is not None:
+            self.orders.sum((a + b) % self.prime, a, b, 1)
         return name
 
     def sub(self, one: int, other: int) -> int:
@@ -86,6 +96,8 @@ class Algebra:
         if mine.nonnegative and theirs.nonnegative:
             pairs = numbers.difference.setdefault(name, [])
             pairs += [(one, other)] if (one, other) not in pairs else []
+        if self.orders is not None:
+            self.orders.sum((a - b) % self.prime, a, b, -1)
         return name
 
     def mul(self, one: int, other: int) -> int:
@@ -113,6 +125,8 @@ class Algebra:
                 self._divided(name, numbers.over[factor])
             if (constant := numbers.constant_of(factor)) is not None:
                 numbers.times.setdefault(a * b % self.prime, set()).add((constant, self._residue(rest)))
+        if self.orders is not None:
+            self.orders.product(a * b % self.prime, a, b)
         return name
 
     def div(self, one: int, other: int) -> int:
@@ -142,6 +156,8 @@ class Algebra:
         facts.positive |= mine.positive and theirs.positive
         facts.at_most_1 |= bool(others) or (theirs.nonnegative and numbers.knows(b - a).nonnegative)
         self._divided(name, b)
+        if self.orders is not None:
+            self.orders.quotient(a * numbers.field.inverse(b) % self.prime, a, b)
         return name
 
     def minimum(self, one: int, other: int) -> int:
@@ -154,7 +170,12 @@ class Algebra:
             return UNDEFINED
         numbers, a, b = self.numbers, self._residue(one), self._residue(other)
         if not (numbers.facts(one).nonnegative and numbers.facts(other).nonnegative):
-            raise OutOfReach("it takes the smaller of two numbers of which one may be negative")
+            if self.orders is None:
+                raise NeedsOrder("it takes the smaller of two numbers of which one may be negative")
+            self._ordered(one, other)
+        elif self.orders is not None and self.orders.eager:
+            with contextlib.suppress(NoForm):
+                self._ordered(one, other)
         assumed = numbers.assumed[one] | numbers.assumed[other]
         if a == 0 or self._exceeds(b, a, other, one):
             return numbers.assuming(one, assumed)
@@ -192,7 +213,10 @@ class Algebra:
         if numbers.knows(-self._residue(name)).nonnegative:
             return numbers.assuming(ZERO, numbers.assumed[name])
         if name not in numbers.difference:
-            raise OutOfReach("it takes the positive part of a number that is no difference of two nonnegative ones")
+            if self.orders is None:
+                raise NeedsOrder("it takes the positive part of a number that is no difference of two nonnegative ones")
+            self._ordered(name, ZERO)
+            return self.positive_part(name)
         a, b = numbers.difference[name][0]
         part = self.apply("sub", a, self.apply("minimum", a, b))
         if numbers.residue[part]:
@@ -209,8 +233,13 @@ class Algebra:
         """|a - b| of a difference: a + b less twice the smaller."""
         return self.apply("sub", self.apply("add", (part := self.positive_part(name)), part), name)
 
-    def compare(self, order: Order, one: int, other: int) -> tuple[bool, Assumptions]:
-        """How two numbers compare, and assuming what: only with a sign that is certain, or for equality.
+    def compare(self, order: Order, one: int, other: int, loose: bool = False) -> tuple[bool, Assumptions]:
+        """How two numbers compare, and assuming what: for equality, or with a sign that is certain or decided.
+
+        Args:
+            order: what is asked.
+            one, other: their names.
+            loose: whether it does not matter how it comes out where they are equal.
 
         Raises:
             OutOfReach: the order of two numbers depends on the laws.
@@ -231,7 +260,12 @@ class Algebra:
         if numbers.facts(back).nonnegative:
             apart = taken if numbers.facts(back).positive else taken | {Assumption(back, False)}
             return order in ("lt", "le"), taken if order in ("le", "gt") else apart
-        raise OutOfReach("it compares numbers whose order depends on the laws")
+        if self.orders is None:
+            raise NeedsOrder("it compares numbers whose order depends on the laws")
+        more = numbers.value[gap] > 0
+        closed = (order in ("ge", "le")) == ((order in ("gt", "ge")) == more)
+        self.orders.decide(*((gap, one, other) if more else (back, other, one)), closed, loose or not closed)
+        return self.compare(order, one, other)
 
     def chosen(self, name: int, instead: int, tests: Assumptions) -> int:
         """A number that was chosen by tests, `instead` of which another stands where one of them turns out otherwise.
@@ -241,10 +275,19 @@ class Algebra:
             tests: what must not be 0 for the tests to turn out so; `pole` where more than one decides.
         """
         numbers = self.numbers
+        gaps = [self.apply("sub", *pair) for pair in ((instead, name), (name, instead))]
+        if alike(numbers, gaps, tests):
+            poles = frozenset(test for test in tests if test.pole)
+            return numbers.assuming(name, numbers.assumed[name] | numbers.assumed[instead] | poles)
         finite = instead != UNDEFINED and not any(x.pole for x in numbers.assumed[instead])
         kept = {x for x in numbers.assumed[name] if Assumption(x.number, False) not in tests}
         decided = {Assumption(x.number, x.pole or not finite) for x in tests}
         return numbers.assuming(name, frozenset(kept | decided))
+
+    def _ordered(self, one: int, other: int) -> None:
+        """Decide which of two numbers is the larger, where it does not matter if they are equal."""
+        larger = self.numbers.value[one] > self.numbers.value[other]
+        self.compare("ge", *((one, other) if larger else (other, one)), loose=True)
 
     def _symbol(self, one: int, other: int) -> tuple[int, int]:
         """min(a / b, 1) is min(a, b) / b: what a was compared with may be compared again without the division."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from specverify.evidence.exact.numbers import EVERYWHERE, Assumption, Assumptions, Conditions, Numbers
+from collections.abc import Sequence
+
+from specverify.evidence.exact.numbers import EVERYWHERE, UNDEFINED, Assumption, Assumptions, Conditions, Numbers
 
 
 def discharged(numbers: Numbers, assumed: Assumptions, zero: Conditions) -> Assumption | None:
@@ -19,6 +21,23 @@ def discharged(numbers: Numbers, assumed: Assumptions, zero: Conditions) -> Assu
 def of_product(numbers: Numbers, one: int, other: int) -> Assumptions:
     """Assumptions of a product: a bounded factor's are none where the other is 0 whenever they fail."""
     return _kept(numbers, one, other) | _kept(numbers, other, one)
+
+
+def alike(numbers: Numbers, gaps: Sequence[int], tests: Assumptions) -> bool:
+    """Whether two numbers are equal wherever the test that chooses between them turns out otherwise.
+
+    Args:
+        numbers: of the run.
+        gaps: their differences, of one less the other and the other less the one.
+        tests: what must not be 0 for it to turn out so; only one of them lets it turn out otherwise.
+    """
+    deciding = [test for test in tests if not test.pole]
+    if len(deciding) != 1 or UNDEFINED in gaps:
+        return False
+    (test,) = deciding
+    if any(x.number == test.number for x in numbers.assumed[gaps[0]]):
+        return False
+    return any(numbers.implied(test.number) & numbers.zero_where[gap] for gap in gaps)
 
 
 def others(numbers: Numbers, part: int, whole: int) -> tuple[int, ...]:

@@ -187,7 +187,9 @@ class NamedDraws(Enumerated):
             return ZERO if self.numbers.residue[name] is None else name
         self.chances.require(live, tests | self.numbers.assumed[name], f"the chance of {kind}")
         facts = self.numbers.facts(name)
-        if not (facts.nonnegative and facts.at_most_1):
+        residue = self.numbers.residue[name]
+        at_most_1 = facts.at_most_1 or (residue is not None and self.numbers.knows(1 - residue).nonnegative)
+        if not (facts.nonnegative and at_most_1):
             raise OutOfReach(
                 f"{kind} is asked with a number that is not certain to lie between 0 and 1 for all laws "
                 f"({self.numbers.value[name]:.4g} at the point looked at)"

@@ -28,6 +28,7 @@ from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
+from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.tensors import Named, Unseen
 from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
@@ -92,6 +93,7 @@ def follow(
     budget: Budget,
     goal: Lossless,
     drafts: Model,
+    orders: Orders | None = None,
 ) -> Followed:
     """Run every world of a decoder on laws that are unknown.
 
@@ -103,12 +105,13 @@ def follow(
         budget: how much it may take.
         goal: what is due.
         drafts: the draft model.
+        orders: decides which of two laws' numbers is the larger, and notes it; None if that is refused.
 
     Raises:
         OutOfReach: the decoder cannot be followed.
         BudgetError: it takes too much.
     """
-    return _Following(make, target, tables, numbers, budget, goal, drafts).run()
+    return _Following(make, target, tables, numbers, budget, goal, drafts, orders).run()
 
 
 @dataclass
@@ -120,16 +123,16 @@ class _Following:
     budget: Budget
     goal: Lossless
     drafts: Model
+    orders: Orders | None
     worlds: int = 0
     law: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
 
     def run(self) -> Followed:
-        self.named = Named(Algebra(self.numbers))
+        self.named = Named(Algebra(self.numbers, self.orders))
         self.chances = Chances(self.named)
         for number, table in enumerate(self.tables):
-            laws = self.goal if number == 0 else Lossless()
-            rows = torch.tensor(laws.names(self.named.algebra, table[0].tolist(), self.target.vocab))
+            rows = self._laws(self.goal if number == 0 else Lossless(), table[0])
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         with self.named:
@@ -162,6 +165,15 @@ class _Following:
         return Followed(
             self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
         )
+
+    def _laws(self, goal: Lossless, table: Tensor) -> Tensor:
+        """Names for the laws of a table."""
+        names = goal.names(self.named.algebra, table.tolist(), self.target.vocab)
+        if self.orders is not None:  # past the end all laws are uniform: nothing there has an order
+            names[-1] = [self.numbers.constant(1 / self.target.vocab)] * self.target.vocab
+            for law in names[:-1]:
+                self.orders.law(law)
+        return torch.tensor(names)
 
     def _resolve(self, states: Any, places: list[Place], weight: Tensor) -> None:
         """Call the decoder in every world of these states, and file what comes of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from specverify.evidence.exact import computing, moving
+from specverify.evidence.exact import computing, moving, ordering
 from specverify.evidence.exact.moving import Handler, known, name_of
 from specverify.evidence.exact.numbers import OutOfReach
 
@@ -88,6 +88,14 @@ for _names, _handler in (
         computing.joined,
     ),
     ("any all", computing.reduced),
+    ("sort", ordering.sorted_by("both")),
+    ("argsort", ordering.sorted_by("indices")),
+    ("max", ordering.extreme(True, "both")),
+    ("min", ordering.extreme(False, "both")),
+    ("amax", ordering.extreme(True, "values")),
+    ("amin", ordering.extreme(False, "values")),
+    ("argmax", ordering.extreme(True, "indices")),
+    ("argmin", ordering.extreme(False, "indices")),
 ):
     _HANDLERS |= dict.fromkeys(known(_names), _handler)
 for _spelling, _order in _ORDERS.items():

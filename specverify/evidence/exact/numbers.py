@@ -11,7 +11,7 @@ in 0 <= m <= min(1, r) in place of the minima.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -36,6 +36,10 @@ class OutOfReach(BaseException):
 
     It says nothing against the decoder.
     """
+
+
+class NeedsOrder(OutOfReach):
+    """It can be followed where it is decided which of two numbers is the larger."""
 
 
 @dataclass(slots=True)
@@ -85,6 +89,7 @@ class Numbers:
         rest: of (a - b)+, the residues of a and b; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
+        by_order: what holds wherever a function is 0, by what was decided of the laws' order.
     """
 
     def __init__(self, seed: int) -> None:
@@ -104,8 +109,10 @@ class Numbers:
         self._names: dict[tuple[int | None, Assumptions], int] = {}
         self._constants: dict[float, int] = {}
         self._value_of: dict[int, float] = {}
+        self._exact: dict[int, Fraction] = {0: Fraction(0), 1: Fraction(1)}
         self._implied: dict[int, Conditions] = {}
         self._differences: set[int] = set()
+        self.by_order: Callable[[int], Conditions] = lambda residue: _NONE
         self.name(0, 0.0, 0, zero=EVERYWHERE)
         self.name(1, 1.0, 0, one=EVERYWHERE)
         self._facts[0] = Facts(nonnegative=True, at_most_1=True)
@@ -161,6 +168,10 @@ class Numbers:
         """What is certain of the function with a residue; nothing if it has not turned up."""
         return self._facts.get(residue % self.field.prime, Facts())
 
+    def is_nonnegative(self, residue: int) -> None:
+        """Note that a function is at least 0, whether it has turned up or not."""
+        self._facts.setdefault(residue % self.field.prime, Facts()).nonnegative = True
+
     def law(self, values: Sequence[float]) -> list[int]:
         """A new law, free but for its sum, with entries that may be 0: their names.
 
@@ -203,11 +214,16 @@ class Numbers:
         if value > 0:
             self.field.multiple(self.field.fraction(near), bits)
         self._constants[value], self._value_of[name] = name, value
+        self._exact[self.field.fraction(near)] = near
         return name
 
     def constant_of(self, name: int) -> float | None:
         """The constant that a number is; None if it is none that turned up."""
         return self._value_of.get(name)
+
+    def exact(self, residue: int) -> Fraction | None:
+        """The constant that a function is, by residue; None if it is none that turned up."""
+        return self._exact.get(residue)
 
     def find(self, residue: int, assumed: Assumptions) -> int | None:
         """The name of a number, if it has turned up under just these assumptions."""
@@ -241,13 +257,14 @@ class Numbers:
         residue = self.residue[name]
         if residue is None or residue == 0:
             return _NONE
-        found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % self.field.prime, 1)}
+        prime = self.field.prime
+        found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % prime, 1), ("is", (1 + residue) % prime, 1)}
         self._implied[name] = frozenset(found)  # also for a number that is a part of a part of itself
         for parts in self.parts[name]:  # nonnegative, and so 0 with their sum
             for part in parts:
                 found |= self.implied(part)
             found |= self._equalities(parts)
-        self._implied[name] = frozenset(found)
+        self._implied[name] = frozenset(found | self.by_order(residue))
         return self._implied[name]
 
     def _equalities(self, parts: Iterable[int]) -> set[Condition]:

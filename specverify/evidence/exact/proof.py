@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError
@@ -15,9 +17,12 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.follow import Followed, follow
 from specverify.evidence.exact.goals import Lossless, of_box
-from specverify.evidence.exact.numbers import Numbers, OutOfReach
+from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach
+from specverify.evidence.exact.orders import Orders
+from specverify.evidence.exact.regions import Sign, inside
+from specverify.evidence.exact.statement import together
 from specverify.seeds import derived_seed
-from toymodels.tables import TableModel
+from toymodels.tables import TableModel, prefixes
 
 LOSSLESS = Lossless()
 BITS = 40
@@ -40,6 +45,8 @@ class Proof:
         error_bits: the error is at most 2^-error_bits.
         worlds, numbers, symbols: outcomes that were followed, different numbers, and free symbols for minima.
         assumptions: what was assumed not to be 0, and found to fail in worlds of weight 0 only; how many times.
+        compares: whether it compares numbers whose order depends on the laws.
+        orders: how many orders of them it was proved for, each by a run of its own.
         seconds: of processor time.
     """
 
@@ -53,6 +60,8 @@ class Proof:
     numbers: int = 0
     symbols: int = 0
     assumptions: int = 0
+    compares: bool = False
+    orders: int = 0
     seconds: float = 0.0
 
     @property
@@ -62,7 +71,12 @@ class Proof:
 
 
 def prove(
-    build: Callable[[Settings], Any], box: Box, seed: int = 0, budget: Budget = SMALL, goal: Lossless | None = None
+    build: Callable[[Settings], Any],
+    box: Box,
+    seed: int = 0,
+    budget: Budget = SMALL,
+    goal: Lossless | None = None,
+    orders: bool = True,
 ) -> Proof:
     """Try to prove that a decoder is lossless for every law of a box, or keeps to what else is its goal.
 
@@ -74,25 +88,125 @@ def prove(
         seed: of the prime, the point and the symbols.
         budget: how much it may take.
         goal: what its law must be; by default the box's.
+        orders: whether a decoder that compares probabilities is run for each order that they can have, which may be
+            very many; else it is out of reach.
     """
     goal = of_box(box) if goal is None else goal
     start = time.process_time()
-    numbers = Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
-    target, drafts, settings = at_point(box, seed, goal)
+    numbers = _fresh(box, seed)
     try:
-        # The tables are what the models answer from.
-        tables = [(model._rows, model.table) for model in (target, drafts)]
-        came = follow(lambda: build(settings), target, tables, numbers, budget, goal, drafts)
-    except OutOfReach as error:
-        found = Proof(box, "out of reach", str(error), seed, numbers.field.prime)
-    except BudgetError as error:
-        found = Proof(box, "too large", str(error), seed, numbers.field.prime)
+        found = _run(build, box, seed, budget, goal, numbers)
+    except NeedsOrder as error:
+        found = replace(_stopped(box, seed, numbers, error), compares=True)
+        if orders and box.rule is None:
+            found = _in_every_order(build, box, seed, budget, goal, found, eager=False)
+            if not found.proved and found.outcome != "too large":
+                eager = _in_every_order(build, box, seed, budget, goal, found, eager=True)
+                found = eager if eager.outcome != "out of reach" else found
+    return replace(found, seconds=time.process_time() - start)
+
+
+def _run(
+    build: Callable[[Settings], Any],
+    box: Box,
+    seed: int,
+    budget: Budget,
+    goal: Lossless,
+    numbers: Numbers,
+    orders: Orders | None = None,
+    point: Sequence[float] | None = None,
+) -> Proof:
+    """One run of a decoder, at the box's own real point or another.
+
+    Raises:
+        NeedsOrder: without orders.
+    """
+    target, drafts, settings = at_point(box, seed, goal)
+    # The tables are what the models answer from.
+    tables = [(model._rows, model.table) for model in (target, drafts)]
+    if point is not None:
+        _move(tables, point)
+    try:
+        came = follow(lambda: build(settings), target, tables, numbers, budget, goal, drafts, orders)
+    except NeedsOrder:
+        raise
+    except (OutOfReach, BudgetError) as error:
+        return _stopped(box, seed, numbers, error)
     except Exception as error:  # whatever it says: it was not followed to the end
         text = " ".join(f"it raised {type(error).__name__}: {error}".split())[:_LONGEST]
-        found = Proof(box, "out of reach", text, seed, numbers.field.prime)
-    else:
-        found = _judged(box, seed, numbers, came)
-    return replace(found, seconds=time.process_time() - start)
+        return Proof(box, "out of reach", text, seed, numbers.field.prime)
+    return _judged(box, seed, numbers, came)
+
+
+def _in_every_order(
+    build: Callable[[Settings], Any],
+    box: Box,
+    seed: int,
+    budget: Budget,
+    goal: Lossless,
+    before: Proof,
+    eager: bool,
+) -> Proof:
+    """A run for each order that laws can have, as far as the decoder looks at it.
+
+    Whatever is decided in a run is turned round in another, beginning with the last: so all that can come out is gone
+    through, and what no laws can have is left out for certain.
+    """
+    laws = [range(k, k + box.vocab) for k in range(0, 2 * prefixes(box.vocab, box.length) * box.vocab, box.vocab)]
+    generator = np.random.default_rng(derived_seed(seed, box.vocab, box.length, 2))
+    waiting: list[tuple[Sign, ...]] = [()]
+    found: list[Proof] = []
+    worlds = 0
+    while waiting:
+        due = waiting.pop()
+        try:
+            point = inside(due, laws, generator)
+        except OutOfReach as error:
+            return replace(before, why=str(error))
+        if point is None:
+            continue
+        numbers = _fresh(box, seed)
+        orders = Orders(numbers, eager)
+        left = replace(budget, worlds=max(budget.worlds - worlds, 1))
+        proof = _run(build, box, seed, left, goal, numbers, orders, point)
+        if not proof.proved:
+            return replace(proof, compares=True, orders=len(found))
+        signs = tuple(orders.signs)
+        if signs[: len(due)] != due:
+            return replace(before, why="what it compares depends on more than how earlier comparisons came out")
+        waiting += [(*signs[:place], signs[place].opposite) for place in range(len(due), len(signs))]
+        worlds += proof.worlds
+        found.append(proof)
+    return _together(found)
+
+
+def _together(found: Sequence[Proof]) -> Proof:
+    """What proofs in all orders come to."""
+    bits = together([proof.error_bits for proof in found])
+    most = max(found, key=lambda proof: proof.numbers)
+    worlds = sum(each.worlds for each in found)
+    proof = replace(most, error_bits=bits, worlds=worlds, compares=True, orders=len(found))
+    if bits >= BITS:
+        return proof
+    return replace(proof, outcome="out of reach", why=f"the error of all orders together may be 2^-{bits:.0f}")
+
+
+def _fresh(box: Box, seed: int) -> Numbers:
+    return Numbers(derived_seed(seed, box.vocab, box.length, box.window or 0))
+
+
+def _stopped(box: Box, seed: int, numbers: Numbers, error: BaseException) -> Proof:
+    outcome: Outcome = "too large" if isinstance(error, BudgetError) else "out of reach"
+    return Proof(box, outcome, str(error), seed, numbers.field.prime)
+
+
+def _move(tables: Sequence[tuple[Tensor, Tensor]], point: Sequence[float]) -> None:
+    """Put other laws into the tables of models. Past the end theirs stay uniform."""
+    values = torch.tensor(point, dtype=torch.float64)
+    for whole, own in tables:
+        own.copy_(values[: own.numel()].reshape(own.shape))
+        whole[: len(own)] = own
+        values = values[own.numel() :]
 
 
 def at_point(box: Box, seed: int, goal: Lossless) -> tuple[TableModel, TableModel, Settings]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from specverify.evidence.exact.box import Box
 
 
-def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int) -> str:
+def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int, orders: int = 0) -> str:
     """What was proved, in a sentence without its end.
 
     Args:
@@ -17,13 +17,15 @@ def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int
         boxes: the sizes.
         bits: the error of each is at most 2^-bits.
         seed: of all of them.
+        orders: how many orders of probabilities they were proved for one by one; 0 if none was compared.
     """
     drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
     what = "" if claim == "lossless" else f"{claim}, "
     of = ", whose clusters lump in the target" if claim.startswith("cluster-lossless") else ""
     runs = "a random prime" if len(boxes) == 1 else f"{len(boxes)} runs, random primes"
+    each = f", in each of {orders:,} orders of what it compares" if orders else ""
     return (
-        f"{what}for every law of {drafts}, zeros included{of}: {sizes(boxes)}; "
+        f"{what}for every law of {drafts}, zeros included{of}: {sizes(boxes)}{each}; "
         f"error at most 2^-{math.floor(together(bits))} ({runs} of 127 bits, seed {seed})"
     )
 

@@ -30,6 +30,7 @@ DIFFERS = {
     "pad-id-collides-with-token-0",
     "recovered-from-target",
     "rejected-draft-kv-retained",
+    "residual-only-if-disjoint",
     "stale-branch-after-accept",
     "stale-residual-as-bonus",
     "stale-scores-after-coupling",
