@@ -8,7 +8,8 @@
 
 Names are those of models that ship, and of plug-ins: entry points of the group `specverify.image_models`, each a
 function (guidance, dtype, device, conditions, processors) -> ImageModel. A folder is a checkpoint that was downloaded;
-its config.json says which adapter reads it, or an `image-model.json` beside that does.
+its config.json says which adapter reads it, or an `image-model.json` beside that does. An id, "org/name" or
+"org/name@commit", is a checkpoint that `specverify fetch` got, by default the one that was fetched last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from realmodels import codes, digits, library, store
 from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
+from specverify import fetched
 from specverify.catalogue import Catalogue, near
 from specverify.errors import InputError
 from specverify.model import Model
@@ -61,7 +63,7 @@ def open_model(
     """An image model by name, or from a folder.
 
     Main arguments:
-        name: one of `names()`, or a folder with a checkpoint.
+        name: one of `names()`, a folder with a checkpoint, or the id of one that was fetched.
         guidance: the scale; 1 is the conditional law, which is the default.
         dtype: of the weights.
         device: where everything lives.
@@ -79,8 +81,12 @@ def open_model(
     scale = 1.0 if guidance is None else guidance
     if not dtype.is_floating_point:
         raise InputError(f"dtype {dtype} cannot hold weights; use torch.float32, torch.bfloat16 or torch.float16")
-    if Path(name).is_dir():
-        network = _network(Path(name), dtype, torch.device(device), options)
+    checkpoint = None if Path(name).is_dir() else fetched.find(name)
+    if checkpoint is not None or Path(name).is_dir():
+        folder = fetched.settled(Path(name) if checkpoint is None else checkpoint.folder)
+        network = _network(folder, dtype, torch.device(device), options)
+        if checkpoint is not None:
+            network.name = checkpoint.name
         if conditions is None:
             raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
         return ImageTransformer(network, conditions, scale, shaping, draft=draft)
@@ -135,9 +141,11 @@ def _plugin(name: str) -> Callable[..., ImageModel]:
             except Exception as error:
                 raise InputError(f"the image model {name!r} of {entry.value} cannot be loaded ({error!r})") from error
     if "/" in name:
+        id, commit = fetched.split(name) or ("ID", "")
+        revision = f" --revision {commit}" if commit else ""
         raise InputError(
-            f"there is no folder {name}; if it is the id of a checkpoint, download it first "
-            f"(hf download {name} --local-dir FOLDER) and open the folder"
+            f"there is no folder {name}, and no checkpoint of that name was fetched; if it is the id of one, get it "
+            f"with specverify fetch {id}{revision}"
         )
     raise InputError(f"unknown image model {name!r}; {near(name, names())}; or give a folder with a checkpoint")
 

@@ -21,6 +21,7 @@ from specverify import (
     cli_compare,
     cli_defects,
     cli_errors,
+    cli_fetch,
     cli_list,
     cli_logs,
     cli_models,
@@ -87,7 +88,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The real model: a trained one of specverify list models, or a checkpoint's folder.",
+            help="The real model: a trained or fetched one of specverify list models, or a checkpoint's folder.",
             show_default="digits-s",
         ),
     ] = None,
@@ -184,6 +185,7 @@ app.command()(cli_calibrate.calibrate)
 app.command()(cli_tradeoff.tradeoff)
 app.command()(cli_models.sample)
 app.command()(cli_models.bench)
+app.command()(cli_fetch.fetch)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specverify import declared
+from specverify import cli_fetch, declared
 from specverify.cli_study import Tier
 from specverify.subjects import resolve
 
@@ -45,6 +45,9 @@ def list_names(
         if of_vectors:
             console.print()
             console.print(listing(of_vectors, (f"{kind.value}, continuous tokens", "")))
+        if kind is Kind.models and (fetched := cli_fetch.lines()):
+            console.print()
+            console.print(listing(fetched, ("models, fetched", "")))
         if what is None:
             console.print()
 

@@ -26,7 +26,10 @@ WINDOW = 16
 
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model that ships (specverify list models), or a checkpoint's folder.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model or a fetched id of specverify list models, or a checkpoint's folder."
+    ),
 ]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="1")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from specverify import fetched
 from specverify.errors import InputError
 from specverify.opening import USUAL, Condition, Real
 
@@ -74,7 +75,7 @@ def asked_real(
     """The real model of a campaign as it was asked for; None for that which is usual."""
     scales = numbers("guidance", guidance, float, "1, or 1,1.5")
     found = Real(
-        USUAL.model if model is None else model,
+        USUAL.model if model is None else fetched.pinned(model),
         conditions(texts),
         dtype.value,
         processors,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specverify import cli_study, deadline, files
+from specverify import cli_study, deadline, fetched, files
 from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, conditions, numbers
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
@@ -22,7 +22,7 @@ NONE_SATISFIES = 1
 
 def tradeoff(
     model: Annotated[
-        str, typer.Option(help="A trained model of specverify list models, or a checkpoint's folder.")
+        str, typer.Option(help="A trained or fetched model of specverify list models, or a checkpoint's folder.")
     ] = "digits-s",
     rules: Annotated[
         str | None,
@@ -121,8 +121,9 @@ def tradeoff(
     shared = None if patches or (sizes and not alone) else sizes[0] if sizes else Setting.window
     try:
         with cli_study.workers(engine, scheduler, jobs) as workers:
+            opened = fetched.pinned(model)
             setting = Setting(
-                model, n, shared, seed, batch, device.value, Setting.resamples, dtype.value, given, processors
+                opened, n, shared, seed, batch, device.value, Setting.resamples, dtype.value, given, processors
             )
             found = sweep.measure(setting, folder, asked, workers, overwrite, console, shard, limit)
     except KeyboardInterrupt:

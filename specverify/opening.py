@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from specverify import declared
+from specverify import declared, fetched
 from specverify.errors import InputError
 
 REAL = "digits-s"
@@ -27,7 +27,7 @@ class Opening:
     """An image model, and how it is opened.
 
     Attributes:
-        model: a name or a folder that `realmodels.models.open_model` takes.
+        model: a name, a folder or an id that `realmodels.models.open_model` takes.
         conditions: classes or prompts that take turns; all classes if None, which a folder has not.
         dtype: of the weights.
         processors: what shapes the law behind guidance, as "temperature=0.9,top_k=100".
@@ -72,6 +72,7 @@ class Real(Opening):
         if self.ships:
             return self.model
         name = Path(os.path.abspath(self.model)).name  # not resolved: a link is called as its owner calls it
+        name = re.sub("@([0-9a-f]{7})[0-9a-f]*$", r"-\1", name)  # of one that was fetched, its commit in short
         name = re.sub(r"[^A-Za-z0-9._=+-]+", "-", name).strip("-.")[:60] or "model"
         return f"{name}-own" if name in _names()[1] else name
 
@@ -105,10 +106,10 @@ class Real(Opening):
         check_guidance(self.guidance)
         if self.batch < 2:
             raise InputError(f"batch {self.batch} is not at least 2; cells of one image at a time are there anyway")
-        if self.conditions is None and Path(self.model).is_dir():
+        if self.conditions is None and (Path(self.model).is_dir() or fetched.find(self.model) is not None):
             raise InputError(
-                f"{self.model} is a folder, whose model has no classes of its own: say what its images are of, with "
-                "--condition once for each prompt, as text, as token ids such as '[1, 7, 2]', or as a class"
+                f"{self.model} is a checkpoint, whose model has no classes of its own: say what its images are of, "
+                "with --condition once for each prompt, as text, as token ids such as '[1, 7, 2]', or as a class"
             )
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("deadline", "errors", "lockstep", "memory", "tree"),
     ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "outcomes", "seeds"),
+    ("fetched",),
     ("opening", "room"),
     ("cell", "draws", "enumerated", "processors"),
     ("conformance", "plan", "worlds"),

@@ -71,7 +71,7 @@ def test_relaxed_rules_and_draft_models_go_along(tmp_path):
         (["sample", "digits-s", "--rule", "gsd=x"], "'x' is not a number; write --rule gsd=VALUE"),
         (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "judge in their own way; rules go with"),
         (["bench", "digits-s", "--window", "8;16"], "window '8;16' is not a list of numbers"),
-        (["bench", "org/model"], "there is no folder org/model; .*hf download"),
+        (["bench", "org/model"], "there is no folder org/model, .*specverify fetch org/model"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_the_remedy(tmp_path, monkeypatch, arguments, said):

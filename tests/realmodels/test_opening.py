@@ -151,7 +151,10 @@ def test_damaged_weights_are_refused(made, tmp_path):
 
 
 def test_what_cannot_be_opened_says_what_can(made):
-    for name, said in (("digit-s", "did you mean digits-s"), ("deepseek-community/Janus-Pro-1B", "hf download")):
+    for name, said in (
+        ("digit-s", "did you mean digits-s"),
+        ("deepseek-community/Janus-Pro-1B", "specverify fetch deepseek"),
+    ):
         with pytest.raises(InputError, match=said):
             open_model(name)
     with pytest.raises(InputError, match="needs conditions"):

@@ -181,11 +181,11 @@ def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--real", "{janus}"], "is a folder, whose model has no classes of its own: say .* with --condition"),
+        (["--real", "{janus}"], "is a checkpoint, whose model has no classes of its own: say .* with --condition"),
         (["--real", "{janus}", "--condition", "[1, 2]", "--dtype", "bfloat16"], "--dtype bfloat16: .*choose float32"),
         (["--real", "{bare}", "--condition", "[1, 2]"], r"needs a prompt without condition.*\(--guidance 1\)"),
         (["--real", "{janus}", "--condition", "[99999]"], "99999"),
-        (["--real", "org/model", "--condition", "cat"], "there is no folder org/model; .*hf download"),
+        (["--real", "org/model", "--condition", "cat"], "there is no folder org/model, .*specverify fetch org/model"),
         (["--real", "mnist-v"], "unknown image model 'mnist-v'; did you mean mnist-vq"),
         (["--guidance", "-1"], "guidance -1.0 is not a finite number"),
         (["--guidance", "1;3"], "guidance '1;3' is not a list of numbers; write --guidance 1, or 1,1.5"),
