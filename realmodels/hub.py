@@ -21,6 +21,7 @@ from typing import IO, Any
 import specverify
 from specverify.errors import InputError
 
+USUAL = "https://huggingface.co"
 SECONDS = 30.0
 """That the hub has to answer a question."""
 LARGEST = 1 << 24
@@ -98,9 +99,13 @@ def content(repository: Repository, file: Remote) -> bytes:
     """
     if file.size > LARGEST:
         raise InputError(f"{file.path} of {repository.id} has {file.size:,} bytes, which is no file of settings")
-    found = io.BytesIO()
-    _get(repository, file, found, 0)
-    data = found.getvalue()
+    url, headers, tools = *_asked(repository, file), _library("utils")
+    try:
+        response = tools.get_session().get(url, headers=headers, timeout=SECONDS)
+        tools.hf_raise_for_status(response)
+        data = bytes(response.content)
+    except Exception as error:
+        raise _explained(error, repository.id, repository.revision) from error
     _check(repository, file, len(data), *_digests(io.BytesIO(data), len(data)))
     return data
 
@@ -131,6 +136,7 @@ def download(repository: Repository, file: Remote, path: Path) -> str:
             part.unlink()
         with part.open("ab") as target:
             _get(repository, file, target, part.stat().st_size)
+            os.fsync(target.fileno())  # else its name may outlive a loss of power, and the content not
         size = part.stat().st_size
         with part.open("rb") as source:
             sha256, blob = _digests(source, size)
@@ -156,10 +162,7 @@ def fits(path: Path, file: Remote) -> str | None:
 
 def _get(repository: Repository, file: Remote, target: IO[bytes], begin: int) -> None:
     """The bytes of a file from `begin` on, behind what the target holds."""
-    endpoint = _endpoint()
-    url = _library().hf_hub_url(repository.id, file.path, revision=repository.commit, endpoint=endpoint)
-    said = {"library_name": "specverify", "library_version": specverify.__version__}
-    headers = {**_library("utils").build_hf_headers(**said), "Accept-Encoding": "identity"}  # a range of bytes is one
+    url, headers = _asked(repository, file)
     try:
         _library("file_download").http_get(
             url,
@@ -175,6 +178,14 @@ def _get(repository: Repository, file: Remote, target: IO[bytes], begin: int) ->
             target.flush()
             return
         raise _explained(error, repository.id, repository.revision) from error
+
+
+def _asked(repository: Repository, file: Remote) -> tuple[str, dict[str, str]]:
+    """The address of a file, and the headers with which it is asked for."""
+    url = str(_library().hf_hub_url(repository.id, file.path, revision=repository.commit, endpoint=_endpoint()))
+    said = {"library_name": "specverify", "library_version": specverify.__version__}
+    headers = _library("utils").build_hf_headers(**said)
+    return url, {**headers, "Accept-Encoding": "identity"}  # so that a range of bytes is one of the file's
 
 
 def _check(repository: Repository, file: Remote, size: int, sha256: str, blob: str) -> None:
@@ -225,7 +236,7 @@ def _library(part: str = "") -> Any:
 
 def _endpoint() -> str:
     """The hub's address; huggingface_hub reads the variable when it is imported alone."""
-    return (os.environ.get("HF_ENDPOINT") or str(_library("constants").ENDPOINT)).rstrip("/")
+    return (os.environ.get("HF_ENDPOINT") or str(_library("constants").ENDPOINT) or USUAL).rstrip("/")
 
 
 def _explained(error: Exception, id: str, revision: str | None) -> InputError:

@@ -3,13 +3,13 @@
     from realmodels.models import open_model
 
     model = open_model("digits-s", guidance=1.5)
-    model = open_model("checkpoints/Janus-Pro-1B", guidance=5.0, dtype=torch.bfloat16, device="cuda",
+    model = open_model("deepseek-community/Janus-Pro-1B", guidance=5.0, dtype=torch.bfloat16, device="cuda",
                        conditions=["a red bicycle", "two cats"])
 
 Names are those of models that ship, and of plug-ins: entry points of the group `specverify.image_models`, each a
 function (guidance, dtype, device, conditions, processors) -> ImageModel. A folder is a checkpoint that was downloaded;
 its config.json says which adapter reads it, or an `image-model.json` beside that does. An id, "org/name" or
-"org/name@commit", is a checkpoint that `specverify fetch` got, by default the one that was fetched last.
+"org/name@commit", is a checkpoint that `specverify fetch` got: of several commits the one that was fetched last.
 """
 
 from __future__ import annotations

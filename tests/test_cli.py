@@ -64,7 +64,7 @@ def test_version(run):
     assert run("--version") == (0, f"specverify {specverify.__version__}\n", "")
 
 
-COMMANDS = ("verify", "show", "list", "validate", "replay", "plan", "defects", "calibrate", "tradeoff")
+COMMANDS = ("verify", "show", "list", "validate", "replay", "plan", "defects", "calibrate", "tradeoff", "fetch")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
+from contextlib import ExitStack
+from types import SimpleNamespace
+
 import folders
 import pytest
 import torch
+from hub import serving
 
 from realmodels.digits import DigitsModel, load
+from specverify import fetched
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -19,3 +24,21 @@ def model(request: pytest.FixtureRequest, device: torch.device) -> DigitsModel:
 def made(tmp_path_factory):
     """Every tiny checkpoint's folder, by its name."""
     return {name: make(tmp_path_factory.mktemp(name) / name) for name, make in folders.MADE.items()}
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """What has a hub answer instead of the usual one, with a cache of its own."""
+    monkeypatch.setenv(fetched.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what less is lost where it breaks
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda _: None)
+    )  # before it goes on
+    with ExitStack() as stack:
+
+        def serve(hub):
+            monkeypatch.setenv("HF_ENDPOINT", stack.enter_context(serving(hub)))
+            return hub
+
+        yield serve

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from folders import PROMPTS
-from hub import Hub, serving
+from hub import Hub
 from huggingface_hub import file_download
 from typer.testing import CliRunner
 
@@ -34,16 +34,9 @@ PROMPT = ["--condition", "[1, 7, 2]"]
 
 
 @pytest.fixture
-def hub(made, tmp_path, monkeypatch):
-    """A hub with Janus, and a cache of its own."""
-    monkeypatch.setenv(fetched.VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what less is lost where it breaks
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))  # between its attempts
-    found = Hub(made["janus"], **OTHERS)
-    with serving(found) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        yield found
+def hub(made, served):
+    """A hub with Janus."""
+    return served(Hub(made["janus"], **OTHERS))
 
 
 def ran(*arguments):
