@@ -25,7 +25,7 @@ TENSORS = (".safetensors", ".pt", ".pth")
 """Endings of files that such an adapter reads; of the latter two as tensors alone (`torch.load(weights_only=True)`)."""
 BESIDE = "processor"
 """The folder beside a model's, where one of these has its tokenizer (see `realmodels.adapters.glm_image`)."""
-_NAME = re.compile(r"(?P<folder>(?:[\w+-][\w.+-]*/)?)(?P<file>[\w+-][\w.+-]*)", re.ASCII)
+_NAME = re.compile(r"([\w+-][\w.+-]*/)?[\w+-][\w.+-]*", re.ASCII)
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _LLAMAGEN = re.compile(r"(?P<kind>c2i|t2i)_\w+_(?P<side>256|384|512)\.pt")
 

@@ -5,6 +5,7 @@ Before the last file is checked nothing opens the folder; see `specverify.fetche
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ def plan(id: str, revision: str | None = None, to: Path | None = None, settings:
         )
     repository = hub.look_up(id, revision)
     choice = choose(repository, settings)
-    folder = fetched.place(id, repository.commit) if to is None else to.absolute()
+    folder = fetched.place(id, repository.commit) if to is None else Path(os.path.abspath(to))
     done = _begun(folder, repository, choice) and all(hub.fits(folder / one.path, one) for one in choice.files)
     there = sum(_present(folder / file.path, file.size) for file in choice.files)
     exists = next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -156,10 +156,10 @@ def read(folder: Path, name: str = MARKER) -> Checkpoint | None:
         return None
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); {remedy}") from None
+    except InputError:  # which is a ValueError
+        raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise (
-            error if isinstance(error, InputError) else InputError(f"{path} cannot be used ({error}); {remedy}")
-        ) from None
+        raise InputError(f"{path} cannot be used ({error!r}); {remedy}") from None
 
 
 def begin(checkpoint: Checkpoint) -> None:
@@ -182,13 +182,18 @@ def settled(folder: Path) -> Path:
     Raises:
         InputError: it is not finished, or files are missing or of other sizes.
     """
-    for each in (folder, folder.absolute().parent):
-        if (checkpoint := read(each)) is not None:
-            break
-        if (begun := read(each, BEGUN)) is not None:
-            raise InputError(f"{each} is not finished: {begun.id} was not fetched to its end; {begun.remedy} goes on")
-    else:
-        return folder
+    whole = Path(os.path.abspath(folder))
+    checkpoint = read(whole) or read(whole, BEGUN)
+    if checkpoint is None:
+        above = read(whole.parent) or read(whole.parent, BEGUN)
+        if above is None or above.inside != whole.name:
+            return folder
+        checkpoint = above
+    if not checkpoint.files:
+        raise InputError(
+            f"{checkpoint.folder} is not finished: {checkpoint.id} was not fetched to its end; {checkpoint.remedy} "
+            "goes on"
+        )
     for file in checkpoint.files:
         path = checkpoint.folder / file.path
         size = path.stat().st_size if path.is_file() else None
@@ -197,7 +202,7 @@ def settled(folder: Path) -> Path:
                 f"{path} is {'missing' if size is None else f'{size:,} bytes'}, and {file.size:,} bytes were fetched; "
                 f"{checkpoint.remedy} mends it"
             )
-    return folder / checkpoint.inside if checkpoint.folder == folder else folder
+    return folder / checkpoint.inside if checkpoint.folder == whole else folder
 
 
 def _write(checkpoint: Checkpoint, name: str) -> None:

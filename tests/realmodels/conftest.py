@@ -30,6 +30,8 @@ def made(tmp_path_factory):
 def served(tmp_path, monkeypatch):
     """What has a hub answer instead of the usual one, with a cache of its own."""
     monkeypatch.setenv(fetched.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what less is lost where it breaks
     monkeypatch.setattr(

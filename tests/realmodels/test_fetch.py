@@ -1,5 +1,6 @@
 """`specverify fetch` from a hub on this machine: whole, broken off, damaged, refused; and what opens afterwards."""
 
+import contextlib
 import errno
 import json
 import os
@@ -87,6 +88,8 @@ def test_records_and_lists_name_the_commit(hub, tmp_path):
 
 def test_a_broken_connection_is_taken_up(hub):
     hub.cut[WEIGHTS] = 4000
+    with contextlib.suppress(InputError):  # releases of huggingface_hub below 1 leave that to the next call
+        got()
     assert got().size == sum(len(hub.files[name]) for name in ("config.json", "generation_config.json", WEIGHTS))
     assert [span for path, span in hub.asked if path == WEIGHTS] == [None, "bytes=4000-"]
 
@@ -177,6 +180,7 @@ def test_what_the_hub_refuses_is_said_with_the_remedy(hub, path, refused, said):
         (["../tiny"], "is no id of a checkpoint"),
         ([ID, "--revision", "v9"], "org/tiny has no revision 'v9'; leave --revision out"),
         ([ID, "--to", "{file}"], "is there and was not fetched; give --to a folder that is new or empty"),
+        ([ID, "--to", "{file}/.."], "is there and was not fetched"),
         ([ID, "--to", "{file}/in", "--yes"], "cannot write to .*; give another --to"),
         ([ID, "--settings", "{file}"], "is not JSON"),
         ([ID, "--settings", "{file}.no"], "cannot read .*; give --settings an image-model.json"),
@@ -194,7 +198,7 @@ def test_without_a_network_that_is_said(hub, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-        with pytest.raises(InputError, match=r"cannot be reached at http.*ConnectError.*look at the network"):
+        with pytest.raises(InputError, match=r"cannot be reached at http.*Connect.*Error.*look at the network"):
             fetch.plan(ID)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="unset HF_HUB_OFFLINE"):
@@ -257,7 +261,7 @@ def test_fetching_again_checks_and_mends(hub):
         open_model(ID, conditions=PROMPTS)
 
 
-def test_the_newest_that_was_fetched_opens_and_a_commit_picks_another(hub, tmp_path):
+def test_the_newest_that_was_fetched_opens_and_a_commit_picks_another(hub, made, tmp_path):
     first = got()
     hub.files["chat_template.json"] = b"{}"
     second = got()
@@ -268,6 +272,11 @@ def test_the_newest_that_was_fetched_opens_and_a_commit_picks_another(hub, tmp_p
     own = tmp_path / "own"
     got(to=own)
     assert open_model(own, conditions=PROMPTS).name == "own"
+    inside = shutil.copytree(made["janus"], own / "mine")
+    (own / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"own/config.json is 2 bytes"):
+        open_model(own, conditions=PROMPTS)
+    assert open_model(inside, conditions=PROMPTS).name == "mine"  # a folder of the user's that is no part of it
     hub.files["more.json"] = b"{}"
     with pytest.raises(InputError, match=f"own holds {second.name}; give --to another folder"):
         fetch.plan(ID, to=own)

@@ -1,6 +1,7 @@
 """Which files of a repository `specverify fetch` takes, which adapter it says reads them, and what none reads."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from realmodels import fetch
 from realmodels.models import open_model
-from specverify import cli
+from specverify import cli, fetched
 from specverify.decoders.registry import build
 from specverify.decoders.run import sample
 from specverify.errors import InputError
@@ -96,7 +97,7 @@ def test_a_model_in_a_folder_of_its_repository_is_found_and_opened_there(made, s
     source = tokens(open_model(made["janus"], conditions=PROMPTS))
     for name in (Hub.id, tmp_path / "to", tmp_path / "to" / "vision_language_encoder"):
         assert torch.equal(tokens(open_model(name, conditions=PROMPTS)), source)
-    (tmp_path / "to" / "specverify-checkpoint.json").rename(tmp_path / "to" / ".specverify-unfinished.json")
+    fetched.begin(replace(fetched.read(tmp_path / "to"), files=()))
     with pytest.raises(InputError, match=r"to is not finished: .* --to .*/to goes on"):
         open_model(tmp_path / "to" / "vision_language_encoder", conditions=PROMPTS)
 
