@@ -16,7 +16,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import specverify
 from specverify.errors import InputError
@@ -160,7 +160,7 @@ def fits(path: Path, file: Remote) -> str | None:
     return sha256 if file.digest == (sha256 if len(file.digest) == 64 else blob) else None
 
 
-def _get(repository: Repository, file: Remote, target: IO[bytes], begin: int) -> None:
+def _get(repository: Repository, file: Remote, target: io.BufferedIOBase, begin: int) -> None:
     """The bytes of a file from `begin` on, behind what the target holds."""
     url, headers = _asked(repository, file)
     try:
@@ -200,7 +200,7 @@ def _check(repository: Repository, file: Remote, size: int, sha256: str, blob: s
         )
 
 
-def _digests(source: IO[bytes], size: int) -> tuple[str, str]:
+def _digests(source: io.BufferedIOBase, size: int) -> tuple[str, str]:
     """SHA-256, and git's blob id, which is the SHA-1 of the size and the content."""
     sha256, blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     while chunk := source.read(CHUNK):
