@@ -25,9 +25,13 @@ class Classifier(nn.Module):
         side: of an image, in pixels.
         levels: of grey, or of each colour.
         channels: 1, or 3 colours.
+
+    Attributes:
+        name: of the checkpoint that its weights come from; empty before any are loaded.
     """
 
     num_features = 64
+    name = ""
 
     def __init__(self, width: int = 32, side: int = SIDE, levels: int = LEVELS, channels: int = 1) -> None:
         super().__init__()
@@ -84,4 +88,5 @@ def load_classifier(
             f"{folder / name}.json does not describe a classifier ({error!r}); {store.remedy(name, folder)}"
         ) from error
     store.fill(name, model, card, folder)
+    model.name = name
     return model.to(device).requires_grad_(False).eval()

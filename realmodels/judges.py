@@ -1,6 +1,8 @@
 """Who judges a model's images: a pinned classifier, real images held out from it, and real ones beside them.
 
-The digits come with scikit-learn. Images of others do not ship, but their features do: distances need no more.
+The digits come with scikit-learn. Images of others do not ship, but their features do: distances need no more. Of
+grey images these are the classifier's; of colour images EfficientNet-Lite0's, along principal axes (`imagenet.py`), and
+the classifier judges classes alone.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from realmodels import quality, store
-from realmodels.classifier import load_classifier
+from realmodels import imagenet, quality, store
+from realmodels.classifier import Classifier, load_classifier
 from realmodels.data import digits
 from specverify.errors import InputError
 
@@ -29,7 +31,7 @@ class Real:
 
     Attributes:
         labels: the class of each.
-        features: by the classifier.
+        features: in the space of the reference.
         told: whether the classifier takes them for their class.
         tokens: their grey levels; None where they do not ship.
     """
@@ -53,13 +55,18 @@ class Judge:
     train: Real
 
 
+def known(name: str) -> bool:
+    """Whether an image model has a judge: those that ship do."""
+    return name in store.names()
+
+
 def judge(name: str) -> Judge | None:
     """The judge of an image model that ships; None where there is none.
 
     Raises:
-        InputError: as loading a checkpoint, and for features of another classifier's.
+        InputError: as loading a checkpoint or `imagenet.load`, and for features of another classifier's or network's.
     """
-    if name not in store.names():
+    if not known(name):
         return None
     own = store.read_card(name).get("judge")
     return _of_digits() if own is None else _of_features(own)
@@ -75,32 +82,58 @@ def _of_digits() -> Judge:
 def _of_features(name: str) -> Judge:
     own = f"{name}-{FEATURES}"
     card = store.read_card(own)
-    due, found = card["classifier_sha256"], store.read_card(name)["sha256"]
-    if due != found:
-        raise InputError(
-            f"{own} holds features of a {name} with SHA-256 {due}, and the one here has {found}; {store.remedy(name)}"
-        )
-    tensors = store.read_weights(own, card)
-    reference = quality.reference_of(load_classifier(name), tensors["held_out"].numpy())
+    own_sha256 = {name: store.read_card(name)["sha256"], imagenet.NAME: imagenet.SHA256}
+    due = {name: card["classifier_sha256"]}
+    if "network" in card:
+        due[card["network"]] = card["network_sha256"]
+    for network, sha256 in due.items():
+        if own_sha256.get(network) != sha256:
+            raise InputError(
+                f"{own} holds features of a {network} with SHA-256 {sha256}, and the one here has "
+                f"{own_sha256.get(network)}; {store.remedy(name)}"
+            )
+    tensors, classifier = store.read_weights(own, card), load_classifier(name)
+    if "network" in card:
+        space = _of_network(classifier, imagenet.Projection(tensors["centre"], tensors["axes"]))
+    else:
+        space = quality.own_space(classifier)
+    reference = quality.reference_of(classifier, space, tensors["held_out"].numpy())
     return Judge(reference, Real(tensors["labels"].long(), tensors["train"].numpy(), tensors["told"].bool()))
 
 
-def keep(name: str, held_out: Tensor, train: Tensor, labels: Tensor, folder: Path) -> None:
+def _of_network(classifier: Classifier, projection: imagenet.Projection) -> quality.Space:
+    """The space of colour images such as a classifier takes."""
+    features = imagenet.Projected(imagenet.load(), projection, classifier.side, classifier.levels)
+    return quality.Space(imagenet.NAME, len(projection.axes), features)
+
+
+@torch.no_grad()
+def keep(name: str, held_out: Tensor, beside: Tensor, labels: Tensor, others: Tensor, folder: Path) -> None:
     """Store features of real images beside a classifier.
 
     Args:
         name: the classifier's.
-        held_out, train: levels, channel by channel in raster order; of `train`, as many as are to be shown beside
+        held_out, beside: levels, channel by channel in raster order; of `beside`, as many as are to be shown beside
             samples.
-        labels: of `train`.
+        labels: of `beside`.
+        others: further images, from which the axes of colour images come.
+        folder: where all checkpoints lie.
+
+    Raises:
+        InputError: as `imagenet.load` and `imagenet.principal`, of colour images.
     """
     classifier = load_classifier(name, folder=folder)
-    with torch.no_grad():
-        tensors = {
-            "held_out": classifier.features(held_out),
-            "train": classifier.features(train),
-            "labels": labels.float(),
-            "told": (classifier(train).argmax(-1) == labels).float(),
-        }
     card: store.Card = {"kind": FEATURES, "classifier_sha256": store.read_card(name, folder)["sha256"]}
+    space, tensors = quality.own_space(classifier), dict[str, Tensor]()
+    if classifier.channels == imagenet.COLOURS:
+        pixels = others.view(-1, imagenet.COLOURS, classifier.side, classifier.side) / (classifier.levels - 1)
+        projection = imagenet.principal(imagenet.features(imagenet.load(), pixels))
+        space, tensors = _of_network(classifier, projection), {"centre": projection.centre, "axes": projection.axes}
+        card |= {"network": imagenet.NAME, "network_sha256": imagenet.SHA256}
+    tensors |= {
+        "held_out": space.features(held_out),
+        "train": space.features(beside),
+        "labels": labels.float(),
+        "told": (classifier(beside).argmax(-1) == labels).float(),
+    }
     store.write_tensors(f"{name}-{FEATURES}", tensors, card, folder)

@@ -6,7 +6,8 @@
     density, coverage    Naeem et al. 2020 (arXiv 2002.09797), by prdc
     accuracy             the share of images that the classifier takes for their class
 
-Distances are between features of the pinned classifier (`classifier.py`) and mean something for its weights alone.
+Distances are between features, of the pinned classifier (`classifier.py`) or, of colour images, of a network that was
+trained on other images (`imagenet.py`), and mean something for the weights of that network alone (`Space`).
 A kernel distance does not depend on how many images there are, and is 0 on average for images of the real ones' law;
 it may be below. All else does: a Frechet distance of n is biased upwards by about c / n, and neither it
 nor its interval is one of the law that the images come from. Compare sets of one size: in the difference that cancels,
@@ -19,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -49,38 +50,61 @@ class Given(nn.Identity):
 
 
 @dataclass(frozen=True)
+class Space:
+    """Where distances between images are taken.
+
+    Attributes:
+        network: the name of what gives the features.
+        axes: that the features are projected to; None for features as they are.
+        features: of images, given as levels of grey in raster order, or of one colour behind the other.
+    """
+
+    network: str
+    axes: int | None
+    features: Callable[[Int[Tensor, "n length"]], Float[Tensor, "n features"]]
+
+
+@dataclass(frozen=True)
 class Reference:
     """What images are measured against.
 
     Attributes:
-        classifier: judges classes, and gives the features.
+        classifier: judges classes.
+        space: gives the features.
         features: of the real images.
         root: square root of the covariance of `features`.
         radii: of each real image, the distance to its `NEIGHBOURS`-th nearest among them.
     """
 
     classifier: Classifier
+    space: Space
     features: Float[np.ndarray, "real features"]
     root: Float[np.ndarray, "features features"]
     radii: Float[np.ndarray, " real"]
 
 
 def reference(classifier: Classifier, tokens: Int[Tensor, "real length"]) -> Reference:
-    """Real images to measure against.
+    """Real images to measure against, by the features of the classifier.
 
     Raises:
         InputError: too few of them, or pixels that are no levels.
     """
-    return reference_of(classifier, _features(classifier, tokens, "real images"))
+    space = own_space(classifier)
+    return reference_of(classifier, space, _features(classifier, space, classifier.num_features, tokens, "real images"))
 
 
-def reference_of(classifier: Classifier, features: Float[np.ndarray, "real features"]) -> Reference:
+def own_space(classifier: Classifier) -> Space:
+    """The features of a classifier."""
+    return Space(classifier.name, None, classifier.features)
+
+
+def reference_of(classifier: Classifier, space: Space, features: Float[np.ndarray, "real features"]) -> Reference:
     """Features of real images to measure against."""
     values, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False))
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     with _quiet():
         radii = _prdc().compute_nearest_neighbour_distances(features, NEIGHBOURS)
-    return Reference(classifier, features, root, radii)
+    return Reference(classifier, space, features, root, radii)
 
 
 @cache
@@ -112,7 +136,7 @@ def measure(
     classes = against.classifier.last.out_features
     if len(labels) != len(tokens) or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(f"{len(labels)} labels for {len(tokens)} images; give each a class of 0..{classes - 1}")
-    features = _features(against.classifier, tokens, "images")
+    features = _features(against.classifier, against.space, against.features.shape[1], tokens, "images")
     correct = int((against.classifier(tokens).argmax(-1) == labels).sum())
     return measured(features, correct, weight, against)
 
@@ -210,8 +234,10 @@ def _share(count: int, n: int, weight: np.ndarray) -> Estimate:
     return Estimate(count / n, generator.beta(count + 0.5, n - count + 0.5, size=len(weight)))
 
 
-def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.ndarray, "n features"]:
-    size, pixels, levels = classifier.num_features, classifier.channels * classifier.side**2, classifier.levels
+def _features(
+    classifier: Classifier, space: Space, size: int, tokens: Tensor, what: str
+) -> Float[np.ndarray, "n features"]:
+    pixels, levels = classifier.channels * classifier.side**2, classifier.levels
     if tokens.ndim != 2 or tokens.shape[1] != pixels or not 0 <= int(tokens.min()) <= int(tokens.max()) < levels:
         raise InputError(
             f"the {what} have shape {tuple(tokens.shape)}; they are [n, {pixels}] levels of 0..{levels - 1}"
@@ -219,7 +245,7 @@ def _features(classifier: Classifier, tokens: Tensor, what: str) -> Float[np.nda
     if len(tokens) <= size:
         raise InputError(f"{len(tokens)} {what} give no covariance of {size} features; use at least {size + 1}")
     with torch.no_grad():
-        return classifier.features(tokens).cpu().numpy()
+        return space.features(tokens).cpu().numpy()
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ class Card(TypedDict, total=False):
         levels: of a tokenizer whose codes are a grid, how many values each of their numbers takes.
         tokenizer, judge: names of the checkpoints that it is used with.
         tokenizer_sha256, classifier_sha256: of the weights that it was trained with, or judged by.
+        network, network_sha256: of features that are not the classifier's, whose they are, and of its weights.
         data, licence, parameters, training: what it was made from, and how.
         figures: what it is worth.
         sha256: of the weights themselves.
@@ -59,6 +60,8 @@ class Card(TypedDict, total=False):
     tokenizer_sha256: str
     judge: str
     classifier_sha256: str
+    network: str
+    network_sha256: str
     data: str
     licence: str
     parameters: int

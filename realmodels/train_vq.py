@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from torch import Tensor, nn
 
-from realmodels import classifier, codes, families, judges, labelled, store, vq, vq_figures
+from realmodels import classifier, codes, families, imagenet, judges, labelled, store, vq, vq_figures
 from realmodels.adapters.llamagen_gpt import Shape as Sizes
 from realmodels.adapters.llamagen_gpt import Transformer
 from realmodels.families import Family
@@ -33,7 +33,7 @@ from realmodels.store import Card
 from realmodels.train import Goals, carry_out, without_some
 
 HELD_OUT, SHOWN, TOGETHER = 1000, 2000, 250
-"""Images held out; other real ones whose features are kept; images looked at in one pass."""
+"""Images held out; other real ones whose features are kept, and as many that axes come from; images of one pass."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,8 @@ def main(
 
 def _train(names: Sequence[str], data: Data, steps: int | None, samples: int) -> None:
     family = data.family
+    if family.classifier in names and family.channels == imagenet.COLOURS:
+        imagenet.load()  # what is missing is said before the work
     for name in names:
         recipe = family.recipes[name]
         if not run(name, data, dataclasses.replace(recipe, steps=steps or recipe.steps), Console(stderr=True)):
@@ -212,7 +214,8 @@ def _train(names: Sequence[str], data: Data, steps: int | None, samples: int) ->
         if name == family.classifier:
             beside = data.spare if len(data.spare.labels) else data.train
             shown = spread(len(beside.labels), SHOWN)
-            judges.keep(name, data.held_out.levels(), beside.levels(shown), beside.labels[shown], data.out)
+            others = data.train.levels(spread(len(data.train.labels), SHOWN))
+            judges.keep(name, data.held_out.levels(), beside.levels(shown), beside.labels[shown], others, data.out)
     if samples:
         roles = {"classifier": family.classifier, "tokenizer": family.tokenizer, "model": family.model}
         vq_figures.measure(roles, data.out, data.train, data.held_out, samples)

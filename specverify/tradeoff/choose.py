@@ -101,7 +101,7 @@ class Choice:
 def metrics(model: str) -> tuple[str, ...]:
     """What can count as loss of a model's settings; the first is usual."""
     if model not in continuous.names():
-        return METRICS if judges.judge(model) is not None else METRICS[: -len(RELATIVE)]
+        return METRICS if judges.known(model) else METRICS[: -len(RELATIVE)]
     known = ("pit",) if store.read_card(model)["kind"] == "diffusion" else ("pit", "surprisal")
     return (*RELATIVE, *known)
 
