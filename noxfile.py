@@ -185,7 +185,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def train_codes(session: nox.Session) -> None:
     """Train the models of codes again, as shipped, of MNIST or CIFAR-10 by the images in `-- --data FILE`."""
-    install(session)
+    install(session, "real")
     session.run("python", "-m", "realmodels.train_vq", *session.posargs, env=THREADS)
 
 

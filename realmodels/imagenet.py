@@ -20,6 +20,7 @@ import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch given side side"]) -> Float[Tensor, "batch channels less less"]:
         """The next channels."""
-        inner = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        inner: Tensor = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         inner = F.relu6(self._bn1(_same(self._depthwise_conv, inner)))
         inner = self._bn2(self._project_conv(inner))
         return x + inner if self.skips else inner
@@ -98,7 +99,8 @@ class Network(nn.Module):
         x = F.relu6(self._bn0(_same(self._conv_stem, x)))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        pooled: Tensor = F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        return pooled
 
 
 def _norm(channels: int) -> nn.Module:
@@ -138,7 +140,8 @@ def load() -> Network:
         own = dict(module.named_children())
         for conv, norm in _FUSED:
             if conv in own:
-                setattr(module, conv, fuse_conv_bn_eval(own[conv], own[norm]))
+                pair = cast("nn.Conv2d", own[conv]), cast("nn.BatchNorm2d", own[norm])
+                setattr(module, conv, fuse_conv_bn_eval(*pair))
                 setattr(module, norm, nn.Identity())
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

@@ -2,6 +2,7 @@
 
 Cells (of a campaign) and settings (of a sweep) are matched by id. A change is a *regression* where a verdict gets
 worse, a known-wrong decoder is no longer caught, a cell is gone, forward passes grow, or a measured quality gets worse.
+Distances in other features are not compared.
 
 What was enumerated is compared to 1e-9; what was measured by its 95% intervals: two figures differ where they lie
 farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
@@ -20,6 +21,7 @@ from scipy.stats import norm
 from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell, Run
 from specverify.report.tables import caught, number
+from specverify.tradeoff import spaces
 from specverify.tradeoff.shape import Row as Setting
 from specverify.tradeoff.shape import Sweep
 
@@ -85,9 +87,14 @@ def sweeps(old: Sweep, new: Sweep) -> list[Change]:
         for one, other in both
         if bool(one["error"]) != bool(other["error"])
     ]
+    moved, without = [], frozenset[str]()
+    if not spaces.alike(old, new):
+        without = frozenset(spaces.METRICS)
+        moved = [Change("other", "all settings", "features", spaces.space(old), spaces.space(new))]
     return [
         *broken,
-        *_measured([(one["id"], _metrics(one), _metrics(other)) for one, other in both]),
+        *moved,
+        *_measured([(one["id"], _metrics(one, without), _metrics(other, without)) for one, other in both]),
         *_there(before, after),
     ]
 
@@ -131,11 +138,12 @@ def _figures(cell: Cell) -> dict[str, Figure]:
     return {"passes": Figure(run["passes_mean"], _error(run["passes_interval"]), more_is_better=False)}
 
 
-def _metrics(row: Setting) -> dict[str, Figure]:
+def _metrics(row: Setting, without: frozenset[str]) -> dict[str, Figure]:
     """Of what has a sign, such as the surprisal's excess, the size counts."""
     return {
         name: Figure(abs(metric["value"]), _error(metric["interval"]), name.startswith(_MORE_IS_BETTER))
         for name, metric in row["metrics"].items()
+        if name not in without
     }
 
 

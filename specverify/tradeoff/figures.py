@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
-from specverify.tradeoff import figures_windows
+from specverify.tradeoff import figures_windows, spaces
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL
 from specverify.tradeoff.shape import Row, Sweep, images_of
 from specverify.tradeoff.shown import boldest, groups_of, series_of, swept
@@ -29,7 +29,7 @@ PANELS = {
     "excess": "excess of bias over gain",
     "surprisal": "surprisal less entropy, nats per token",
     "pit": "Kolmogorov distance of transforms",
-    "fd": "Frechet distance at n = {n:,}",
+    "fd": "{fd} at n = {n:,}",
     "accuracy": "class accuracy",
     "precision": "precision",
     "recall": "recall",
@@ -74,10 +74,10 @@ def figures(record: Sweep) -> list[Picture]:
         for (guidance, kind), rows in groups.items():
             assert kind is not None
             plain, here = baselines(record, guidance), swept(rows)
-            found.append(_trade(guidance, kind, here, plain, steps(record)))
+            found.append(_trade(record, guidance, kind, here, plain))
             close = [row for row in here if row["metrics"]["bias"]["value"] <= _CLOSE]
             if 1 < len(close) < len(here):
-                found.append(_trade(guidance, kind, close, plain, steps(record), close=True))
+                found.append(_trade(record, guidance, kind, close, plain, close=True))
             if len(here) < len(rows):
                 found.append(figures_windows.picture(record, guidance, kind, rows, STYLES))
         for (guidance, kind), rows in groups.items() if drawn else ():
@@ -94,9 +94,10 @@ def baselines(record: Sweep, guidance: float) -> list[Row]:
     ]
 
 
-def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style]) -> Figure:
+def quality_over_speed(record: Sweep, rows: list[Row], plain: list[Row], style: dict[str, Style]) -> Figure:
     """A panel for every metric, over the speed-up in passes, a line for every series."""
     shown = [name for name in PANELS if any(name in row["metrics"] for row in rows)]
+    distance = f"FD{on}" if (on := spaces.on(record)) else "Frechet distance"
     figure = drawing.canvas(2.35 * -(-len(shown) // 2) + 1.1)
     ends = [end for row in rows for end in row["metrics"]["speedup"]["interval"]]
     low, high = min(ends), max(ends)
@@ -105,7 +106,7 @@ def quality_over_speed(rows: list[Row], plain: list[Row], style: dict[str, Style
         _band(axis, name, plain)
         for series, sweep in groupby((row for row in rows if name in row["metrics"]), key=series_of):
             _line(axis, name, list(sweep), style[series])
-        axis.set_title(PANELS[name].format(n=rows[0]["n"]), loc="left")
+        axis.set_title(PANELS[name].format(fd=distance, n=rows[0]["n"]), loc="left")
         axis.set_xlabel("speed-up in forward passes, rows replaced")
         axis.set_xlim(low - margin, high + margin)
         axis.grid(True, color="#EEEEEE", linewidth=0.6)
@@ -129,14 +130,17 @@ def _mark(series: str) -> str:
     return called(rule) + comma + rest
 
 
-def _trade(guidance: float, kind: str, rows: list[Row], plain: list[Row], looked: str, close: bool = False) -> Picture:
+def _trade(
+    record: Sweep, guidance: float, kind: str, rows: list[Row], plain: list[Row], close: bool = False
+) -> Picture:
     style = {rule: Style(*STYLES.get(rule, (FRAME, "d"))) for rule in dict.fromkeys(row["rule"] for row in rows)}
-    figure = quality_over_speed(rows, plain, style)
+    figure = quality_over_speed(record, rows, plain, style)
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
         "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
-        f"is as many real images. Bias and excess are known from the laws of {looked}, and have no noise floor. {READ}"
+        f"is as many real images. Bias and excess are known from the laws of {steps(record)}, and have no noise floor. "
+        f"{READ}"
     )
     if close:
         caption = f"As above, for the settings with a bias of at most {_CLOSE:g}."

@@ -46,18 +46,25 @@ def figures(record: Sweep) -> list[Picture]:
             plain = baselines(record, guidance)
             names = dict.fromkeys(series_of(row) for row in rows)
             style = {name: Style(*_STYLES.get(name, (FRAME, "d"))) for name in names}
-            found.append(_trade(guidance, rows, plain, style))
+            found.append(_trade(record, guidance, rows, plain, style))
             close = [row for row in rows if overlaps(row, plain, "fd")]
             if 1 < len(close) < len(rows):
                 shown = {name: style[name] for name in dict.fromkeys(series_of(row) for row in close)}
-                found.append(_trade(guidance, close, plain, shown, close=True))
+                found.append(_trade(record, guidance, close, plain, shown, close=True))
             found.append(_times(record, guidance, rows, style))
             found.append(samples(record, guidance, None, rows, plain))
     return found
 
 
-def _trade(guidance: float, rows: list[Row], plain: list[Row], style: dict[str, Style], close: bool = False) -> Picture:
-    figure = quality_over_speed(rows, plain, style)
+def _trade(
+    record: Sweep,
+    guidance: float,
+    rows: list[Row],
+    plain: list[Row],
+    style: dict[str, Style],
+    close: bool = False,
+) -> Picture:
+    figure = quality_over_speed(record, rows, plain, style)
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
         "Each line is a decoder over its windows, or over what else it is set to at one window; bars are 95% "

@@ -38,7 +38,7 @@ def text(record: Sweep, pictures: list[Picture], html: bool) -> str:
         tables=[own.speed(record), own.quality(record), *own.others(record)],
         provenance=_provenance(record),
         pictures=pictures,
-        limits=own.LIMITS,
+        limits=own.limits(record),
     )
 
 

@@ -41,6 +41,14 @@ class Hardware(TypedDict):
 
 
 @closed
+class Features(TypedDict):
+    """What fd, kd, precision, recall, density and coverage are taken in."""
+
+    network: Annotated[str, Field(min_length=1, description="whose features they are")]
+    axes: Annotated[Size | None, Field(description="that they are projected to; null for features as they are")]
+
+
+@closed
 class Metric(TypedDict):
     """A figure with its interval."""
 
@@ -118,6 +126,9 @@ class Header(TypedDict):
     levels: Annotated[int, Field(ge=2, description="of grey, or of each colour")]
     priced: NotRequired[
         Annotated[float, Field(gt=0, le=1, description="share of the steps by which gain and bias are known; 1 unsaid")]
+    ]
+    features: NotRequired[
+        Annotated[Features | None, Field(description="null if images are not judged; a classifier's if it is not said")]
     ]
     omitted: Annotated[dict[str, Text], Field(description="decoders that do not go with the model, and why not")]
     software: dict[str, Text]

@@ -30,7 +30,7 @@ from specverify.tradeoff import record as records
 from specverify.tradeoff.measure import carry_out, stopped
 from specverify.tradeoff.plan import REAL, Asked, Cell, plan
 from specverify.tradeoff.setting import Setting, opened, opening
-from specverify.tradeoff.shape import Header, Row, Shared, Sweep, Tokens
+from specverify.tradeoff.shape import Features, Header, Row, Shared, Sweep, Tokens
 from specverify.tradeoff.shown import without_others
 from specverify.tradeoff.watch import share
 
@@ -67,7 +67,7 @@ def measure(
     cells, omitted = (
         decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
     )
-    if judges.judge(setting.model) is None:
+    if not judges.known(setting.model):
         cells = tuple(cell for cell in cells if cell.rule != REAL)
     _check(setting, cells, min(pool.width(jobs), len(cells)))
     head = _head(setting, asked, omitted, pool.width(jobs))
@@ -171,6 +171,7 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
         "length": model.length,
         "levels": levels,
         "priced": priced,
+        "features": _features(setting.model),
         "omitted": dict(omitted),
         "software": environment.software("torchmetrics", "prdc"),
         "hardware": {
@@ -179,6 +180,12 @@ def _head(setting: Setting, asked: Asked, omitted: Mapping[str, str], jobs: int)
             "accelerator": environment.accelerator(setting.device),
         },
     }
+
+
+def _features(model: str) -> Features | None:
+    """What images of a model are judged in."""
+    judge = judges.judge(model)
+    return None if judge is None else {"network": judge.reference.space.network, "axes": judge.reference.space.axes}
 
 
 def _write(head: Header, cells: Sequence[Cell], rows: dict[str, Row], out: Path) -> Sweep:

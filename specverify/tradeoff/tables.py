@@ -11,6 +11,7 @@ from specverify.errors import InputError
 from specverify.report import tables
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table, number
+from specverify.tradeoff import spaces
 from specverify.tradeoff.choose import loss
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
@@ -20,8 +21,8 @@ LIMITS = (
     "batch, fewer passes of more tokens each may take longer.",
     "Rules that measure distances between tokens are given the model's own embedding of them. Where all squared "
     "distances are below 0.5, the threshold of GSD's released code, that leaves nothing out.",
-    "Distances between features depend on the classifier and on the number of images; compare rows of one report. "
-    "Where real images are such as the classifier was trained on, that flatters their row.",
+    "Distances between features depend on {network} and on the number of images; compare rows of one report. "
+    "Where real images are such as {network} was trained on, that flatters their row.",
     "Intervals are over sampled images, for each setting by itself: neither the real images nor the model are drawn "
     "anew, and the best of many settings looks better than it is.",
     "What a rule loses depends on how far its drafts are off, and so on the model. A small one says how rules compare, "
@@ -37,7 +38,7 @@ REPLACED = (
     "of 8 or 64 waits for its slowest row. "
 )
 DISTANCE = (
-    "FD: Frechet distance between features of a classifier; of n images it is larger than that of the law that they "
+    "FD: Frechet distance between features of {space}; of n images it is larger than that of the law that they "
     "come from, and its interval is not one for that. FD above AR is the difference from the mean of the two AR runs "
     "of as many images (of an AR run, from the other one), in which that cancels. "
 )
@@ -161,10 +162,11 @@ def quality(record: Sweep) -> Table:
         "Quality",
         "z and surprisal: the tokens' surprisal less the entropy of the target's law; above 0, surprising tokens are "
         "kept too often, below 0 likely ones are preferred. PIT: Kolmogorov's distance from uniform. "
-        f"{DISTANCE}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All against real "
-        "images that were held out, with 95% intervals over the sampled ones.",
+        f"{distance(record)}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All "
+        "against real images that were held out, with 95% intervals over the sampled ones.",
         (
-            *names(record), "z#", "surprisal#", "PIT#", *distance_names(record), *headed(known(record, QUALITY)),
+            *names(record), "z#", "surprisal#", "PIT#", *distance_names(record),
+            *headed(record, known(record, QUALITY)),
         ),
         tuple(lines),
     )  # fmt: skip
@@ -175,9 +177,19 @@ def known(record: Sweep, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if any(name in row["metrics"] for row in record["rows"]))
 
 
-def headed(names: tuple[str, ...]) -> tuple[str, ...]:
+def headed(record: Sweep, names: tuple[str, ...]) -> tuple[str, ...]:
     """The heads of columns of metrics."""
-    return tuple(f"{name.upper() if len(name) == 2 else name}#" for name in names)
+    return tuple(f"{name.upper()}{spaces.on(record)}#" if len(name) == 2 else f"{name}#" for name in names)
+
+
+def distance(record: Sweep) -> str:
+    """What the columns of Frechet distances say."""
+    return DISTANCE.format(space=spaces.space(record))
+
+
+def limits(record: Sweep) -> list[str]:
+    """What a report does not say."""
+    return [line.format(network=spaces.network(record)) for line in LIMITS]
 
 
 def kernel(record: Sweep) -> str:
@@ -187,7 +199,7 @@ def kernel(record: Sweep) -> str:
 
 def distance_names(record: Sweep) -> tuple[str, str]:
     """How the two columns of `distances` are called: a Frechet distance is one of so many images."""
-    return f"FD at n = {record['setting']['n']:,}#", "FD above AR#"
+    return f"FD{spaces.on(record)} at n = {record['setting']['n']:,}#", "FD above AR#"
 
 
 def distances(record: Sweep, row: Row) -> tuple[str, str]:

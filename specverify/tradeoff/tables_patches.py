@@ -10,12 +10,12 @@ from specverify.report.tables import Table
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Row, Sweep
 from specverify.tradeoff.tables import (
-    DISTANCE,
     QUALITY,
     REPLACED,
     barred,
     called,
     cells,
+    distance,
     distance_names,
     distances,
     gain,
@@ -54,6 +54,11 @@ LIMITS = (
     "images.",
 )
 NAMES = ("decoder", "window#", "setting")
+
+
+def limits(record: Sweep) -> list[str]:
+    """What a report does not say."""
+    return list(LIMITS)
 
 
 def introduction(record: Sweep) -> str:
@@ -188,10 +193,11 @@ def quality(record: Sweep) -> Table:
         "quality",
         "Quality",
         f"{surprisal * surprising}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per "
-        f"patch, or a bound of it; see below. {DISTANCE}{kernel(record)}Precision, recall, density and coverage: five "
-        "nearest neighbours. All against real images that were held out, with 95% intervals over the sampled images.",
+        f"patch, or a bound of it; see below. {distance(record)}{kernel(record)}Precision, recall, density and "
+        "coverage: five nearest neighbours. All against real images that were held out, with 95% intervals over the "
+        "sampled images.",
         (
-            *NAMES, *own, "PIT#", "bias#", *distance_names(record), *headed(known(record, QUALITY)),
+            *NAMES, *own, "PIT#", "bias#", *distance_names(record), *headed(record, known(record, QUALITY)),
         ),
         tuple(lines),
     )  # fmt: skip
