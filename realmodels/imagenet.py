@@ -94,8 +94,8 @@ class Network(nn.Module):
                 given = channels
         self._conv_head, self._bn1 = nn.Conv2d(given, FEATURES, 1, bias=False), _norm(FEATURES)
 
-    def forward(self, x: Float[Tensor, "batch 3 96 96"]) -> Float[Tensor, "batch 1280"]:
-        """Channels of the last convolution, averaged."""
+    def forward(self, x: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1280"]:
+        """Channels of the last convolution, averaged; the side is a multiple of 32."""
         x = F.relu6(self._bn0(_same(self._conv_stem, x)))
         for block in self._blocks:
             x = block(x)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from realmodels import codes, labelled, store, train_vq, vq
+from realmodels import codes, imagenet, labelled, store, train_vq, vq
 from realmodels.adapters.llamagen_gpt import Shape
 from realmodels.fit import Recipe, fit
 from realmodels.session import ImageTransformer
@@ -253,9 +253,28 @@ def test_colours_train_the_models_of_colours(tmp_path):
     model = ImageTransformer(network, network.conditions)
     assert model.render(torch.zeros(2, 64, dtype=torch.int64)).shape == (2, 3, 32, 32)
     assert network.codebook.shape == (4375, 5)
+    card = store.read_card("cifar-classifier-features", tmp_path / "out")
+    kept = store.read_weights("cifar-classifier-features", card, tmp_path / "out")
+    assert (card["network"], card["network_sha256"]) == (imagenet.NAME, imagenet.SHA256)
+    assert {name: tuple(one.shape) for name, one in kept.items()} == {
+        "axes": (64, 1280), "centre": (1280,), "held_out": (20, 64), "train": (100, 64), "labels": (100,),
+        "told": (100,),
+    }  # fmt: skip
     done = CliRunner().invoke(train_vq.app, ["mnist-vq", *common])
     assert done.exit_code == 2
     assert "no model 'mnist-vq' to train on images of 3 channel(s); choose among cifar-classifier" in done.stderr
+
+
+def test_colours_are_not_trained_without_what_their_features_need(tmp_path, monkeypatch):
+    pixels, classes = colours(120)
+    np.savez(tmp_path / "some.npz", x=pixels, y=classes)
+    monkeypatch.setattr(imagenet, "FILE", "models/none.pth")
+    imagenet.load.cache_clear()
+    common = ["--data", str(tmp_path / "some.npz"), "--out", str(tmp_path / "out"), "--held-out", "20"]
+    done = CliRunner().invoke(train_vq.app, common)
+    imagenet.load.cache_clear()
+    assert (done.exit_code, (tmp_path / "out").exists()) == (2, False)
+    assert "pip install 'specverify[real]'" in done.stderr
 
 
 def test_a_table_that_is_a_sum_in_training_is_a_table_when_it_is_stored():

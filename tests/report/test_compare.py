@@ -97,6 +97,22 @@ def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
     assert compare.sweeps(row(1.0), row(1.001)) == []
 
 
+def test_distances_in_other_features_are_not_compared():
+    def sweep(value, **said):
+        metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]} for name in ("fd", "bias")}
+        return {"rows": [{"id": "a", "error": None, "metrics": metrics}], **said}
+
+    own, others = (
+        {"features": {"network": network, "axes": axes}}
+        for network, axes in (("cifar-classifier", None), ("EfficientNet-Lite0", 64))
+    )
+    for old, new, same in (({}, own, True), (others, others, True), ({}, others, False), (own, others, False)):
+        found = compare.sweeps(sweep(1.0, **old), sweep(2.0, **new))
+        assert {c.what for c in found if c.sign == "worse"} == ({"fd", "bias"} if same else {"bias"})
+        moved = [(c.sign, c.new) for c in found if c.what == "features"]
+        assert moved == ([] if same else [("other", "EfficientNet-Lite0 along 64 principal axes")])
+
+
 def test_the_command_exits_with_1_on_a_regression_alone(record, tmp_path, capsys):
     worse, where = _change(record, "exact", exact={"passes": 99.0})
     for name, one in (("old", record), ("new", worse)):

