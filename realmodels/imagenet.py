@@ -147,11 +147,11 @@ def load() -> Network:
 
 
 @torch.no_grad()
-def features(network: Network, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 1280"]:
+def features(network: Network, pixels: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 1280"]:
     """Features of images of any size, on the CPU.
 
-    They are the same numbers whatever the images beside them: the network sees `TOGETHER` at a time, grey ones if
-    there are no others.
+    They are the same numbers whatever the images beside them, on one machine with one number of threads: the network
+    sees `TOGETHER` at a time, grey ones if there are no others.
 
     Args:
         network: see `load`.
@@ -171,6 +171,11 @@ def features(network: Network, pixels: Float[Tensor, "n 3 height width"]) -> Flo
         given = F.pad((255 * resized - 127) / 128, (0, 0) * 3 + (0, TOGETHER - len(part)))
         found.append(network(given.contiguous(memory_format=torch.channels_last))[: len(part)])
     return torch.cat(found)
+
+
+def scaled(tokens: Int[Tensor, "n levels"], side: int, levels: int) -> Float[Tensor, "n 3 side side"]:
+    """Pixels from 0 to 1 of images given as levels: channel by channel, each in raster order."""
+    return tokens.view(-1, COLOURS, side, side).float() / (levels - 1)
 
 
 @dataclass(frozen=True)
@@ -226,5 +231,4 @@ class Projected:
 
     def __call__(self, tokens: Int[Tensor, "n levels"]) -> Float[Tensor, "n axes"]:
         """Features of images given channel by channel, each in raster order."""
-        pixels = tokens.view(-1, COLOURS, self.side, self.side).float() / (self.levels - 1)
-        return self.projection(features(self.network, pixels))
+        return self.projection(features(self.network, scaled(tokens, self.side, self.levels)))

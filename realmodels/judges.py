@@ -126,7 +126,7 @@ def keep(name: str, held_out: Tensor, beside: Tensor, labels: Tensor, others: Te
     card: store.Card = {"kind": FEATURES, "classifier_sha256": store.read_card(name, folder)["sha256"]}
     space, tensors = quality.own_space(classifier), dict[str, Tensor]()
     if classifier.channels == imagenet.COLOURS:
-        pixels = others.view(-1, imagenet.COLOURS, classifier.side, classifier.side) / (classifier.levels - 1)
+        pixels = imagenet.scaled(others, classifier.side, classifier.levels)
         projection = imagenet.principal(imagenet.features(imagenet.load(), pixels))
         space, tensors = _of_network(classifier, projection), {"centre": projection.centre, "axes": projection.axes}
         card |= {"network": imagenet.NAME, "network_sha256": imagenet.SHA256}

@@ -72,7 +72,6 @@ def test_images_are_given_as_the_page_says(network, pixels):
     [
         ((0, 3, 8, 8), 1, r"shape \(0, 3, 8, 8\); they are \[n, 3, height, width\], n at least 1"),
         ((2, 1, 8, 8), 1, r"shape \(2, 1, 8, 8\)"),
-        ((3, 8, 8), 1, r"shape \(3, 8, 8\)"),
         ((2, 3, 8, 8), 255, r"pixels lie from 255 to 255; scale them to 0\.\.1"),
         ((2, 3, 8, 8), -1, "pixels lie from -1 to -1"),
         ((2, 3, 8, 8), float("nan"), "pixels lie from nan to nan"),
