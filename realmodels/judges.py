@@ -89,7 +89,7 @@ def _of_features(name: str) -> Judge:
     for network, sha256 in due.items():
         if own_sha256.get(network) != sha256:
             raise InputError(
-                f"{own} holds features of a {network} with SHA-256 {sha256}, and the one here has "
+                f"{own} holds features of {network} with SHA-256 {sha256}, and the one here has "
                 f"{own_sha256.get(network)}; {store.remedy(name)}"
             )
     tensors, classifier = store.read_weights(own, card), load_classifier(name)

@@ -81,7 +81,7 @@ def test_another_tokenizer_or_classifier_than_it_was_trained_with_is_refused(tmp
         codes.load_transformer(NAME, tmp_path)
     judges._of_features.cache_clear()
     monkeypatch.setattr(judges.store, "read_card", lambda name: {**store_card(name), "classifier_sha256": "0"})
-    with pytest.raises(InputError, match="holds features of a mnist-classifier with SHA-256 0"):
+    with pytest.raises(InputError, match="holds features of mnist-classifier with SHA-256 0"):
         judges.judge(NAME)
     judges._of_features.cache_clear()
 

@@ -118,8 +118,6 @@ def test_features_of_another_network_are_refused(monkeypatch):
             return {**read(asked), key: value} if asked.endswith("features") else read(asked)
 
         monkeypatch.setattr(judges.store, "read_card", card)
-        with pytest.raises(
-            InputError, match=rf"holds features of a {network} with SHA-256 .*train_vq cifar-classifier"
-        ):
+        with pytest.raises(InputError, match=rf"holds features of {network} with SHA-256 .*train_vq cifar-classifier"):
             judges.judge(NAME)
     judges._of_features.cache_clear()
