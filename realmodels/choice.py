@@ -170,8 +170,8 @@ def _read(path: Path) -> bytes:
 def _object(content: bytes, source: str) -> Any:
     try:
         found = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{source} is not JSON ({error}); correct it, or give an {FILE} with --settings") from None
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{source} is not JSON ({error}); give another {FILE} with --settings") from None
     if not isinstance(found, dict):
         raise InputError(f"{source} holds a {type(found).__name__} where an object is due; correct it")
     return found

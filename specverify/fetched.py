@@ -147,7 +147,10 @@ def read(folder: Path, name: str = MARKER) -> Checkpoint | None:
     """
     path, remedy = folder / name, f"delete {folder}, and fetch the checkpoint again (specverify fetch ID)"
     try:
-        content = checksum.opened(json.loads(path.read_bytes()), str(path), remedy)
+        written = json.loads(path.read_bytes())
+        content = checksum.opened(written, str(path), remedy)
+        if checksum.KEY not in written:
+            raise ValueError("it has no checksum")
         if (content.pop("schema"), content.pop("version")) != (SCHEMA, 1):
             raise ValueError("another version")
         files = tuple(File(**file) for file in content.pop("files"))
@@ -158,7 +161,7 @@ def read(folder: Path, name: str = MARKER) -> Checkpoint | None:
         raise InputError(f"cannot read {path} ({error.strerror}); {remedy}") from None
     except InputError:  # which is a ValueError
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be used ({error!r}); {remedy}") from None
 
 

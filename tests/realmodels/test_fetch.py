@@ -261,6 +261,15 @@ def test_fetching_again_checks_and_mends(hub):
         open_model(ID, conditions=PROMPTS)
 
 
+@pytest.mark.parametrize("content", ['{"files": [{"path": 5, "size": 1, "sha256": ""}]}', "{}", "[" * 200_000, "5"])
+def test_a_marker_that_fetch_did_not_write_is_an_error_with_a_remedy(hub, content):
+    got()
+    (folder_of(hub) / fetched.MARKER).write_text(content)
+    with pytest.raises(InputError, match="delete .*, and fetch the checkpoint again"):
+        open_model(ID, conditions=PROMPTS)
+    assert fetched.everyone() == []
+
+
 def test_the_newest_that_was_fetched_opens_and_a_commit_picks_another(hub, made, tmp_path):
     first = got()
     hub.files["chat_template.json"] = b"{}"

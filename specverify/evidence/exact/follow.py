@@ -27,7 +27,7 @@ from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
-from specverify.evidence.exact.numbers import Conditions, Numbers, OutOfReach, both
+from specverify.evidence.exact.numbers import Conditions, NeedsOrder, Numbers, OutOfReach, both
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.tensors import Named, Unseen
 from specverify.evidence.sequences import sequence_index
@@ -135,14 +135,34 @@ class _Following:
             rows = self._laws(self.goal if number == 0 else Lossless(), table[0])
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
-        with self.named:
-            self.decoder = self.make()
-            law = self.goal.due(self.target, self.drafts)
-            beside = self.goal.equal(self.target, self.drafts)
+        try:
+            with self.named:
+                self.decoder = self.make()
+                law = self.goal.due(self.target, self.drafts)
+                beside = self.goal.equal(self.target, self.drafts)
+        except NeedsOrder as error:  # nothing is known of what it keeps
+            raise OutOfReach(str(error)) from None
         due = self.named.numbers_of(law)
         sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
         before = kept(self.decoder, self.target, self.drafts)
         expected = self._residues(due)
+        try:
+            self._go_through()
+        except NeedsOrder:  # it is run again, and must be the same then
+            self._unchanged(before)
+            raise
+        for number, (one, other) in enumerate((one, other) for pair in sides for one, other in zip(*pair, strict=True)):
+            self.law[-1 - number], expected[-1 - number] = self._residue(one), self._residue(other)
+        self._unchanged(before)
+        self.numbers.check()
+        names = [*due.tolist(), *(name for pair in sides for side in pair for name in side)]
+        due_size = sum(self.numbers.size[name] for name in names)
+        return Followed(
+            self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
+        )
+
+    def _go_through(self) -> None:
+        """Every world, by the length of what it has committed."""
         self.waiting: dict[int, dict[tuple[int, ...], Place]] = defaultdict(dict)
         one = self.chances.number(1, frozenset(), 0)
         self._resolve(None, [Place(None, 1, frozenset(), 0)], torch.tensor([one]))
@@ -153,25 +173,18 @@ class _Following:
                 states = tree.join([place.state for place in chunk])
                 weight = [self.chances.number(1, place.zero, 0) for place in chunk]
                 self._resolve(states, chunk, torch.tensor(weight))
-        for number, (one, other) in enumerate((one, other) for pair in sides for one, other in zip(*pair, strict=True)):
-            self.law[-1 - number], expected[-1 - number] = self._residue(one), self._residue(other)
+
+    def _unchanged(self, before: dict[str, object]) -> None:
         if where := changed(before, kept(self.decoder, self.target, self.drafts)):
             raise OutOfReach(
                 f"it keeps something between calls, in {where}: what it does may change after more of them"
             )
-        self.numbers.check()
-        names = [*due.tolist(), *(name for pair in sides for side in pair for name in side)]
-        due_size = sum(self.numbers.size[name] for name in names)
-        return Followed(
-            self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
-        )
 
     def _laws(self, goal: Lossless, table: Tensor) -> Tensor:
         """Names for the laws of a table."""
         names = goal.names(self.named.algebra, table.tolist(), self.target.vocab)
-        if self.orders is not None:  # past the end all laws are uniform: nothing there has an order
-            names[-1] = [self.numbers.constant(1 / self.target.vocab)] * self.target.vocab
-            for law in names[:-1]:
+        if self.orders is not None:
+            for law in names:
                 self.orders.law(law)
         return torch.tensor(names)
 

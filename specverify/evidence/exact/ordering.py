@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from specverify.evidence.exact.moving import Handler, name_of
-from specverify.evidence.exact.numbers import UNDEFINED, NeedsOrder, OutOfReach
+from specverify.evidence.exact.numbers import NeedsOrder, OutOfReach
 
 if TYPE_CHECKING:
     from specverify.evidence.exact.tensors import Named
 
 
+STABLE = 16
+"""Of so many numbers torch keeps equals as they stood, asked to or not."""
+
+
 def sorted_by(what: str) -> Handler:
-    """sort and argsort, which keep equals as they stood; `what` is which of values and indices come back.
+    """sort and argsort; `what` is which of values and indices come back.
 
     Not topk: torch leaves open who of equals is among them.
     """
@@ -24,9 +28,10 @@ def sorted_by(what: str) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         _asked(named, func)
         given = _given(("input", "dim", "descending"), args, kwargs)
-        tensor, dim = given["input"], given.get("dim", -1)
-        largest, kind = given.get("descending", False), torch.return_types.sort if what == "both" else None
-        return _picked(named, tensor, dim, tensor.shape[dim], largest, what, kind)
+        names, dim = named.numbers_of(given["input"]), given.get("dim", -1)
+        if names.shape[dim] > STABLE and not given.get("stable", False):
+            raise OutOfReach(f"it uses {name_of(func)}, which may put equals in any order; ask for stable=True")
+        return _picked(named, func(*args, **kwargs), names, dim, names.shape[dim], given.get("descending", False), what)
 
     return handler
 
@@ -35,20 +40,18 @@ def extreme(largest: bool, what: str) -> Handler:
     """max, min, argmax and argmin along an axis, or of all."""
 
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
-        _asked(named, func)
         given = _given(("input", "dim", "keepdim"), args, kwargs)
-        tensor, dim, keep = given["input"], given.get("dim"), given.get("keepdim", False)
-        if isinstance(dim, Tensor) or "other" in given:
-            return named.bind(func(*args, **kwargs), named.pairwise("maximum" if largest else "minimum", *args))
+        other = given.get("other", given.get("dim"))
+        if isinstance(other, Tensor):
+            names = named.pairwise("maximum" if largest else "minimum", given["input"], other)
+            return named.bind(func(*args, **kwargs), names)
+        _asked(named, func)
+        names, dim = named.numbers_of(given["input"]), given.get("dim")
         if dim is None:
-            flat = _picked(named, tensor.reshape(-1), 0, 1, largest, what, None)
-            found = flat[0] if isinstance(flat, tuple) else flat
-            return found.reshape(())
-        kind = None if what != "both" else torch.return_types.max if largest else torch.return_types.min
-        picked = _picked(named, tensor, dim, 1, largest, what, kind)
-        if keep:
-            return picked
-        return kind(tuple(part.squeeze(dim) for part in picked)) if kind is not None else picked.squeeze(dim)
+            names, dim, kind = names.reshape(-1), 0, "values" if what == "both" else what
+        else:
+            kind = what
+        return _picked(named, func(*args, **kwargs), names, dim, 1, largest, kind)
 
     return handler
 
@@ -63,25 +66,30 @@ def _given(names: tuple[str, ...], args: Any, kwargs: Any) -> Mapping[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _picked(named: Named, tensor: Tensor, dim: int, count: int, largest: bool, what: str, kind: Any) -> Any:
-    """The first `count` of an axis in order: their values, their places, or both."""
-    names = named.numbers_of(tensor).movedim(dim, -1)
-    rows = names.reshape(-1, names.shape[-1]).tolist()
+def _picked(named: Named, found: Any, names: Tensor, dim: int, count: int, largest: bool, what: str) -> Any:
+    """What torch finds at the real point, if it is the first `count` of an axis in the order that was noted."""
+    rows = names.movedim(dim, -1).reshape(-1, names.shape[dim]).tolist()
     places = torch.tensor([_order(named, row, count, largest) for row in rows], dtype=torch.int64)
-    index = places.reshape(*names.shape[:-1], count).movedim(-1, dim)
-    if what == "indices":
-        return index
-    values = named.bind(tensor.gather(dim, index), named.names(tensor).gather(dim, index))
-    return values if what == "values" else kind((values, index)) if kind is not None else (values, index)
+    shape = [size for axis, size in enumerate(names.shape) if axis != dim % names.ndim]
+    index = places.reshape(*shape, count).movedim(-1, dim)
+    values, indices = found if what == "both" else (found, None) if what == "values" else (None, found)
+    if indices is not None and not torch.equal(indices.reshape(index.shape), index):
+        raise OutOfReach("it puts numbers in order of which some are equal")
+    if values is not None:
+        named.bind(values, names.gather(dim, index).reshape(values.shape))
+    return found
 
 
 def _order(named: Named, row: list[int], count: int, largest: bool) -> list[int]:
     """The places of the first `count` numbers of a row in order; who comes before whom is noted.
 
     By insertion: what is compared depends on nothing but earlier outcomes.
+
+    Raises:
+        OutOfReach: a number is not the same everywhere: it comes of a division, or was chosen by a test.
     """
-    if UNDEFINED in row:
-        raise OutOfReach("it puts numbers in order of which one comes of a division by 0")
+    if any(named.numbers.assumed[name] for name in row):
+        raise OutOfReach("it puts numbers in order that come of a division, or were chosen by a test of laws")
     found = [0]
     for place in range(1, len(row)):
         behind = len(found)
@@ -93,10 +101,9 @@ def _order(named: Named, row: list[int], count: int, largest: bool) -> list[int]
 
 def _before(named: Named, later: int, earlier: int, largest: bool) -> bool:
     """Whether a number comes before another that stands before it now; not if they are equal."""
-    numbers, algebra = named.numbers, named.algebra
-    if numbers.residue[later] == numbers.residue[earlier]:
+    if later == earlier:
         return False
-    found, assumed = algebra.compare("gt" if largest else "lt", later, earlier)
+    found, assumed = named.algebra.compare("gt" if largest else "lt", later, earlier)
     if assumed:
-        raise OutOfReach("it puts numbers in order that may be equal, or come of a division by 0")
+        raise OutOfReach("it puts numbers in order that may be equal")
     return found

@@ -152,7 +152,7 @@ def _in_every_order(
     Whatever is decided in a run is turned round in another, beginning with the last: so all that can come out is gone
     through, and what no laws can have is left out for certain.
     """
-    laws = [range(k, k + box.vocab) for k in range(0, 2 * prefixes(box.vocab, box.length) * box.vocab, box.vocab)]
+    laws = [range(k, k + box.vocab) for k in range(0, 2 * (prefixes(box.vocab, box.length) + 1) * box.vocab, box.vocab)]
     generator = np.random.default_rng(derived_seed(seed, box.vocab, box.length, 2))
     waiting: list[tuple[Sign, ...]] = [()]
     found: list[Proof] = []
@@ -162,7 +162,7 @@ def _in_every_order(
         try:
             point = inside(due, laws, generator)
         except OutOfReach as error:
-            return replace(before, why=str(error))
+            return replace(before, outcome="out of reach", why=str(error))
         if point is None:
             continue
         numbers = _fresh(box, seed)
@@ -173,7 +173,11 @@ def _in_every_order(
             return replace(proof, compares=True, orders=len(found))
         signs = tuple(orders.signs)
         if signs[: len(due)] != due:
-            return replace(before, why="what it compares depends on more than how earlier comparisons came out")
+            return replace(
+                before,
+                outcome="out of reach",
+                why="what it compares depends on more than how earlier comparisons came out",
+            )
         waiting += [(*signs[:place], signs[place].opposite) for place in range(len(due), len(signs))]
         worlds += proof.worlds
         found.append(proof)
@@ -201,12 +205,12 @@ def _stopped(box: Box, seed: int, numbers: Numbers, error: BaseException) -> Pro
 
 
 def _move(tables: Sequence[tuple[Tensor, Tensor]], point: Sequence[float]) -> None:
-    """Put other laws into the tables of models. Past the end theirs stay uniform."""
+    """Put other laws into the tables of models, those past the end included."""
     values = torch.tensor(point, dtype=torch.float64)
     for whole, own in tables:
-        own.copy_(values[: own.numel()].reshape(own.shape))
-        whole[: len(own)] = own
-        values = values[own.numel() :]
+        whole.copy_(values[: whole.numel()].reshape(whole.shape))
+        own.copy_(whole[: len(own)])
+        values = values[whole.numel() :]
 
 
 def at_point(box: Box, seed: int, goal: Lossless) -> tuple[TableModel, TableModel, Settings]:

@@ -143,6 +143,8 @@ class Named(TorchFunctionMode):
 
     def tests(self, tensor: Tensor) -> Tensor:
         """Of a bool tensor, under which assumptions each is as it is, by number: Int[*shape]; 0 for none."""
+        if tensor.dtype != torch.bool and self.has_names(tensor):
+            raise OutOfReach("it takes laws for the outcome of a test; compare them with 0")
         return self.names(tensor) if self.has_names(tensor) else torch.zeros(tensor.shape, dtype=torch.int64)
 
     def assumptions(self, number: int) -> Assumptions:

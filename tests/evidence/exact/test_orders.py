@@ -69,6 +69,9 @@ RIGHT = {
     "ratio at least": (judging(ratio_at_least), 4),
     "sort": (judging(replace=in_descending_order), 8),
     "argmax": (judging(replace=around_the_best), 8),
+    "largest": (judging(lambda p, q, d: kept(p, q, d) + 0 * p.max(-1).values), 8),
+    "largest of all": (judging(lambda p, q, d: kept(p, q, d) + 0 * p.flatten(1).argmax(-1, keepdim=True)), 8),
+    "larger of two": (judging(lambda p, q, d: kept(p, q, d) + 0 * torch.max(at(p, d), other=at(q, d))), 0),
 }
 
 
@@ -104,6 +107,35 @@ def flipped(p):
     return p.flip(-1)
 
 
+def pair(one, other):
+    return torch.stack([one, other], -1)
+
+
+def instead(test, number, law):
+    return torch.where(test, torch.full_like(law, number), law)
+
+
+def zero_padded(p):
+    return torch.cat([torch.zeros(*p.shape[:-1], 20, dtype=p.dtype), p], -1)
+
+
+def before_the_end(p):
+    return p[:, -1, :1] > p[:, -1, 1:]
+
+
+SEEN: list[int] = []
+
+
+def after_a_refusal(p, q, draft):
+    """Right once it was refused an order, and wrong before."""
+    if not SEEN:
+        SEEN.append(1)
+        p.argmax(-1)
+        return torch.ones_like(at(p, draft))
+    p.argmax(-1)
+    return kept(p, q, draft)
+
+
 WRONG = {
     "the best token is always kept": judging(lambda p, q, d: kept(p, q, d).masked_fill(p.argmax(-1) == d, 1.0)),
     "kept twice as often": judging(
@@ -128,12 +160,41 @@ WRONG = {
     "where two are equal, by the largest and a comparison": half_where(
         lambda p, q, d: (p.argmax(-1) == 0) & (p[..., 1] >= p[..., 0])
     ),
+    "at a value, by the place of one of equals": half_where(
+        lambda p, q, d: pair(p[..., 0], instead(p[..., 0] == 0.37, 5.0, p[..., 0])).argmax(-1) == 1
+    ),
+    "at a value, by two numbers chosen there": half_where(
+        lambda p, q, d: pair(*(instead(p[..., 0] == 0.37, x, p[..., 0]) for x in (5.0, 7.0))).argsort(-1)[..., 0] != 0
+    ),
+    "at 0, by the place of one of equals": half_where(
+        lambda p, q, d: pair(q[..., 1], q.masked_fill(q == 0, -1.0)[..., 1]).argmin(-1) == 1
+    ),
+    "at 0, by what is divided by itself": half_where(
+        lambda p, q, d: pair(torch.ones_like(p[..., 0]), p[..., 0] / p[..., 0]).argmax(-1) == 1
+    ),
+    "at 0, by a conversion": judging(
+        lambda p, q, d: torch.where(
+            d == 1, kept(p, q, d), torch.where(p[..., 0].to(torch.bool), kept(p, q, d), torch.full_like(at(p, d), 0.5))
+        )
+    ),
+    "where many equals are sorted": half_where(lambda p, q, d: zero_padded(p).sort(-1).indices[..., 0] != 0),
+    "where the largest has a shape": judging(
+        lambda p, q, d: kept(p, q, d) * (1.0 if p.contiguous().argmax(keepdim=True).ndim == 0 else 0.5)
+    ),
+    "where an order has a layout": judging(
+        lambda p, q, d: kept(p, q, d) * (0.5 if torch.stack([p, q], -1).argsort(-2).is_contiguous() else 1.0)
+    ),
+    "before it is refused an order": judging(after_a_refusal),
+    "by the order past the end": judging(
+        lambda p, q, d: torch.where(before_the_end(p).expand(d.shape), torch.ones_like(at(p, d)), kept(p, q, d))
+    ),
     "where two are equal, by a difference": half_where(lambda p, q, d: (at(p, d) - at(q, d)).abs() <= 0),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_who_is_wrong_in_one_order_or_only_where_two_are_equal_is_not_proved(name):
+    SEEN.clear()
     found = prove(WRONG[name], SMALL, seed=1)
     assert not found.proved
     assert found.why
