@@ -265,7 +265,7 @@ def test_fetching_again_checks_and_mends(hub):
 def test_a_marker_that_fetch_did_not_write_is_an_error_with_a_remedy(hub, content):
     got()
     (folder_of(hub) / fetched.MARKER).write_text(content)
-    with pytest.raises(InputError, match="delete .*, and fetch the checkpoint again"):
+    with pytest.raises(InputError, match=r"delete .*, and fetch the checkpoint again"):
         open_model(ID, conditions=PROMPTS)
     assert fetched.everyone() == []
 
