@@ -61,7 +61,7 @@ class Algebra:
             (a + b) % self.prime,
             numbers.value[one] + numbers.value[other],
             numbers.size[one] + numbers.size[other] + 1,
-            numbers.assumed[one] | numbers.assumed[other],
+            numbers.taken(one, other),
             zero=both(numbers.zero_where[one], numbers.zero_where[other]) if signed else _NONE,
             parts=((*self._parts(one), *self._parts(other)),) if signed else (),
         )
@@ -86,7 +86,7 @@ class Algebra:
             (a - b) % self.prime,
             numbers.value[one] - numbers.value[other],
             numbers.size[one] + numbers.size[other] + 1,
-            numbers.assumed[one] | numbers.assumed[other],
+            numbers.taken(one, other),
             zero=numbers.one_where[other] if whole else _NONE,
             one=numbers.zero_where[other] if whole else _NONE,
         )
@@ -138,8 +138,9 @@ class Algebra:
             return UNDEFINED
         a, b = self._residue(one), self._residue(other)
         mine, theirs = numbers.facts(one), numbers.facts(other)
-        assumed = numbers.assumed[one] | numbers.assumed[other]
-        replaced = any(numbers.residue[x.number] == b and not x.pole for x in numbers.assumed[other])
+        below = numbers.assumed[other]
+        replaced = any(numbers.residue[x.number] == b and x.safe for x in below)
+        assumed = numbers.taken(one) | {Assumption(x.number, x.pole or not x.safe) for x in below}
         if not theirs.positive and not replaced:
             assumed |= {Assumption(other, True)}
         left, others = self.apply("sub", other, one), others_of(numbers, one, other)
@@ -176,7 +177,7 @@ class Algebra:
         elif self.orders is not None and self.orders.eager:
             with contextlib.suppress(NoForm):
                 self._ordered(one, other)
-        assumed = numbers.assumed[one] | numbers.assumed[other]
+        assumed = numbers.taken(one, other)
         if a == 0 or self._exceeds(b, a, other, one):
             return numbers.assuming(one, assumed)
         if b == 0 or self._exceeds(a, b, one, other):
@@ -227,7 +228,7 @@ class Algebra:
                     zero = either(zero, frozenset({numbers.equal(*pair)}))
                     numbers.rest.setdefault(part, set()).add(pair)
                 numbers.zero_where[part] = either(numbers.zero_where[part], zero)
-        return part
+        return numbers.assuming(part, numbers.assumed[part] | numbers.assumed[name])  # which the pair need not have
 
     def absolute(self, name: int) -> int:
         """|a - b| of a difference: a + b less twice the smaller."""
@@ -278,10 +279,11 @@ class Algebra:
         gaps = [self.apply("sub", *pair) for pair in ((instead, name), (name, instead))]
         if alike(numbers, gaps, tests):
             poles = frozenset(test for test in tests if test.pole)
-            return numbers.assuming(name, numbers.assumed[name] | numbers.assumed[instead] | poles)
+            return numbers.assuming(name, numbers.taken(name, instead) | poles)
         finite = instead != UNDEFINED and not any(x.pole for x in numbers.assumed[instead])
-        kept = {x for x in numbers.assumed[name] if Assumption(x.number, False) not in tests}
-        decided = {Assumption(x.number, x.pole or not finite) for x in tests}
+        safe = finite and not numbers.assumed[instead] and numbers.facts(instead).positive
+        kept = {x for x in numbers.taken(name) if Assumption(x.number, False) not in tests}
+        decided = {Assumption(x.number, x.pole or not finite, safe and not x.pole) for x in tests}
         return numbers.assuming(name, frozenset(kept | decided))
 
     def _ordered(self, one: int, other: int) -> None:

@@ -19,8 +19,13 @@ def discharged(numbers: Numbers, assumed: Assumptions, zero: Conditions) -> Assu
 
 
 def of_product(numbers: Numbers, one: int, other: int) -> Assumptions:
-    """Assumptions of a product: a bounded factor's are none where the other is 0 whenever they fail."""
-    return _kept(numbers, one, other) | _kept(numbers, other, one)
+    """Assumptions of a product: a bounded factor's are none where the other is 0 whenever they fail.
+
+    That the other is 0 there may rest on its own: so only one of them loses some.
+    """
+    mine, theirs = numbers.taken(one), numbers.taken(other)
+    left = _kept(numbers, one, other)
+    return left | theirs if left != mine else mine | _kept(numbers, other, one)
 
 
 def alike(numbers: Numbers, gaps: Sequence[int], tests: Assumptions) -> bool:
@@ -55,7 +60,7 @@ def others(numbers: Numbers, part: int, whole: int) -> tuple[int, ...]:
 
 
 def _kept(numbers: Numbers, factor: int, other: int) -> Assumptions:
-    assumed, facts = numbers.assumed[factor], numbers.facts(factor)
+    assumed, facts = numbers.taken(factor), numbers.facts(factor)
     if not assumed or not facts.nonnegative:
         return assumed
     zero, theirs = numbers.zero_where[other], {x.number for x in numbers.assumed[other]}

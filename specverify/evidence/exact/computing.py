@@ -44,8 +44,10 @@ def negative(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """0 less a number; a difference is turned round."""
 
     def turned(name: int, _: int) -> int:
-        a, b = named.numbers.difference.get(name, [(name, ZERO)])[0]
-        return named.algebra.apply("sub", b, a)
+        numbers = named.numbers
+        a, b = numbers.difference.get(name, [(name, ZERO)])[0]
+        found = named.algebra.apply("sub", b, a)
+        return numbers.assuming(found, numbers.assumed[found] | numbers.taken(name))
 
     names = named.numbers_of(args[0])
     return _finished(named, func, args, kwargs, named.each(turned, names, torch.zeros_like(names)))
@@ -176,8 +178,10 @@ def compared(order: str) -> Handler:
     """Comparisons: their outcomes, and what they assume."""
 
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
-        one, other = list(args) + list(kwargs.values())
-        a, b = torch.broadcast_tensors(named.numbers_of(one), named.numbers_of(other))
+        if not kwargs.keys() <= {"other"} or len(args) + len(kwargs) != 2:
+            raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
+        pair = [named.numbers_of(part) for part in (*args, *kwargs.values())]
+        a, b = torch.broadcast_tensors(*pair)
 
         def asked(x: int, y: int) -> int:
             outcome, assumed = named.algebra.compare(order, x, y)  # type: ignore[arg-type]
@@ -192,16 +196,16 @@ def compared(order: str) -> Handler:
 def joined(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Logic: what came of several tests is as it is while all of them are."""
     result = func(*args, **kwargs)
-    if result.dtype != torch.bool or in_place(func):
+    if result.dtype != torch.bool or in_place(func) or kwargs:
         raise OutOfReach(f"it uses {name_of(func)} on laws")
     parts = [part for part in args if isinstance(part, Tensor)]
     if any(part.dtype != torch.bool for part in parts):
         raise OutOfReach(f"it uses {name_of(func)} on laws")
     tests = named.tests(parts[0]).expand(result.shape)
-    if len(parts) == 1:
+    if len(args) == 1:
         return named.tested(result, tests)
-    return named.tested(result, named.each(lambda x, y: _united(named, x, y), tests, named.tests(parts[1]).expand(
-        result.shape)))  # fmt: skip
+    others = named.tests(parts[1]).expand(result.shape) if len(parts) > 1 else torch.zeros_like(tests)
+    return named.tested(result, named.each(lambda x, y: _united(named, x, y), tests, others))
 
 
 def _united(named: Named, one: int, other: int) -> int:

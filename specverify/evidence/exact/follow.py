@@ -138,6 +138,7 @@ class _Following:
         try:
             with self.named:
                 self.decoder = self.make()
+                self.named.check_untouched()
                 law = self.goal.due(self.target, self.drafts)
                 beside = self.goal.equal(self.target, self.drafts)
         except NeedsOrder as error:  # nothing is known of what it keeps
@@ -218,7 +219,10 @@ class _Following:
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
-        return tree.map_tensors(after, self._hidden)
+        hidden: State = self._mapped(after, self._hidden)
+        del after, given
+        self.named.check_let_go()
+        return hidden
 
     def _shown(self, state: Any) -> Any:
         def shown(tensor: Tensor) -> Tensor:
@@ -227,7 +231,20 @@ class _Following:
             names = tensor.as_subclass(Tensor)
             return self.named.bind(self.named.values(names).clone(), names)
 
-        return tree.map_tensors(state, shown)
+        return self._mapped(state, shown)
+
+    def _mapped(self, state: Any, function: Callable[[Tensor], Tensor]) -> Any:
+        """A state with other tensors; code of its own that runs as it is made is watched as all of a decoder's."""
+
+        def unseen(tensor: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                return function(tensor)
+
+        with Unseen(self.named), self.named:
+            found = tree.map_tensors(state, unseen)
+        if self.named.stopped is not None:
+            raise self.named.stopped
+        return found
 
     def _hidden(self, tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():

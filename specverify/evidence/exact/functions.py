@@ -21,7 +21,7 @@ _MOVED = (
     "gather take_along_dim index_select reshape view view_as flatten unflatten expand expand_as broadcast_to squeeze "
     "unsqueeze permute transpose swapaxes movedim flip roll repeat repeat_interleave tile narrow select unbind split "
     "chunk tensor_split clone contiguous detach cat concat concatenate stack hstack vstack __getitem__ diagonal t "
-    "double to type_as cpu masked_select index_copy index_put pad"
+    "double to type_as cpu masked_select index_copy index_put"
 )
 _WRITTEN = "copy_ zero_ index_copy_ index_put_"
 _VIEWED = "T mT data H"
@@ -59,6 +59,7 @@ for _names, _handler in (
     ("fill_", moving.filled(1)),
     ("where", moving.chosen_where),
     ("masked_fill", moving.masked_fill),
+    ("pad", moving.padded),
     ("add add_ __add__ __iadd__ __radd__", computing.arithmetic("add")),
     ("sub sub_ subtract __sub__ __isub__", computing.arithmetic("sub")),
     ("rsub __rsub__", computing.arithmetic("sub", swapped=True)),

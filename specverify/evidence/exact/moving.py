@@ -78,17 +78,35 @@ def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor
     tests = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor) and named.has_names(part)]
     if len(tests) != 1 or tests[0] is not args[0]:
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
-    return named.tested(result, func(named.tests(args[0]), *args[1:], **kwargs))
+    moved_tests = named.tests(args[0]) if func in CONVERTED else func(named.tests(args[0]), *args[1:], **kwargs)
+    return named.tested(result, moved_tests)
+
+
+def padded(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Constants around numbers."""
+    given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
+    value = 0.0 if given.get("value") is None else given["value"]
+    if given.get("mode", "constant") != "constant" or isinstance(value, Tensor) or given["input"].dtype == torch.bool:
+        raise OutOfReach("it pads laws with other than constants, or the outcomes of tests of laws")
+    names = named.numbers_of(given["input"])
+    own = torch.nn.functional.pad(names, given["pad"], value=named.numbers.constant(value))
+    return named.bind(func(*args, **kwargs), own)
 
 
 def _renamed(named: Named, part: Any) -> Any:
+    if isinstance(part, slice):
+        for each in (part.start, part.stop, part.step):
+            _renamed(named, each)
+            if isinstance(each, Tensor) and named.has_names(each):
+                raise OutOfReach("it takes a number of laws for a place")
+        return part
     if isinstance(part, Tensor):
         if part.is_floating_point():
             return named.names(part)
         if named.has_names(part):
             raise OutOfReach("it picks laws by the outcome of a test of laws; choose them with torch.where")
         return part
-    if isinstance(part, tuple | list) and any(isinstance(each, Tensor) for each in part):
+    if isinstance(part, tuple | list):
         return type(part)(_renamed(named, each) for each in part)
     return part
 

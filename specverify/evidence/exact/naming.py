@@ -26,7 +26,8 @@ WAYS = {
     "_C", "to_dlpack", "_to_dlpack", "_to_dlpack_versioned", "_storage_address", "ctypes", "cffi",
     "DisableTorchFunction", "_pop_mode", "_pop_mode_temporarily", "_pop_torch_function_stack",
     "_disable_current_modes", "Thread", "ThreadPool", "ThreadPoolExecutor", "start_new_thread", "_start_new_thread",
-    "to_thread", "run_in_executor",
+    "to_thread", "run_in_executor", "Timer", "Process", "dummy", "_get_current_function_mode",
+    "_get_current_function_mode_stack", "_len_torch_function_stack",
 }  # fmt: skip
 """Ways past torch's modes, by which laws are read where nobody looks: torch's internals, memory, other threads."""
 _OURS = ("specverify", "toymodels", "realmodels")

@@ -64,10 +64,12 @@ class Assumption:
     Attributes:
         number: its name.
         pole: whether nothing is known of what stands there where it is 0; else that is a finite number.
+        safe: whether it is positive; so of a number that was chosen, and of nothing that is computed with it.
     """
 
     number: int
     pole: bool
+    safe: bool = False
 
 
 Assumptions = frozenset[Assumption]
@@ -224,6 +226,10 @@ class Numbers:
     def exact(self, residue: int) -> Fraction | None:
         """The constant that a function is, by residue; None if it is none that turned up."""
         return self._exact.get(residue)
+
+    def taken(self, *names: int) -> Assumptions:
+        """What is assumed of numbers that something is computed from."""
+        return frozenset(Assumption(x.number, x.pole) for name in names for x in self.assumed[name])
 
     def find(self, residue: int, assumed: Assumptions) -> int | None:
         """The name of a number, if it has turned up under just these assumptions."""

@@ -9,6 +9,8 @@ their names stand for, so that a rule which mistakes a function, or a write that
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +26,9 @@ from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
 
 CLOSE = 1e-9
 """How far a tensor's number may be from the value that its name stands for, relative to the larger of that and 1."""
-_BITS = 31
+_BITS, _LONGEST = 31, 200
+_OWN_STORAGES, _OWN_REFERENCES = 2, 2
+"""Of a tensor that nobody else holds: of its storage, and of itself while they are counted."""
 
 
 class Named(TorchFunctionMode):
@@ -56,16 +60,45 @@ class Named(TorchFunctionMode):
         try:
             with torch._C._DisableTorchDispatch():
                 watch.refuse(func, (args, kwargs))
+                watch.plain((args, kwargs))
                 if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):
                     return func(*args, **kwargs)
-                return functions.carry_out(self, func, args, kwargs)
+                return self._carried_out(func, args, kwargs)
         except OutOfReach as error:
             self.stopped = error
             raise
 
+    def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """On laws; whatever goes wrong there is no error that a decoder may catch."""
+        try:
+            return functions.carry_out(self, func, args, kwargs)
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+            raise OutOfReach(f"it uses {getattr(func, '__name__', func)} on laws, which raised {text}") from error
+
     def begin(self) -> None:
         """Forget all tensors but those of models."""
         self._memory = {}
+
+    def check_untouched(self) -> None:
+        """Raise OutOfReach if a law was computed with since `begin`, or since it was bound for good."""
+        if self._memory:
+            raise OutOfReach("it computes with laws when it is made")
+
+    def check_let_go(self) -> None:
+        """Raise OutOfReach if anybody still holds a tensor with names, who may look at it in another call."""
+        if any(map(self._held, [*self._memory])):
+            gc.collect()  # what only a circle holds is gone with it
+            if any(map(self._held, [*self._memory])):
+                raise OutOfReach("it keeps a law, or the outcome of a test of laws, outside of its state")
+
+    def _held(self, place: int) -> bool:
+        """Whether memory is in use by more than what stands here."""
+        storage = self._memory[place][0].untyped_storage()
+        return torch._C._storage_Use_Count(storage._cdata) > _OWN_STORAGES or self._references(place) > _OWN_REFERENCES
+
+    def _references(self, place: int) -> int:
+        return sys.getrefcount(self._memory[place][0])
 
     def bind(self, tensor: Tensor, names: Tensor, lasting: bool = False) -> Tensor:
         """Give names to a tensor's numbers, and so to all its memory; views of what has names have theirs.
@@ -214,3 +247,5 @@ def tensors_in(arguments: Any) -> Iterator[Tensor]:
     elif isinstance(arguments, tuple | list):
         for part in arguments:
             yield from tensors_in(part)
+    elif isinstance(arguments, slice):
+        yield from tensors_in((arguments.start, arguments.stop, arguments.step))

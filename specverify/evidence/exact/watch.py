@@ -19,6 +19,13 @@ _RANDOM = (
 )
 _MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_array_interface__"
 
+_PLAIN = {
+    *(Tensor, torch.nn.Parameter, torch.Generator, torch.Size, torch.dtype, torch.device, torch.layout),
+    *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range),
+    *(np.ndarray, np.bool_, np.int32, np.int64, np.float32, np.float64),
+}
+"""Types of arguments that have no code of a decoder's; containers of them beside these."""
+
 
 def refuse(func: Any, arguments: Any) -> None:
     """Raise OutOfReach for a function that draws random numbers, or shows where a tensor's floating numbers lie."""
@@ -29,6 +36,19 @@ def refuse(func: Any, arguments: Any) -> None:
         given = arguments[0][0] if arguments[0] else None
         if isinstance(given, Tensor) and given.is_floating_point():
             raise OutOfReach(f"it looks at the memory of numbers, by {name}")
+
+
+def plain(arguments: Any) -> None:
+    """Raise OutOfReach for arguments whose code would run unseen inside of a function of torch."""
+    if isinstance(arguments, dict):
+        arguments = [*arguments, *arguments.values()]
+    elif isinstance(arguments, slice):
+        arguments = (arguments.start, arguments.stop, arguments.step)
+    if isinstance(arguments, tuple | list):
+        for part in arguments:
+            plain(part)
+    elif type(arguments) not in _PLAIN and type(arguments).__module__.partition(".")[0] != "specverify":
+        raise OutOfReach(f"it gives a {type(arguments).__qualname__} to torch, whose code nobody sees")
 
 
 @contextmanager
