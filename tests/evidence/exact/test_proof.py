@@ -18,6 +18,7 @@ LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
 JACOBI = ("sjd", "sjd-block", "scd-mc")
 DIFFERS = {
     "accept-all-prefix-count",
+    "argmax-verify-at-temperature",
     "synthetic-acceptance",
     "block-on-coupled-drafts",
     "block-verify-tokenwise-accept",
