@@ -6,20 +6,11 @@ import sys
 
 import pytest
 import torch
+from commands import ran
 from matplotlib.image import imread
-from typer.testing import CliRunner
 
 from realmodels import pictures
-from specverify import cli
 from specverify.errors import InputError
-
-
-def ran(*arguments):
-    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def test_samples_are_a_picture_and_a_record(tmp_path):

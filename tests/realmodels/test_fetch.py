@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import ran
 from folders import PROMPTS
 from hub import Hub
 from huggingface_hub import file_download
@@ -38,14 +39,6 @@ PROMPT = ["--condition", "[1, 7, 2]"]
 def hub(made, served):
     """A hub with Janus."""
     return served(Hub(made["janus"], **OTHERS))
-
-
-def ran(*arguments):
-    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def got(**more):

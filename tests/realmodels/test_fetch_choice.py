@@ -5,27 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from commands import ran
 from folders import PROMPTS
 from hub import Hub
-from typer.testing import CliRunner
 
 from realmodels import fetch
 from realmodels.models import open_model
-from specverify import cli, fetched
+from specverify import fetched
 from specverify.decoders.registry import build
 from specverify.decoders.run import sample
 from specverify.errors import InputError
 
 SETTINGS, WEIGHTS = "image-model.json", "model.safetensors"
 CONFIG = json.dumps({"model_type": "janus"}).encode()
-
-
-def ran(*arguments):
-    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def tokens(model):

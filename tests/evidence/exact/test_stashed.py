@@ -95,3 +95,5 @@ class Looking(Stashing):
 def test_code_of_a_state_is_watched():
     found = prove(lambda settings: Looking(settings, None), Box(2, 2, 1, drafts=True), seed=1)
     assert not found.proved
+    assert "tolist" in found.why
+    assert MEMO == {}
