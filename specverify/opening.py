@@ -97,12 +97,6 @@ class Real(Opening):
 
     def check(self) -> None:
         """Raise InputError if no campaign can be had on it, as far as that is seen without opening it."""
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(
-                f"--dtype {self.dtype}: there the laws of a window and of single tokens differ by up to 0.1 in total "
-                "variation, more than the checks are to see, so that no verdict would stand; choose float32 or float64 "
-                f"(specverify tradeoff and bench take {self.dtype})"
-            )
         check_guidance(self.guidance)
         if self.batch < 2:
             raise InputError(f"batch {self.batch} is not at least 2; cells of one image at a time are there anyway")
