@@ -24,6 +24,7 @@ from typing import Any, cast
 import torch
 
 from realmodels import codes, digits, library, store
+from realmodels.compiled import Compiled
 from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
 from specverify import fetched
@@ -58,6 +59,7 @@ def open_model(
     conditions: Sequence[Any] | None = None,
     processors: str | Sequence[Processor] = (),
     draft: Model | None = None,
+    compiled: bool = False,
     **options: Any,
 ) -> ImageModel:
     """An image model by name, or from a folder.
@@ -72,11 +74,31 @@ def open_model(
 
     Other arguments:
         draft: a cheaper model over the same tokens, for a model from a folder; its `draft()` gives it back.
+        compiled: whether torch compiles the transformer's passes; see `realmodels.compiled`.
         options: what else the adapter takes, such as the `renderer` of `realmodels.adapters.causal`.
 
     Raises:
         InputError: naming what is unknown, missing, damaged or does not fit, and the remedy.
     """
+    model = _opened(name, guidance, dtype, device, conditions, processors, draft, **options)
+    if not compiled:
+        return model
+    if not isinstance(model, ImageTransformer):
+        raise InputError(f"{name} has passes of its own, which are not compiled; leave out --compile, or compiled=True")
+    model.network = Compiled(model.network)
+    return model
+
+
+def _opened(
+    name: str | Path,
+    guidance: float | None,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    conditions: Sequence[Any] | None,
+    processors: str | Sequence[Processor],
+    draft: Model | None,
+    **options: Any,
+) -> ImageModel:
     shaping = parse_processors(processors) if isinstance(processors, str) else tuple(processors)
     scale = 1.0 if guidance is None else guidance
     if not dtype.is_floating_point:

@@ -37,6 +37,9 @@ DraftOption = Annotated[str | None, typer.Option(metavar="MODEL", help="A second
 Rule = Annotated[
     str | None, typer.Option(metavar="NAME[=VALUE]", help="A relaxed rule instead of the exact one: gsd-static=12.")
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model's passes with torch, which takes minutes at first.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness derives from it.")]
 
 
@@ -56,6 +59,7 @@ def sample(
     seed: Seed = 0,
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = Device.cpu,
+    compile: Compile = False,
 ) -> None:
     """Decode images with a decoder, and write them as one picture, with a record of what they cost."""
     files.check_writable(out.parent)
@@ -64,7 +68,7 @@ def sample(
     from specverify.decoders.registry import Settings, build, entry
 
     drafting = entry(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
-    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device)
+    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
     if not entry(decoder).ids:
         raise InputError(f"decoder {decoder!r} is one of vectors, and {model} has ids; choose another")
     if drafting and second is None:
@@ -131,6 +135,7 @@ def bench(
     seed: Seed = 0,
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = Device.cpu,
+    compile: Compile = False,
 ) -> None:
     """Measure passes and seconds of decoders beside plain decoding, and say what bounds them."""
     path = out or Path("out") / f"bench-{Path(model).name}.json"
@@ -141,7 +146,7 @@ def bench(
     names = None if decoder is None else [name for name in (part.strip() for part in decoder.split(",")) if name]
     for name in names or ():
         entry(name)
-    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device)
+    opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
     from rich.console import Console
 
     from specverify import bench as benches
@@ -170,6 +175,7 @@ def _opened(
     processors: str,
     dtype: Dtype,
     device: Device,
+    compiled: bool,
 ) -> tuple[ImageModel, Any]:
     """The model, and the one that drafts for it if there is any."""
     import torch
@@ -179,7 +185,7 @@ def _opened(
     given = None if conditions is None else [read_condition(text) for text in conditions]
     where: dict[str, Any] = {"dtype": getattr(torch, dtype.value), "device": device.value, "conditions": given}
     second: CoreModel | None = None if draft is None else open_model(draft, **where)
-    opened = open_model(model, guidance=guidance, processors=processors, **where)
+    opened = open_model(model, guidance=guidance, processors=processors, compiled=compiled, **where)
     second = opened.draft() if second is None else second
     if second is not None and (second.vocab, second.length) != (opened.vocab, opened.length):
         raise InputError(
