@@ -12,12 +12,14 @@ from evidence.exact.fooling import judging
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specverify.decoders.registry import Settings
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.proof import BITS, at_point, of_box, prove
 from specverify.evidence.exact.regions import CONSTANT, Sign, impossible, inside
 from specverify.rules.token import at, residual
+from toymodels.tables import TableModel
 
 SMALL = Box(2, 2, 1, drafts=True)
 LAWS = [range(3), range(3, 6)]
@@ -145,9 +147,6 @@ WRONG = {
     "in one order of p and q": half_where(lambda p, q, d: (p[..., 0] > q[..., 0]) & (p[..., 0] > p[..., 1])),
     "above a threshold": half_where(lambda p, q, d: p[..., 0] > 0.9),
     "at a value": half_where(lambda p, q, d: p[..., 0] == 0.5),
-    "where two are equal, by both comparisons": half_where(
-        lambda p, q, d: (at(p, d) >= at(q, d)) & (at(q, d) >= at(p, d))
-    ),
     "where two are equal, by sorting both ways": half_where(
         lambda p, q, d: (p.sort(descending=True).indices != flipped(p.sort().indices)).any(-1)
     ),
@@ -164,7 +163,7 @@ WRONG = {
         lambda p, q, d: pair(p[..., 0], instead(p[..., 0] == 0.37, 5.0, p[..., 0])).argmax(-1) == 1
     ),
     "at a value, by two numbers chosen there": half_where(
-        lambda p, q, d: pair(*(instead(p[..., 0] == 0.37, x, p[..., 0]) for x in (5.0, 7.0))).argsort(-1)[..., 0] != 0
+        lambda p, q, d: pair(*(instead(p[..., 0] == 0.37, x, p[..., 0]) for x in (7.0, 5.0))).argsort(-1)[..., 0] != 0
     ),
     "at 0, by the place of one of equals": half_where(
         lambda p, q, d: pair(q[..., 1], q.masked_fill(q == 0, -1.0)[..., 1]).argmin(-1) == 1
@@ -188,16 +187,48 @@ WRONG = {
     "by the order past the end": judging(
         lambda p, q, d: torch.where(before_the_end(p).expand(d.shape), torch.ones_like(at(p, d)), kept(p, q, d))
     ),
+}  # fmt: skip
+
+
+OF_THREE = {
+    "where two are equal, by both comparisons": half_where(
+        lambda p, q, d: (at(p, d) >= at(q, d)) & (at(q, d) >= at(p, d))
+    ),
     "where two are equal, by a difference": half_where(lambda p, q, d: (at(p, d) - at(q, d)).abs() <= 0),
 }  # fmt: skip
+"""Right for two tokens, which are equal if one is."""
+
+
+def off(build, p, q):
+    """How far from the target a decoder is at two laws, of one position."""
+    target, draft = (TableModel("laws", torch.tensor([law], dtype=torch.float64), 1) for law in (p, q))
+    return enumerate_decoder(build(Settings(1, draft_model=draft)), target).tv(target_law(target))
+
+
+def pairs(*values):
+    return [(p, q) for p in values for q in values]
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_who_is_wrong_in_one_order_or_only_where_two_are_equal_is_not_proved(name):
+    found = []
+    for p, q in pairs(0.0, 0.37, 0.5, 0.95, 1.0, 0.25):
+        SEEN.clear()
+        found.append(off(WRONG[name], (p, 1 - p), (q, 1 - q)))
+    assert max(found) > 1e-3, "it is wrong at some law"
     SEEN.clear()
-    found = prove(WRONG[name], SMALL, seed=1)
-    assert not found.proved
-    assert found.why
+    proof = prove(WRONG[name], SMALL, seed=1)
+    assert not proof.proved
+    assert proof.why
+
+
+@pytest.mark.parametrize("name", OF_THREE)
+def test_who_is_wrong_where_two_of_three_are_equal_is_not_proved(name):
+    assert off(OF_THREE[name], (0.4, 0.4, 0.2), (0.4, 0.2, 0.4)) > 1e-3
+    for box in (Box(3, 1, 1, drafts=True), SMALL):
+        proof = prove(OF_THREE[name], box, seed=1)
+        assert not proof.proved
+        assert proof.why
 
 
 def test_who_differs_in_an_order_is_refuted_by_enumeration_there():
