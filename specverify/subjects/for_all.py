@@ -75,10 +75,11 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
     proofs: list[Proof] = []
     deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
     first = prove(factory.build, next(_needed(modes[0])), seed, Budget(NEEDED, ROWS, deadline), orders=False)
-    needed, beyond = (_compared, _beyond_compared) if first.compares else (_needed, _beyond)
+    ordered = first.compares or first.outcome == "differs"
+    needed, beyond = (_compared, _beyond_compared) if ordered else (_needed, _beyond)
     for boxes, worlds in ((needed, NEEDED), (beyond, MORE)):
         for box in (box for mode in modes for box in boxes(mode)):
-            known = box == first.box and not first.compares
+            known = box == first.box and not ordered
             proofs.append(first if known else prove(factory.build, box, seed, Budget(worlds, ROWS, deadline)))
             if not proofs[-1].proved and (boxes is needed or proofs[-1].outcome != "too large"):
                 return ForAll(proofs, f"{proofs[-1].why} ({box})")

@@ -92,6 +92,9 @@ class Algebra:
         )
         facts = numbers.facts(name)
         facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or bool(others_of(numbers, other, one))
+        if numbers.residue[name]:  # a less the smaller of a and c is (a - c)+
+            for c in {x for pair in numbers.least.get(b, ()) if a in pair for x in pair if x != a}:
+                numbers.ends(name, one, (a, c))
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
         if mine.nonnegative and theirs.nonnegative:
             pairs = numbers.difference.setdefault(name, [])
@@ -195,6 +198,7 @@ class Algebra:
         facts.nonnegative = True
         facts.at_most_1 |= numbers.facts(one).at_most_1 or numbers.facts(other).at_most_1
         facts.below |= {a, b}
+        numbers.least.setdefault(residue, set()).add((a, b))
         return name
 
     def maximum(self, one: int, other: int) -> int:
@@ -221,13 +225,11 @@ class Algebra:
         a, b = numbers.difference[name][0]
         part = self.apply("sub", a, self.apply("minimum", a, b))
         if numbers.residue[part]:
-            for more, less in numbers.difference[name]:  # at most `more`, and 0 where they are equal
+            for more, less in numbers.difference[name]:
                 pair = self._residue(more), self._residue(less)
-                zero = numbers.zero_where[more]
+                numbers.ends(part, more, pair)
                 if pair[1]:
-                    zero = either(zero, frozenset({numbers.equal(*pair)}))
                     numbers.rest.setdefault(part, set()).add(pair)
-                numbers.zero_where[part] = either(numbers.zero_where[part], zero)
         return numbers.assuming(part, numbers.assumed[part] | numbers.assumed[name])  # which the pair need not have
 
     def absolute(self, name: int) -> int:

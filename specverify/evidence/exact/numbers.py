@@ -89,6 +89,7 @@ class Numbers:
             several ways.
         difference: names a, b of which a number is a - b, both nonnegative; all that turned up.
         rest: of (a - b)+, the residues of a and b; all that turned up.
+        least: by residue, the residues of which a number is the smaller; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
@@ -105,6 +106,7 @@ class Numbers:
         self.parts: list[tuple[tuple[int, ...], ...]] = []
         self.difference: dict[int, list[tuple[int, int]]] = {}
         self.rest: dict[int, set[tuple[int, int]]] = {}
+        self.least: dict[int, set[tuple[int, int]]] = {}
         self.over: dict[int, int] = {}
         self.times: dict[int, set[tuple[float, int]]] = {}
         self._facts: dict[int | None, Facts] = {}
@@ -296,6 +298,19 @@ class Numbers:
                     return ("equal", turned, 0)
         self._differences.add(gap % self.field.prime)
         return ("equal", gap % self.field.prime, 0)
+
+    def ends(self, name: int, more: int, pair: tuple[int, int]) -> None:
+        """Note that a number is (a - b)+: at most a, and 0 where the two are equal.
+
+        Args:
+            name: of the number.
+            more: of a.
+            pair: the residues of a and b.
+        """
+        zero = self.zero_where[more]
+        if pair[1]:
+            zero = either(zero, frozenset({self.equal(*pair)}))
+        self.zero_where[name] = either(self.zero_where[name], zero)
 
     def check(self) -> None:
         """Raise AssertionError if what is certain of a number is not so at the real point."""
