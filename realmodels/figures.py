@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from realmodels.data import CLASSES, Images, digits
-from realmodels.digits import DigitsModel
+from realmodels.data import Images, digits
+from realmodels.images import ImageModel, labels
 from realmodels.store import Figures
 from realmodels.transformer import Transformer
 
@@ -22,19 +23,17 @@ def next_pixel_loss(model: nn.Module, tokens: Int[Tensor, "n length"], labels: I
 
 
 @torch.no_grad()
-def held_out_bits(transformer: Transformer) -> float:
-    """Held-out bits per dimension of the conditional law."""
+def held_out_nats(transformer: Transformer) -> float:
+    """Held-out nats per pixel of the conditional law."""
     _, images = digits()
-    return float(next_pixel_loss(transformer, images.tokens, images.labels, transformer.shape.vocab)) / math.log(2)
+    return float(next_pixel_loss(transformer, images.tokens, images.labels, transformer.shape.vocab))
 
 
-def sample(
-    model: DigitsModel, labels: Int[Tensor, " batch"], generator: torch.Generator
-) -> Int[Tensor, "batch length"]:
-    """Plain autoregressive samples of the given classes, one forward pass per pixel."""
-    context, pixels = model.start_with(labels), []
-    one = torch.ones_like(labels)
-    nothing = labels.new_zeros(len(labels), 0)
+def sample(model: ImageModel, n: int, generator: torch.Generator) -> Int[Tensor, "n length"]:
+    """Plain autoregressive samples, the classes in turn, one forward pass per pixel."""
+    context, pixels = model.start(n), []
+    one = torch.ones(n, dtype=torch.int64, device=model.device)
+    nothing = one.new_zeros(n, 0)
     for _ in range(model.length):
         pixel = torch.multinomial(model.laws(context, nothing)[:, 0], 1, generator=generator)
         context = model.advance(context, pixel, one)
@@ -47,23 +46,34 @@ def nearest(tokens: Int[Tensor, "n length"], images: Images) -> Float[Tensor, " 
     return torch.cdist(tokens.float(), images.tokens.float(), p=1).min(dim=1).values
 
 
-def figures(transformer: Transformer, classifier: nn.Module, n: int, seed: int = 0) -> Figures:
-    """The figures of a model card: held-out bits per dimension, and of `n` samples at three guidances."""
+def figures(model: ImageModel, nats: float, classifier: nn.Module, n: int, seed: int = 0) -> Figures:
+    """The figures of a model card: held-out bits per dimension, and of samples at three guidances.
+
+    Args:
+        model: whose tokens are grey levels, of all classes.
+        nats: its held-out -log p, per pixel.
+        classifier: that tells classes.
+        n: samples per guidance.
+        seed: of samples.
+    """
     train, held_out = digits()
-    labels = torch.arange(n) % CLASSES
+    asked = labels(model.conditions, n)
     card: Figures = {
-        "held_out_bits_per_dimension": round(held_out_bits(transformer), 4),
+        "held_out_bits_per_dimension": round(nats / math.log(2), 4),
         "samples": n,
         "sample_seed": seed,
         "nearest_train_l1_of_held_out": _mean(nearest(held_out.tokens, train)),
     }
     for guidance in (1.0, 1.5, 2.0):
-        images = sample(DigitsModel(transformer, guidance), labels, torch.Generator().manual_seed(seed))
+        begun = time.process_time()
+        images = sample(model.like(guidance=guidance), n, torch.Generator().manual_seed(seed))
+        seconds = time.process_time() - begun
         distance = nearest(images, train)
         card[f"guidance_{guidance:g}"] = {
-            "class_accuracy": _mean((classifier(images).argmax(-1) == labels).float()),
+            "class_accuracy": _mean((classifier(images).argmax(-1) == asked).float()),
             "nearest_train_l1": _mean(distance),
             "copies_of_training_images": int((distance == 0).sum()),
+            "cpu_seconds": round(seconds, 2),
         }
     return card
 

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import torch
 
-from realmodels import codes, digits, library, store
+from realmodels import codes, digits, janus_digits, library, store
 from realmodels.compiled import Compiled
 from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
@@ -151,7 +151,11 @@ def _kinds() -> dict[str, str]:
     return {name: kind for name, kind in kinds.items() if kind in SHIPPED}
 
 
-SHIPPED: dict[str, Callable[..., ImageModel]] = {"transformer": digits.load, codes.KIND: codes.load}
+SHIPPED: dict[str, Callable[..., ImageModel]] = {
+    "transformer": digits.load,
+    codes.KIND: codes.load,
+    janus_digits.KIND: janus_digits.load,
+}
 """What opens a model that ships, by the kind that its card says."""
 
 

@@ -28,6 +28,7 @@ LOADERS = {
     "classifier": "realmodels.classifier.load_classifier",
     "tokenizer": "realmodels.vq.load_tokenizer",
     "codes": "realmodels.models.open_model",
+    "janus": "realmodels.models.open_model",
 }
 """What loads a checkpoint, by the kind that its card says."""
 
@@ -49,6 +50,7 @@ class Card(TypedDict, total=False):
         network, network_sha256: of features that are not the classifier's, whose they are, and of its weights.
         data, licence, parameters, training: what it was made from, and how.
         figures: what it is worth.
+        file: where the weights lie, if not in `<name>.safetensors`.
         sha256: of the weights themselves.
     """
 
@@ -67,6 +69,7 @@ class Card(TypedDict, total=False):
     parameters: int
     training: Figures
     figures: Figures
+    file: str
     sha256: str
 
 
@@ -83,7 +86,7 @@ def write(name: str, module: nn.Module, card: Card, folder: Path) -> None:
 def write_tensors(name: str, tensors: Mapping[str, Tensor], card: Card, folder: Path) -> None:
     """As `write`, of tensors that are no module's."""
     weights = serialise({key: tensor.to(torch.float16) for key, tensor in tensors.items()})
-    replace(folder / f"{name}.safetensors", weights)
+    replace(path_of(name, card, folder), weights)
     write_card(name, {**card, "sha256": hashlib.sha256(weights).hexdigest()}, folder)
 
 
@@ -118,13 +121,18 @@ def check_loader(name: str, card: Card, loader: str) -> None:
         raise InputError(f"checkpoint {name!r} is of kind {card['kind']!r}, which {loader} does not load; use {due}")
 
 
+def path_of(name: str, card: Card, folder: Path) -> Path:
+    """Where the weights of a checkpoint lie."""
+    return folder / card.get("file", f"{name}.safetensors")
+
+
 def read_weights(name: str, card: Card, folder: Path = SHIPPED) -> dict[str, Tensor]:
     """The tensors of `<name>.safetensors`, in float32.
 
     Raises:
         InputError: a missing file, one whose hash is not the card's, or one that is not safetensors.
     """
-    path = folder / f"{name}.safetensors"
+    path = path_of(name, card, folder)
     if not path.is_file():
         raise InputError(f"{path} does not exist; {remedy(name, folder)}")
     blob = path.read_bytes()

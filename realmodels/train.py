@@ -23,11 +23,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from realmodels import classifier, continuous, patch_figures, patches, store, transformer
+from realmodels import classifier, continuous, janus_digits, patch_figures, patches, store, transformer
 from realmodels.data import CLASSES, LEVELS, SIDE, Images, augment, digits
-from realmodels.digits import load_transformer
-from realmodels.figures import figures, next_pixel_loss
+from realmodels.digits import DigitsModel, load_transformer
+from realmodels.figures import figures, held_out_nats, next_pixel_loss
 from realmodels.fit import HeldOut, Loss, Recipe, fit
+from realmodels.session import ImageTransformer
 from realmodels.store import Card, Figures
 from specverify.errors import InputError
 
@@ -47,6 +48,7 @@ class Job:
         loss: of a training batch of pixels and labels.
         held_out: what training makes small, of the held-out images.
         figures: of the weights as stored, from name, folder and number of samples, judged by a classifier.
+        write: what stores it, from name, network, card and folder.
     """
 
     card: Card
@@ -55,6 +57,7 @@ class Job:
     loss: Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
     held_out: Callable[[nn.Module, Images], Tensor]
     figures: Callable[[str, Path, int, nn.Module], Figures]
+    write: Callable[[str, nn.Module, Card, Path], None] = store.write
 
 
 def without_some(labels: Tensor, generator: torch.Generator, null: int = CLASSES) -> Tensor:
@@ -74,7 +77,39 @@ def _pixels(recipe: Recipe, **sizes: int) -> Job:
         lambda rng: transformer.initialise(shape, rng),
         _pixel_loss,
         lambda model, images: next_pixel_loss(model, images.tokens, images.labels, LEVELS),
-        lambda name, out, samples, judge: figures(load_transformer(name, out), judge, samples),
+        _pixel_figures,
+    )
+
+
+def _pixel_figures(name: str, out: Path, samples: int, judge: nn.Module) -> Figures:
+    transformer = load_transformer(name, out)
+    return figures(DigitsModel(transformer), held_out_nats(transformer), judge, samples)
+
+
+def _janus_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    return janus_digits.loss(model, tokens, without_some(labels, generator))
+
+
+def _held_out_janus_loss(model: nn.Module, images: Images) -> Tensor:
+    return janus_digits.loss(model, images.tokens, images.labels)
+
+
+def _janus_figures(name: str, out: Path, samples: int, judge: nn.Module) -> Figures:
+    network = janus_digits.JanusDigits(name, folder=out)
+    with torch.no_grad():
+        nats = float(_held_out_janus_loss(network.model, digits()[1]))
+    return figures(ImageTransformer(network, network.conditions), nats, judge, samples)
+
+
+def _janus(recipe: Recipe, **shape: int) -> Job:
+    return Job(
+        {"kind": janus_digits.KIND, "shape": shape, "licence": "Apache-2.0; data CC BY 4.0"},
+        recipe,
+        lambda rng: janus_digits.initialise(shape, rng),
+        _janus_loss,
+        _held_out_janus_loss,
+        _janus_figures,
+        janus_digits.write,
     )
 
 
@@ -128,6 +163,14 @@ JOBS = {
         _accuracy,
     ),
     "digits-s": _pixels(Recipe(steps=1200, batch=64, rate=8e-3, decay=0.5), dim=64, layers=3, heads=4),
+    "janus-digits": _janus(
+        Recipe(steps=1200, batch=64, rate=4e-3, decay=0.5),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+    ),
     "digits-gmm": _mixture(Recipe(steps=2500, batch=64, rate=6e-3, decay=0.5), width=96, layers=4),
     "digits-gmm-draft": _mixture(Recipe(steps=1500, batch=64, rate=8e-3, decay=0.5), width=48, layers=2),
     "digits-diff": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 128, 3, width=96, layers=4),
@@ -178,7 +221,7 @@ def run(name: str, out: Path, steps: int | None, seed: int | None, samples: int,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training": training,
     }
-    store.write(name, model, card, out)
+    job.write(name, model, card, out)
     _measure(name, job, out, samples)
     return True
 

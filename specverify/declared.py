@@ -22,10 +22,12 @@ Lines = list[tuple[str, str]]
 _TRAINED = {
     "transformer": "handwritten digits, 8 by 8 pixels, by class; a trained transformer",
     "codes": "{data} as {side} by {side} codes of {vocab}, by class; a trained transformer",
+    "janus": "handwritten digits, 8 by 8 pixels, by class; trained in transformers' class of Janus, which it needs",
     "mixture": "handwritten digits in patches, by class; a trained transformer",
     "diffusion": "handwritten digits in patches, by class; a trained transformer",
 }
 """By the kind that a checkpoint's card says; what is of no such kind cannot be named."""
+_OF_IDS = ("transformer", "codes", "janus")
 _OF_A_CHECK = {"check", "smallest_detectable", "sample_size"}
 
 
@@ -140,12 +142,12 @@ def few_sequences(vocab: int, length: int) -> bool:
 
 def models() -> Lines:
     """Toys and trained models over ids."""
-    return [*_toys("toymodels.catalogue", "token"), *_trained("transformer", "codes")]
+    return [*_toys("toymodels.catalogue", "token"), *_trained(*_OF_IDS)]
 
 
 def trained() -> list[str]:
     """Trained models over ids."""
-    return [name for name, _ in _trained("transformer", "codes")]
+    return [name for name, _ in _trained(*_OF_IDS)]
 
 
 def continuous_models() -> Lines:

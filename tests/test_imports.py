@@ -150,7 +150,12 @@ HEAVY = ("toymodels", "realmodels", "matplotlib", "sklearn", "typer", "transform
 
 
 @pytest.mark.parametrize(
-    ("loaded", "heavy"), [(CORE, HEAVY), ("specverify.report.render", ("torch", "scipy", "sklearn", "transformers"))]
+    ("loaded", "heavy"),
+    [
+        (CORE, HEAVY),
+        ("specverify.report.render", ("torch", "scipy", "sklearn", "transformers")),
+        ("realmodels.models, realmodels.train", ("transformers", "sklearn")),
+    ],
 )
 def test_what_is_loaded_does_without(loaded, heavy):
     program = f"import sys, {loaded}; print(*(name for name in {heavy} if name in sys.modules))"

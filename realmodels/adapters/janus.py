@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realmodels import library
+from realmodels.grammar import Grammar
 from realmodels.images import Description
 from realmodels.session import Prompt, guide_logits
 from specverify.errors import InputError
@@ -76,7 +77,8 @@ class Janus(library.Trunk):
             raise InputError(
                 f"{folder / 'config.json'} says {tokens} image tokens and {side} x {side} patches; one of them is wrong"
             )
-        self.name, self.vocab, self.length, self.grammar = folder.name, config.vq_config.num_embeddings, tokens, None
+        self.name, self.vocab, self.length = folder.name, config.vq_config.num_embeddings, tokens
+        self.grammar: Grammar | None = None
         scale = 2 ** (len(config.vq_config.channel_multiplier) - 1)
         self.size = (side * scale, side * scale)
         self.description = Description(

@@ -22,7 +22,9 @@ ALPHA = 1e-6
 """Of all checks on a run together."""
 MODELS = {"mnist-vq": -(-100_000 // 49), "cifar-fsq": -(-100_000 // 64)}
 """Models, and how many of their images are 100,000 tokens."""
-NATS = {"mnist-vq": 0.06, "cifar-fsq": 0.07}
+LOSSLESS_ON = {**MODELS, "janus-digits": -(-100_000 // 64)}
+"""The same, and one on which the slips show in too few tokens."""
+NATS = {"mnist-vq": 0.06, "cifar-fsq": 0.07, "janus-digits": 0.06}
 """Of surprisal per token, what is seen on so many: less of a model whose next code is less certain."""
 
 
@@ -143,7 +145,7 @@ def test_campaigns_take_it_and_say_how_to_repeat_a_cell():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ar", "sjd", "scd-mc", "scd-gs"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LOSSLESS_ON)
 def test_lossless_decoders_keep_the_law_over_100_000_tokens(name, model):
     """2,041 images of 49 tokens, 1,563 of 64; alpha = 1e-6 over all checks, beta = 1e-6.
 
