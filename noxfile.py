@@ -191,6 +191,6 @@ def train_codes(session: nox.Session) -> None:
 
 @nox.session
 def train_digits(session: nox.Session) -> None:
-    """Train the digits model and its classifier again, as shipped."""
-    install(session)
+    """Train the models of the digits and their classifier again, as shipped."""
+    install(session, "transformers")
     session.run("python", "-m", "realmodels.train", *session.posargs)

@@ -163,6 +163,10 @@ JOBS = {
         _accuracy,
     ),
     "digits-s": _pixels(Recipe(steps=1200, batch=64, rate=8e-3, decay=0.5), dim=64, layers=3, heads=4),
+    "digits-gmm": _mixture(Recipe(steps=2500, batch=64, rate=6e-3, decay=0.5), width=96, layers=4),
+    "digits-gmm-draft": _mixture(Recipe(steps=1500, batch=64, rate=8e-3, decay=0.5), width=48, layers=2),
+    "digits-diff": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 128, 3, width=96, layers=4),
+    "digits-diff-draft": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 64, 2, width=48, layers=2),
     "janus-digits": _janus(
         Recipe(steps=1200, batch=64, rate=4e-3, decay=0.5),
         hidden_size=96,
@@ -171,10 +175,6 @@ JOBS = {
         num_attention_heads=4,
         num_key_value_heads=4,
     ),
-    "digits-gmm": _mixture(Recipe(steps=2500, batch=64, rate=6e-3, decay=0.5), width=96, layers=4),
-    "digits-gmm-draft": _mixture(Recipe(steps=1500, batch=64, rate=8e-3, decay=0.5), width=48, layers=2),
-    "digits-diff": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 128, 3, width=96, layers=4),
-    "digits-diff-draft": _diffusion(Recipe(steps=1500, batch=64, rate=4e-3, decay=0.5), 64, 2, width=48, layers=2),
 }
 
 app = typer.Typer(add_completion=False)

@@ -20,12 +20,12 @@ from specverify.tradeoff.setting import Setting
 NAME = "mnist-vq"
 ALPHA = 1e-6
 """Of all checks on a run together."""
-MODELS = {"mnist-vq": -(-100_000 // 49), "cifar-fsq": -(-100_000 // 64)}
-"""Models, and how many of their images are 100,000 tokens."""
-LOSSLESS_ON = {**MODELS, "janus-digits": -(-100_000 // 64)}
-"""The same, and one on which the slips show in too few tokens."""
-NATS = {"mnist-vq": 0.06, "cifar-fsq": 0.07, "janus-digits": 0.06}
+MODELS = {"mnist-vq": -(-100_000 // 49), "cifar-fsq": -(-100_000 // 64), "janus-digits": 1640}
+"""Models, and how many of their images are 100,000 tokens; some more where three in ten are all but certain."""
+NATS = {"mnist-vq": 0.06, "cifar-fsq": 0.07, "janus-digits": 0.03}
 """Of surprisal per token, what is seen on so many: less of a model whose next code is less certain."""
+SPLIT = "surprisal by position and entropy"
+"""What sees the first of the slips in grey levels, which leave less to choose than codes do."""
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,9 @@ def test_campaigns_take_it_and_say_how_to_repeat_a_cell():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ar", "sjd", "scd-mc", "scd-gs"])
-@pytest.mark.parametrize("model", LOSSLESS_ON)
+@pytest.mark.parametrize("model", MODELS)
 def test_lossless_decoders_keep_the_law_over_100_000_tokens(name, model):
-    """2,041 images of 49 tokens, 1,563 of 64; alpha = 1e-6 over all checks, beta = 1e-6.
+    """2,041 images of 49 tokens, 1,563 or 1,640 of 64; alpha = 1e-6 over all checks, beta = 1e-6.
 
     What would have been seen: 0.02 of Kolmogorov distance of transforms, `NATS` of surprisal per token.
     """
@@ -167,10 +167,10 @@ def test_published_slips_are_refuted_over_100_000_tokens(name, model):
     """SCD's released label of drafts that it kept, and the residual that passes through the processors again."""
     found = judged(name, MODELS[model], model=model)
     assert found["verdict"]["kind"] == "REFUTED"
-    assert "surprisal" in {row["check"] for row in found["evidence"] if row["rejected"]}
+    assert {"surprisal", SPLIT} & {row["check"] for row in found["evidence"] if row["rejected"]}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["mnist-vq", "cifar-fsq"])
 def test_the_model_card_states_its_figures(model):
     text = (store.SHIPPED.parent / "MODEL_CARD.md").read_text()
     text = text.split(f"\n## {model}\n")[1].split("\n## ")[0]
