@@ -66,11 +66,11 @@ class JanusDigits(Janus):
         return tuple(range(CLASSES))
 
     def prompt(self, condition: Any) -> Prompt:
-        """Of a class."""
-        if type(condition) is not int:
+        """Of a class, or of token ids."""
+        if type(condition) is not int and not isinstance(condition, str):
             return super().prompt(condition)
         if condition not in self.conditions:
-            raise InputError(f"the condition {condition} is no class; those of {self.name} are 0..{CLASSES - 1}")
+            raise InputError(f"the condition {condition!r} is no class; those of {self.name} are 0..{CLASSES - 1}")
         return super().prompt([self.bos, FIRST + condition, self.begin])
 
 
@@ -145,14 +145,14 @@ def initialise(shape: dict[str, int], generator: torch.Generator) -> Any:
     for part in (own.language_model, own.generation_head, own.generation_aligner):
         scatter(part, shape["num_hidden_layers"], generator, ("o_proj.weight", "down_proj.weight"))
     nn.init.normal_(own.generation_embeddings.weight, generator=generator)
-    _see(own.vqmodel)
+    _put_together(own.vqmodel)
     model.generation_config = package.GenerationConfig(bos_token_id=BEGIN, eos_token_id=END, pad_token_id=PADDING)
     model.generation_config.generation_kwargs = {"boi_token_id": IMAGE}
     return model
 
 
 @torch.no_grad()
-def _see(tokenizer: Any) -> None:
+def _put_together(tokenizer: Any) -> None:
     """Put a decoder together that renders code k as the grey level k, from -1 to 1."""
     signs = torch.where(torch.arange(SIGNS) < torch.arange(LEVELS)[:, None], 1.0, -1.0)
     tokenizer.quantize.embedding.weight.copy_(signs / SIGNS**0.5)  # of norm 1, as the class makes it anyway

@@ -66,8 +66,9 @@ def test_it_opens_by_name_with_what_an_image_model_has(model):
     assert store.read_card(NAME)["licence"] == model.description.licence
     other = open_model(NAME, guidance=2.0, conditions=[3, 7], processors="top_k=5")
     assert (other.name, other.conditions) == ("janus-digits|guidance=2|top-k=5", (3, 7))
-    with pytest.raises(InputError, match=r"the condition 10 is no class; those of janus-digits are 0\.\.9"):
-        open_model(NAME, conditions=[10])
+    for condition in (10, "three"):
+        with pytest.raises(InputError, match=rf"condition {condition!r} is no class; those of {NAME} are 0\.\.9"):
+            open_model(NAME, conditions=[condition])
 
 
 def test_a_class_is_its_word_in_the_prompt_and_the_folder_opens_as_any_other(model):
