@@ -31,7 +31,10 @@ class Draws(Protocol):
     def accept_run(
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
     ) -> Int[Tensor, " batch"]:
-        """How many leading slots succeed before the first that fails, or that `where` excludes."""
+        """How many leading slots succeed before the first that fails, or that `where` excludes.
+
+        What stands behind that one is not looked at.
+        """
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """True with the given probability, independently."""
@@ -102,16 +105,24 @@ class Sampled:
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
     ) -> Int[Tensor, " batch"]:
         """See Draws."""
-        return self.bernoulli(probability, where).cumprod(-1).sum(-1)
+        used = probability.where(where, 0)
+        run = (self.uniform(probability, where) < used).cumprod(-1)
+        reached = torch.cat([torch.ones_like(run[:, :1]), run[:, :-1]], 1).bool()
+        self._look(used.where(reached, 0))
+        return run.sum(-1)
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """See Draws."""
         used = probability.where(where, 0)
+        self._look(used)
+        return self.uniform(probability, where) < used
+
+    def _look(self, used: Float[Tensor, "*shape"]) -> None:
+        """Note what is no probability."""
         if used.numel():
             lowest, highest = used.aminmax()  # NaN if any is
             self.fault |= ~(lowest >= 0)
             self.highest = self.highest.maximum(highest)
-        return self.uniform(probability, where) < used
 
     def categorical(
         self, weights: Float[Tensor, "*shape vocab"], where: Bool[Tensor, "*shape"]

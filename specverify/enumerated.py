@@ -116,7 +116,9 @@ class Enumerated:
         return token, race
 
     def _lengths(self, probability: Tensor, where: Tensor) -> Tensor:
-        coin = self._probabilities(probability, where, "accept_run").double()
+        # A slot is reached if all before it may succeed; NaN may not.
+        may = torch.cat([torch.ones_like(where[:, :1]), (where & (probability > 0))[:, :-1]], 1)
+        coin = self._probabilities(probability, where & may.cumprod(1).bool(), "accept_run").double()
         survive = torch.cat([torch.ones_like(coin[:, :1]), coin.cumprod(-1)], 1)
         stop = torch.cat([1 - coin, torch.ones_like(coin[:, :1])], 1)
         return (survive * stop)[:, None, :]

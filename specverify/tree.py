@@ -7,12 +7,15 @@ run loop and the recorder can gather, join and compare the rows of any of them.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from specverify.errors import ContractError
 
 T = TypeVar("T")
 SHORT = 1 << 15
@@ -42,7 +45,35 @@ def _rebuild(function: Callable[..., Tensor], *trees: Any) -> Any:
         return type(first)(*(_rebuild(function, *parts) for parts in zip(*trees, strict=True)))
     if isinstance(first, tuple | list):
         return type(first)(_rebuild(function, *parts) for parts in zip(*trees, strict=True))
+    if any(other is not first and other != first for other in trees):
+        raise ContractError(
+            f"a state holds {first!r} in one world and {next(x for x in trees if x != first)!r} in another; what may "
+            "differ is a tensor with a row for each"
+        )
     return first
+
+
+PLAIN = (type(None), bool, int, float, str, enum.Enum, torch.dtype, torch.device)
+"""What a structure may hold beside tensors."""
+
+
+def others(tree: Any) -> Iterator[Any]:
+    """All that is no tensor in a structure; attributes of dataclasses that are no fields come in a list."""
+    if isinstance(tree, Tensor):
+        return
+    if (names := _fields(type(tree))) is not None:  # type: ignore[arg-type]
+        for name in names:
+            yield from others(getattr(tree, name))
+        for name in vars(tree).keys() - set(names) if hasattr(tree, "__dict__") else ():
+            yield vars(tree)[name] if isinstance(vars(tree)[name], Tensor) else [vars(tree)[name]]
+    elif isinstance(tree, dict):
+        for key in tree:
+            yield from others(tree[key])
+    elif isinstance(tree, tuple | list):
+        for part in tree:
+            yield from others(part)
+    else:
+        yield tree
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
@@ -111,6 +142,8 @@ def to_bits(tree: Any) -> Tensor:
 
 def _bits(tensor: Tensor) -> Tensor:
     flat = tensor.reshape(tensor.shape[0], -1)
+    if flat.is_complex():
+        flat = torch.view_as_real(flat).flatten(1)
     if flat.is_floating_point():
         flat = (flat.double() + 0.0).view(torch.int64)
     return flat.to(torch.int64)
@@ -119,12 +152,16 @@ def _bits(tensor: Tensor) -> Tensor:
 def _packed(tree: Any) -> Tensor:
     """As `to_bits`, for rows of this structure alone: integers that are small share a column."""
     every = [plain(tensor) for tensor in tensors(tree)]
-    columns = [_bits(tensor) for tensor in every if not tensor.is_floating_point()]
+    columns = [_bits(tensor) for tensor in every if not _of_floats(tensor)]
     if columns and (whole := torch.cat(columns, 1)).numel():
         columns = [whole]
         if int(whole.min()) >= -SHORT and int(whole.max()) < SHORT:
             columns = [torch.nn.functional.pad(whole.to(torch.int16), (0, -whole.shape[1] % 4)).view(torch.int64)]
-    return torch.cat([*columns, *(_bits(tensor) for tensor in every if tensor.is_floating_point())], 1)
+    return torch.cat([*columns, *(_bits(tensor) for tensor in every if _of_floats(tensor))], 1)
+
+
+def _of_floats(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def hashed(bits: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ NAN = torch.nan
 FAULTS = {
     "bernoulli NaN": lambda d: d.bernoulli(torch.tensor([NAN]), everywhere(1)),
     "bernoulli negative": lambda d: d.bernoulli(torch.tensor([-0.1]), everywhere(1)),
-    "accept_run NaN": lambda d: d.accept_run(torch.tensor([[0.5, NAN]]), everywhere(1, 2)),
+    "accept_run NaN": lambda d: d.accept_run(torch.tensor([[NAN, 0.5]]), everywhere(1, 2)),
     "categorical zero": lambda d: d.categorical(torch.zeros(1, 3), everywhere(1)),
     "categorical NaN": lambda d: d.categorical(torch.tensor([[0.5, NAN]]), everywhere(1)),
     "categorical negative": lambda d: d.categorical(torch.tensor([[-0.5, 1.5]]), everywhere(1)),
@@ -196,7 +196,7 @@ def test_a_ratio_above_one_is_named_with_its_value():
     draws.bernoulli(torch.tensor([1 + 1e-6, 7.0]), torch.tensor([True, False]))
     draws.accept_run(torch.zeros(2, 0), everywhere(2, 0))
     draws.check()
-    draws.accept_run(torch.tensor([[0.5, 1.3, 1.2]]), everywhere(1, 3))
+    draws.accept_run(torch.tensor([[1.3, 0.5, 1.2]]), everywhere(1, 3))
     draws.bernoulli(torch.tensor([0.5]), everywhere(1))
     with pytest.raises(ContractError, match=r"1\.3 is no probability: accept_run takes min\(1, p / q\)"):
         draws.check()

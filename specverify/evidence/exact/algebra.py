@@ -298,7 +298,8 @@ class Algebra:
         a, b, field = self._residue(one), self._residue(other), self.numbers.field
         size = self.numbers.size[one] + self.numbers.size[other] + 1
         for ratio, unit in ((one, other), (other, one)):
-            if unit == ONE and (divisor := self.numbers.over.get(ratio)) is not None:
+            divisor = self.numbers.over.get(ratio) if unit == ONE else None
+            if divisor is not None and self.numbers.knows(divisor).nonnegative:  # else it would be the larger
                 residue = self._residue(ratio) * divisor % self.prime
                 found, whole = field.minimum(residue, divisor, 2 * size)
                 return found * field.inverse(divisor) % self.prime, whole + size

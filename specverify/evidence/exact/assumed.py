@@ -80,7 +80,8 @@ def _outgrown(numbers: Numbers, factor: int, other: int, lost: Assumption) -> bo
         return False
     if other != divisor and not others(numbers, other, divisor):
         return False
-    whole = numbers.find(ratio * below % numbers.field.prime, numbers.assumed[factor] - {lost})
+    left = frozenset(x for x in numbers.assumed[factor] if x.number != divisor)
+    whole = numbers.find(ratio * below % numbers.field.prime, left)
     if whole is None or not numbers.facts(whole).nonnegative:
         return False
     return _fails_only(numbers, lost, numbers.zero_where[whole])

@@ -13,6 +13,9 @@ from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, OutOfReach
 if TYPE_CHECKING:
     from specverify.evidence.exact.tensors import Named
 
+ROUNDED = 20 * torch.finfo(torch.float64).eps
+"""What rounding may leave of a number that is 0."""
+
 
 def arithmetic(operation: str, swapped: bool = False) -> Handler:
     """An operation of two numbers, with the arguments' places swapped where the function has them so."""
@@ -188,9 +191,26 @@ def compared(order: str) -> Handler:
             return 2 * named.number(assumed) + outcome
 
         found = named.each(asked, a, b)
+        _check_rounded(named, (*args, *kwargs.values()), (a, b))
         return named.tested(found % 2 == 1, found // 2)
 
     return handler
+
+
+def _check_rounded(named: Named, parts: Any, names: tuple[Tensor, Tensor]) -> None:
+    """Raise OutOfReach for numbers that are equal for all laws, and are not after rounding: either may come out.
+
+    Laws at the real point sum to 1 but for rounding that is writ large (`proof.BLUR`). Where both are 0 nothing but
+    that is refused: whether something is left, a decoder has to ask.
+    """
+    one, other = torch.broadcast_tensors(*(torch.as_tensor(part, dtype=torch.float64) for part in parts))
+    residue = named.numbers.residue
+    room = named.each(lambda x, y: (2 if residue[x] else 1) if residue[x] == residue[y] else 0, *names)
+    if bool((((room == 2) & (one != other)) | ((room == 1) & ((one - other).abs() > ROUNDED))).any()):
+        raise OutOfReach(
+            "it compares numbers that are equal for all laws, and are not after rounding, such as the sum of a law and "
+            "1: what comes out is chance"
+        )
 
 
 def joined(named: Named, func: Any, args: Any, kwargs: Any) -> Any:

@@ -99,9 +99,8 @@ class NamedDraws(Enumerated):
             weights = []
             for live, row in zip(self.weight.tolist(), rows, strict=True):
                 options = []
-                begun = live
                 for name, tests in row:
-                    coin = self._coin(live, name, tests, "accept_run", begun)
+                    coin = self._coin(live, name, tests, "accept_run")
                     options.append(self._times(live, coin, against=True))
                     live = self._times(live, name)
                 weights.append([*options, live])
@@ -179,10 +178,8 @@ class NamedDraws(Enumerated):
         flat = where.reshape(len(where), -1)
         return flat.tolist(), self.named.tests(where).reshape(flat.shape).tolist()
 
-    def _coin(self, live: int, name: int, tests: Assumptions, kind: str, begun: int | None = None) -> int:
-        """A chance that is one, in a world with the weight `live`; of `begun`, where all chances must be numbers."""
-        poles = frozenset(x for x in self.numbers.assumed[name] if x.pole)
-        self.chances.require(live if begun is None else begun, poles, f"whether the chance of {kind} is a number")
+    def _coin(self, live: int, name: int, tests: Assumptions, kind: str) -> int:
+        """A chance that is one, in a world with the weight `live`."""
         if self.chances.residue[live] == 0:
             return ZERO if self.numbers.residue[name] is None else name
         self.chances.require(live, tests | self.numbers.assumed[name], f"the chance of {kind}")

@@ -125,6 +125,7 @@ class _Following:
     drafts: Model
     orders: Orders | None
     worlds: int = 0
+    parts: list[Any] | None = None
     law: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
 
@@ -219,10 +220,34 @@ class _Following:
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
+            self._check_lent(before, given)
+        self._check_parts(after)
         hidden: State = self._mapped(after, self._hidden)
         del after, given
         self.named.check_let_go()
         return hidden
+
+    def _check_lent(self, before: Any, given: Any) -> None:
+        """Raise OutOfReach if a state was changed that was only lent: a buffer behind it would have been, too."""
+        for mine, lent in zip(tree.tensors(before), tree.tensors(given), strict=True):
+            due = mine.as_subclass(Tensor)
+            if not torch.equal(due, self.named.names(lent) if isinstance(mine, _Names) else lent):
+                raise OutOfReach("it writes to the state that it is given; make a new one")
+
+    def _check_parts(self, state: Any) -> None:
+        """Raise OutOfReach for what is no tensor in a state, and is not the same in all."""
+        parts = list(tree.others(state))
+        if self.parts is None:
+            self.parts = parts
+        for part in parts:
+            if not isinstance(part, tree.PLAIN):
+                raise OutOfReach(
+                    f"its state holds a {type(part).__name__}; make it a dataclass or a named tuple of tensors"
+                )
+        if parts != self.parts:
+            raise OutOfReach(
+                f"its state holds {parts}, once {self.parts}; what may differ is a tensor with a row for each"
+            )
 
     def _shown(self, state: Any) -> Any:
         def shown(tensor: Tensor) -> Tensor:

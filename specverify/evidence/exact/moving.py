@@ -25,7 +25,7 @@ def known(names: str) -> set[Any]:
 
 INDEX_PUT = known("index_put index_put_")
 LIKE = known("expand_as view_as to type_as")
-UNFILLED = {torch.empty_like: torch.zeros_like, Tensor.new_empty: Tensor.new_zeros}
+UNFILLED = known("empty empty_like new_empty empty_strided empty_permuted new_empty_strided resize_ resize_as_")
 CONVERTED = known("double to type_as cpu")
 
 
@@ -49,7 +49,19 @@ def fresh(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """New tensors, like others in shape."""
     if any(named.has_names(part) for part in (*args[1:], *kwargs.values()) if isinstance(part, Tensor)):
         raise OutOfReach(f"it uses {name_of(func)} on laws")
-    return UNFILLED.get(func, func)(*args, **kwargs)
+    return func(*args, **kwargs)
+
+
+def unfilled(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """New memory, in which nothing stands that could be told: NaN, or a number that is no token."""
+    if in_place(func):
+        raise OutOfReach(f"it uses {name_of(func)}, which leaves open what stands in memory")
+    result = func(*args, **kwargs)
+    if result.is_floating_point():
+        return result.fill_(torch.nan)
+    if result.dtype != torch.int64:
+        raise OutOfReach(f"it uses {name_of(func)} for {result.dtype}, which leaves open what stands there")
+    return result.fill_(torch.iinfo(torch.int64).min)
 
 
 def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:

@@ -313,11 +313,17 @@ class Numbers:
         self.zero_where[name] = either(self.zero_where[name], zero)
 
     def check(self) -> None:
-        """Raise AssertionError if what is certain of a number is not so at the real point."""
+        """Raise AssertionError if what is certain of a number is not so at the real point.
+
+        Numbers with one residue are one function, and have one value.
+        """
+        values: dict[int | None, float] = {}
         for name, value in enumerate(self.value):
             facts = self.facts(name)
             if math.isnan(value):
                 continue
+            first = values.setdefault(self.residue[name], value)
+            assert abs(first - value) <= ROUNDING * max(1.0, abs(value)), (first, value)
             low, high = (0.0 if facts.nonnegative else -math.inf), (1.0 if facts.at_most_1 else math.inf)
             assert low - ROUNDING <= value <= high + ROUNDING, (value, facts)
 

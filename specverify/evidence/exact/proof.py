@@ -27,6 +27,8 @@ from toymodels.tables import TableModel, prefixes
 LOSSLESS = Lossless()
 BITS = 40
 """A proof is one if its error is at most 2^-BITS."""
+BLUR = 50, 400
+"""Machine epsilons by which sums of laws are not 1 at the real point."""
 SMALL = Budget(worlds=200_000, rows=4096)
 Outcome = Literal["proved", "differs", "out of reach", "too large"]
 _LONGEST = 300
@@ -139,6 +141,7 @@ def _run(
     tables = [(model._rows, model.table) for model in (target, drafts)]
     if point is not None:
         _move(tables, point)
+    _blur(tables, seed)
     try:
         came = follow(lambda: build(settings), target, tables, numbers, budget, goal, drafts, orders)
     except NeedsOrder:
@@ -224,6 +227,16 @@ def _move(tables: Sequence[tuple[Tensor, Tensor]], point: Sequence[float]) -> No
         whole.copy_(values[: whole.numel()].reshape(whole.shape))
         own.copy_(whole[: len(own)])
         values = values[whole.numel() :]
+
+
+def _blur(tables: Sequence[tuple[Tensor, Tensor]], seed: int) -> None:
+    """Laws whose sums are 1 but for rounding, to either side: who goes by more than that is seen to."""
+    generator = torch.Generator().manual_seed(seed)
+    for whole, own in tables:
+        ulps = torch.randint(*BLUR, whole.shape[:1], generator=generator)
+        sign = torch.randint(0, 2, whole.shape[:1], generator=generator) * 2 - 1
+        whole.mul_(1 + (ulps * sign).double()[:, None] * torch.finfo(torch.float64).eps)
+        own.copy_(whole[: len(own)])
 
 
 def at_point(box: Box, seed: int, goal: Lossless) -> tuple[TableModel, TableModel, Settings]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specverify.evidence.exact import functions, watch
+from specverify.evidence.exact import functions, moving, watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
 
@@ -61,6 +61,8 @@ class Named(TorchFunctionMode):
             with torch._C._DisableTorchDispatch():
                 watch.refuse(func, (args, kwargs))
                 watch.plain((args, kwargs))
+                if func in moving.UNFILLED:
+                    return moving.unfilled(self, func, args, kwargs)
                 if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):
                     return func(*args, **kwargs)
                 return self._carried_out(func, args, kwargs)
@@ -150,12 +152,21 @@ class Named(TorchFunctionMode):
         if tensor.dtype != torch.float64:
             raise OutOfReach(f"it turns laws into {tensor.dtype}, which rounds them")
         due = self.values(names)
-        gap = (tensor - due).abs() > CLOSE * due.abs().clamp(min=1)
+        gap = ~((tensor - due).abs() <= CLOSE * due.abs().clamp(min=1)) & ~due.isnan()  # NaN is not close
+        if bool(gap.any()):  # but stands where something that is assumed not to be 0 is so at the real point
+            vanishing = [
+                any(not self._apart(x.number) for x in self.numbers.assumed[k]) for k in names.reshape(-1).tolist()
+            ]
+            gap &= ~(tensor.isnan() & torch.tensor(vanishing).reshape(names.shape))
         if bool(gap.any()):
             raise OutOfReach(
                 f"it holds {float(tensor[gap][0]):.6g} where the law has {float(due[gap][0]):.6g}: numbers were "
                 "written or read by a way that cannot be followed"
             )
+
+    def _apart(self, name: int) -> bool:
+        """Whether a number is not 0 at the real point."""
+        return abs(self.numbers.value[name]) > CLOSE
 
     def values(self, names: Tensor) -> Tensor:
         """The values that names stand for at the real point."""
@@ -207,7 +218,10 @@ class Named(TorchFunctionMode):
         return torch.tensor(found, dtype=torch.int64)[place].reshape(names.shape)
 
     def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
-        place = tensor.untyped_storage().data_ptr()
+        try:
+            place = tensor.untyped_storage().data_ptr()
+        except Exception:  # a decoder that catches it would go on with what it does instead
+            raise OutOfReach("it computes with tensors that have no plain memory: sparse, batched or wrapped") from None
         return self._memory.get(place) or self._lasting.get(place)
 
     def _constants(self, tensor: Tensor) -> Tensor:
