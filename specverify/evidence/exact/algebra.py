@@ -34,18 +34,21 @@ class Algebra:
     Args:
         numbers: of the run.
         orders: decides what depends on the laws' order; None if that is refused.
+
+    Attributes:
+        done: what came of each operation so far.
     """
 
     def __init__(self, numbers: Numbers, orders: Orders | None = None) -> None:
         self.numbers, self.prime = numbers, numbers.field.prime
         self.orders = orders
-        self._done: dict[tuple[str, int, int], int] = {}
+        self.done: dict[tuple[str, int, int], int] = {}
 
     def apply(self, operation: str, one: int, other: int) -> int:
         """An operation of two names, by the name of its method."""
         key = (operation, one, other)
-        if (known := self._done.get(key)) is None:
-            known = self._done[key] = getattr(self, operation)(one, other)
+        if (known := self.done.get(key)) is None:
+            known = self.done[key] = getattr(self, operation)(one, other)
         return known
 
     def add(self, one: int, other: int) -> int:

@@ -18,6 +18,7 @@ from specverify.enumerated import Enumerated
 from specverify.evidence.exact.assumed import discharged
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, either
 from specverify.evidence.exact.tensors import Named
+from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
 
 
@@ -65,10 +66,9 @@ class Chances:
         if assumed and self.residue[chance]:
             failing = discharged(self.named.numbers, assumed, self.zero[chance])
             if failing is not None:
-                value = self.named.numbers.value[failing.number]
                 raise OutOfReach(
-                    f"{what} depends on whether a number is 0 ({value:.4g} at the point looked at), and worlds in "
-                    "which it is may have a chance"
+                    f"{what} depends on whether {words(self.named.algebra, failing.number)} is 0, and worlds in which "
+                    "it is may have a chance"
                 )
             self.discharged.add(assumed)
 
@@ -188,8 +188,8 @@ class NamedDraws(Enumerated):
         at_most_1 = facts.at_most_1 or (residue is not None and self.numbers.knows(1 - residue).nonnegative)
         if not (facts.nonnegative and at_most_1):
             raise OutOfReach(
-                f"{kind} is asked with a number that is not certain to lie between 0 and 1 for all laws "
-                f"({self.numbers.value[name]:.4g} at the point looked at)"
+                f"{kind} is asked with {words(self.named.algebra, name)}, which is not certain to lie between 0 and 1 "
+                "for all laws"
             )
         return name
 
@@ -203,8 +203,8 @@ class NamedDraws(Enumerated):
             self.chances.require(live, self.numbers.assumed[name], "a law that is drawn from")
             if not self.numbers.facts(name).nonnegative:
                 raise OutOfReach(
-                    "categorical is asked with a weight that is not certain to be at least 0 for all laws "
-                    f"({self.numbers.value[name]:.4g} at the point looked at)"
+                    f"categorical is asked with the weight {words(self.named.algebra, name)}, which is not certain to "
+                    "be at least 0 for all laws"
                 )
             total = self.named.algebra.apply("add", total, name)
         if self.numbers.residue[total] == 0:

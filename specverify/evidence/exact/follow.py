@@ -134,6 +134,8 @@ class _Following:
         self.chances = Chances(self.named)
         for number, table in enumerate(self.tables):
             rows = self._laws(self.goal if number == 0 else Lossless(), table[0])
+            for token, name in ((token, name) for row in rows.tolist() for token, name in enumerate(row)):
+                self.numbers.entry.setdefault(self.numbers.residue[name], f"{'pq'[number]}({token})")
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         try:

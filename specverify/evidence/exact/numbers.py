@@ -92,6 +92,7 @@ class Numbers:
         least: by residue, the residues of which a number is the smaller; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
+        entry: what an entry of a law is called, by residue.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
     """
 
@@ -116,6 +117,7 @@ class Numbers:
         self._exact: dict[int, Fraction] = {0: Fraction(0), 1: Fraction(1)}
         self._implied: dict[int, Conditions] = {}
         self._differences: set[int] = set()
+        self.entry: dict[int | None, str] = {}
         self.by_order: Callable[[int], Conditions] = lambda residue: _NONE
         self.name(0, 0.0, 0, zero=EVERYWHERE)
         self.name(1, 1.0, 0, one=EVERYWHERE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from evidence.exact.fooling import judging
 
 from specverify import defects
 from specverify.deadline import Deadline
@@ -13,6 +14,7 @@ from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
+from specverify.rules.token import at
 
 LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
 JACOBI = ("sjd", "sjd-block", "scd-mc")
@@ -142,6 +144,18 @@ def test_who_is_proved_although_known_to_be_wrong_is_exact_at_any_law_of_the_box
 def test_controls_that_only_look_wrong_are_proved(name):
     defect = defects.get(name)
     assert prove(defect.build, Box(2, 3, 2, drafts=True), seed=3).proved
+
+
+def test_what_is_not_certain_is_named_as_it_was_computed():
+    def why(keep, law):
+        never = judging(lambda p, q, draft: keep * at(p, draft), lambda p, q, draft: law(p - q))
+        return prove(never, Box(3, 2, 2, drafts=True), seed=1).why
+
+    assert "the weight (p(0) - q(0)) (" in why(0, lambda gap: gap)
+    mass = why(0, lambda gap: gap.clamp(min=0) / gap.clamp(min=0).sum(-1, keepdim=True))
+    assert "whether ((p(0) - q(0))+ + (p(1) - q(1))+ + (p(2) - q(2))+) (" in mass
+    assert "accept_run is asked with (p(0) * 2) (" in why(2, lambda gap: gap)
+    assert "the weight a number (" in why(0, lambda gap: (gap + gap**3) ** 3), "too long to be said"
 
 
 def test_races_are_out_of_reach_and_said_to_be():
