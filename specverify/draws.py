@@ -31,10 +31,7 @@ class Draws(Protocol):
     def accept_run(
         self, probability: Float[Tensor, "batch w"], where: Bool[Tensor, "batch w"]
     ) -> Int[Tensor, " batch"]:
-        """How many leading slots succeed before the first that fails, or that `where` excludes.
-
-        What stands behind that one is not looked at.
-        """
+        """How many leading slots succeed. What is behind the first that fails, or is not in `where`, is not read."""
 
     def bernoulli(self, probability: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """True with the given probability, independently."""

@@ -45,7 +45,7 @@ def _rebuild(function: Callable[..., Tensor], *trees: Any) -> Any:
         return type(first)(*(_rebuild(function, *parts) for parts in zip(*trees, strict=True)))
     if isinstance(first, tuple | list):
         return type(first)(_rebuild(function, *parts) for parts in zip(*trees, strict=True))
-    if any(other is not first and other != first for other in trees):
+    if isinstance(first, PLAIN) and any(other != first for other in trees):
         raise ContractError(
             f"a state holds {first!r} in one world and {next(x for x in trees if x != first)!r} in another; what may "
             "differ is a tensor with a row for each"

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 # A part is a folder or a module, with those named after it (`cli_x` is part of `cli`). It may import itself and what
 # stands on the lines above, never a neighbour on its own line.
 LAYERS = (
-    ("deadline", "errors", "lockstep", "memory", "tree"),
+    ("deadline", "errors", "lockstep", "memory"),
+    ("tree",),
     ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "outcomes", "seeds"),
     ("fetched",),
     ("opening", "room"),

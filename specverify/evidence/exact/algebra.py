@@ -95,9 +95,7 @@ class Algebra:
         )
         facts = numbers.facts(name)
         facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or bool(others_of(numbers, other, one))
-        if numbers.residue[name]:  # a less the smaller of a and c is (a - c)+
-            for c in {x for pair in numbers.least.get(b, ()) if a in pair for x in pair if x != a}:
-                numbers.ends(name, one, (a, c))
+        numbers.rest_of_least(name, one, b)
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
         if mine.nonnegative and theirs.nonnegative:
             pairs = numbers.difference.setdefault(name, [])
@@ -229,10 +227,7 @@ class Algebra:
         part = self.apply("sub", a, self.apply("minimum", a, b))
         if numbers.residue[part]:
             for more, less in numbers.difference[name]:
-                pair = self._residue(more), self._residue(less)
-                numbers.ends(part, more, pair)
-                if pair[1]:
-                    numbers.rest.setdefault(part, set()).add(pair)
+                numbers.ends(part, more, self._residue(less), noted=True)
         return numbers.assuming(part, numbers.assumed[part] | numbers.assumed[name])  # which the pair need not have
 
     def absolute(self, name: int) -> int:

@@ -301,18 +301,21 @@ class Numbers:
         self._differences.add(gap % self.field.prime)
         return ("equal", gap % self.field.prime, 0)
 
-    def ends(self, name: int, more: int, pair: tuple[int, int]) -> None:
-        """Note that a number is (a - b)+: at most a, and 0 where the two are equal.
-
-        Args:
-            name: of the number.
-            more: of a.
-            pair: the residues of a and b.
-        """
-        zero = self.zero_where[more]
-        if pair[1]:
+    def ends(self, name: int, more: int, less: int, noted: bool = False) -> None:
+        """Say that a number is (a - b)+, of a by name and b by residue: at most a, and 0 where the two are equal."""
+        zero, pair = self.zero_where[more], (self.residue[more] or 0, less)
+        if less:
             zero = either(zero, frozenset({self.equal(*pair)}))
+            if noted:
+                self.rest.setdefault(name, set()).add(pair)
         self.zero_where[name] = either(self.zero_where[name], zero)
+
+    def rest_of_least(self, name: int, more: int, least: int) -> None:
+        """Say that a number is a less another; if that is the smaller of a and some c, it is (a - c)+."""
+        mine = self.residue[more]
+        if self.residue[name]:
+            for c in {x for pair in self.least.get(least, ()) if mine in pair for x in pair if x != mine}:
+                self.ends(name, more, c)
 
     def check(self) -> None:
         """Raise AssertionError if what is certain of a number is not so at the real point.
