@@ -136,16 +136,16 @@ class _Following:
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         try:
+            before = self._made()
+            if where := changed(before, self._made()):  # another, which is the one that is run
+                raise OutOfReach(f"it is another each time that it is made, in {where}")
             with self.named:
-                self.decoder = self.make()
-                self.named.check_untouched()
                 law = self.goal.due(self.target, self.drafts)
                 beside = self.goal.equal(self.target, self.drafts)
         except NeedsOrder as error:  # nothing is known of what it keeps
             raise OutOfReach(str(error)) from None
         due = self.named.numbers_of(law)
         sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
-        before = kept(self.decoder, self.target, self.drafts)
         expected = self._residues(due)
         try:
             self._go_through()
@@ -176,10 +176,20 @@ class _Following:
                 self._resolve(states, chunk, torch.tensor(weight))
 
     def _unchanged(self, before: dict[str, object]) -> None:
-        if where := changed(before, kept(self.decoder, self.target, self.drafts)):
+        if where := changed(before, self._kept()):
             raise OutOfReach(
                 f"it keeps something between calls, in {where}: what it does may change after more of them"
             )
+
+    def _made(self) -> dict[str, object]:
+        """Make the decoder; what it keeps."""
+        with self.named:
+            self.decoder = self.make()
+        self.named.check_untouched()
+        return self._kept()
+
+    def _kept(self) -> dict[str, object]:
+        return kept(self.decoder, self.target, self.drafts, type(self.target.start(1)), State, NamedDraws, Tensor)
 
     def _laws(self, goal: Lossless, table: Tensor) -> Tensor:
         """Names for the laws of a table."""

@@ -38,12 +38,14 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 class Libraries:
     """Which modules are libraries: what is installed, but for the package that a decoder is from.
 
+    What says that it is of a library is looked up there: a class or a function that is not found is of nobody's.
+
     Args:
-        own: the name of the decoder's module.
+        own: the names of the decoder's modules.
     """
 
-    def __init__(self, own: str) -> None:
-        self._own = own.partition(".")[0]
+    def __init__(self, *own: str) -> None:
+        self._own = {name.partition(".")[0] for name in own}
 
     def has(self, module: types.ModuleType) -> bool:
         """Whether a module belongs to a library."""
@@ -51,18 +53,30 @@ class Libraries:
 
     def has_class(self, kind: type) -> bool:
         """Whether a class does."""
-        return self.has_name(kind.__module__)
+        if not can_change(kind):
+            return True
+        found: Any = sys.modules.get(str(kind.__module__))
+        for part in kind.__qualname__.split("."):
+            found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+        return found is kind and self.has_name(kind.__module__)
+
+    def has_scope(self, function: types.FunctionType) -> bool:
+        """Whether a function's names are those of a library's module."""
+        scope = function.__globals__
+        module = sys.modules.get(str(scope.get("__name__")))
+        return module is not None and vars(module) is scope and self.has(module)
 
     def has_name(self, name: Any) -> bool:
         """Whether a module of this name does."""
         if not isinstance(name, str) or name == "__main__":
             return False
         top = name.partition(".")[0]
-        return top in _OURS or (top != self._own and _installed(top))
+        return top in _OURS or (top not in self._own and _installed(top))
 
-    def ours(self, kind: type) -> bool:
-        """Whether a class is of this project."""
-        return kind.__module__.partition(".")[0] in _OURS
+
+def can_change(kind: type) -> bool:
+    """Whether a class was made as the program runs, and so can be made by anybody, and be written to."""
+    return bool(kind.__flags__ >> 9 & 1)
 
 
 @functools.cache
@@ -113,18 +127,18 @@ def _of_scope(
             yield from _of_scope(*inside)
         elif isinstance(value, type) and libraries.has_class(value):
             yield from _of_scope(full, dict(vars(value)), names, True, libraries, done)
-        elif not library or _kept_in_library(value, libraries):
+        elif not library or kept_in_library(value, libraries):
             yield full, value
 
 
-def _kept_in_library(value: Any, libraries: Libraries) -> bool:
+def kept_in_library(value: Any, libraries: Libraries) -> bool:
     """Whether what a library's module holds may be somebody else's: values, and objects of other classes."""
     if value is sys.modules:
         return False
     if any(value is way for way in WAYS_OUT):
         return True
     if isinstance(value, types.FunctionType):
-        return not libraries.has_name(value.__globals__.get("__name__"))
+        return not libraries.has_scope(value)
     if isinstance(value, type):
         return not libraries.has_class(value)
     return isinstance(value, BOUNDED) or not libraries.has_class(type(value))
