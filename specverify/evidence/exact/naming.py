@@ -97,7 +97,7 @@ def named(function: types.FunctionType, libraries: Libraries) -> Iterator[tuple[
     Raises:
         OutOfReach: one of them is a way to read laws where nobody looks.
     """
-    names, scope = _names(function.__code__), function.__globals__
+    names, scope = names_in(function.__code__), function.__globals__
     _refuse(function, names & WAYS)
     _refuse(function, {str(getattr(scope.get(name), "__name__", "")) for name in names} & WAYS)
     package = scope.get("__package__")
@@ -138,19 +138,19 @@ def kept_in_library(value: Any, libraries: Libraries) -> bool:
     if any(value is way for way in WAYS_OUT):
         return True
     if isinstance(value, types.FunctionType):
-        return not libraries.has_scope(value)
+        return not libraries.has_name(value.__globals__.get("__name__", value.__module__))
     if isinstance(value, type):
         return not libraries.has_class(value)
     return isinstance(value, BOUNDED) or not libraries.has_class(type(value))
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _names(code: types.CodeType) -> frozenset[str]:
+def names_in(code: types.CodeType) -> frozenset[str]:
     """Names and texts of a function's code, and of functions in it."""
     found = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, str):
             found.add(constant)
         elif isinstance(constant, types.CodeType):
-            found |= _names(constant)
+            found |= names_in(constant)
     return frozenset(found)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specverify.evidence.exact import functions, watch
+from specverify.evidence.exact import functions, intact, watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
 
@@ -59,6 +59,7 @@ class Named(TorchFunctionMode):
             raise self.stopped
         try:
             with torch._C._DisableTorchDispatch():
+                intact.check(func)
                 watch.refuse(func, (args, kwargs))
                 watch.plain((args, kwargs))
                 if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):

@@ -1,0 +1,125 @@
+"""What is shut while a decoder's own code runs: clocks, entropy, hooks of Python, and switches that end the watch.
+
+Whatever calls one of these for the decoder, by whatever name, has it called; so it is the functions that are replaced, and
+not their names that are looked for.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from specverify.evidence.exact.numbers import OutOfReach
+
+if TYPE_CHECKING:
+    from specverify.evidence.exact.tensors import Named
+
+_CLOCKS = (
+    "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns thread_time "
+    "thread_time_ns clock_gettime clock_gettime_ns localtime gmtime ctime asctime strftime"
+)
+_SWITCHES = (
+    "_DisableTorchDispatch DisableTorchFunction _ExcludeDispatchKeyGuard ExcludeDispatchKeyGuard "
+    "_SetExcludeDispatchKeyGuard _ForceDispatchKeyGuard _dispatch_tls_set_dispatch_key_excluded "
+    "_dispatch_tls_set_dispatch_key_included _unset_dispatch_mode _pop_torch_dispatch_stack _pop_torch_function_stack"
+)
+_SHUT = (
+    ("it reads a clock", "time", _CLOCKS),
+    ("it draws random numbers of the system's own, instead of its draws", "os", "urandom getrandom"),
+    ("it draws random numbers of the system's own, instead of its draws", "random", "_urandom"),
+    ("it switches off what watches it", "torch._C", _SWITCHES),
+    ("it switches off what watches it", "torch.utils._mode_utils", "no_dispatch"),
+    ("it hooks into Python", "sys", "setprofile settrace addaudithook call_tracing"),
+    ("it hooks into Python", "signal", "signal setitimer"),
+    ("it turns on the collector", "gc", "enable set_threshold"),
+)
+"""Why, the module, and its functions."""
+_OWN = "specverify.evidence.exact."
+
+
+class _Refused:
+    """Stands for a function; only other threads, and the proof itself, may call it."""
+
+    def __init__(self, why: str, before: Callable[..., Any]) -> None:
+        self.why, self.before = why, before
+        self.__name__ = getattr(before, "__name__", "")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        watched = _WATCHED
+        if not watched or watched[-1][1] != threading.get_ident() or _of_proof(sys._getframe(1).f_globals):
+            return self.before(*args, **kwargs)
+        raise _stop(watched[-1][0], f"{self.why}, by {self.__name__.strip('_')}")
+
+
+class _Seeding:
+    """Stands for `random.Random.seed`, which may be called with a seed."""
+
+    def __init__(self, before: Callable[..., Any]) -> None:
+        self.before = before
+
+    def __get__(self, generator: Any, kind: Any = None) -> Any:
+        if generator is None:
+            return self.before
+
+        def seed(a: Any = None, version: int = 2) -> Any:
+            if a is None and _WATCHED and _WATCHED[-1][1] == threading.get_ident():
+                raise _stop(_WATCHED[-1][0], "it draws random numbers without a seed, instead of its draws")
+            return self.before(generator, a, version)
+
+        return seed
+
+
+def _stop(named: Named, why: str) -> OutOfReach:
+    named.stopped = OutOfReach(why)
+    return named.stopped
+
+
+def _of_proof(scope: dict[str, Any]) -> bool:
+    """Whether names are those of one of the proof's modules."""
+    name = scope.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) and name.startswith(_OWN) else None
+    return module is not None and vars(module) is scope
+
+
+def _all() -> Iterator[tuple[Any, str, Any, Any]]:
+    for why, name, functions in _SHUT:
+        module = importlib.import_module(name)
+        for each in functions.split():
+            if (before := getattr(module, each, None)) is not None:
+                yield module, each, before, _Refused(why, before)
+    yield random.Random, "seed", random.Random.seed, _Seeding(random.Random.seed)
+
+
+_WATCHED: list[tuple[Named, int]] = []
+_FUNCTIONS = tuple(_all())
+SHUT = tuple(before for _, _, before, _ in _FUNCTIONS)
+"""The functions themselves."""
+
+
+@contextmanager
+def shut(named: Named) -> Iterator[None]:
+    """Refuse them to the code that runs in here.
+
+    Args:
+        named: that is stopped by it.
+    """
+    _WATCHED.append((named, threading.get_ident()))
+    try:
+        if len(_WATCHED) == 1:
+            for owner, name, _, refused in _FUNCTIONS:
+                setattr(owner, name, refused)
+        yield
+    finally:
+        _WATCHED.pop()
+        if not _WATCHED:
+            for owner, name, before, _ in _FUNCTIONS:
+                setattr(owner, name, before)
