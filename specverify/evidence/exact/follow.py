@@ -8,7 +8,9 @@ which is `target_law` carried out on the same names.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +24,20 @@ from specverify.decoders.protocol import Decoder, State
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact import watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import Conditions, NeedsOrder, Numbers, OutOfReach, both
 from specverify.evidence.exact.orders import Orders
-from specverify.evidence.exact.tensors import Named, Unseen
+from specverify.evidence.exact.shut import watched
+from specverify.evidence.exact.tensors import Named
 from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
 from specverify.outcomes import Chosen, Open
+
+_THROWN_AWAY = 50_000
+"""How many objects are made until what holds itself is thrown away."""
 
 
 @dataclass
@@ -111,7 +116,14 @@ def follow(
         OutOfReach: the decoder cannot be followed.
         BudgetError: it takes too much.
     """
-    return _Following(make, target, tables, numbers, budget, goal, drafts, orders).run()
+    collecting = gc.isenabled()
+    gc.disable()  # it would run code of the decoder's where nobody looks, and so would showing warnings
+    try:
+        with warnings.catch_warnings(record=True):
+            return _Following(make, target, tables, numbers, budget, goal, drafts, orders).run()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass
@@ -183,7 +195,7 @@ class _Following:
 
     def _made(self) -> dict[str, object]:
         """Make the decoder; what it keeps."""
-        with self.named:
+        with watched(self.named):
             self.decoder = self.make()
         self.named.check_untouched()
         return self._kept()
@@ -217,21 +229,23 @@ class _Following:
         """The state after a call of the decoder; its laws as names."""
         self.named.begin()
         given = None if before is None else self._shown(before)
-        with watch.own_draws(), Unseen(self.named), self.named:
+        info = None
+        with watched(self.named):
             if given is None:
                 after = self.decoder.init(self.target, draws.batch, draws)
             else:
-                after, _ = self.decoder.step(given, self.target, draws)
-        if self.named.stopped is not None:
-            raise self.named.stopped
+                after, info = self.decoder.step(given, self.target, draws)
         if not dataclasses.is_dataclass(after) and not isinstance(after, tuple):
             raise OutOfReach(f"its state is a {type(after).__name__}; make it a dataclass or a named tuple of tensors")
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
         hidden: State = self._mapped(after, self._hidden)
-        del after, given
-        self.named.check_let_go()
+        with watched(self.named):  # and so is code that runs as something is thrown away
+            del after, given, info
+            self.named.check_let_go()
+            if gc.get_count()[0] > _THROWN_AWAY:
+                gc.collect(0)
         return hidden
 
     def _shown(self, state: Any) -> Any:
@@ -250,11 +264,8 @@ class _Following:
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 return function(tensor)
 
-        with Unseen(self.named), self.named:
-            found = tree.map_tensors(state, unseen)
-        if self.named.stopped is not None:
-            raise self.named.stopped
-        return found
+        with watched(self.named):
+            return tree.map_tensors(state, unseen)
 
     def _hidden(self, tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():

@@ -59,7 +59,9 @@ def check(function: Any) -> None:
     else:
         fine = (kind in _IN_C or kind is types.FunctionType) and function in _TORCHS
     if not fine:
-        raise OutOfReach(f"it has {getattr(function, '__name__', kind.__name__)} run as a function of torch, which it is not")
+        raise OutOfReach(
+            f"it has {getattr(function, '__name__', kind.__name__)} run as a function of torch, which it is not"
+        )
     if kind is types.FunctionType and not (function.__code__ is _CODES[function] and _as_it_was(function)):
         raise OutOfReach(f"it has replaced what torch's {function.__name__} is made of")
 

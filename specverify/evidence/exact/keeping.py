@@ -16,6 +16,7 @@ import contextvars
 import functools
 import gc
 import hashlib
+import inspect
 import logging
 import os
 import random
@@ -30,8 +31,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specverify.evidence.exact.naming import BOUNDED, HOLDERS, PLAIN, WAYS_OUT, Libraries, can_change, kept_in_library, named
+from specverify.evidence.exact.naming import (
+    BOUNDED,
+    HOLDERS,
+    PLAIN,
+    WAYS_OUT,
+    Libraries,
+    can_change,
+    kept_in_library,
+    named,
+)
 from specverify.evidence.exact.numbers import OutOfReach
+from specverify.evidence.exact.shut import SHUT
 
 OBJECTS = 20_000
 """Different objects that are looked at."""
@@ -53,6 +64,7 @@ _QUIET = ("logging", "typing", "beartype", "jaxtyping")
 """Libraries of whose objects only what somebody else may have put there is looked at."""
 
 
+_SHUT = set(map(id, SHUT))
 _LEVELS = range(logging.DEBUG, logging.CRITICAL + 1, 10)
 
 
@@ -92,7 +104,8 @@ class _Walk:
 
     def __init__(self, decoder: Any) -> None:
         kind = type(decoder)
-        scopes = (getattr(getattr(kind, each, None), "__globals__", {}) for each in ("init", "step"))
+        calls = (inspect.unwrap(getattr(kind, each, type)) for each in ("init", "step"))
+        scopes = (getattr(call, "__globals__", {}) for call in calls)
         self.libraries = Libraries(kind.__module__, *(str(scope.get("__name__")) for scope in scopes))
         self.found: dict[str, object] = {"os.environ": tuple(sorted(os.environ.items()))}
         self.first: dict[int, str] = {}
@@ -129,6 +142,10 @@ class _Walk:
         self.found[name] = kind.__qualname__
         if any(value is way for way in WAYS_OUT):
             raise OutOfReach(f"it can look at the memory of numbers, by {name}")
+        if id(value) in _SHUT:
+            raise OutOfReach(f"it can look at more than laws and draws, by {name}")
+        if isinstance(value, torch.jit.ScriptFunction | torch.jit.ScriptModule):
+            raise OutOfReach(f"{name} is scripted, and what it looks at cannot be seen")
         if isinstance(value, _BY_NAME):
             self.found[name] = repr(value)
         elif isinstance(value, types.CodeType):
@@ -190,6 +207,8 @@ class _Walk:
             yield from self._put_into(value.__qualname__, vars(value))
         else:
             for key, part in vars(value).items():
+                if key == "__del__":
+                    raise OutOfReach(f"{value.__qualname__} has code that runs when one of it is thrown away")
                 if not isinstance(part, _DESCRIBED) and type(part).__name__ != "_abc_data":
                     yield f"{value.__qualname__}.{key}", part
         for base in (*value.__bases__, type(value)):

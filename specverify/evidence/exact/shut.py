@@ -1,27 +1,27 @@
 """What is shut while a decoder's own code runs: clocks, entropy, hooks of Python, and switches that end the watch.
 
-Whatever calls one of these for the decoder, by whatever name, has it called; so it is the functions that are replaced, and
-not their names that are looked for.
+Whatever calls one of them for the decoder, and by whatever name, is refused: they are replaced where they stand, as
+their names tell too little. Who held one from before is refused as well (`keeping.py`).
 """
 
 from __future__ import annotations
 
-import gc
+import functools
 import importlib
 import random
-import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from torch import overrides
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from specverify.evidence.exact import watch
 from specverify.evidence.exact.numbers import OutOfReach
-
-if TYPE_CHECKING:
-    from specverify.evidence.exact.tensors import Named
+from specverify.evidence.exact.tensors import Named, Unseen
 
 _CLOCKS = (
     "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns thread_time "
@@ -69,13 +69,12 @@ class _Seeding:
     def __get__(self, generator: Any, kind: Any = None) -> Any:
         if generator is None:
             return self.before
+        return functools.partial(self._seed, generator)
 
-        def seed(a: Any = None, version: int = 2) -> Any:
-            if a is None and _WATCHED and _WATCHED[-1][1] == threading.get_ident():
-                raise _stop(_WATCHED[-1][0], "it draws random numbers without a seed, instead of its draws")
-            return self.before(generator, a, version)
-
-        return seed
+    def _seed(self, generator: random.Random, a: Any = None, version: int = 2) -> Any:
+        if a is None and _WATCHED and _WATCHED[-1][1] == threading.get_ident():
+            raise _stop(_WATCHED[-1][0], "it draws random numbers without a seed, instead of its draws")
+        return self.before(generator, a, version)
 
 
 def _stop(named: Named, why: str) -> OutOfReach:
@@ -106,12 +105,43 @@ SHUT = tuple(before for _, _, before, _ in _FUNCTIONS)
 
 
 @contextmanager
-def shut(named: Named) -> Iterator[None]:
-    """Refuse them to the code that runs in here.
+def watched(named: Named) -> Iterator[None]:
+    """Code of a decoder's runs in here, and nowhere else.
 
     Args:
-        named: that is stopped by it.
+        named: carries out what it does with laws, and is stopped by what it must not do.
+
+    Raises:
+        OutOfReach: it did, whatever it caught.
     """
+    try:
+        with watch.own_draws(), _shut(named), Unseen(named) as unseen, named:
+            try:
+                yield
+            except BaseException as error:  # what its frames hold is thrown away here, too
+                _clear(error)
+                raise
+            finally:
+                _clear(named.stopped)
+            named.check_watched()
+            if overrides._get_current_function_mode() is not named or _get_current_dispatch_mode() is not unseen:
+                raise OutOfReach("it leaves behind other modes of torch than there were")
+    finally:
+        if named.stopped is not None:
+            raise named.stopped
+
+
+def _clear(error: BaseException | None) -> None:
+    """Let go of what the frames hold that an error came through."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is each for each in seen):
+        seen.append(error)
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def _shut(named: Named) -> Iterator[None]:
     _WATCHED.append((named, threading.get_ident()))
     try:
         if len(_WATCHED) == 1:
