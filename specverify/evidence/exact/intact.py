@@ -19,9 +19,10 @@ from specverify.evidence.exact.naming import names_in
 from specverify.evidence.exact.numbers import OutOfReach
 
 _C = torch._C
+_PARTS = ("_VariableFunctions", "_nn", "_linalg", "_special", "_fft", "_sparse", "_nested")
 _OWNERS = (
-    *(torch, Tensor, _C, _C.TensorBase, _C._VariableFunctions, _C._nn, _C._linalg, _C._special, _C._fft, _C._sparse),
-    *(_C._nested, torch.functional, torch.nn.functional, torch.nn.init, torch._tensor),
+    *(torch, Tensor, _C, _C.TensorBase, torch.functional, torch.nn.functional, torch.nn.init, torch._tensor),
+    *(getattr(_C, name) for name in _PARTS),
 )
 _IN_C = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 _MISSING = object()
@@ -83,7 +84,8 @@ def _made_of(function: types.FunctionType) -> tuple[tuple[Any, str, Any, Any], .
 
 
 def _reached(function: types.FunctionType) -> Iterator[tuple[Any, str, Any, Any]]:
-    waiting, done = [_CODES[function]], set()
+    waiting = [_CODES[function]]
+    done: set[str] = set()
     while waiting:
         for name in names_in(waiting.pop()) - done:
             done.add(name)

@@ -51,8 +51,10 @@ BYTES = 1 << 30
 _DESCRIBED = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _NOT_OWN = {"__builtins__", "__warningregistry__"}
 """Of modules: what Python itself keeps there."""
+_NAMED_ONLY = (types.ModuleType, types.BuiltinFunctionType)
+"""Of modules and classes of libraries: what is looked at where code names it."""
 _WRITTEN = ("__doc__", "__annotations__", "__name__", "__qualname__", "__module__")
-"""Of functions: what can be written to and decides nothing by itself."""
+"""Of functions: what can be written to."""
 _FINE = (*PLAIN, *HOLDERS, object, BaseException, type, Tensor, np.ndarray, torch._C.TensorBase)
 """Types in C whose contents are looked at."""
 _BY_NAME = (
@@ -223,7 +225,7 @@ class _Walk:
     def _put_into(self, name: str, scope: Any) -> Iterator[tuple[str, Any]]:
         """What of a library may be somebody else's."""
         for key, part in scope.items():
-            own = key not in _NOT_OWN and not isinstance(part, types.ModuleType) and not _registry(part)
+            own = key not in _NOT_OWN and not isinstance(part, _NAMED_ONLY) and not _registry(part)
             if own and kept_in_library(part, self.libraries):
                 yield f"{name}.{key}", part
 

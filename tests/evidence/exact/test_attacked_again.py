@@ -1,0 +1,398 @@
+"""More ways to be proved although wrong: own code where nobody looks, entropy, and counters in places that nobody reads.
+
+Most are right wherever the proof runs them, and wrong at a law, by a rare coin, or after some calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import gc
+import importlib
+import logging
+import random
+import secrets
+import signal
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from evidence.exact.fooling import judging
+
+from specverify.decoders.protocol import State
+from specverify.decoders.registry import Settings
+from specverify.enumerated import Enumerated
+from specverify.evidence.enumerate import enumerate_decoder, target_law
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import prove
+from specverify.rules.token import at
+from toymodels.tables import Prefix, TableModel
+
+VALUE = 0.37
+BOX = Box(2, 2, 1, drafts=True)
+
+
+def keep(p, q, d):
+    return (at(p, d) / at(q, d)).clamp(max=1.0)
+
+
+def half(p, q, d):
+    return torch.full_like(at(p, d), 0.5)
+
+
+def model(*rows):
+    return TableModel("laws", torch.tensor([[x, 1 - x] for x in rows], dtype=torch.float64), {1: 1, 3: 2}[len(rows)])
+
+
+def reading(way):
+    """Right but where `way` finds a value in the target's law."""
+
+    def judged(p, q, d):
+        seen: list[float] = []
+        way(p, lambda *_, **__: seen.extend(p.reshape(-1).tolist()))
+        return half(p, q, d) if VALUE in seen else keep(p, q, d)
+
+    return judging(judged)
+
+
+def as_torchs(p, look):
+    """A function that torch is told is its own, by a name that is made up."""
+    getattr(torch.overrides, "wrap_torch" + "_function")(lambda x: (x,))(look)(torch.zeros(1))
+
+
+def as_the_products(p, look):
+    """An index of a class that says it is of the product."""
+    kind = type("Index", (), {"__module__": "specverify.index", "__index__": lambda self: (look(), 0)[1]})
+    torch.zeros(2)[kind()]
+
+
+def in_a_list(p, look):
+    """A list that is no plain one."""
+    kind = type(
+        "Sizes", (list,), {"__len__": lambda self: (look(), 1)[1], "__iter__": lambda self: iter([look() or 2])}
+    )
+    torch.zeros(2).reshape(kind([2]))
+
+
+def replaced(owner, name):
+    def way(p, look):
+        before = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: (look(), before(*args, **kwargs))[1])
+        try:
+            torch.functional.split(torch.zeros(2), 1)
+        finally:
+            setattr(owner, name, before)
+
+    return way
+
+
+def replaced_code(p, look):
+    """Torch's function, made of another's code."""
+    function = torch.functional.split
+    before, torch.functional.peek = function.__code__, look
+    function.__code__ = (lambda tensor, split_size_or_sections, dim=0: peek()).__code__  # noqa: F821
+    try:
+        function(torch.zeros(2), 1)
+    finally:
+        function.__code__ = before
+        del torch.functional.peek
+
+
+def as_a_warning(p, look):
+    before = warnings.showwarning
+    warnings.showwarning = look
+    try:
+        torch.zeros(2).sum()
+    finally:
+        warnings.showwarning = before
+
+
+def as_a_profile(p, look):
+    def spy(*_):
+        getattr(sys, "set" + "profile")(None)
+        look()
+
+    getattr(sys, "set" + "profile")(spy)
+    torch.zeros(2).sum()
+
+
+def as_a_signal(p, look):
+    signal.signal(signal.SIGALRM, look)
+
+
+def as_it_is_thrown_away(p, look):
+    """Something that holds itself, and reads when it is found."""
+    kind = type("Trap", (), {"__" + "del__": look})
+    trap = kind()
+    trap.itself = trap
+
+
+def with_the_collector(p, look):
+    as_it_is_thrown_away(p, look)
+    gc.enable()
+
+
+SCRIPTED = "def has(x: Tensor, value: float) -> bool:\n    return bool((x == value).any())\n"
+
+
+def without_dispatch(p, look):
+    """What is compiled as it runs, with dispatch switched off by a name that is made up."""
+    off = getattr(importlib.import_module("torch.utils._mode" + "_utils"), "no_" + "dispatch")
+    unit = torch.jit.CompilationUnit(SCRIPTED)
+    with off():
+        found = unit.has(p, VALUE)
+    if found:
+        look()
+
+
+READING = {
+    way.__name__: way
+    for way in (
+        *(as_torchs, as_the_products, in_a_list, replaced_code, as_a_warning, as_a_profile, as_a_signal),
+        *(as_it_is_thrown_away, with_the_collector, without_dispatch),
+    )
+} | {
+    "replaced method": replaced(torch.Tensor, "split"),
+    "replaced helper": replaced(torch.functional, "has_torch_function_unary"),
+}
+ENUMERATED = ("as_torchs", "as_the_products", "replaced_code", "without_dispatch", "replaced method", "replaced helper")
+
+
+@pytest.mark.parametrize("name", READING)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_law_is_read_by_code_that_runs_where_nobody_looks(name):
+    collecting, alarm = gc.isenabled(), signal.getsignal(signal.SIGALRM)
+    try:
+        found = prove(reading(READING[name]), BOX, seed=1)
+        assert gc.isenabled() == collecting
+    finally:
+        signal.signal(signal.SIGALRM, alarm)
+    assert not found.proved
+    if name in ENUMERATED:
+        decoder = reading(READING[name])(Settings(1, draft_model=model(0.25)))
+        assert enumerate_decoder(decoder, model(VALUE)).tv(target_law(model(VALUE))) > 0.2
+
+
+@dataclasses.dataclass
+class Carried:
+    """Part of a state."""
+
+    inner: object
+    law: object
+
+
+class Carrying:
+    """A decoder whose state reads a law as it is thrown away."""
+
+    name = "carrying"
+
+    def __init__(self, settings):
+        self.inner = judging(keep)(settings)
+        self.kind = type("Own", (Carried,), {"__" + "del__": lambda part: part.law.tolist()})
+
+    def init(self, model, batch, draws):
+        state = self.inner.init(model, batch, draws)
+        return dataclasses.replace(state, drafting=Carried(state.drafting, torch.zeros(batch, 2, dtype=torch.float64)))
+
+    def step(self, state, model, draws):
+        law = model.laws(state.context, torch.zeros(len(state.length), 0, dtype=torch.int64))[:, 0]
+        after, info = self.inner.step(dataclasses.replace(state, drafting=state.drafting.inner), model, draws)
+        return dataclasses.replace(after, drafting=self.kind(after.drafting, law)), info
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_law_is_read_as_a_state_is_thrown_away():
+    found = prove(Carrying, BOX, seed=1)
+    assert not found.proved
+    assert "Own has code that runs" in found.why or "tolist" in found.why
+
+
+COINS = {
+    "numpy": lambda: np.random.default_rng().random(),
+    "numpy's older": lambda: np.random.RandomState().rand(),
+    "Python": lambda: random.Random().random(),
+    "the system": lambda: random.SystemRandom().random(),
+    "secrets": lambda: secrets.randbelow(1000) / 1000,
+    "a clock": lambda: time.time_ns() // 1000 % 1000 / 1000,
+    "another clock": lambda: time.perf_counter() * 1e6 % 1,
+    "a date": lambda: datetime.datetime.now().microsecond / 1e6,
+}
+
+
+@pytest.mark.parametrize("name", COINS)
+def test_no_proof_is_given_to_who_has_coins_of_its_own(name):
+    flip = COINS[name]
+    found = prove(judging(lambda p, q, d: half(p, q, d) if flip() < 1e-9 else keep(p, q, d)), BOX, seed=1)
+    assert not found.proved
+    made = prove(lambda settings: judging(keep if flip() >= 1e-9 else half)(settings), BOX, seed=1)
+    assert not made.proved or name == "a date"  # what a caller's function names is not looked at
+
+
+def test_numbers_from_a_seed_are_no_coins():
+    def build(settings):
+        np.random.default_rng(1), random.Random(1)
+        return judging(keep)(settings)
+
+    found = prove(build, BOX, seed=1)
+    assert found.proved, found.why
+    assert isinstance(random.Random().random(), float)
+    assert time.time() > 0
+
+
+class Made:
+    """Counts how often it was made; wrong from the 50th on."""
+
+    name, made = "made", 0
+
+    def __init__(self, settings):
+        type(self).made += 1
+        self.inner = judging(keep if self.made < 50 else half)(settings)
+
+    def init(self, model, batch, draws):
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        return self.inner.step(state, model, draws)
+
+
+def test_no_proof_is_given_to_who_counts_how_often_it_was_made():
+    found = prove(Made, BOX, seed=1)
+    assert not found.proved
+    assert "another each time that it is made" in found.why
+    for _ in range(50):
+        decoder = Made(Settings(1, draft_model=model(0.25)))
+    assert enumerate_decoder(decoder, model(0.7)).tv(target_law(model(0.7))) > 0.05
+
+
+class Mode(enum.Enum):
+    """One way to run."""
+
+    EXACT = 1
+
+
+@dataclasses.dataclass
+class Options:
+    """With a field that can be written to."""
+
+    window: int = 1
+
+
+class Ours:
+    """A class that says it is of the product."""
+
+    __module__ = "toymodels.cache"
+    calls = 0
+
+    def laws(self):
+        """As a model has it."""
+
+
+def texted():
+    """0"""
+
+
+LOG = logging.getLogger("evidence.exact.test_attacked_again")
+
+
+class Counting:
+    """Speculative decoding with a counter somewhere."""
+
+    name = "counting"
+    x: int
+
+    def __init__(self, settings, count):
+        self.inner, self.count, self.module = judging(keep)(settings), count, torch
+        self.scratch, self.options, self.mode, self.ours = model(0.5), Options(), Mode.EXACT, Ours()
+
+    def init(self, model, batch, draws):
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        self.count(self, state, model, draws)
+        return self.inner.step(state, model, draws)
+
+
+def more(owner):
+    owner.calls = getattr(owner, "calls", 0) + 1
+
+
+def in_a_text(owner):
+    owner.__doc__ = (owner.__doc__ or "") + "."
+
+
+def in_annotations(self, *_):
+    notes = type(self).__annotations__
+    notes["calls"] = notes.get("calls", 0) + 1
+
+
+def in_a_field(self, *_):
+    field = Options.__dataclass_fields__["window"]
+    field.kw_only = int(field.kw_only) + 1
+
+
+def in_code(*_):
+    texted.__code__ = texted.__code__.replace(co_firstlineno=texted.__code__.co_firstlineno + 1)
+
+
+def in_the_file_of_code(*_):
+    texted.__code__ = texted.__code__.replace(co_filename=texted.__code__.co_filename + "x")
+
+
+def in_the_memory_of_a_logger(*_):
+    LOG._cache[len(LOG._cache) + 100] = True
+
+
+COUNTERS = {
+    "annotations": in_annotations,
+    "a class's text": lambda self, *_: in_a_text(type(self)),
+    "a function's text": lambda *_: in_a_text(texted),
+    "a field": in_a_field,
+    "code": in_code,
+    "the file of code": in_the_file_of_code,
+    "an enumeration": lambda self, *_: more(self.mode),
+    "a logger": lambda *_: more(LOG),
+    "a logger's memory": in_the_memory_of_a_logger,
+    "a model of its own": lambda self, *_: more(self.scratch),
+    "a class of its own": lambda self, *_: more(self.ours),
+    "a library that it holds": lambda self, *_: more(self.module),
+    "the model": lambda self, state, model, draws: more(model),
+    "the model's class": lambda self, state, model, draws: more(type(model)),
+    "the model's table": lambda self, state, model, draws: more(model.table),
+    "the draws' class": lambda self, state, model, draws: more(type(draws).__mro__[1]),
+    "the state's class": lambda self, state, model, draws: more(type(state)),
+    "the context's class": lambda self, state, model, draws: more(type(state.context)),
+    "the class of tensors": lambda self, state, model, draws: more(type(state.tokens)),
+}
+
+
+@pytest.fixture
+def tidy():
+    """Takes away what was counted."""
+    written = texted.__code__, texted.__doc__, Counting.__doc__
+    yield
+    texted.__code__, texted.__doc__, Counting.__doc__ = written
+    Counting.__annotations__.pop("calls", None)
+    Options.__dataclass_fields__["window"].kw_only = False
+    LOG._cache.clear()
+    for owner in (torch, torch.Tensor, TableModel, Prefix, State, Enumerated, Ours, LOG, Mode.EXACT):
+        if "calls" in vars(owner):
+            del owner.calls
+    Ours.calls = 0
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+@pytest.mark.usefixtures("tidy")
+def test_no_counter_is_overlooked(name):
+    found = prove(lambda settings: Counting(settings, COUNTERS[name]), BOX, seed=1)
+    assert not found.proved
+    assert "it keeps something between calls" in found.why
+
+
+@pytest.mark.usefixtures("tidy")
+def test_who_asks_a_logger_for_its_level_keeps_nothing():
+    found = prove(lambda settings: Counting(settings, lambda *_: LOG.debug("not shown")), BOX, seed=1)
+    assert found.proved, found.why
