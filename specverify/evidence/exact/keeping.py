@@ -153,7 +153,8 @@ class _Walk:
         elif isinstance(value, types.CodeType):
             self.found[name] = _code(value)
         elif isinstance(value, types.ModuleType):
-            yield from self._of_module(name, value)
+            self.found[name] = value.__name__
+            yield from self._put_into(name, vars(value))
         elif str(kind.__module__).partition(".")[0] in _QUIET and self.libraries.has_class(kind):
             self.found[name] = repr(value)
             own = dict(getattr(value, "__dict__", {}))
@@ -216,11 +217,6 @@ class _Walk:
         for base in (*value.__bases__, type(value)):
             if can_change(base):
                 yield base.__qualname__, base
-
-    def _of_module(self, name: str, value: types.ModuleType) -> Iterator[tuple[str, Any]]:
-        """A module that an object holds: as `named` looks at those that code names, whatever it names."""
-        self.found[name] = value.__name__
-        yield from self._put_into(name, vars(value))
 
     def _put_into(self, name: str, scope: Any) -> Iterator[tuple[str, Any]]:
         """What of a library may be somebody else's."""
