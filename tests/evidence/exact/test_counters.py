@@ -59,11 +59,6 @@ class Counting:
         self.inner, self.count, self.module = judging()(settings), count, torch
         self.scratch = TableModel("own", torch.tensor([[0.5, 0.5]]), 1)
         self.options, self.mode, self.ours = Options(), Mode.EXACT, Ours()
-            TableModel("own", torch.tensor([[0.5, 0.5]]), 1),
-            Options(),
-            Mode.EXACT,
-            Ours(),
-        )
 
     def init(self, model, batch, draws):
         return self.inner.init(model, batch, draws)
