@@ -52,7 +52,7 @@ _DESCRIBED = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _NOT_OWN = {"__builtins__", "__warningregistry__"}
 """Of modules: what Python itself keeps there."""
 _NAMED_ONLY = (types.ModuleType, types.BuiltinFunctionType)
-"""Of modules and classes of libraries: what is looked at where code names it."""
+"""Of libraries: what is looked at where code names it."""
 _WRITTEN = ("__doc__", "__annotations__", "__name__", "__qualname__", "__module__")
 """Of functions: what can be written to."""
 _FINE = (*PLAIN, *HOLDERS, object, BaseException, type, Tensor, np.ndarray, torch._C.TensorBase)
@@ -64,8 +64,6 @@ _BY_NAME = (
 """Types in C whose objects are as they print and cannot be changed."""
 _QUIET = ("logging", "typing", "beartype", "jaxtyping")
 """Libraries of whose objects only what somebody else may have put there is looked at."""
-
-
 _SHUT = set(map(id, SHUT))
 _LEVELS = range(logging.DEBUG, logging.CRITICAL + 1, 10)
 
@@ -154,7 +152,7 @@ class _Walk:
             self.found[name] = _code(value)
         elif isinstance(value, types.ModuleType):
             self.found[name] = value.__name__
-            yield from self._put_into(name, vars(value))
+            yield from self._put_into(name, {key: part for key, part in vars(value).items() if not _registry(part)})
         elif str(kind.__module__).partition(".")[0] in _QUIET and self.libraries.has_class(kind):
             self.found[name] = repr(value)
             own = dict(getattr(value, "__dict__", {}))
@@ -221,8 +219,7 @@ class _Walk:
     def _put_into(self, name: str, scope: Any) -> Iterator[tuple[str, Any]]:
         """What of a library may be somebody else's."""
         for key, part in scope.items():
-            own = key not in _NOT_OWN and not isinstance(part, _NAMED_ONLY) and not _registry(part)
-            if own and kept_in_library(part, self.libraries):
+            if key not in _NOT_OWN and not isinstance(part, _NAMED_ONLY) and kept_in_library(part, self.libraries):
                 yield f"{name}.{key}", part
 
     def _of_function(self, name: str, value: types.FunctionType) -> Iterator[tuple[str, Any]]:

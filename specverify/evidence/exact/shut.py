@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,7 +56,7 @@ class _Refused:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         watched = _WATCHED
-        if not watched or watched[-1][1] != threading.get_ident() or _of_proof(sys._getframe(1).f_globals):
+        if not watched or watched[-1][1] != threading.get_ident() or _of_proof(sys._getframe(1)):
             return self.before(*args, **kwargs)
         raise _stop(watched[-1][0], f"{self.why}, by {self.__name__.strip('_')}")
 
@@ -82,9 +83,9 @@ def _stop(named: Named, why: str) -> OutOfReach:
     return named.stopped
 
 
-def _of_proof(scope: dict[str, Any]) -> bool:
-    """Whether names are those of one of the proof's modules."""
-    name = scope.get("__name__")
+def _of_proof(frame: types.FrameType) -> bool:
+    """Whether code runs in one of the proof's modules."""
+    scope, name = frame.f_globals, frame.f_globals.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) and name.startswith(_OWN) else None
     return module is not None and vars(module) is scope
 

@@ -22,8 +22,7 @@ _MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_arr
 
 _PLAIN = {
     *(Tensor, torch.nn.Parameter, torch.Generator, torch.Size, torch.dtype, torch.device, torch.layout),
-    *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range),
-    Branch,
+    *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range, Branch),
     *(np.ndarray, np.bool_, np.int32, np.int64, np.float32, np.float64),
 }
 """Types of arguments that have no code of a decoder's; containers of them beside these."""

@@ -72,6 +72,11 @@ def more(owner):
     owner.calls = getattr(owner, "calls", 0) + 1
 
 
+def registered(owner):
+    owner.calls = getattr(owner, "calls", None) or {"look": print}
+    owner.calls[len(owner.calls)] = 1
+
+
 def in_a_text(owner):
     owner.__doc__ = (owner.__doc__ or "") + "."
 
@@ -113,6 +118,7 @@ COUNTERS = {
     "a library that it holds": lambda self, *_: more(self.module),
     "the model": lambda self, state, model, draws: more(model),
     "the model's class": lambda self, state, model, draws: more(type(model)),
+    "a registry in the model's class": lambda self, state, model, draws: registered(type(model)),
     "the model's table": lambda self, state, model, draws: more(model.table),
     "the draws' class": lambda self, state, model, draws: more(type(draws).__mro__[1]),
     "the state's class": lambda self, state, model, draws: more(type(state)),
