@@ -33,6 +33,7 @@ from torch import Tensor
 
 from specverify.evidence.exact.naming import (
     BOUNDED,
+    FLAGS,
     HOLDERS,
     PLAIN,
     WAYS_OUT,
@@ -328,8 +329,7 @@ def _own(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _in_c(kind: type) -> bool:
     """Whether a class is one in C that may hold what no attribute shows."""
-    heap, immutable = kind.__flags__ >> 9 & 1, kind.__flags__ >> 8 & 1
-    return (not heap or bool(immutable)) and kind not in _FINE
+    return (not can_change(kind) or bool(FLAGS.__get__(kind) >> 8 & 1)) and kind not in _FINE
 
 
 def _closed(name: str, value: Any) -> OutOfReach:

@@ -35,6 +35,8 @@ WAYS = {
 }  # fmt: skip
 """Ways past torch's modes, by which laws are read where nobody looks: torch's internals, memory, other threads."""
 _CLOCKS = (datetime.datetime, datetime.date)
+FLAGS = vars(type)["__flags__"]
+"""What Python knows of a class, whatever attributes it has."""
 _OURS = ("specverify", "toymodels", "realmodels")
 _STANDARD = tuple({os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "platstdlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -81,7 +83,7 @@ class Libraries:
 
 def can_change(kind: type) -> bool:
     """Whether a class was made as the program runs, and so can be made by anybody, and be written to."""
-    return bool(kind.__flags__ >> 9 & 1)
+    return bool(FLAGS.__get__(kind) >> 9 & 1)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from torch import overrides
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from specverify.evidence.exact import watch
+from specverify.evidence.exact.naming import Libraries
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.tensors import Named, Unseen
 
@@ -55,10 +56,9 @@ class _Refused:
         self.__name__ = getattr(before, "__name__", "")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        watched = _WATCHED
-        if not watched or watched[-1][1] != threading.get_ident() or _of_proof(sys._getframe(1)):
-            return self.before(*args, **kwargs)
-        raise _stop(watched[-1][0], f"{self.why}, by {self.__name__.strip('_')}")
+        if _by_decoder(sys._getframe(1)):
+            raise _stop(f"{self.why}, by {self.__name__.strip('_')}")
+        return self.before(*args, **kwargs)
 
 
 class _Seeding:
@@ -73,20 +73,34 @@ class _Seeding:
         return functools.partial(self._seed, generator)
 
     def _seed(self, generator: random.Random, a: Any = None, version: int = 2) -> Any:
-        if a is None and _WATCHED and _WATCHED[-1][1] == threading.get_ident():
-            raise _stop(_WATCHED[-1][0], "it draws random numbers without a seed, instead of its draws")
+        if a is None and _by_decoder(sys._getframe(1)):
+            raise _stop("it draws random numbers without a seed, instead of its draws")
         return self.before(generator, a, version)
 
 
-def _stop(named: Named, why: str) -> OutOfReach:
+def _stop(why: str) -> OutOfReach:
+    named, _ = _WATCHED[-1]
     named.stopped = OutOfReach(why)
     return named.stopped
 
 
-def _of_proof(frame: types.FrameType) -> bool:
-    """Whether code runs in one of the proof's modules."""
+def _by_decoder(frame: types.FrameType) -> bool:
+    """Whether a call is a decoder's: in its thread, not the proof's own, nor of a library that is being imported."""
+    if not _WATCHED or _WATCHED[-1][1] != threading.get_ident() or _of_module(frame, _OWN):
+        return False
+    calling: types.FrameType | None = frame
+    while calling is not None and not _of_module(calling, _OWN):
+        name = str(calling.f_globals.get("__name__"))
+        if calling.f_code.co_name == "<module>" and Libraries().has_name(name) and _of_module(calling, name):
+            return not getattr(sys.modules[name].__spec__, "_initializing", False)
+        calling = calling.f_back
+    return True
+
+
+def _of_module(frame: types.FrameType, begins: str) -> bool:
+    """Whether code runs in a module of such a name."""
     scope, name = frame.f_globals, frame.f_globals.get("__name__")
-    module = sys.modules.get(name) if isinstance(name, str) and name.startswith(_OWN) else None
+    module = sys.modules.get(name) if isinstance(name, str) and name.startswith(begins) else None
     return module is not None and vars(module) is scope
 
 

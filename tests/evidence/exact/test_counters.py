@@ -33,9 +33,9 @@ class Options:
 
 
 class Ours:
-    """A class that says it is of the product."""
+    """A class that says it is of the product, and in C."""
 
-    __module__ = "toymodels.cache"
+    __module__, __flags__ = "toymodels.cache", 0
     calls = 0
 
     def laws(self):
