@@ -108,7 +108,7 @@ def named(function: types.FunctionType, libraries: Libraries) -> Iterator[tuple[
     _refuse(function, names & WAYS)
     _refuse(function, {str(getattr(scope.get(name), "__name__", "")) for name in names} & WAYS)
     package = scope.get("__package__")
-    done: set[int] = set()
+    done: dict[int, Any] = {}
     yield from _of_scope(str(scope.get("__name__")), scope, names, False, libraries, done)
     for name in names:  # imported where it runs
         for full in (name, f"{package}.{name}"):
@@ -122,11 +122,11 @@ def _refuse(function: types.FunctionType, ways: Set[str]) -> None:
 
 
 def _of_scope(
-    where: str, scope: Any, names: frozenset[str], library: bool, libraries: Libraries, done: set[int]
+    where: str, scope: Any, names: frozenset[str], library: bool, libraries: Libraries, done: dict[int, Any]
 ) -> Iterator[tuple[str, Any]]:
     if id(scope) in done:
         return
-    done.add(id(scope))
+    done[id(scope)] = scope  # which stays alive, so that no other has its id
     for name in sorted(names & scope.keys()):
         value, full = scope[name], f"{where}.{name}"
         if isinstance(value, types.ModuleType):

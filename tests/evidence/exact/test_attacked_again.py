@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -241,6 +242,31 @@ def test_numbers_from_a_seed_are_no_coins():
     assert found.proved, found.why
     assert isinstance(random.Random().random(), float)
     assert time.time() > 0
+
+
+class Ordinary:
+    """Has a lock, and uses functions of torch that are in Python, on laws and on other numbers."""
+
+    name = "ordinary"
+
+    def __init__(self, settings):
+        self.inner, self.lock = judging(keep)(settings), threading.Lock()
+
+    def init(self, model, batch, draws):
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        law = model.laws(state.context, torch.zeros(len(state.length), 0, dtype=torch.int64))
+        with self.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.nn.functional.pad(torch.cat(torch.split(1 - law, 1, -1)), (0, 1))
+            torch.einsum("ij,jk->ik", torch.ones(2, 2), torch.ones(2, 2)), state.length.unique()
+        return self.inner.step(state, model, draws)
+
+
+def test_ordinary_code_is_proved():
+    found = prove(Ordinary, BOX, seed=1)
+    assert found.proved, found.why
 
 
 class Made:
