@@ -135,6 +135,9 @@ def _of_scope(
         elif isinstance(value, type) and libraries.has_class(value):
             if value in _CLOCKS:
                 raise OutOfReach(f"it can read a clock, by {full}")
+            if id(value) in done:
+                continue
+            done[id(value)] = value
             yield from _of_scope(full, dict(vars(value)), names, True, libraries, done)
         elif not library or kept_in_library(value, libraries):
             yield full, value
