@@ -8,7 +8,9 @@ which is `target_law` carried out on the same names.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +24,21 @@ from specverify.decoders.protocol import Decoder, State
 from specverify.errors import BudgetError, ContractError
 from specverify.evidence import accounts
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact import watch
+from specverify.evidence.exact import states
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import Conditions, NeedsOrder, Numbers, OutOfReach, both
 from specverify.evidence.exact.orders import Orders
-from specverify.evidence.exact.tensors import Named, Unseen
+from specverify.evidence.exact.shut import watched
+from specverify.evidence.exact.tensors import Named
 from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
 from specverify.outcomes import Chosen, Open
+
+_THROWN_AWAY = 50_000
+"""How many objects are made until what holds itself is thrown away."""
 
 
 @dataclass
@@ -111,7 +117,14 @@ def follow(
         OutOfReach: the decoder cannot be followed.
         BudgetError: it takes too much.
     """
-    return _Following(make, target, tables, numbers, budget, goal, drafts, orders).run()
+    collecting = gc.isenabled()
+    gc.disable()  # it would run code of the decoder's where nobody looks, and so would showing warnings
+    try:
+        with warnings.catch_warnings(record=True):
+            return _Following(make, target, tables, numbers, budget, goal, drafts, orders).run()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass
@@ -139,16 +152,16 @@ class _Following:
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         try:
+            before = self._made()
+            if where := changed(before, self._made()):  # another, which is the one that is run
+                raise OutOfReach(f"it is another each time that it is made, in {where}")
             with self.named:
-                self.decoder = self.make()
-                self.named.check_untouched()
                 law = self.goal.due(self.target, self.drafts)
                 beside = self.goal.equal(self.target, self.drafts)
         except NeedsOrder as error:  # nothing is known of what it keeps
             raise OutOfReach(str(error)) from None
         due = self.named.numbers_of(law)
         sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
-        before = kept(self.decoder, self.target, self.drafts)
         expected = self._residues(due)
         try:
             self._go_through()
@@ -179,10 +192,20 @@ class _Following:
                 self._resolve(states, chunk, torch.tensor(weight))
 
     def _unchanged(self, before: dict[str, object]) -> None:
-        if where := changed(before, kept(self.decoder, self.target, self.drafts)):
+        if where := changed(before, self._kept()):
             raise OutOfReach(
                 f"it keeps something between calls, in {where}: what it does may change after more of them"
             )
+
+    def _made(self) -> dict[str, object]:
+        """Make the decoder; what it keeps."""
+        with watched(self.named):
+            self.decoder = self.make()
+        self.named.check_untouched()
+        return self._kept()
+
+    def _kept(self) -> dict[str, object]:
+        return kept(self.decoder, self.target, self.drafts, type(self.target.start(1)), State, NamedDraws, Tensor)
 
     def _laws(self, goal: Lossless, table: Tensor) -> Tensor:
         """Names for the laws of a table."""
@@ -210,50 +233,30 @@ class _Following:
         """The state after a call of the decoder; its laws as names."""
         self.named.begin()
         given = None if before is None else self._shown(before)
-        with watch.own_draws(), Unseen(self.named), self.named:
+        info = None
+        with watched(self.named):
             if given is None:
                 after = self.decoder.init(self.target, draws.batch, draws)
             else:
-                after, _ = self.decoder.step(given, self.target, draws)
-        if self.named.stopped is not None:
-            raise self.named.stopped
+                after, info = self.decoder.step(given, self.target, draws)
         if not dataclasses.is_dataclass(after) and not isinstance(after, tuple):
             raise OutOfReach(f"its state is a {type(after).__name__}; make it a dataclass or a named tuple of tensors")
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
-            self._check_lent(before, given)
-        self._check_parts(after)
+            states.check_lent(self.named, before, given)
+        self.parts = states.check_parts(after, self.parts)
         hidden: State = self._mapped(after, self._hidden)
-        del after, given
-        self.named.check_let_go()
+        with watched(self.named):  # and so is code that runs as something is thrown away
+            del after, given, info
+            self.named.check_let_go()
+            if gc.get_count()[0] > _THROWN_AWAY:
+                gc.collect(0)
         return hidden
-
-    def _check_lent(self, before: Any, given: Any) -> None:
-        """Raise OutOfReach if a state was changed that was only lent: a buffer behind it would have been, too."""
-        for mine, lent in zip(tree.tensors(before), tree.tensors(given), strict=True):
-            due = mine.as_subclass(Tensor)
-            if not torch.equal(due, self.named.names(lent) if isinstance(mine, _Names) else lent):
-                raise OutOfReach("it writes to the state that it is given; make a new one")
-
-    def _check_parts(self, state: Any) -> None:
-        """Raise OutOfReach for what is no tensor in a state, and is not the same in all."""
-        parts = list(tree.others(state))
-        if self.parts is None:
-            self.parts = parts
-        for part in parts:
-            if not isinstance(part, tree.PLAIN):
-                raise OutOfReach(
-                    f"its state holds a {type(part).__name__}; make it a dataclass or a named tuple of tensors"
-                )
-        if parts != self.parts:
-            raise OutOfReach(
-                f"its state holds {parts}, once {self.parts}; what may differ is a tensor with a row for each"
-            )
 
     def _shown(self, state: Any) -> Any:
         def shown(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, _Names):
+            if not isinstance(tensor, states.Names):
                 return tensor.clone()
             names = tensor.as_subclass(Tensor)
             return self.named.bind(self.named.values(names).clone(), names)
@@ -267,17 +270,14 @@ class _Following:
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 return function(tensor)
 
-        with Unseen(self.named), self.named:
-            found = tree.map_tensors(state, unseen)
-        if self.named.stopped is not None:
-            raise self.named.stopped
-        return found
+        with watched(self.named):
+            return tree.map_tensors(state, unseen)
 
     def _hidden(self, tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
             names = self.named.names(tensor).clone()
             self.named.check(tensor, names)
-            return names.as_subclass(_Names)
+            return names.as_subclass(states.Names)
         if self.named.has_names(tensor):
             raise OutOfReach("it keeps the outcome of a test of laws in its state")
         return tensor
@@ -331,7 +331,3 @@ class _Following:
         self.worlds += worlds
         if self.worlds + ahead > self.budget.worlds or (deadline is not None and deadline.over):
             raise BudgetError(f"{self.worlds:,} worlds were followed when the time or the budget was over")
-
-
-class _Names(Tensor):
-    """Names, in a state that waits."""

@@ -16,6 +16,8 @@ import contextvars
 import functools
 import gc
 import hashlib
+import inspect
+import logging
 import os
 import random
 import sys
@@ -23,30 +25,48 @@ import types
 import warnings
 import weakref
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from specverify.evidence.exact.naming import BOUNDED, HOLDERS, PLAIN, WAYS_OUT, Libraries, named
+from specverify.evidence.exact.naming import (
+    BOUNDED,
+    FLAGS,
+    HOLDERS,
+    PLAIN,
+    WAYS_OUT,
+    Libraries,
+    can_change,
+    kept_in_library,
+    named,
+)
 from specverify.evidence.exact.numbers import OutOfReach
+from specverify.evidence.exact.shut import SHUT
 
 OBJECTS = 20_000
 """Different objects that are looked at."""
 BYTES = 1 << 30
 """Of tensors and arrays together."""
-_SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__dataclass_fields__", "_abc_impl"}
 _DESCRIBED = (types.GetSetDescriptorType, types.MemberDescriptorType)
+_NOT_OWN = {"__builtins__", "__warningregistry__"}
+"""Of modules: what Python itself keeps there."""
+_NAMED_ONLY = (types.ModuleType, types.BuiltinFunctionType)
+"""Of libraries: what is looked at where code names it."""
+_WRITTEN = ("__doc__", "__annotations__", "__name__", "__qualname__", "__module__")
+"""Of functions: what can be written to."""
 _FINE = (*PLAIN, *HOLDERS, object, BaseException, type, Tensor, np.ndarray, torch._C.TensorBase)
 """Types in C whose contents are looked at."""
 _BY_NAME = (
-    *(types.ModuleType, types.CodeType, types.UnionType, types.GenericAlias, types.GetSetDescriptorType, Enum),
+    *(types.UnionType, types.GenericAlias, types.GetSetDescriptorType),
     *(np.dtype, np.ufunc, torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
+"""Types in C whose objects are as they print and cannot be changed."""
 _QUIET = ("logging", "typing", "beartype", "jaxtyping")
-"""Modules whose objects are no place for what decides over tokens."""
+"""Libraries of whose objects only what somebody else may have put there is looked at."""
+_SHUT = set(map(id, SHUT))
+_LEVELS = range(logging.DEBUG, logging.CRITICAL + 1, 10)
 
 
 def kept(decoder: Any, *models: Any) -> dict[str, object]:
@@ -54,15 +74,13 @@ def kept(decoder: Any, *models: Any) -> dict[str, object]:
 
     Args:
         decoder: that everything is reached from.
-        models: that it is given in every call, of which attributes are looked at, not what those hold.
+        models: what else it is given in every call, objects or their classes.
 
     Raises:
         OutOfReach: something cannot be looked into, or there is too much of it.
     """
     walk = _Walk(decoder)
-    for model in models:
-        for key, value in vars(model).items():
-            walk.found[f"{type(model).__name__}.{key}"] = repr(value) if type(value) in PLAIN else id(value)
+    walk.waiting += [(model.__name__ if isinstance(model, type) else type(model).__name__, model) for model in models]
     return walk.run()
 
 
@@ -87,7 +105,9 @@ class _Walk:
 
     def __init__(self, decoder: Any) -> None:
         kind = type(decoder)
-        self.libraries = Libraries(kind.__module__)
+        calls = (inspect.unwrap(getattr(kind, each, type)) for each in ("init", "step"))
+        scopes = (getattr(call, "__globals__", {}) for call in calls)
+        self.libraries = Libraries(kind.__module__, *(str(scope.get("__name__")) for scope in scopes))
         self.found: dict[str, object] = {"os.environ": tuple(sorted(os.environ.items()))}
         self.first: dict[int, str] = {}
         self.alive: list[Any] = []
@@ -123,8 +143,23 @@ class _Walk:
         self.found[name] = kind.__qualname__
         if any(value is way for way in WAYS_OUT):
             raise OutOfReach(f"it can look at the memory of numbers, by {name}")
-        if isinstance(value, _BY_NAME) or kind.__module__.partition(".")[0] in _QUIET:
+        if id(value) in _SHUT:
+            raise OutOfReach(f"it can look at more than laws and draws, by {name}")
+        if isinstance(value, torch.jit.ScriptFunction | torch.jit.ScriptModule):
+            raise OutOfReach(f"{name} is scripted, and what it looks at cannot be seen")
+        if isinstance(value, _BY_NAME):
             self.found[name] = repr(value)
+        elif isinstance(value, types.CodeType):
+            self.found[name] = _code(value)
+        elif isinstance(value, types.ModuleType):
+            self.found[name] = value.__name__
+            yield from self._put_into(name, {key: part for key, part in vars(value).items() if not _registry(part)})
+        elif str(kind.__module__).partition(".")[0] in _QUIET and self.libraries.has_class(kind):
+            self.found[name] = repr(value)
+            own = dict(getattr(value, "__dict__", {}))
+            if isinstance(value, logging.Logger):  # it remembers of which levels it was asked
+                own["_cache"] = {key: asked for key, asked in own.get("_cache", {}).items() if key not in _LEVELS}
+            yield from self._put_into(name, own)
         elif isinstance(value, type):
             yield from self._of_class(name, value)
         elif isinstance(value, types.FunctionType):
@@ -133,7 +168,7 @@ class _Walk:
             for place, part in enumerate(parts):
                 yield f"{name}.{place}" if place else name + "()", part
             yield from _own(name, value)
-        elif not (callable(getattr(kind, "laws", None)) and self.libraries.ours(kind)):  # they have caches of their own
+        else:
             yield from self._of_object(name, value)
 
     def _of_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -164,23 +199,33 @@ class _Walk:
             self.found[name] = _short(repr(value.getstate()))
         elif any(_in_c(base) for base in kind.__mro__):
             yield f"{name}'s contents", self._in_c(name, value)
-        if not self.libraries.has_class(kind):
+        if can_change(kind):
             yield kind.__qualname__, kind
         yield from _own(name, value)
 
     def _of_class(self, name: str, value: type) -> Iterator[tuple[str, Any]]:
         self.found[name] = f"{value.__module__}.{value.__qualname__}"
-        if not self.libraries.has_class(value):
+        if self.libraries.has_class(value):
+            yield from self._put_into(value.__qualname__, vars(value))
+        else:
             for key, part in vars(value).items():
-                if key not in _SKIPPED and not isinstance(
-                    part, types.GetSetDescriptorType | types.MemberDescriptorType
-                ):
+                if key == "__del__":
+                    raise OutOfReach(f"{value.__qualname__} has code that runs when one of it is thrown away")
+                if not isinstance(part, _DESCRIBED) and type(part).__name__ != "_abc_data":
                     yield f"{value.__qualname__}.{key}", part
-            for base in (*value.__bases__, type(value)):
+        for base in (*value.__bases__, type(value)):
+            if can_change(base):
                 yield base.__qualname__, base
 
+    def _put_into(self, name: str, scope: Any) -> Iterator[tuple[str, Any]]:
+        """What of a library may be somebody else's."""
+        for key, part in scope.items():
+            if key not in _NOT_OWN and not isinstance(part, _NAMED_ONLY) and kept_in_library(part, self.libraries):
+                yield f"{name}.{key}", part
+
     def _of_function(self, name: str, value: types.FunctionType) -> Iterator[tuple[str, Any]]:
-        self.found[name] = value.__code__.co_qualname if hasattr(value.__code__, "co_qualname") else value.__qualname__
+        self.found[name] = _code(value.__code__)
+        yield from ((f"{name}'s {key}", getattr(value, key)) for key in _WRITTEN)
         for cell, variable in zip(value.__closure__ or (), value.__code__.co_freevars, strict=True):
             yield f"{name}'s {variable}", cell
         for place, part in enumerate(value.__defaults__ or ()):
@@ -188,7 +233,7 @@ class _Walk:
         for key, part in (value.__kwdefaults__ or {}).items():
             yield f"{name}'s default {key}", part
         yield from ((f"{name}.{key}", part) for key, part in vars(value).items())
-        if not self.libraries.has_name(value.__globals__.get("__name__")):
+        if not self.libraries.has_scope(value):
             yield from named(value, self.libraries)
 
     def _array(self, name: str, value: Any) -> object:
@@ -217,7 +262,7 @@ class _Walk:
         if isinstance(value, contextvars.ContextVar):
             return value.get(None)
         if type(value).__module__ == "_thread":
-            return repr(value)
+            return repr(value).partition(" at 0x")[0]
         try:
             return bytes(memoryview(value))
         except (TypeError, ValueError, BufferError):
@@ -226,6 +271,12 @@ class _Walk:
             return value.__reduce_ex__(4)
         except Exception as error:
             raise _closed(name, value) from error
+
+
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    """A function's code, to be compared; that it is from the same file, too, and so is the code in it."""
+    inside = [_code(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return (code, code.co_filename, *inside)
 
 
 def _registry(value: Any) -> bool:
@@ -278,8 +329,7 @@ def _own(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _in_c(kind: type) -> bool:
     """Whether a class is one in C that may hold what no attribute shows."""
-    heap, immutable = kind.__flags__ >> 9 & 1, kind.__flags__ >> 8 & 1
-    return (not heap or bool(immutable)) and kind not in _FINE
+    return (not can_change(kind) or bool(FLAGS.__get__(kind) >> 8 & 1)) and kind not in _FINE
 
 
 def _closed(name: str, value: Any) -> OutOfReach:

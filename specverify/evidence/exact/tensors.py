@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +21,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specverify.evidence.exact import functions, moving, watch
+from specverify.evidence.exact import functions, intact, moving, watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
 
 CLOSE = 1e-9
 """How far a tensor's number may be from the value that its name stands for, relative to the larger of that and 1."""
 _BITS, _LONGEST = 31, 200
+_SHOWING = ("showwarning", "_showwarnmsg", "_showwarnmsg_impl")
+"""What Python runs when a function in C warns."""
 _OWN_STORAGES, _OWN_REFERENCES = 2, 2
 """Of a tensor that nobody else holds: of its storage, and of itself while they are counted."""
 
@@ -51,6 +54,7 @@ class Named(TorchFunctionMode):
         self._sets: list[Assumptions] = [frozenset()]
         self._set_names: dict[Assumptions, int] = {frozenset(): 0}
         self._values = np.zeros(0)
+        self._showing = [vars(warnings).get(name) for name in _SHOWING]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out a function on tensors, and on the names of their numbers."""
@@ -58,7 +62,9 @@ class Named(TorchFunctionMode):
         if self.stopped is not None:
             raise self.stopped
         try:
+            self.check_watched()
             with torch._C._DisableTorchDispatch():
+                intact.check(func)
                 watch.refuse(func, (args, kwargs))
                 watch.plain((args, kwargs))
                 if func in moving.UNFILLED:
@@ -89,10 +95,21 @@ class Named(TorchFunctionMode):
 
     def check_let_go(self) -> None:
         """Raise OutOfReach if anybody still holds a tensor with names, who may look at it in another call."""
-        if any(map(self._held, [*self._memory])):
+        if self._any_held():
             gc.collect()  # what only a circle holds is gone with it
-            if any(map(self._held, [*self._memory])):
+            if self._any_held():
                 raise OutOfReach("it keeps a law, or the outcome of a test of laws, outside of its state")
+
+    def check_watched(self) -> None:
+        """Raise OutOfReach if a decoder has switched off what watches it, or warnings would run code of its own."""
+        if torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.Python):
+            raise OutOfReach("it switches off what watches it")
+        if any(vars(warnings).get(name) is not own for name, own in zip(_SHOWING, self._showing, strict=True)):
+            raise OutOfReach("it replaces how warnings are shown")
+
+    def _any_held(self) -> bool:
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            return any(map(self._held, [*self._memory]))
 
     def _held(self, place: int) -> bool:
         """Whether memory is in use by more than what stands here."""

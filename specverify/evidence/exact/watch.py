@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specverify.decoders.protocol import Branch
 from specverify.evidence.exact.numbers import OutOfReach
 
 _RANDOM = (
@@ -21,7 +22,7 @@ _MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_arr
 
 _PLAIN = {
     *(Tensor, torch.nn.Parameter, torch.Generator, torch.Size, torch.dtype, torch.device, torch.layout),
-    *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range),
+    *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range, Branch),
     *(np.ndarray, np.bool_, np.int32, np.int64, np.float32, np.float64),
 }
 """Types of arguments that have no code of a decoder's; containers of them beside these."""
@@ -40,15 +41,17 @@ def refuse(func: Any, arguments: Any) -> None:
 
 def plain(arguments: Any) -> None:
     """Raise OutOfReach for arguments whose code would run unseen inside of a function of torch."""
-    if isinstance(arguments, dict):
+    kind = type(arguments)
+    if kind is dict:
         arguments = [*arguments, *arguments.values()]
-    elif isinstance(arguments, slice):
+    elif kind is slice:
         arguments = (arguments.start, arguments.stop, arguments.step)
-    if isinstance(arguments, tuple | list):
-        for part in arguments:
-            plain(part)
-    elif type(arguments) not in _PLAIN and type(arguments).__module__.partition(".")[0] != "specverify":
-        raise OutOfReach(f"it gives a {type(arguments).__qualname__} to torch, whose code nobody sees")
+    elif kind is not tuple and kind is not list:
+        if kind not in _PLAIN:
+            raise OutOfReach(f"it gives a {kind.__qualname__} to torch, whose code nobody sees")
+        return
+    for part in arguments:
+        plain(part)
 
 
 @contextmanager
