@@ -44,6 +44,7 @@ from specverify.evidence.exact.naming import (
 )
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.shut import SHUT
+from specverify.evidence.relay import Watched
 
 OBJECTS = 20_000
 """Different objects that are looked at."""
@@ -65,6 +66,8 @@ _BY_NAME = (
 """Types in C whose objects are as they print and cannot be changed."""
 _QUIET = ("logging", "typing", "beartype", "jaxtyping")
 """Libraries of whose objects only what somebody else may have put there is looked at."""
+_COUNTED = ("calls", "passes", "_ahead", "breach")
+"""Of a model that is watched: what came."""
 _SHUT = set(map(id, SHUT))
 _LEVELS = range(logging.DEBUG, logging.CRITICAL + 1, 10)
 
@@ -173,6 +176,9 @@ class _Walk:
 
     def _of_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         """What an object holds: contents, attributes, and what is known of it in C alone."""
+        if type(value) is Watched:  # what the guard counts there is not the decoder's
+            yield f"{name}.own", {key: part for key, part in vars(value).items() if key not in _COUNTED}
+            return
         kind = type(value)
         if isinstance(value, Tensor | np.ndarray):
             self.found[name] = self._array(name, value)
