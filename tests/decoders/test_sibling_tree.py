@@ -76,6 +76,7 @@ def test_with_replacement_it_is_proved_for_every_law(box):
     assert found.proved, found.why
     without = prove(lambda s: sibling_tree(s.window, 2, 2, s.initial), box)
     assert "a law is drawn from depends on whether " in without.why
+    assert " is 0, and worlds in which it is may have a chance" in without.why
 
 
 def test_the_registry_has_two_siblings_in_two_columns():

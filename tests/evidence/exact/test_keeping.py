@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from specverify.decoders.registry import build
+from specverify.decoders.registry import Settings, build
 from specverify.evidence.exact import keeping
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.proof import prove
+from specverify.evidence.relay import Watched
+from toymodels.tables import TableModel
 
 TALLY, WEIGHTS, BOARD = np.zeros(2), torch.zeros(3), types.SimpleNamespace(moves=0)
 
@@ -217,3 +219,17 @@ def test_the_environment_and_what_is_hung_on_a_model_are_kept_too(monkeypatch):
     assert "calls" in changed(before, kept(decoder, model))
     monkeypatch.setenv("CALLS", "1")
     assert changed(kept(decoder, model), before)
+
+
+def test_what_a_guard_counts_on_a_draft_model_is_not_the_decoders_and_what_is_put_there_is():
+    """A judged decoder is given a draft model that is watched, and is to be PROVED with it."""
+    draft = Watched(TableModel("draft", torch.tensor([[0.5, 0.5]], dtype=torch.float64), 1))
+    decoder = build("sd", Settings(window=1, draft_model=draft))
+    before = kept(decoder)
+    draft.laws(draft.start(1), torch.zeros(1, 0, dtype=torch.int64))
+    assert draft.calls == 1
+    assert changed(before, kept(decoder)) == ""
+    for owner in (draft, draft.inner):
+        owner.mine = 1
+        assert changed(before, kept(decoder)).startswith("Speculative.drafting.model")
+        del owner.mine
