@@ -50,6 +50,7 @@ class Layout:
         row_end: id behind every row, or None.
         suffix: ids behind the last row, in their order.
         before: codes in front of the first row, which are no part of the grid.
+        last_row_end: whether a row end stands behind the last row, too; if not, the suffix follows it at once.
     """
 
     grid: tuple[int, int]
@@ -58,8 +59,11 @@ class Layout:
     row_end: int | None = None
     suffix: tuple[int, ...] = ()
     before: int = 0
+    last_row_end: bool = True
 
     def __post_init__(self) -> None:
+        if not self.last_row_end and (self.row_end is None or not self.suffix):
+            raise InputError("rows of which the last one has no end need a row_end, and a suffix in its place")
         if min(self.grid) < 1 or self.codes < 1 or min(self.first, self.before, *self.special) < 0:
             raise InputError(
                 f"a grid of {self.grid[0]} x {self.grid[1]} with {self.codes} codes from id {self.first} on and the "
@@ -89,7 +93,7 @@ class Layout:
     @property
     def length(self) -> int:
         """Tokens of an image."""
-        return self.before + self.grid[0] * self.columns + len(self.suffix)
+        return self.before + self.grid[0] * self.columns + len(self.suffix) - (not self.last_row_end)
 
     def grammar(self) -> Grammar | None:
         """Which tokens may stand where; None if all of them may, everywhere."""
@@ -97,7 +101,8 @@ class Layout:
             return None
         kinds = {token: number for number, token in enumerate(self.special, start=1)}
         row = [0] * self.grid[1] + ([] if self.row_end is None else [kinds[self.row_end]])
-        kind = torch.tensor([0] * self.before + row * self.grid[0] + [kinds[token] for token in self.suffix])
+        rows = row * self.grid[0] if self.last_row_end else (row * self.grid[0])[:-1]
+        kind = torch.tensor([0] * self.before + rows + [kinds[token] for token in self.suffix])
         allowed = torch.zeros(1 + len(kinds), self.codes + len(kinds), dtype=torch.bool)
         allowed[0, : self.codes] = True
         for number in kinds.values():

@@ -108,6 +108,19 @@ def causal(folder, kind="Qwen2", row_end=None, suffix=(), grid=(4, 4), codes=19,
     return folder
 
 
+def emu35(folder):
+    """As Emu3.5 comes: weights by the names of Qwen3's, with a config that names code of its own."""
+    causal(folder, "Qwen3", row_end=5, suffix=(7,), grid=(3, 4), head_dim=16)
+    config, layout = (json.loads((folder / name).read_text()) for name in ("config.json", "image-model.json"))
+    config.pop("rope_parameters", None)
+    theirs = {"model_type": "Emu3", "architectures": ["Emu3ForCausalLM"], "pretraining_tp": 1, "image_area": 518400}
+    theirs |= {"auto_map": {"AutoModelForCausalLM": "modeling_emu3.Emu3ForCausalLM"}, "rope_scaling": None}
+    theirs["rope_theta"] = 12345.0
+    (folder / "config.json").write_text(json.dumps({**config, **theirs}))
+    (folder / "image-model.json").write_text(json.dumps({**layout, "class": "Qwen3ForCausalLM", "last_row_end": False}))
+    return folder
+
+
 def emu3(folder, codes=19, seed=0):
     names = {"<image>": 4, "<|extra_200|>": 5, "<|extra_201|>": 6, "<|image end|>": 7, "<|extra_204|>": 8}
     text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -265,6 +278,7 @@ MADE = {
     "causal": causal,
     "causal-rows": lambda folder: causal(folder, "Llama", row_end=5, suffix=(6, 7), grid=(3, 4)),
     "causal-chameleon": chameleon,
+    "causal-emu3.5": emu35,
     "emu3": emu3,
     "llamagen": lambda folder: llamagen(folder, classes=8),
     "llamagen-text": lambda folder: llamagen(folder, captions=7),

@@ -3,20 +3,30 @@
 Tar (Qwen2, 729, 169 or 81 tokens of 65,536 codes, Apache-2.0), SimpleAR (Qwen2, 64 x 64), X-Omni-like models, and
 whatever else `AutoModelForCausalLM` loads without code of its own. With `class`, another class of transformers that has
 a language model's inputs and head: for the Chameleon family (Lumina-mGPT, Anole; Chameleon licence) that is
-"ChameleonForConditionalGeneration", with the codes at ids 4..8195, whose own `generate` rules images out. Beside its
-config.json lies an `image-model.json`:
+"ChameleonForConditionalGeneration", with the codes at ids 4..8195, whose own `generate` rules images out; and for
+Emu3.5 (below) "Qwen3ForCausalLM". Beside its config.json lies an `image-model.json`:
 
     {"adapter": "causal", "grid": [27, 27], "first": 151665, "codes": 65536,
-     "row_end": null, "suffix": [], "unconditional": [151644], "guidance": 1.0, "source": "...", "licence": "...",
-     "class": "AutoModelForCausalLM"}
+     "row_end": null, "last_row_end": true, "suffix": [], "unconditional": [151644], "guidance": 1.0,
+     "source": "...", "licence": "...", "class": "AutoModelForCausalLM"}
 
-`first` is the id of code 0, `row_end` an id behind every row, `suffix` ids behind the last one, `unconditional` the
-prompt for guidance (text or ids), `guidance` the scale that is recommended. Only ids that images have are given
-probability: codes, row ends and suffix, each where it can stand. Guidance is u + s (c - u) of logarithms of laws, as
-`generate` computes it.
+`first` is the id of code 0, `row_end` an id behind every row (behind the last one only with `last_row_end`), `suffix`
+ids behind the last row, `unconditional` the prompt for guidance (text or ids), `guidance` the scale that is
+recommended. Only ids that images have are given probability: codes, row ends and suffix, each where it can stand.
+Guidance is u + s (c - u) of logarithms of laws, as `generate` computes it.
 
 A condition is a whole prompt, text or token ids, up to the token that begins an image. Codes become pixels by a
 `renderer` of the caller's; without one, `render` says so.
+
+Emu3.5 (BAAI/Emu3.5, Emu3.5-Image; Apache-2.0) comes with code of its own, which is not run: its transformer computes
+what Qwen3 does, by the same names of weights (baaivision/Emu3.5, src/emu3p5/modeling_emu3.py at dadb50e). An image of
+1,024 x 1,024 pixels is 64 rows of 64 codes, of which the last ends with the end of the image, 4,160 tokens
+(src/utils/logits_processor.py at 0e4f935, which asks for guidance 5, or 2 for Emu3.5, and a top-k of 5,120):
+
+    {"adapter": "causal", "class": "Qwen3ForCausalLM", "grid": [64, 64], "first": 151854, "codes": 131072,
+     "row_end": 151846, "last_row_end": false, "suffix": [151853], "unconditional": [...], "guidance": 5.0}
+
+Its tokenizer is code, too, so prompts are ids: of its template, of the caption, and 151852, the size, 151851.
 """
 
 from __future__ import annotations
@@ -91,6 +101,7 @@ def read_layout(settings: dict[str, Any], path: Path) -> Layout:
             _integer(settings["codes"]),
             None if row_end is None else _integer(row_end),
             tuple(_integer(token) for token in settings.get("suffix", ())),
+            last_row_end=_flag(settings.get("last_row_end", True)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -101,4 +112,10 @@ def read_layout(settings: dict[str, Any], path: Path) -> Layout:
 def _integer(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r} is no integer")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"{value!r} is neither true nor false")
     return value

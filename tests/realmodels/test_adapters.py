@@ -152,9 +152,11 @@ def test_greedy_codes_are_the_librarys_own_generate(made, name, guidance):
 
 
 @torch.no_grad()
-def test_greedy_chameleon_is_its_trunk_and_head_without_a_cache(made):
-    theirs = transformers.ChameleonForConditionalGeneration.from_pretrained(made["causal-chameleon"])
-    model = opened(made["causal-chameleon"], 3.0, processors="top_k=1")
+@pytest.mark.parametrize("name", ["causal-chameleon", "causal-emu3.5"])
+def test_greedy_codes_are_those_of_trunk_and_head_without_a_cache(made, name):
+    kind = transformers.ChameleonForConditionalGeneration if "chameleon" in name else transformers.Qwen3ForCausalLM
+    theirs = kind.from_pretrained(made[name])
+    model = opened(made[name], 3.0, processors="top_k=1")
     found = model.network.ids[greedily(model, 5)]
     for prompt, row in zip(PROMPTS, found.tolist(), strict=True):
         for place, token in enumerate(row):
@@ -178,6 +180,16 @@ def test_emu3_ends_rows_and_images_where_its_processor_does(made):
         open_model(made["emu3"], conditions=PROMPTS, negative=[1], grid=(9, 9))
     with pytest.raises(InputError, match=r"lowres.* is text and .*holds no tokenizer"):
         open_model(made["emu3"], conditions=PROMPTS, grid=(3, 4))
+
+
+def test_the_last_row_of_emu35_ends_with_the_image(made):
+    model = opened(made["causal-emu3.5"])
+    config = model.network.config.to_dict()
+    assert config.get("rope_parameters", config)["rope_theta"] == 12345
+    ids = model.network.ids[run(build("sjd", Settings(window=4)), model, 4, Sampled(3)).tokens]
+    assert model.length == 3 * (4 + 1)
+    assert torch.equal(ids[:, 4::5], torch.tensor([5, 5, 7]).expand(4, -1))
+    assert torch.equal(model.network.layout.code_grid(torch.arange(15)[None])[0], torch.arange(15).view(3, 5)[:, :4])
 
 
 def test_what_stands_in_an_image_is_what_its_grammar_says(made):

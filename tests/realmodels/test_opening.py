@@ -114,6 +114,8 @@ def changed(folder, tmp_path, name, **settings):
             lambda f, t: changed(f, t, "image-model.json", grid=[9, 9]),
             "positions; copy has 64",
         ),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", last_row_end=0), "neither true nor false"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", last_row_end=False), "need a row_end, and a suffix"),
         ("causal", lambda f, t: changed(f, t, "image-model.json", row_end=31), "31 is one of the codes 30..48"),
         (
             "causal",
