@@ -11,12 +11,16 @@ from torch import Tensor
 
 from realmodels.ragged import Inputs
 
+SHAPES = 64
+"""Compilations of one network's passes; torch's own limit is 8, behind which it goes on without a word."""
+
 
 class Compiled:
     """A `realmodels.session.Network` that compiles its passes, one shape after another, or goes on without.
 
-    What torch cannot compile here (it needs a C++ compiler on a CPU, and triton on a GPU) is said once, as a warning,
-    and passes are as they were. Laws differ by rounding. The first passes take minutes.
+    What torch cannot compile here (it needs a C++ compiler on a CPU, and triton on a GPU), or will not as there are too
+    many shapes, is said once, as a warning, and passes are as they were. Laws differ by rounding. The first passes take
+    minutes; that of the prompts, one in a batch, is not compiled.
 
     Args:
         network: an adapter's.
@@ -35,9 +39,10 @@ class Compiled:
 
     def hidden(self, inputs: Inputs) -> Float[Tensor, "rows n width"]:
         """See Network. A pass that failed is done again: it writes what it wrote at the same slots."""
-        if not self.failed:
+        if not self.failed and inputs.cache.buffers:
             try:
-                found: Tensor = self._pass(inputs)  # type: ignore[no-untyped-call]
+                with torch._dynamo.config.patch(recompile_limit=SHAPES, fail_on_recompile_limit_hit=True):
+                    found: Tensor = self._pass(inputs)  # type: ignore[no-untyped-call]
                 return found
             except Exception as error:
                 self.failed = " ".join(f"{type(error).__name__}: {error}".split())[:300]

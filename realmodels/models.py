@@ -123,21 +123,21 @@ def kept(opening: Opening, device: str) -> ImageModel:
 
     One at a time is kept, and let go before another one is opened: two may not fit.
     """
-    asked = opening.model, opening.conditions, opening.dtype, opening.processors, device
-    found = _KEPT.get(asked)
+    found = _KEPT.get((opening, device))
     if found is None:
         _KEPT.clear()
-        found = _KEPT[asked] = open_model(
+        found = _KEPT[opening, device] = open_model(
             opening.model,
             dtype=getattr(torch, opening.dtype),
             device=device,
             conditions=opening.conditions,
             processors=opening.processors,
+            compiled=opening.compiled,
         )
     return found
 
 
-_KEPT: dict[tuple[object, ...], ImageModel] = {}
+_KEPT: dict[tuple[Opening, str], ImageModel] = {}
 
 
 def names() -> tuple[str, ...]:

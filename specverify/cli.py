@@ -31,7 +31,7 @@ from specverify import (
     deadline,
     files,
 )
-from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, asked_real
+from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, asked_real
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, InputError, SpecverifyError, Unfinished, printable
 from specverify.memory import keep_freed
@@ -101,6 +101,7 @@ def verify(
     batch: Annotated[
         int | None, typer.Option(help="Of its images, those decoded together at most.", show_default="400")
     ] = None,
+    compile: Compile = False,
 ) -> None:
     """Check every decoder, write record.json, the report and junit.xml, and exit with the verdict's code.
 
@@ -110,7 +111,7 @@ def verify(
 
     from specverify.report import record as records
 
-    asked = asked_real(real, condition, dtype, processors, guidance, batch)
+    asked = asked_real(real, condition, dtype, processors, compile, guidance, batch)
     folder = out or default_out(tier.value, seed, only, device.value, asked)
     files.check_writable(folder)  # before the seconds that it takes to load the rest
 

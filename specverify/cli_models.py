@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specverify import files
-from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, read_condition
+from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, read_condition
 from specverify.cli_study import Device
 from specverify.errors import InputError
 
@@ -36,9 +36,6 @@ DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]
 DraftOption = Annotated[str | None, typer.Option(metavar="MODEL", help="A second model, for decoders that need one.")]
 Rule = Annotated[
     str | None, typer.Option(metavar="NAME[=VALUE]", help="A relaxed rule instead of the exact one: gsd-static=12.")
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the model's passes with torch, which takes minutes at first.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness derives from it.")]
 

@@ -38,6 +38,9 @@ Processors = Annotated[
     str, typer.Option(metavar="NAME=VALUE,...", help="Such as temperature=0.9,top_k=100.", show_default="none")
 ]
 DtypeOption = Annotated[Dtype, typer.Option(help="Of the weights.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model's passes with torch, which takes minutes at first.")
+]
 
 
 def read_condition(text: str) -> Any:
@@ -69,6 +72,7 @@ def asked_real(
     texts: list[str] | None,
     dtype: Dtype,
     processors: str,
+    compiled: bool,
     guidance: str | None,
     batch: int | None,
 ) -> Real | None:
@@ -79,6 +83,7 @@ def asked_real(
         conditions(texts),
         dtype.value,
         processors,
+        compiled,
         USUAL.guidance if scales is None else tuple(dict.fromkeys(float(f"{scale:g}") for scale in scales)),
         USUAL.batch if batch is None else batch,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specverify import cli_study, deadline, fetched, files
-from specverify.cli_opening import Conditions, Dtype, DtypeOption, Processors, conditions, numbers
+from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, conditions, numbers
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
@@ -64,6 +64,7 @@ def tradeoff(
     jobs: Jobs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
     dtype: DtypeOption = Dtype.float32,
+    compile: Compile = False,
     overwrite: Overwrite = False,
     shard: Shard = None,
     engine: EngineOption = Engine.processes,
@@ -123,7 +124,16 @@ def tradeoff(
         with cli_study.workers(engine, scheduler, jobs) as workers:
             opened = fetched.pinned(model)
             setting = Setting(
-                opened, n, shared, seed, batch, device.value, Setting.resamples, dtype.value, given, processors
+                opened,
+                n,
+                shared,
+                seed,
+                batch,
+                device.value,
+                dtype=dtype.value,
+                conditions=given,
+                processors=processors,
+                compiled=compile,
             )
             found = sweep.measure(setting, folder, asked, workers, overwrite, console, shard, limit)
     except KeyboardInterrupt:

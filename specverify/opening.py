@@ -31,12 +31,14 @@ class Opening:
         conditions: classes or prompts that take turns; all classes if None, which a folder has not.
         dtype: of the weights.
         processors: what shapes the law behind guidance, as "temperature=0.9,top_k=100".
+        compiled: whether torch compiles its passes.
     """
 
     model: str = REAL
     conditions: tuple[Condition, ...] | None = None
     dtype: str = "float32"
     processors: str = ""
+    compiled: bool = False
 
     @property
     def options(self) -> list[str]:
@@ -46,6 +48,7 @@ class Opening:
             *(f"--condition {shlex.quote(one)}" for one in said),
             *[f"--dtype {self.dtype}"] * (self.dtype != Opening.dtype),
             *[f"--processors {shlex.quote(self.processors)}"] * bool(self.processors),
+            *["--compile"] * self.compiled,
         ]
 
 

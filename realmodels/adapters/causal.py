@@ -19,7 +19,8 @@ A condition is a whole prompt, text or token ids, up to the token that begins an
 `renderer` of the caller's; without one, `render` says so.
 
 Emu3.5 (BAAI/Emu3.5, Emu3.5-Image; Apache-2.0) comes with code of its own, which is not run: its transformer computes
-what Qwen3 does, by the same names of weights (baaivision/Emu3.5, src/emu3p5/modeling_emu3.py at dadb50e). An image of
+what Qwen3 does, by the same names of weights (baaivision/Emu3.5, src/emu3p5/modeling_emu3.py at dadb50e, with the
+attention that its loader asks for; the one named "sdpa" there leaves out the norms of queries and keys). An image of
 1,024 x 1,024 pixels is 64 rows of 64 codes, of which the last ends with the end of the image, 4,160 tokens
 (src/utils/logits_processor.py at 0e4f935, which asks for guidance 5, or 2 for Emu3.5, and a top-k of 5,120):
 

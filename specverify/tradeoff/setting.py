@@ -45,6 +45,7 @@ class Setting:
         conditions: classes or prompts that take turns; all classes if None, which a folder has not.
         processors: what shapes the law behind guidance, as "temperature=0.9,top_k=100".
         resamples: how often images are drawn anew for intervals.
+        compiled: whether torch compiles its passes.
     """
 
     model: str = "digits-s"
@@ -57,6 +58,7 @@ class Setting:
     dtype: str = "float32"
     conditions: tuple[Condition, ...] | None = None
     processors: str = ""
+    compiled: bool = False
 
 
 def opened(setting: Setting) -> ImageModel:
@@ -66,7 +68,7 @@ def opened(setting: Setting) -> ImageModel:
 
 def opening(setting: Setting) -> Opening:
     """How the model is opened."""
-    return Opening(setting.model, setting.conditions, setting.dtype, setting.processors)
+    return Opening(setting.model, setting.conditions, setting.dtype, setting.processors, setting.compiled)
 
 
 def seed_of(cell: Cell, setting: Setting, purpose: int) -> int:

@@ -29,6 +29,7 @@ class Shared(TypedDict):
         Annotated[list[str | int | list[int]] | None, Field(description="that take turns; null for all classes")]
     ]
     processors: NotRequired[Annotated[str, Field(description="what shapes the law behind guidance")]]
+    compiled: NotRequired[Annotated[bool, Field(description="whether torch compiled the passes")]]
 
 
 @closed

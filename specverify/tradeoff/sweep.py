@@ -13,7 +13,7 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -128,9 +128,9 @@ def _opened(setting: Setting) -> ImageModel | ContinuousDigits:
     if not is_of_patches(setting.model):
         return opened(setting)
     plain = Setting()
-    if (setting.dtype, setting.conditions, setting.processors) != (plain.dtype, plain.conditions, plain.processors):
+    if replace(opening(setting), model=plain.model) != opening(plain):
         raise InputError(
-            f"--dtype, --condition and --processors are for models of ids, and {setting.model} has patches"
+            f"{' '.join(opening(setting).options)}: these are for models of ids, and {setting.model} has patches"
         )
     return continuous.load(setting.model)
 

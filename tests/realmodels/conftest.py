@@ -1,4 +1,5 @@
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 
 import folders
@@ -6,6 +7,8 @@ import pytest
 import torch
 from hub import serving
 
+from realmodels import models
+from realmodels.compiled import Compiled
 from realmodels.digits import DigitsModel, load
 from specverify import fetched
 
@@ -24,6 +27,20 @@ def model(request: pytest.FixtureRequest, device: torch.device) -> DigitsModel:
 def made(tmp_path_factory):
     """Every tiny checkpoint's folder, by its name."""
     return {name: make(tmp_path_factory.mktemp(name) / name) for name, make in folders.MADE.items()}
+
+
+@pytest.fixture
+def traced_passes(monkeypatch):
+    """Has passes traced and not compiled, which takes minutes; and every graph that was traced."""
+    graphs: list[object] = []
+    torch._dynamo.reset()
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(models, "Compiled", partial(Compiled, backend=backend))
+    return graphs
 
 
 @pytest.fixture

@@ -122,3 +122,30 @@ def test_codes_that_nothing_makes_pixels_of_are_swept_without_pictures(made, tmp
     rows = json.loads((out / "tradeoff.json").read_text())["rows"]
     assert [(row["error"], row["images"]) for row in rows] == [(None, None)] * 3
     assert not list((out / "figures").glob("samples*"))
+
+
+def test_a_sweep_compiles_the_passes_and_says_so(made, tmp_path, traced_passes):
+    out = tmp_path / "swept"
+    model = [
+        "--model",
+        made["causal"],
+        "--condition",
+        "[1, 2]",
+        "--window",
+        4,
+        "--n",
+        4,
+        "--batch",
+        4,
+        "--jobs",
+        1,
+        "--compile",
+    ]
+    ran("tradeoff", *model, "--rules", "lossless", "--drafting", "maximal", "--guidance", 1, "--out", out)
+    record = json.loads((out / "tradeoff.json").read_text())
+    assert traced_passes
+    assert record["setting"]["compiled"] is True
+    assert "--compile" in record["command"]
+    assert [row["error"] for row in record["rows"]] == [None] * 3
+    with pytest.raises(InputError, match="--compile: these are for models of ids, and digits-gmm has patches"):
+        ran("tradeoff", "--model", "digits-gmm", "--n", 4, "--compile", "--out", tmp_path / "other")

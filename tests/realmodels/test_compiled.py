@@ -6,12 +6,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from realmodels import compiled
 from realmodels.compiled import Compiled
 from realmodels.models import open_model
 from specverify import cli
 from specverify.conformance import conformance
 from specverify.decoders import registry, sample
 from specverify.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Nothing compiled so far."""
+    torch._dynamo.reset()
+
 
 DECODER = registry.build("scd-mc", registry.Settings(window=4))
 
@@ -33,6 +41,33 @@ def test_passes_are_traced_without_a_break_and_change_nothing():
     assert calls
     assert not model.network.failed
     assert model.like(guidance=1.0).network is model.network
+
+
+def test_few_compilations_serve_all_rows_and_windows():
+    model, graphs = open_model("mnist-vq", guidance=2.0), []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    model.network = Compiled(model.network, counting)
+    for window, batch in ((2, 4), (3, 5), (4, 6), (5, 4), (6, 7)):
+        context, draft = model.start(batch), torch.zeros(batch, window, dtype=torch.int64)
+        model.laws(context, draft)
+        model.laws(model.advance(context, draft, draft[:, 0] + 1), draft)
+    assert 2 <= len(graphs) <= 4
+    assert not model.network.failed
+
+
+def test_more_shapes_than_torch_compiles_are_said(monkeypatch):
+    monkeypatch.setattr(compiled, "SHAPES", 1)
+    model = open_model("mnist-vq", guidance=2.0)
+    model.network = Compiled(model.network, lambda graph, inputs: graph.forward)
+    sample(DECODER, model, 1, seed=0)
+    assert not model.network.failed
+    with pytest.warns(UserWarning, match="not compiled, as torch could not"):
+        sample(DECODER, model, 4, seed=0)
+    assert "recompile_limit" in model.network.failed
 
 
 def test_what_cannot_be_compiled_is_said_once_and_goes_on(recwarn):

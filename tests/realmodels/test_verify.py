@@ -81,11 +81,14 @@ def test_what_is_opened_in_another_way_is_called_otherwise(tmp_path, monkeypatch
     [
         USUAL,
         Real("mnist-vq"),
-        Real("a b/Janus", ('it\'s "red"', (1, 2), 7), "float64", "temperature=0.9,top_k=5", (1.0, 4.5), 16),
+        Real(
+            "a b/Janus", ('it\'s "red"', (1, 2), 7), "float64", "temperature=0.9,top_k=5", guidance=(1.0, 4.5), batch=16
+        ),
+        Real("mnist-vq", compiled=True),
     ],
 )
 def test_the_words_of_a_command_say_all_that_was_asked(real):
-    words = shlex.split(" ".join(real.words))
+    words = [word for word in shlex.split(" ".join(real.words)) if word != "--compile"]
     given = {}
     for option, value in zip(words[::2], words[1::2], strict=True):
         given.setdefault(option, []).append(value)
@@ -96,10 +99,23 @@ def test_the_words_of_a_command_say_all_that_was_asked(real):
         given.get("--condition"),
         Dtype(last.get("--dtype", "float32")),
         last.get("--processors", ""),
+        "--compile" in real.words,
         last.get("--guidance"),
         None if batch is None else int(batch),
     )
     assert (found or USUAL) == real
+
+
+@pytest.mark.slow
+def test_compiled_passes_are_tested_as_others_are(made, traced_passes):
+    own = Real(str(made["causal"]), PROMPTS, compiled=True, batch=100)
+    cell = Cell("real", "sjd", "causal", 4, "repeat-left", guidance=1.0, n=100, batch=100)
+    alphas = dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4)
+    result = carry_out(cell, Setting("quick", 0, "cpu", alphas, own))
+    assert traced_passes
+    assert not [row["check"] for row in result["evidence"] if row["rejected"]]
+    assert "laws of windows and of single tokens differ by at most" in result["verdict"]["reason"]
+    assert Real("mnist-vq", compiled=True).label == "mnist-vq-own"  # opened in another way than it ships
 
 
 def test_a_folder_is_tested_with_its_prompts(made, few, tmp_path, monkeypatch):
