@@ -7,7 +7,7 @@ blocks of sequences are put together with `specverify.tree.join`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from specverify.model import Model, check_laws
 
 # Inverse temperatures 1 - tilt at which `reduce` records the normaliser of p ** (1 - tilt).
 TILTS = (-0.3, -0.1, -0.03, -0.01, -0.003, 0.003, 0.01, 0.03, 0.1, 0.3)
+AT_ONCE = 1 << 27
+"""Numbers of the laws that a model is asked for at once: half a gigabyte in single precision."""
 CHOICE = 0.0079
 """The entropy from which a law is said to leave a choice, in nats: that of a coin that falls wrong once in a thousand.
 
@@ -125,7 +127,9 @@ def by_id(
 def traced(
     model: Model, tokens: Int[Tensor, "rows length"], batch: int, generator: np.random.Generator
 ) -> TokenStatistics:
-    """Statistics of sequences under the laws that a model gives at each token: one forward pass for each batch.
+    """Statistics of sequences under the laws that a model gives at each token.
+
+    A forward pass for each batch, or several where its laws were more than `AT_ONCE` numbers.
 
     Args:
         model: the target; row i of a batch is its row i.
@@ -133,10 +137,17 @@ def traced(
         batch: rows that ran together.
         generator: see `reduce`.
     """
-    parts = []
+    rows = []
     for some in tokens.to(model.device).split(batch):
-        parts.append(reduce(model.laws(model.start(len(some)), some[:, :-1]), some, generator))
-    return tree.join(parts)
+        context, places, before = model.start(len(some)), [], None
+        for part in some.split(max(1, AT_ONCE // (len(some) * model.vocab)), 1):
+            if before is not None:
+                context = model.advance(context, before, torch.full_like(before[:, 0], before.shape[1]))
+            places.append(reduce(model.laws(context, part[:, :-1]), part, generator))
+            before = part
+        one = [torch.cat([getattr(place, field.name) for place in places], 1) for field in fields(TokenStatistics)]
+        rows.append(TokenStatistics(*one))
+    return tree.join(rows)
 
 
 def _column(

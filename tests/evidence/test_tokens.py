@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specverify import tree
+from specverify.decoders import registry, sample
 from specverify.errors import InputError
-from specverify.evidence.tokens import TILTS, reduce
+from specverify.evidence import tokens
+from specverify.evidence.tokens import TILTS, reduce, traced
+from specverify.model import Checked
+from toymodels import toy
 
 
 @st.composite
@@ -102,3 +106,17 @@ def test_bad_input_is_named():
         reduce(law * 2, torch.tensor([[0]]), generator)
     with pytest.raises(InputError, match="there are no tokens"):
         reduce(law[:0], torch.zeros(0, 1, dtype=torch.int64), generator)
+
+
+def test_a_trace_read_in_parts_is_the_trace_read_at_once(monkeypatch, seed):
+    model = Checked(toy("dense-4x6"))
+    drawn = sample(registry.build("ar", registry.Settings()), model, 50, seed=seed).tokens
+    whole = traced(model, drawn, 20, np.random.default_rng(0))
+    calls = model.inner.laws
+    asked = []
+    monkeypatch.setattr(model.inner, "laws", lambda *given: asked.append(given[1].shape[1]) or calls(*given))
+    monkeypatch.setattr(tokens, "AT_ONCE", 20 * 4 * 4 + 3)
+    parts = traced(model, drawn, 20, np.random.default_rng(0))
+    assert asked == [3, 1, 3, 1, 5]  # of 20, 20 and 10 rows
+    for field in ("surprisal", "entropy", "variance", "tilted", "open", "impossible"):
+        torch.testing.assert_close(getattr(parts, field), getattr(whole, field))
