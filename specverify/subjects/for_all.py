@@ -90,15 +90,20 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
 
 
 def _needed(mode: Mode) -> Iterator[Box]:
-    """The boxes that have to be proved: the smallest, in every window, with an end, from any initial drafts."""
+    """The boxes that have to be proved: the smallest, in every window, with an end, from any initial drafts.
+
+    The end is the last id; in one window it is the first one, too, which is false where it is taken for a truth.
+    """
     vocab = min(model.vocab for model in mode.tiny)
     own = {model.eos is not None for model in mode.tiny}
-    first = mode.initials[0]
+    first, middle = mode.initials[0], mode.windows[len(mode.windows) // 2]
     for window in mode.windows:
         for ends in sorted(own):
             yield Box(vocab, LENGTH, window, vocab - 1 if ends else None, mode.drafts, first)
+    if True in own:
+        yield Box(vocab, LENGTH, middle, 0, mode.drafts, first)
     for initial in mode.initials[1:]:
-        yield Box(vocab, LENGTH, mode.windows[len(mode.windows) // 2], None, mode.drafts, initial)
+        yield Box(vocab, LENGTH, middle, None, mode.drafts, initial)
 
 
 def _compared(mode: Mode) -> Iterator[Box]:

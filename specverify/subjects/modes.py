@@ -184,7 +184,7 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
     taken: list[Weights] = []
     kinds: set[str] = set()
     seen: set[torch.dtype] = set()
-    shown, refusal = 0, InputError("there is no model to try it on")
+    shown, asked, refusal = 0, False, InputError("there is no model to try it on")
     for model in _tiny_models(claim):
         if taken and (model.vocab > 3 or (deadline is not None and deadline.over)):
             break
@@ -193,8 +193,11 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
         except InputError as error:
             refusal = error
             continue
-        if trial.drafts and not used and "draft_model" not in factory.needs:
-            return None
+        # What drafts with the model in longer sequences only is judged with it all the same.
+        if trial.drafts and not (used or asked or "draft_model" in factory.needs):
+            if not _run_once(factory, trial.case(LONG), seed)[1]:
+                return None
+            asked = True
         taken.append(model)
         kinds |= guard.kinds
         seen |= dtypes
@@ -216,10 +219,11 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
 def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
     """The mode with the windows and initial drafts that change what the decoder does, and those that it refuses."""
     refused: list[str] = []
-    # What adapts its window to what was accepted shows it in longer sequences only.
-    model = _mixed(2, 6, None, None) if mode.tiny[0] == _mixed(2, 3, None, None) else mode.tiny[0]
+    # What adapts its window to what was accepted, or to what there is to come, shows it in longer sequences only.
+    usual = mode.tiny[0] == _mixed(2, 3, None, None)
+    model = _mixed(2, 6, None, None) if usual else mode.tiny[0]
 
-    def figures(window: int | None = None, initial: Initial | None = None) -> tuple[Any, ...] | None:
+    def figures(window: int | None, initial: Initial | None = None, model: Weights = model) -> tuple[Any, ...] | None:
         case = mode.case(model, window, initial)
         try:
             exact = evaluate(factory.build, case, Relaxed(1.0), budget).exact
@@ -230,9 +234,11 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
         return (*(round(x, 9) for x in (exact.passes, exact.verified, exact.accepted)), exact.states, exact.worlds)
 
     if "window" in factory.takes:
-        took = {window: found for window in WINDOWS if (found := figures(window)) is not None}
-        if len(set(took.values())) > 1:
-            mode = replace(mode, windows=tuple(took))
+        for tried in (model, LONG) if usual else (model,):
+            took = {window: found for window in WINDOWS if (found := figures(window, model=tried)) is not None}
+            if len(set(took.values())) > 1:
+                mode = replace(mode, windows=tuple(took))
+                break
     if "initial" in factory.takes:
         first: dict[Any, Initial] = {}
         for initial in INITIALS:
@@ -322,3 +328,7 @@ def _lumped(partition: tuple[tuple[int, ...], ...], length: int) -> Weights:
 def _rows(contexts: int, size: int) -> tuple[tuple[int, ...], ...]:
     """Different weights from 1 to 4 after each context, without a pattern that a decoder could share."""
     return tuple(tuple(1 + (7 * c * c + 3 * x * c + 5 * x) % 4 for x in range(size)) for c in range(contexts))
+
+
+LONG = _mixed(2, 12, None, None)
+"""A model that shows what is done in longer sequences only."""

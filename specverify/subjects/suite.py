@@ -93,7 +93,7 @@ def _on_others(mode: Mode) -> Iterator[tuple[Case, int, int]]:
         pairs = [(3, 3), (2, 5)]
         models += [(_guided(vocab, length), (1, 3), "float64") for vocab, length in pairs]
     if ended:
-        models += [(replace(_long(6), eos=1), (2, 4), "float64")]
+        models += [(replace(_long(6), eos=end), (2, 4), "float64") for end in (1, 0)]
     for model, windows, precision in models:
         for window in windows if len(mode.windows) > 1 else mode.windows:
             yield replace(mode.case(model, window), precision=precision), model.vocab, model.length
