@@ -1,0 +1,112 @@
+"""In which ways a decoder is run: those too that only long sequences show, and ends that are the first id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from specverify.claims import Lossless
+from specverify.decoders import DraftModel, Speculative
+from specverify.decoders.protocol import begin
+from specverify.decoders.registry import Settings, build
+from specverify.defects.defect import Judge
+from specverify.evidence.exact.proof import prove
+from specverify.evidence.search import SMALL
+from specverify.rules.token import accept_probability, residual
+from specverify.subjects.decoder import judge_decoder
+from specverify.subjects.factory import as_factory
+from specverify.subjects.for_all import LENGTH, _needed
+from specverify.subjects.modes import find_modes
+from specverify.verdict import Kind
+
+SHORT = 8
+QUICK = {"examples": 10, "toys": ("dense-2x8",)}
+
+
+class Either:
+    """Two decoders: one for short sequences, and one for longer ones."""
+
+    claim = Lossless()
+
+    def __init__(self, short, long):
+        self.short, self.long, self.name = short, long, "either"
+
+    def _of(self, model):
+        return self.short if model.length < SHORT else self.long
+
+    def init(self, model, batch, draws):
+        return self._of(model).init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        return self._of(model).step(state, model, draws)
+
+
+def replaced_from(law):
+    def made(window, draft_model=None):
+        plain = build("ar", Settings(window))
+        if draft_model is None:
+            return plain
+        return Either(plain, Speculative(DraftModel(draft_model), window, Judge(accept_probability, law)))
+
+    return made
+
+
+def wide_if_long(window, draft_model):
+    wide, narrow = (Speculative(DraftModel(draft_model), width) for width in (window, 2))
+    return Either(narrow, wide)
+
+
+class Without:
+    """A model whose end is gone if it is id 0."""
+
+    def __init__(self, inner):
+        self.inner, self.eos = inner, inner.eos or None
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+class Endless(Speculative):
+    """Takes an end that is id 0 for none, as `if model.eos:` does."""
+
+    def init(self, model, batch, draws):
+        return begin(Without(model), batch, self.drafting.start(Without(model), batch, self.window, draws))
+
+    def step(self, state, model, draws):
+        return super().step(state, Without(model), draws)
+
+
+def endless(window=2):
+    return Endless(build("sjd", Settings(window)).drafting, window)
+
+
+def test_a_draft_model_that_is_asked_in_long_sequences_only_is_judged():
+    modes = find_modes(as_factory(replaced_from(lambda p, q, draft: residual(p, q))), Lossless(), SMALL, 0)
+    assert [mode.drafts for mode in modes] == [False, True]
+
+
+@pytest.mark.slow
+def test_one_that_is_asked_wrongly_there_is_refuted():
+    wrong = judge_decoder(replaced_from(lambda p, q, draft: p), **QUICK)
+    assert wrong.verdict.kind is Kind.REFUTED
+
+
+def test_windows_that_only_long_sequences_show_are_varied():
+    (mode,) = find_modes(as_factory(wide_if_long), Lossless(), SMALL, 0)
+    assert mode.windows == (1, 2, 3)
+
+
+def test_boxes_end_with_the_last_id_and_with_the_first():
+    (mode,) = find_modes(as_factory(endless), Lossless(), SMALL, 0)
+    boxes = list(_needed(mode))
+    assert {box.eos for box in boxes} == {None, 0, 1}
+    assert all(box.length == LENGTH for box in boxes)
+    first = next(box for box in boxes if box.eos == 0)
+    assert prove(as_factory(endless).build, replace(first, eos=1)).proved
+    assert not prove(as_factory(endless).build, first).proved
+
+
+@pytest.mark.slow
+def test_an_end_that_is_taken_for_none_is_refuted():
+    assert judge_decoder(endless, seconds=30).verdict.kind in (Kind.REFUTED, Kind.ERROR)
