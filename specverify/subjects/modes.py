@@ -54,6 +54,7 @@ class Mode:
         precisions: floating types of the model's laws that it takes.
         refused: settings that it does not take, each with what it said.
         processors: what target laws are made by; see `Factory`.
+        late: whether its draft model, or its windows, make a difference in long sequences alone.
     """
 
     tiny: tuple[Weights, ...]
@@ -68,6 +69,7 @@ class Mode:
     precisions: tuple[str, ...] = ("float64",)
     refused: tuple[str, ...] = ()
     processors: str = ""
+    late: bool = False
 
     def ends(self) -> tuple[Weights, ...]:
         """The smallest model that it takes, the largest, and one that is guided."""
@@ -213,7 +215,7 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
     tiny = tuple(model for model in taken if not races or model.vocab == 2)
     if not tiny:
         raise ContractError("it draws by races, which can be enumerated for two tokens only, and takes no such model")
-    return replace(trial, tiny=tiny, races=races, shown=shown, seen=frozenset(seen))
+    return replace(trial, tiny=tiny, races=races, shown=shown, seen=frozenset(seen), late=asked)
 
 
 def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
@@ -237,7 +239,7 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
         for tried in (model, LONG) if usual else (model,):
             took = {window: found for window in WINDOWS if (found := figures(window, model=tried)) is not None}
             if len(set(took.values())) > 1:
-                mode = replace(mode, windows=tuple(took))
+                mode = replace(mode, windows=tuple(took), late=mode.late or tried is LONG)
                 break
     if "initial" in factory.takes:
         first: dict[Any, Initial] = {}

@@ -16,7 +16,7 @@ from specverify.evidence.search import SMALL
 from specverify.rules.token import accept_probability, residual
 from specverify.subjects.decoder import judge_decoder
 from specverify.subjects.factory import as_factory
-from specverify.subjects.for_all import LENGTH, _needed
+from specverify.subjects.for_all import LENGTH, _needed, for_all
 from specverify.subjects.modes import find_modes
 from specverify.verdict import Kind
 
@@ -83,7 +83,10 @@ def endless(window=2):
 
 def test_a_draft_model_that_is_asked_in_long_sequences_only_is_judged():
     modes = find_modes(as_factory(replaced_from(lambda p, q, draft: residual(p, q))), Lossless(), SMALL, 0)
-    assert [mode.drafts for mode in modes] == [False, True]
+    assert [(mode.drafts, mode.late) for mode in modes] == [(False, False), (True, True)]
+    found = for_all(as_factory(replaced_from(lambda p, q, draft: residual(p, q))), modes, 0)
+    assert not found.proved
+    assert "in longer sequences alone" in found.why
 
 
 @pytest.mark.slow
@@ -95,6 +98,7 @@ def test_one_that_is_asked_wrongly_there_is_refuted():
 def test_windows_that_only_long_sequences_show_are_varied():
     (mode,) = find_modes(as_factory(wide_if_long), Lossless(), SMALL, 0)
     assert mode.windows == (1, 2, 3)
+    assert mode.late
 
 
 def test_boxes_end_with_the_last_id_and_with_the_first():
