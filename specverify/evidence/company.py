@@ -3,7 +3,7 @@
 The coins of a row belong to it: they are a function of its number, of how many steps it has gone, and of which of its
 draws is asked. So a row of a batch must do what it does alone, token by token, whoever stands beside it; if it does
 not, its law, or whose outcomes it takes, depends on the others. Nothing here is a matter of chance but which laws and
-states are looked at.
+states are looked at. Rows whose models begin with conditions of their own must keep these, too.
 
 Batches: of many sizes, from the start, at one length, at mixed lengths, at the two ends of what there is, and with all
 rows done but one. Rows that take each other's outcomes where they are in one state are seen only if they are in one
@@ -26,11 +26,14 @@ from specverify import tree
 from specverify.deadline import Deadline
 from specverify.decoders.protocol import State
 from specverify.draws import Sampled
+from specverify.evidence.dealt import Dealt
 from specverify.model import Model
 
 SIZES = (2, 3, 5, 7, 8, 13, 16, 32, 33, 64, 128, 600, 1024)
 ROWS = 24
 """Rows that are run alone; batches are made of them."""
+DEALT = 3
+"""Rows that begin with conditions of their own."""
 TWINS = 8
 """Rows that go on from each state of one row with coins of their own."""
 TOGETHER = 8
@@ -131,6 +134,8 @@ def company(decoder: Any, model: Model, seed: int, deadline: Deadline) -> Seen:
         seed: of the coins, and of who stands beside whom.
         deadline: after which no batch is begun.
     """
+    if apart := _dealt(decoder, model, seed):
+        return Seen(f"of {DEALT} rows that begin with conditions of their own, {apart}", 1)
     runs = []
     for row in range(ROWS):
         if deadline.over:
@@ -163,6 +168,16 @@ def _alone(decoder: Any, model: Model, seed: int, row: int) -> list[State]:
     while not bool(states[-1].done.all()) and len(states) <= model.length:
         states.append(decoder.step(states[-1], model, Coins(seed, number, torch.tensor([len(states) - 1])))[0])
     return states
+
+
+def _dealt(decoder: Any, model: Model, seed: int) -> str:
+    """How a row whose condition is its own does otherwise than alone, from the start to the end; empty if none does."""
+    rows = torch.arange(DEALT)
+    runs = [_alone(decoder, Dealt(model, row), seed, row) for row in range(DEALT)]
+    alone = Alone.of(runs, rows, torch.zeros_like(rows))
+    together, gone = Dealt(model), torch.zeros_like(rows)
+    state = decoder.init(together, DEALT, alone.coins(seed, rows, gone - 1))
+    return _run(decoder, together, seed, alone, (rows, gone), state, model.length)
 
 
 def _twins(decoder: Any, model: Model, seed: int, states: list[State]) -> Alone:

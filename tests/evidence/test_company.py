@@ -1,10 +1,11 @@
 """Rows in a batch do what they do alone with the same coins; who makes them depend on each other is seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
+from specverify import tree
 from specverify.deadline import Deadline
 from specverify.decoders import registry
 from specverify.decoders.registry import Settings
@@ -109,6 +110,36 @@ def test_rows_that_do_not_are_not(name):
     decoder = registry.build(name, Settings(3, "random" if name == "sjd" else "repeat-left", DRAFT))
     seen = company(decoder, TARGET, 0, Deadline(60))
     assert (seen.apart, seen.largest) == ("", SIZES[-1])
+
+
+class Prefilled(Disturbed):
+    """The first row's context is every row's."""
+
+    def init(self, model, batch, draws):
+        state = self.inner.init(model, batch, draws)
+        return replace(state, context=tree.rows(model.start(1), torch.zeros(batch, dtype=torch.int64)))
+
+
+class Anew(Disturbed):
+    """Every step begins with the whole sequence, as without a cache: rows keep their places."""
+
+    def step(self, state, model, draws):
+        if int(state.length.min()) == int(state.length.max()):
+            context = model.start(len(state.length))
+            for place in range(int(state.length[0])):
+                one = torch.ones_like(state.length)
+                context = model.advance(context, state.tokens[:, place : place + 1], one)
+            state = replace(state, context=context)
+        return self.inner.step(state, model, draws)
+
+
+def test_rows_keep_conditions_that_they_began_with():
+    def none(rows, state):
+        return torch.zeros(rows, dtype=torch.bool)
+
+    seen = company(Prefilled(none), TARGET, 0, Deadline(60))
+    assert seen.apart.startswith("of 3 rows that begin with conditions of their own, ")
+    assert company(Anew(none), TARGET, 0, Deadline(2)).apart == ""
 
 
 def test_coins_of_a_row_are_its_own_and_uniform():
