@@ -73,7 +73,7 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
         left: seconds that the judgement has.
     """
     if any(mode.late for mode in modes):
-        return ForAll((), "its window or its draft model make a difference in longer sequences alone than are proved")
+        return ForAll((), "its windows, draft model or initial drafts make a difference on larger models alone")
     proofs: list[Proof] = []
     deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
     first = prove(factory.build, next(_needed(modes[0])), seed, Budget(NEEDED, ROWS, deadline), orders=False)

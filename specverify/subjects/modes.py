@@ -6,7 +6,7 @@ not varied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +22,13 @@ from specverify.enumerated import DECISIONS
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError
 from specverify.evidence.arrange import Arrangement
 from specverify.evidence.budget import Budget
-from specverify.evidence.cases import FAR, PROCESSORS, Case, Space, Weights, lumped
+from specverify.evidence.cases import FAR, PROCESSORS, Case, Space, Weights
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import Watched
 from specverify.evidence.rounding import Precisions
 from specverify.evidence.search import evaluate, guarded
+from specverify.subjects import small
 from specverify.subjects.factory import Factory
-from toymodels.tables import prefixes
 
 INITIALS: tuple[Initial, ...] = ("repeat-left", "zero", "random", "sample-left")
 WINDOWS = (1, 2, 3)
@@ -54,7 +54,7 @@ class Mode:
         precisions: floating types of the model's laws that it takes.
         refused: settings that it does not take, each with what it said.
         processors: what target laws are made by; see `Factory`.
-        late: whether its draft model, or its windows, make a difference in long sequences alone.
+        late: whether its draft model, windows or initial drafts make a difference on larger models than the least.
     """
 
     tiny: tuple[Weights, ...]
@@ -82,7 +82,7 @@ class Mode:
             model = replace(model, processors=self._made_by(model.processors))
         draft: Weights | str | None = None
         if self.drafts:
-            draft = "perturbed" if isinstance(model, str) else _drafting(model)
+            draft = "perturbed" if isinstance(model, str) else small.drafting(model)
         places = window or self.windows[len(self.windows) // 2], initial or self.initials[0]
         return Case(model, draft, *places, self.arrangement)
 
@@ -110,6 +110,8 @@ class Mode:
         )
 
 
+Figures = tuple[tuple[float, ...], ...] | None
+"""What a decoder does on some models; None if it does not take the setting."""
 SHARE = 0.5
 """The part of the time after which no other window or initial draft is tried."""
 
@@ -117,7 +119,7 @@ SHARE = 0.5
 def own_claim(factory: Factory) -> Claim:
     """What a decoder says of itself; lossless if it says nothing."""
     try:
-        claim = getattr(factory.build(Settings(2, "repeat-left", _mixed(2, 3, None, None).model())), "claim", None)
+        claim = getattr(factory.build(Settings(2, "repeat-left", small.mixed(2, 3).model())), "claim", None)
     except Exception:
         claim = None
     return claim if isinstance(claim, Lossless | ClusterLossless | Relaxed) else Lossless()
@@ -129,19 +131,19 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
     Raises:
         ContractError: it breaks the protocol, cannot be enumerated, or takes no model at all.
     """
-    modes, refusals = [], []
+    modes, refusals = list[Mode](), list[str]()
     if budget.deadline is not None:
         budget = replace(budget, deadline=Deadline(SHARE * budget.deadline.left))
     for drafts in _ways(factory):
         try:
             mode = _mode(factory, claim, drafts, budget, seed)
         except InputError as error:
-            refusals.append(str(error))
+            refusals.append(f"{'with' if drafts else 'without'} a draft model: it says {error}")
         else:
             modes += [mode] if mode is not None else []
     if not modes:
-        raise ContractError(f"it takes none of the models that it was tried on: {refusals[0]}")
-    return modes
+        raise ContractError(f"it takes none of the models that it was tried on: {refusals[0].partition('says ')[2]}")
+    return [replace(modes[0], refused=(*modes[0].refused, *refusals)), *modes[1:]]
 
 
 def cases(factory: Factory) -> Iterator[Case]:
@@ -150,7 +152,7 @@ def cases(factory: Factory) -> Iterator[Case]:
     for drafts in _ways(factory):
         yield from (
             Mode((), drafts, (window,), (None,), processors=factory.processors).case(model)
-            for model in _tiny_models(Lossless())
+            for model in small.tiny(Lossless())
         )
 
 
@@ -186,26 +188,31 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
     taken: list[Weights] = []
     kinds: set[str] = set()
     seen: set[torch.dtype] = set()
-    shown, asked, refusal = 0, False, InputError("there is no model to try it on")
-    for model in _tiny_models(claim):
-        if taken and (model.vocab > 3 or (deadline is not None and deadline.over)):
+    asked: list[bool] = []
+    shown, refusal = 0, InputError("there is no model to try it on")
+    matters = not trial.drafts or "draft_model" in factory.needs
+    for model in (*small.tiny(claim), *small.larger(claim)):
+        larger = model in small.larger(claim)
+        # Those are for who takes no other, or was not seen to ask the draft model that it was given.
+        if taken and ((larger and (matters or any(asked))) or (not larger and model.vocab > 3)):
+            continue
+        if taken and deadline is not None and deadline.over:
             break
         try:
             guard, used, dtypes = _run_once(factory, trial.case(model), seed)
         except InputError as error:
             refusal = error
             continue
-        # What drafts with the model in longer sequences only is judged with it all the same.
-        if trial.drafts and not (used or asked or "draft_model" in factory.needs):
-            if not _run_once(factory, trial.case(LONG), seed)[1]:
-                return None
-            asked = True
-        taken.append(model)
+        asked.append(used)
+        if not larger or not any(model.length < 4 for model in taken):
+            taken.append(model)
         kinds |= guard.kinds
         seen |= dtypes
         shown = max(shown, guard.widest)
     if not taken:
         raise refusal
+    if not (matters or any(asked)):
+        return None
     if odd := kinds & {"uniform", "normal"}:
         raise ContractError(
             f"it asks for {' and '.join(sorted(odd))} draws, whose outcomes cannot be enumerated; {DECISIONS}; or call "
@@ -215,31 +222,38 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
     tiny = tuple(model for model in taken if not races or model.vocab == 2)
     if not tiny:
         raise ContractError("it draws by races, which can be enumerated for two tokens only, and takes no such model")
-    return replace(trial, tiny=tiny, races=races, shown=shown, seen=frozenset(seen), late=asked)
+    return replace(trial, tiny=tiny, races=races, shown=shown, seen=frozenset(seen), late=not (matters or asked[0]))
 
 
 def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
     """The mode with the windows and initial drafts that change what the decoder does, and those that it refuses."""
     refused: list[str] = []
-    # What adapts its window to what was accepted, or to what there is to come, shows it in longer sequences only.
-    usual = mode.tiny[0] == _mixed(2, 3, None, None)
-    model = _mixed(2, 6, None, None) if usual else mode.tiny[0]
+    near, far = [mode.tiny[0]], list[Weights]()
+    if mode.tiny[0] == small.mixed(2, 3):
+        # What adapts its window to what was accepted, or to what there is to come, shows it in longer sequences only.
+        near, far = [small.mixed(2, 6)], [small.LONG]
+        near += [small.mixed(3, 4)] * any(model.vocab == 3 for model in mode.tiny)
 
-    def figures(window: int | None, initial: Initial | None = None, model: Weights = model) -> tuple[Any, ...] | None:
-        case = mode.case(model, window, initial)
-        try:
-            exact = evaluate(factory.build, case, Relaxed(1.0), budget).exact
-        except (InputError, BudgetError) as error:
-            setting = f"window {window}" if initial is None else f"initial drafts {initial}"
-            refused.append(f"{setting}: it says {error}")
-            return None
-        return (*(round(x, 9) for x in (exact.passes, exact.verified, exact.accepted)), exact.states, exact.worlds)
+    def figures(window: int | None, initial: Initial | None = None, models: Sequence[Weights] = near) -> Figures:
+        found = []
+        for case in (mode.case(model, window, initial) for model in models):
+            try:
+                came = evaluate(factory.build, case, Relaxed(1.0), budget)
+            except (InputError, BudgetError) as error:
+                setting = f"window {window}" if initial is None else f"initial drafts {initial}"
+                refused.append(f"{setting}: it says {error}")
+                return None
+            exact = came.exact
+            sizes = exact.passes, exact.verified, exact.accepted, came.tv
+            found.append((*(round(size, 9) for size in sizes), exact.states, exact.worlds))
+        return tuple(found)
 
     if "window" in factory.takes:
-        for tried in (model, LONG) if usual else (model,):
-            took = {window: found for window in WINDOWS if (found := figures(window, model=tried)) is not None}
+        for tried in (near, far):
+            took = {window: found for window in WINDOWS if (found := figures(window, models=tried)) is not None}
             if len(set(took.values())) > 1:
-                mode = replace(mode, windows=tuple(took), late=mode.late or tried is LONG)
+                early = tried is near and len({found[0] for found in took.values()}) > 1
+                mode = replace(mode, windows=tuple(took), late=mode.late or not early)
                 break
     if "initial" in factory.takes:
         first: dict[Any, Initial] = {}
@@ -248,7 +262,8 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
             if (found := figures(mode.windows[0], initial)) is not None:
                 first.setdefault(found, initial)
         if len(first) > 1:
-            mode = replace(mode, initials=tuple(first.values()))
+            late = mode.late or len({found[0] for found in first}) == 1
+            mode = replace(mode, initials=tuple(first.values()), late=late)
     single = replace(mode.case(mode.tiny[0]), precision="float32")
     try:
         evaluate(factory.build, single, Relaxed(1.0), budget)
@@ -290,47 +305,3 @@ def _generators() -> tuple[Any, Any]:
     """The states of the generators that everybody shares."""
     _, keys, *_ = np.random.get_state(legacy=True)  # noqa: NPY002
     return torch.random.get_rng_state().numpy(), keys
-
-
-def _tiny_models(claim: Claim) -> Iterator[Weights]:
-    """Small models of every kind: tables and recursions, with and without an end, of two tokens and more."""
-    if isinstance(claim, ClusterLossless):
-        yield _lumped(claim.partition, 2)
-        yield _lumped(claim.partition, 3)
-        return
-    for vocab, length in ((2, 3), (3, 2), (4, 2), (5, 2), (8, 2)):
-        guided = replace(_mixed(vocab, length, None, None), guide=_rows(prefixes(vocab, length) + 1, vocab)[1:])
-        for span in (None, 2):
-            for eos in (None, vocab - 1):
-                yield _mixed(vocab, length, eos, span)
-            if span is None:
-                yield guided
-
-
-def _mixed(vocab: int, length: int, eos: int | None, span: int | None) -> Weights:
-    return Weights(vocab, length, _rows(prefixes(vocab, length), vocab), eos, span)
-
-
-def _drafting(model: Weights) -> Weights:
-    """A draft model for a small one: its laws, by contexts in reverse, seen by the whole prefix."""
-    if model.span is None:
-        return replace(model, weights=model.weights[::-1], processors="", guide=None)
-    contexts = prefixes(model.vocab, model.length)
-    rows = (model.weights[::-1] * contexts)[:contexts]
-    return replace(model, weights=rows, span=None, processors="", guide=None)
-
-
-def _lumped(partition: tuple[tuple[int, ...], ...], length: int) -> Weights:
-    vocab = sum(map(len, partition))
-    totals = _rows(prefixes(len(partition), length), len(partition))
-    shares = [_rows(prefixes(vocab, length), len(cluster)) for cluster in partition]
-    return Weights(vocab, length, lumped(partition, length, totals, shares))
-
-
-def _rows(contexts: int, size: int) -> tuple[tuple[int, ...], ...]:
-    """Different weights from 1 to 4 after each context, without a pattern that a decoder could share."""
-    return tuple(tuple(1 + (7 * c * c + 3 * x * c + 5 * x) % 4 for x in range(size)) for c in range(contexts))
-
-
-LONG = _mixed(2, 12, None, None)
-"""A model that shows what is done in longer sequences only."""

@@ -86,7 +86,7 @@ def test_a_draft_model_that_is_asked_in_long_sequences_only_is_judged():
     assert [(mode.drafts, mode.late) for mode in modes] == [(False, False), (True, True)]
     found = for_all(as_factory(replaced_from(lambda p, q, draft: residual(p, q))), modes, 0)
     assert not found.proved
-    assert "in longer sequences alone" in found.why
+    assert "on larger models alone" in found.why
 
 
 @pytest.mark.slow
