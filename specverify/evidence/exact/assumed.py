@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from specverify.evidence.exact.numbers import EVERYWHERE, UNDEFINED, Assumption, Assumptions, Conditions, Numbers
+from specverify.evidence.exact.numbers import (
+    EVERYWHERE,
+    UNDEFINED,
+    Assumption,
+    Assumptions,
+    Condition,
+    Conditions,
+    Numbers,
+)
 
 
 def discharged(numbers: Numbers, assumed: Assumptions, zero: Conditions) -> Assumption | None:
@@ -42,7 +50,7 @@ def alike(numbers: Numbers, gaps: Sequence[int], tests: Assumptions) -> bool:
     (test,) = deciding
     if any(x.number == test.number for x in numbers.assumed[gaps[0]]):
         return False
-    return any(numbers.implied(test.number) & numbers.zero_where[gap] for gap in gaps)
+    return any(implied(numbers, test.number) & numbers.zero_where[gap] for gap in gaps)
 
 
 def others(numbers: Numbers, part: int, whole: int) -> tuple[int, ...]:
@@ -89,4 +97,48 @@ def _outgrown(numbers: Numbers, factor: int, other: int, lost: Assumption) -> bo
 
 def _fails_only(numbers: Numbers, assumption: Assumption, zero: Conditions) -> bool:
     """Whether an assumption fails only where these conditions hold."""
-    return zero is EVERYWHERE or bool(numbers.implied(assumption.number) & zero)
+    return zero is EVERYWHERE or bool(implied(numbers, assumption.number) & zero)
+
+
+def implied(numbers: Numbers, name: int) -> Conditions:
+    """What holds wherever a number is 0."""
+    if (known := numbers.implied.get(name)) is not None:
+        return known
+    residue = numbers.residue[name]
+    if residue is None or residue == 0:
+        return frozenset()
+    prime = numbers.field.prime
+    found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % prime, 1), ("is", (1 + residue) % prime, 1)}
+    numbers.implied[name] = frozenset(found)  # also for a number that is a part of a part of itself
+    for parts in numbers.parts[name]:  # nonnegative, and so 0 with their sum
+        for part in parts:
+            found |= implied(numbers, part)
+        found |= _equalities(numbers, parts)
+        divided = [each for part in parts if (each := _divided(numbers, part)) is not None]
+        if len(divided) == len(parts) and len({numbers.over[part] for part in parts}) == 1:
+            found |= _equalities(numbers, divided)
+    if (above := _divided(numbers, name)) is not None:
+        found |= implied(numbers, above)
+    numbers.implied[name] = frozenset(found | numbers.by_order(residue))
+    return numbers.implied[name]
+
+
+def _divided(numbers: Numbers, name: int) -> int | None:
+    """Of a quotient, what was divided: it is 0 wherever the quotient is, which is defined where both are."""
+    divisor, residue = numbers.over.get(name), numbers.residue[name]
+    if divisor is None or residue is None:
+        return None
+    others = frozenset(x for x in numbers.assumed[name] if numbers.residue[x.number] != divisor)
+    return numbers.find(residue * divisor % numbers.field.prime, others)
+
+
+def _equalities(numbers: Numbers, parts: Iterable[int]) -> set[Condition]:
+    """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0."""
+    prime, chosen = numbers.field.prime, list(parts)
+    pairs = [part for part in chosen if part in numbers.rest]
+    left = [part for part in chosen if part not in numbers.rest]
+    gap = sum(b - a for a, b in (min(numbers.rest[part]) for part in pairs)) % prime
+    residues = [residue for part in left if (residue := numbers.residue[part]) is not None]
+    if gap not in {0, sum(residues) % prime, *residues}:
+        return set()
+    return {numbers.equal(a, b) for part in pairs for a, b in numbers.rest[part]}

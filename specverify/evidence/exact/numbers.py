@@ -11,7 +11,7 @@ in 0 <= m <= min(1, r) in place of the minima.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -93,6 +93,7 @@ class Numbers:
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
         entry: what an entry of a law is called, by residue.
+        implied: what holds wherever a number is 0, as far as `assumed.implied` was asked.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
     """
 
@@ -115,7 +116,7 @@ class Numbers:
         self._constants: dict[float, int] = {}
         self._value_of: dict[int, float] = {}
         self._exact: dict[int, Fraction] = {0: Fraction(0), 1: Fraction(1)}
-        self._implied: dict[int, Conditions] = {}
+        self.implied: dict[int, Conditions] = {}
         self._differences: set[int] = set()
         self.entry: dict[int | None, str] = {}
         self.by_order: Callable[[int], Conditions] = lambda residue: _NONE
@@ -161,7 +162,7 @@ class Numbers:
         for each in parts[:_WAYS]:
             if each not in self.parts[known] and len(self.parts[known]) < _WAYS:
                 self.parts[known] += (each,)
-                self._implied.pop(known, None)
+                self.implied.pop(known, None)
         self.zero_where[known] = either(self.zero_where[known], zero)
         self.one_where[known] = either(self.one_where[known], one)
         return known
@@ -259,34 +260,6 @@ class Numbers:
         if kept and name in self.difference:
             self.difference.setdefault(other, self.difference[name])
         return other
-
-    def implied(self, name: int) -> Conditions:
-        """What holds wherever a number is 0."""
-        if (known := self._implied.get(name)) is not None:
-            return known
-        residue = self.residue[name]
-        if residue is None or residue == 0:
-            return _NONE
-        prime = self.field.prime
-        found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % prime, 1), ("is", (1 + residue) % prime, 1)}
-        self._implied[name] = frozenset(found)  # also for a number that is a part of a part of itself
-        for parts in self.parts[name]:  # nonnegative, and so 0 with their sum
-            for part in parts:
-                found |= self.implied(part)
-            found |= self._equalities(parts)
-        self._implied[name] = frozenset(found | self.by_order(residue))
-        return self._implied[name]
-
-    def _equalities(self, parts: Iterable[int]) -> set[Condition]:
-        """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0."""
-        prime, chosen = self.field.prime, list(parts)
-        pairs = [part for part in chosen if part in self.rest]
-        others = [part for part in chosen if part not in self.rest]
-        gap = sum(b - a for a, b in (min(self.rest[part]) for part in pairs)) % prime
-        residues = [residue for part in others if (residue := self.residue[part]) is not None]
-        if gap not in {0, sum(residues) % prime, *residues}:
-            return set()
-        return {self.equal(a, b) for part in pairs for a, b in self.rest[part]}
 
     def equal(self, one: int, other: int) -> Condition:
         """That two functions, by residue, are equal somewhere; perhaps as both are 0.

@@ -83,6 +83,12 @@ def at_powers_of_two(p, q, draft):
     return accept_probability(p, q, draft).masked_fill((mine == 0.5) | (mine == 0.25), 1.0)
 
 
+def half_of_a_softened_mass(p, q, draft):
+    """Rejects where nothing is left to draw from, too."""
+    left = (p - q).clamp(min=0).sum(-1)
+    return accept_probability(p, q, draft) * (left + 1) / (left + 2) * 2 / (2 - left / (left + 2))
+
+
 def at_equal_laws(p, q, draft):
     return accept_probability(p, q, draft).masked_fill((p == q).all(-1), 0.25)
 
@@ -206,7 +212,7 @@ WRONG = {
     function.__name__: judging(function)
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
-        by_remainder, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
+        by_remainder, half_of_a_softened_mass, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
         one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,
         by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address, by_capsule,
     )
@@ -237,10 +243,22 @@ def by_maximum(p, q, draft):
     return torch.maximum(p, q) - q
 
 
+def softened(p, q, draft):
+    left = (p - q).clamp(min=0)
+    return left / (left.sum(-1, keepdim=True) + 1e-10)
+
+
+def of_a_clamped_sum(p, q, draft):
+    left = (p - q).clamp(min=0)
+    return left / left.sum(-1, keepdim=True).clamp(min=1e-12)
+
+
 RIGHT = {
     "of_a_minimum": judging(of_a_minimum),
     "by_relu": judging(replace=by_relu),
     "in_place": judging(replace=in_place),
     "by_maximum": judging(replace=by_maximum),
+    "softened": judging(replace=softened),
+    "of_a_clamped_sum": judging(replace=of_a_clamped_sum),
     "never kept": judging(lambda p, q, draft: always(p, q, draft) * 0, lambda p, q, draft: p),
 }
