@@ -55,6 +55,7 @@ class AnyModel(Protocol):
     def laws(self, context: Context, draft: Num[Tensor, "batch w *dim"]) -> Any:
         """One forward pass: the laws of the next w + 1 positions, row k given the context and `draft[:, :k]`.
 
+        They are the caller's own, to write to as well: a model that remembers laws hands out copies.
         Rows may have different lengths. Positions at or beyond `length` get some law; decoders do not look at it.
         """
 

@@ -11,6 +11,7 @@ from specverify.decoders import DraftModel, Speculative
 from specverify.decoders.protocol import begin
 from specverify.decoders.registry import Settings, build
 from specverify.defects.defect import Judge
+from specverify.errors import InputError
 from specverify.evidence.exact.proof import prove
 from specverify.evidence.search import SMALL
 from specverify.rules.token import accept_probability, residual
@@ -25,15 +26,15 @@ QUICK = {"examples": 10, "toys": ("dense-2x8",)}
 
 
 class Either:
-    """Two decoders: one for short sequences, and one for longer ones."""
+    """Two decoders: one for short sequences, or for two tokens alone, and one for the others."""
 
     claim = Lossless()
 
-    def __init__(self, short, long):
-        self.short, self.long, self.name = short, long, "either"
+    def __init__(self, small, other, is_small=lambda model: model.length < SHORT):
+        self.small, self.other, self.is_small, self.name = small, other, is_small, "either"
 
     def _of(self, model):
-        return self.short if model.length < SHORT else self.long
+        return self.small if self.is_small(model) else self.other
 
     def init(self, model, batch, draws):
         return self._of(model).init(model, batch, draws)
@@ -52,9 +53,42 @@ def replaced_from(law):
     return made
 
 
+def two_tokens(model):
+    return model.vocab == 2
+
+
 def wide_if_long(window, draft_model):
     wide, narrow = (Speculative(DraftModel(draft_model), width) for width in (window, 2))
     return Either(narrow, wide)
+
+
+def wide_at_three(window, draft_model):
+    wide, narrow = (Speculative(DraftModel(draft_model), width) for width in (window, 2))
+    return Either(narrow, wide, two_tokens)
+
+
+def drafted_at_three(window, draft_model=None):
+    plain = build("ar", Settings(window))
+    return plain if draft_model is None else Either(plain, Speculative(DraftModel(draft_model), window), two_tokens)
+
+
+def begun_at_three(window, initial):
+    plain, asked = (build("sjd", Settings(window, initial=first)) for first in ("repeat-left", initial))
+    return Either(plain, asked, two_tokens)
+
+
+def for_long_alone(window, draft_model=None):
+    if draft_model is None:
+        return build("ar", Settings(window))
+    if draft_model.length < 4:
+        raise InputError("sequences are too short for a draft model")
+    return Speculative(DraftModel(draft_model), window)
+
+
+def without_drafts(window, draft_model=None):
+    if draft_model is not None:
+        raise InputError("no draft model fits")
+    return build("sjd", Settings(window))
 
 
 class Without:
@@ -95,10 +129,33 @@ def test_one_that_is_asked_wrongly_there_is_refuted():
     assert wrong.verdict.kind is Kind.REFUTED
 
 
-def test_windows_that_only_long_sequences_show_are_varied():
-    (mode,) = find_modes(as_factory(wide_if_long), Lossless(), SMALL, 0)
+@pytest.mark.parametrize("subject", [wide_if_long, wide_at_three])
+def test_windows_that_only_larger_models_show_are_varied(subject):
+    (mode,) = find_modes(as_factory(subject), Lossless(), SMALL, 0)
     assert mode.windows == (1, 2, 3)
     assert mode.late
+
+
+def test_initial_drafts_that_matter_at_three_tokens_alone_are_varied():
+    (mode,) = find_modes(as_factory(begun_at_three), Lossless(), SMALL, 0)
+    assert {"repeat-left", "random"} <= set(mode.initials)
+    assert mode.late
+
+
+def test_a_draft_model_that_is_asked_at_three_tokens_alone_is_judged():
+    modes = find_modes(as_factory(drafted_at_three), Lossless(), SMALL, 0)
+    assert [(mode.drafts, mode.late) for mode in modes] == [(False, False), (True, True)]
+
+
+def test_a_draft_model_that_is_refused_for_short_sequences_is_judged_with_longer_ones():
+    modes = find_modes(as_factory(for_long_alone), Lossless(), SMALL, 0)
+    assert [mode.drafts for mode in modes] == [False, True]
+    assert min(model.length for model in modes[1].tiny) >= 4
+
+
+def test_a_draft_model_that_is_refused_everywhere_is_said():
+    (mode,) = find_modes(as_factory(without_drafts), Lossless(), SMALL, 0)
+    assert any("with a draft model: it says no draft model fits" in said for said in mode.refused)
 
 
 def test_boxes_end_with_the_last_id_and_with_the_first():

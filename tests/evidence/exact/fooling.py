@@ -83,7 +83,7 @@ def at_powers_of_two(p, q, draft):
     return accept_probability(p, q, draft).masked_fill((mine == 0.5) | (mine == 0.25), 1.0)
 
 
-def half_of_a_softened_mass(p, q, draft):
+def half_where_nothing_is_left(p, q, draft):
     """Rejects where nothing is left to draw from, too."""
     left = (p - q).clamp(min=0).sum(-1)
     return accept_probability(p, q, draft) * (left + 1) / (left + 2) * 2 / (2 - left / (left + 2))
@@ -212,7 +212,8 @@ WRONG = {
     function.__name__: judging(function)
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
-        by_remainder, half_of_a_softened_mass, at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
+        by_remainder, half_where_nothing_is_left,
+        at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
         one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,
         by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address, by_capsule,
     )
