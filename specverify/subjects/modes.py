@@ -240,6 +240,8 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
             try:
                 came = evaluate(factory.build, case, Relaxed(1.0), budget)
             except (InputError, BudgetError) as error:
+                if found and isinstance(error, BudgetError):
+                    break  # out of time, so that the first model has to do
                 setting = f"window {window}" if initial is None else f"initial drafts {initial}"
                 refused.append(f"{setting}: it says {error}")
                 return None
