@@ -235,7 +235,7 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
         near += [small.mixed(3, 4)] * any(model.vocab == 3 for model in mode.tiny)
 
     def figures(window: int | None, initial: Initial | None = None, models: Sequence[Weights] = near) -> Figures:
-        found = []
+        found: list[tuple[float, ...]] = []
         for case in (mode.case(model, window, initial) for model in models):
             try:
                 came = evaluate(factory.build, case, Relaxed(1.0), budget)

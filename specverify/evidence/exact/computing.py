@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from specverify.evidence.exact.choosing import Undecided
 from specverify.evidence.exact.moving import Handler, in_place, name_of, prepare
-from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, OutOfReach
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach
 
 if TYPE_CHECKING:
     from specverify.evidence.exact.tensors import Named
@@ -25,10 +26,25 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
         if any(value not in (None, 1) for value in rest.values()) or len(args) > 2:
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
         one, other = list(args) + [kwargs[key] for key in ("other",) if key in kwargs]
+        if operation == "mul" and (masks := [part for part in (one, other) if _is_test(named, part)]):
+            return _finished(named, func, args, kwargs, _masked(named, masks[0], other if masks[0] is one else one))
         names = named.pairwise(operation, *((other, one) if swapped else (one, other)))
         return _finished(named, func, args, kwargs, names)
 
     return handler
+
+
+def _is_test(named: Named, part: Any) -> bool:
+    return isinstance(part, Tensor) and part.dtype == torch.bool and named.has_names(part)
+
+
+def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
+    """Numbers times the outcomes of tests, which choose them, or 0: where they are finite however a test turns out."""
+    mask, names = torch.broadcast_tensors(mask, named.numbers_of(other))
+    tests = named.tests(mask, undecided=True)
+    if any(each.pole for name in names.unique().tolist() for each in named.numbers.assumed[name]):
+        raise OutOfReach("it multiplies numbers that come of a division by the outcome of a test of laws")
+    return named.chosen(names.where(mask, ZERO), names.where(~mask, ZERO), tests)
 
 
 def _finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> Tensor:
@@ -187,7 +203,11 @@ def compared(order: str) -> Handler:
         a, b = torch.broadcast_tensors(*pair)
 
         def asked(x: int, y: int) -> int:
-            outcome, assumed = named.algebra.compare(order, x, y)  # type: ignore[arg-type]
+            try:
+                outcome, assumed = named.algebra.compare(order, x, y)  # type: ignore[arg-type]
+            except NeedsOrder:
+                comparison = Undecided(order, x, y)  # type: ignore[arg-type]
+                return 2 * named.undecided(comparison) + comparison.outcome(named.algebra)
             return 2 * named.number(assumed) + outcome
 
         found = named.each(asked, a, b)

@@ -90,7 +90,8 @@ def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor
     tests = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor) and named.has_names(part)]
     if len(tests) != 1 or tests[0] is not args[0]:
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
-    moved_tests = named.tests(args[0]) if func in CONVERTED else func(named.tests(args[0]), *args[1:], **kwargs)
+    own = named.tests(args[0], undecided=True)
+    moved_tests = own if func in CONVERTED else func(own, *args[1:], **kwargs)
     return named.tested(result, moved_tests)
 
 
@@ -199,6 +200,6 @@ def masked_fill(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 def _choose(named: Named, condition: Tensor, one: Any, other: Any, result: Tensor) -> Tensor:
     if result.dtype != torch.float64:
         raise OutOfReach("the outcome of a test of laws decides more than which law is taken")
-    a, b, tests = named.numbers_of(one), named.numbers_of(other), named.tests(condition)
+    a, b, tests = named.numbers_of(one), named.numbers_of(other), named.tests(condition, undecided=True)
     names, instead = torch.where(condition, a, b), torch.where(condition, b, a)
     return named.bind(result, named.chosen(names, instead, tests.expand(names.shape)))

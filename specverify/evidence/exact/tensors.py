@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specverify.evidence.exact import functions, intact, moving, watch
 from specverify.evidence.exact.algebra import Algebra
-from specverify.evidence.exact.numbers import Assumptions, Numbers, OutOfReach
+from specverify.evidence.exact.choosing import Undecided
+from specverify.evidence.exact.numbers import Assumptions, NeedsOrder, Numbers, OutOfReach
 
 CLOSE = 1e-9
 """How far a tensor's number may be from the value that its name stands for, relative to the larger of that and 1."""
@@ -52,6 +53,7 @@ class Named(TorchFunctionMode):
         self._lasting: dict[int, tuple[Tensor, Tensor]] = {}
         self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self._sets: list[Assumptions] = [frozenset()]
+        self._undecided: list[Undecided] = []
         self._set_names: dict[Assumptions, int] = {frozenset(): 0}
         self._values = np.zeros(0)
         self._showing = [vars(warnings).get(name) for name in _SHOWING]
@@ -202,11 +204,27 @@ class Named(TorchFunctionMode):
         found = [function(key >> _BITS, key & ((1 << _BITS) - 1)) for key in keys.tolist()]
         return torch.tensor(found, dtype=torch.int64)[place].reshape(one.shape)
 
-    def tests(self, tensor: Tensor) -> Tensor:
-        """Of a bool tensor, under which assumptions each is as it is, by number: Int[*shape]; 0 for none."""
+    def tests(self, tensor: Tensor, undecided: bool = False) -> Tensor:
+        """Of a bool tensor, under which assumptions each is as it is, by number: Int[*shape]; 0 for none.
+
+        Args:
+            tensor: it.
+            undecided: whether comparisons may be among them that are not decided: numbers below 0.
+
+        Raises:
+            NeedsOrder: there are, and may not be.
+        """
         if tensor.dtype != torch.bool and self.has_names(tensor):
             raise OutOfReach("it takes laws for the outcome of a test; compare them with 0")
-        return self.names(tensor) if self.has_names(tensor) else torch.zeros(tensor.shape, dtype=torch.int64)
+        found = self.names(tensor) if self.has_names(tensor) else torch.zeros(tensor.shape, dtype=torch.int64)
+        if not undecided and bool((found < 0).any()):
+            raise NeedsOrder("it compares numbers whose order depends on the laws")
+        return found
+
+    def undecided(self, comparison: Undecided) -> int:
+        """The number of a comparison that is not decided, below 0."""
+        self._undecided.append(comparison)
+        return -len(self._undecided)
 
     def assumptions(self, number: int) -> Assumptions:
         """The assumptions with this number."""
@@ -228,11 +246,13 @@ class Named(TorchFunctionMode):
         if not bool(tests.any()):
             return names
         triples, place = torch.stack([names, instead, tests]).reshape(3, -1).unique(dim=1, return_inverse=True)
-        found = [
-            self.algebra.chosen(name, other, self.assumptions(test)) if test else name
-            for name, other, test in triples.T.tolist()
-        ]
+        found = [self._chosen(*triple) if triple[2] else triple[0] for triple in triples.T.tolist()]
         return torch.tensor(found, dtype=torch.int64)[place].reshape(names.shape)
+
+    def _chosen(self, name: int, instead: int, test: int) -> int:
+        if test < 0:
+            return self._undecided[-1 - test].choice(self.algebra, name, instead)
+        return self.algebra.chosen(name, instead, self.assumptions(test))
 
     def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
         try:

@@ -66,9 +66,9 @@ def around_the_best(p, q, draft):
 
 
 RIGHT = {
-    "at least": (judging(at_least), 4),
-    "above": (judging(above), 4),
-    "ratio at least": (judging(ratio_at_least), 4),
+    "at least": (judging(at_least), 0),
+    "above": (judging(above), 0),
+    "ratio at least": (judging(ratio_at_least), 0),
     "sort": (judging(replace=in_descending_order), 8),
     "argmax": (judging(replace=around_the_best), 8),
     "largest": (judging(lambda p, q, d: kept(p, q, d) + 0 * p.max(-1).values), 8),
