@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,13 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return found
 
 
-def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Any:
     """A model of a class of transformers, from a folder, ready for passes.
 
     Args:
         kind: the name of the class.
         folder: as `save_pretrained` and downloads of checkpoints leave it.
+        whole: whether layers must have a place for all weights that are there for them.
 
     Raises:
         InputError: files are missing or damaged, tensors are missing or of other shapes, another architecture, or
@@ -127,7 +128,23 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device) -> A
                 f"the weights in {folder} do not fit {kind}: {len(keys)} {what.replace('_', ' ')}, first {keys[0]}; "
                 f"{remedy}"
             )
+    if whole and (key := _dropped(model, said["unexpected_keys"])) is not None:
+        raise InputError(
+            f"the weights in {folder} are not those of {kind}, which has no place for {key}: another class of "
+            "transformers may have one, see the architecture in config.json"
+        )
     return model.requires_grad_(False).eval()
+
+
+def _dropped(model: Any, unexpected: Iterable[str]) -> str | None:
+    """A weight of a layer that the model has, and has no place for."""
+    modules = {name for name, _ in model.named_modules() if any(part.isdigit() for part in name.split("."))}
+    for key in sorted(map(str, unexpected)):
+        parts = key.split(".")
+        inside = {".".join(parts[:size]) for size in range(1, len(parts))}
+        if inside & modules and not key.endswith("inv_freq"):  # a buffer, which is worked out anew
+            return key
+    return None
 
 
 def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:

@@ -48,6 +48,7 @@ class Asked:
         rounds: batches of every decoder.
         seed: of all randomness.
         judging: a rule instead of the token rule, for decoders that take one.
+        compiled: whether passes are compiled by their shapes, so that each batch is decoded once before it counts.
     """
 
     decoders: Sequence[str] = USUAL
@@ -56,6 +57,7 @@ class Asked:
     rounds: int = 3
     seed: int = 0
     judging: Judging | None = None
+    compiled: bool = False
 
 
 class Clock:
@@ -197,9 +199,11 @@ def _rows(
         judging = asked.judging if entry(name).takes_judging else None
         decoder = build(name, Settings(window or 1, draft_model=lent, judging=judging))
         work.append(_Work(name, window, decoder, Clocked(model, clock), lent, []))
-    for number in range(1 + asked.rounds):  # the first one warms up
+    counted = [(number, True) for number in range(1, 1 + asked.rounds)]
+    # Passes are compiled by their shapes, which are those of the same batches alone.
+    for number, counts in [*([(n, False) for n, _ in counted] if asked.compiled else [(0, False)]), *counted]:
         for one in work:
-            one.round(asked, clock, number)
+            one.round(asked, clock, number, counts)
     plain = sum(work[0].seconds)
     for one in work:
         yield one.row(asked, clock, plain, milliseconds)
@@ -219,12 +223,12 @@ class _Work:
     def __post_init__(self) -> None:
         self.seconds: list[float] = []
 
-    def round(self, asked: Asked, clock: Clock, number: int) -> None:
-        """One batch; what the first one took is forgotten."""
+    def round(self, asked: Asked, clock: Clock, number: int, counts: bool) -> None:
+        """One batch; what those that do not count took, which warm up, is forgotten."""
         begin = clock.stamp()
         run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
         seconds = clock.total([(begin, clock.stamp())])
-        if number:
+        if counts:
             self.runs.append(run)
             self.seconds.append(max(seconds, 1e-9))
             return

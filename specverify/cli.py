@@ -223,6 +223,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def command() -> NoReturn:
+    """The command line of a process of its own, which is over at once where it was interrupted.
+
+    Threads that torch has running would end it by a signal where Python cleans up.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
+
+
 def _say_where(*paths: Path) -> None:
     for path in paths:
         typer.echo(str(path))
@@ -237,4 +252,4 @@ def _complain(message: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -104,10 +104,11 @@ def sample(
     }
     beside = out.with_suffix(".json")
     files.write_atomically(beside, (json.dumps(record) + "\n").encode())
+    besides = ", which compiling is part of" if compile else ""
     kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
     typer.echo(
         f"{n} images of {opened.name} by {decoder}: {passes:.1f} forward passes an image for {opened.length} tokens, "
-        f"{opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} s"
+        f"{opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} s{besides}"
     )
     typer.echo(f"{out}\n{beside}")
 
@@ -156,7 +157,7 @@ def bench(
     judging = _judging(rule, opened, *(usual if names is None else names))
     if windows is None:
         windows = [size for size in benches.WINDOWS if size <= opened.length] or [opened.length]
-    asked = benches.Asked(usual if names is None else names, windows, batch, rounds, seed, judging)
+    asked = benches.Asked(usual if names is None else names, windows, batch, rounds, seed, judging, compile)
     record = benches.measure(opened, asked, second, _command())
     fit(record, Bench, f"the record for {path}", "report this")
     files.write_atomically(path, (by_line(record) + "\n").encode())
@@ -178,7 +179,9 @@ def _opened(
     import torch
 
     from realmodels.models import open_model
+    from specverify.environment import check_device
 
+    check_device(device.value)
     given = None if conditions is None else [read_condition(text) for text in conditions]
     where: dict[str, Any] = {"dtype": getattr(torch, dtype.value), "device": device.value, "conditions": given}
     second: CoreModel | None = None if draft is None else open_model(draft, **where)

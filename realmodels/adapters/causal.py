@@ -32,6 +32,7 @@ Its tokenizer is code, too, so prompts are ids: of its template, of the caption,
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ from realmodels.session import Prompt
 from specverify.errors import InputError
 
 FILE = "image-model.json"
+KNOWN = (
+    "adapter", "class", "grid", "first", "codes", "row_end", "last_row_end", "suffix", "unconditional", "guidance",
+    "source", "licence",
+)  # fmt: skip
 REMEDY = f"see the docstring of realmodels.adapters.causal for what {FILE} holds"
 
 
@@ -69,16 +74,24 @@ class Causal(Coded):
         renderer: Renderer | None = None,
     ) -> None:
         settings = library.read_json(folder / FILE, REMEDY)
+        if unknown := sorted(settings.keys() - KNOWN):
+            raise InputError(f"{folder / FILE} has the unknown setting {unknown[0]!r}; there are {', '.join(KNOWN)}")
+        try:
+            guidance = float(settings.get("guidance", 1.0))
+        except (TypeError, ValueError):
+            guidance = math.nan
+        if not 0 <= guidance < math.inf:
+            raise InputError(f"{folder / FILE}: guidance {settings['guidance']!r} is no number of at least 0")
         layout = read_layout(settings, folder / FILE)
         kind = str(settings.get("class", "AutoModelForCausalLM"))
-        model = library.load(kind, folder, dtype, torch.device(device))
+        model = library.load(kind, folder, dtype, torch.device(device), whole=True)
         super().__init__(model, model.base_model, model.config, layout, folder)
         self.renderer, self.unconditional = renderer, settings.get("unconditional")
         self.description = Description(
             str(settings.get("source", folder.name)),
             str(settings.get("licence", "see the checkpoint")),
             layout.grid,
-            float(settings.get("guidance", 1.0)),
+            guidance,
             f"row end {layout.row_end}, then {list(layout.suffix)}" if layout.special else "",
         )
 

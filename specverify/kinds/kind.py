@@ -100,8 +100,9 @@ def build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decode
 def timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: AnyModel, result: Result) -> Run:
     """Sample, and write down what it cost."""
     assert cell.n is not None
-    if of_real_model(cell) and real_of(cell, setting).compiled:  # what compiling takes is not the decoder's
-        sample(decoder, model, min(cell.n, cell.batch or BLOCK), seed_of(cell, setting, 1), cell.batch or BLOCK)
+    if of_real_model(cell) and real_of(cell, setting).compiled:
+        # The same once before: passes are compiled by their shapes, which is not the decoder's.
+        sample(decoder, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
     start = time.perf_counter()
     run = sample(decoder, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
     seconds = time.perf_counter() - start

@@ -12,7 +12,7 @@ from torch import Tensor
 from realmodels import bootstrap, continuous, judges, quality
 from realmodels.bootstrap import Estimate
 from realmodels.images import LARGEST, ImageModel, levels, thumbnails
-from specverify.decoders import Autoregressive, Decoder, sample
+from specverify.decoders import Autoregressive, Decoder
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Judging, TokenRule
 from specverify.decoders.speculative import Speculative
@@ -112,8 +112,9 @@ def _real(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
 def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     model = opened(setting).like(guidance=cell.guidance)
     watched, decoder, plain = _decoders(cell, setting, model)
-    for rows in (min(setting.batch, setting.n), 1) if setting.compiled else ():
-        sample(plain, model, rows, seed_of(cell, setting, 0))  # what compiling takes is not the decoder's
+    if setting.compiled:  # each batch once before: passes are compiled by their shapes, which is not the decoder's
+        passes = float(decode(plain, model, cell, setting).run.passes.double().mean())
+        alone(plain, model, cell, setting, passes, SINGLE)
     decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
     run, labels = decoded.run, decoded.labels
     timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))

@@ -115,6 +115,14 @@ def changed(folder, tmp_path, name, **settings):
             "positions; copy has 64",
         ),
         ("causal", lambda f, t: changed(f, t, "image-model.json", last_row_end=0), "neither true nor false"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", last_rowend=False), "unknown setting 'last_rowend'"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", guidance="high"), "guidance 'high' is no number"),
+        ("causal", lambda f, t: changed(f, t, "image-model.json", guidance=-1), "guidance -1 is no number"),
+        (
+            "causal-emu3.5",
+            lambda f, t: changed(f, t, "image-model.json", **{"class": "LlamaForCausalLM"}),
+            r"has no place for model.layers.0.self_attn.k_norm.weight: another class",
+        ),
         ("causal", lambda f, t: changed(f, t, "image-model.json", last_row_end=False), "need a row_end, and a suffix"),
         ("causal", lambda f, t: changed(f, t, "image-model.json", row_end=31), "31 is one of the codes 30..48"),
         (
