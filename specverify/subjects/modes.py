@@ -290,7 +290,11 @@ def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool, s
     guard = guarded(factory.build, replace(settings, draft_model=watched))
     before = _generators()
     with Precisions() as precisions:
-        tokens = [sample(guard, model, 16, seed).tokens]
+        try:
+            tokens = [sample(guard, model, 16, seed).tokens]
+        except ContractError:
+            _named(factory, case)
+            raise
     tokens.append(sample(guard, model, 16, seed).tokens)
     for name, was, now in zip(("torch", "numpy"), before, _generators(), strict=True):
         if not np.array_equal(was, now):
@@ -301,6 +305,16 @@ def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool, s
             "own; what it keeps belongs to the state, and all randomness comes from `draws`"
         )
     return guard, watched is not None and watched.calls > 0, precisions.seen
+
+
+def _named(factory: Factory, case: Case) -> None:
+    """Raise what enumeration says of a decoder that broke the contract as it ran: it names the draw at fault."""
+    try:
+        evaluate(factory.build, case, Relaxed(1.0))
+    except ContractError as error:
+        window = "" if case.window is None else f", window {case.window}"
+        assert isinstance(case.model, Weights)
+        raise ContractError(f"of {case.model.vocab} tokens by {case.model.length}{window}: {error}") from None
 
 
 def _generators() -> tuple[Any, Any]:
