@@ -194,9 +194,10 @@ class Flow:
                     self.drafts[draft],
                 )
             )
-            # What is drawn at random may be judged as a draft with a law, or as one that is known: both are right.
+            # What is drawn at random may be judged as a draft with a law, or as one that is known: both are right, and
+            # meant is that of which one branch is as it should be.
             ways = [pair(draft, kept, replaced, drawn, certain) for certain in (False, True)]
-            found += min(ways, key=lambda shares: round(sum(share.error for share in shares), 12))
+            found += min(ways, key=lambda pair: (not _half_right(*pair), round(sum(one.error for one in pair), 12)))
         unseen = [table[nodes] for (_, draft), table in self.judged.items() if draft == "unseen" or self.mistaken]
         found.append(whole("verified", torch.stack(unseen).sum(0)))
         decided = torch.stack([table[nodes] for table in (*self.alone.values(), *self.judged.values())]).sum(0)
@@ -204,6 +205,13 @@ class Flow:
         before = (due.sum(1) - came.sum(1))[:, None] * p
         found.append(share("earlier tokens", None, torch.zeros_like(before), before))
         return found
+
+
+def _half_right(accepted: Share, recovered: Share) -> bool:
+    """Whether drafts are kept as they should be, or replaced from the law that they should be replaced from."""
+    came, due = (torch.tensor(law, dtype=torch.float64) for law in (recovered.came, recovered.due))
+    alike = min(float(came.sum()), float(due.sum())) > 0 and torch.allclose(came / came.sum(), due / due.sum())
+    return alike or accepted.error < 1e-9
 
 
 def digits(code: int, size: int, count: int) -> tuple[int, ...]:

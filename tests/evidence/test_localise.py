@@ -8,17 +8,20 @@ import torch
 
 from specverify import defects
 from specverify.claims import ClusterLossless, Lossless
-from specverify.decoders import Branch, Info, Jacobi, MultiDraft, Speculative, begin, commit
+from specverify.decoders import Branch, DraftModel, Info, Jacobi, MultiDraft, Speculative, begin, commit
 from specverify.decoders.registry import Settings
+from specverify.defects.defect import Judge
 from specverify.errors import InputError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.guard import Guarded
 from specverify.evidence.localise import localise, quotient
 from specverify.evidence.rational import as_fraction, numbers
 from specverify.evidence.sequences import target_law
+from specverify.rules.token import accept_probability, residual
 from toymodels import draft, toy
 from toymodels.tables import TableModel
 
+LAWS = {"p": [1 / 3, 2 / 3], "q": [1 / 2, 1 / 2]}
 LOSSY = [name for name in defects.names() if defects.get(name).lossy]
 
 
@@ -67,6 +70,22 @@ def test_the_place_and_the_shares_agree_with_the_law(name):
     assert min(found.by_position) >= 0
     assert found.branch in {share.name for share in found.shares}
     assert found.finding
+
+
+def test_an_acceptance_that_is_halved_is_not_blamed_on_the_residual():
+    """More is drawn from a residual that is right. The law of guesses is nearer to both branches, and not meant."""
+    p, q = (TableModel(name, torch.tensor([row], dtype=torch.float64), 1) for name, row in LAWS.items())
+    keep, replace = lambda p, q, d: accept_probability(p, q, d) / 2, lambda p, q, d: residual(p, q)
+    found = localise(Guarded(Speculative(DraftModel(q), 1, Judge(keep, replace))), p)
+    assert found is not None
+    assert found.branch == "accepted (initial)"
+    assert found.finding == (
+        "draft 1 is kept with probability 1/2; of drafts with the law that these have, (1/2, 1/2), "
+        "the token rule keeps 1"
+    )
+    due = {share.branch: share.due for share in found.shares}
+    assert due["accepted"] == pytest.approx((1 / 3, 1 / 2))
+    assert due["recovered"] == pytest.approx((0, 1 / 6))
 
 
 def conditional_mass(law, model, prefix):
