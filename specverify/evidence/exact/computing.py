@@ -40,6 +40,8 @@ def _is_test(named: Named, part: Any) -> bool:
 
 def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
     """Numbers times the outcomes of tests, which choose them, or 0: where they are finite however a test turns out."""
+    if not (isinstance(other, Tensor) and other.dtype == torch.float64):
+        raise OutOfReach("it computes with the outcome of a test of laws")
     mask, names = torch.broadcast_tensors(mask, named.numbers_of(other))
     tests = named.tests(mask, undecided=True)
     if any(each.pole for name in names.unique().tolist() for each in named.numbers.assumed[name]):

@@ -47,7 +47,7 @@ def as_it_is(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 def fresh(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """New tensors, like others in shape."""
-    if any(named.has_names(part) for part in (*args[1:], *kwargs.values()) if isinstance(part, Tensor)):
+    if _any_named(named, (args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on laws")
     return func(*args, **kwargs)
 
@@ -87,12 +87,22 @@ def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
-    tests = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor) and named.has_names(part)]
-    if len(tests) != 1 or tests[0] is not args[0]:
+    if not named.has_names(args[0]) or _any_named(named, (args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
     own = named.tests(args[0], undecided=True)
     moved_tests = own if func in CONVERTED else func(own, *args[1:], **kwargs)
     return named.tested(result, moved_tests)
+
+
+def _any_named(named: Named, part: Any) -> bool:
+    """Whether there are named tensors in arguments, at any depth."""
+    if isinstance(part, Tensor):
+        return named.has_names(part)
+    if isinstance(part, slice):
+        part = (part.start, part.stop, part.step)
+    elif isinstance(part, dict):
+        part = (*part.values(),)
+    return isinstance(part, tuple | list) and any(_any_named(named, each) for each in part)
 
 
 def padded(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
@@ -166,8 +176,8 @@ def filled(at: int) -> Handler:
             prepare(named, args[0])
         result = func(*args, **kwargs)
         rest = dict(kwargs)
-        if "reduce" in rest:
-            raise OutOfReach(f"it uses {name_of(func)} with reduce on laws")
+        if "reduce" in rest or _any_named(named, rest.get("index")) or _any_named(named, rest.get("mask")):
+            raise OutOfReach(f"it uses {name_of(func)} with {', '.join(rest)} on laws")
         parts = [*args]
         for key in ("value", "src", "source"):
             if key in rest:

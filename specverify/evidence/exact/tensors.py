@@ -121,15 +121,22 @@ class Named(TorchFunctionMode):
     def _references(self, place: int) -> int:
         return sys.getrefcount(self._memory[place][0])
 
-    def bind(self, tensor: Tensor, names: Tensor, lasting: bool = False) -> Tensor:
+    def bind(self, tensor: Tensor, names: Tensor, lasting: bool = False, tests: bool = False) -> Tensor:
         """Give names to a tensor's numbers, and so to all its memory; views of what has names have theirs.
+
+        Args:
+            tensor, names: they.
+            lasting: whether it is a model's.
+            tests: whether they are no names, but the numbers of what is assumed for each outcome of a test.
 
         Raises:
             OutOfReach: the tensor does not hold the values that these names stand for, or not in float64.
         """
         if tensor.numel() == 0:
             return tensor
-        if tensor.dtype != torch.bool:
+        if (tensor.dtype == torch.bool) != tests:
+            raise OutOfReach(f"it turns laws into {tensor.dtype}")
+        if not tests:
             self.check(tensor, names)
         if not self.has_names(tensor):
             storage = tensor.untyped_storage()
@@ -239,7 +246,7 @@ class Named(TorchFunctionMode):
 
     def tested(self, outcome: Tensor, assumed: Tensor) -> Tensor:
         """A bool tensor, with the numbers of what is assumed for each."""
-        return self.bind(outcome, assumed) if bool(assumed.any()) else outcome
+        return self.bind(outcome, assumed, tests=True) if bool(assumed.any()) else outcome
 
     def chosen(self, names: Tensor, instead: Tensor, tests: Tensor) -> Tensor:
         """The names of numbers that tests have chosen before others."""

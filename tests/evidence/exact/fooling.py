@@ -89,6 +89,30 @@ def half_where_nothing_is_left(p, q, draft):
     return accept_probability(p, q, draft) * (left + 1) / (left + 2) * 2 / (2 - left / (left + 2))
 
 
+def counted_by_a_tuple(p, q, draft):
+    """How many pass a test is told by the shape of what another test picks of it."""
+    count = (at(q, draft) > 0)[(at(p, draft) != 0,)].shape[0]
+    return accept_probability(p, q, draft) if count == draft.numel() else always(p, q, draft)
+
+
+def counted_in_an_order(p, q, draft):
+    count = (q > 0)[(p > 2 * q,)].shape[0]
+    return accept_probability(p, q, draft) if count <= p.numel() // 2 else always(p, q, draft)
+
+
+def by_a_mask_of_masks(p, q, draft):
+    """A mask times True, behind many sets of assumptions of which one might be taken for its own."""
+    mine, own, rest = (at(p, draft) != 0) * True, q[..., 0].sum(), q[..., 1:].sum()
+    total, masks = own, []
+    for _ in range(40):
+        total = total + own
+        masks.append((total + rest) > 0)
+    for place, mask in enumerate(masks):
+        for other in masks[:place]:
+            mask & other
+    return torch.where(mine, accept_probability(p, q, draft), always(p, q, draft))
+
+
 def at_equal_laws(p, q, draft):
     return accept_probability(p, q, draft).masked_fill((p == q).all(-1), 0.25)
 
@@ -212,7 +236,8 @@ WRONG = {
     function.__name__: judging(function)
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
-        by_remainder, half_where_nothing_is_left,
+        by_remainder, half_where_nothing_is_left, counted_by_a_tuple,
+        counted_in_an_order, by_a_mask_of_masks,
         at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
         one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,
         by_pythons_coin, by_memory_of_numpy, by_memory_handed_out, by_address, by_capsule,
