@@ -131,19 +131,20 @@ def find_modes(factory: Factory, claim: Claim, budget: Budget, seed: int) -> lis
     Raises:
         ContractError: it breaks the protocol, cannot be enumerated, or takes no model at all.
     """
-    modes, refusals = list[Mode](), list[str]()
+    modes, refusals = list[Mode](), dict[str, str]()
     if budget.deadline is not None:
         budget = replace(budget, deadline=Deadline(SHARE * budget.deadline.left))
     for drafts in _ways(factory):
         try:
             mode = _mode(factory, claim, drafts, budget, seed)
         except InputError as error:
-            refusals.append(f"{'with' if drafts else 'without'} a draft model: it says {error}")
+            refusals["with a draft model" if drafts else "without a draft model"] = str(error)
         else:
             modes += [mode] if mode is not None else []
     if not modes:
-        raise ContractError(f"it takes none of the models that it was tried on: {refusals[0].partition('says ')[2]}")
-    return [replace(modes[0], refused=(*modes[0].refused, *refusals)), *modes[1:]]
+        raise ContractError(f"it takes none of the models that it was tried on: {next(iter(refusals.values()))}")
+    said = (f"{way}: it says {error}" for way, error in refusals.items())
+    return [replace(modes[0], refused=(*modes[0].refused, *said)), *modes[1:]]
 
 
 def cases(factory: Factory) -> Iterator[Case]:

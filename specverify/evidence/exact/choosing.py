@@ -11,9 +11,7 @@ from typing import Literal
 
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import ONE, UNDEFINED, Assumption, NeedsOrder
-
-APART = 1e-9
-"""Numbers that are closer at the real point are not told apart."""
+from specverify.evidence.exact.orders import APART
 
 
 @dataclass(frozen=True)

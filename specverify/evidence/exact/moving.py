@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,15 +94,23 @@ def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor
     return named.tested(result, moved_tests)
 
 
-def _any_named(named: Named, part: Any) -> bool:
+def _any_named(named: Named, arguments: Any) -> bool:
     """Whether there are named tensors in arguments, at any depth."""
-    if isinstance(part, Tensor):
-        return named.has_names(part)
-    if isinstance(part, slice):
-        part = (part.start, part.stop, part.step)
-    elif isinstance(part, dict):
-        part = (*part.values(),)
-    return isinstance(part, tuple | list) and any(_any_named(named, each) for each in part)
+    return any(named.has_names(tensor) for tensor in tensors_in(arguments))
+
+
+def tensors_in(arguments: Any) -> Iterator[Tensor]:
+    """Every tensor among arguments."""
+    if isinstance(arguments, Tensor):
+        yield arguments
+    elif isinstance(arguments, dict):
+        for part in arguments.values():
+            yield from tensors_in(part)
+    elif isinstance(arguments, tuple | list):
+        for part in arguments:
+            yield from tensors_in(part)
+    elif isinstance(arguments, slice):
+        yield from tensors_in((arguments.start, arguments.stop, arguments.step))
 
 
 def padded(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
@@ -176,7 +184,7 @@ def filled(at: int) -> Handler:
             prepare(named, args[0])
         result = func(*args, **kwargs)
         rest = dict(kwargs)
-        if "reduce" in rest or _any_named(named, rest.get("index")) or _any_named(named, rest.get("mask")):
+        if "reduce" in rest or _any_named(named, rest):
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(rest)} on laws")
         parts = [*args]
         for key in ("value", "src", "source"):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ class Named(TorchFunctionMode):
                 watch.plain((args, kwargs))
                 if func in moving.UNFILLED:
                     return moving.unfilled(self, func, args, kwargs)
-                if not any(self.has_names(tensor) for tensor in tensors_in((args, kwargs))):
+                if not any(self.has_names(tensor) for tensor in moving.tensors_in((args, kwargs))):
                     return func(*args, **kwargs)
                 return self._carried_out(func, args, kwargs)
         except OutOfReach as error:
@@ -289,21 +288,7 @@ class Unseen(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out what has nothing to do with laws."""
-        if any(self.named.has_names(tensor) for tensor in tensors_in((args, kwargs or {}))):
+        if any(self.named.has_names(tensor) for tensor in moving.tensors_in((args, kwargs or {}))):
             self.named.stopped = OutOfReach(f"it computes with laws where nobody can look, by {func}")
             raise self.named.stopped
         return func(*args, **(kwargs or {}))
-
-
-def tensors_in(arguments: Any) -> Iterator[Tensor]:
-    """Every tensor among arguments."""
-    if isinstance(arguments, Tensor):
-        yield arguments
-    elif isinstance(arguments, dict):
-        for part in arguments.values():
-            yield from tensors_in(part)
-    elif isinstance(arguments, tuple | list):
-        for part in arguments:
-            yield from tensors_in(part)
-    elif isinstance(arguments, slice):
-        yield from tensors_in((arguments.start, arguments.stop, arguments.step))

@@ -14,7 +14,9 @@ from torch.utils.dlpack import to_dlpack
 from specverify.decoders import DraftModel, Speculative
 from specverify.decoders.registry import Settings
 from specverify.defects.defect import Judge
+from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.rules.token import accept_probability, at, residual
+from toymodels.tables import TableModel
 
 Keep = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -26,6 +28,12 @@ def judging(keep: Keep = accept_probability, replace: Keep = lambda p, q, draft:
         return Speculative(DraftModel(settings.draft_model), settings.window, Judge(keep, replace))
 
     return build
+
+
+def off(build, p, q):
+    """How far from the target a decoder is at two laws, of one position."""
+    target, draft = (TableModel("laws", torch.tensor([law], dtype=torch.float64), 1) for law in (p, q))
+    return enumerate_decoder(build(Settings(1, draft_model=draft)), target).tv(target_law(target))
 
 
 def always(p, q, draft):
@@ -81,12 +89,6 @@ def by_remainder(p, q, draft):
 def at_powers_of_two(p, q, draft):
     mine = at(p, draft)
     return accept_probability(p, q, draft).masked_fill((mine == 0.5) | (mine == 0.25), 1.0)
-
-
-def half_where_nothing_is_left(p, q, draft):
-    """Rejects where nothing is left to draw from, too."""
-    left = (p - q).clamp(min=0).sum(-1)
-    return accept_probability(p, q, draft) * (left + 1) / (left + 2) * 2 / (2 - left / (left + 2))
 
 
 def counted_by_a_tuple(p, q, draft):
@@ -236,7 +238,7 @@ WRONG = {
     function.__name__: judging(function)
     for function in (
         by_type, by_isinstance, by_dtype, by_item, by_list, by_branch, by_array, by_data, by_data_array, by_bits,
-        by_remainder, half_where_nothing_is_left, counted_by_a_tuple,
+        by_remainder, counted_by_a_tuple,
         counted_in_an_order, by_a_mask_of_masks,
         at_powers_of_two, at_equal_laws, at_equal_laws_by_torch, at_zeros, in_one_order, in_one_region,
         one_order_of_ratios, unclamped, catches_everything,  keeps_laws, own_coin, by_view, by_a_rare_coin,

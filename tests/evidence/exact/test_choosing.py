@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from evidence.exact.fooling import judging
+from evidence.exact.fooling import judging, off
 
+from specverify.errors import ContractError
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import prove
 from specverify.rules.token import at
 
+LAWS = (((0.5, 0.4, 0.1), (0.3, 0.2, 0.5)), ((0.5, 0.3, 0.2), (0.2, 0.3, 0.5)), ((0.1, 0.2, 0.7), (0.6, 0.3, 0.1)))
 ZERO, ONE = torch.zeros_like, torch.ones_like
 
 
@@ -68,6 +70,20 @@ def test_a_choice_that_comes_to_one_function_is_proved_in_one_run(name, vocab):
     assert not found.compares
 
 
+def wrong_at(build, p, q):
+    try:
+        return off(build, p, q) > 1e-3
+    except ContractError:  # no law to draw from, or no probability
+        return True
+
+
+@pytest.mark.parametrize("name", [*RIGHT, *WRONG])
+def test_enumeration_tells_right_ones_from_wrong(name):
+    build = RIGHT.get(name) or WRONG[name]
+    assert any(wrong_at(build, p, q) for p, q in LAWS) == (name in WRONG)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_choice_that_does_not_is_not_proved(name):
-    assert not prove(WRONG[name], Box(2, 2, 2, drafts=True), seed=3).proved
+    assert not prove(WRONG[name], Box(3, 1, 1, drafts=True), seed=3).proved
+    assert not prove(WRONG[name], Box(3, 2, 2, drafts=True), seed=3, orders=False).proved

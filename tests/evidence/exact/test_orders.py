@@ -8,18 +8,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from evidence.exact.fooling import judging
+from evidence.exact.fooling import judging, off
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specverify.decoders.registry import Settings
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.proof import BITS, at_point, of_box, prove
 from specverify.evidence.exact.regions import CONSTANT, Sign, impossible, inside
 from specverify.rules.token import at, residual
-from toymodels.tables import TableModel
 
 SMALL = Box(2, 2, 1, drafts=True)
 LAWS = [range(3), range(3, 6)]
@@ -197,12 +195,6 @@ OF_THREE = {
     "where two are equal, by a difference": half_where(lambda p, q, d: (at(p, d) - at(q, d)).abs() <= 0),
 }  # fmt: skip
 """Right for two tokens, which are equal if one is."""
-
-
-def off(build, p, q):
-    """How far from the target a decoder is at two laws, of one position."""
-    target, draft = (TableModel("laws", torch.tensor([law], dtype=torch.float64), 1) for law in (p, q))
-    return enumerate_decoder(build(Settings(1, draft_model=draft)), target).tv(target_law(target))
 
 
 def pairs(*values):
