@@ -1,13 +1,13 @@
 """What adapters need of Hugging Face transformers, whose releases differ: loading without surprises, the cache's name.
 
-Weights are read from safetensors alone, from a folder of this machine, and no code of the folder is run.
+Weights are read from safetensors alone, from a folder of this machine, and no code of the folder is run. A folder that
+says so (`realmodels.unweighted`) has random ones instead.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from realmodels import unweighted
 from realmodels.ragged import Inputs
+from specverify import files
 from specverify.errors import InputError
 
 
@@ -66,23 +68,6 @@ class Trunk:
         return inputs.positions
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """An object from a JSON file.
-
-    Raises:
-        InputError: it is missing or holds no object; followed by the remedy.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}); {remedy}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); {remedy}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__} where an object is due; {remedy}")
-    return found
-
-
 def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Any:
     """A model of a class of transformers, from a folder, ready for passes.
 
@@ -96,15 +81,17 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
             there is no room for it.
     """
     remedy = "download the checkpoint again, all of it, and give the folder that holds its config.json"
-    read_json(folder / "config.json", remedy)
+    files.read_json(folder / "config.json", remedy)
+    cls = getattr(transformers(), kind, None)
+    if cls is None:
+        raise InputError(f"transformers {transformers().__version__} has no {kind}; install the newest release")
+    if unweighted.says(folder):
+        return _random(cls, folder, dtype, device)
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             f"{folder} holds no .safetensors file; only those are read, since others can run code when they are "
             "loaded: convert the weights with safetensors.torch.save_file, or download them in that form"
         )
-    cls = getattr(transformers(), kind, None)
-    if cls is None:
-        raise InputError(f"transformers {transformers().__version__} has no {kind}; install the newest release")
     try:
         model, said = cls.from_pretrained(
             folder,
@@ -133,6 +120,20 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
             f"the weights in {folder} are not those of {kind}, which has no place for {key}: another class of "
             "transformers may have one, see the architecture in config.json"
         )
+    return model.requires_grad_(False).eval()
+
+
+def _random(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """A model of the sizes that config.json says, with random weights."""
+    try:
+        config = transformers().AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation="sdpa")
+        with unweighted.drawing(folder, dtype, device):
+            model = getattr(cls, "from_config", cls)(config)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"{folder} does not fit into {device} as {dtype}; use bfloat16, or a larger device") from error
+    except Exception as error:  # what a wrong config raises is anything
+        said = " ".join(str(error).split())[:400]
+        raise InputError(f"{folder} makes no {cls.__name__} ({type(error).__name__}: {said}); correct it") from error
     return model.requires_grad_(False).eval()
 
 

@@ -9,7 +9,8 @@
 Names are those of models that ship, and of plug-ins: entry points of the group `specverify.image_models`, each a
 function (guidance, dtype, device, conditions, processors) -> ImageModel. A folder is a checkpoint that was downloaded;
 its config.json says which adapter reads it, or an `image-model.json` beside that does. An id, "org/name" or
-"org/name@commit", is a checkpoint that `specverify fetch` got: of several commits the one that was fetched last.
+"org/name@commit", is a checkpoint that `specverify fetch` got: of several commits the one that was fetched last. A name
+such as "random:janus-pro-1b" is a model of published sizes with random weights, to be timed (`realmodels.unweighted`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from typing import Any, cast
 
 import torch
 
-from realmodels import codes, digits, janus_digits, library, store
+from realmodels import codes, digits, janus_digits, store, unweighted
 from realmodels.compiled import Compiled
 from realmodels.images import ImageModel
 from realmodels.session import ImageTransformer
-from specverify import fetched
+from specverify import fetched, files
 from specverify.catalogue import Catalogue, near
 from specverify.errors import InputError
 from specverify.model import Model
@@ -65,7 +66,7 @@ def open_model(
     """An image model by name, or from a folder.
 
     Main arguments:
-        name: one of `names()`, a folder with a checkpoint, or the id of one that was fetched.
+        name: one of `names()`, a folder with a checkpoint, the id of one that was fetched, or "random:SIZES".
         guidance: the scale; 1 is the conditional law, which is the default.
         dtype: of the weights.
         device: where everything lives.
@@ -103,12 +104,16 @@ def _opened(
     scale = 1.0 if guidance is None else guidance
     if not dtype.is_floating_point:
         raise InputError(f"dtype {dtype} cannot hold weights; use torch.float32, torch.bfloat16 or torch.float16")
-    checkpoint = None if Path(name).is_dir() else fetched.find(name)
-    if checkpoint is not None or Path(name).is_dir():
-        folder = fetched.settled(Path(name) if checkpoint is None else checkpoint.folder)
+    sizes = unweighted.folder(str(name)) if str(name).startswith(unweighted.PREFIX) else None
+    checkpoint = None if sizes is not None or Path(name).is_dir() else fetched.find(name)
+    if sizes is not None or checkpoint is not None or Path(name).is_dir():
+        folder = sizes or fetched.settled(Path(name) if checkpoint is None else checkpoint.folder)
         network = _network(folder, dtype, torch.device(device), options)
         if checkpoint is not None:
             network.name = checkpoint.name
+        if unweighted.says(folder):
+            network.name = f"{unweighted.PREFIX}{folder.name}"
+            conditions = [unweighted.condition(folder)] if conditions is None else conditions
         if conditions is None:
             raise InputError(f"{name} needs conditions: a list of prompts, as text or as token ids, or of classes")
         return ImageTransformer(network, conditions, scale, shaping, draft=draft)
@@ -181,14 +186,14 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: di
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda was asked for, and this machine has none that torch can use; use cpu")
     if (folder / FILE).is_file():
-        kind = str(library.read_json(folder / FILE, "correct it").get("adapter"))
+        kind = str(files.read_json(folder / FILE, "correct it").get("adapter"))
         if kind == "mar":
             raise InputError(
                 f"{folder} holds a model of vectors, and this opens models of ids: use realmodels.adapters.mar.Mar"
             )
         where = ADAPTERS[kind]
     else:
-        config = library.read_json(
+        config = files.read_json(
             folder / "config.json", f"give a folder with the config.json of a checkpoint, or with an {FILE}"
         )
         kind = str(config.get("model_type"))

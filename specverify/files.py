@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from specverify.errors import InputError
 
@@ -104,3 +106,20 @@ def _unless_held() -> Iterator[None]:
         raise
     except OSError:
         pass
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        InputError: it is missing or holds no object; followed by the remedy.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); {remedy}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__} where an object is due; {remedy}")
+    return found

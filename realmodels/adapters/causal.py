@@ -43,6 +43,7 @@ from realmodels.adapters.ranges import Coded, Renderer
 from realmodels.grammar import Layout
 from realmodels.images import Description
 from realmodels.session import Prompt
+from specverify import files
 from specverify.errors import InputError
 
 FILE = "image-model.json"
@@ -73,7 +74,7 @@ class Causal(Coded):
         *,
         renderer: Renderer | None = None,
     ) -> None:
-        settings = library.read_json(folder / FILE, REMEDY)
+        settings = files.read_json(folder / FILE, REMEDY)
         if unknown := sorted(settings.keys() - KNOWN):
             raise InputError(f"{folder / FILE} has the unknown setting {unknown[0]!r}; there are {', '.join(KNOWN)}")
         try:

@@ -24,6 +24,7 @@ from realmodels import library
 from realmodels.grammar import Grammar
 from realmodels.images import Description
 from realmodels.session import Prompt, guide_logits
+from specverify import files
 from specverify.errors import InputError
 
 PROMPT = "<|User|>: {}\n\n<|Assistant|>:"
@@ -43,7 +44,7 @@ class Janus(library.Trunk):
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
         model = library.load("JanusForConditionalGeneration", folder, dtype, torch.device(device))
         path = folder / "generation_config.json"  # read by itself: the class drops what it does not know
-        said = library.read_json(path, "take the file of the checkpoint")
+        said = files.read_json(path, "take the file of the checkpoint")
         begin = (said.get("generation_kwargs") or {}).get("boi_token_id")
         found = (said.get("bos_token_id"), begin, said.get("pad_token_id"))
         special = [token for token in found if type(token) is int]

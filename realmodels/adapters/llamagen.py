@@ -12,7 +12,8 @@ A folder holds the weights and an `image-model.json`:
 
 All other sizes follow from the weights; `heads` may be given where a head is not 64 wide. Files are read as tensors
 alone (`weights_only`), never unpickled, or as safetensors. Without a tokenizer there are no pixels. The tokenizer's
-decoder is that of Janus in transformers, under other names.
+decoder is that of Janus in transformers, under other names. With random weights (`realmodels.unweighted`) there are
+`sizes`, those of `Shape` but its side, in place of "weights".
 
 A condition is a class; for text, the features of its tokens by flan-T5-XL, Float[n, 2048] with n up to 120, without
 padding.
@@ -30,10 +31,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from realmodels import library
+from realmodels import library, unweighted
 from realmodels.adapters.gpt import Gpt
 from realmodels.adapters.llamagen_gpt import Shape, Transformer
 from realmodels.images import Description
+from specverify import files
 from specverify.errors import InputError
 
 FILE = "image-model.json"
@@ -62,15 +64,22 @@ class LlamaGen(Gpt):
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
         device = torch.device(device)
-        settings = library.read_json(folder / FILE, REMEDY)
+        settings = files.read_json(folder / FILE, REMEDY)
         try:
             side, columns = settings["grid"]
-            weights, heads, tokenizer = settings["weights"], settings.get("heads"), settings.get("tokenizer")
+            sizes = Shape(side=side, **settings["sizes"]) if unweighted.says(folder) else None
+            weights = settings["weights"] if sizes is None else "random weights"
+            heads, tokenizer = settings.get("heads"), settings.get("tokenizer")
             if type(side) is not int or side < 1 or side != columns:
                 raise ValueError(f"grid {settings['grid']}; it is square")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / FILE} cannot be used ({error!r}); {REMEDY}") from None
-        super().__init__(folder.name, transformer(folder / weights, side, heads).to(device=device, dtype=dtype))
+        if sizes is None:
+            model = transformer(folder / weights, side, heads).to(device=device, dtype=dtype)
+        else:
+            with unweighted.drawing(folder, dtype, device):
+                model = Transformer(sizes).requires_grad_(False).eval()
+        super().__init__(folder.name, model)
         self.pixels = None if tokenizer is None else decoder(folder / tokenizer, side).to(device)
         shape = self.model.shape
         scale = 1 if self.pixels is None else 2 ** (len(self.pixels.config.channel_multiplier) - 1)

@@ -40,11 +40,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from realmodels import library
 from realmodels.adapters.llamagen import FILE, read_tensors
 from realmodels.adapters.mar_net import TIMES, Head, Network, Shape, Side, schedule
 from realmodels.adapters.mar_pixels import pixels
 from realmodels.continuous import guided
+from specverify import files
 from specverify.draws import Draws
 from specverify.errors import InputError
 from specverify.laws import Chain, Gaussian
@@ -147,7 +147,7 @@ class Mar:
     ) -> None:
         _check(guidance, order, schedule, denoising, dtype)
         folder, self.device, self.dtype = Path(folder), torch.device(device), dtype
-        settings = library.read_json(folder / FILE, REMEDY)
+        settings = files.read_json(folder / FILE, REMEDY)
         if "weights" not in settings:
             raise InputError(f"{folder / FILE} does not name the weights; {REMEDY}")
         weights, heads = folder / str(settings["weights"]), settings.get("heads", [None, None])
