@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from realmodels import vq
 from realmodels.data import move
 from realmodels.fit import Recipe
+from specverify.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Family:
         rounding: sizes of the tokenizer.
         law: sizes of the transformer, but for classes, codes and grid.
         changed: copies of images, which the transformer sees half of the time.
+        larger: sizes of a larger transformer, and how it is trained; None if there is none.
     """
 
     data: str
@@ -41,6 +43,7 @@ class Family:
     rounding: vq.Shape
     law: dict[str, int]
     changed: Callable[[Tensor, torch.Generator], list[Tensor]]
+    larger: tuple[dict[str, int], Recipe] | None = None
 
 
 def moved(pixels: Float[Tensor, "n channels h w"], generator: torch.Generator) -> list[Tensor]:
@@ -87,8 +90,24 @@ FAMILIES = (
         rounding=vq.Shape(side=32, codes=4375, width=48, dim=5, channels=3, blocks=2, levels=(7, 5, 5, 5, 5)),
         law={"dim": 160, "layers": 5, "heads": 5, "hidden": 432},
         changed=mirrored,
+        larger=(
+            {"dim": 224, "layers": 9, "heads": 7, "hidden": 600},
+            Recipe(steps=20_000, batch=256, rate=1e-3, decay=0.3, average=0.999, every=500),
+        ),
     ),
 )
+
+
+def larger(family: Family) -> Family:
+    """One with its larger transformer, under the same name.
+
+    Raises:
+        InputError: it has none.
+    """
+    if family.larger is None:
+        raise InputError(f"there is no larger transformer of {family.data}; leave out --larger")
+    law, recipe = family.larger
+    return replace(family, law=law, recipes={**family.recipes, family.model: recipe})
 
 
 def names() -> list[str]:

@@ -62,7 +62,8 @@ class Job:
 
 def without_some(labels: Tensor, generator: torch.Generator, null: int = CLASSES) -> Tensor:
     """Labels, a tenth of which stand for no class."""
-    return torch.where(torch.rand(len(labels), generator=generator) < NULL_SHARE, null, labels)
+    without = torch.rand(len(labels), generator=generator) < NULL_SHARE
+    return torch.where(without.to(labels.device), null, labels)
 
 
 def _pixel_loss(model: nn.Module, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

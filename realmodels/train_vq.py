@@ -2,9 +2,9 @@
 
 In their order: a classifier, which judges samples; a tokenizer; a transformer of its codes. Grey images make the models
 of MNIST, in some 15 minutes on one core; images of three colours those of CIFAR-10, in some two hours of a core, in
-one run or in many. The recipes, the seed and the split are fixed, so that a run repeats itself bit for bit on one
-machine with one number of threads. Other data of the same kind (Fashion-MNIST) are a matter of the file; the models'
-names stay.
+one run or in many. `--device cuda` is for a GPU, and so is `--larger`. The recipes, the seed and the split are fixed,
+so that a run repeats itself bit for bit on one machine's processor with one number of threads. Other data of the same
+kind (Fashion-MNIST) are a matter of the file; the models' names stay.
 """
 
 from __future__ import annotations
@@ -49,11 +49,18 @@ class Data:
     @cached_property
     def codes(self) -> tuple[Tensor, Tensor]:
         """The codes of both, by the tokenizer of the folder; of the first as they are, and of changed copies."""
-        tokenizer = vq.load_tokenizer(self.family.tokenizer, folder=self.out)
+        tokenizer = vq.load_tokenizer(self.family.tokenizer, folder=self.out).to(self.train.pixels.device)
         pixels, generator = scaled(self.train), torch.Generator().manual_seed(0)
         copies = self.family.changed(pixels, generator)
         train = torch.stack([encoded(tokenizer, part) for part in (pixels, *copies)])
         return train, encoded(tokenizer, scaled(self.held_out))
+
+    def on(self, device: str) -> Data:
+        """The same where a network is trained."""
+        train, held_out = (
+            Labelled(one.pixels.to(device), one.labels.to(device)) for one in (self.train, self.held_out)
+        )
+        return dataclasses.replace(self, train=train, held_out=held_out)
 
     @property
     def classes(self) -> int:
@@ -143,10 +150,10 @@ def goals(name: str, data: Data) -> Goals:
     return train, look
 
 
-def run(name: str, data: Data, recipe: Recipe, console: Console) -> bool:
-    """Train one model and store it; False if it was interrupted first."""
+def run(name: str, data: Data, recipe: Recipe, console: Console, device: str = "cpu") -> bool:
+    """Train one model on a device and store it; False if it was interrupted first."""
     model, card = built(name, data, torch.Generator().manual_seed(recipe.seed))
-    training = carry_out(name, model, goals(name, data), recipe, data.out, console)
+    training = carry_out(name, model.to(device), goals(name, data.on(device)), recipe, data.out, console)
     if training is None:
         return False
     family = data.family
@@ -180,36 +187,42 @@ def main(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; by default the recipe's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoints and of unfinished runs.")] = Path("checkpoints"),
     samples: Annotated[int, typer.Option(min=0, help="Images sampled per guidance for the figures; 0: none.")] = 500,
+    device: Annotated[str, typer.Option(help="Where networks are trained, cpu or cuda.")] = "cpu",
+    larger: Annotated[bool, typer.Option("--larger", help="A larger transformer of colour images.")] = False,
 ) -> None:
     """Train a tokenizer of images, a transformer of its codes and a classifier, and write them as checkpoints.
 
     Grey images make the models of MNIST, images of three colours those of CIFAR-10. Ctrl-C stops after the current
     step; the same command takes up where it stopped.
     """
+    from specverify import environment
     from specverify.errors import InputError
 
     try:
+        environment.check_device(device)
         images = labelled.read(data, labels)
         family = next(one for one in families.FAMILIES if one.channels == images.pixels.shape[1])
+        if larger:
+            family = families.larger(family)
         for name in names or ():
             if name not in family.recipes:
                 raise InputError(
                     f"no model {name!r} to train on images of {family.channels} channel(s); choose among "
                     f"{', '.join(family.recipes)}"
                 )
-        _train(names or list(family.recipes), Data(family, *images.split(held_out), out), steps, samples)
+        _train(names or list(family.recipes), Data(family, *images.split(held_out), out), steps, samples, device)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 
 
-def _train(names: Sequence[str], data: Data, steps: int | None, samples: int) -> None:
+def _train(names: Sequence[str], data: Data, steps: int | None, samples: int, device: str) -> None:
     family = data.family
     if family.classifier in names and family.channels == imagenet.COLOURS:
         imagenet.load()  # what is missing is said before the work
     for name in names:
         recipe = family.recipes[name]
-        if not run(name, data, dataclasses.replace(recipe, steps=steps or recipe.steps), Console(stderr=True)):
+        if not run(name, data, dataclasses.replace(recipe, steps=steps or recipe.steps), Console(stderr=True), device):
             raise typer.Exit(130)
         if name == family.classifier:
             beside = data.spare if len(data.spare.labels) else data.train

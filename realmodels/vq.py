@@ -157,7 +157,7 @@ def loss(model: Tokenizer, pixels: Float[Tensor, "n channels side side"], genera
 @torch.no_grad()
 def _restart(model: Tokenizer, vectors: Float[Tensor, "n cells dim"], generator: torch.Generator) -> None:
     used = torch.bincount(model.nearest(vectors).flatten(), minlength=model.shape.codes) > 0
-    moved = ~used & (torch.rand(model.shape.codes, generator=generator) < RESTARTED)
+    moved = ~used & (torch.rand(model.shape.codes, generator=generator) < RESTARTED).to(used.device)
     place = torch.randint(vectors.shape[0] * vectors.shape[1], (model.shape.codes,), generator=generator)
     model.codebook.copy_(torch.where(moved[:, None], vectors.flatten(0, 1)[place], model.codebook))
 

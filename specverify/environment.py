@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import torch
 
+from specverify import __version__
 from specverify.errors import InputError
 
 
@@ -32,8 +33,9 @@ def accelerator(device: str) -> str | None:
 
 def software(*others: str) -> dict[str, str]:
     """The releases of specverify, Python, torch, numpy, scipy, and others."""
-    names = ("specverify", "torch", "numpy", "scipy", *others)
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    names = ("torch", "numpy", "scipy", *others)
+    own = {"python": platform.python_version(), "specverify": __version__}  # which need not be installed
+    return own | {name: version(name) for name in names}
 
 
 def now() -> str:

@@ -6,13 +6,12 @@ import fnmatch
 import functools
 import json
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict, cast
 
 from rich.console import Console
 
-from specverify import deadline, files, pool, study
+from specverify import __version__, deadline, files, pool, study
 from specverify.calibration.rows import all_trials
 from specverify.calibration.trial import CERTAIN, Trial, carry_out
 from specverify.catalogue import near_pattern
@@ -123,7 +122,7 @@ def run(
 def _write(path: Path, setting: Setting, rows: list[Row]) -> None:
     book: Book = {
         "schema": "specverify-calibration",
-        "specverify": version("specverify"),
+        "specverify": __version__,
         "seed": setting.seed,
         "quick": setting.quick,
         "level": setting.level,

@@ -1,4 +1,4 @@
-"""How benchmarks measure: the least of several rounds, of pieces of work that take turns; and work of a fixed size."""
+"""How benchmarks measure: the least of several rounds; and work of a fixed size."""
 
 import time
 
@@ -13,21 +13,6 @@ def seconds(work, rounds=5):
         work()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def beside(works, rounds, calls=1):
-    """Seconds of several pieces of work that take turns, so that a busy machine is busy for all of them.
-
-    Each is the least of `rounds` means over so many calls, which differ where they are random.
-    """
-    times = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            start = time.perf_counter()
-            for _ in range(calls):
-                work()
-            times[name].append((time.perf_counter() - start) / calls)
-    return {name: min(taken) for name, taken in times.items()}
 
 
 ROWS = torch.arange(1 << 21).reshape(-1, 16)

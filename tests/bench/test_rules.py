@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from bench.measuring import beside
 
+from specverify.bench_judging import beside
 from specverify.rules.grouped import Grouped
 
 VOCAB, WINDOW, DIM = 16_384, 32, 8
