@@ -169,6 +169,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """What a GPU is needed for, part by part, in out/gpu; what is done is skipped. `-- --small` tries it on the CPU."""
+    install(session, "tests")
+    session.run("python", "-m", "specverify.gpu", *session.posargs, interrupt_timeout=PATIENCE)
+
+
+@nox.session
 def page(session: nox.Session) -> None:
     """The pages of reports in a browser: sorting, filters, links, widths, accessibility. Needs Chromium, or says so."""
     install(session, "tests", "page")

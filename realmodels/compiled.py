@@ -1,35 +1,46 @@
-"""Passes that torch compiles: fewer and larger kernels, where asking for a kernel takes longer than the kernel."""
+"""Passes that take less time to ask for: compiled by torch on a CPU, recorded as CUDA graphs on a GPU.
+
+Of small passes it is the asking for kernels that takes the time. torch.compile makes fewer and larger ones of them, in
+minutes; a graph asks for all of a pass at once, and is recorded in the time of some passes, for each batch anew, since
+it is of the very tensors that the batch's cache has.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from realmodels.ragged import Inputs
+from realmodels.ragged import Inputs, Ragged
 
 SHAPES = 64
 """Compilations of one network's passes; torch's own limit is 8, behind which it goes on without a word."""
+Pass = Callable[[Inputs], Tensor]
+Work = Callable[[], Tensor]
+Given = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Compiled:
-    """A `realmodels.session.Network` that compiles its passes, one shape after another, or goes on without.
+    """A `realmodels.session.Network` whose passes are compiled or recorded, or go on as they were.
 
-    What torch cannot compile here (it needs a C++ compiler on a CPU, and triton on a GPU), or will not as there are too
-    many shapes, is said once, as a warning, and passes are as they were. Laws differ by rounding. The first passes take
-    minutes; that of the prompts, one in a batch, is not compiled.
+    What cannot be done here (torch.compile needs a C++ compiler on a CPU, a graph passes that wait for nothing), or
+    will not as there are too many shapes, is said once, as a warning. Compiled laws differ by rounding. The pass of the
+    prompts, one in a batch, is as it was.
 
     Args:
         network: an adapter's.
-        backend: of torch.compile.
+        faster: its passes, made by `compiling` or `recording`; by the device if None.
     """
 
-    def __init__(self, network: Any, backend: str = "inductor") -> None:
+    def __init__(self, network: Any, faster: Pass | None = None) -> None:
         self.network = network
-        self._pass = torch.compile(network.hidden, backend=backend)
+        self._pass = faster or (recording if network.device.type == "cuda" else compiling)(network)
         self.failed = ""
 
     def __getattr__(self, name: str) -> Any:
@@ -41,9 +52,7 @@ class Compiled:
         """See Network. A pass that failed is done again: it writes what it wrote at the same slots."""
         if not self.failed and inputs.cache.buffers:
             try:
-                with torch._dynamo.config.patch(recompile_limit=SHAPES, fail_on_recompile_limit_hit=True):
-                    found: Tensor = self._pass(inputs)  # type: ignore[no-untyped-call]
-                return found
+                return self._pass(inputs)
             except Exception as error:
                 self.failed = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 warnings.warn(
@@ -51,3 +60,88 @@ class Compiled:
                 )
         again: Tensor = self.network.hidden(inputs)
         return again
+
+
+def compiling(network: Any, backend: str | Callable[..., Any] = "inductor") -> Pass:
+    """Passes by torch.compile, one shape after another; the first ones take minutes."""
+    whole = torch.compile(network.hidden, backend=backend)
+
+    def compiled(inputs: Inputs) -> Tensor:
+        with torch._dynamo.config.patch(recompile_limit=SHAPES, fail_on_recompile_limit_hit=True):
+            found: Tensor = whole(inputs)  # type: ignore[no-untyped-call]
+        return found
+
+    return compiled
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A pass of one shape.
+
+    Attributes:
+        keys: of the cache's first layer, which it writes to: others are another recording's.
+        inputs: what it reads: vectors, positions, mask and slots.
+        replay: it; what it returns is written over by the next.
+    """
+
+    keys: Tensor
+    inputs: Given
+    replay: Work
+
+
+def recording(network: Any, record: Callable[[Work], Work] | None = None) -> Pass:
+    """Passes by graphs, each recorded when its shape is first seen with a cache.
+
+    Args:
+        network: an adapter's.
+        record: carries out some work and gives back what does it again on the same tensors; a CUDA graph if None.
+    """
+    record = record or _Graphs()
+    kept: WeakKeyDictionary[Ragged, dict[torch.Size, _Recording]] = WeakKeyDictionary()
+
+    def recorded(inputs: Inputs) -> Tensor:
+        cache, given = inputs.cache, (inputs.vectors, inputs.positions, inputs.mask, inputs.cache.slot)
+        known, keys = kept.setdefault(cache, {}), next(iter(cache.buffers.values()))[0]
+        found = known.get(inputs.vectors.shape)
+        if found is None or found.keys is not keys:
+            found = known[inputs.vectors.shape] = _recorded(network, record, cache, given, keys)
+        for mine, theirs in zip(found.inputs, given, strict=True):
+            mine.copy_(theirs)
+        return found.replay().clone()
+
+    return recorded
+
+
+def _recorded(network: Any, record: Callable[[Work], Work], cache: Ragged, given: Given, keys: Tensor) -> _Recording:
+    vectors, positions, mask, slot = (part.clone() for part in given)
+
+    def work() -> Tensor:
+        cache.aim(slot)  # part of the recording: what adapters read of a cache follows from it
+        found: Tensor = network.hidden(Inputs(vectors, positions, mask, cache))
+        return found
+
+    return _Recording(keys, (vectors, positions, mask, slot), record(work))
+
+
+class _Graphs:
+    """Records CUDA graphs, which share their memory: what one returns is copied before the next runs."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Work) -> Work:
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):  # what is made at the first call alone must not be part of a graph
+            for _ in range(2):
+                work()
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            found = work()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return found
+
+        return replay

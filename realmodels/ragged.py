@@ -24,19 +24,20 @@ class Ragged:
         front: the slots in front of the first image token.
 
     Attributes:
-        place: of each input of the pass, counted from the first image token; below 0 in a prompt.
+        slot: where each input of the pass is written.
+        place: likewise, counted from the first image token; below 0 in a prompt.
     """
 
+    slot: Tensor
     place: Tensor
 
     def __init__(self, rows: int, slots: int, front: int) -> None:
         self.rows, self.slots, self.front = rows, slots, front
         self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
-        self._index: Tensor | None = None
 
     def aim(self, slots: Int[Tensor, "rows n"]) -> None:
         """Where the next pass writes, in each of the first rows."""
-        self._index, self.place = slots[:, None, :, None], slots - self.front
+        self.slot, self.place = slots, slots - self.front
 
     def update(
         self,
@@ -49,10 +50,10 @@ class Ragged:
         """Write one layer's new keys and values, and return all that the layer holds."""
         if layer not in self.buffers:
             self.buffers[layer] = (self._empty(key), self._empty(value))
-        assert self._index is not None  # a session aims before each pass
         keys, values = (buffer[: len(key)] for buffer in self.buffers[layer])
-        keys.scatter_(2, self._index.expand_as(key), key)
-        values.scatter_(2, self._index.expand_as(value), value)
+        index = self.slot[:, None, :, None]
+        keys.scatter_(2, index.expand_as(key), key)
+        values.scatter_(2, index.expand_as(value), value)
         return keys, values
 
     def select(self, index: Int[Tensor, " rows"]) -> None:

@@ -10,9 +10,9 @@ What passes cost is measured apart, window by window. Two numbers then say what 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from specverify import costs, environment
 from specverify.bench_shape import Bench, Pass, Row
+from specverify.conformance import Waits
 from specverify.decoders.judging import Judging
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings, build, entry
@@ -222,16 +223,21 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.seconds: list[float] = []
+        self.waits: float | None = None
 
     def round(self, asked: Asked, clock: Clock, number: int, counts: bool) -> None:
-        """One batch; what those that do not count took, which warm up, is forgotten."""
+        """One batch; of those that do not count, which warm up, only how often the device was waited for is kept."""
+        watch = contextlib.nullcontext() if counts or asked.compiled else Waits()
         begin = clock.stamp()
-        run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
+        with watch:
+            run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
         seconds = clock.total([(begin, clock.stamp())])
         if counts:
             self.runs.append(run)
             self.seconds.append(max(seconds, 1e-9))
             return
+        if isinstance(watch, Waits):
+            self.waits = watch.seen.total() / self.model.calls
         self.model.spans.clear()
         self.model.calls = 0
         if self.draft is not None:
@@ -264,6 +270,7 @@ class _Work:
             "inside": inside,
             "drafting": drafting,
             "outside": max(0.0, 1 - inside - drafting),
+            "waits": self.waits,
         }
 
 
@@ -286,7 +293,7 @@ def _check(model: Model, asked: Asked, draft: Model | None) -> None:
             raise InputError(f"decoder {name!r} drafts with a second model; name one with --draft")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _room(asked: Asked) -> Iterator[None]:
     try:
         yield

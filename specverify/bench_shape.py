@@ -42,6 +42,10 @@ class Row(TypedDict):
     inside: Annotated[Amount, Field(description="share of the seconds in the target model")]
     drafting: Annotated[Amount, Field(description="share of the seconds in the draft model")]
     outside: Annotated[Amount, Field(description="share of the seconds in neither")]
+    waits: Annotated[
+        Amount | None,
+        Field(description="times a pass of the batch that a device is waited for; null: compiled"),
+    ]
 
 
 @closed

@@ -26,6 +26,7 @@ rounding would decide.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -274,7 +275,7 @@ def _compare(model: Any, truths: list[_Truth], window: int, seed: int, found: _D
     yield "end"
     context = _read(model, model.start(batch), last.tokens, 0, 1)
     model.laws(context, last.tokens[:, 1:2])
-    with _Watch() as watch:
+    with Waits() as watch:
         model.laws(context, last.tokens[:, 1:2])
         model.advance(context, last.tokens[:, 1:2], torch.ones_like(last.tokens[:, 0]))
     if watch.seen:
@@ -327,14 +328,18 @@ _WORDS = {
 }
 
 
-class _Watch(TorchDispatchMode):
-    """Notes what reads a tensor's values on the host, or makes a shape of them."""
+class Waits(TorchDispatchMode):
+    """Notes what reads a tensor's values on the host, or makes a shape of them, for which a device is waited for.
+
+    Attributes:
+        seen: operations, and how often.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: set[str] = set()
+        self.seen: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function.name() in _WAITS:
-            self.seen.add(function.name())
+            self.seen[function.name()] += 1
         return function(*args, **(kwargs or {}))

@@ -28,7 +28,7 @@ from specverify.gpu.parts import ROOT, Part, Step
 
 STEPS = "part.json"
 LARGEST = 16 << 20
-"""Bytes that the file of a part should have at most."""
+"""Bytes of the file of a part, and so of a file in it, at most."""
 EVERY = 60.0
 """Seconds between two writings while a step runs."""
 PATIENCE = 90.0
@@ -121,7 +121,7 @@ def carry_out(parts: Sequence[Part], out: Path, device: str, seconds: float | No
                 say(f"{part.name}: {step.name}: {how}, {done['seconds']:.0f} s")
                 whole = whole and done["code"] in step.codes
         if (size := path_of(part.name, out).stat().st_size) > LARGEST:
-            say(f"{part.name}: its file has {size / 2**20:.1f} MB, more than {LARGEST >> 20}")
+            say(f"{part.name}: its file has {size / 2**20:.1f} MB, more than the {LARGEST >> 20} that it should have")
     return whole
 
 
@@ -203,13 +203,17 @@ def _unpacked(path: Path) -> Iterator[Path]:
 
 
 def _pack(folder: Path, path: Path) -> None:
-    """Write what is in a folder as a part's file; what is being written there, under a hidden name, is left out."""
+    """Write what is in a folder as a part's file.
+
+    What is being written there, under a hidden name, is left out; and what is too large to be kept, such as the state
+    of a training, which begins anew then.
+    """
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         if not (folder / STEPS).exists():
             archive.writestr(STEPS, "{}")
         for file in sorted(folder.rglob("*")):
-            if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts:
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                if file.is_file() and not file.name.startswith(".") and file.stat().st_size <= LARGEST:
                     archive.write(file, file.relative_to(folder))
     files.write_atomically(path, content.getvalue())

@@ -142,7 +142,7 @@ def _passes(folder: Path) -> Iterable[str]:
             continue
         record: Passes = json.loads(path.read_text())
         windows = list(dict.fromkeys(one["window"] for row in record["rows"] for one in row["passes"]))
-        how = f"{record['dtype']}, vocabulary {record['vocab']:,}{', compiled' if record['compiled'] else ''}"
+        how = f"{record['dtype']}, vocabulary {record['vocab']:,}{', recorded as graphs' if record['compiled'] else ''}"
         yield f"**{record['model']}** ({how}), milliseconds of a pass by drafts in it:"
         rows = []
         for row in record["rows"]:
@@ -156,7 +156,8 @@ def _passes(folder: Path) -> Iterable[str]:
 def _decoders(folder: Path) -> Iterable[str]:
     yield (
         "Passes and acceptance are of random weights and say nothing of the models; seconds a pass, and what a decoder "
-        "adds to them, do. share: of the speed-up that step compression and the measured cost of a window allow."
+        "adds to them, do. share: of the speed-up that step compression and the measured cost of a window allow; "
+        "ms a step: a decoder's own, beside the passes; waits: times a pass that the device is waited for."
     )
     rows = []
     for path in sorted(folder.glob("*.json")):
@@ -164,23 +165,9 @@ def _decoders(folder: Path) -> Iterable[str]:
             continue
         record: Bench = json.loads(path.read_text())
         for row in record["rows"]:
-            rows.append((record["model"], str(record["batch"]), *_decoded(row, record)))
-    yield _table(
-        (
-            "model",
-            "batch",
-            "decoder",
-            "window",
-            "passes",
-            "an image",
-            "speed-up",
-            "limit",
-            "share",
-            "step",
-            "of a pass",
-        ),
-        rows,
-    )
+            rows.append((path.stem, *_decoded(row, record)))
+    columns = "step, decoder, window, passes, an image, speed-up, limit, share, ms a step, of a pass, waits"
+    yield _table(columns.split(", "), rows)
 
 
 def _decoded(row: Decoded, record: Bench) -> tuple[str, ...]:
@@ -196,6 +183,7 @@ def _decoded(row: Decoded, record: Bench) -> tuple[str, ...]:
         UNKNOWN if row["limit"] is None else f"{row['speedup'] / row['limit']:.0%}",
         f"{step:.2f} ms",
         f"{step / passes[row['window'] or 0]:.0%}",
+        _number(row["waits"]),
     )
 
 

@@ -73,7 +73,8 @@ def _tests(small: bool) -> Part:
     """A file of tests that need no GPU stands for those that do, where there is none."""
     files = ["tests/test_checksum.py"] if small else sorted(_marked())
     spread = ("-n", "4") if importlib.util.find_spec("xdist") and not small else ()
-    plain = ("-o", "addopts=", "--import-mode=importlib", "-p", "no:specverify", "-p", "no:cacheprovider", "-q")
+    plain = ["-o", "addopts=", "--import-mode=importlib", "-p", "no:specverify", "-p", "no:cacheprovider", "-q"]
+    plain += ["-o", "filterwarnings=default"]  # other releases warn of other things
     chosen = () if small else ("-m", "gpu and not slow")
     steps = []
     for file in files:
@@ -98,35 +99,44 @@ def _judging(device: str, small: bool) -> Part:
 
 
 def _passes(device: str, small: bool) -> Part:
-    """Steps for each model: as it is, and by graphs."""
+    """Of each model as it is, and recorded as graphs."""
     steps = []
     for name, guidance in ({"tiny": 2} if small else SHAPES).items():
         sizes = ("--batch", "1,2", "--window", "1,4") if small else ()
         scales = "1" if guidance == 1 else f"1,{guidance}"
-        asked = (*_opened(device, small), *sizes, "--guidance", scales, "--out", f"{name}.json")
-        steps.append(Step(name, ("-m", "specverify.bench_passes", f"random:{name}", *asked)))
+        for label, more in [(name, ()), *([] if small else [(f"{name}-graphs", ("--compile",))])]:
+            asked = (*_opened(device, small), *sizes, "--guidance", scales, *more, "--out", f"{label}.json")
+            steps.append(Step(label, ("-m", "specverify.bench_passes", f"random:{name}", *asked)))
     return Part("passes", "what forward passes cost at published sizes, by window, batch and guidance", tuple(steps))
 
 
 def _decoders(device: str, small: bool) -> Part:
-    """Whole images: at batch 1, and at 8."""
+    """Whole images, one alone and several."""
     steps = []
-    for name, batch, windows in (
-        [("tiny", 2, "4")]
+    for name, batch, windows, graphs in (
+        [("tiny", 2, "4", False)]
         if small
         else [
-            ("janus-pro-1b", 1, "16,32"),
-            ("janus-pro-1b", 8, "16,32"),
-            ("llamagen-xl", 1, "16,32"),
-            ("janus-pro-7b", 1, "16,32"),
-            ("lumina-mgpt-7b", 1, "32"),
+            ("janus-pro-1b", 1, "16,32", True),
+            ("janus-pro-1b", 1, "16,32", False),
+            ("janus-pro-1b", 8, "16,32", True),
+            ("llamagen-xl", 1, "16,32", True),
+            ("janus-pro-7b", 1, "16,32", True),
+            ("lumina-mgpt-7b", 1, "32", True),
         ]
     ):
-        guidance = str(SHAPES.get(name, 2))
-        step = f"{name}-{batch}"
-        base = ("-m", "specverify.cli", "bench", f"random:{name}", *_opened(device, small), "--guidance", guidance)
-        asked = ("--batch", str(batch), "--window", windows, "--rounds", "1", "--decoder", LOSSLESS)
-        steps.append(Step(step, (*base, *asked, "--out", f"{step}.json")))
+        step = f"{name}-{batch}" + "-graphs" * graphs
+        asked = (
+            f"random:{name}",
+            *_opened(device, small),
+            "--guidance",
+            str(SHAPES.get(name, 2)),
+            "--out",
+            f"{step}.json",
+        )
+        more = ("--batch", str(batch), "--window", windows, "--rounds", "1", *["--compile"] * graphs)
+        decoders = "sjd,scd-mc" if name.startswith("lumina") else LOSSLESS
+        steps.append(Step(step, ("-m", "specverify.cli", "bench", *asked, *more, "--decoder", decoders)))
     return Part("decoders", "seconds of whole images beside plain decoding, and what bounds them", tuple(steps))
 
 
@@ -147,7 +157,7 @@ def _verdicts(device: str, small: bool) -> Part:
 
 
 def _sweep(device: str, small: bool) -> Part:
-    """What records of `specverify tradeoff` hold: all forms of drafting, windows and guidances, each with exact rules."""
+    """What records of `specverify tradeoff` hold: forms of drafting, windows and guidances, each with exact rules."""
     base = ("-m", "specverify.cli", "tradeoff", "--device", device, "--jobs", "1", "--model")
     rules = ("--rules", "gsd,gsd-clusters,lantern,scaling,mixture")
     many = ("--n", "5000", "--batch", "500")

@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from typer.testing import CliRunner
 
 from realmodels import compiled
-from realmodels.compiled import Compiled
+from realmodels.compiled import Compiled, compiling, recording
 from realmodels.models import open_model
-from specverify import cli
+from specverify import cli, tree
 from specverify.conformance import conformance
 from specverify.decoders import registry, sample
 from specverify.errors import InputError
@@ -28,6 +29,17 @@ def drawn(model):
     return sample(DECODER, model, 6, seed=0, block=4).tokens
 
 
+class AsGraphs:
+    """Records as CUDA does: the same operations on the same tensors, whatever Python would do by then."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, work):
+        self.count += 1
+        return make_fx(torch.no_grad()(work))()
+
+
 def test_passes_are_traced_without_a_break_and_change_nothing():
     plain, model = (open_model("mnist-vq", guidance=2.0) for _ in range(2))
     calls = []
@@ -36,7 +48,7 @@ def test_passes_are_traced_without_a_break_and_change_nothing():
         calls.append(graph)
         return graph.forward
 
-    model.network = Compiled(model.network, counting)
+    model.network = Compiled(model.network, compiling(model.network, counting))
     assert torch.equal(drawn(model), drawn(plain))
     assert calls
     assert not model.network.failed
@@ -50,7 +62,7 @@ def test_few_compilations_serve_all_rows_and_windows():
         graphs.append(graph)
         return graph.forward
 
-    model.network = Compiled(model.network, counting)
+    model.network = Compiled(model.network, compiling(model.network, counting))
     for window, batch in ((2, 4), (3, 5), (4, 6), (5, 4), (6, 7)):
         context, draft = model.start(batch), torch.zeros(batch, window, dtype=torch.int64)
         model.laws(context, draft)
@@ -62,7 +74,7 @@ def test_few_compilations_serve_all_rows_and_windows():
 def test_more_shapes_than_torch_compiles_are_said(monkeypatch):
     monkeypatch.setattr(compiled, "SHAPES", 1)
     model = open_model("mnist-vq", guidance=2.0)
-    model.network = Compiled(model.network, lambda graph, inputs: graph.forward)
+    model.network = Compiled(model.network, compiling(model.network, lambda graph, inputs: graph.forward))
     sample(DECODER, model, 1, seed=0)
     assert not model.network.failed
     with pytest.warns(UserWarning, match="not compiled, as torch could not"):
@@ -75,7 +87,7 @@ def test_what_cannot_be_compiled_is_said_once_and_goes_on(recwarn):
         raise RuntimeError("no compiler here")
 
     plain, model = (open_model("mnist-vq") for _ in range(2))
-    model.network = Compiled(model.network, broken)
+    model.network = Compiled(model.network, compiling(model.network, broken))
     assert torch.equal(drawn(model), drawn(plain))
     said = [str(each.message) for each in recwarn if "not compiled" in str(each.message)]
     assert len(said) == 1
@@ -94,3 +106,53 @@ def test_a_model_with_passes_of_its_own_is_not_compiled():
 def test_compiled_passes_conform():
     found = conformance(open_model("mnist-vq", guidance=2.0, compiled=True), batch=2, positions=3)
     assert found.ok, str(found)
+
+
+@pytest.mark.parametrize("name", ["mnist-vq", "random:tiny"])
+def test_recorded_passes_change_nothing(name):
+    """Rows are dropped within a batch, and a second batch has a cache of its own."""
+    plain, model = (open_model(name, guidance=2.0) for _ in range(2))
+    record = AsGraphs()
+    model.network = Compiled(model.network, recording(model.network, record))
+    for _ in range(2):
+        assert torch.equal(drawn(model), drawn(plain))
+    assert not model.network.failed
+    assert 4 <= record.count <= 20  # a handful of shapes in each of four batches
+
+
+def test_a_recording_is_of_one_cache():
+    """More rows than a cache had room for make it another one, and what was recorded is not of that."""
+    model, record = open_model("mnist-vq"), AsGraphs()
+    model.network = Compiled(model.network, recording(model.network, record))
+    context, draft = model.start(2), torch.zeros(2, 3, dtype=torch.int64)
+    context = model.advance(context, draft, draft[:, 0] + 2)
+    before = model.laws(context, draft)
+    seen = record.count
+    wider = tree.rows(context, torch.tensor([0, 1, 1, 0]))
+    again = model.laws(wider, draft[[0, 0, 0, 0]])
+    assert record.count == seen + 1
+    torch.testing.assert_close(again, before[[0, 1, 1, 0]])
+    wider = model.advance(wider, draft[[0, 0, 0, 0]], torch.zeros(4, dtype=torch.int64))
+    narrow = tree.rows(wider, torch.tensor([3, 2]))
+    torch.testing.assert_close(model.laws(narrow, draft), before)
+    assert record.count == seen + 2  # of as many rows as at first, with another cache
+
+
+def test_what_cannot_be_recorded_goes_on():
+    def broken(work):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    plain, model = (open_model("mnist-vq") for _ in range(2))
+    model.network = Compiled(model.network, recording(model.network, broken))
+    with pytest.warns(UserWarning, match="not permitted when stream is capturing"):
+        assert torch.equal(drawn(model), drawn(plain))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_graphs_of_a_gpu_change_nothing(guidance):
+    plain = open_model("mnist-vq", guidance=guidance, device="cuda")
+    model = open_model("mnist-vq", guidance=guidance, device="cuda", compiled=True)
+    for _ in range(2):
+        assert torch.equal(drawn(model), drawn(plain))
+    assert not model.network.failed
