@@ -1,0 +1,90 @@
+"""The page, from small parts that are really carried out and from records that are committed."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from specverify.errors import InputError
+from specverify.gpu import carry, page
+from specverify.gpu.parts import ROOT
+
+
+def command(*arguments, **more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "specverify.gpu", *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, env=environment, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gpu")
+    return out, command("--small", "judging", "passes", "decoders", "--out", out, cwd=out)
+
+
+def test_a_machine_without_a_gpu_is_told_so(tmp_path):
+    done = command("--out", tmp_path / "out")
+    assert done.returncode == 0
+    assert "no CUDA device: nothing was measured" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_parts_are_carried_out_and_shown(tried):
+    out, done = tried
+    assert done.returncode == 0, done.stderr
+    assert [line.split(", ")[0] for line in done.stdout.splitlines()] == [
+        "judging: judging: exit code 0",
+        "passes: tiny: exit code 0",
+        "decoders: tiny-2: exit code 0",
+        str(out / "report.md"),
+    ]
+    text = (out / "report.md").read_text()
+    assert "**Tried on a CPU, in part or all: such numbers say that the program runs, and nothing else.**" in text
+    assert "| tests | – | not carried out |" in text
+    rows = [line for line in text.splitlines() if line.startswith("| tiny-2 |")]
+    assert len(rows) == 5
+    assert [float(row.split(" | ")[3]) < 16 for row in rows] == [False, True, True, True, True]
+    assert "| 1 x 4 x 64 |" in text
+    assert "**random:tiny** (float32, vocabulary 64), milliseconds of a pass by drafts in it:" in text
+
+
+def test_the_page_alone_is_written_anew(tried):
+    out, _ = tried
+    before = (out / "report.md").read_text()
+    (out / "report.md").unlink()
+    assert command("--report", "--out", out).returncode == 0
+    assert (out / "report.md").read_text() == before
+
+
+def test_records_of_campaigns_and_sweeps_are_shown(tmp_path):
+    done = {"command": "", "code": 0, "seconds": 1.0, "created": "", "device": "cpu", "accelerator": None}
+    done |= {"software": {"torch": "2"}, "tail": ""}
+    failed = {**done, "code": None, "tail": "first\nlast words\n"}
+    for part, kept in (("verdicts", "reference/record.json"), ("sweep", "sweep/tradeoff.json")):
+        with zipfile.ZipFile(carry.path_of(part, tmp_path), "w") as archive:
+            archive.writestr(kept, gzip.decompress((ROOT / "reports" / f"{kept}.gz").read_bytes()))
+            archive.writestr(carry.STEPS, json.dumps({"a": done, "b": failed}))
+    text = page.write(tmp_path, ["tests", "verdicts", "sweep"]).read_text()
+    assert "| reference | real/ar/digits-s/g1/b400 | 102,400 | CONSISTENT |" in text
+    assert "| sweep | exact/" not in text
+    assert "| guidance-1/maximal/gsd/window-16/size=4 | 21.9 | 2.92 |" in text
+    assert "| GSD, arXiv 2508.07747 | Lumina-mGPT-7B-768, Parti | GSD, groups of 50 | 637 | 3.76 |" in text
+    assert text.count("| b | no time was left | last words |") == 2
+    assert "| verdicts | 1 of 2 | 2 s |" in text
+
+
+def test_nothing_is_no_page(tmp_path):
+    with pytest.raises(InputError, match=r"holds no part; python -m specverify\.gpu --out"):
+        page.write(tmp_path, ["tests"])
+
+
+def test_unknown_parts_are_named(tmp_path):
+    done = command("--small", "pass", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "unknown part 'pass'; there are tests, judging, passes, decoders" in done.stderr
