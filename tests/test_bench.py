@@ -1,13 +1,15 @@
 """`bench.measure`: its arithmetic on a model whose every pass takes a known time, and what it refuses."""
 
 import io
+import json
 
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 import toymodels
-from specverify import bench, bench_answer
+from specverify import bench, bench_answer, bench_judging, bench_passes
 from specverify.bench import Asked, Clocked
 from specverify.bench_shape import Bench
 from specverify.errors import InputError
@@ -121,3 +123,69 @@ def test_no_room_is_said_with_the_remedy():
 
     with pytest.raises(InputError, match=r"batch 8 with windows up to 2 does not fit.*choose a smaller --batch"):
         bench.measure(Full(TOY), Asked(windows=(2,)))
+
+
+def test_judging_is_measured_beside_a_floor_a_loop_and_the_library(tmp_path):
+    out = tmp_path / "judging.json"
+    done = CliRunner().invoke(
+        bench_judging.app, ["--size", "1x3x16,2x2x16", "--rule", "lantern,gsd", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads(out.read_text())
+    alone, several = record["rows"]
+    assert set(alone["milliseconds"]) == {"token rule", "lantern", "gsd", "loop", "library"}
+    assert set(several["milliseconds"]) == {"token rule", "lantern", "gsd", "loop"}  # the library's is of one row
+    assert alone["floor"] == pytest.approx(1e3 * 4 * (4 + 3) * 16 / record["bandwidth"])
+    assert all(value > 0 for row in record["rows"] for value in row["milliseconds"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "8x32"], "size '8x32' is not batch x window x vocabulary"),
+        (["--size", "0x2x16"], "size 0x2x16: batch and window are at least 1"),
+        (["--rule", "gds", "--size", "1x2x16"], "unknown rule 'gds'; did you mean gsd"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+    ],
+)
+def test_judging_names_what_is_wrong(arguments, message, tmp_path):
+    done = CliRunner().invoke(bench_judging.app, [*arguments, "--out", str(tmp_path / "out.json")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_passes_are_measured_for_every_batch_and_guidance(tmp_path):
+    out = tmp_path / "passes.json"
+    asked = ["random:tiny", "--batch", "1,3", "--window", "1,2", "--guidance", "1,2", "--out", str(out)]
+    done = CliRunner().invoke(bench_passes.app, asked)
+    assert done.exit_code == 0, done.output
+    record = json.loads(out.read_text())
+    assert [(row["guidance"], row["batch"]) for row in record["rows"]] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert all([one["window"] for one in row["passes"]] == [0, 1, 2] for row in record["rows"])
+    assert all(row["fits"] and row["memory"] is None for row in record["rows"])
+    assert (record["model"], record["compiled"], record["accelerator"]) == ("random:tiny", False, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["random:tiny", "--batch", "0"], "batch 0; it must be at least 1"),
+        (["random:tiny", "--batch", "a"], "batch 'a' is not a list of numbers"),
+        (["random:tiny", "--window", "17"], "window 17 of random:tiny: choose 1 to 16"),
+        (["random:tiny", "--guidance", "nan"], "guidance 'nan' is not a finite number"),
+        (["random:tiny", "--dtype", "flat32"], "dtype 'flat32' is none of torch"),
+        (["nothing"], "unknown image model 'nothing'"),
+    ],
+)
+def test_passes_name_what_is_wrong(arguments, message, tmp_path):
+    done = CliRunner().invoke(bench_passes.app, [*arguments, "--out", str(tmp_path / "out.json")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+
+
+def test_a_bench_counts_how_often_the_device_is_waited_for():
+    """Once for each step, which asks whether all rows are done, and once more where rows are dropped."""
+    record = bench.measure(toymodels.toy("markov-8x32", torch.float32), Asked(["sjd"], [4], batch=4, rounds=1))
+    for row in record["rows"]:
+        assert 1 <= row["waits"] < 1.6

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("deadline", "errors", "lockstep", "memory"),
     ("tree",),
-    ("catalogue", "checksum", "claims", "declared", "files", "model", "noise", "outcomes", "seeds"),
+    ("catalogue", "checksum", "claims", "declared", "environment", "files", "model", "noise", "outcomes", "seeds"),
     ("fetched",),
     ("opening", "room"),
     ("cell", "draws", "enumerated", "processors"),
@@ -32,14 +32,14 @@ LAYERS = (
     ("defects",),
     ("subjects",),
     ("report",),
-    ("environment", "pool"),
+    ("pool",),
     ("costs", "relaxed", "sensitivity", "study"),
     ("engine",),
     ("kinds",),
     ("cells", "planner", "killmatrix", "calibration"),
     ("campaign",),
     ("bench", "tradeoff"),
-    ("compare",),
+    ("compare", "gpu"),
     ("cli", "integrations"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
