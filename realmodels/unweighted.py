@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from specverify import files
+from specverify import declared, files
 from specverify.catalogue import near
 from specverify.errors import InputError
 
@@ -29,19 +29,15 @@ PREFIX = "random:"
 SIZES = Path(__file__).parent / "sizes"
 
 
-def names() -> list[str]:
-    """What `open_model` takes."""
-    return sorted(f"{PREFIX}{path.parent.name}" for path in SIZES.glob(f"*/{FILE}"))
-
-
 def folder(name: str) -> Path:
     """Where the sizes of a name lie.
 
     Raises:
         InputError: there are none.
     """
-    if name not in names():
-        raise InputError(f"unknown sizes {name!r}; {near(name, names())}")
+    names = [known for known, _ in declared.sizes()]
+    if name not in names:
+        raise InputError(f"unknown sizes {name!r}; {near(name, names)}")
     return SIZES / name.removeprefix(PREFIX)
 
 

@@ -32,6 +32,8 @@ def show(record: Bench, console: Console) -> None:
         "forward passes took time: tokens per pass over what a window costs. outside: share of the seconds that no "
         "model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"
     )
+    if record["model"].startswith("random:"):
+        words += ". The weights are random: milliseconds and outside are the model's, passes and acceptance are not"
     console.print(Text(words, style="dim"))
 
 

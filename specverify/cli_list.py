@@ -48,6 +48,9 @@ def list_names(
         if kind is Kind.models and (fetched := cli_fetch.lines()):
             console.print()
             console.print(listing(fetched, ("models, fetched", "")))
+        if kind is Kind.models:
+            console.print()
+            console.print(listing(declared.sizes(), ("models of random weights, to be timed", "sizes of")))
         if what is None:
             console.print()
 

@@ -150,6 +150,12 @@ def trained() -> list[str]:
     return [name for name, _ in _trained(*_OF_IDS)]
 
 
+def sizes() -> Lines:
+    """Published sizes of models over ids, which are opened with random weights, and where they are published."""
+    folders = sorted((_folder("realmodels") / "sizes").glob("*/random-weights.json"))
+    return [(f"random:{path.parent.name}", str(json.loads(path.read_bytes())["source"])) for path in folders]
+
+
 def continuous_models() -> Lines:
     """Toys and trained models over vectors."""
     return [*_toys("toymodels.continuous", "dimension"), *_trained("mixture", "diffusion")]

@@ -38,7 +38,7 @@ def test_a_command_is_one_that_can_be_given(part, step):
         command = command.commands[arguments.pop(0)]
     context = command.make_context(module, arguments)
     for name in re.findall(r"random:\S+", " ".join(arguments)):
-        assert name in unweighted.names()
+        assert unweighted.folder(name).is_dir()
     assert str(context.params["out"]).partition("/")[0] in (step.name, f"{step.name}.json", "checkpoints")
 
 
