@@ -28,7 +28,7 @@ def main(
     seconds: Annotated[float | None, typer.Option(help="Of all of it, about.", show_default="no limit")] = None,
     images: Annotated[Path | None, typer.Option(help="Colour images, for the part that trains.")] = None,
     small: Annotated[bool, typer.Option("--small", help="Try every part on the CPU, in tiny sizes.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Only write the page of what there is.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page, and reports with pictures.")] = False,
 ) -> None:
     """Measure what a GPU is needed for. The same command continues."""
     if lacking := missing():
@@ -50,7 +50,7 @@ def main(
             raise InputError(f"unknown part {unknown[0]!r}; there are {', '.join(one.name for one in known)}")
         chosen = [one for one in known if not part or one.name in part]
         whole = report or carry_out(chosen, out, "cpu" if small else "cuda", seconds, typer.echo)
-        typer.echo(str(page.write(out, [one.name for one in known])))
+        typer.echo(str(page.write(out, [one.name for one in known], report)))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

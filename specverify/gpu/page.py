@@ -14,13 +14,13 @@ from pathlib import Path
 
 from specverify import files
 from specverify.bench_judging import LIBRARY, LOOP, TOKEN
-from specverify.bench_judging import Record as Judging
 from specverify.bench_passes import Record as Passes
 from specverify.bench_shape import Bench
 from specverify.bench_shape import Row as Decoded
 from specverify.errors import InputError
-from specverify.gpu import carry, published
+from specverify.gpu import carry, goals, published
 from specverify.gpu.carry import Steps
+from specverify.gpu.goals import benches, judged, own_milliseconds, share
 from specverify.report import record as records
 from specverify.report.shape import Record
 from specverify.report.tables import UNKNOWN, number
@@ -32,8 +32,13 @@ NAME = "report.md"
 LINE = "python -m specverify.gpu --report --out FOLDER"
 
 
-def write(out: Path, names: Sequence[str]) -> Path:
+def write(out: Path, names: Sequence[str], beside: bool = False) -> Path:
     """Write the page of all parts that are in a folder.
+
+    Args:
+        out: the folder.
+        names: of the parts.
+        beside: whether reports of sweeps and campaigns are laid down, too, with their pictures, below the folder.
 
     Raises:
         InputError: nothing is there, a file is damaged, or the page cannot be written.
@@ -47,7 +52,10 @@ def write(out: Path, names: Sequence[str]) -> Path:
             if steps:
                 with zipfile.ZipFile(carry.path_of(name, out)) as archive:
                     archive.extractall(folder / name)
-        text = "\n\n".join([*_head(found), *_sections(folder, found)]) + "\n"
+        text = "\n\n".join([*_head(found), *goals.section(folder), *_sections(folder, found)]) + "\n"
+        if beside:
+            for file in sorted(path for kind in ("report.md", "figures/*.png") for path in folder.glob(f"*/*/{kind}")):
+                files.write_atomically(out / file.relative_to(folder), file.read_bytes())
     files.write_atomically(out / NAME, text.encode())
     return out / NAME
 
@@ -108,10 +116,7 @@ def _tests(folder: Path) -> Iterable[str]:
 
 
 def _judging(folder: Path) -> Iterable[str]:
-    for path in sorted(folder.glob("*.json")):
-        if path.name == carry.STEPS:
-            continue
-        record: Judging = json.loads(path.read_text())
+    for record in judged(folder):
         yield (
             f"A large copy moves {record['bandwidth'] / 1e9:,.0f} GB/s; a small operation takes "
             f"{1e3 * record['call']:.1f} microseconds. Milliseconds of a window judged, with the token behind it:"
@@ -123,17 +128,9 @@ def _judging(folder: Path) -> Iterable[str]:
             beside = [f"{token / row['floor']:.2f}", f"{cost[LOOP] / token:.1f}"]
             size = f"{row['batch']} x {row['window']} x {row['vocab']:,}"
             rows.append((size, number(row["floor"], 3), *(_number(cost.get(rule)) for rule in rules), *beside))
-        names = {TOKEN: TOKEN, LOOP: "loop in Python", LIBRARY: "transformers"}
-        yield _table(
-            (
-                "batch x window x vocabulary",
-                "floor",
-                *(names.get(r, r) for r in rules),
-                "token rule / floor",
-                "loop / token rule",
-            ),
-            rows,
-        )
+        names = {LOOP: "loop in Python", LIBRARY: "transformers"}
+        shown = [names.get(rule, rule) for rule in rules]
+        yield _table(("batch x window x vocabulary", "floor", *shown, "token rule / floor", "loop / token rule"), rows)
 
 
 def _passes(folder: Path) -> Iterable[str]:
@@ -155,24 +152,19 @@ def _passes(folder: Path) -> Iterable[str]:
 
 def _decoders(folder: Path) -> Iterable[str]:
     yield (
-        "Passes and acceptance are of random weights and say nothing of the models; seconds a pass, and what a decoder "
-        "adds to them, do. share: of the speed-up that step compression and the measured cost of a window allow; "
-        "ms a step: a decoder's own, beside the passes; waits: times a pass that the device is waited for."
+        "share: of the speed-up that step compression and the measured cost of a window allow; ms a step: a decoder's "
+        "own, beside the passes; waits: times a pass that the device is waited for."
     )
-    rows = []
-    for path in sorted(folder.glob("*.json")):
-        if path.name == carry.STEPS:
-            continue
-        record: Bench = json.loads(path.read_text())
-        for row in record["rows"]:
-            rows.append((path.stem, *_decoded(row, record)))
+    rows = [(name, *_decoded(row, record)) for name, record in benches(folder).items() for row in record["rows"]]
     columns = "step, decoder, window, passes, an image, speed-up, limit, share, ms a step, of a pass, waits"
     yield _table(columns.split(", "), rows)
+    if random := [name for name, record in benches(folder).items() if record["model"].startswith("random:")]:
+        yield f"Weights of {', '.join(random)} are random: passes and acceptance say nothing of the models."
 
 
 def _decoded(row: Decoded, record: Bench) -> tuple[str, ...]:
-    passes = {one["window"]: one["milliseconds"] for one in record["passes"]}
-    step = 1e3 * row["outside"] * sum(row["seconds"]) / record["rounds"] / row["calls"]
+    own, of_pass = own_milliseconds(row, record)
+    part = share(row)
     return (
         row["decoder"],
         UNKNOWN if row["window"] is None else str(row["window"]),
@@ -180,9 +172,9 @@ def _decoded(row: Decoded, record: Bench) -> tuple[str, ...]:
         f"{row['seconds_per_image']:.3g} s",
         f"{row['speedup']:.2f}",
         UNKNOWN if row["limit"] is None else f"{row['limit']:.2f}",
-        UNKNOWN if row["limit"] is None else f"{row['speedup'] / row['limit']:.0%}",
-        f"{step:.2f} ms",
-        f"{step / passes[row['window'] or 0]:.0%}",
+        UNKNOWN if part is None else f"{part:.0%}",
+        f"{own:.2f}",
+        f"{of_pass:.0%}",
         _number(row["waits"]),
     )
 
@@ -201,7 +193,8 @@ def _verdicts(folder: Path) -> Iterable[str]:
 def _sweep(folder: Path) -> Iterable[str]:
     for path in sorted(folder.glob("*/tradeoff.json")):
         record = sweeps.load(path)
-        yield f"**{path.parent.name}**: `{record['command']}`; the report is in the file of this part."
+        where = f"{path.parent.name}/report.md in the file of this part"
+        yield f"**{path.parent.name}**: `{record['command']}`; its report, with pictures, is {where}."
         yield _table(
             (
                 "setting",

@@ -111,32 +111,26 @@ def _passes(device: str, small: bool) -> Part:
 
 
 def _decoders(device: str, small: bool) -> Part:
-    """Whole images, one alone and several."""
-    steps = []
-    for name, batch, windows, graphs in (
-        [("tiny", 2, "4", False)]
-        if small
-        else [
-            ("janus-pro-1b", 1, "16,32", True),
-            ("janus-pro-1b", 1, "16,32", False),
-            ("janus-pro-1b", 8, "16,32", True),
-            ("llamagen-xl", 1, "16,32", True),
-            ("janus-pro-7b", 1, "16,32", True),
-            ("lumina-mgpt-7b", 1, "32", True),
+    """Whole images, one alone and several: of published sizes, then of trained weights, whose passes mean something."""
+    if small:
+        chosen = [("random:tiny", 2, "4", 2, False, "sjd,scd-mc"), ("mnist-vq", 1, "8", 2, False, "sjd-block")]
+    else:
+        chosen = [
+            ("random:janus-pro-1b", 1, "16,32", 5, True, LOSSLESS),
+            ("random:janus-pro-1b", 1, "16,32", 5, False, LOSSLESS),
+            ("random:janus-pro-1b", 8, "16,32", 5, True, LOSSLESS),
+            ("random:llamagen-xl", 1, "16,32", 2, True, LOSSLESS),
+            ("random:janus-pro-7b", 1, "16,32", 5, True, LOSSLESS),
+            ("random:lumina-mgpt-7b", 1, "32", 4, True, "sjd,scd-mc"),
+            *[("cifar-fsq", batch, "4,16,64", 3, True, LOSSLESS) for batch in (1, 8, 64)],
         ]
-    ):
-        step = f"{name}-{batch}" + "-graphs" * graphs
-        asked = (
-            f"random:{name}",
-            *_opened(device, small),
-            "--guidance",
-            str(SHAPES.get(name, 2)),
-            "--out",
-            f"{step}.json",
-        )
-        more = ("--batch", str(batch), "--window", windows, "--rounds", "1", *["--compile"] * graphs)
-        decoders = "sjd,scd-mc" if name.startswith("lumina") else LOSSLESS
-        steps.append(Step(step, ("-m", "specverify.cli", "bench", *asked, *more, "--decoder", decoders)))
+    steps = []
+    for model, batch, windows, guidance, graphs, decoders in chosen:
+        step = f"{model.removeprefix('random:')}-{batch}" + "-graphs" * graphs
+        opened = _opened(device, small or not model.startswith("random:"))
+        asked = (model, *opened, *["--compile"] * graphs, "--guidance", str(guidance), "--decoder", decoders)
+        more = ("--batch", str(batch), "--window", windows, "--rounds", "1", "--out", f"{step}.json")
+        steps.append(Step(step, ("-m", "specverify.cli", "bench", *asked, *more)))
     return Part("decoders", "seconds of whole images beside plain decoding, and what bounds them", tuple(steps))
 
 
@@ -184,5 +178,5 @@ def _training(device: str, small: bool, images: Path | None) -> Part:
     return Part("training", title, (Step("train", ("-m", "realmodels.train_vq", *asked, *more)),))
 
 
-def _opened(device: str, small: bool) -> Sequence[str]:
-    return ("--device", device, "--dtype", "float32" if small else "bfloat16")
+def _opened(device: str, exactly: bool) -> Sequence[str]:
+    return ("--device", device, "--dtype", "float32" if exactly else "bfloat16")
