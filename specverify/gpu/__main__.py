@@ -24,7 +24,9 @@ app = typer.Typer(add_completion=False)
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def main(
     part: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="All by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the files of all parts, and of the page.")] = Path("out/gpu"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files of all parts, and of the page.", show_default="out/gpu")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Of all of it, about.", show_default="no limit")] = None,
     images: Annotated[Path | None, typer.Option(help="Colour images, for the part that trains.")] = None,
     small: Annotated[bool, typer.Option("--small", help="Try every part on the CPU, in tiny sizes.")] = False,
@@ -41,6 +43,7 @@ def main(
     from specverify.gpu.carry import carry_out
     from specverify.gpu.parts import parts
 
+    out = out or Path("out") / ("gpu-small" if small else "gpu")
     if not (small or report or torch.cuda.is_available()):
         typer.echo("no CUDA device: nothing was measured. --small tries every part on the CPU, in tiny sizes")
         return
