@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import torch
 from rich.console import Console
 
 from realmodels.models import kept
@@ -207,12 +206,13 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result], r
         overall = combine([overall, Kind.INCONCLUSIVE])
         reason = f"interrupted after {len(present)} of {len(cells)} cells. {reason}"
     seen = sensitivity.beside(present)
+    without_gpu = ["nothing was run on a GPU"] if header["hardware"]["accelerator"] is None else []
     record = {
         **header,
         "status": "complete" if complete else "partial",
         "finished": environment.now() if complete else None,
         "cells": present,
-        "not_covered": [*_not_covered(cells, results, real), *sensitivity.missed(seen)],
+        "not_covered": [*_not_covered(cells, results, real), *without_gpu, *sensitivity.missed(seen)],
         "verdicts": verdicts,
         "verdict": {"kind": overall.value, "reason": reason, "exit_code": cast("ExitCode", overall.exit_code)},
     }
@@ -293,8 +293,6 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result], real: Real) 
         )
     there = {cell.kind for cell in cells}
     notes += dict.fromkeys(note for name, kind in KINDS.items() if name in there for note in kind.not_covered(real))
-    if not torch.cuda.is_available():
-        notes.append("nothing was run on a GPU")
     return notes
 
 

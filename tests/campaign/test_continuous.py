@@ -27,6 +27,7 @@ from specverify.rules import reflection, rejection
 from specverify.rules.relaxation import NOTHING
 from toymodels import continuous
 
+HEADER = {"hardware": {"accelerator": None}}
 CONTROL = "cspd-variance-as-std"
 
 
@@ -38,7 +39,7 @@ def densities():
         for cell in plan("quick", "density/*")
         if (cell.decoder, cell.model) != ("path", "score-1x4") or cell.draft == "shifted"
     ]
-    return campaign._finish({}, cells, carried_out(cells))
+    return campaign._finish(HEADER, cells, carried_out(cells))
 
 
 def by_name(record):
@@ -246,7 +247,7 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
             assert set(rejecting) <= equal, "its zero vectors are too few for any other check"
         elif cell.decoder != CONTROL:
             assert result["evidence"][0]["estimate"] > 0.005
-    record = campaign._finish({}, cells, found)
+    record = campaign._finish(HEADER, cells, found)
     assert record["verdicts"] == [], "a control is no decoder that somebody claims something of"
     assert record["verdict"]["kind"] == "INCONCLUSIVE", "that the checks work proves nothing of anybody's decoder"
     assert record["verdict"]["exit_code"] == 2
@@ -259,7 +260,7 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
 def test_what_is_known_to_be_wrong_and_passes_is_an_error(monkeypatch):
     monkeypatch.setattr(kind.registry, "build", lambda name, settings: registry.Autoregressive())
     (cell,) = plan("quick", "continuous/cspd/chain-1x4/*")
-    record = campaign._finish({}, [cell], carried_out([cell]))
+    record = campaign._finish(HEADER, [cell], carried_out([cell]))
     assert record["verdict"]["kind"] == "ERROR"
     assert "missed known-wrong decoders: continuous/cspd/" in record["verdict"]["reason"]
 
