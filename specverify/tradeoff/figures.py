@@ -193,7 +193,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     labels = sorted({label for row in shown for label in images_of(row)["labels"]})
     across = max(1, min(_ACROSS, len(images_of(shown[0])["labels"]) // len(labels)))
     step = side + 1
-    sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4))
+    sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4), np.uint8)
     for down, row in enumerate(shown):
         for column, label in enumerate(labels):
             own = [t for t, of in zip(images_of(row)["tokens"], images_of(row)["labels"], strict=True) if of == label]

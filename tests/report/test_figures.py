@@ -191,3 +191,11 @@ def test_samples_match_labels_and_begin_with_plain_decoding(example):
     assert black[:, : pixels.shape[1] // 2].mean() > 0.3  # plain decoding's are black here, and stand on the left
     assert black[:, pixels.shape[1] // 2 :].mean() < 0.1
     assert _draw(samples, [cell("sjd", [0], 3), cell("ar", [1], 0)]) == []
+
+
+def test_a_level_is_shown_as_the_nearest_that_a_picture_has():
+    shown = drawing.image(range(17), 1, 17, 17)
+    assert shown.shape == (1, 17, 4)
+    assert shown[0, :, 0].tolist() == [round(255 * level / 16) for level in range(17)]
+    assert (shown[..., 3] == 255).all()
+    assert drawing.image([0, 1, 2], 1, 1, 3).tolist() == [[[0, 128, 255, 255]]]  # one colour behind the other
