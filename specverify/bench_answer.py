@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specverify.bench_shape import Bench, Row
+from specverify.errors import number_of
 from specverify.report.tables import UNKNOWN, number
 
 _CLOCKS = {
@@ -26,8 +27,9 @@ def show(record: Bench, console: Console) -> None:
     console.print(_table([plain, *others]))
     console.print()
     words = (
-        f"{record['rounds']} batches of {record['batch']} images of {record['length']} tokens, vocabulary "
-        f"{record['vocab']:,}, {record['dtype']} on {record['accelerator'] or record['device']}; "
+        f"{number_of(record['rounds'], 'batch')} of {number_of(record['batch'], 'image')} of "
+        f"{number_of(record['length'], 'token')}, vocabulary {record['vocab']:,}, "
+        f"{record['dtype']} on {record['accelerator'] or record['device']}; "
         f"{_CLOCKS[record['clock']]}. limit: the speed-up if finished rows were replaced at once and nothing but "
         "forward passes took time: tokens per pass over what a window costs. outside: share of the seconds that no "
         "model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"

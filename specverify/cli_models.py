@@ -14,7 +14,7 @@ import typer
 from specverify import files
 from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, read_condition
 from specverify.cli_study import Device
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 
 if TYPE_CHECKING:
     from realmodels.images import ImageModel
@@ -107,8 +107,9 @@ def sample(
     besides = ", which compiling is part of" if compile else ""
     kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
     typer.echo(
-        f"{n} images of {opened.name} by {decoder}: {passes:.1f} forward passes an image for {opened.length} tokens, "
-        f"{opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} s{besides}"
+        f"{number_of(n, 'image')} of {opened.name} by {decoder}: {passes:.1f} forward passes an image for "
+        f"{number_of(opened.length, 'token')}, {opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} "
+        f"s{besides}"
     )
     typer.echo(f"{out}\n{beside}")
 

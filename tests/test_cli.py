@@ -217,7 +217,7 @@ def test_an_interrupted_run_says_what_is_kept(run, tmp_path, monkeypatch):
     assert "nothing was finished" in err
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "one.json").write_text("{}")
-    assert "1 cells are finished in" in run("verify", "--out", tmp_path)[2]
+    assert "1 cell finished in" in run("verify", "--out", tmp_path)[2]
     finished = True
     code, out, err = run("verify", "--out", tmp_path)
     assert (code, out, err.count("\n")) == (130, "", 1)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from specverify import cli
+from specverify.errors import number_of
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,8 @@ def test_output_that_nobody_reads_any_more_is_no_refutation():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 3
+
+
+def test_what_is_counted_is_in_its_number():
+    assert [number_of(n, "cell") for n in (0, 1, 1200)] == ["0 cells", "1 cell", "1,200 cells"]
+    assert [number_of(2, what) for what in ("batch", "process", "toy")] == ["2 batches", "2 processes", "2 toys"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, PANELS, Picture, Style, left_out, where
 from specverify.report.shape_cells import Cell, Run, run_of
@@ -68,7 +69,7 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         f"sequences. All: {common}."
     )
     alt = (
-        f"Forward passes and acceptance rates of {len(cells)} cells; the highest step compression is "
+        f"Forward passes and acceptance rates of {number_of(len(cells), 'cell')}; the highest step compression is "
         f"{run_of(best)['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
     )
     return drawing.picture(figure, "real-cost", "Cost on real image models", caption, alt)
@@ -109,7 +110,7 @@ def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         "One image at a time. Behind each bar, how many times fewer passes, or seconds, than plain decoding took in "
         f"the same run. All: {common}."
     )
-    alt = f"Forward passes and seconds of one image at a time, for {len(shown)} cells."
+    alt = f"Forward passes and seconds of one image at a time, for {number_of(len(shown), 'cell')}."
     return drawing.picture(figure, "latency", "What one image costs", caption, alt)
 
 
@@ -147,7 +148,10 @@ def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | N
     caption = "Dashed: always as many. Several lines of one colour differ in window or drafts." + left_out(
         len(groups), "models"
     )
-    alt = f"Distributions of the forward passes per sequence, for {len(cells)} cells on {len(groups)} models."
+    alt = (
+        f"Distributions of the forward passes per sequence, for {number_of(len(cells), 'cell')} on "
+        f"{number_of(len(groups), 'model')}."
+    )
     return drawing.picture(figure, "passes", "How many forward passes a sequence takes", caption, alt)
 
 

@@ -131,7 +131,7 @@ def test_one_image_at_a_time_is_timed_beside_plain_decoding_and_not_tested(tmp_p
     (cell,) = record["cells"]
     assert (cell["run"]["n"], cell["run"]["passes_mean"], cell["run"]["draft_passes_mean"]) == (20, 64, 0)
     assert (cell["evidence"], record["verdicts"], record["verdict"]["kind"]) == ([], [], "INCONCLUSIVE")
-    assert "1 cells of one image at a time were timed and not tested" in record["not_covered"]
+    assert "timed and not tested: 1 cell of one image at a time" in record["not_covered"]
     assert "One image at a time: passes and seconds" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "figures" / "latency.png").exists()
 
