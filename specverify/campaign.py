@@ -102,6 +102,8 @@ def verify(
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
         found = _finish(header, cells, kept.results(), chosen)
+        if found["status"] == "partial":
+            found["command"] += f" --out {shlex.quote(str(out))}"  # where that which continues finds it
         _write(found, out)
         return found
 

@@ -192,6 +192,8 @@ def _write(head: Header, cells: Sequence[Cell], rows: dict[str, Row], out: Path)
     present = [rows[cell.id] for cell in cells if cell.id in rows]
     complete = len(present) == len(cells) and all(row["error"] is None for row in present)
     record: Sweep = {**head, "status": "complete" if complete else "partial", "planned": len(cells), "rows": present}
+    if not complete:
+        record["command"] += f" --out {shlex.quote(str(out))}"  # where that which continues finds it
     record = without_others(record)
     records.save(record, out / records.NAME)
     report.write(record, out)

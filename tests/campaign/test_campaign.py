@@ -241,6 +241,23 @@ def test_impossible_campaigns(tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_partial_record_names_the_command_that_continues_it(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+        yield
+
+    share_out, out = study.pool.share_out, tmp_path / "some where"
+    arguments = {"tier": "quick", "seed": 3, "out": out, "only": "exact/ar/dense-2x8*", "jobs": 1}
+    monkeypatch.setattr(study.pool, "share_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.verify(**arguments)
+    command = f"specverify verify --tier quick --seed 3 --only '{arguments['only']}'"
+    assert records.load(out)["command"] == f"{command} --out '{out}'"
+    assert f"continues: `{command} --out '{out}'`" in (out / "report.md").read_text()
+    monkeypatch.setattr(study.pool, "share_out", share_out)
+    assert campaign.verify(**arguments)["command"] == command
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path):
     out = tmp_path / "out"
@@ -265,6 +282,7 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     assert partial["status"] == "partial"
     assert 3 <= len(partial["cells"]) < total
     assert partial["verdict"]["kind"] == "INCONCLUSIVE"
+    assert partial["command"].endswith(f" --out {out}")
     kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.json")}
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -272,5 +290,6 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     assert done.returncode == 0, done.stderr
     complete = records.load(out / "record.json")
     assert complete["status"] == "complete"
+    assert "--out" not in complete["command"]
     assert len(complete["cells"]) == total
     assert all((finished / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())

@@ -113,6 +113,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
     failed = record["rows"][-1]
     assert failed["error"] == "RuntimeError: out of paint"
     assert record["status"] == "partial"
+    assert record["command"].endswith(f" --out {tmp_path}")
     assert "out of paint" in (tmp_path / "report.html").read_text()
     with pytest.raises(InputError, match="no finished setting beside a finished AR run"):
         choose.fastest(record, 0.1)
