@@ -31,8 +31,9 @@ def show(record: Bench, console: Console) -> None:
         f"{number_of(record['length'], 'token')}, vocabulary {record['vocab']:,}, "
         f"{record['dtype']} on {record['accelerator'] or record['device']}; "
         f"{_CLOCKS[record['clock']]}. limit: the speed-up if finished rows were replaced at once and nothing but "
-        "forward passes took time: tokens per pass over what a window costs. outside: share of the seconds that no "
-        "model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"
+        "forward passes took time: tokens per pass over what a window costs, measured apart. What a step takes beside "
+        "its pass weighs more on plain decoding, and may carry a speed-up beyond. outside: share of the seconds that "
+        "no model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"
     )
     console.print(Text(words, style="dim"))
 
@@ -46,7 +47,7 @@ def headline(record: Bench) -> str:
     where = best["decoder"] + (f" with a window of {best['window']}" if best["window"] else "")
     said = f"{where} takes {seconds(best)} an image, plain decoding {seconds(plain)}"
     times = f"{number(best['speedup'], 3)} times as fast"
-    bound = "" if best["limit"] is None else f", of at most {number(best['limit'], 3)}"
+    bound = "" if best["limit"] is None else f", {number(best['limit'], 3)} if only passes took time"
     if best["speedup"] <= 1:
         return f"no decoder is faster than plain decoding; the nearest, {said}: {times}{bound}"
     return f"the fastest, {said}: {times}{bound}"
