@@ -89,11 +89,12 @@ def test_help_says_what_exit_codes_mean(run):
         ("checks", ["discrete.ChiSquare ", "pit.PitUniformity ", "sequential.EProcess "]),
         ("drafts", ["perturbed ", "identical ", "half the target law", "narrower "]),
         ("defects", ["bonus-from-draft ", "cspd-trial-cap-zero "]),
-        ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n"]),
+        ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n", "real/ar/digits-s/g1/b400\n"]),
+        ("cells --real cifar-fsq", ["real/ar/cifar-fsq/g1/b400\n", "real/sjd/cifar-fsq/w16/repeat-left/g1.5/b1\n"]),
     ],
 )
 def test_list(run, what, names):
-    code, out, err = run("list", what)
+    code, out, err = run("list", *what.split())
     assert (code, err) == (0, "")
     _fits(out)
     for name in names:

@@ -18,6 +18,14 @@ from specverify.errors import number_of
             "claim 'losless': did you mean lossless? use lossless, relaxed:TV ",
         ),
         (("validate", "scd-mc", "--level", "sampler", "--suite", "tny"), "unknown suite 'tny'; did you mean "),
+        (
+            ("verify", "--tier", "full", "--real", "mnist-vq", "--only", "x"),
+            "no cell of the full tier matches 'x'; `specverify list cells --tier full --real mnist-vq` names them",
+        ),
+        (
+            ("list", "models", "--real", "mnist-vq"),
+            "--real and --condition say whose cells to list; write specverify list cells ",
+        ),
         (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
         (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
         (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
