@@ -20,7 +20,8 @@ from specverify.errors import number_of
         (("validate", "scd-mc", "--level", "sampler", "--suite", "tny"), "unknown suite 'tny'; did you mean "),
         (
             ("verify", "--tier", "full", "--real", "mnist-vq", "--only", "mnist-vq"),
-            "no cell of the full tier matches 'mnist-vq'; `specverify list cells --tier full --real mnist-vq` names them",
+            "no cell of the full tier matches 'mnist-vq'; `specverify list cells --tier full --real mnist-vq` names "
+            "them",
         ),
         (
             ("list", "models", "--real", "mnist-vq"),
