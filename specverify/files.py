@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -61,6 +62,24 @@ def check_writable(folder: Path) -> None:
     finally:
         for path in reversed(made):
             path.rmdir()
+
+
+def check_own(schema: str, record: Path, *written: Path) -> None:
+    """Raise InputError if a file is there that would be written, and not by the command whose record this is.
+
+    Args:
+        schema: what its records say that they are.
+        record: where it stands, if there is one; what is written with it is then the command's own.
+        written: all files that would be.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(record.read_bytes())
+        if isinstance(found, dict) and found.get("schema") == schema:
+            return
+    if foreign := [path for path in written if path.exists()]:
+        raise InputError(
+            f"{foreign[0]} is there, and not from this command; choose another --out, or replace it with --overwrite"
+        )
 
 
 @contextlib.contextmanager
