@@ -117,7 +117,7 @@ def test_a_control_is_no_decoder_and_flagging_it_is_an_error(tmp_path, monkeypat
     record = _as_if(tmp_path / "right", monkeypatch, "continuous/cspd-variance-as-std/*", "CONSISTENT")
     assert record["verdicts"] == []
     assert record["verdict"]["kind"] == "INCONCLUSIVE"
-    reason = "1 controls, none flagged; nothing was proved: no decoder that claims anything was judged"
+    reason = "1 control, none flagged; nothing was proved: no decoder that claims anything was judged"
     assert record["verdict"]["reason"] == reason
     assert "no known-wrong decoder was among them" in (tmp_path / "right" / "out" / "report.md").read_text()
     record = _as_if(tmp_path / "wrong", monkeypatch, "continuous/cspd-variance-as-std/*", "REFUTED")
