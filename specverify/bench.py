@@ -1,10 +1,11 @@
 """What decoders cost on a model: forward passes, and seconds beside plain decoding in the same run.
 
 Rounds of one batch each, plain decoding and every decoder in turn, so that a machine that slows down slows all of them.
-What passes cost is measured apart, window by window. Two numbers then say what a decoder can reach:
+What passes cost is measured apart, window by window. Two numbers then say what bounds a decoder:
 
     limit    tokens * ms(0) / (passes * ms(window)), the speed-up if a row that is done is replaced at once and nothing
-             but forward passes takes time: step compression over what a window costs
+             but forward passes takes time: step compression over what a window costs. A speed-up may lie beyond it:
+             what a step takes beside its pass weighs more on plain decoding, whose passes are the shortest
     outside  the share of a decoder's time that its model does not take
 """
 

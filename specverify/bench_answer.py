@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specverify.bench_shape import Bench, Row
+from specverify.errors import number_of
 from specverify.report.tables import UNKNOWN, number
 
 _CLOCKS = {
@@ -26,11 +27,13 @@ def show(record: Bench, console: Console) -> None:
     console.print(_table([plain, *others]))
     console.print()
     words = (
-        f"{record['rounds']} batches of {record['batch']} images of {record['length']} tokens, vocabulary "
-        f"{record['vocab']:,}, {record['dtype']} on {record['accelerator'] or record['device']}; "
+        f"{number_of(record['rounds'], 'batch')} of {number_of(record['batch'], 'image')} of "
+        f"{number_of(record['length'], 'token')}, vocabulary {record['vocab']:,}, "
+        f"{record['dtype']} on {record['accelerator'] or record['device']}; "
         f"{_CLOCKS[record['clock']]}. limit: the speed-up if finished rows were replaced at once and nothing but "
-        "forward passes took time: tokens per pass over what a window costs. outside: share of the seconds that no "
-        "model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"
+        "forward passes took time: tokens per pass over what a window costs, measured apart. What a step takes beside "
+        "its pass weighs more on plain decoding, and may carry a speed-up beyond. outside: share of the seconds that "
+        "no model takes. Whether a decoder is lossless is not asked here: specverify verify and validate do"
     )
     if record["model"].startswith("random:"):
         words += ". The weights are random: milliseconds and outside are the model's, passes and acceptance are not"
@@ -46,7 +49,7 @@ def headline(record: Bench) -> str:
     where = best["decoder"] + (f" with a window of {best['window']}" if best["window"] else "")
     said = f"{where} takes {seconds(best)} an image, plain decoding {seconds(plain)}"
     times = f"{number(best['speedup'], 3)} times as fast"
-    bound = "" if best["limit"] is None else f", of at most {number(best['limit'], 3)}"
+    bound = "" if best["limit"] is None else f", {number(best['limit'], 3)} if only passes took time"
     if best["speedup"] <= 1:
         return f"no decoder is faster than plain decoding; the nearest, {said}: {times}{bound}"
     return f"the fastest, {said}: {times}{bound}"

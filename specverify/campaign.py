@@ -23,7 +23,7 @@ from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Ce
 from specverify.cells import carry_out, checks, on_device, stopped
 from specverify.decoders import registry
 from specverify.defects import continuous as defects
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.evidence.design import AlphaBudget
 from specverify.kinds import KINDS, proof
 from specverify.kinds.kind import Setting
@@ -101,6 +101,8 @@ def verify(
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
         found = _finish(header, cells, kept.results(), chosen)
+        if found["status"] == "partial":
+            found["command"] += f" --out {shlex.quote(str(out))}"  # where that which continues finds it
         _write(found, out)
         return found
 
@@ -192,7 +194,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result], r
         wrong = sum(r["expected"] is not None for r in present)
         overall = Kind.INCONCLUSIVE
         found = [f"{wrong} known-wrong decoders, all refuted"] if wrong else []
-        found += [f"{len(controls)} controls, none flagged"] if controls else []
+        found += [f"{number_of(len(controls), 'control')}, none flagged"] if controls else []
         found += ["nothing was proved: no decoder that claims anything was judged"]
         reason = "; ".join(found)
     else:
@@ -204,7 +206,7 @@ def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result], r
         )
     if not complete:
         overall = combine([overall, Kind.INCONCLUSIVE])
-        reason = f"interrupted after {len(present)} of {len(cells)} cells. {reason}"
+        reason = f"interrupted after {len(present)} of {number_of(len(cells), 'cell')}. {reason}"
     seen = sensitivity.beside(present)
     without_gpu = ["nothing was run on a GPU"] if header["hardware"]["accelerator"] is None else []
     record = {
@@ -242,7 +244,7 @@ def _verdict(subject: str, rows: Sequence[Result]) -> DecoderVerdict:
     claims = list(dict.fromkeys(row["claim"] for row in rows))
     return {
         "decoder": subject,
-        "claim": claims[0] if len(claims) == 1 else f"{len(claims)} claims",
+        "claim": claims[0] if len(claims) == 1 else number_of(len(claims), "claim"),
         "kind": kind.value,
         "reason": _reason(rows, kind),
         "cells": [row["id"] for row in rows],
@@ -277,19 +279,21 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result], real: Real) 
         if result["verdict"]["kind"] in ("VACUOUS", "INCONCLUSIVE", "ERROR"):
             notes.append(f"{cell.id}: {result['verdict']['kind'].lower()}, {result['verdict']['reason']}")
     timed = sum(cell.timed_alone for cell in cells if cell.id in results)
-    notes += [f"{timed} cells of one image at a time were timed and not tested"] if timed else []
+    notes += [f"timed and not tested: {number_of(timed, 'cell')} of one image at a time"] if timed else []
     drawn = [r for r in results.values() if r["kind"] == "real" and "pit" in r["figures"]]
     if bare := sum("images" not in r["figures"] for r in drawn):
         notes.append(f"pictures of {bare} real cells: nothing here makes pixels of their codes")
     if silent:
         names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
         notes.append(
-            f"relaxed rules whose claim says nothing in {len(silent)} cells: {names}; only their price was measured"
+            f"relaxed rules whose claim says nothing in {number_of(len(silent), 'cell')}: {names}; only their price "
+            "was measured"
         )
     if empty:
         names = ", ".join(dict.fromkeys(r["settings"]["rule"] for r in empty))
         notes.append(
-            f"relaxed claims that allow nearly every law, so that they say nothing, in {len(empty)} cells: {names}"
+            "relaxed claims that allow nearly every law, so that they say nothing, in "
+            f"{number_of(len(empty), 'cell')}: {names}"
         )
     there = {cell.kind for cell in cells}
     notes += dict.fromkeys(note for name, kind in KINDS.items() if name in there for note in kind.not_covered(real))

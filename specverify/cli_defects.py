@@ -14,6 +14,7 @@ import typer
 
 from specverify import cli_study
 from specverify.cli_study import Engine, EngineOption, Jobs, Overwrite, Scheduler, Shard, Tier
+from specverify.errors import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -248,7 +249,9 @@ def _show_corpus(known: Sequence[Known], console: Console) -> None:
         lines += [f"caught by: {one.check or ', '.join(one.named)}"] if one.lossy else []
         console.print(Padding(Text("\n".join(lines)), (0, 0, 1, 4), expand=False))
     lossy = sum(one.lossy for one in known)
-    console.print(f"{lossy} defects and {len(known) - lossy} controls; --run tries the checkers on them")
+    console.print(
+        f"{number_of(lossy, 'defect')} and {number_of(len(known) - lossy, 'control')}; --run tries the checkers on them"
+    )
 
 
 def _show_matrix(rows: Sequence[Row], console: Console) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from specverify import cli_fetch, declared
+from specverify.cli_opening import Conditions, asked_real
 from specverify.cli_study import Tier
+from specverify.errors import InputError
 from specverify.subjects import resolve
 
 
@@ -26,14 +28,23 @@ class Kind(StrEnum):
 def list_names(
     what: Annotated[Kind | None, typer.Argument(help="What to list.", show_default="all but cells")] = None,
     tier: Annotated[Tier, typer.Option(help="Whose cells to list.")] = Tier.quick,
+    real: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Whose cells to list, as verify --real would run them.", show_default="digits-s"
+        ),
+    ] = None,
+    condition: Conditions = None,
 ) -> None:
     """List what can be named on the command line, and what a plan holds."""
     if what is Kind.cells:
         from specverify.plan import plan
 
-        for cell in plan(tier.value):
+        for cell in plan(tier.value, real=asked_real(real, condition)):
             typer.echo(cell.id)
         return
+    if real is not None or condition is not None:
+        raise InputError("--real and --condition say whose cells to list; write specverify list cells --real MODEL")
     from rich.console import Console
 
     from specverify.report.listing import listing

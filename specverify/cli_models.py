@@ -14,7 +14,7 @@ import typer
 from specverify import files
 from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, read_condition
 from specverify.cli_study import Device
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 
 if TYPE_CHECKING:
     from realmodels.images import ImageModel
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 WINDOW = 16
+SAMPLE = "specverify-sample"
+"""What a record of `sample` says that it is."""
 
 
 Model = Annotated[
@@ -32,6 +34,7 @@ Model = Annotated[
     ),
 ]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="1")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are not of this command.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]
 DraftOption = Annotated[str | None, typer.Option(metavar="MODEL", help="A second model, for decoders that need one.")]
 Rule = Annotated[
@@ -45,10 +48,15 @@ def sample(
     decoder: Annotated[str, typer.Option(help="One of specverify list decoders.")] = "scd-mc",
     window: Annotated[int | None, typer.Option(help="Drafts per forward pass.", show_default="16")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 20,
-    out: Annotated[Path, typer.Option(help="The picture; the record goes beside it as .json.")] = Path("grid.png"),
+    out: Annotated[
+        Path, typer.Option(help="The picture; the record, with the tokens, goes beside it as .json, or alone.")
+    ] = Path("grid.png"),
     columns: Annotated[int, typer.Option(min=1, help="Images in a row of the picture.")] = 10,
     condition: Conditions = None,
-    guidance: Guidance = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Classifier-free guidance; 1 is none.", show_default="what the model's makers recommend"),
+    ] = None,
     processors: Processors = "",
     rule: Rule = None,
     draft: DraftOption = None,
@@ -57,15 +65,22 @@ def sample(
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = Device.cpu,
     compile: Compile = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Decode images with a decoder, and write them as one picture, with a record of what they cost."""
     files.check_writable(out.parent)
-    if out.suffix.lower() != ".png":
-        raise InputError(f"--out {out} is no .png; a picture is all that is written there")
+    if out.suffix.lower() not in (".png", ".json"):
+        raise InputError(f"--out {out} is neither a .png, for a picture and a record, nor a .json, for a record alone")
+    picture, record_at = out.suffix.lower() == ".png", out.with_suffix(".json")
+    written = [out, record_at] if picture else [record_at]
+    if not overwrite:
+        files.check_own(SAMPLE, record_at, *written)
     from specverify.decoders.registry import Settings, build, entry
 
     drafting = entry(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
     opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
+    if guidance is None:
+        opened = opened.like(guidance=opened.description.guidance)
     if not entry(decoder).ids:
         raise InputError(f"decoder {decoder!r} is one of vectors, and {model} has ids; choose another")
     if drafting and second is None:
@@ -78,16 +93,21 @@ def sample(
     from realmodels import pictures
     from specverify.decoders.run import sample as decoded
 
-    opened.render(torch.zeros(1, opened.length, dtype=torch.int64, device=opened.device))  # says what lacks, at once
+    if picture:  # what lacks for a picture is said at once
+        try:
+            opened.render(torch.zeros(1, opened.length, dtype=torch.int64, device=opened.device))
+        except InputError as error:
+            raise InputError(f"{error}; or write tokens alone, with --out {record_at}") from None
     made = build(decoder, Settings(window, draft_model=second, judging=_judging(rule, opened, decoder)))
     begun = time.perf_counter()
     run = decoded(made, opened, n, seed, batch)
     seconds = time.perf_counter() - begun
-    pixels = torch.cat([opened.render(part).float().cpu() for part in run.tokens.split(batch)])
-    files.write_atomically(out, pictures.png(pictures.sheet(pixels, min(columns, n))))
+    if picture:
+        pixels = torch.cat([opened.render(part).float().cpu() for part in run.tokens.split(batch)])
+        files.write_atomically(out, pictures.png(pictures.sheet(pixels, min(columns, n))))
     passes = float(run.passes.double().mean())
     record = {
-        "schema": "specverify-sample",
+        "schema": SAMPLE,
         "version": 1,
         "command": _command(),
         "model": opened.name,
@@ -102,15 +122,15 @@ def sample(
         "seconds": seconds,
         "tokens": run.tokens.tolist(),
     }
-    beside = out.with_suffix(".json")
-    files.write_atomically(beside, (json.dumps(record) + "\n").encode())
+    files.write_atomically(record_at, (json.dumps(record) + "\n").encode())
     besides = ", which compiling is part of" if compile else ""
     kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
     typer.echo(
-        f"{n} images of {opened.name} by {decoder}: {passes:.1f} forward passes an image for {opened.length} tokens, "
-        f"{opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} s{besides}"
+        f"{number_of(n, 'image')} of {opened.name} by {decoder}: {passes:.1f} forward passes an image for "
+        f"{number_of(opened.length, 'token')}, {opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} "
+        f"s{besides}"
     )
-    typer.echo(f"{out}\n{beside}")
+    typer.echo("\n".join(map(str, written)))
 
 
 def bench(
@@ -134,10 +154,13 @@ def bench(
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = Device.cpu,
     compile: Compile = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure passes and seconds of decoders beside plain decoding, and say what bounds them."""
     path = out or Path("out") / f"bench-{Path(model).name}.json"
     files.check_writable(path.parent)
+    if not overwrite:
+        files.check_own("specverify-bench", path, path)
     windows = None if window is None else _sizes(window)
     from specverify.decoders.registry import entry
 

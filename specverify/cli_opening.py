@@ -70,11 +70,11 @@ def numbers(what: str, text: str | None, kind: Callable[[str], Number], example:
 def asked_real(
     model: str | None,
     texts: list[str] | None,
-    dtype: Dtype,
-    processors: str,
-    compiled: bool,
-    guidance: str | None,
-    batch: int | None,
+    dtype: Dtype = Dtype.float32,
+    processors: str = "",
+    compiled: bool = False,
+    guidance: str | None = None,
+    batch: int | None = None,
 ) -> Real | None:
     """The real model of a campaign as it was asked for; None for that which is usual."""
     scales = numbers("guidance", guidance, float, "1, or 1,1.5")

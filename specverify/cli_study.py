@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from specverify.errors import INTERRUPTED, InputError
+from specverify.errors import INTERRUPTED, InputError, number_of
 
 if TYPE_CHECKING:
     from specverify.pool import Executor
@@ -95,7 +95,7 @@ def default_out(name: str, seed: int, only: str | None = None, device: str = "cp
 def interrupted(folder: Path, record: str, what: str = "the partial record is") -> NoReturn:
     """Say what an interrupted command leaves, and end."""
     kept, cells = folder / record, len(list((folder / "cells").glob("*.json")))
-    done = f"{cells} cells are finished" if cells else "nothing was finished"
+    done = f"{number_of(cells, 'cell')} finished" if cells else "nothing was finished"
     where = f"{what} {kept}" if kept.exists() else f"{done} in {folder}"
     typer.echo(f"interrupted: {where}; the same command continues", err=True)
     raise typer.Exit(INTERRUPTED)

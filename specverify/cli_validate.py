@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 JUDGEMENT, CERTIFICATE = "judgement.json", "certificate.json"
 
 
-Seconds = Annotated[float, typer.Option(help="What the checks may take, in seconds of the processor.")]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        help="What the checks may take, in seconds of the processor. Starting and the least that a verdict on a "
+        "decoder rests on come on top, some 20."
+    ),
+]
 Limit = Annotated[
     float | None,
     typer.Option(

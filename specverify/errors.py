@@ -1,4 +1,7 @@
-"""The errors that users meet. Each message names the value that was wrong and what to do about it."""
+"""The errors that users meet. Each message names the value that was wrong and what to do about it.
+
+Beside them, how a message counts and prints.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,11 @@ class DependentRowsError(ContractError):
 
 class Unfinished(SpecverifyError):
     """No error: the part of the work that was asked for is done, and nothing can be said before the rest is."""
+
+
+def number_of(count: int, what: str) -> str:
+    """A number and what it counts, in the singular or the plural: "1 cell", "1,200 batches"."""
+    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
 
 
 def printable(text: str) -> str:

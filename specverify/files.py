@@ -65,6 +65,24 @@ def check_writable(folder: Path) -> None:
             path.rmdir()
 
 
+def check_own(schema: str, record: Path, *written: Path) -> None:
+    """Raise InputError if a file is there that would be written, and not by the command whose record this is.
+
+    Args:
+        schema: what its records say that they are.
+        record: where it stands, if there is one; what is written with it is then the command's own.
+        written: all files that would be.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(record.read_bytes())
+        if isinstance(found, dict) and found.get("schema") == schema:
+            return
+    if foreign := [path for path in written if path.exists()]:
+        raise InputError(
+            f"{foreign[0]} is there, and not from this command; choose another --out, or replace it with --overwrite"
+        )
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
     """Hold a lock, where the system has them; it ends with the process that holds it, however that ends.

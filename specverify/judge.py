@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed, says_nothing
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequences import ExactLaw
 from specverify.rules.token import total_variation
@@ -127,7 +127,10 @@ def judge_evidence(
     first = sorted(seen.items(), key=lambda item: item[0] != TOTAL_VARIATION)  # what delta is, before what goes with it
     bounds = ", ".join(f"{value:.3g} ({metric})" for metric, value in first)
     alpha, beta = sum(e.alpha for e in evidence), max(e.beta for e in asked)
-    return Verdict(Kind.CONSISTENT, f"delta = {bounds}; alpha = {alpha:.2g}, beta = {beta:.2g}, {len(evidence)} checks")
+    return Verdict(
+        Kind.CONSISTENT,
+        f"delta = {bounds}; alpha = {alpha:.2g}, beta = {beta:.2g}, {number_of(len(evidence), 'check')}",
+    )
 
 
 def _by_cluster(law: Tensor, partition: tuple[tuple[int, ...], ...], vocab: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ def plan(tier: str, only: str | None = None, real: Real | str | None = None) -> 
         return cells
     kept = tuple(cell for cell in cells if fnmatch.fnmatchcase(cell.id, only))
     if not kept:
-        hint = near_pattern(only, (cell.id for cell in cells), "`specverify list cells` names them")
+        listed = " --tier full" * asked.full + f" --real {shlex.quote(chosen.model)}" * (chosen.model != REAL)
+        hint = near_pattern(only, (cell.id for cell in cells), f"`specverify list cells{listed}` names them")
         raise InputError(f"no cell of the {tier} tier matches {only!r}; {hint}")
     return kept
 

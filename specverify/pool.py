@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.memory import keep_freed
 
 Unit = TypeVar("Unit")
@@ -58,7 +58,7 @@ def share_out(
     *,
     name: Callable[[Result], str] = str,
     done: int = 0,
-    what: str = "units",
+    what: str = "unit",
     where: Path | None = None,
     devices: int | None = None,
     on_device: Callable[[Unit], bool] = lambda unit: False,
@@ -76,7 +76,7 @@ def share_out(
     Other args:
         name: what the bar calls a result.
         done: units that were finished before, which the bar counts.
-        what: how units are called, in the one line that says how many there are where there is no bar.
+        what: what a unit is called, in the one line that says how many there are where there is no bar.
         where: the file that results go to, for that line.
         devices: how many there are; each takes one unit at a time, while others that need none go on beside.
         on_device: whether a unit needs one: in its process, that is the current CUDA device.
@@ -112,8 +112,7 @@ def _begins(count: int, what: str, workers: int, done: int, where: Path | None) 
     """What is begun, in one line: a log would say nothing before the end otherwise."""
     before = f" ({done:,} finished before)" if done else ""
     goes = f"; results go to {where}" if where is not None else ""
-    what = what.removesuffix("s") if count == 1 else what
-    return f"{count:,} {what}{before}, {workers} {'process' if workers == 1 else 'processes'}{goes}"
+    return f"{number_of(count, what)}{before}, {number_of(workers, 'process')}{goes}"
 
 
 def _alone(carry_out: Callable[[Unit], Result], unit: Unit) -> Result:

@@ -30,7 +30,7 @@ import realmodels
 import specverify
 import toymodels
 from specverify import checksum, deadline, files, pool
-from specverify.errors import InputError, SpecverifyError, Unfinished
+from specverify.errors import InputError, SpecverifyError, Unfinished, number_of
 
 CELLS = "cells"
 """The folder of the results, in that of the study."""
@@ -148,7 +148,9 @@ class Kept(Generic[Cell, Result]):
                 damaged.append(cell.id)
         if damaged:
             some = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-            sys.stderr.write(f"{len(damaged)} results in {self.folder} were damaged and are worked out anew: {some}\n")
+            sys.stderr.write(
+                f"{number_of(len(damaged), 'result')} in {self.folder} damaged, to be worked out anew: {some}\n"
+            )
         return todo
 
     def _read(self, name: str) -> Result:
@@ -204,7 +206,7 @@ def run(
         try:
             done, where = len(part) - len(todo), out / study.record
             pairs = pool.share_out(
-                work, list(todo.values()), jobs, console, name=_id, done=done, what="cells", where=where,
+                work, list(todo.values()), jobs, console, name=_id, done=done, what="cell", where=where,
                 devices=study.devices, on_device=study.on_device,
             )  # fmt: skip
             with contextlib.closing(pairs):
@@ -230,7 +232,7 @@ def run(
             found = finish(kept)
         if late and study.stopped is None:
             raise SpecverifyError(
-                f"{len(late)} cells {_stopped(study.limit)}: {', '.join(late)}; {out} keeps the others"
+                f"{number_of(len(late), 'cell')} {_stopped(study.limit)}: {', '.join(late)}; {out} keeps the others"
             )
         return found
 
@@ -315,11 +317,13 @@ def _check_all(kept: Kept[Cell, Result], out: Path, shard: str) -> None:
     """Raise unless all cells are there, of other shards too."""
     there, cells = kept.results(), kept.study.cells
     if wrong := [name for name, result in there.items() if kept.study.failed(result)]:
-        raise SpecverifyError(f"{len(wrong)} cells of shard {shard} failed, which it tries again: {', '.join(wrong)}")
+        raise SpecverifyError(
+            f"{number_of(len(wrong), 'cell')} of shard {shard} failed, which it tries again: {', '.join(wrong)}"
+        )
     if len(there) < len(cells):
         raise Unfinished(
-            f"shard {shard} is done: {len(there)} of {len(cells)} cells are in {out}, and no record yet; the last of "
-            "the other shards writes it, or the same command without --shard"
+            f"shard {shard} is done: {len(there)} of {number_of(len(cells), 'cell')} are in {out}, and no record "
+            "yet; the last of the other shards writes it, or the same command without --shard"
         )
 
 

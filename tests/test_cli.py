@@ -89,11 +89,12 @@ def test_help_says_what_exit_codes_mean(run):
         ("checks", ["discrete.ChiSquare ", "pit.PitUniformity ", "sequential.EProcess "]),
         ("drafts", ["perturbed ", "identical ", "half the target law", "narrower "]),
         ("defects", ["bonus-from-draft ", "cspd-trial-cap-zero "]),
-        ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n"]),
+        ("cells", ["exact/ar/dense-2x8\n", "exact/sjd/dense-3x6/w3/repeat-left\n", "real/ar/digits-s/g1/b400\n"]),
+        ("cells --real cifar-fsq", ["real/ar/cifar-fsq/g1/b400\n", "real/sjd/cifar-fsq/w16/repeat-left/g1.5/b1\n"]),
     ],
 )
 def test_list(run, what, names):
-    code, out, err = run("list", what)
+    code, out, err = run("list", *what.split())
     assert (code, err) == (0, "")
     _fits(out)
     for name in names:
@@ -217,7 +218,7 @@ def test_an_interrupted_run_says_what_is_kept(run, tmp_path, monkeypatch):
     assert "nothing was finished" in err
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "one.json").write_text("{}")
-    assert "1 cells are finished in" in run("verify", "--out", tmp_path)[2]
+    assert "1 cell finished in" in run("verify", "--out", tmp_path)[2]
     finished = True
     code, out, err = run("verify", "--out", tmp_path)
     assert (code, out, err.count("\n")) == (130, "", 1)

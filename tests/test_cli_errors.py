@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from specverify import cli
+from specverify.errors import number_of
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,15 @@ from specverify import cli
             "claim 'losless': did you mean lossless? use lossless, relaxed:TV ",
         ),
         (("validate", "scd-mc", "--level", "sampler", "--suite", "tny"), "unknown suite 'tny'; did you mean "),
+        (
+            ("verify", "--tier", "full", "--real", "mnist-vq", "--only", "mnist-vq"),
+            "no cell of the full tier matches 'mnist-vq'; `specverify list cells --tier full --real mnist-vq` names "
+            "them",
+        ),
+        (
+            ("list", "models", "--real", "mnist-vq"),
+            "--real and --condition say whose cells to list; write specverify list cells ",
+        ),
         (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
         (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
         (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),
@@ -80,3 +90,8 @@ def test_output_that_nobody_reads_any_more_is_no_refutation():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 3
+
+
+def test_what_is_counted_is_in_its_number():
+    assert [number_of(n, "cell") for n in (0, 1, 1200)] == ["0 cells", "1 cell", "1,200 cells"]
+    assert [number_of(2, what) for what in ("batch", "process", "toy")] == ["2 batches", "2 processes", "2 toys"]

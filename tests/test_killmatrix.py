@@ -235,7 +235,7 @@ def test_what_is_known_of_continuous_tokens_is_listed(run):
     words = " ".join(out.split())
     assert "tried on gauss-1x6, window 1, draft law near" in words
     assert "caught by: density, repeats, cap" in words
-    assert "6 defects and 1 controls" in words
+    assert "6 defects and 1 control;" in words
 
 
 def test_a_blind_checker_is_found_out(run, monkeypatch):

@@ -87,7 +87,7 @@ def test_without_a_bar_the_work_is_announced_in_one_line(terminal, said):
     stream = io.StringIO()
     console = Console(file=stream, width=30, force_terminal=terminal)
     where = Path("out") / "record.json"
-    assert list(share_out(str, [1, 2, 3], 1, console, done=2, what="cells", where=where)) == ["1", "2", "3"]
+    assert list(share_out(str, [1, 2, 3], 1, console, done=2, what="cell", where=where)) == ["1", "2", "3"]
     assert ("finished before" in stream.getvalue()) is bool(said)
     assert terminal or stream.getvalue() == said
 

@@ -110,7 +110,7 @@ def test_a_result_that_is_not_what_was_written_is_worked_out_anew_and_that_is_sa
     carried.clear()
     assert run(asked, tmp_path) == found
     assert carried == ["kind/2"]
-    said = f"1 results in {tmp_path / 'cells'} were damaged and are worked out anew: kind/2\n"
+    said = f"1 result in {tmp_path / 'cells'} damaged, to be worked out anew: kind/2\n"
     assert capsys.readouterr().err == said
 
 
@@ -131,7 +131,7 @@ def test_what_failed_is_handed_over_and_tried_again(asked, carried, tmp_path):
     carried.clear()
     assert not run(asked, tmp_path)["kind/4"]["failed"]
     assert carried == ["kind/4"]
-    with pytest.raises(SpecverifyError, match="1 cells of shard 1/1 failed, which it tries again: kind/4"):
+    with pytest.raises(SpecverifyError, match="1 cell of shard 1/1 failed, which it tries again: kind/4"):
         run(broken, tmp_path / "shards", shard="1/1")
 
 
@@ -163,7 +163,7 @@ def test_a_cell_that_hangs_is_told_and_tried_again(asked, carried, tmp_path):
 def test_where_nothing_can_stand_for_a_cell_that_hangs_the_others_are_kept(asked, carried, tmp_path):
     with pytest.raises(
         SpecverifyError,
-        match=r"1 cells stopped after 0\.3 s; the same command with a larger --limit tries again: kind/2",
+        match=r"1 cell stopped after 0\.3 s; the same command with a larger --limit tries again: kind/2",
     ):
         run(hanging(asked), tmp_path)
     assert len(json.loads((tmp_path / "count.json").read_text())) == len(CELLS) - 1

@@ -16,7 +16,8 @@ recommended. Only ids that images have are given probability: codes, row ends an
 Guidance is u + s (c - u) of logarithms of laws, as `generate` computes it.
 
 A condition is a whole prompt, text or token ids, up to the token that begins an image. Codes become pixels by a
-`renderer` of the caller's; without one, `render` says so.
+`renderer` of the caller's; without one, `render` says so, and `specverify sample --out codes.json` writes tokens alone:
+first the codes, as they are numbered, then `row_end` and `suffix`.
 
 Emu3.5 (BAAI/Emu3.5, Emu3.5-Image; Apache-2.0) comes with code of its own, which is not run: its transformer computes
 what Qwen3 does, by the same names of weights (baaivision/Emu3.5, src/emu3p5/modeling_emu3.py at dadb50e, with the

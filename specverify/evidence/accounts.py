@@ -76,8 +76,8 @@ def _check_kept(info: Info, before: State, after: State, target: Watched) -> Non
     if not torch.equal(info.accepted.long(), named):
         row = int((info.accepted != named).int().argmax())
         raise ContractError(
-            f"Info.accepted says {int(info.accepted[row])}, but Info.branch names {int(named[row])} committed tokens "
-            "ACCEPTED; a draft that was not committed was not accepted"
+            f"Info.accepted says {int(info.accepted[row])}, but Info.branch names {int(named[row])} of the "
+            "committed tokens ACCEPTED; a draft that was not committed was not accepted"
         )
     place = before.length[:, None] + torch.arange(size, device=before.length.device)
     token = after.tokens.gather(1, place.clamp(max=after.tokens.shape[1] - 1))

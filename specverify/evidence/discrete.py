@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special, stats
 
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.evidence import design
 from specverify.evidence.result import (
     TOTAL_VARIATION,
@@ -276,7 +276,7 @@ def outside_support(n: int, beta: float) -> float:
 
 def forbidden_note(forbidden: int) -> str:
     """What a detail adds when outcomes of probability 0 were observed."""
-    return f"; {forbidden} samples hit outcomes that the law forbids" if forbidden else ""
+    return f"; {number_of(forbidden, 'sample')} hit outcomes that the law forbids" if forbidden else ""
 
 
 def pool(expected: Vector, enough: float) -> Int[np.ndarray, " outcomes"]:

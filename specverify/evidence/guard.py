@@ -305,11 +305,11 @@ def _info(own: Any, count: Tensor, was_done: Tensor) -> Info:
         parts[name] = value
     info = Info(**parts)
     if not torch.equal(info.emitted.long(), count):
-        raise ContractError(f"Info.emitted says {few(info.emitted)}, but {few(count)} tokens were committed")
+        raise ContractError(f"Info.emitted says {few(info.emitted)}, but the step committed {few(count)}")
     named = (info.branch > 0) & (info.branch < len(Branch))
     if not torch.equal(named, row_mask(count, info.branch.shape[1])):
         raise ContractError(
-            f"Info.branch is {info.branch[0].tolist()} where {int(count[0])} tokens were committed; it names the "
+            f"Info.branch is {info.branch[0].tolist()} where the step committed {int(count[0])}; it names the "
             "Branch of each committed token, in order, and is 0 behind them"
         )
     spent = torch.stack([info.passes, info.verified, info.accepted, info.draft_passes])

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.evidence import design
 from specverify.evidence.distance import deviation
 from specverify.evidence.finite import TotalVariation
@@ -303,4 +303,4 @@ def _coverage(statistics: TokenStatistics) -> dict[str, float]:
 
 
 def _impossible_note(impossible: int) -> str:
-    return f"; {impossible} tokens have probability 0" if impossible else ""
+    return f"; {number_of(impossible, 'token')} of probability 0" if impossible else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import toymodels
 from specverify.cell import Cell
 from specverify.decoders import Autoregressive, sample
+from specverify.errors import number_of
 from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, opened, seed_of, timed_sample
 from specverify.model import Model
 from specverify.report.shape_cells import Cell as Result
@@ -30,14 +31,16 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         place = int((plain.tokens[row] != run.tokens[row]).nonzero()[0])
         return Verdict(
             Kind.REFUTED,
-            f"{int(differing.sum())} of {len(differing)} sequences differ from plain decoding with the same noise; the "
-            f"first at sequence {row}, position {place}: "
+            f"{int(differing.sum())} of {number_of(len(differing), 'sequence')} differ from plain decoding with the "
+            f"same noise; the first at sequence {row}, position {place}: "
             f"{int(run.tokens[row, place])}, not {int(plain.tokens[row, place])}",
         )
     if gap := coverage(run, cell).gap():
         return Verdict(Kind.VACUOUS, gap)
     return Verdict(
-        Kind.CONSISTENT, f"{len(differing):,} sequences, {run.tokens.numel():,} tokens: each equals plain decoding's"
+        Kind.CONSISTENT,
+        f"{number_of(len(differing), 'sequence')}, {number_of(run.tokens.numel(), 'token')}: each equals plain "
+        "decoding's",
     )
 
 

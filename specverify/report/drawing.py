@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -128,11 +128,11 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def image(levels: Sequence[int], height: int, width: int, top: int) -> Float[np.ndarray, "height width 4"]:
-    """Red, green, blue and opacity from 0 to 1, from levels of grey or of one colour behind the other."""
-    planes = np.reshape(levels, (-1, height, width)) / (top - 1)
+def image(levels: Sequence[int], height: int, width: int, top: int) -> UInt8[np.ndarray, "height width 4"]:
+    """Red, green, blue and opacity from 0 to 255, from levels of grey or of one colour behind the other."""
+    planes = np.rint(255 * np.reshape(levels, (-1, height, width)) / (top - 1)).astype(np.uint8)
     colours = np.broadcast_to(planes, (3, height, width))
-    return np.concatenate([np.moveaxis(colours, 0, -1), np.ones((height, width, 1))], -1)
+    return np.concatenate([np.moveaxis(colours, 0, -1), np.full((height, width, 1), 255, np.uint8)], -1)
 
 
 def canvas(height: float) -> Figure:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from specverify.errors import number_of
 from specverify.report import tables_proofs
 from specverify.report.methods import Found, anchor, found
 from specverify.report.shape import Record
@@ -80,10 +81,10 @@ def _facts(record: Record, one: Found) -> Iterator[tuple[str, str]]:
 def _exact(cells: Sequence[Cell]) -> str:
     laws = [exact_of(cell) for cell in cells]
     said = f"total variation from the target at most {number(max(law['tv'] for law in laws), 2)}"
-    said += f" on {_count({cell['model'] for cell in cells}, 'toy')} in {_count(cells, 'setting')}"
+    said += f" on {number_of(len({cell['model'] for cell in cells}), 'toy')} in {number_of(len(cells), 'setting')}"
     if rates := [law["acceptance_rate"] for law in laws if law["acceptance_rate"] is not None]:
         said += f"; acceptance rate {_range(rates)}"
-    return f"{said}; {sum(law['worlds'] for law in laws):,} worlds"
+    return f"{said}; {number_of(sum(law['worlds'] for law in laws), 'world')}"
 
 
 def _prices(name: str, cells: Sequence[Cell]) -> Table:
@@ -133,11 +134,6 @@ def _command(cell: Cell) -> str:
     last, equals, _ = cell["id"].rpartition("/")[2].partition("=")
     wanted = f"*/{last}{equals and '=*'}" if last == cell["settings"].get("rule") else f"*/{cell['decoder']}/*"
     return cell["reproduce"].replace(cell["id"], wanted)
-
-
-def _count(things: Iterable[object], what: str) -> str:
-    many = sum(1 for _ in things)
-    return f"{many} {what}{'' if many == 1 else 's'}"
 
 
 def _range(values: Iterable[float | NoNumber | None]) -> str:

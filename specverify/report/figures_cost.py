@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, PANELS, Picture, Style, left_out, where
 from specverify.report.shape_cells import Cell, Run, run_of
@@ -16,6 +17,8 @@ from specverify.report.tables_cost import one_at_a_time
 
 BATCH = 64
 """Rows in lock-step that are shown."""
+_LETTER = 0.062
+"""Inches of a letter of a small text, on average."""
 
 
 def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
@@ -28,11 +31,13 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
     left, right = drawing.panels(figure, 2, 2, sharey=True, gridspec_kw={"width_ratios": (1.5, 1)})
     worst = max(1.0, *(run_of(c)["passes_interval"][1] for c in cells))
     names, common = distinct(cells)
+    names = [drawing.short(name, 50) for name in names]
+    inches = 0.6 * (drawing.WIDTH - 0.4 - _LETTER * max(map(len, names)))
+    whole = max(1.75 * worst, *(_room(run_of(c), inches) for c in cells))
     for y, c in enumerate(cells):
         run, style = run_of(c), known[c["decoder"]]
-        ends = interval(run["passes_interval"])
-        _interval(left, y, float(run["passes_mean"]), run["passes_interval"], style, f"{run['passes_mean']:.4g}{ends}")
-        left.text(1.75 * worst, y, _faster(run), va="center", ha="right", fontsize=8)
+        _interval(left, y, float(run["passes_mean"]), run["passes_interval"], style, _passes(run))
+        left.text(whole, y, _faster(run), va="center", ha="right", fontsize=8)
         if (rate := run["acceptance_rate"]) is None:
             right.text(0.01, y, "no drafts", va="center", fontsize=8, color=FRAME)
         else:
@@ -44,8 +49,8 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
                 style,
                 f"{rate:.3f}{interval(run['acceptance_interval'], 3)}",
             )
-    drawing.rows(left, [drawing.short(name, 50) for name in names], "")
-    left.set_xlim(0, 1.75 * worst)
+    drawing.rows(left, names, "")
+    left.set_xlim(0, whole)
     left.set_xticks([tick for tick in left.get_xticks() if tick <= 1.05 * worst])
     left.set_title("forward passes per sequence", loc="left")
     left.set_title("step compression / in lock-step, time", loc="right")
@@ -68,10 +73,20 @@ def real_cost(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         f"sequences. All: {common}."
     )
     alt = (
-        f"Forward passes and acceptance rates of {len(cells)} cells; the highest step compression is "
+        f"Forward passes and acceptance rates of {number_of(len(cells), 'cell')}; the highest step compression is "
         f"{run_of(best)['step_compression']:.3g}, by {best['decoder']} ({where(best)})."
     )
     return drawing.picture(figure, "real-cost", "Cost on real image models", caption, alt)
+
+
+def _room(run: Run, inches: float) -> float:
+    """The end of an axis of so many inches on which a run's two texts stand side by side behind its interval."""
+    words = _LETTER * (len(_passes(run)) + len(_faster(run)) + 4)
+    return float(run["passes_interval"][1] / max(0.1, 1 - words / inches))
+
+
+def _passes(run: Run) -> str:
+    return f"{run['passes_mean']:.4g}{interval(run['passes_interval'])}"
 
 
 def _faster(run: Run) -> str:
@@ -109,7 +124,7 @@ def latency(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         "One image at a time. Behind each bar, how many times fewer passes, or seconds, than plain decoding took in "
         f"the same run. All: {common}."
     )
-    alt = f"Forward passes and seconds of one image at a time, for {len(shown)} cells."
+    alt = f"Forward passes and seconds of one image at a time, for {number_of(len(shown), 'cell')}."
     return drawing.picture(figure, "latency", "What one image costs", caption, alt)
 
 
@@ -147,7 +162,10 @@ def passes_histograms(cells: list[Cell], known: dict[str, Style]) -> Picture | N
     caption = "Dashed: always as many. Several lines of one colour differ in window or drafts." + left_out(
         len(groups), "models"
     )
-    alt = f"Distributions of the forward passes per sequence, for {len(cells)} cells on {len(groups)} models."
+    alt = (
+        f"Distributions of the forward passes per sequence, for {number_of(len(cells), 'cell')} on "
+        f"{number_of(len(groups), 'model')}."
+    )
     return drawing.picture(figure, "passes", "How many forward passes a sequence takes", caption, alt)
 
 
@@ -165,7 +183,7 @@ def acceptance_maps(cells: list[Cell], _: dict[str, Style]) -> Picture | None:
     for axis, name, c in zip(axes, names, shown, strict=True):
         plane = c["figures"]["accepted"]
         values = np.asarray(plane["share"]).reshape(plane["height"], plane["width"])
-        drawn = axis.imshow(values, vmin=0, vmax=1, cmap="cividis", interpolation="nearest", aspect="auto")
+        drawn = axis.imshow(values, vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
         axis.set_title(drawing.short(name, 40))
         axis.set_xticks([])
         axis.set_yticks([])

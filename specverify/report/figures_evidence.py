@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from scipy import stats
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import DEFECT, FRAME, PANELS, Picture, Style, left_out, named
 from specverify.report.shape_cells import Cell
@@ -119,7 +120,10 @@ def pit_histograms(cells: list[Cell], alpha: float) -> Picture | None:
         f"panel leaves with probability at most {alpha:.3g}. Crosses: bins outside. Scales differ between panels. "
         f"All: {common}." + left_out(len(cells), "histograms")
     )
-    alt = f"{len(shown)} histograms of probability integral transforms; {len(outside)} leave the band" + named(outside)
+    alt = (
+        f"{number_of(len(shown), 'histogram')} of probability integral transforms; {len(outside)} leave the band"
+        + named(outside)
+    )
     return drawing.picture(figure, "pit", "Probability integral transforms", caption, alt)
 
 

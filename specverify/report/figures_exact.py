@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import Picture, Style, left_out
 from specverify.report.shape_cells import Cell, exact_of
@@ -46,7 +47,7 @@ def exact_passes(cells: list[Cell], known: dict[str, Style]) -> Picture | None:
         "models; shades reach up to the most." + left_out(len(toys), "toys", TOYS)
     )
     alt = (
-        f"Expected forward passes against the window on {len(shown_toys)} toys; the fewest are "
+        f"Expected forward passes against the window on {number_of(len(shown_toys), 'toy')}; the fewest are "
         f"{exact_of(best)['passes']:.3g}, by {best['decoder']} on {best['model']}."
     )
     return drawing.picture(figure, "exact-passes", "Exact expected forward passes", caption, alt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.report.shape_cells import Cell, exact_of
@@ -65,7 +66,10 @@ def frontier(cells: list[Cell]) -> Picture | None:
         "Left and low is good. The star on the dashed line is the token rule, at distance 0 up to rounding. A curve "
         "follows one rule over its parameter; where it bends back, more relaxation buys nothing."
     ) + (f" The prices of {', '.join(apart)} stand in the table." if apart else "")
-    alt = f"Exact forward passes against exact total variation: {len(shown)} relaxed rules on {len(models)} toys."
+    alt = (
+        f"Exact forward passes against exact total variation: {number_of(len(shown), 'relaxed rule')} on "
+        f"{number_of(len(models), 'toy')}."
+    )
     return drawing.picture(figure, "relaxed", "The exact price of speed", caption, alt)
 
 

@@ -40,7 +40,7 @@ def _grid(number: int, model: str, guidance: float | None, cells: list[Cell]) ->
     for axis, cell, images in zip(drawing.panels(figure, len(cells), across), cells, found, strict=True):
         levels = cell["figures"]["images"]["levels"]
         high, wide = cell["figures"]["images"]["height"], cell["figures"]["images"]["width"]
-        sheet = np.zeros((deep * (high + 1) - 1, len(labels) * (wide + 1) - 1, 4))
+        sheet = np.zeros((deep * (high + 1) - 1, len(labels) * (wide + 1) - 1, 4), np.uint8)
         for column, label in enumerate(labels):
             for row in range(deep):
                 image = drawing.image(images[label][row], high, wide, levels)

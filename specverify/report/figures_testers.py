@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import Picture
 from specverify.report.shape_testers import Rates
@@ -42,8 +43,8 @@ def calibration(rows: list[Rates]) -> list[Picture]:
     wrong = ", ".join(dict.fromkeys(plain(row["check"]) for row in failing))
     checks = len({row["check"] for row in rows})
     alt = (
-        f"Counted against stated error rates in {len(rows)} rows of {checks} checks; {len(failing)} do not hold"
-        f"{': ' + wrong if failing else ''}."
+        f"Counted against stated error rates in {number_of(len(rows), 'row')} of {number_of(checks, 'check')}; "
+        f"{len(failing)} do not hold{': ' + wrong if failing else ''}."
     )
     return [drawing.picture(figure, "calibration", "Calibration: counted and stated error rates", caption, alt)]
 

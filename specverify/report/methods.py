@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from specverify.errors import number_of
 from specverify.report import tables_proofs
 from specverify.report.contradictions import TOLERANCE
 from specverify.report.shape import DecoderVerdict, Record
@@ -163,11 +164,11 @@ def sentence(record: Record) -> str:
     known = {one.row.cells[0] for one in those if one.method.wrong}
     held = [name for kind in _HELD for name in of.get(kind, [])]
     priced = [name for kind in (RELAXED, BOUND) for name in of.get(kind, [])]
-    parts = [f"lossless as far as could be shown: {_count(held, 'method')}"] if held else []
+    parts = [f"lossless as far as could be shown: {number_of(len(held), 'method')}"] if held else []
     for words, wanted in (("not lossless", False), ("not lossless as published or released", True)):
         refuted = [name for name in of.get("REFUTED", []) if (name in known) is wanted]
         parts += [f"{words}: {', '.join(refuted)}"] if refuted else []
-    parts += [f"relaxed, with their exact price: {_count(priced, 'rule')}"] if priced else []
+    parts += [f"relaxed, with their exact price: {number_of(len(priced), 'rule')}"] if priced else []
     for kind in ("ERROR", "INCONCLUSIVE", "VACUOUS"):
         parts += [f"{kind}: {', '.join(of[kind])}"] if kind in of else []
     return "; ".join(parts)
@@ -204,13 +205,9 @@ def _settings(record: Record) -> str:
         if mine is not None:
             guided = mine["settings"]["guidance"]
             words = f"{mine['model']}" + ("" if guided is None else f", guidance {guided:g}")
-            words += f", {run_of(mine)['n']:,} images in batches of {mine['settings']['batch']}"
+            words += f", {number_of(run_of(mine)['n'], 'image')} in batches of {mine['settings']['batch']}"
             said += [words + ("" if alone is None else f" and {run_of(alone)['n']:,} one at a time")]
     return f"Costs are of {'; '.join(dict.fromkeys(said))}. " if said else ""
-
-
-def _count(names: list[str], what: str) -> str:
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
 
 
 def _found(record: Record, method: Method) -> Found | None:
@@ -230,7 +227,7 @@ def _found(record: Record, method: Method) -> Found | None:
 def _of_decoders(record: Record, method: Method, verdicts: list[DecoderVerdict], cells: list[Cell]) -> Row:
     kind = combine(Kind(v["kind"]) for v in verdicts).value
     worst = [v["reason"] for v in verdicts if v["kind"] == kind]
-    shown = "; ".join(_shown(cells)) if kind in _HELD else worst[0]
+    shown = ("; ".join(_shown(cells)) if kind in _HELD else "") or worst[0]
     names = {v["decoder"] for v in verdicts}
     return row([method.name, method.source, kind, shown, *_costs(record, names)], kind, bad=_bad(kind))
 
@@ -247,15 +244,19 @@ def _shown(cells: list[Cell]) -> Iterator[str]:
                 toys.setdefault(c["decoder"], set()).add(c["model"])
         counts = {name: len(each) for name, each in toys.items()}
         if len(set(counts.values())) == 1:
-            yield f"{words} {_count(sorted(set().union(*toys.values())), _TOY)}"
+            yield f"{words} {number_of(len(set().union(*toys.values())), _TOY)}"
         elif counts and len(counts) <= _NAMED:
-            yield f"{words} {', '.join(f'{_count(sorted(each), _TOY)} ({name})' for name, each in toys.items())}"
+            yield f"{words} {', '.join(f'{number_of(len(each), _TOY)} ({name})' for name, each in toys.items())}"
         elif counts:
             yield f"{words} {min(counts.values())} to {max(counts.values())} toys each"
-    for kinds, words in (({"sampled", "continuous"}, "toy sequences"), ({"real"}, "real images")):
+    for kinds, words in (
+        ({"sampled", "continuous"}, "toy sequences tested"),
+        ({"real"}, "real images tested"),
+        ({"paired"}, "sequences equal plain decoding's, token for token"),
+    ):
         tested = [c for c in cells if c["kind"] in kinds and c["verdict"]["kind"] == "CONSISTENT"]
         if images := sum(run_of(c)["n"] for c in tested if c["run"] is not None):
-            yield f"{images:,} {words} tested"
+            yield f"{images:,} {words}"
 
 
 def _of_rules(method: Method, cells: list[Cell], laws: list[Cell]) -> Row:
@@ -267,7 +268,7 @@ def _of_rules(method: Method, cells: list[Cell], laws: list[Cell]) -> Row:
         return row([method.name, method.source, kind, shown, *[UNKNOWN] * 4], kind, bad=_bad(kind))
     proved = sum(c["verdict"]["kind"] == "PROVED" for c in cells)
     kind = BOUND if proved else RELAXED
-    toys = _count(sorted({c["model"] for c in cells}), "toy")
+    toys = number_of(len({c["model"] for c in cells}), "toy")
     shown = f"exact TV {_short(min(far))} to {_short(max(far))} on {toys}"
     if proved and all(c["claim"].startswith("cluster-lossless") for c in cells):
         kind, shown = "PROVED", f"lossless by cluster, exactly; {shown} by token"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specverify.errors import number_of
 from specverify.report.shape import Record
 from specverify.report.shape_testers import KillMatrix, Rates, Trial
 
@@ -95,11 +96,11 @@ def _of_defects(rows: Sequence[Trial]) -> str:
         sum(row["outcome"] == word for row in some) for some, word in ((asked, "caught"), (controls, "flagged"))
     )
     defects = len({(row["level"], row["defect"]) for row in rows if row["lossy"]})
-    text = f"{caught} of {len(asked)} times a checker caught what it must, over {defects} defects; "
-    text += f"{flagged} of {len(controls)} trials of controls flagged"
+    text = f"{caught} of {len(asked)} times a checker caught what it must, over {number_of(defects, 'defect')}; "
+    text += f"{flagged} of {number_of(len(controls), 'trial')} of controls flagged"
     broken = sum(row["outcome"] in ("out of time", "error") for row in rows)
     text += f"; {broken} came to no end" if broken else ""
-    return text + (f"; {len(lost)} defects that no checker must catch" if (lost := unnamed(rows)) else "")
+    return text + (f"; {number_of(len(lost), 'defect')} that no checker must catch" if (lost := unnamed(rows)) else "")
 
 
 def _of_rates(rows: Sequence[Rates]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specverify.batteries.vectors import AGAIN, BATCH
+from specverify.errors import number_of
 from specverify.seeds import BLOCK
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT
@@ -44,7 +45,11 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
         *([f"a total variation of {pairs:.2g} of the cells of two transforms at any one distance"] if pairs else []),
         f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
         f"copies of a share of {worst('repeats', 'tokens', AGAIN):.1g}",
-        *([f"in {len(kept)} settings first drafts kept {max(kept):.2g} above the overlap"] if kept else []),
+        *(
+            [f"in {number_of(len(kept), 'setting')} first drafts kept {max(kept):.2g} above the overlap"]
+            if kept
+            else []
+        ),
     ]
     return ", ".join(parts)
 
@@ -69,7 +74,7 @@ def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
         ", ".join(laws),
         *([f"drafts {', '.join(drafts)}"] if drafts else []),
     ]
-    return f"{len(tried)} settings, {sum(rows):,} sequences ({'; '.join(parts)})"
+    return f"{number_of(len(tried), 'setting')}, {number_of(sum(rows), 'sequence')} ({'; '.join(parts)})"
 
 
 def _span(values: Sequence[int]) -> str:

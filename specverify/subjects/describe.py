@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from specverify.claims import ClusterLossless, Relaxed
+from specverify.errors import number_of
 from specverify.evidence.cases import SCALE, Case, Weights
 from specverify.evidence.flow import Share
 from specverify.evidence.found import Counterexample, Outcome
@@ -110,7 +111,7 @@ def _setting(case: Case) -> list[str]:
 
 
 def _size(target: Model) -> str:
-    return f"{target.vocab} tokens, {target.length} position{'s' * (target.length > 1)}"
+    return f"{number_of(target.vocab, 'token')}, {number_of(target.length, 'position')}"
 
 
 def _laws(name: str, model: Weights) -> list[str]:

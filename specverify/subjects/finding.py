@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from specverify.claims import Claim, Lossless, Relaxed, says_nothing
+from specverify.errors import number_of
 from specverify.evidence.found import Outcome
 from specverify.evidence.result import Evidence
 from specverify.evidence.rounding import UNITS, floor
@@ -98,8 +99,8 @@ class Findings:
         models = len({outcome.case.model for outcome in self.outcomes})
         worst = max((o for o in self.outcomes), key=lambda o: o.tv if o.case.precision == "float64" else -1.0)
         where = (
-            f"on {models} models in {len(self.outcomes)} settings; no counterexample among {self.tried} drawn cases. "
-            f"Box: {box(self.outcomes)}"
+            f"on {number_of(models, 'model')} in {number_of(len(self.outcomes), 'setting')}; no counterexample among "
+            f"{self.tried} drawn cases. Box: {box(self.outcomes)}"
         )
         if isinstance(self.claim, Relaxed):
             largest = f"the largest exact TV seen is {worst.tv:.3g}, with {label(worst.case)}; {where}"
@@ -132,8 +133,8 @@ class Findings:
             for metric, deltas in seen.items()
         )
         return (
-            f"samples agree in {len(self.evidence)} checks (alpha = {ALPHA:.1g}, beta = {BETA:g}; what they see, "
-            f"{told})"
+            f"samples agree in {number_of(len(self.evidence), 'check')} (alpha = {ALPHA:.1g}, beta = {BETA:g}; what "
+            f"they see, {told})"
         )
 
 

@@ -31,6 +31,8 @@ from specverify.subjects import small
 from specverify.subjects.factory import Factory
 
 INITIALS: tuple[Initial, ...] = ("repeat-left", "zero", "random", "sample-left")
+ROWS = 16
+"""Sampled at once where it is tried whether a decoder runs."""
 WINDOWS = (1, 2, 3)
 """Narrowest first."""
 WIDER = (4, 5, 6, 7, 8)
@@ -246,6 +248,8 @@ def _varied(factory: Factory, mode: Mode, budget: Budget) -> Mode:
                 setting = f"window {window}" if initial is None else f"initial drafts {initial}"
                 refused.append(f"{setting}: it says {error}")
                 return None
+            except ContractError as error:
+                raise _placed(error, case) from None
             exact = came.exact
             sizes = exact.passes, exact.verified, exact.accepted, came.tv
             found.append((*(round(size, 9) for size in sizes), exact.states, exact.worlds))
@@ -292,11 +296,10 @@ def _run_once(factory: Factory, case: Case, seed: int) -> tuple[Guarded, bool, s
     before = _generators()
     with Precisions() as precisions:
         try:
-            tokens = [sample(guard, model, 16, seed).tokens]
-        except ContractError:
+            tokens = [sample(guard, model, ROWS, seed).tokens, sample(guard, model, ROWS, seed).tokens]
+        except ContractError as error:
             _named(factory, case)
-            raise
-    tokens.append(sample(guard, model, 16, seed).tokens)
+            raise _placed(error, case, f", {ROWS} rows at once") from None
     for name, was, now in zip(("torch", "numpy"), before, _generators(), strict=True):
         if not np.array_equal(was, now):
             raise ContractError(f"it drew from {name}'s global generator; all randomness comes from `draws`")
@@ -313,9 +316,14 @@ def _named(factory: Factory, case: Case) -> None:
     try:
         evaluate(factory.build, case, Relaxed(1.0))
     except ContractError as error:
-        window = "" if case.window is None else f", window {case.window}"
-        assert isinstance(case.model, Weights)
-        raise ContractError(f"of {case.model.vocab} tokens by {case.model.length}{window}: {error}") from None
+        raise _placed(error, case) from None
+
+
+def _placed(error: ContractError, case: Case, how: str = "") -> ContractError:
+    """The same error, with where it was seen."""
+    window = "" if case.window is None else f", window {case.window}"
+    assert isinstance(case.model, Weights)
+    return type(error)(f"of {case.model.vocab} tokens by {case.model.length}{window}{how}: {error}")
 
 
 def _generators() -> tuple[Any, Any]:

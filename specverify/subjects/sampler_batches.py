@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from scipy import special
 from torch import Tensor
 
+from specverify.errors import number_of
 from specverify.evidence.result import TOTAL_VARIATION, Evidence
 from specverify.evidence.sequences import sequence_index
 from specverify.evidence.sequential import EProcess
@@ -165,7 +166,7 @@ class Batches:
 
     def _seen(self, group: str, log_e: float, alpha: float) -> str:
         """What a group adds up to, in words."""
-        where = f"{self.rows[group]:,} rows on {len(self.models)} toys"
+        where = f"{self.rows[group]:,} rows on {number_of(len(self.models), 'toy')}"
         if math.isinf(log_e):
             return f"{where}, among them what the target forbids"
         cells = self.cells[group]

@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import BudgetError, ContractError
+from specverify.errors import BudgetError, ContractError, number_of
 from specverify.evidence.sequences import sequence_index
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
@@ -236,7 +236,7 @@ def _verdict(
         return Verdict(kind, next(verdict.reason for verdict in verdicts if verdict.kind is kind))
     largest = max(range(len(done)), key=lambda at: (exact[at]["sequences"], exact[at]["worlds"]))
     size = f"{done[largest].target.vocab}x{done[largest].target.length}"
-    of = f"{len(exact)} of {len(cases)} toys" if unfinished else f"{len(exact)} toy{'s' * (len(exact) > 1)}"
+    of = f"{len(exact)} of {len(cases)} toys" if unfinished else f"{number_of(len(exact), 'toy')}"
     reason = (
         f"on {of} (largest {size}, {exact[largest]['worlds']:,} worlds), {sum(row['worlds'] for row in exact):,} "
         f"worlds: exact TV at most {max(row['tv'] for row in exact):.2g} from {what}"

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from specverify.batteries.traces import AGAIN
+from specverify.errors import number_of
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.result import Evidence
 from specverify.subjects.places import Along, Prefixed
@@ -115,7 +116,7 @@ def place_in_trace(evidence: Sequence[Evidence]) -> Along | None:
     return {
         "position": place,
         "certain": bool(rejected),
-        "direction": f"{impossible} tokens have probability 0" if impossible else direction,
+        "direction": f"{number_of(impossible, 'token')} of probability 0" if impossible else direction,
         "excess surprisal": excess,
         "distance by position": positions.data["distance"],
         "refuting checks": refuting,

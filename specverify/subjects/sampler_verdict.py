@@ -13,6 +13,7 @@ from torch import Tensor
 from specverify.batteries.traces import telling
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.decoders.protocol import Branch
+from specverify.errors import number_of
 from specverify.evidence.result import COPIES, Evidence
 from specverify.judge import Coverage, judge_evidence
 from specverify.processors import Guided, Processed
@@ -99,7 +100,8 @@ def judgement(series: Sequence[Series], batches: Batches, asked: Asked, elapsed:
         reproduce=asked.reproduce,
         seconds=elapsed,
         notes=(
-            f"{drawn:,} sequences in {sum(one.calls for one in series):,} calls on {len(series)} toys",
+            f"{number_of(drawn, 'sequence')} in {number_of(sum(one.calls for one in series), 'call')} on "
+            f"{number_of(len(series), 'toy')}",
             f"tried: {box([one.case for one in series])}; calls of {_few(set().union(*(one.sizes for one in series)))} "
             "rows",
             *dict.fromkeys(f"{one.case.name}: {note}" for one in series for note in one.notes),
@@ -138,10 +140,10 @@ def _few(values: Iterable[Any]) -> str:
 
 def _consistent(series: Sequence[Series], of: int, asked: Asked) -> str:
     """What was seen, each figure with the metric that it is one of."""
-    toys = f"{len(series)} toys" if len(series) == of else f"{len(series)} of {of} toys"
+    toys = number_of(len(series), "toy") if len(series) == of else f"{len(series)} of {of} toys"
     if len(series) <= min(NAMED, of - 1):
         toys += f" ({', '.join(one.case.name for one in series)})"
-    begin = f"{toys}, {sum(one.drawn for one in series):,} sequences: "
+    begin = f"{toys}, {number_of(sum(one.drawn for one in series), 'sequence')}: "
     if isinstance(asked.claim, Relaxed):
         return f"{begin}within {asked.claim.tv:.3g} on each; alpha = {asked.alpha:.2g}"
     seen: dict[str, list[tuple[Series, Evidence]]] = {}

@@ -59,7 +59,7 @@ from specverify import tree
 from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
 from specverify.evidence.tokens import by_id
@@ -197,7 +197,10 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) 
     if bool((impossible := trace.statistics.impossible).any()):
         row, position = (int(i) for i in impossible.nonzero()[0])
         count = int(impossible.sum())
-        reason = f"{count} tokens have probability 0 in the log, first in row {row} at position {position}; {reason}"
+        reason = (
+            f"{number_of(count, 'token')} of probability 0 in the log, first in row {row} at position "
+            f"{position}; {reason}"
+        )
     return Verdict(verdict.kind, f"{reason} {_counts(trace)}")
 
 
@@ -218,7 +221,7 @@ def _always_named(evidence: list[Evidence]) -> bool:
 
 def _counts(trace: Trace) -> str:
     choice, counted = int(trace.statistics.choice.sum()), int(trace.counted.sum())
-    return f"({counted:,} tokens, of which {choice:,} had a choice)"
+    return f"({number_of(counted, 'token')}, of which {choice:,} had a choice)"
 
 
 def _certain(trace: Trace) -> str:
@@ -241,7 +244,7 @@ def _certain(trace: Trace) -> str:
 def _box(trace: Trace) -> str:
     sequences = len(trace.tokens)
     counted, choice = int(trace.counted.sum()), int(trace.statistics.choice.sum())
-    return f"{counted:,} tokens of {sequences:,} sequences, {choice:,} had a choice; {trace.form}"
+    return f"{number_of(counted, 'token')} of {number_of(sequences, 'sequence')}, {choice:,} had a choice; {trace.form}"
 
 
 def _findings(trace: Trace, evidence: list[Evidence], verdict: Verdict) -> Iterator[str]:
@@ -303,12 +306,14 @@ def not_covered(trace: Trace) -> list[str]:
     notes = [
         "whether the logged laws are the target's: a trace is judged by its own; where tokens and laws do not belong "
         "together, which of them is wrong it cannot tell",
-        f"lengths above {length} tokens, other settings than those of these {sequences:,} sequences",
+        f"lengths above {length} tokens, other settings than those of these {number_of(sequences, 'sequence')}",
     ]
     if trace.below is None:
         notes.append("numbers that are used again to draw by id, under laws that differ: it needs `below`")
     if closed:
-        notes.append(f"{closed:,} tokens logged as certain, or as good as certain: nothing tests that they were")
+        notes.append(
+            f"{number_of(closed, 'token')} logged as certain, or as good as certain: nothing tests that they were"
+        )
     if trace.branch is None:
         notes.append("whether a draft was verified or rejected: the trace has no `branch`")
     if not trace.tempered:

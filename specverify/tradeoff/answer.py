@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 from specverify.report.listing import listing
 from specverify.report.tables import UNKNOWN, interval, number
 from specverify.report.tables import Row as Line
@@ -44,7 +44,7 @@ def section(record: Sweep) -> Section:
         intro = f"There is no answer yet: {error}."
     else:
         intro = (
-            f"Limits hold with {CONFIDENCE:.0%} for all {choices[0].compared} settings at once, on "
+            f"Limits hold with {CONFIDENCE:.0%} for all at once ({number_of(choices[0].compared, 'setting')}), on "
             f"{choices[0].images:,} images of each; what stands in square brackets, of a setting alone. Passes are the "
             "target's, in round brackets in a batch of 64 that waits for its slowest image; a draft model's are extra."
         )
@@ -164,9 +164,10 @@ def _more(choice: Choice, one: Contender) -> str:
 
 def _confirmed(choice: Choice) -> str:
     return (
-        f"at least, at most, low, high: limits that hold with {CONFIDENCE:.0%} for all {choice.compared} settings at "
-        f"once, on {choice.images:,} images of each, so that choosing among them spoils none; within (what was asked "
-        "for) and best (of those within): shares of bootstrap replicates; brackets: 95% intervals of a setting alone"
+        f"at least, at most, low, high: limits that hold with {CONFIDENCE:.0%} for all at once "
+        f"({number_of(choice.compared, 'setting')}), on {choice.images:,} images of each, so that choosing among them "
+        "spoils none; within (what was asked for) and best (of those within): shares of bootstrap replicates; "
+        "brackets: 95% intervals of a setting alone"
     )
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from specverify.errors import number_of
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
 from specverify.tradeoff import figures_windows, spaces
@@ -145,9 +146,9 @@ def _trade(
     if close:
         caption = f"As above, for the settings with a bias of at most {_CLOSE:g}."
     alt = (
-        f"Quality over speed-up for {len(style)} rules with {kind} drafting at guidance {guidance:g}; the fastest "
-        f"setting, {fastest['id']}, has a speed-up of {fastest['metrics']['speedup']['value']:.3g} and a bias of "
-        f"{fastest['metrics']['bias']['value']:.3g} per token."
+        f"Quality over speed-up for {number_of(len(style), 'rule')} with {kind} drafting at guidance {guidance:g}; "
+        f"the fastest setting, {fastest['id']}, has a speed-up of {fastest['metrics']['speedup']['value']:.3g} and a "
+        f"bias of {fastest['metrics']['bias']['value']:.3g} per token."
     )
     title = f"Quality over speed{', close up' * close}: {kind} drafting, guidance {guidance:g}"
     title += f", window {rows[0]['window']}" if rows[0]["window"] is not None else ""
@@ -193,7 +194,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
     labels = sorted({label for row in shown for label in images_of(row)["labels"]})
     across = max(1, min(_ACROSS, len(images_of(shown[0])["labels"]) // len(labels)))
     step = side + 1
-    sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4))
+    sheet = np.zeros((len(shown) * step - 1, len(labels) * (across * step + 2) - 3, 4), np.uint8)
     for down, row in enumerate(shown):
         for column, label in enumerate(labels):
             own = [t for t, of in zip(images_of(row)["tokens"], images_of(row)["labels"], strict=True) if of == label]
@@ -217,7 +218,7 @@ def samples(record: Sweep, guidance: float, kind: str | None, rows: list[Row], p
         "speed-up. A lossless decoder's images are other samples of AR's law, not AR's images."
     )
     which = "" if kind is None else f" with {kind} drafting"
-    alt = f"Sample images of each class from {len(shown)} settings{which} at guidance {guidance:g}."
+    alt = f"Sample images of each class from {number_of(len(shown), 'setting')}{which} at guidance {guidance:g}."
     title = f"Samples: {'' if kind is None else f'{kind} drafting, '}guidance {guidance:g}"
     title += f", window {rows[0]['window']}" if kind is not None and rows[0]["window"] is not None else ""
     name = "-".join(["samples", *([kind] if kind else []), f"guidance-{guidance:g}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from specverify.errors import number_of
 from specverify.report import page
 from specverify.report.drawing import Picture
 from specverify.report.page import Written
@@ -47,8 +48,8 @@ def _provenance(record: Sweep) -> Table:
     pairs = [
         ("command", record["command"]),
         ("begun", record["created"]),
-        *((name, str(value)) for name, value in setting.items() if value is not None),
-        ("processors", f"{hardware['cpus']}, {hardware['jobs']} processes of one thread"),
+        *((name, str(value) or "none") for name, value in setting.items() if value is not None),
+        ("hardware", f"{hardware['cpus']} CPUs, {number_of(hardware['jobs'], 'process')} of one thread"),
         ("accelerator", hardware["accelerator"] or "none"),
         *record["software"].items(),
     ]

@@ -27,7 +27,7 @@ def check(
     per_row: int,
     jobs: int,
 ) -> None:
-    """Raise InputError unless all sizes can be worked with.
+    """Raise InputError unless all sizes can be worked with, with all that is wrong.
 
     Args:
         setting: see there.
@@ -38,25 +38,28 @@ def check(
         per_row: bytes of one image's buffers while it is decoded, and of one draft token, about.
         jobs: processes side by side.
     """
+    wrong = []
     if not 0 <= setting.seed <= LARGEST_SEED:
-        raise InputError(f"seed {setting.seed} is not between 0 and {LARGEST_SEED}; choose one that is")
+        wrong.append(f"seed {setting.seed} is not between 0 and {LARGEST_SEED}; choose one that is")
     real, features = (0, 1) if reference is None else reference.features.shape
     if setting.n <= features:
-        raise InputError(
+        wrong.append(
             f"n = {setting.n} images give no covariance of {features} features; "
             f"use at least {features + 1} (1,000 for figures worth comparing)"
         )
-    for window in windows:
+    for window in dict.fromkeys(windows):
         if window is not None and window > length:
-            raise InputError(
+            wrong.append(
                 f"window {window} is more than the {length} tokens of an image of {setting.model}, and drafts beyond "
                 f"its end are never used; choose --window of at most {length}"
             )
     if setting.batch % classes:
-        raise InputError(
+        wrong.append(
             f"batch {setting.batch} is no multiple of {classes}: classes are dealt in turn within a batch, and each "
-            "must come equally often"
+            f"must come equally often; choose --batch {classes * max(1, round(setting.batch / classes))}"
         )
+    if wrong:
+        raise InputError("; and ".join(wrong))
     measuring = setting.n * (setting.n * _PAIR + real * _REAL + setting.resamples * 24 + length * 80)
     decoding = min(setting.batch, setting.n) * per_row if torch.device(setting.device).type == "cpu" else 0
     for what, size, bytes_, remedy in (

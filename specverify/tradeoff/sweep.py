@@ -63,7 +63,6 @@ def measure(
     """
     jobs = pool.checked(jobs)
     asked = asked or Asked()
-    _check(setting)
     cells, omitted = (
         decoders.plan(setting.model, asked) if is_of_patches(setting.model) else (plan(asked), dict[str, str]())
     )
@@ -99,7 +98,7 @@ def is_of_patches(model: str) -> bool:
     return model in continuous.names()
 
 
-def _check(setting: Setting, cells: Sequence[Cell] = (), jobs: int = 1) -> None:
+def _check(setting: Setting, cells: Sequence[Cell], jobs: int) -> None:
     if (setting.window is not None and setting.window < 1) or setting.batch < 1 or setting.resamples < 2:
         raise InputError(
             f"window {setting.window}, batch {setting.batch}, resamples {setting.resamples}: "
@@ -192,6 +191,8 @@ def _write(head: Header, cells: Sequence[Cell], rows: dict[str, Row], out: Path)
     present = [rows[cell.id] for cell in cells if cell.id in rows]
     complete = len(present) == len(cells) and all(row["error"] is None for row in present)
     record: Sweep = {**head, "status": "complete" if complete else "partial", "planned": len(cells), "rows": present}
+    if not complete:
+        record["command"] += f" --out {shlex.quote(str(out))}"  # where that which continues finds it
     record = without_others(record)
     records.save(record, out / records.NAME)
     report.write(record, out)

@@ -117,7 +117,7 @@ def test_a_control_is_no_decoder_and_flagging_it_is_an_error(tmp_path, monkeypat
     record = _as_if(tmp_path / "right", monkeypatch, "continuous/cspd-variance-as-std/*", "CONSISTENT")
     assert record["verdicts"] == []
     assert record["verdict"]["kind"] == "INCONCLUSIVE"
-    reason = "1 controls, none flagged; nothing was proved: no decoder that claims anything was judged"
+    reason = "1 control, none flagged; nothing was proved: no decoder that claims anything was judged"
     assert record["verdict"]["reason"] == reason
     assert "no known-wrong decoder was among them" in (tmp_path / "right" / "out" / "report.md").read_text()
     record = _as_if(tmp_path / "wrong", monkeypatch, "continuous/cspd-variance-as-std/*", "REFUTED")
@@ -131,7 +131,7 @@ def test_one_image_at_a_time_is_timed_beside_plain_decoding_and_not_tested(tmp_p
     (cell,) = record["cells"]
     assert (cell["run"]["n"], cell["run"]["passes_mean"], cell["run"]["draft_passes_mean"]) == (20, 64, 0)
     assert (cell["evidence"], record["verdicts"], record["verdict"]["kind"]) == ([], [], "INCONCLUSIVE")
-    assert "1 cells of one image at a time were timed and not tested" in record["not_covered"]
+    assert "timed and not tested: 1 cell of one image at a time" in record["not_covered"]
     assert "One image at a time: passes and seconds" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "figures" / "latency.png").exists()
 
@@ -241,6 +241,23 @@ def test_impossible_campaigns(tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_partial_record_names_the_command_that_continues_it(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+        yield
+
+    share_out, out = study.pool.share_out, tmp_path / "some where"
+    arguments = {"tier": "quick", "seed": 3, "out": out, "only": "exact/ar/dense-2x8*", "jobs": 1}
+    monkeypatch.setattr(study.pool, "share_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.verify(**arguments)
+    command = f"specverify verify --tier quick --seed 3 --only '{arguments['only']}'"
+    assert records.load(out)["command"] == f"{command} --out '{out}'"
+    assert f"continues: `{command} --out '{out}'`" in (out / "report.md").read_text()
+    monkeypatch.setattr(study.pool, "share_out", share_out)
+    assert campaign.verify(**arguments)["command"] == command
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path):
     out = tmp_path / "out"
@@ -265,6 +282,7 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     assert partial["status"] == "partial"
     assert 3 <= len(partial["cells"]) < total
     assert partial["verdict"]["kind"] == "INCONCLUSIVE"
+    assert partial["command"].endswith(f" --out {out}")
     kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.json")}
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -272,5 +290,6 @@ def test_ctrl_c_leaves_a_partial_record_and_the_same_command_continues(tmp_path)
     assert done.returncode == 0, done.stderr
     complete = records.load(out / "record.json")
     assert complete["status"] == "complete"
+    assert "--out" not in complete["command"]
     assert len(complete["cells"]) == total
     assert all((finished / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())

@@ -252,7 +252,7 @@ def test_cspd_and_its_flaws_are_refuted_by_their_samples():
     assert record["verdict"]["kind"] == "INCONCLUSIVE", "that the checks work proves nothing of anybody's decoder"
     assert record["verdict"]["exit_code"] == 2
     assert record["verdict"]["reason"] == (
-        f"{len(wrong)} known-wrong decoders, all refuted; 1 controls, none flagged; "
+        f"{len(wrong)} known-wrong decoders, all refuted; 1 control, none flagged; "
         "nothing was proved: no decoder that claims anything was judged"
     )
 

@@ -73,7 +73,7 @@ def test_forbidden_sequences_reject_at_once():
     counts = np.array([300, 100, 50, 50, 50, 150, 1, 200, 0])
     found = Conditionals(LAW, 3).check(counts, alpha=1e-9, beta=0.1)
     assert found.rejected
-    assert "1 samples hit outcomes" in found.detail
+    assert "1 sample hit outcomes" in found.detail
 
 
 def test_no_prefix_and_no_visit_are_vacuous():

@@ -199,7 +199,7 @@ def test_a_forbidden_outcome_rejects_at_once():
     found = ChiSquare(np.array([0.5, 0.5, 0.0])).check(np.array([500, 499, 1]), alpha=1e-9, beta=0.1)
     assert found.rejected
     assert (found.p_value, found.statistic) == (0.0, np.inf)
-    assert "1 samples hit outcomes that the law forbids" in found.detail
+    assert "1 sample hit outcomes that the law forbids" in found.detail
 
 
 def test_a_certain_outcome_sees_mass_elsewhere():

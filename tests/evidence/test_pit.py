@@ -184,7 +184,7 @@ def test_an_impossible_token_rejects_at_once(name):
     found = CHECKS[name].check(reduce(laws, tokens, np.random.default_rng(0)), alpha=1e-9, beta=0.1)
     assert found.rejected
     assert found.p_value == 0
-    assert "1 tokens have probability 0" in found.detail
+    assert "1 token of probability 0" in found.detail
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))

@@ -31,7 +31,7 @@ def test_a_lossless_decoder_is_judged_consistent(capsys):
     cost, found, verdict = ran("continuous_tokens.py", capsys)
     assert re.fullmatch(r"2\.1\d passes instead of 4, 6[12]\.\d% of drafts accepted", cost)
     assert found == "rejected: False; sees a Kolmogorov distance of 0.034 in any of 32 coordinates"
-    assert verdict.startswith("CONSISTENT: 1 settings, ")
+    assert verdict.startswith("CONSISTENT: 1 setting, ")
 
 
 def test_cspd_as_published_is_far_from_what_is_due(capsys):

@@ -185,7 +185,7 @@ def test_a_full_disk_and_a_flipped_bit(undisturbed, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in finished if path != victim}
     done = verify(out)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(f"1 results in {out / 'cells'} were damaged and are worked out anew: ")
+    assert done.stderr.startswith(f"1 result in {out / 'cells'} damaged, to be worked out anew: ")
     assert done.stderr.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert same(records.load(out)) == same(undisturbed)

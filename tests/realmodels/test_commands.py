@@ -57,7 +57,7 @@ def test_relaxed_rules_and_draft_models_go_along(tmp_path):
         (["sample", "digits-s", "--decoder", "scdmc"], "unknown decoder 'scdmc'; did you mean scd-mc"),
         (["sample", "digits-s", "--decoder", "sd"], "drafts with a second model; name one with --draft"),
         (["sample", "digits-s", "--window", "65"], "window 65 of digits-s: choose 1 to 64"),
-        (["sample", "digits-s", "--out", "grid.jpg"], "grid.jpg is no .png"),
+        (["sample", "digits-s", "--out", "grid.jpg"], "grid.jpg is neither a .png"),
         (["sample", "digits-z"], "unknown image model 'digits-z'; did you mean digits-s"),
         (["sample", "digits-s", "--rule", "gsd=x"], "'x' is not a number; write --rule gsd=VALUE"),
         (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "judge in their own way; rules go with"),
@@ -72,10 +72,39 @@ def test_what_cannot_be_done_is_said_with_the_remedy(tmp_path, monkeypatch, argu
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_codes_without_a_renderer_are_refused_before_they_are_decoded(made, tmp_path, monkeypatch):
+def test_codes_without_a_renderer_are_written_alone_and_no_picture_is_begun(made, tmp_path, monkeypatch):
+    asked = ["sample", made["causal"], "--condition", "[1, 2]", "--n", 2, "--guidance", 1]
+    said = ran(*asked, "--out", tmp_path / "codes.json")
+    record = json.loads((tmp_path / "codes.json").read_text())
+    assert len(record["tokens"]) == 2
+    assert "codes.json" in said
     monkeypatch.setattr(sys.modules["specverify.decoders.run"], "sample", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(InputError, match="give open_model a renderer="):
-        ran("sample", made["causal"], "--condition", "[1, 2]", "--out", tmp_path / "grid.png")
+    with pytest.raises(InputError, match=r"open_model a renderer=; or write tokens alone, with --out .*grid\.json"):
+        ran(*asked, "--out", tmp_path / "grid.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.json"]
+
+
+def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "grid.png").write_bytes(b"mine")
+    (tmp_path / "bench.json").write_text('{"schema": "mine"}')
+    asked = ["digits-s", "--decoder", "sjd", "--window", 4, "--batch", 1]
+    sample = ["sample", *asked, "--n", 1, "--out", tmp_path / "grid.png"]
+    bench = ["bench", *asked, "--rounds", 1, "--out", tmp_path / "bench.json"]
+    for command, name in ((sample, "grid.png"), (bench, "bench.json")):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(InputError, match=rf"{name} is there, and not from this command; .* --overwrite"):
+            ran(*command)
+        assert (tmp_path / name).read_bytes() == before
+        ran(*command, "--overwrite")
+        ran(*command)  # its own
+        assert (tmp_path / name).read_bytes() != before
+
+
+def test_samples_have_the_guidance_that_is_recommended(made, tmp_path):
+    common = ["--n", 1, "--decoder", "ar", "--out", tmp_path / "grid.png"]
+    assert "1 image of digits-s-guidance-1.5 by ar" in ran("sample", "digits-s", *common)
+    assert "1 image of digits-s by ar" in ran("sample", "digits-s", *common, "--guidance", 1)
+    assert "|guidance=5 by ar" in ran("sample", made["janus"], "--condition", "[1, 2]", *common)
 
 
 def test_a_sheet_has_its_images_in_rows_and_colours_as_they_are():

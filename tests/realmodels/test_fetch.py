@@ -70,7 +70,7 @@ def test_what_was_fetched_opens_by_its_id_and_decodes_as_its_source_does(hub, ma
 
 def test_records_and_lists_name_the_commit(hub, tmp_path):
     got()
-    ran("sample", ID, *PROMPT, "--n", 1, "--out", tmp_path / "grid.png")
+    ran("sample", ID, *PROMPT, "--n", 1, "--guidance", 1, "--out", tmp_path / "grid.png")
     assert json.loads((tmp_path / "grid.json").read_text())["model"] == f"{ID}@{hub.commit}"
     assert f"{ID}@{hub.commit}" in "".join(ran("list", "models").split())
     assert fetched.pinned(ID) == f"{ID}@{hub.commit}"

@@ -1,6 +1,7 @@
 """Figures: drawn from the record, and from nothing else."""
 
 import io
+import itertools
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -114,6 +115,20 @@ def test_the_band_of_uniform_transforms_is_as_wide_as_its_rate_says(example, sig
     assert f"{leaving} leave the band" in _draw(pit_histograms, cells, alpha).alt
 
 
+def test_no_texts_of_a_cost_stand_on_each_other_where_nothing_took_as_many_passes(example, record, monkeypatch):
+    monkeypatch.setattr(drawing, "picture", lambda figure, *_: figure)
+    settings = {"batch": 400, "guidance": 1.0}
+    far = example["run"](22.31, 0.5)
+    alone = [example["cell"]("real", "sjd", "m" * 60, "CONSISTENT", "", settings=settings, run=far)]
+    fast = [c for c in record["cells"] if c["decoder"] != "ar"]
+    for cells in (alone, fast, record["cells"]):
+        figure = _draw(real_cost, cells, drawing.styles({"cells": cells}))
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert len(boxes) >= 2 * len(figure.axes[0].get_yticks()) > 0
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 def test_figures_without_numbers_are_left_out(example):
     cells = [example["cell"]("exact", "sd", "m", "ERROR", "")]
     known = drawing.styles({"cells": cells})
@@ -169,12 +184,13 @@ def test_a_map_shows_each_share_at_its_place_in_the_image(example):
     picture = _draw(acceptance_maps, [example["cell"]("real", "sjd", "m", "CONSISTENT", "", figures=plane)], {})
     assert picture.alt == "Maps of the share of accepted drafts, cell by cell (1), from 0.00 to 1.00."
     pixels = _pixels(picture.png)
-    height, width, _ = pixels.shape
-    upper, lower = (pixels[int(height * where), : width // 2].mean(0) for where in (0.3, 0.6))
-    assert upper[0] > 0.9
-    assert upper[2] < 0.35  # yellow
-    assert lower[0] < 0.1
-    assert lower[2] > 0.2  # blue
+    yellow, blue = (pixels[..., 0] - pixels[..., 2] > 0.5), (pixels[..., 2] - pixels[..., 0] > 0.2)
+    mapped = slice(pixels.shape[1] * 9 // 10)  # the scale stands behind it
+    upper, lower = (np.flatnonzero(where[:, mapped].sum(1) > 200) for where in (yellow, blue))
+    assert upper.max() < lower.min()
+    assert abs(len(upper) - len(lower)) <= 2
+    across = yellow[upper[9], mapped].sum()
+    assert abs(across - 2 * (len(upper) + len(lower))) <= 8  # fields are squares
     assert _draw(acceptance_maps, [example["cell"]("real", "ar", "m", "CONSISTENT", "")], {}) is None
 
 
@@ -191,3 +207,11 @@ def test_samples_match_labels_and_begin_with_plain_decoding(example):
     assert black[:, : pixels.shape[1] // 2].mean() > 0.3  # plain decoding's are black here, and stand on the left
     assert black[:, pixels.shape[1] // 2 :].mean() < 0.1
     assert _draw(samples, [cell("sjd", [0], 3), cell("ar", [1], 0)]) == []
+
+
+def test_a_level_is_shown_as_the_nearest_that_a_picture_has():
+    shown = drawing.image(range(17), 1, 17, 17)
+    assert shown.shape == (1, 17, 4)
+    assert shown[0, :, 0].tolist() == [round(255 * level / 16) for level in range(17)]
+    assert (shown[..., 3] == 255).all()
+    assert drawing.image([0, 1, 2], 1, 1, 3).tolist() == [[[0, 128, 255, 255]]]  # one colour behind the other

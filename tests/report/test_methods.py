@@ -50,6 +50,24 @@ def test_a_method_is_as_good_as_the_worst_of_its_decoders(example):
     assert (row["verdict"], row["what was shown"], row["bad"]) == ("REFUTED", "of sd-list-gumbel", (0,))
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("paired", "200 sequences equal plain decoding's, token for token"), ("density", "why it holds")],
+)
+def test_what_was_shown_is_said_whatever_it_rests_on(example, kind, shown):
+    cell = example["cell"](kind, "sjd-race", "digits-s", "CONSISTENT", "", run=example["run"](20, 0.5))
+    cell["run"]["n"] = 200
+    verdict = {
+        "decoder": "sjd-race",
+        "claim": "lossless",
+        "kind": "CONSISTENT",
+        "reason": "why it holds",
+        "cells": [cell["id"]],
+    }
+    row = _row(_record(example, [cell], [verdict]), "SJD (shared noise)")
+    assert (row["verdict"], row["what was shown"]) == ("CONSISTENT", shown)
+
+
 def test_a_relaxed_rule_is_not_called_proved_and_shows_how_far_it_goes(example):
     cells = [_relaxed(example, "gsd", 0.02), _relaxed(example, "gsd-max", 0.3)]
     row = _row(_record(example, cells), "GSD")

@@ -72,7 +72,7 @@ def test_the_curves_are_drawn_and_named(relaxed, record):
         assert frontier(record["cells"]) is None
     assert picture.name == "relaxed"
     assert picture.png.startswith(b"\x89PNG")
-    assert "2 relaxed rules on 1 toys" in picture.alt
+    assert "2 relaxed rules on 1 toy." in picture.alt
     assert "The prices of sjd stand in the table." in picture.caption  # there is nothing to compare them with
 
 

@@ -56,7 +56,7 @@ def test_they_hold_if_both_parts_do(partial, parts):
     found = testers.testers(partial | parts)
     assert (found.status, found.missing) == ("hold", ())
     assert found.lines == (
-        "Kill matrix: 1 of 1 times a checker caught what it must, over 1 defects; 0 of 1 trials of controls flagged",
+        "Kill matrix: 1 of 1 times a checker caught what it must, over 1 defect; 0 of 1 trial of controls flagged",
         "Calibration: 1 of 1 stated rates hold, over 1,000 trials",
     )
 

@@ -139,3 +139,28 @@ class Advances(Subject):
 def test_the_model_looks_at_how_far_it_is_advanced():
     with pytest.raises(ContractError, match=r"model\.advance was given 1 tokens per row and told to take 2"):
         enumerate_decoder(Guarded(Advances()), toy("dense-2x8"))
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (lambda model, rows: True, "of 2 tokens by 3, window 2: Info.accepted says "),
+        (lambda model, rows: model.length > 4, "of 2 tokens by 6, window 1: Info.accepted says "),
+        (lambda model, rows: rows == 16, "of 2 tokens by 3, window 2, 16 rows at once: Info.accepted says "),
+    ],
+)
+def test_a_breach_is_told_with_the_model_on_which_it_was_seen(where, said):
+    class Overstates(Jacobian):
+        def step(self, state, model, draws):
+            after, info = super().step(state, model, draws)
+            more = (info.accepted > 0) & where(model, len(info.accepted))
+            return after, replace(info, accepted=info.accepted + more)
+
+    def overstating(settings):
+        made = Overstates()
+        made.inner = Speculative(Jacobi(), settings.window)
+        return made
+
+    judgement = judge_decoder(overstating)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert judgement.verdict.reason.startswith(said)

@@ -48,7 +48,7 @@ def test_one_that_is_followed_to_the_end_is_proved_beside_its_samples():
     found = judged(right)
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     assert found.verdict.reason.startswith("one row at a time, on 1 toy (largest 3x3, 27 worlds)")
-    assert "Rows in batches are sampled: 1 toys, " in found.verdict.reason
+    assert "Rows in batches are sampled: 1 toy, " in found.verdict.reason
     assert found.exact[0]["tv"] < 1e-12
     assert found.evidence
     assert BESIDE not in found.not_covered

@@ -115,8 +115,8 @@ def test_an_impossible_token_is_named(right):
     wrong["logprobs"][7, 3] = law.numpy()
     found = judge_trace(wrong)
     assert found.verdict.kind is Kind.REFUTED
-    assert found.location["direction"] == "1 tokens have probability 0"
-    assert "1 tokens have probability 0" in found.verdict.reason
+    assert found.location["direction"] == "1 token of probability 0"
+    assert "1 token of probability 0" in found.verdict.reason
 
 
 def test_all_forms_of_one_trace_tell_the_same(right, tmp_path):

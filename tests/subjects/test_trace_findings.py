@@ -158,7 +158,7 @@ def test_the_emitted_tokens_own_log_probability_alone_tests_nothing(right):
     log["top_logprobs"][5, 7] = -np.inf
     found = judge_trace(log, delta=DELTA)
     assert found.verdict.kind is Kind.REFUTED
-    assert found.verdict.reason.startswith("1 tokens have probability 0 in the log, first in row 5 at position 7")
+    assert found.verdict.reason.startswith("1 token of probability 0 in the log, first in row 5 at position 7")
 
 
 def test_lists_that_hold_the_emitted_token_by_construction_are_refuted(right):

@@ -42,7 +42,7 @@ def test_the_command_names_the_setting_to_take(run, tmp_path):
     assert "seconds in a batch 1 times as fast as AR [0." in text
     assert "loss 0.05 (at most 0.0735) of bias" in text
     assert "the fewest passes that claim to be lossless: guidance-1/maximal/lossless passes 3 times" in text
-    assert "limits that hold with 95% for all 5 settings at once, on 100 images of each" in text
+    assert "limits that hold with 95% for all at once (5 settings), on 100 images of each" in text
     assert "the frontier passes lock-step 64" in text
     shared, folder, asked, *_ = run.asked[0]
     assert (shared, folder, asked) == (Setting(), tmp_path, Asked(["gsd", "cool"], guidance=[1.0, 2.0]))

@@ -113,6 +113,7 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
     failed = record["rows"][-1]
     assert failed["error"] == "RuntimeError: out of paint"
     assert record["status"] == "partial"
+    assert record["command"].endswith(f" --out {tmp_path}")
     assert "out of paint" in (tmp_path / "report.html").read_text()
     with pytest.raises(InputError, match="no finished setting beside a finished AR run"):
         choose.fastest(record, 0.1)
@@ -128,7 +129,11 @@ def test_what_fails_is_said_and_tried_again(tmp_path, in_process, monkeypatch, r
         ({"n": 64}, "n = 64 images give no covariance of 64 features; use at least 65"),
         ({"seed": -1}, "seed -1 is not between 0 and"),
         ({"window": 0}, "window 0, batch 250, resamples 300"),
-        ({"batch": 15}, "batch 15 is no multiple of 10"),
+        ({"batch": 24}, "batch 24 is no multiple of 10: .*; choose --batch 20$"),
+        (
+            {"seed": -1, "n": 3, "window": 70, "batch": 4},
+            "^seed -1 .*; and n = 3 .*; and window 70 .*; and batch 4 .* 10$",
+        ),
         ({"model": "digits-z"}, "unknown image model 'digits-z'; did you mean digits-s"),
         ({"window": None}, "window None of digits-s: give one for all settings, or the windows to sweep over"),
         ({"device": "warp"}, "device 'warp' cannot be used"),

@@ -104,7 +104,7 @@ def test_the_command_asks_for_decoders_and_windows(monkeypatch, tmp_path, record
     assert setting == Setting("digits-diff", window=None)
     assert wanted == Asked(decoders=["cspd", "sd-path"], windows=[2, 8])
     with pytest.raises(InputError, match=r"window 16 of digits-gmm: of a model of patches each setting has its own"):
-        sweep._check(Setting("digits-gmm"))
+        sweep._check(Setting("digits-gmm"), (), 1)
 
 
 def test_what_decodes_is_what_is_claimed():

@@ -54,6 +54,9 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
         assert f"<td>{word}</td>" in html
         assert f"| {word} |" in text
     assert r"3.50 \[3.4" in text  # a speed-up with its interval
+    again = text.partition("## How to run it again")[2]
+    names = [line.split("|")[1] for line in again.splitlines() if line.startswith("|")]
+    assert len(set(names)) == len(names)
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
 
 

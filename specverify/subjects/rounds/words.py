@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from specverify.errors import number_of
 from specverify.subjects.rounds.kernel import NONE, KernelPlace, ShownRow
 
 WIDTH = 80
@@ -27,7 +28,7 @@ def describe(certificate: ShownRow, location: KernelPlace | None) -> str:
     length, tokens = int(certificate["length"]), [token for token in certificate["tokens"] if token != NONE]
     drafts = list(certificate["draft"])
     lines += _entry(
-        "drafts", f"{_listed(drafts[:length])} ({_number(length, 'draft')} in {_number(len(drafts), 'slot')})"
+        "drafts", f"{_listed(drafts[:length])} ({number_of(length, 'draft')} in {number_of(len(drafts), 'slot')})"
     )
     slots = range(min(length + 1, len(certificate["p"])))  # over large vocabularies those behind are not kept
     ids = _shown([certificate["p"][slot] for slot in slots], [*drafts[:length], *tokens])
@@ -42,7 +43,7 @@ def describe(certificate: ShownRow, location: KernelPlace | None) -> str:
     if "coins" in certificate:
         lines += _entry("coins", f"{_coins(certificate['coins'][:length])}; pick {_coins([certificate['pick']])}")
     accepted = int(certificate["accepted"])
-    lines += _entry("came", f"{_listed(tokens)}, with {_number(accepted, 'draft')} of {length} accepted")
+    lines += _entry("came", f"{_listed(tokens)}, with {number_of(accepted, 'draft')} of {length} accepted")
     if location is not None and "token" in location:
         lines += _entry("due", _due(certificate, location))
     return "\n".join(lines)
@@ -70,7 +71,7 @@ def describe_many(location: KernelPlace) -> str:
     prefix = location["prefix"]
     lines = _entry("setting", f"context '{location['context']}', {location.get('where', location['check'])}")
     if "drafts" in location:
-        rows = f"all, with {_number(int(location['drafts']), 'draft')} each, over all coins"
+        rows = f"all, with {number_of(int(location['drafts']), 'draft')} each, over all coins"
     else:
         rows = f"{location['arrived']:,.0f} that get there in the last look, with any number of drafts"
     lines += _entry("rows", rows)
@@ -106,10 +107,6 @@ def _coins(coins: Sequence[float]) -> str:
 
 def _listed(tokens: Sequence[int]) -> str:
     return ", ".join(map(str, tokens)) or "none"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
