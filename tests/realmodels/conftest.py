@@ -1,5 +1,4 @@
 from contextlib import ExitStack
-from functools import partial
 from types import SimpleNamespace
 
 import folders
@@ -8,7 +7,7 @@ import torch
 from hub import serving
 
 from realmodels import models
-from realmodels.compiled import Compiled
+from realmodels.compiled import Compiled, compiling
 from realmodels.digits import DigitsModel, load
 from specverify import fetched
 
@@ -39,7 +38,7 @@ def traced_passes(monkeypatch):
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(models, "Compiled", partial(Compiled, backend=backend))
+    monkeypatch.setattr(models, "Compiled", lambda network: Compiled(network, compiling(network, backend)))
     return graphs
 
 
