@@ -40,6 +40,7 @@ def runs(pid):
         return False
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(by, tmp_path):

@@ -113,7 +113,7 @@ def _passes(device: str, small: bool) -> Part:
 def _decoders(device: str, small: bool) -> Part:
     """Whole images, one alone and several: of published sizes, then of trained weights, whose passes mean something."""
     if small:
-        chosen = [("random:tiny", 2, "4", 2, False, "sjd,scd-mc"), ("mnist-vq", 1, "8", 2, False, "sjd-block")]
+        chosen = [("random:tiny", 1, "4", 2, False, "sjd,sjd-block")]
     else:
         chosen = [
             ("random:janus-pro-1b", 1, "16,32", 5, True, LOSSLESS),

@@ -56,7 +56,7 @@ def test_autoregressive_decoding_is_the_target_law(name):
         assert exact.passes == pytest.approx(model(name).length, abs=EXACT)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("name", TOYS)
 def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):

@@ -63,6 +63,7 @@ def test_sampled_sequences_and_costs_agree_with_the_enumerated_ones(name, toy_na
         assert 0.2 < result.acceptance_rate < 0.95, "both branches are needed"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("toy_name", ["sparse-4x5", "synonyms-4x5"])
 @pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])
 def test_gumbel_coupled_decoding_is_lossless_over_four_tokens(initial, toy_name, seed, agrees):

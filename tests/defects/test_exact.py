@@ -105,6 +105,7 @@ def test_every_defect_has_a_known_distance() -> None:
     assert list(DISTANCES) == LOSSY
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_is_at_its_known_distance(name: str) -> None:
     tv, exact = at_smallest(name)
@@ -124,7 +125,7 @@ def test_defect_shows_in_wider_windows_too(name: str) -> None:
     assert tv > TINY.get(name, 1e-4)
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(12)
 @pytest.mark.parametrize(
     ("name", "toy_name"),
     [

@@ -115,6 +115,7 @@ def test_false_alarm_rate(statistic, n, seed):
     assert rate_excess(alarms, trials, alpha) > 1e-6
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["spread", "pair", "rarest", "dropped", "tempered"])
 @pytest.mark.parametrize("law", [UNEVEN, np.append(np.full(63, 0.8 / 63), 0.2)], ids=["uneven", "wide"])
 def test_miss_rate_at_the_stated_distance(law, kind, seed):

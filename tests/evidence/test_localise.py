@@ -95,6 +95,7 @@ def conditional_mass(law, model, prefix):
     return float(view.sum())
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "branch"),
     [

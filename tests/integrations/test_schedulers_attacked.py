@@ -103,7 +103,7 @@ RIGHT = {
 }  # fmt: skip
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(14)
 @pytest.mark.parametrize("style", RIGHT)
 def test_a_right_one_is_exact_however_its_numbers_are_compared(style):
     assert off(RIGHT[style]) < 1e-12
@@ -240,7 +240,7 @@ WRONG = {
 }
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(14)
 @pytest.mark.parametrize("how", WRONG)
 def test_numbers_that_are_one_number_are_one(how):
     assert off(WRONG[how]) > 1e-4

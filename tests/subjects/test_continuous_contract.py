@@ -85,7 +85,7 @@ def free_of_charge(self, model, state, info):
     return replace(info, passes=torch.zeros_like(info.passes))
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -89,6 +89,7 @@ def comparing(settings: Settings):
     return Speculative(DraftModel(settings.draft_model), settings.window, Judge(accept_probability, replaced))
 
 
+@pytest.mark.slow
 def test_who_compares_laws_is_proved_in_each_order_and_its_certificate_says_so(modes, monkeypatch):
     monkeypatch.setattr("specverify.subjects.for_all.MORE", 1)
     narrow = [replace(modes[0], windows=(1,), initials=(None,), drafts=True)]

@@ -42,7 +42,7 @@ def test_the_documented_example_is_a_complete_subject():
     assert names["verdict"].kind is Kind.CONSISTENT
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("subject", IN_EVERY_CONVENTION.values(), ids=IN_EVERY_CONVENTION)
 def test_correct_kernels_pass_in_every_convention(subject):
     judgement = judge_round(subject, **FEW)

@@ -56,6 +56,7 @@ def test_the_first_toy_takes_so_few_calls_that_five_a_second_are_enough():
     assert len(calls) < 240
 
 
+@pytest.mark.slow
 def test_one_finished_toy_is_no_proof_where_others_are_not_finished():
     sampler, _ = slow(0.0, lambda draft: Speculative(DraftModel(draft), window=2))
     found = prove_sampler(sampler, suite=(FIRST, smallest()[2]), budget=200)

@@ -104,6 +104,7 @@ def test_a_sampler_is_judged_on_it(path):
     assert judge_sampler(lenient, target=path, delta=0.1, alpha=1e-4, beta=1e-2).verdict.kind is Kind.REFUTED
 
 
+@pytest.mark.slow
 def test_a_decoder_is_proved_on_it_and_on_one_toy(path):
     found = judge_decoder(Autoregressive, target=path, examples=1)
     assert found.verdict.kind.exit_code == 0

@@ -62,6 +62,7 @@ WRONG = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("vocab", [2, 3])
 def test_a_choice_that_comes_to_one_function_is_proved_in_one_run(name, vocab):

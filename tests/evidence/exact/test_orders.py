@@ -75,6 +75,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", RIGHT)
 def test_who_compares_laws_is_proved_in_every_order_that_they_can_have(name):
     build, orders = RIGHT[name]

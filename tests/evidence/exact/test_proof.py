@@ -57,6 +57,7 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
     assert found.assumptions > 0 or name == "ar"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", JACOBI)
 @pytest.mark.parametrize("initial", ["zero", "random", "sample-left"])
 def test_whatever_the_initial_drafts_are(name, initial):
@@ -86,7 +87,7 @@ OF_THREE = "raw-q-for-processed-draw"
 """The best two of two tokens are both: it is known to be wrong of three on."""
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", [name for name in LOSSY if name != OF_THREE])
 def test_no_known_wrong_decoder_is_proved(name):
     defect = defects.get(name)
