@@ -160,8 +160,8 @@ class _Following:
                 beside = self.goal.equal(self.target, self.drafts)
         except NeedsOrder as error:  # nothing is known of what it keeps
             raise OutOfReach(str(error)) from None
-        due = self.named.numbers_of(law)
-        sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
+        due = self.named.names(law)
+        sides = [[self.named.names(each).reshape(-1).tolist() for each in pair] for pair in beside]
         expected = self._residues(due)
         try:
             self._go_through()
@@ -274,13 +274,13 @@ class _Following:
             return tree.map_tensors(state, unseen)
 
     def _hidden(self, tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point():
-            names = self.named.names(tensor).clone()
-            self.named.check(tensor, names)
-            return names.as_subclass(states.Names)
-        if self.named.has_names(tensor):
+        if self.named.has_tests(tensor) or (self.named.has_names(tensor) and not tensor.is_floating_point()):
             raise OutOfReach("it keeps the outcome of a test of laws in its state")
-        return tensor
+        if not tensor.is_floating_point():
+            return tensor
+        names = self.named.names(tensor).clone()
+        self.named.check(tensor, names)
+        return names.as_subclass(states.Names)
 
     def _split(self, draw: Open, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
         self._take(0, ahead=int(draw.others.sum()))
