@@ -117,10 +117,10 @@ _OPPOSITE: Mapping[str, Literal["gt", "ge", "lt", "le"]] = {"gt": "le", "le": "g
 
 def joined(one: Test, other: Test, every: bool) -> Test:
     """Both tests, or one of them; whoever is decided is asked first, so that the other is asked of what it leaves."""
-    first, second = (one, other) if isinstance(one, Decided) else (other, one)
-    if isinstance(first, Decided) and not first.assumed:
-        return second if first.came == every else first
-    return Joined(every, first, second)
+    for first, second in ((one, other), (other, one)):
+        if isinstance(first, Decided) and not first.assumed:
+            return second if first.came == every else first
+    return Joined(every, one, other) if isinstance(one, Decided) else Joined(every, other, one)
 
 
 def _known(algebra: Algebra, x: int, y: int, larger: int, smaller: int) -> int | None:

@@ -30,7 +30,7 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
         one, other = (other, one) if swapped else (one, other)
         if operation == "mul" and (masks := [part for part in (one, other) if named.has_tests(part)]):
             return _finished(named, func, args, kwargs, _masked(named, masks[0], other if masks[0] is one else one))
-        if operation == "sub" and named.has_tests(other) and _is_one(named, one):
+        if operation == "sub" and named.has_tests(other) and _is_one(named, one) and not in_place(func):
             return named.tested(func(*args, **kwargs), named.opposite(other))
         names = named.pairwise(operation, one, other)
         return _finished(named, func, args, kwargs, names)
@@ -287,12 +287,12 @@ def logic(kind: Literal["not", "and", "or", "xor"]) -> Handler:
             columns += [named.tests(mask, undecided=True).expand(result.shape), mask.expand(result.shape).long()]
 
         def both(one: int, first: int, other: int, second: int) -> int:
-            if one >= 0 and other >= 0:
+            if min(one, other) >= 0 and (kind == "xor" or (one and other)):
                 return _united(named, one, other)
             if kind == "xor":
                 raise NeedsOrder("it compares numbers whose order depends on the laws")
             test = joined(named.test(one, bool(first)), named.test(other, bool(second)), kind == "and")
-            return 0 if isinstance(test, Decided) else named.undecided(test)
+            return named.number(test.assumed) if isinstance(test, Decided) else named.undecided(test)
 
         return named.tested(result, named.every(both, *columns))
 

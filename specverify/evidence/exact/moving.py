@@ -24,6 +24,7 @@ def known(names: str) -> set[Any]:
 
 
 INDEX_PUT = known("index_put index_put_")
+PUT = INDEX_PUT | known("index_copy index_copy_")
 LIKE = known("expand_as view_as to type_as")
 UNFILLED = known("empty empty_like new_empty empty_strided empty_permuted new_empty_strided resize_ resize_as_")
 CONVERTED = known("double float half int long bool type to type_as cpu")
@@ -85,7 +86,7 @@ def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Outcomes of tests that are put elsewhere, or converted: True and False are 1 and 0 in any type."""
-    if _any_named(named, (args[2:] if func in LIKE else args[1:], kwargs)):
+    if func in PUT or _any_named(named, (args[2:] if func in LIKE else args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
     result, own = func(*args, **kwargs), named.tests(args[0], undecided=True)
     if func not in CONVERTED:

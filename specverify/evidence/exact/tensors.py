@@ -42,6 +42,7 @@ class Named(TorchFunctionMode):
 
     Attributes:
         stopped: why the decoder cannot be followed, once it was refused something; whoever catches that goes nowhere.
+        read: where the memory of models' laws lies that was computed with.
     """
 
     def __init__(self, algebra: Algebra) -> None:
@@ -49,6 +50,7 @@ class Named(TorchFunctionMode):
         self.algebra = algebra
         self.numbers: Numbers = algebra.numbers
         self.stopped: OutOfReach | None = None
+        self.read: set[int] = set()
         self._lasting: dict[int, tuple[Tensor, Tensor, bool]] = {}
         self._memory: dict[int, tuple[Tensor, Tensor, bool]] = {}
         self._sets: list[Assumptions] = [frozenset()]
@@ -294,6 +296,8 @@ class Named(TorchFunctionMode):
             place = tensor.untyped_storage().data_ptr()
         except Exception:  # a decoder that catches it would go on with what it does instead
             raise OutOfReach("it computes with tensors that have no plain memory: sparse, batched or wrapped") from None
+        if place in self._lasting:
+            self.read.add(place)
         return self._memory.get(place) or self._lasting.get(place)
 
     def _constants(self, tensor: Tensor) -> Tensor:
