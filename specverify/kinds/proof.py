@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,10 +22,11 @@ from specverify.evidence.exact.statement import statement
 from specverify.judge import Coverage, judge_exact
 from specverify.kinds.kind import CellKind, Setting
 from specverify.opening import Real
+from specverify.report.shape_cells import Asked as AskedRow
 from specverify.report.shape_cells import Cell as Result
 from specverify.report.shape_cells import Proof as Row
 from specverify.report.shape_cells import proof_of
-from specverify.report.tables_proofs import box_of
+from specverify.report.tables_proofs import asked_of, box_of
 from specverify.verdict import Kind, Verdict
 
 WORLDS = 200_000
@@ -66,7 +67,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     found = prove(build, here, setting.seed, Budget(WORLDS, 4096))
     result["proof"] = _row(found)
     if found.proved:
-        said = statement(goal.claim, [here], [found.error_bits], setting.seed, found.orders)
+        said = statement(goal.claim, [here], [found.error_bits], setting.seed, found.orders, [found.asked])
         return Verdict(Kind.PROVED_FOR_ALL, said)
     if found.outcome == "differs" and here.rule is None:
         # That alone refutes nothing: its symbols for minima may be too weak. The law at one point does.
@@ -107,7 +108,7 @@ def write(cells: Sequence[Result], out: Path) -> None:
 
 
 def _row(found: Proof) -> Row:
-    return {
+    row: Row = {
         "outcome": found.outcome,
         "vocab": found.box.vocab,
         "length": found.box.length,
@@ -127,6 +128,9 @@ def _row(found: Proof) -> Row:
         "orders": found.orders,
         "seconds": found.seconds,
     }
+    if found.asked is not None:
+        row["asked"] = cast("AskedRow", asdict(found.asked))
+    return row
 
 
 def _of_row(row: Row) -> Proof:
@@ -142,6 +146,7 @@ def _of_row(row: Row) -> Proof:
         assumptions=row["assumptions"],
         orders=row.get("orders", 0),
         seconds=row["seconds"],
+        asked=asked_of(row),
     )
 
 

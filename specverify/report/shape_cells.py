@@ -216,6 +216,15 @@ class Figures(TypedDict, total=False):
 
 
 @closed
+class Asked(TypedDict):
+    """What of the sizes of a proof was really asked."""
+
+    tokens: Annotated[int, Field(ge=1, description="the most that one step committed")]
+    ended: Annotated[bool, Field(description="whether a sequence ended before it was full")]
+    drafted: Annotated[bool, Field(description="whether a law of the draft model was read")]
+
+
+@closed
 class Proof(TypedDict):
     """What came of trying to prove a decoder for every law of some sizes at once; see docs/proofs.md."""
 
@@ -239,6 +248,7 @@ class Proof(TypedDict):
     symbols: Annotated[int, Field(ge=0, description="free symbols for minima")]
     assumptions: Annotated[int, Field(ge=0, description="of numbers not to be 0, that fail in worlds of weight 0 only")]
     orders: NotRequired[Annotated[int, Field(ge=0, description="of what is compared, each proved by a run of its own")]]
+    asked: NotRequired[Asked]
     seconds: Annotated[float, Field(ge=0, description="of the processor")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.box import Asked, Box
 from specverify.evidence.exact.statement import sizes, statement
 from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell, Proof, proof_of
@@ -56,7 +56,8 @@ def said(cells: Sequence[Cell]) -> str:
     found = [proof_of(cell) for cell in proved]
     bits = [each["error_bits"] for each in found]
     orders = sum(each.get("orders", 0) for each in found)
-    return statement(proved[0]["claim"], [box_of(each) for each in found], bits, found[0]["seed"], orders)
+    boxes, asked = [box_of(each) for each in found], [asked_of(each) for each in found]
+    return statement(proved[0]["claim"], boxes, bits, found[0]["seed"], orders, asked)
 
 
 def shown(cells: Sequence[Cell]) -> str:
@@ -70,6 +71,11 @@ def shown(cells: Sequence[Cell]) -> str:
     proved, every = ({cell["decoder"] for cell in each} for each in (found, cells))
     whose = f" ({', '.join(sorted(proved))})" if proved != every else ""
     return f"every law of {sizes([largest])}{more}{whose}"
+
+
+def asked_of(row: Proof) -> Asked | None:
+    """What of a proof's sizes was asked; None in older records."""
+    return Asked(**row["asked"]) if "asked" in row else None
 
 
 def box_of(row: Proof) -> Box:

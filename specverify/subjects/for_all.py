@@ -54,7 +54,8 @@ class ForAll:
         """What was proved."""
         boxes, bits = zip(*((proof.box, proof.error_bits) for proof in self.proved), strict=True)
         orders = sum(proof.orders for proof in self.proved)
-        return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed, orders)
+        asked = [proof.asked for proof in self.proved]
+        return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed, orders, asked)
 
     def verdict(self, before: Verdict) -> Verdict:
         """The verdict on a decoder that had another before."""

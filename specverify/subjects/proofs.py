@@ -7,6 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -18,7 +19,7 @@ from specverify.errors import InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.goals import of_box
-from specverify.evidence.exact.proof import prove
+from specverify.evidence.exact.proof import Proof, prove
 from specverify.subjects.certificate_schema import ClaimRow, FoundIn
 from specverify.subjects.factory import as_factory
 from specverify.subjects.for_all import ForAll
@@ -42,6 +43,12 @@ _RUN = {
     "numbers": _SIZE,
     "symbols": {"type": "integer", "minimum": 0},
     "orders": {"type": "integer", "minimum": 0},
+    "asked": {
+        "type": "object",
+        "required": ["tokens", "ended", "drafted"],
+        "additionalProperties": False,
+        "properties": {"tokens": _SIZE, "ended": {"type": "boolean"}, "drafted": {"type": "boolean"}},
+    },
 }
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -66,7 +73,7 @@ SCHEMA = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "required": [name for name in _RUN if name not in ("rule", "value", "orders")],
+                "required": [name for name in _RUN if name not in ("rule", "value", "orders", "asked")],
                 "additionalProperties": False,
                 "properties": _RUN,
             },
@@ -93,6 +100,7 @@ class RunRow(TypedDict):
     numbers: int
     symbols: int
     orders: NotRequired[int]
+    asked: NotRequired[dict[str, Any]]
 
 
 class Proved(TypedDict):
@@ -124,26 +132,30 @@ def certificate(found: ForAll, *, name: str, subject: str | None) -> Proved:
         # Of a relaxed rule, what it keeps to follows from its runs.
         "claim": {"kind": "lossless"} if found.proved[0].box.rule is None else {"kind": "relaxed", "tv": 1.0},
         "seed": found.proved[0].seed,
-        "runs": [
-            {
-                "vocab": proof.box.vocab,
-                "length": proof.box.length,
-                "window": proof.box.window,
-                "eos": proof.box.eos,
-                "drafts": proof.box.drafts,
-                "initial": proof.box.initial,
-                "rule": proof.box.rule,
-                "value": proof.box.value,
-                "prime": str(proof.prime),
-                "error_bits": math.floor(proof.error_bits),
-                "worlds": proof.worlds,
-                "numbers": proof.numbers,
-                "symbols": proof.symbols,
-                "orders": proof.orders,
-            }
-            for proof in found.proved
-        ],
+        "runs": [_run(proof) for proof in found.proved],
     }
+
+
+def _run(proof: Proof) -> RunRow:
+    row: RunRow = {
+        "vocab": proof.box.vocab,
+        "length": proof.box.length,
+        "window": proof.box.window,
+        "eos": proof.box.eos,
+        "drafts": proof.box.drafts,
+        "initial": proof.box.initial,
+        "rule": proof.box.rule,
+        "value": proof.box.value,
+        "prime": str(proof.prime),
+        "error_bits": math.floor(proof.error_bits),
+        "worlds": proof.worlds,
+        "numbers": proof.numbers,
+        "symbols": proof.symbols,
+        "orders": proof.orders,
+    }
+    if proof.asked is not None:
+        row["asked"] = asdict(proof.asked)
+    return row
 
 
 def is_one(found: Any) -> bool:

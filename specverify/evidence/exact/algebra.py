@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
 from typing import Literal
 
-from specverify.evidence.exact.assumed import alike, of_product
+from specverify.evidence.exact.assumed import alike, everywhere_zero, of_a_law, of_product
 from specverify.evidence.exact.assumed import others as others_of
 from specverify.evidence.exact.numbers import (
-    EVERYWHERE,
     ONE,
     UNDEFINED,
     ZERO,
@@ -84,7 +82,8 @@ class Algebra:
             return UNDEFINED
         numbers, a, b = self.numbers, self._residue(one), self._residue(other)
         mine, theirs = numbers.facts(one), numbers.facts(other)
-        whole = one == ONE
+        if whole := one == ONE:
+            self._note_rests(other)
         name = numbers.name(
             (a - b) % self.prime,
             numbers.value[one] - numbers.value[other],
@@ -126,7 +125,7 @@ class Algebra:
         facts.at_most_1 |= all((mine.nonnegative, mine.at_most_1, theirs.nonnegative, theirs.at_most_1))
         for factor, rest in ((one, other), (other, one)):
             if factor in numbers.over:
-                self._divided(name, numbers.over[factor])
+                numbers.divided(name, numbers.over[factor])
             if (constant := numbers.constant_of(factor)) is not None:
                 numbers.times.setdefault(a * b % self.prime, set()).add((constant, self._residue(rest)))
         if self.orders is not None:
@@ -154,13 +153,13 @@ class Algebra:
             numbers.size[one] + numbers.size[other],
             assumed,
             zero=numbers.zero_where[one],
-            one=either(numbers.zero_where[left], _everywhere_zero(numbers, others) if others else _NONE),
+            one=either(numbers.zero_where[left], everywhere_zero(numbers, others) if others else _NONE),
         )
         facts = numbers.facts(name)
         facts.nonnegative |= mine.nonnegative and theirs.nonnegative
         facts.positive |= mine.positive and theirs.positive
         facts.at_most_1 |= bool(others) or (theirs.nonnegative and numbers.knows(b - a).nonnegative)
-        self._divided(name, b)
+        numbers.divided(name, b)
         if self.orders is not None:
             self.orders.quotient(a * numbers.field.inverse(b) % self.prime, a, b)
         return name
@@ -204,6 +203,8 @@ class Algebra:
 
     def maximum(self, one: int, other: int) -> int:
         """The larger of two nonnegative numbers: one, and by how much the other is larger."""
+        if ZERO in (one, other):
+            return self.positive_part(max(one, other))  # ZERO is the first name
         more, less = (self.positive_part(self.apply("sub", a, b)) for a, b in ((one, other), (other, one)))
         return self.apply("add", other, more) if less != UNDEFINED else UNDEFINED
 
@@ -227,12 +228,19 @@ class Algebra:
         part = self.apply("sub", a, self.apply("minimum", a, b))
         if numbers.residue[part]:
             for more, less in numbers.difference[name]:
-                numbers.ends(part, more, self._residue(less), noted=True)
+                numbers.ends(part, more, self._residue(less))
         return numbers.assuming(part, numbers.assumed[part] | numbers.assumed[name])  # which the pair need not have
 
     def absolute(self, name: int) -> int:
-        """|a - b| of a difference: a + b less twice the smaller."""
-        return self.apply("sub", self.apply("add", (part := self.positive_part(name)), part), name)
+        """|a - b| of a difference: (a - b)+ and (b - a)+."""
+        part, numbers = self.positive_part(name), self.numbers
+        if part == name:
+            return name
+        if name not in numbers.difference:
+            return self.apply("sub", self.apply("add", part, part), name)
+        a, b = numbers.difference[name][0]
+        found = self.apply("add", part, self.positive_part(self.apply("sub", b, a)))
+        return numbers.assuming(found, numbers.assumed[found] | numbers.taken(name))
 
     def compare(self, order: Order, one: int, other: int, loose: bool = False) -> tuple[bool, Assumptions]:
         """How two numbers compare, and assuming what: for equality, or with a sign that is certain or decided.
@@ -286,6 +294,12 @@ class Algebra:
         decided = {Assumption(x.number, x.pole or not finite, safe and not x.pole) for x in tests}
         return numbers.assuming(name, frozenset(kept | decided))
 
+    def _note_rests(self, least: int) -> None:
+        """Compute 1 less a sum of min(p(x), ...) for all x of a law p, as the sum of what each leaves of p(x)."""
+        total = ZERO
+        for entry, part in of_a_law(self.numbers, least):
+            total = self.apply("add", total, self.apply("sub", entry, part))
+
     def _ordered(self, one: int, other: int) -> None:
         """Decide which of two numbers is the larger, where it does not matter if they are equal."""
         larger = self.numbers.value[one] > self.numbers.value[other]
@@ -322,28 +336,7 @@ class Algebra:
     def _parts(self, name: int) -> tuple[int, ...]:
         return self.numbers.parts[name][0] if self.numbers.parts[name] else (name,)
 
-    def _divided(self, name: int, divisor: int) -> None:
-        """Note by what a number was divided: it is 1 where what was divided equals that, which is assumed not to be 0.
-
-        Only while it is assumed: a product may have lost the assumption.
-        """
-        numbers, residue = self.numbers, self.numbers.residue[name]
-        assumed = numbers.knows(divisor).positive or any(
-            numbers.residue[x.number] == divisor for x in numbers.assumed[name]
-        )
-        if assumed and residue is not None and residue > 1:
-            numbers.over.setdefault(name, divisor)
-            equal = frozenset({numbers.equal(residue * divisor % self.prime, divisor)})
-            numbers.one_where[name] = either(numbers.one_where[name], equal)
-
     def _residue(self, name: int) -> int:
         residue = self.numbers.residue[name]
         assert residue is not None
         return residue
-
-
-def _everywhere_zero(numbers: Numbers, parts: Iterable[int]) -> Conditions:
-    found = EVERYWHERE
-    for part in parts:
-        found = both(found, numbers.zero_where[part])
-    return found

@@ -12,6 +12,7 @@ from specverify.evidence.exact.numbers import (
     Condition,
     Conditions,
     Numbers,
+    both,
 )
 
 
@@ -67,6 +68,32 @@ def others(numbers: Numbers, part: int, whole: int) -> tuple[int, ...]:
     return ()
 
 
+def everywhere_zero(numbers: Numbers, parts: Iterable[int]) -> Conditions:
+    """Where all of some numbers are 0."""
+    found = EVERYWHERE
+    for part in parts:
+        found = both(found, numbers.zero_where[part])
+    return found
+
+
+def of_a_law(numbers: Numbers, name: int) -> list[tuple[int, int]]:
+    """Of a sum of min(p(x), ...) over all tokens x: the p(x) of a law, and these minima; empty if it is no such sum."""
+    for parts in numbers.parts[name]:
+        for law in numbers.laws:
+            left, found = list(parts), list[tuple[int, int]]()
+            for entry in law if len(law) == len(parts) else ():
+                for part in left:
+                    if any(
+                        numbers.residue[entry] in pair for pair in numbers.least.get(numbers.residue[part] or 0, ())
+                    ):
+                        left.remove(part)
+                        found.append((entry, part))
+                        break
+            if found and not left:
+                return found
+    return []
+
+
 def _kept(numbers: Numbers, factor: int, other: int) -> Assumptions:
     assumed, facts = numbers.taken(factor), numbers.facts(factor)
     if not assumed or not facts.nonnegative:
@@ -95,6 +122,14 @@ def _outgrown(numbers: Numbers, factor: int, other: int, lost: Assumption) -> bo
     return _fails_only(numbers, lost, numbers.zero_where[whole])
 
 
+def undetermined(numbers: Numbers, name: int, assumption: Assumption) -> bool:
+    """Whether a number is 0 / 0 where an assumption fails: a quotient, of which both are 0 there."""
+    above = _divided(numbers, name)
+    if above is None or numbers.residue[assumption.number] != numbers.over[name]:
+        return False
+    return _fails_only(numbers, assumption, numbers.zero_where[above])
+
+
 def _fails_only(numbers: Numbers, assumption: Assumption, zero: Conditions) -> bool:
     """Whether an assumption fails only where these conditions hold."""
     return zero is EVERYWHERE or bool(implied(numbers, assumption.number) & zero)
@@ -119,6 +154,10 @@ def implied(numbers: Numbers, name: int) -> Conditions:
             found |= _equalities(numbers, divided)
     if (above := _divided(numbers, name)) is not None:
         found |= implied(numbers, above)
+    for constant, rest in numbers.times.get(residue, ()):
+        whole = numbers.find(rest, numbers.assumed[name])
+        if constant and whole is not None:
+            found |= implied(numbers, whole)
     numbers.implied[name] = frozenset(found | numbers.by_order(residue))
     return numbers.implied[name]
 
@@ -133,12 +172,20 @@ def _divided(numbers: Numbers, name: int) -> int | None:
 
 
 def _equalities(numbers: Numbers, parts: Iterable[int]) -> set[Condition]:
-    """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0."""
-    prime, chosen = numbers.field.prime, list(parts)
+    """Where a sum of (a - b)+ and others, c, is 0, a <= b; so a = b if the b - a add up to some c or 0.
+
+    What is an (a - b)+ itself may be such a c.
+    """
+    prime, found = numbers.field.prime, set[Condition]()
+    chosen = list(parts)
     pairs = [part for part in chosen if part in numbers.rest]
-    left = [part for part in chosen if part not in numbers.rest]
-    gap = sum(b - a for a, b in (min(numbers.rest[part]) for part in pairs)) % prime
-    residues = [residue for part in left if (residue := numbers.residue[part]) is not None]
-    if gap not in {0, sum(residues) % prime, *residues}:
-        return set()
-    return {numbers.equal(a, b) for part in pairs for a, b in numbers.rest[part]}
+    gaps = [b - a for a, b in (min(numbers.rest[part]) for part in pairs)]
+    left = [residue for part in chosen if part not in numbers.rest and (residue := numbers.residue[part]) is not None]
+    for apart in (None, *range(len(pairs))):
+        own = [] if apart is None else [numbers.residue[pairs[apart]] or 0]
+        gap = sum(each for place, each in enumerate(gaps) if place != apart) % prime
+        if gap in {0, sum(left) % prime, *left, *own}:
+            found |= {
+                numbers.equal(a, b) for place, part in enumerate(pairs) if place != apart for a, b in numbers.rest[part]
+            }
+    return found

@@ -9,6 +9,21 @@ from specverify.errors import InputError
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What of a box was really asked in a run, so that an empty proof shows as one.
+
+    Attributes:
+        tokens: the most that one step committed, in any world.
+        ended: whether a sequence ended before it was full.
+        drafted: whether a law of the draft model was read.
+    """
+
+    tokens: int = 0
+    ended: bool = False
+    drafted: bool = False
+
+
+@dataclass(frozen=True)
 class Box:
     """Sizes, of which all laws are proved at once.
 

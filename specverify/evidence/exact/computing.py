@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from specverify.evidence.exact.choosing import Undecided
+from specverify.evidence.exact.assumed import undetermined
+from specverify.evidence.exact.choosing import Comparison, Decided, joined
 from specverify.evidence.exact.moving import Handler, in_place, name_of, prepare
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach
 
@@ -26,24 +27,30 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
         if any(value not in (None, 1) for value in rest.values()) or len(args) > 2:
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
         one, other = list(args) + [kwargs[key] for key in ("other",) if key in kwargs]
-        if operation == "mul" and (masks := [part for part in (one, other) if _is_test(named, part)]):
+        one, other = (other, one) if swapped else (one, other)
+        if operation == "mul" and (masks := [part for part in (one, other) if named.has_tests(part)]):
             return _finished(named, func, args, kwargs, _masked(named, masks[0], other if masks[0] is one else one))
-        names = named.pairwise(operation, *((other, one) if swapped else (one, other)))
+        if operation == "sub" and named.has_tests(other) and _is_one(named, one) and not in_place(func):
+            return named.tested(func(*args, **kwargs), named.opposite(other))
+        names = named.pairwise(operation, one, other)
         return _finished(named, func, args, kwargs, names)
 
     return handler
 
 
-def _is_test(named: Named, part: Any) -> bool:
-    return isinstance(part, Tensor) and part.dtype == torch.bool and named.has_names(part)
+def _is_one(named: Named, part: Any) -> bool:
+    """Whether it is the constant 1, and nothing that came of a law."""
+    if isinstance(part, Tensor):
+        return part.ndim == 0 and not named.has_names(part) and bool(part == 1)
+    return part == 1  # type: ignore[no-any-return]
 
 
 def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
     """Numbers times the outcomes of tests, which choose them, or 0: where they are finite however a test turns out."""
     if not (isinstance(other, Tensor) and other.dtype == torch.float64):
-        raise OutOfReach("it computes with the outcome of a test of laws")
-    mask, names = torch.broadcast_tensors(mask, named.numbers_of(other))
-    tests = named.tests(mask, undecided=True)
+        raise OutOfReach("it computes with the outcome of a test of laws; choose with torch.where")
+    mask, names = torch.broadcast_tensors(mask, named.names(other))
+    tests, mask = named.tests(mask, undecided=True), mask.bool()
     if any(each.pole for name in names.unique().tolist() for each in named.numbers.assumed[name]):
         raise OutOfReach("it multiplies numbers that come of a division by the outcome of a test of laws")
     return named.chosen(names.where(mask, ZERO), names.where(~mask, ZERO), tests)
@@ -70,7 +77,7 @@ def negative(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         found = named.algebra.apply("sub", b, a)
         return numbers.assuming(found, numbers.assumed[found] | numbers.taken(name))
 
-    names = named.numbers_of(args[0])
+    names = named.names(args[0])
     return _finished(named, func, args, kwargs, named.each(turned, names, torch.zeros_like(names)))
 
 
@@ -78,11 +85,44 @@ def single(method: str) -> Handler:
     """A method of `Algebra` that takes one name."""
 
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
-        names = named.numbers_of(args[0])
+        names = named.names(args[0])
         function = getattr(named.algebra, method)
         return _finished(named, func, args, kwargs, named.each(lambda x, _: function(x), names, names * 0))
 
     return handler
+
+
+def finite(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """nan_to_num: the same numbers, but what stands in the place of 0 / 0 is finite."""
+    given = dict(zip(("input", "nan"), args, strict=False)) | kwargs
+    if len(args) > 2 or not given.keys() <= {"input", "nan"}:
+        raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs) or 'infinities'} on laws")
+    numbers = named.numbers
+    numbers.constant(given.get("nan") or 0.0)  # which must be finite
+
+    def bounded(name: int, _: int) -> int:
+        assumed = numbers.taken(name)
+        return numbers.assuming(
+            name, frozenset(Assumption(x.number, x.pole and not undetermined(numbers, name, x)) for x in assumed)
+        )
+
+    names = named.names(given["input"])
+    return _finished(named, func, args, kwargs, named.each(bounded, names, names * 0))
+
+
+def normalized(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """torch.nn.functional.normalize by the sum: x / max(sum |x|, eps)."""
+    given = dict(zip(("input", "p", "dim", "eps"), args, strict=False)) | kwargs
+    if given.get("p", 2.0) != 1:
+        raise OutOfReach("it uses normalize on laws by another norm than their sum; give p=1")
+    names, dim = named.names(given["input"]), given.get("dim", 1)
+    total = torch.full_like(names.select(dim, 0), ZERO)
+    for part in names.unbind(dim):
+        total = named.each(lambda x, y: named.algebra.apply("add", x, named.algebra.absolute(y)), total, part)
+    least = named.numbers.constant(given.get("eps", 1e-12))
+    total = named.each(lambda x, _: named.algebra.apply("maximum", x, least), total, total * 0).unsqueeze(dim)
+    found = named.each(lambda x, y: named.algebra.apply("div", x, y), names, total.expand(names.shape))
+    return named.bind(func(*args, **kwargs), found)
 
 
 def power(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
@@ -90,7 +130,7 @@ def power(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     exponent = args[1] if len(args) > 1 else kwargs.get("exponent", 2)
     if isinstance(exponent, Tensor) or exponent != int(exponent) or not 0 <= exponent <= 8:
         raise OutOfReach(f"it takes laws to the power {exponent}")
-    base = named.numbers_of(args[0])
+    base = named.names(args[0])
     names = torch.full_like(base, ONE)
     for _ in range(int(exponent)):
         names = named.each(lambda x, y: named.algebra.apply("mul", x, y), names, base)
@@ -103,18 +143,12 @@ def clamp(low: int | None, high: int | None) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         least = args[low] if low is not None and len(args) > low else kwargs.get("min")
         most = args[high] if high is not None and len(args) > high else kwargs.get("max")
-        names = named.numbers_of(args[0])
+        names = named.names(args[0])
         if least is not None:
-            zero = not isinstance(least, Tensor) and least == 0
-            bound = named.numbers_of(least).expand(names.shape) if not zero else names * 0
-            names = named.each(
-                lambda x, y: (
-                    named.algebra.positive_part(x) if y == ZERO else named.algebra.apply("maximum", x, y)
-                ),
-                names, bound,
-            )  # fmt: skip
+            bound = named.names(least).expand(names.shape)
+            names = named.each(lambda x, y: named.algebra.apply("maximum", x, y), names, bound)
         if most is not None:
-            bound = named.numbers_of(most).expand(names.shape)
+            bound = named.names(most).expand(names.shape)
             names = named.each(lambda x, y: named.algebra.apply("minimum", x, y), names, bound)
         return _finished(named, func, args, kwargs, names)
 
@@ -127,7 +161,7 @@ def folded(operation: str, running: bool, mean: bool = False) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         dims = args[1] if len(args) > 1 else kwargs.get("dim")
         keep = args[2] if len(args) > 2 and not running else kwargs.get("keepdim", False)
-        names = named.numbers_of(args[0])
+        names = named.names(args[0])
         axes = range(names.ndim) if dims is None else [dims] if isinstance(dims, int) else list(dims)
         start, count = (ZERO, ONE)[operation == "mul"], 1
         for axis in sorted((axis % max(names.ndim, 1) for axis in axes), reverse=True):
@@ -154,7 +188,7 @@ def scatter_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Numbers that are added at places."""
     given = dict(zip(("self", "dim", "index", "src"), args, strict=False)) | kwargs
     tensor, dim, index, source = given["self"], given["dim"], _plain(named, given["index"]), given["src"]
-    names, added = named.numbers_of(tensor).clone(), named.numbers_of(source)
+    names, added = named.names(tensor).clone(), named.names(source)
     for k in range(index.shape[dim]):  # one slice at a time, in which no place comes twice
         place = index.narrow(dim, k, 1)
         part = added.narrow(dim, k, 1)[tuple(slice(0, size) for size in place.shape)]
@@ -169,7 +203,7 @@ def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     if given.get("alpha", 1) != 1:
         raise OutOfReach("it uses index_add with alpha on laws")
     tensor, dim, index = given["self"], given["dim"], _plain(named, given["index"])
-    names, added = named.numbers_of(tensor).clone(), named.numbers_of(given["source"])
+    names, added = named.names(tensor).clone(), named.names(given["source"])
     for k, place in enumerate(index.tolist()):
         here = names.select(dim, place)
         here.copy_(named.each(lambda x, y: named.algebra.apply("add", x, y), here.clone(), added.select(dim, k)))
@@ -184,7 +218,7 @@ def _plain(named: Named, index: Tensor) -> Tensor:
 
 def matmul(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Products of matrices."""
-    one, other = named.numbers_of(args[0]), named.numbers_of(args[1])
+    one, other = named.names(args[0]), named.names(args[1])
     vector = other.ndim == 1
     other = other[:, None] if vector else other
     left, right = torch.broadcast_tensors(one[..., :, None], other[..., None, :, :] if one.ndim > 1 else other)
@@ -201,14 +235,14 @@ def compared(order: str) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         if not kwargs.keys() <= {"other"} or len(args) + len(kwargs) != 2:
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
-        pair = [named.numbers_of(part) for part in (*args, *kwargs.values())]
+        pair = [named.names(part) for part in (*args, *kwargs.values())]
         a, b = torch.broadcast_tensors(*pair)
 
         def asked(x: int, y: int) -> int:
             try:
                 outcome, assumed = named.algebra.compare(order, x, y)  # type: ignore[arg-type]
             except NeedsOrder:
-                comparison = Undecided(order, x, y)  # type: ignore[arg-type]
+                comparison = Comparison(order, x, y)  # type: ignore[arg-type]
                 return 2 * named.undecided(comparison) + comparison.outcome(named.algebra)
             return 2 * named.number(assumed) + outcome
 
@@ -235,19 +269,34 @@ def _check_rounded(named: Named, parts: Any, names: tuple[Tensor, Tensor]) -> No
         )
 
 
-def joined(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+def logic(kind: Literal["not", "and", "or", "xor"]) -> Handler:
     """Logic: what came of several tests is as it is while all of them are."""
-    result = func(*args, **kwargs)
-    if result.dtype != torch.bool or in_place(func) or kwargs:
-        raise OutOfReach(f"it uses {name_of(func)} on laws")
-    parts = [part for part in args if isinstance(part, Tensor)]
-    if any(part.dtype != torch.bool for part in parts):
-        raise OutOfReach(f"it uses {name_of(func)} on laws")
-    tests = named.tests(parts[0]).expand(result.shape)
-    if len(args) == 1:
-        return named.tested(result, tests)
-    others = named.tests(parts[1]).expand(result.shape) if len(parts) > 1 else torch.zeros_like(tests)
-    return named.tested(result, named.each(lambda x, y: _united(named, x, y), tests, others))
+
+    def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
+        if result.dtype != torch.bool or in_place(func) or kwargs:
+            raise OutOfReach(f"it uses {name_of(func)} on laws")
+        parts = [part for part in args if isinstance(part, Tensor)]
+        if any(part.dtype != torch.bool for part in parts):
+            raise OutOfReach(f"it uses {name_of(func)} on laws")
+        if kind == "not":
+            return named.tested(result, named.opposite(parts[0]))
+        columns = []
+        for part in args:
+            mask = part if isinstance(part, Tensor) else torch.tensor(bool(part))
+            columns += [named.tests(mask, undecided=True).expand(result.shape), mask.expand(result.shape).long()]
+
+        def both(one: int, first: int, other: int, second: int) -> int:
+            if min(one, other) >= 0 and (kind == "xor" or (one and other)):
+                return _united(named, one, other)
+            if kind == "xor":
+                raise NeedsOrder("it compares numbers whose order depends on the laws")
+            test = joined(named.test(one, bool(first)), named.test(other, bool(second)), kind == "and")
+            return named.number(test.assumed) if isinstance(test, Decided) else named.undecided(test)
+
+        return named.tested(result, named.every(both, *columns))
+
+    return handler
 
 
 def _united(named: Named, one: int, other: int) -> int:

@@ -125,7 +125,7 @@ class NamedDraws(Enumerated):
         """See Draws."""
         with self._unseen():
             shape = weights.shape[:-1]
-            laws = self.named.numbers_of(weights).reshape(len(weights), -1, weights.shape[-1]).tolist()
+            laws = self.named.names(weights).reshape(len(weights), -1, weights.shape[-1]).tolist()
             used, tests = self._mask(where)
             names = [
                 [
@@ -164,7 +164,7 @@ class NamedDraws(Enumerated):
 
     def _asked(self, probability: Tensor, where: Tensor, kind: str) -> list[list[tuple[int, Assumptions]]]:
         """Each row's chances, 0 where none is asked for, and what the masks assume."""
-        names = self.named.numbers_of(probability).tolist()
+        names = self.named.names(probability).tolist()
         used, tests = self._mask(where)
         return [
             [

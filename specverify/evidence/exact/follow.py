@@ -26,6 +26,7 @@ from specverify.evidence import accounts
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact import states
 from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.box import Asked
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
@@ -61,6 +62,7 @@ class Followed:
         chances: all products of chances.
         worlds: outcomes that were followed.
         size: of all differences between `law` and `due` together.
+        asked: what of the box was.
     """
 
     law: dict[int, int]
@@ -69,6 +71,7 @@ class Followed:
     chances: Chances
     worlds: int
     size: int
+    asked: Asked
 
     @property
     def error_bits(self) -> float:
@@ -138,6 +141,8 @@ class _Following:
     drafts: Model
     orders: Orders | None
     worlds: int = 0
+    tokens: int = 0
+    ended: bool = False
     parts: list[Any] | None = None
     law: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
@@ -160,9 +165,10 @@ class _Following:
                 beside = self.goal.equal(self.target, self.drafts)
         except NeedsOrder as error:  # nothing is known of what it keeps
             raise OutOfReach(str(error)) from None
-        due = self.named.numbers_of(law)
-        sides = [[self.named.numbers_of(each).reshape(-1).tolist() for each in pair] for pair in beside]
+        due = self.named.names(law)
+        sides = [[self.named.names(each).reshape(-1).tolist() for each in pair] for pair in beside]
         expected = self._residues(due)
+        self.named.read.clear()
         try:
             self._go_through()
         except NeedsOrder:  # it is run again, and must be the same then
@@ -174,9 +180,10 @@ class _Following:
         self.numbers.check()
         names = [*due.tolist(), *(name for pair in sides for side in pair for name in side)]
         due_size = sum(self.numbers.size[name] for name in names)
-        return Followed(
-            self.law, expected, self.numbers, self.chances, self.worlds, sum(self.sizes.values()) + due_size
-        )
+        drafted = any(table.untyped_storage().data_ptr() in self.named.read for table in self.tables[1])
+        asked = Asked(self.tokens, self.ended, drafted)
+        size = sum(self.sizes.values()) + due_size
+        return Followed(self.law, expected, self.numbers, self.chances, self.worlds, size, asked)
 
     def _go_through(self) -> None:
         """Every world, by the length of what it has committed."""
@@ -244,6 +251,7 @@ class _Following:
         after, _ = draws.finish(after)
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
+            self.tokens = max(self.tokens, int((after.length - given.length).max()))
             states.check_lent(self.named, before, given)
         self.parts = states.check_parts(after, self.parts)
         hidden: State = self._mapped(after, self._hidden)
@@ -274,13 +282,13 @@ class _Following:
             return tree.map_tensors(state, unseen)
 
     def _hidden(self, tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point():
-            names = self.named.names(tensor).clone()
-            self.named.check(tensor, names)
-            return names.as_subclass(states.Names)
-        if self.named.has_names(tensor):
+        if self.named.has_tests(tensor) or (self.named.has_names(tensor) and not tensor.is_floating_point()):
             raise OutOfReach("it keeps the outcome of a test of laws in its state")
-        return tensor
+        if not tensor.is_floating_point():
+            return tensor
+        names = self.named.names(tensor).clone()
+        self.named.check(tensor, names)
+        return names.as_subclass(states.Names)
 
     def _split(self, draw: Open, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
         self._take(0, ahead=int(draw.others.sum()))
@@ -302,6 +310,7 @@ class _Following:
             share = place.weight * self.chances.residue[chance] % prime
             size = place.size + self.chances.size[chance] + 1
             if done[row]:
+                self.ended |= length[row] < long
                 self.law[sequence[row]] = (self.law.get(sequence[row], 0) + share) % prime
                 self.sizes[sequence[row]] = self.sizes.get(sequence[row], 0) + size
                 continue

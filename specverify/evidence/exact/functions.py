@@ -21,10 +21,17 @@ _MOVED = (
     "gather take_along_dim index_select reshape view view_as flatten unflatten expand expand_as broadcast_to squeeze "
     "unsqueeze permute transpose swapaxes movedim flip roll repeat repeat_interleave tile narrow select unbind split "
     "chunk tensor_split clone contiguous detach cat concat concatenate stack hstack vstack __getitem__ diagonal t "
-    "double to type_as cpu masked_select index_copy index_put"
+    "double float half int long bool type to type_as cpu masked_select index_copy index_put"
 )
 _WRITTEN = "copy_ zero_ index_copy_ index_put_"
 _VIEWED = "T mT data H"
+_INSTEAD = {
+    "isnan": "ask whether what is divided by is 0",
+    "isfinite": "ask whether what is divided by is 0",
+    "log": "compute with probabilities, and not with their logarithms",
+    "topk": "ask for sort with stable=True",
+    "nonzero": "choose with torch.where and three arguments",
+}
 _ORDERS = {"gt": "gt", "greater": "gt", "ge": "ge", "lt": "lt", "less": "lt", "le": "le", "eq": "eq", "ne": "ne"}
 
 
@@ -39,7 +46,8 @@ def carry_out(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         owner = getattr(getattr(func, "__self__", None), "__name__", "")
         handler = _of_property(owner) if getattr(func, "__name__", "") == "__get__" else None
     if handler is None or kwargs.get("out") is not None:
-        raise OutOfReach(f"it uses {name_of(func)} on laws")
+        instead = _INSTEAD.get(name_of(func))
+        raise OutOfReach(f"it uses {name_of(func)} on laws" + (f"; {instead}" if instead else ""))
     return handler(named, func, args, kwargs)
 
 
@@ -58,7 +66,7 @@ for _names, _handler in (
     ("index_fill index_fill_", moving.filled(3)),
     ("fill_", moving.filled(1)),
     ("where", moving.chosen_where),
-    ("masked_fill", moving.masked_fill),
+    ("masked_fill masked_fill_", moving.masked_fill),
     ("pad", moving.padded),
     ("add add_ __add__ __iadd__ __radd__", computing.arithmetic("add")),
     ("sub sub_ subtract __sub__ __isub__", computing.arithmetic("sub")),
@@ -66,13 +74,15 @@ for _names, _handler in (
     ("mul mul_ multiply __mul__ __imul__ __rmul__", computing.arithmetic("mul")),
     ("div div_ divide true_divide __truediv__ __itruediv__", computing.arithmetic("div")),
     ("__rtruediv__ __rdiv__", computing.arithmetic("div", swapped=True)),
-    ("minimum", computing.arithmetic("minimum")),
-    ("maximum", computing.arithmetic("maximum")),
+    ("minimum fmin", computing.arithmetic("minimum")),
+    ("maximum fmax", computing.arithmetic("maximum")),
     ("neg __neg__ negative", computing.negative),
     ("relu relu_", computing.single("positive_part")),
+    ("nan_to_num nan_to_num_", computing.finite),
+    ("normalize", computing.normalized),
     ("abs __abs__ absolute", computing.single("absolute")),
     ("pow __pow__ square", computing.power),
-    ("clamp clamp_ clip", computing.clamp(1, 2)),
+    ("clamp clamp_ clip clip_", computing.clamp(1, 2)),
     ("clamp_min clamp_min_", computing.clamp(1, None)),
     ("clamp_max clamp_max_", computing.clamp(None, 1)),
     ("sum", computing.folded("add", running=False)),
@@ -83,11 +93,10 @@ for _names, _handler in (
     ("scatter_add scatter_add_", computing.scatter_add),
     ("index_add index_add_", computing.index_add),
     ("matmul __matmul__ bmm mm mv", computing.matmul),
-    (
-        "logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor "
-        "__and__ __or__ __invert__ __xor__ __rand__ __ror__ __rxor__",
-        computing.joined,
-    ),
+    ("logical_not bitwise_not __invert__", computing.logic("not")),
+    ("logical_and bitwise_and __and__ __rand__", computing.logic("and")),
+    ("logical_or bitwise_or __or__ __ror__", computing.logic("or")),
+    ("logical_xor bitwise_xor __xor__ __rxor__", computing.logic("xor")),
     ("any all", computing.reduced),
     ("sort", ordering.sorted_by("both")),
     ("argsort", ordering.sorted_by("indices")),

@@ -24,9 +24,10 @@ def known(names: str) -> set[Any]:
 
 
 INDEX_PUT = known("index_put index_put_")
+PUT = INDEX_PUT | known("index_copy index_copy_")
 LIKE = known("expand_as view_as to type_as")
 UNFILLED = known("empty empty_like new_empty empty_strided empty_permuted new_empty_strided resize_ resize_as_")
-CONVERTED = known("double to type_as cpu")
+CONVERTED = known("double float half int long bool type to type_as cpu")
 
 
 def name_of(func: Any) -> str:
@@ -70,28 +71,31 @@ def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         return func(*args, **kwargs)
     if kwargs.get("accumulate") or (func in INDEX_PUT and len(args) > 3 and args[3]):
         raise OutOfReach("it adds up laws with index_put")
-    result = func(*args, **kwargs)
-    if isinstance(result, Tensor) and result.dtype not in (torch.float64, torch.bool):
-        raise OutOfReach(f"it turns laws into {result.dtype}")
-    if isinstance(result, Tensor) and result.dtype == torch.bool:
-        return _moved_tests(named, func, args, kwargs, result)
+    if named.has_tests(args[0]):
+        return _moved_tests(named, func, args, kwargs)
     others = {key: _renamed(named, part) for key, part in kwargs.items() if key != "dtype"}
     parts = [_renamed(named, part) for part in args if not isinstance(part, torch.dtype)]
-    if func in CONVERTED:
-        names: Any = named.numbers_of(args[0])
-    else:
-        names = func(*parts, **others)
+    result = func(*args, **kwargs)
+    if isinstance(result, Tensor) and result.dtype != torch.float64:
+        raise OutOfReach(f"it turns laws into {result.dtype}")
+    names: Any = named.names(args[0]) if func in CONVERTED else func(*parts, **others)
     for each, own in zip(_listed(result), _listed(names), strict=True):
         named.bind(each, own)
     return result
 
 
-def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
-    if not named.has_names(args[0]) or _any_named(named, (args[1:], kwargs)):
+def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Outcomes of tests that are put elsewhere, or converted: True and False are 1 and 0 in any type."""
+    if func in PUT or _any_named(named, (args[2:] if func in LIKE else args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
-    own = named.tests(args[0], undecided=True)
-    moved_tests = own if func in CONVERTED else func(own, *args[1:], **kwargs)
-    return named.tested(result, moved_tests)
+    result, own = func(*args, **kwargs), named.tests(args[0], undecided=True)
+    if func not in CONVERTED:
+        own = func(own, *args[1:], **kwargs)
+    for each, tests in zip(_listed(result), _listed(own), strict=True):
+        if each.dtype != args[0].dtype and func not in CONVERTED:
+            raise OutOfReach(f"it looks at the bits of the outcomes of tests of laws, as {each.dtype}")
+        named.tested(each, tests)
+    return result
 
 
 def _any_named(named: Named, arguments: Any) -> bool:
@@ -119,7 +123,7 @@ def padded(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     value = 0.0 if given.get("value") is None else given["value"]
     if given.get("mode", "constant") != "constant" or isinstance(value, Tensor) or given["input"].dtype == torch.bool:
         raise OutOfReach("it pads laws with other than constants, or the outcomes of tests of laws")
-    names = named.numbers_of(given["input"])
+    names = named.names(given["input"])
     own = torch.nn.functional.pad(names, given["pad"], value=named.numbers.constant(value))
     return named.bind(func(*args, **kwargs), own)
 
@@ -169,10 +173,16 @@ def set_item(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """`tensor[index] = value`."""
     tensor, index, value = args
     prepare(named, tensor)
-    func(tensor, index, value)
-    own = named.names(tensor)
-    own[_renamed(named, index)] = named.numbers_of(value)
-    named.check(tensor, own)
+    if named.has_tests(index) and index.dtype == torch.bool:
+        mask = index.reshape(*index.shape, *[1] * (tensor.ndim - index.ndim))
+        if mask.shape[: index.ndim] != tensor.shape[: index.ndim] or (isinstance(value, Tensor) and value.ndim):
+            raise OutOfReach("it writes several numbers to places that a test of laws picks; choose with torch.where")
+        _chosen_in_place(named, tensor, mask, value, lambda: func(tensor, index, value))
+    else:
+        func(tensor, index, value)
+        own = named.names(tensor)
+        own[_renamed(named, index)] = named.names(value)
+        named.check(tensor, own)
 
 
 def filled(at: int) -> Handler:
@@ -190,9 +200,9 @@ def filled(at: int) -> Handler:
         for key in ("value", "src", "source"):
             if key in rest:
                 parts.append(rest.pop(key))
-        tensor, value = named.numbers_of(parts[0]), parts[at]
+        tensor, value = named.names(parts[0]), parts[at]
         new = [tensor, *[_renamed(named, part) for part in parts[1:at]]]
-        filling = named.numbers_of(value)
+        filling = named.names(value)
         names = func(*new, filling if isinstance(value, Tensor) else int(filling), **rest)
         return named.bind(result, named.names(args[0]) if in_place else names)
 
@@ -209,15 +219,32 @@ def chosen_where(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 def masked_fill(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """The same, with one number for the other choice."""
-    result = func(*args, **kwargs)
-    value = kwargs["value"] if "value" in kwargs else args[2]
-    mask = kwargs["mask"] if "mask" in kwargs else args[1]
-    return _choose(named, mask, value, args[0], result)
+    given = dict(zip(("self", "mask", "value"), args, strict=False)) | kwargs
+    tensor, mask, value = given["self"], given["mask"], given["value"]
+    if in_place(func):
+        prepare(named, tensor)
+        return _chosen_in_place(named, tensor, mask, value, lambda: func(*args, **kwargs))
+    return _choose(named, mask, value, tensor, func(*args, **kwargs))
+
+
+def _chosen_in_place(named: Named, tensor: Tensor, mask: Tensor, value: Any, write: Callable[[], Any]) -> Any:
+    """`torch.where(mask, value, tensor)`, written to the tensor."""
+    if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+        raise OutOfReach("it writes to numbers of which some are one; clone them before")
+    names = _choice(named, mask, value, tensor).expand(tensor.shape)
+    result = write()
+    named.names(tensor).copy_(names)
+    named.check(tensor, names)
+    return result
 
 
 def _choose(named: Named, condition: Tensor, one: Any, other: Any, result: Tensor) -> Tensor:
     if result.dtype != torch.float64:
         raise OutOfReach("the outcome of a test of laws decides more than which law is taken")
-    a, b, tests = named.numbers_of(one), named.numbers_of(other), named.tests(condition, undecided=True)
+    return named.bind(result, _choice(named, condition, one, other))
+
+
+def _choice(named: Named, condition: Tensor, one: Any, other: Any) -> Tensor:
+    a, b, tests = named.names(one), named.names(other), named.tests(condition, undecided=True)
     names, instead = torch.where(condition, a, b), torch.where(condition, b, a)
-    return named.bind(result, named.chosen(names, instead, tests.expand(names.shape)))
+    return named.chosen(names, instead, tests.expand(names.shape))

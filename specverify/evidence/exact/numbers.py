@@ -92,6 +92,7 @@ class Numbers:
         least: by residue, the residues of which a number is the smaller; all that turned up.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
+        laws: the names of the entries of each.
         entry: what an entry of a law is called, by residue.
         implied: what holds wherever a number is 0, as far as `assumed.implied` was asked.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
@@ -111,6 +112,7 @@ class Numbers:
         self.least: dict[int, set[tuple[int, int]]] = {}
         self.over: dict[int, int] = {}
         self.times: dict[int, set[tuple[float, int]]] = {}
+        self.laws: list[list[int]] = []
         self._facts: dict[int | None, Facts] = {}
         self._names: dict[tuple[int | None, Assumptions], int] = {}
         self._constants: dict[float, int] = {}
@@ -188,6 +190,7 @@ class Numbers:
         residues = [self.field.uniform() for _ in values[1:]]
         residues.append((1 - sum(residues)) % self.field.prime)
         names = [self.name(x, value, len(values)) for x, value in zip(residues, values, strict=True)]
+        self.laws.append(names)
         for name in names:
             facts = self.facts(name)
             facts.nonnegative = facts.at_most_1 = True
@@ -274,13 +277,12 @@ class Numbers:
         self._differences.add(gap % self.field.prime)
         return ("equal", gap % self.field.prime, 0)
 
-    def ends(self, name: int, more: int, less: int, noted: bool = False) -> None:
+    def ends(self, name: int, more: int, less: int) -> None:
         """Say that a number is (a - b)+, of a by name and b by residue: at most a, and 0 where the two are equal."""
         zero, pair = self.zero_where[more], (self.residue[more] or 0, less)
         if less:
             zero = either(zero, frozenset({self.equal(*pair)}))
-            if noted:
-                self.rest.setdefault(name, set()).add(pair)
+            self.rest.setdefault(name, set()).add(pair)
         self.zero_where[name] = either(self.zero_where[name], zero)
 
     def rest_of_least(self, name: int, more: int, least: int) -> None:
@@ -289,6 +291,18 @@ class Numbers:
         if self.residue[name]:
             for c in {x for pair in self.least.get(least, ()) if mine in pair for x in pair if x != mine}:
                 self.ends(name, more, c)
+
+    def divided(self, name: int, divisor: int) -> None:
+        """Note by what a number was divided: it is 1 where what was divided equals that, which is assumed not to be 0.
+
+        Only while it is assumed: a product may have lost the assumption.
+        """
+        residue = self.residue[name]
+        assumed = self.knows(divisor).positive or any(self.residue[x.number] == divisor for x in self.assumed[name])
+        if assumed and residue is not None and residue > 1:
+            self.over.setdefault(name, divisor)
+            equal = frozenset({self.equal(residue * divisor % self.field.prime, divisor)})
+            self.one_where[name] = either(self.one_where[name], equal)
 
     def check(self) -> None:
         """Raise AssertionError if what is certain of a number is not so at the real point.

@@ -28,7 +28,7 @@ def sorted_by(what: str) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         _asked(named, func)
         given = _given(("input", "dim", "descending"), args, kwargs)
-        names, dim = named.numbers_of(given["input"]), given.get("dim", -1)
+        names, dim = named.names(given["input"]), given.get("dim", -1)
         if names.shape[dim] > STABLE and not given.get("stable", False):
             raise OutOfReach(f"it uses {name_of(func)}, which may put equals in any order; ask for stable=True")
         return _picked(named, func(*args, **kwargs), names, dim, names.shape[dim], given.get("descending", False), what)
@@ -46,7 +46,7 @@ def extreme(largest: bool, what: str) -> Handler:
             names = named.pairwise("maximum" if largest else "minimum", given["input"], other)
             return named.bind(func(*args, **kwargs), names)
         _asked(named, func)
-        names, dim = named.numbers_of(given["input"]), given.get("dim")
+        names, dim = named.names(given["input"]), given.get("dim")
         if dim is None:
             names, dim, kind = names.reshape(-1), 0, "values" if what == "both" else what
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError
 from specverify.evidence.budget import Budget
-from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.box import Asked, Box
 from specverify.evidence.exact.follow import Followed, follow
 from specverify.evidence.exact.goals import Lossless, of_box
 from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach
@@ -50,6 +50,7 @@ class Proof:
         compares: whether it compares numbers whose order depends on the laws.
         orders: how many orders of them it was proved for, each by a run of its own.
         seconds: of processor time.
+        asked: what of the box was; None of a proof that was written down without it.
     """
 
     box: Box
@@ -65,6 +66,7 @@ class Proof:
     compares: bool = False
     orders: int = 0
     seconds: float = 0.0
+    asked: Asked | None = None
 
     @property
     def proved(self) -> bool:
@@ -209,7 +211,9 @@ def _together(found: Sequence[Proof]) -> Proof:
     bits = together([proof.error_bits for proof in found])
     most = max(found, key=lambda proof: proof.numbers)
     worlds = sum(each.worlds for each in found)
-    proof = replace(most, error_bits=bits, worlds=worlds, compares=True, orders=len(found))
+    every = [each.asked for each in found if each.asked is not None]
+    asked = Asked(*(max(getattr(each, part.name) for each in every) for part in fields(Asked)))
+    proof = replace(most, error_bits=bits, worlds=worlds, compares=True, orders=len(found), asked=asked)
     if bits >= BITS:
         return proof
     return replace(proof, outcome="out of reach", why=f"the error of all orders together may be 2^-{bits:.0f}")
@@ -268,6 +272,7 @@ def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:
         numbers=len(numbers),
         symbols=numbers.field.symbols,
         assumptions=len(came.chances.discharged),
+        asked=came.asked,
     )
 
 

@@ -6,10 +6,17 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.box import Asked, Box
 
 
-def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int, orders: int = 0) -> str:
+def statement(
+    claim: str,
+    boxes: Sequence[Box],
+    bits: Sequence[float],
+    seed: int,
+    orders: int = 0,
+    asked: Sequence[Asked | None] = (),
+) -> str:
     """What was proved, in a sentence without its end.
 
     Args:
@@ -18,6 +25,7 @@ def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int
         bits: the error of each is at most 2^-bits.
         seed: of all of them.
         orders: how many orders of probabilities they were proved for one by one; 0 if none was compared.
+        asked: what of each was, as far as that is known.
     """
     drafts = "target and draft model" if any(box.drafts for box in boxes) else "the target"
     what = "" if claim == "lossless" else f"{claim}, "
@@ -25,9 +33,21 @@ def statement(claim: str, boxes: Sequence[Box], bits: Sequence[float], seed: int
     runs = "a random prime" if len(boxes) == 1 else f"{len(boxes)} runs, random primes"
     each = f", in each of {orders:,} orders of what it compares" if orders else ""
     return (
-        f"{what}for every law of {drafts}, zeros included{of}: {sizes(boxes)}{each}; "
+        f"{what}for every law of {drafts}, zeros included{of}: {sizes(boxes)}{each}{_asked(boxes, asked)}; "
         f"error at most 2^-{math.floor(together(bits))} ({runs} of 127 bits, seed {seed})"
     )
+
+
+def _asked(boxes: Sequence[Box], asked: Sequence[Asked | None]) -> str:
+    """How many tokens a step commits, and what never happened in a box of which it is a size."""
+    known = [(box, each) for box, each in zip(boxes, asked, strict=False) if each is not None]
+    if not known:
+        return ""
+    most = max(each.tokens for _, each in known)
+    never = ["no law of the draft model is read"] if any(box.drafts and not each.drafted for box, each in known) else []
+    never += ["no end comes early"] if any(box.eos is not None and not each.ended for box, each in known) else []
+    where = " in some of them" if len(known) > 1 else ""
+    return "".join([f"; a step commits up to {most} token{'s'[: most != 1]}", *(f", {each}{where}" for each in never)])
 
 
 def sizes(boxes: Sequence[Box]) -> str:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specverify.evidence.exact import functions, intact, moving, watch
 from specverify.evidence.exact.algebra import Algebra
-from specverify.evidence.exact.choosing import Undecided
+from specverify.evidence.exact.choosing import Decided, Test, Undecided
 from specverify.evidence.exact.numbers import Assumptions, NeedsOrder, Numbers, OutOfReach
 
 CLOSE = 1e-9
@@ -42,6 +42,7 @@ class Named(TorchFunctionMode):
 
     Attributes:
         stopped: why the decoder cannot be followed, once it was refused something; whoever catches that goes nowhere.
+        read: where the memory of models' laws lies that was computed with.
     """
 
     def __init__(self, algebra: Algebra) -> None:
@@ -49,10 +50,12 @@ class Named(TorchFunctionMode):
         self.algebra = algebra
         self.numbers: Numbers = algebra.numbers
         self.stopped: OutOfReach | None = None
-        self._lasting: dict[int, tuple[Tensor, Tensor]] = {}
-        self._memory: dict[int, tuple[Tensor, Tensor]] = {}
+        self.read: set[int] = set()
+        self._lasting: dict[int, tuple[Tensor, Tensor, bool]] = {}
+        self._memory: dict[int, tuple[Tensor, Tensor, bool]] = {}
         self._sets: list[Assumptions] = [frozenset()]
-        self._undecided: list[Undecided] = []
+        self._undecided: dict[Undecided, int] = {}
+        self._by_number: list[Undecided] = []
         self._set_names: dict[Assumptions, int] = {frozenset(): 0}
         self._values = np.zeros(0)
         self._showing = [vars(warnings).get(name) for name in _SHOWING]
@@ -126,15 +129,14 @@ class Named(TorchFunctionMode):
         Args:
             tensor, names: they.
             lasting: whether it is a model's.
-            tests: whether they are no names, but the numbers of what is assumed for each outcome of a test.
+            tests: whether they are no names, but the numbers of what is assumed for each outcome of a test, which may
+                stand in the tensor as True and False, or as 1 and 0 of any type.
 
         Raises:
             OutOfReach: the tensor does not hold the values that these names stand for, or not in float64.
         """
         if tensor.numel() == 0:
             return tensor
-        if (tensor.dtype == torch.bool) != tests:
-            raise OutOfReach(f"it turns laws into {tensor.dtype}")
         if not tests:
             self.check(tensor, names)
         if not self.has_names(tensor):
@@ -143,13 +145,20 @@ class Named(TorchFunctionMode):
                 raise OutOfReach("it puts laws into memory that others than torch can read")
             own = torch.zeros(storage.nbytes() // tensor.element_size(), dtype=torch.int64)
             place = self._lasting if lasting else self._memory
-            place[storage.data_ptr()] = tensor, own
-        self.names(tensor).copy_(names)
+            place[storage.data_ptr()] = tensor, own, tests
+        self._own(tensor, tests).copy_(names)
         return tensor
 
     def has_names(self, tensor: Tensor) -> bool:
         """Whether a tensor's memory has names."""
         return tensor.numel() > 0 and self._found(tensor) is not None
+
+    def has_tests(self, tensor: Any) -> bool:
+        """Whether it is a tensor whose memory holds the outcomes of tests of laws."""
+        if not isinstance(tensor, Tensor) or tensor.numel() == 0:
+            return False
+        found = self._found(tensor)
+        return found is not None and found[2]
 
     def names(self, tensor: Any) -> Tensor:
         """The names of a tensor's numbers, or of a constant's: Int[*shape]. Those of named tensors may be written to.
@@ -159,18 +168,21 @@ class Named(TorchFunctionMode):
         """
         if not isinstance(tensor, Tensor):
             return torch.tensor(self.numbers.constant(tensor))
-        found = self._found(tensor) if tensor.numel() else None
-        if found is None:
-            return self._constants(tensor)
+        return self._own(tensor, tests=False) if self.has_names(tensor) else self._constants(tensor)
+
+    def _own(self, tensor: Tensor, tests: bool) -> Tensor:
+        """What stands beside a named tensor: names, or the numbers of tests, whichever is asked for."""
+        found = self._found(tensor)
+        assert found is not None
+        if found[2] and not tests:
+            raise OutOfReach(
+                "it computes with the outcome of a test of laws; multiply numbers by it, or choose with torch.where"
+            )
+        if tests and not found[2]:
+            raise OutOfReach("it takes laws for the outcome of a test; compare them with 0")
         if found[0].dtype != tensor.dtype:
             raise OutOfReach(f"it looks at the bits of numbers, as {tensor.dtype}")
         return found[1].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
-
-    def numbers_of(self, tensor: Any) -> Tensor:
-        """As `names`, for what takes part in arithmetic."""
-        if isinstance(tensor, Tensor) and tensor.dtype == torch.bool and self.has_names(tensor):
-            raise OutOfReach("it computes with the outcome of a test of laws")
-        return self.names(tensor)
 
     def check(self, tensor: Tensor, names: Tensor) -> None:
         """Raise OutOfReach unless a tensor holds the values that names stand for."""
@@ -201,7 +213,7 @@ class Named(TorchFunctionMode):
 
     def pairwise(self, operation: str, one: Any, other: Any) -> Tensor:
         """The names of an operation's results, number by number."""
-        a, b = torch.broadcast_tensors(self.numbers_of(one), self.numbers_of(other))
+        a, b = torch.broadcast_tensors(self.names(one), self.names(other))
         return self.each(lambda x, y: self.algebra.apply(operation, x, y), a, b)
 
     def each(self, function: Any, one: Tensor, other: Tensor) -> Tensor:
@@ -211,7 +223,7 @@ class Named(TorchFunctionMode):
         return torch.tensor(found, dtype=torch.int64)[place].reshape(one.shape)
 
     def tests(self, tensor: Tensor, undecided: bool = False) -> Tensor:
-        """Of a bool tensor, under which assumptions each is as it is, by number: Int[*shape]; 0 for none.
+        """Of outcomes, under which assumptions each is as it is, by number: Int[*shape]; 0 for none.
 
         Args:
             tensor: it.
@@ -220,17 +232,22 @@ class Named(TorchFunctionMode):
         Raises:
             NeedsOrder: there are, and may not be.
         """
-        if tensor.dtype != torch.bool and self.has_names(tensor):
-            raise OutOfReach("it takes laws for the outcome of a test; compare them with 0")
-        found = self.names(tensor) if self.has_names(tensor) else torch.zeros(tensor.shape, dtype=torch.int64)
+        named = self.has_names(tensor)
+        found = self._own(tensor, tests=True) if named else torch.zeros(tensor.shape, dtype=torch.int64)
         if not undecided and bool((found < 0).any()):
             raise NeedsOrder("it compares numbers whose order depends on the laws")
         return found
 
-    def undecided(self, comparison: Undecided) -> int:
-        """The number of a comparison that is not decided, below 0."""
-        self._undecided.append(comparison)
-        return -len(self._undecided)
+    def undecided(self, test: Undecided) -> int:
+        """The number of a test that is not decided, below 0."""
+        if (known := self._undecided.get(test)) is None:
+            self._by_number.append(test)
+            known = self._undecided[test] = -len(self._by_number)
+        return known
+
+    def test(self, number: int, outcome: bool) -> Test:
+        """The test with a number and an outcome."""
+        return self._by_number[-1 - number] if number < 0 else Decided(outcome, self.assumptions(number))
 
     def assumptions(self, number: int) -> Assumptions:
         """The assumptions with this number."""
@@ -243,28 +260,44 @@ class Named(TorchFunctionMode):
             self._sets.append(assumed)
         return known
 
+    def opposite(self, tensor: Tensor) -> Tensor:
+        """The numbers of the tests that come out otherwise: what is assumed stays."""
+        found = self.tests(tensor, undecided=True)
+        return self.every(lambda x: self.undecided(self._by_number[-1 - x].opposite()) if x < 0 else x, found)
+
     def tested(self, outcome: Tensor, assumed: Tensor) -> Tensor:
-        """A bool tensor, with the numbers of what is assumed for each."""
+        """Outcomes, with the numbers of what is assumed for each."""
         return self.bind(outcome, assumed, tests=True) if bool(assumed.any()) else outcome
 
     def chosen(self, names: Tensor, instead: Tensor, tests: Tensor) -> Tensor:
         """The names of numbers that tests have chosen before others."""
         if not bool(tests.any()):
             return names
-        triples, place = torch.stack([names, instead, tests]).reshape(3, -1).unique(dim=1, return_inverse=True)
-        found = [self._chosen(*triple) if triple[2] else triple[0] for triple in triples.T.tolist()]
-        return torch.tensor(found, dtype=torch.int64)[place].reshape(names.shape)
+        return self.every(self._chosen, names, instead, tests)
+
+    def every(self, function: Any, *columns: Tensor) -> Tensor:
+        """A function of some numbers, asked once for each different row of these; all of one shape."""
+        rows, place = torch.stack(columns).reshape(len(columns), -1).unique(dim=1, return_inverse=True)
+        found = [function(*row) for row in rows.T.tolist()]
+        return torch.tensor(found, dtype=torch.int64)[place].reshape(columns[0].shape)
 
     def _chosen(self, name: int, instead: int, test: int) -> int:
-        if test < 0:
-            return self._undecided[-1 - test].choice(self.algebra, name, instead)
-        return self.algebra.chosen(name, instead, self.assumptions(test))
+        if test == 0:
+            return name
+        if test > 0:
+            return self.algebra.chosen(name, instead, self.assumptions(test))
+        undecided = self._by_number[-1 - test]
+        return undecided.choice(
+            self.algebra, *((name, instead) if undecided.outcome(self.algebra) else (instead, name))
+        )
 
-    def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor, bool] | None:
         try:
             place = tensor.untyped_storage().data_ptr()
         except Exception:  # a decoder that catches it would go on with what it does instead
             raise OutOfReach("it computes with tensors that have no plain memory: sparse, batched or wrapped") from None
+        if place in self._lasting:
+            self.read.add(place)
         return self._memory.get(place) or self._lasting.get(place)
 
     def _constants(self, tensor: Tensor) -> Tensor:

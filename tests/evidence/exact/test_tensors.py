@@ -48,6 +48,9 @@ FOLLOWED = {
     "power": lambda: P**2 + P.square(),
     "negative": lambda: (-(P - Q)).relu(),
     "tested": lambda: torch.where(P > 0, P, Q),
+    "1 or 0": lambda: (P > 0).double() * Q + (1 - (P <= Q).double()) * (P - Q),
+    "set by a mask": lambda: _set_by_a_mask(),
+    "normalize": lambda: torch.nn.functional.normalize(P - Q, p=1, dim=0),
     "in a view": lambda: _written_in_a_view(),
     "in place": lambda: _written_in_place(),
 }
@@ -58,6 +61,14 @@ def _written_in_a_view():
     room[1].copy_(P)
     room[0, :, 1] = Q[:, 0]
     return room + 0
+
+
+def _set_by_a_mask():
+    room = torch.zeros(2, 2, 3, dtype=torch.float64)
+    room[0] = P - Q
+    room[0, :, 1:][P[:, 1:] < Q[:, 1:]] = 0
+    room[1][(P > 0)[:, 0]] = 0.5
+    return room[:, :, 1:] + 0
 
 
 def _written_in_place():
@@ -117,7 +128,37 @@ def test_what_has_no_meaning_for_unknown_laws_is_refused_by_name(named, name):
         (lambda: P.view(torch.int64), "int64"),
         (lambda: P[P > 0], "outcome of a test"),
         (lambda: (P > 0).sum(), "outcome of a test"),
-        (lambda: (P > 0).to(P.dtype), "outcome of a test"),
+        (lambda: (P > 0).to(P.dtype) + P, "outcome of a test"),
+        (lambda: (P > Q).double() + 0.0, "outcome of a test"),
+        (lambda: (P > Q).float().sum(), "outcome of a test"),
+        (lambda: (P > Q).double() / 2, "outcome of a test"),
+        (lambda: 2 - (P > Q).double(), "outcome of a test"),
+        (lambda: P / P - (P > Q).double(), "outcome of a test"),
+        (lambda: torch.cat([P, (P > Q).double()]), "outcome of a test"),
+        (lambda: (P > Q).double().tolist(), "tolist"),
+        (lambda: bool((P > Q).long()[0, 0]), "bool"),
+        (lambda: P.gather(1, (P > Q).long()), "outcome of a test"),
+        (lambda: (P > Q).double().view(torch.int64), "bits"),
+        (lambda: (P > Q).view(torch.uint8), "bits"),
+        (lambda: (P > Q).double()[0].copy_(P[0]), "outcome of a test"),
+        (lambda: P.clone().copy_((P > Q).double()), "outcome of a test"),
+        (lambda: (P > Q).double().mul_(P - Q), "outcome of a test"),
+        (lambda: (P > Q).double().fill_(0.0), "outcome of a test"),
+        (lambda: (P > Q).double().__setitem__(0, 0.0), "outcome of a test"),
+        (lambda: (P > Q).__setitem__(0, True), "bool"),
+        (lambda: (P > Q).long().index_copy(1, torch.tensor([0]), torch.ones(2, 1, dtype=torch.int64)), "index_copy"),
+        (lambda: (P > 0).long().index_put((torch.tensor([0]),), torch.tensor(1)), "index_put"),
+        (lambda: torch.ones(2, dtype=torch.float64)[0].sub_((P > Q)[0, 0].double()), "outcome of a test"),
+        (lambda: (P > Q).logical_not_(), "logical_not"),
+        (lambda: (P > Q) ^ (P > 0), "order depends"),
+        (lambda: ((P > Q) & (P > 0)).any(), "order depends"),
+        (lambda: P[:1].expand(3, 3).__setitem__(P[:1].expand(3, 3) > 0, 0.0), "clone"),
+        (lambda: P.clone().__setitem__(P > Q, Q[P > Q]), "outcome of a test"),
+        (lambda: P.clone().__setitem__(P[:1] > Q[:1], torch.tensor([0.0])), "several numbers|mask"),
+        (lambda: P.clone().__setitem__((P > Q).long(), 0.0), "outcome of a test"),
+        (lambda: P.isnan(), "divided by"),
+        (lambda: (P / Q).nan_to_num(nan=float("inf")), "inf"),
+        (lambda: torch.nn.functional.normalize(P), "p=1"),
         (lambda: torch.where(P > 0, 1, 0), "decides more"),
         (lambda: bool((P > 0).all()), "bool"),
         (lambda: (P > Q).any(), "order depends"),
