@@ -9,7 +9,7 @@ from torch import Tensor
 
 from specverify.evidence.exact.assumed import undetermined
 from specverify.evidence.exact.choosing import Comparison, Decided, joined
-from specverify.evidence.exact.moving import Handler, in_place, name_of, prepare
+from specverify.evidence.exact.moving import Handler, any_named, in_place, name_of, prepare
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
 
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         rest = {key: value for key, value in kwargs.items() if key not in ("other", "exponent")}
-        if any(value not in (None, 1) for value in rest.values()) or len(args) > 2:
+        if any_named(named, rest) or any(value not in (None, 1) for value in rest.values()) or len(args) > 2:
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(kwargs)} on laws")
         one, other = list(args) + [kwargs[key] for key in ("other",) if key in kwargs]
         one, other = (other, one) if swapped else (one, other)
@@ -187,6 +187,7 @@ def _as_numbers(named: Named, names: Tensor, count: int) -> tuple[Tensor, float]
 def scatter_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Numbers that are added at places."""
     given = dict(zip(("self", "dim", "index", "src"), args, strict=False)) | kwargs
+    _check_settings(named, func, given["dim"])
     tensor, dim, index, source = given["self"], given["dim"], _plain(named, given["index"]), given["src"]
     names, added = named.names(tensor).clone(), named.names(source)
     for k in range(index.shape[dim]):  # one slice at a time, in which no place comes twice
@@ -200,6 +201,7 @@ def scatter_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """The same, whole slices at a time."""
     given = dict(zip(("self", "dim", "index", "source"), args, strict=False)) | kwargs
+    _check_settings(named, func, given["dim"], given.get("alpha"))
     if given.get("alpha", 1) != 1:
         raise OutOfReach("it uses index_add with alpha on laws")
     tensor, dim, index = given["self"], given["dim"], _plain(named, given["index"])
@@ -208,6 +210,11 @@ def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         here = names.select(dim, place)
         here.copy_(named.each(lambda x, y: named.algebra.apply("add", x, y), here.clone(), added.select(dim, k)))
     return _finished(named, func, args, kwargs, names)
+
+
+def _check_settings(named: Named, func: Any, *settings: Any) -> None:
+    if any_named(named, settings):
+        raise OutOfReach(f"it sets {name_of(func)} by numbers of laws, or by outcomes of tests of laws")
 
 
 def _plain(named: Named, index: Tensor) -> Tensor:
@@ -256,13 +263,22 @@ def compared(order: str) -> Handler:
 def _check_rounded(named: Named, parts: Any, names: tuple[Tensor, Tensor]) -> None:
     """Raise OutOfReach for numbers that are equal for all laws, and are not after rounding: either may come out.
 
-    Laws at the real point sum to 1 but for rounding that is writ large (`proof.BLUR`). Where both are 0 nothing but
-    that is refused: whether something is left, a decoder has to ask.
+    So it is for a minimum and what it is one of, wherever they should be equal. Laws at the real point sum to 1 but for
+    rounding that is writ large (`proof.BLUR`). Where both are 0 nothing but that is refused: whether something is left,
+    a decoder has to ask.
     """
     one, other = torch.broadcast_tensors(*(torch.as_tensor(part, dtype=torch.float64) for part in parts))
-    residue = named.numbers.residue
-    room = named.each(lambda x, y: (2 if residue[x] else 1) if residue[x] == residue[y] else 0, *names)
-    if bool((((room == 2) & (one != other)) | ((room == 1) & ((one - other).abs() > ROUNDED))).any()):
+    residue, least = named.numbers.residue, named.numbers.least
+
+    def alike(x: int, y: int) -> int:
+        a, b = residue[x], residue[y]
+        if a is None or b is None or a == b:
+            return (2 if a else 1) if a == b else 0
+        return 3 * any(y in pair for x, y in ((a, b), (b, a)) for pair in least.get(x, ()))
+
+    room, gap = named.each(alike, *names), (one - other).abs()
+    near = (room == 2) | ((room == 3) & (gap <= ROUNDED))
+    if bool(((near & (one != other)) | ((room == 1) & (gap > ROUNDED))).any()):
         raise OutOfReach(
             "it compares numbers that are equal for all laws, and are not after rounding, such as the sum of a law and "
             "1: what comes out is chance"

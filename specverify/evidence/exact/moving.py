@@ -27,6 +27,7 @@ INDEX_PUT = known("index_put index_put_")
 PUT = INDEX_PUT | known("index_copy index_copy_")
 LIKE = known("expand_as view_as to type_as")
 UNFILLED = known("empty empty_like new_empty empty_strided empty_permuted new_empty_strided resize_ resize_as_")
+COUNTED = known("repeat_interleave")
 CONVERTED = known("double float half int long bool type to type_as cpu")
 
 
@@ -48,7 +49,7 @@ def as_it_is(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 def fresh(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """New tensors, like others in shape."""
-    if _any_named(named, (args[1:], kwargs)):
+    if any_named(named, (args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on laws")
     return func(*args, **kwargs)
 
@@ -57,6 +58,8 @@ def unfilled(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """New memory, in which nothing stands that could be told: NaN, or a number that is no token."""
     if in_place(func):
         raise OutOfReach(f"it uses {name_of(func)}, which leaves open what stands in memory")
+    if any_named(named, (args[1:] if args and isinstance(args[0], Tensor) else args, kwargs)):
+        raise OutOfReach(f"it uses {name_of(func)} with sizes that depend on laws")
     result = func(*args, **kwargs)
     if result.is_floating_point():
         return result.fill_(torch.nan)
@@ -86,8 +89,10 @@ def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
 
 def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     """Outcomes of tests that are put elsewhere, or converted: True and False are 1 and 0 in any type."""
-    if func in PUT or _any_named(named, (args[2:] if func in LIKE else args[1:], kwargs)):
+    if func in PUT or func in COUNTED or any_named(named, (args[2:] if func in LIKE else args[1:], kwargs)):
         raise OutOfReach(f"it uses {name_of(func)} on the outcomes of tests of laws")
+    if func not in CONVERTED and any(isinstance(part, torch.dtype) for part in (*args, *kwargs.values())):
+        raise OutOfReach(f"it looks at the bits of the outcomes of tests of laws, by {name_of(func)}")
     result, own = func(*args, **kwargs), named.tests(args[0], undecided=True)
     if func not in CONVERTED:
         own = func(own, *args[1:], **kwargs)
@@ -98,7 +103,7 @@ def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
-def _any_named(named: Named, arguments: Any) -> bool:
+def any_named(named: Named, arguments: Any) -> bool:
     """Whether there are named tensors in arguments, at any depth."""
     return any(named.has_names(tensor) for tensor in tensors_in(arguments))
 
@@ -194,7 +199,7 @@ def filled(at: int) -> Handler:
             prepare(named, args[0])
         result = func(*args, **kwargs)
         rest = dict(kwargs)
-        if "reduce" in rest or _any_named(named, rest):
+        if "reduce" in rest or any_named(named, rest):
             raise OutOfReach(f"it uses {name_of(func)} with {', '.join(rest)} on laws")
         parts = [*args]
         for key in ("value", "src", "source"):
