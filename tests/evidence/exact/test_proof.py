@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from evidence.exact.fooling import judging
 
 from specverify import defects
@@ -11,9 +12,10 @@ from specverify.decoders.registry import build, entry
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
 from specverify.evidence.enumerate import enumerate_decoder, target_law
-from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.box import Asked, Box
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
+from specverify.evidence.exact.statement import statement
 from specverify.rules.token import at
 
 LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
@@ -55,6 +57,28 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
     assert found.proved, found.why
     assert found.error_bits >= BITS
     assert found.assumptions > 0 or name == "ar"
+
+
+def test_a_proof_says_what_of_its_sizes_was_asked():
+    wide, ended = proof("sd", Box(2, 3, 2, drafts=True)), proof("sd", Box(2, 3, 1, 1, drafts=True))
+    assert (wide.asked, ended.asked) == (Asked(3, False, True), Asked(2, True, True))
+    compared = prove(judging(lambda p, q, d: at(p, d) / torch.maximum(at(p, d), at(q, d))), Box(2, 1, 1, drafts=True))
+    assert compared.orders > 1
+    assert compared.asked == Asked(1, False, True)
+    empty = proof("ar", Box(2, 3, 2, 1, drafts=True))
+    assert empty.proved
+    assert empty.asked == Asked(1, True, False)
+
+
+def test_what_was_not_asked_is_said():
+    boxes, bits = [Box(2, 3, 2, 1, drafts=True), Box(2, 3, 1, drafts=True)], [90.0, 90.0]
+    said = statement("lossless", boxes, bits, 0, 0, [Asked(1, False, False), Asked(1, False, True)])
+    assert (
+        "; a step commits up to 1 token, no law of the draft model is read in some of them, no end comes early " in said
+    )
+    said = statement("lossless", boxes[1:], bits[1:], 0, 0, [Asked(3, False, True)])
+    assert "; a step commits up to 3 tokens; error" in said
+    assert "commits" not in statement("lossless", boxes, bits, 0, 0, [None, None])
 
 
 @pytest.mark.thinned(3)
