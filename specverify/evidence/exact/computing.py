@@ -33,6 +33,8 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
         if operation == "sub" and named.has_tests(other) and _is_one(named, one) and not in_place(func):
             return named.tested(func(*args, **kwargs), named.opposite(other))
         names = named.pairwise(operation, one, other)
+        if operation not in ("minimum", "maximum"):
+            named.numbers.note_rounded(names.unique().tolist())
         return _finished(named, func, args, kwargs, names)
 
     return handler
@@ -263,22 +265,20 @@ def compared(order: str) -> Handler:
 def _check_rounded(named: Named, parts: Any, names: tuple[Tensor, Tensor]) -> None:
     """Raise OutOfReach for numbers that are equal for all laws, and are not after rounding: either may come out.
 
-    So it is for a minimum and what it is one of, wherever they should be equal. Laws at the real point sum to 1 but for
-    rounding that is writ large (`proof.BLUR`). Where both are 0 nothing but that is refused: whether something is left,
-    a decoder has to ask.
+    So it is for a minimum that was computed, as p - (p - q)+ is, and what it is one of. Laws at the real point sum to 1
+    but for rounding that is writ large (`proof.BLUR`). Where both are 0 nothing but that is refused: whether something
+    is left, a decoder has to ask.
     """
     one, other = torch.broadcast_tensors(*(torch.as_tensor(part, dtype=torch.float64) for part in parts))
-    residue, least = named.numbers.residue, named.numbers.least
+    residue = named.numbers.residue
 
     def alike(x: int, y: int) -> int:
-        a, b = residue[x], residue[y]
-        if a is None or b is None or a == b:
-            return (2 if a else 1) if a == b else 0
-        return 3 * any(y in pair for x, y in ((a, b), (b, a)) for pair in least.get(x, ()))
+        if residue[x] == residue[y]:
+            return 2 if residue[x] else 1
+        return 3 * named.numbers.rounded_beside(x, y)
 
     room, gap = named.each(alike, *names), (one - other).abs()
-    near = (room == 2) | ((room == 3) & (gap <= ROUNDED))
-    if bool(((near & (one != other)) | ((room == 1) & (gap > ROUNDED))).any()):
+    if bool(((room == 3) | ((room == 2) & (gap > 0)) | ((room == 1) & (gap > ROUNDED))).any()):
         raise OutOfReach(
             "it compares numbers that are equal for all laws, and are not after rounding, such as the sum of a law and "
             "1: what comes out is chance"

@@ -90,6 +90,7 @@ class Numbers:
         difference: names a, b of which a number is a - b, both nonnegative; all that turned up.
         rest: of (a - b)+, the residues of a and b; all that turned up.
         least: by residue, the residues of which a number is the smaller; all that turned up.
+        rounded: residues of smaller ones that came of arithmetic, so that their floats are neither of the two.
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
         laws: the names of the entries of each.
@@ -110,6 +111,7 @@ class Numbers:
         self.difference: dict[int, list[tuple[int, int]]] = {}
         self.rest: dict[int, set[tuple[int, int]]] = {}
         self.least: dict[int, set[tuple[int, int]]] = {}
+        self.rounded: set[int] = set()
         self.over: dict[int, int] = {}
         self.times: dict[int, set[tuple[float, int]]] = {}
         self.laws: list[list[int]] = []
@@ -284,6 +286,16 @@ class Numbers:
             zero = either(zero, frozenset({self.equal(*pair)}))
             self.rest.setdefault(name, set()).add(pair)
         self.zero_where[name] = either(self.zero_where[name], zero)
+
+    def note_rounded(self, names: list[int]) -> None:
+        """Note those that are minima, and came of arithmetic."""
+        self.rounded.update(a for name in names if (a := self.residue[name]) in self.least and a is not None)
+
+    def rounded_beside(self, one: int, other: int) -> bool:
+        """Whether one of two numbers is the smaller of the other and a third, and came of arithmetic."""
+        a, b = self.residue[one], self.residue[other]
+        pairs = ((x, y) for x, y in ((a, b), (b, a)) if x is not None and x in self.rounded)
+        return any(y in pair for x, y in pairs for pair in self.least[x])
 
     def rest_of_least(self, name: int, more: int, least: int) -> None:
         """Say that a number is a less another; if that is the smaller of a and some c, it is (a - c)+."""
