@@ -130,15 +130,18 @@ class _Graphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work) -> Work:
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        here, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):  # what is made at the first call alone must not be part of a graph
-            for _ in range(2):
-                work()
+        with torch.cuda.stream(aside):
+            work()  # what is made at the first call alone must not be part of a graph
+            torch.cuda.synchronize()
+            # Not torch.cuda.graph, which collects garbage and empties the allocator first: a batch has some of these.
+            graph.capture_begin(pool=self._pool)
+            try:
+                found = work()
+            finally:
+                graph.capture_end()
         here.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            found = work()
 
         def replay() -> Tensor:
             graph.replay()
