@@ -100,10 +100,21 @@ def carry_out(parts: Sequence[Part], out: Path, device: str, seconds: float | No
         say: what happens is told to.
 
     Raises:
-        InputError: as `read`, and if the folder cannot be written to.
+        InputError: as `read`; if the folder cannot be written to, or another call works on it.
         KeyboardInterrupt: behind which all is kept.
     """
     files.check_writable(out)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.locked(out, wait=False):
+            return _all(parts, out, device, seconds, say)
+    except BlockingIOError:
+        raise InputError(f"another call works on {out}; wait for it, or choose another --out") from None
+
+
+def _carry_out(
+    parts: Sequence[Part], out: Path, device: str, seconds: float | None, say: Callable[[str], None]
+) -> bool:
     whole, end = True, None if seconds is None else time.monotonic() + seconds
     for part in parts:
         steps = read(path_of(part.name, out))

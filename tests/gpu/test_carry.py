@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from specverify import files
 from specverify.errors import InputError
 from specverify.gpu import carry
 from specverify.gpu.parts import Part, Step
@@ -120,6 +121,12 @@ def test_what_is_too_large_is_left_out(run, tmp_path, monkeypatch):
 
 def test_a_part_that_lacks_something_says_what(run):
     assert run(Part("one", "", (), "colour images")) == (True, ["one: needs colour images"])
+
+
+def test_two_calls_do_not_work_on_one_folder(run, tmp_path):
+    with files.locked(tmp_path), pytest.raises(InputError, match=r"another call works on .*; wait for it, or choose"):
+        run(Part("one", "", (step("a"),)))
+    assert run(Part("one", "", (step("a"),)))[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"], ids=["empty", "other"])
