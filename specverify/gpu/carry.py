@@ -112,9 +112,7 @@ def carry_out(parts: Sequence[Part], out: Path, device: str, seconds: float | No
         raise InputError(f"another call works on {out}; wait for it, or choose another --out") from None
 
 
-def _carry_out(
-    parts: Sequence[Part], out: Path, device: str, seconds: float | None, say: Callable[[str], None]
-) -> bool:
+def _all(parts: Sequence[Part], out: Path, device: str, seconds: float | None, say: Callable[[str], None]) -> bool:
     whole, end = True, None if seconds is None else time.monotonic() + seconds
     for part in parts:
         steps = read(path_of(part.name, out))

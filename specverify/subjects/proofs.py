@@ -7,7 +7,6 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -83,6 +82,14 @@ SCHEMA = {
 }
 
 
+class AskedRow(TypedDict):
+    """See `specverify.evidence.exact.box.Asked`."""
+
+    tokens: int
+    ended: bool
+    drafted: bool
+
+
 class RunRow(TypedDict):
     """A run: its box, and what it took."""
 
@@ -100,7 +107,7 @@ class RunRow(TypedDict):
     numbers: int
     symbols: int
     orders: NotRequired[int]
-    asked: NotRequired[dict[str, Any]]
+    asked: NotRequired[AskedRow]
 
 
 class Proved(TypedDict):
@@ -154,7 +161,11 @@ def _run(proof: Proof) -> RunRow:
         "orders": proof.orders,
     }
     if proof.asked is not None:
-        row["asked"] = asdict(proof.asked)
+        row["asked"] = {
+            "tokens": proof.asked.tokens,
+            "ended": proof.asked.ended,
+            "drafted": proof.asked.drafted,
+        }
     return row
 
 
