@@ -7,6 +7,7 @@ it is of the very tensors that the batch's cache has.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ SHAPES = 64
 Pass = Callable[[Inputs], Tensor]
 Work = Callable[[], Tensor]
 Given = tuple[Tensor, Tensor, Tensor, Tensor]
+Shapes = tuple[torch.Size, ...]
 
 
 class Compiled:
@@ -97,14 +99,15 @@ def recording(network: Any, record: Callable[[Work], Work] | None = None) -> Pas
         record: carries out some work and gives back what does it again on the same tensors; a CUDA graph if None.
     """
     record = record or _Graphs()
-    kept: WeakKeyDictionary[Ragged, dict[torch.Size, _Recording]] = WeakKeyDictionary()
+    kept: WeakKeyDictionary[Ragged, dict[Shapes, _Recording]] = WeakKeyDictionary()
 
     def recorded(inputs: Inputs) -> Tensor:
         cache, given = inputs.cache, (inputs.vectors, inputs.positions, inputs.mask, inputs.cache.slot)
         known, keys = kept.setdefault(cache, {}), next(iter(cache.buffers.values()))[0]
-        found = known.get(inputs.vectors.shape)
+        shapes = tuple(part.shape for part in given)
+        found = known.get(shapes)
         if found is None or found.keys is not keys:
-            found = known[inputs.vectors.shape] = _recorded(network, record, cache, given, keys)
+            found = known[shapes] = _recorded(network, record, cache, given, keys)
         for mine, theirs in zip(found.inputs, given, strict=True):
             mine.copy_(theirs)
         return found.replay().clone()
@@ -124,24 +127,33 @@ def _recorded(network: Any, record: Callable[[Work], Work], cache: Ragged, given
 
 
 class _Graphs:
-    """Records CUDA graphs, which share their memory: what one returns is copied before the next runs."""
+    """Records CUDA graphs, which share their memory: what one returns is copied before the next runs.
+
+    They are recorded on one stream, as memory is shared on one only; and one graph of nothing much is kept for good, as
+    memory that no graph has any more cannot be recorded into again.
+    """
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool, self._aside = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        one = torch.zeros(1, device="cuda")
+        self._first = self(lambda: one + 1)
 
     def __call__(self, work: Work) -> Work:
-        here, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            work()  # what is made at the first call alone must not be part of a graph
+        here, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        self._aside.wait_stream(here)
+        with torch.cuda.stream(self._aside):
+            work()  # once as it is: what only a first call makes is no part of a graph
             torch.cuda.synchronize()
             # Not torch.cuda.graph, which collects garbage and empties the allocator first: a batch has some of these.
             graph.capture_begin(pool=self._pool)
             try:
                 found = work()
-            finally:
-                graph.capture_end()
-        here.wait_stream(aside)
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # which would say less of what went wrong
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        here.wait_stream(self._aside)
 
         def replay() -> Tensor:
             graph.replay()

@@ -30,6 +30,7 @@ from realmodels.figures import figures, held_out_nats, next_pixel_loss
 from realmodels.fit import HeldOut, Loss, Recipe, fit
 from realmodels.session import ImageTransformer
 from realmodels.store import Card, Figures
+from specverify import environment
 from specverify.errors import InputError
 
 Goals = tuple[Loss, HeldOut]
@@ -251,7 +252,12 @@ def carry_out(name: str, model: nn.Module, goals: Goals, recipe: Recipe, out: Pa
         "cpu_minutes": round((time.process_time() - begun) / 60, 2),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        **({} if (card := _accelerator(model)) is None else {"device": card}),
     }
+
+
+def _accelerator(model: nn.Module) -> str | None:
+    return environment.accelerator(str(next(model.parameters()).device))
 
 
 def objectives(job: Job) -> Goals:

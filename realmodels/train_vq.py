@@ -62,7 +62,7 @@ class Data:
         )
         return dataclasses.replace(self, train=train, held_out=held_out)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """How many there are."""
         return int(self.train.labels.max()) + 1

@@ -55,7 +55,7 @@ class Record(TypedDict):
     vocab: Size
     length: Size
     dtype: Text
-    compiled: bool
+    compiled: Annotated[bool, Field(description="whether passes were compiled, or recorded, to the end")]
     device: Text
     accelerator: str | None
     threads: Size
@@ -96,7 +96,7 @@ def measure(
         "vocab": model.vocab,
         "length": model.length,
         "dtype": str(getattr(model, "precision", model.dtype)).removeprefix("torch."),
-        "compiled": compiled,
+        "compiled": compiled and not getattr(getattr(model, "network", None), "failed", ""),
         "device": device,
         "accelerator": environment.accelerator(device),
         "threads": torch.get_num_threads(),

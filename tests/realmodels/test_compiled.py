@@ -1,5 +1,6 @@
 """Passes that torch compiles: the same laws, and the plain passes where it cannot."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -156,3 +157,52 @@ def test_graphs_of_a_gpu_change_nothing(guidance):
     for _ in range(2):
         assert torch.equal(drawn(model), drawn(plain))
     assert not model.network.failed
+
+
+class Stream:
+    def wait_stream(self, other):
+        pass
+
+
+class Capture:
+    """A CUDA graph's calls, of which the last fails behind work that failed, as it does on a GPU."""
+
+    broken = False
+
+    def capture_begin(self, pool):
+        assert pool == (0, 1)
+
+    def capture_end(self):
+        if Capture.broken:
+            raise RuntimeError("the capture was invalidated")
+
+    def replay(self):
+        pass
+
+
+def test_what_kept_a_pass_from_being_recorded_is_said_and_not_what_followed(monkeypatch):
+    """With a torch.cuda that is none: the order of calls, and which of two errors is told."""
+    for name, fake in {
+        "graph_pool_handle": lambda: (0, 1),
+        "Stream": Stream,
+        "current_stream": Stream,
+        "CUDAGraph": Capture,
+        "synchronize": lambda: None,
+        "stream": lambda one: contextlib.nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *sizes, device: zeros(*sizes))
+    graphs, calls = compiled._Graphs(), []
+
+    def work():
+        calls.append(len(calls))
+        Capture.broken = len(calls) > 3
+        if Capture.broken:
+            raise ValueError("it waits for the device")
+        return torch.ones(2)
+
+    assert torch.equal(graphs(work)(), torch.ones(2))
+    assert calls == [0, 1]  # once as it is, and once to be recorded
+    with pytest.raises(ValueError, match="it waits for the device"):
+        graphs(work)
