@@ -53,9 +53,13 @@ class Compiled:
     def hidden(self, inputs: Inputs) -> Float[Tensor, "rows n width"]:
         """See Network. A pass that failed is done again: it writes what it wrote at the same slots."""
         if not self.failed and inputs.cache.buffers:
+            slots = inputs.cache.slot
             try:
                 return self._pass(inputs)
+            except torch.OutOfMemoryError:
+                raise  # smaller batches may well fit
             except Exception as error:
+                inputs.cache.aim(slots)  # what was noted while a pass was recorded may never have been computed
                 self.failed = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 warnings.warn(
                     f"passes of {self.network.name} are not compiled, as torch could not ({self.failed})", stacklevel=2
@@ -98,16 +102,18 @@ def recording(network: Any, record: Callable[[Work], Work] | None = None) -> Pas
         network: an adapter's.
         record: carries out some work and gives back what does it again on the same tensors; a CUDA graph if None.
     """
-    record = record or _Graphs()
+    records = [record] if record is not None else []
     kept: WeakKeyDictionary[Ragged, dict[Shapes, _Recording]] = WeakKeyDictionary()
 
     def recorded(inputs: Inputs) -> Tensor:
+        if not records:  # not before: what fails here is no error of who opens a model
+            records.append(_Graphs(network.device))
         cache, given = inputs.cache, (inputs.vectors, inputs.positions, inputs.mask, inputs.cache.slot)
         known, keys = kept.setdefault(cache, {}), next(iter(cache.buffers.values()))[0]
         shapes = tuple(part.shape for part in given)
         found = known.get(shapes)
         if found is None or found.keys is not keys:
-            found = known[shapes] = _recorded(network, record, cache, given, keys)
+            found = known[shapes] = _recorded(network, records[0], cache, given, keys)
         for mine, theirs in zip(found.inputs, given, strict=True):
             mine.copy_(theirs)
         return found.replay().clone()
@@ -131,15 +137,18 @@ class _Graphs:
 
     They are recorded on one stream, as memory is shared on one only; and one graph of nothing much is kept for good, as
     memory that no graph has any more cannot be recorded into again.
+
+    Args:
+        device: where the tensors are.
     """
 
-    def __init__(self) -> None:
-        self._pool, self._aside = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
-        one = torch.zeros(1, device="cuda")
+    def __init__(self, device: torch.device) -> None:
+        self._pool, self._aside = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        one = torch.zeros(1, device=device)
         self._first = self(lambda: one + 1)
 
     def __call__(self, work: Work) -> Work:
-        here, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        here, graph = torch.cuda.current_stream(self._aside.device), torch.cuda.CUDAGraph()
         self._aside.wait_stream(here)
         with torch.cuda.stream(self._aside):
             work()  # once as it is: what only a first call makes is no part of a graph

@@ -58,5 +58,5 @@ def move(images: Float[Tensor, "n 1 h w"], generator: torch.Generator, pixels: f
         torch.stack([(1 + 0.08 * wide) * angle.cos(), shear - angle.sin(), shift * right], dim=-1),
         torch.stack([angle.sin(), (1 + 0.08 * high) * angle.cos(), shift * down], dim=-1),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, dim=1).to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)

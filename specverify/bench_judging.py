@@ -22,13 +22,12 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from specverify import environment, files
+from specverify import environment
+from specverify.bench_shape import keep
 from specverify.decoders.judging import Draft, Judging, TokenRule, judge
 from specverify.draws import Sampled
 from specverify.errors import InputError
 from specverify.laws import draw
-from specverify.report.record import by_line
-from specverify.report.shape import fit
 from specverify.report.shape_cells import Size, Text, closed
 from specverify.rules import registry
 
@@ -242,8 +241,7 @@ def main(
     """Measure what judging costs, and write it down."""
     try:
         found = measure([_size(text) for text in size.split(",")], [r for r in rule.split(",") if r], device)
-        fit(found, Record, f"the record for {out}", "report this")
-        files.write_atomically(out, (by_line(found) + "\n").encode())
+        keep(found, Record, out)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -18,12 +18,10 @@ import typer
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from specverify import environment, files
+from specverify import environment
 from specverify.bench import Clock, pass_costs
-from specverify.bench_shape import Pass
+from specverify.bench_shape import Pass, keep
 from specverify.errors import InputError
-from specverify.report.record import by_line
-from specverify.report.shape import fit
 from specverify.report.shape_cells import Size, Text, closed
 
 if TYPE_CHECKING:
@@ -137,8 +135,7 @@ def main(
             raise InputError(f"dtype {dtype!r} is none of torch; use float32, bfloat16 or float16")
         opened = open_model(model, dtype=kind, device=device, compiled=compile)
         found = measure(opened, batches, windows, scales, compile)
-        fit(found, Record, f"the record for {out}", "report this")
-        files.write_atomically(out, (by_line(found) + "\n").encode())
+        keep(found, Record, out)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from specverify import files
+from specverify.report.record import by_line
+from specverify.report.shape import fit
 from specverify.report.shape_cells import Amount, Rate, Size, Text, closed
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -71,3 +75,13 @@ class Bench(TypedDict):
     software: dict[str, Text]
     passes: list[Pass]
     rows: Annotated[list[Row], Field(min_length=1, description="plain decoding first")]
+
+
+def keep(record: Any, shape: Any, path: Path) -> None:
+    """Write a record down, one line for each row.
+
+    Raises:
+        InputError: it is not of the class that it should be, or cannot be written.
+    """
+    fit(record, shape, f"the record for {path}", "report this")
+    files.write_atomically(path, (by_line(record) + "\n").encode())

@@ -172,9 +172,7 @@ def bench(
 
     from specverify import bench as benches
     from specverify import bench_answer
-    from specverify.bench_shape import Bench
-    from specverify.report.record import by_line
-    from specverify.report.shape import fit
+    from specverify.bench_shape import Bench, keep
 
     usual = (*benches.USUAL, *(("sd",) if second is not None else ()))
     judging = _judging(rule, opened, *(usual if names is None else names))
@@ -182,8 +180,7 @@ def bench(
         windows = [size for size in benches.WINDOWS if size <= opened.length] or [opened.length]
     asked = benches.Asked(usual if names is None else names, windows, batch, rounds, seed, judging, compile)
     record = benches.measure(opened, asked, second, _command())
-    fit(record, Bench, f"the record for {path}", "report this")
-    files.write_atomically(path, (by_line(record) + "\n").encode())
+    keep(record, Bench, path)
     bench_answer.show(record, Console(highlight=False))
     typer.echo(str(path))
 

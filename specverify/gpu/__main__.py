@@ -53,7 +53,7 @@ def main(
             raise InputError(f"unknown part {unknown[0]!r}; there are {', '.join(one.name for one in known)}")
         chosen = [one for one in known if not part or one.name in part]
         whole = report or carry_out(chosen, out, "cpu" if small else "cuda", seconds, typer.echo)
-        typer.echo(str(page.write(out, [one.name for one in known], report)))
+        typer.echo(str(page.write(out, {one.name: one.title for one in known}, report)))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -9,7 +9,7 @@ import json
 import tempfile
 import xml.etree.ElementTree as ET
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from specverify import files
@@ -32,18 +32,18 @@ NAME = "report.md"
 LINE = "python -m specverify.gpu --report --out FOLDER"
 
 
-def write(out: Path, names: Sequence[str], beside: bool = False) -> Path:
+def write(out: Path, titles: Mapping[str, str], beside: bool = False) -> Path:
     """Write the page of all parts that are in a folder.
 
     Args:
         out: the folder.
-        names: of the parts.
+        titles: of the parts, by name.
         beside: whether reports of sweeps and campaigns are laid down, too, with their pictures, below the folder.
 
     Raises:
         InputError: nothing is there, a file is damaged, or the page cannot be written.
     """
-    found = {name: carry.read(carry.path_of(name, out)) for name in names}
+    found = {name: carry.read(carry.path_of(name, out)) for name in titles}
     if not any(found.values()):
         raise InputError(f"{out} holds no part; python -m specverify.gpu --out {out} carries them out")
     with tempfile.TemporaryDirectory() as temporary:
@@ -52,7 +52,7 @@ def write(out: Path, names: Sequence[str], beside: bool = False) -> Path:
             if steps:
                 with zipfile.ZipFile(carry.path_of(name, out)) as archive:
                     archive.extractall(folder / name)
-        text = "\n\n".join([*_head(found), *goals.section(folder), *_sections(folder, found)]) + "\n"
+        text = "\n\n".join([*_head(found), *goals.section(folder), *_sections(folder, found, titles)]) + "\n"
         if beside:
             for file in sorted(path for kind in ("report.md", "figures/*.png") for path in folder.glob(f"*/*/{kind}")):
                 files.write_atomically(out / file.relative_to(folder), file.read_bytes())
@@ -76,7 +76,7 @@ def _head(found: dict[str, Steps]) -> list[str]:
     return [*lines, _table(("part", "steps that ended by themselves", "took"), rows)]
 
 
-def _sections(folder: Path, found: dict[str, Steps]) -> Iterable[str]:
+def _sections(folder: Path, found: dict[str, Steps], titles: Mapping[str, str]) -> Iterable[str]:
     every = {
         "tests": _tests,
         "judging": _judging,
@@ -89,7 +89,7 @@ def _sections(folder: Path, found: dict[str, Steps]) -> Iterable[str]:
     for name, steps in found.items():
         if not steps:
             continue
-        yield f"## {name.capitalize()}"
+        yield f"## {name.capitalize()}: {titles[name]}"
         yield from every[name](folder / name)
         if failed := [(step, done) for step, done in steps.items() if done["code"] not in (0, 1)]:
             rows = [(step, _ending(done["code"]), _last(done["tail"])) for step, done in failed]

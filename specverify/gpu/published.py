@@ -46,6 +46,6 @@ FIGURES = (
     Figure(_SCD, "Janus-Pro-7B, COCO", "SCD Gumbel, window 32", 154, 576, 5.39, "", "FID 37.49"),
     Figure(_GSD, _PARTI, "SJD", 1035, 2392, 52.34, "", "CLIP 32.090"),
     Figure(_GSD, _PARTI, "GSD, groups of 50", 637, 2392, None, "", "CLIP 32.075"),
-    Figure("SJD-PAC", "LlamaGen-XL", "GSD", 383, 1024, None, "", "FID 47.13 beside 45.02"),
+    Figure("PJD, arXiv 2606.05703", "LlamaGen-XL", "GSD", 383, 1024, None, "", "FID 47.13 beside 45.02"),
 )
 """GSD's own table has 24.13 s for groups of 50, where its other rows' milliseconds a pass make some 30: left out."""

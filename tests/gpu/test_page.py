@@ -106,10 +106,10 @@ def test_records_of_campaigns_and_sweeps_are_shown(tmp_path):
             archive.writestr(kept, gzip.decompress((ROOT / "reports" / f"{kept}.gz").read_bytes()))
             archive.writestr(carry.STEPS, json.dumps({"a": done, "b": failed}))
             archive.writestr(f"{kept.partition('/')[0]}/report.md", "a report")
-    text = page.write(tmp_path, ["tests", "verdicts", "sweep"], beside=True).read_text()
+    text = page.write(tmp_path, dict.fromkeys(("tests", "verdicts", "sweep"), "what it is"), beside=True).read_text()
     assert (tmp_path / "sweep" / "sweep" / "report.md").read_text() == "a report"
     assert "| reference | real/ar/digits-s/g1/b400 | 102,400 | CONSISTENT |" in text
-    assert "| sweep | exact/" not in text
+    assert "\n## Verdicts: what it is\n" in text
     assert "| guidance-1/maximal/gsd/window-16/size=4 | 21.9 | 2.92 |" in text
     assert "| GSD, arXiv 2508.07747 | Lumina-mGPT-7B-768, Parti | GSD, groups of 50 | 637 | 3.76 |" in text
     assert text.count("| b | no time was left | last words |") == 2
@@ -118,7 +118,7 @@ def test_records_of_campaigns_and_sweeps_are_shown(tmp_path):
 
 def test_nothing_is_no_page(tmp_path):
     with pytest.raises(InputError, match=r"holds no part; python -m specverify\.gpu --out"):
-        page.write(tmp_path, ["tests"])
+        page.write(tmp_path, {"tests": ""})
 
 
 def test_unknown_parts_are_named(tmp_path):

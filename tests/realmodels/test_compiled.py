@@ -149,6 +149,43 @@ def test_what_cannot_be_recorded_goes_on():
         assert torch.equal(drawn(model), drawn(plain))
 
 
+def test_what_stops_half_way_through_a_recording_leaves_nothing_behind():
+    """What a recording computes comes to be at its replay, and so never if there is none."""
+    plain, model = (open_model("mnist-vq") for _ in range(2))
+
+    def broken(work):
+        work()
+        kept.place = torch.full_like(kept.place, -(10**6))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    faster = recording(model.network, broken)
+
+    def noting(inputs):
+        nonlocal kept
+        kept = inputs.cache
+        return faster(inputs)
+
+    kept = None
+    model.network = Compiled(model.network, noting)
+    with pytest.warns(UserWarning, match="not permitted"):
+        assert torch.equal(drawn(model), drawn(plain))
+
+
+def test_too_little_memory_is_no_reason_to_give_up(recwarn):
+    model, asked = open_model("mnist-vq"), []
+
+    def full(inputs):
+        asked.append(len(inputs.vectors))
+        raise torch.OutOfMemoryError("no room")
+
+    model.network = Compiled(model.network, full)
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            drawn(model)
+    assert len(asked) == 2
+    assert not model.network.failed
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_graphs_of_a_gpu_change_nothing(guidance):
@@ -160,6 +197,11 @@ def test_graphs_of_a_gpu_change_nothing(guidance):
 
 
 class Stream:
+    device = torch.device("cpu")
+
+    def __init__(self, device=None):
+        pass
+
     def wait_stream(self, other):
         pass
 
@@ -191,9 +233,7 @@ def test_what_kept_a_pass_from_being_recorded_is_said_and_not_what_followed(monk
         "stream": lambda one: contextlib.nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    zeros = torch.zeros
-    monkeypatch.setattr(torch, "zeros", lambda *sizes, device: zeros(*sizes))
-    graphs, calls = compiled._Graphs(), []
+    graphs, calls = compiled._Graphs(torch.device("cpu")), []
 
     def work():
         calls.append(len(calls))

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from specverify.errors import number_of
 from specverify.evidence.exact.box import Asked, Box
 
 
@@ -47,7 +48,7 @@ def _asked(boxes: Sequence[Box], asked: Sequence[Asked | None]) -> str:
     never = ["no law of the draft model is read"] if any(box.drafts and not each.drafted for box, each in known) else []
     never += ["no end comes early"] if any(box.eos is not None and not each.ended for box, each in known) else []
     where = " in some of them" if len(known) > 1 else ""
-    return "".join([f"; a step commits up to {most} token{'s'[: most != 1]}", *(f", {each}{where}" for each in never)])
+    return "".join([f"; a step commits up to {number_of(most, 'token')}", *(f", {each}{where}" for each in never)])
 
 
 def sizes(boxes: Sequence[Box]) -> str:
