@@ -125,6 +125,7 @@ def test_a_control_is_no_decoder_and_flagging_it_is_an_error(tmp_path, monkeypat
     assert "flagged decoders that only look wrong: continuous/cspd-variance-as-std/" in record["verdict"]["reason"]
 
 
+@pytest.mark.slow
 def test_one_image_at_a_time_is_timed_beside_plain_decoding_and_not_tested(tmp_path):
     assert {cell.decoder for cell in plan("quick", "real/*/b1")} == {"ar", "sjd", "scd-mc", "scd-gs"}
     record = campaign.verify("quick", 0, tmp_path / "out", only="real/*r/digits-s/g1.5/b1", jobs=1)

@@ -60,6 +60,7 @@ def test_a_lossless_decoder_is_proved_with_its_box_its_error_and_what_it_took():
     assert row["seconds"] > 0
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_known_wrong_decoder_differs_and_is_refuted_by_enumeration(name):
     found = carried(name)

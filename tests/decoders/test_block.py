@@ -50,7 +50,7 @@ def both(drafting, window, name):
     return token, block
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", TOYS)
 def test_with_a_draft_model_it_is_lossless_and_takes_fewer_passes(name):
     drafting = DraftModel(draft("perturbed", model(name)))
@@ -70,7 +70,7 @@ def test_with_independent_jacobi_drafts_it_is_lossless_and_takes_fewer_passes(na
     assert (block.passes > token.passes + EXACT) == (name == "switch-3x6")
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("kind", ["independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize("name", SMALL)
 def test_it_is_lossless_for_every_draft_model(name, kind):
@@ -80,7 +80,7 @@ def test_it_is_lossless_for_every_draft_model(name, kind):
             assert block.acceptance_rate == pytest.approx(1, abs=EXACT)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])
 @pytest.mark.parametrize("name", SMALL)
 def test_it_is_lossless_for_every_initial_draft(name, initial):

@@ -89,7 +89,7 @@ def heads(name):
     return registry.entry(name).vectors == "heads"
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", registry.names("vectors"))
 def test_a_row_pays_the_same_and_says_the_same_whatever_its_batch(name):
     def ran(kind, batch, *row):
@@ -111,6 +111,7 @@ def test_a_row_pays_the_same_and_says_the_same_whatever_its_batch(name):
         assert (alone.tokens[0] - together.tokens[number]).abs().max() < near
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["ar", "sd-reflection", "jacobi-noise", "jacobi-maximal"])
 def test_blocks_run_apart_in_any_order_are_the_blocks_run_together(name, seed):
     model = toy("gauss-2x6")
@@ -141,6 +142,7 @@ class Scaled(Numbered):
         return Gaussian(mean, torch.full_like(mean, self.scale))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize(
     "name", ["sd", "sd-reflection", "jacobi", "jacobi-maximal", "jacobi-reflection", "jacobi-noise"]

@@ -56,7 +56,7 @@ def test_autoregressive_decoding_is_the_target_law(name):
         assert exact.passes == pytest.approx(model(name).length, abs=EXACT)
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(28)
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("name", TOYS)
 def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
@@ -67,7 +67,7 @@ def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
             assert exact.acceptance_rate == pytest.approx(1, abs=EXACT)
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(10)
 @pytest.mark.parametrize("redraw", ["independent", "maximal"])
 @pytest.mark.parametrize(
     ("name", "initial"),
@@ -97,6 +97,7 @@ def test_ids_are_redrawn_by_the_token_rule_as_by_the_maximal_coupling():
     assert one.passes == other.passes
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("drafting", [DraftModel, lambda _: Jacobi(), lambda _: Jacobi("maximal", "random")])
 @pytest.mark.parametrize("name", SMALL)
 def test_decoding_without_a_bonus_token_is_lossless_too(name, drafting):

@@ -50,7 +50,7 @@ def assert_lossless(decoder, name):
     return exact
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(14)
 @BOTH
 @pytest.mark.parametrize("name", TOYS)
 def test_two_chains_are_lossless_and_take_fewer_passes_than_one(name, replacement):

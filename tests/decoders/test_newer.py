@@ -33,6 +33,7 @@ def priced(decoder, name):
 # Reuse of drafts
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["dense-2x8", "sparse-3x5", "eos-3x6", "ties-3x5"])
 def test_reused_drafts_with_their_own_label_are_lossless(name):
     for window in (1, 2, 3):

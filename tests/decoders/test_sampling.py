@@ -50,7 +50,7 @@ def assert_costs(result, exact):
 
 
 # Toys of two tokens allow races to be enumerated; the others show what only three tokens or more have.
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(15)
 @pytest.mark.parametrize(("name", "toy_name"), cases("dense-2x8", "sparse-3x5", "eos-3x6", "penalty-3x6"))
 def test_sampled_sequences_and_costs_agree_with_the_enumerated_ones(name, toy_name, seed, agrees):
     model = toy(toy_name)
@@ -63,7 +63,7 @@ def test_sampled_sequences_and_costs_agree_with_the_enumerated_ones(name, toy_na
         assert 0.2 < result.acceptance_rate < 0.95, "both branches are needed"
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("toy_name", ["sparse-4x5", "synonyms-4x5"])
 @pytest.mark.parametrize("initial", ["repeat-left", "zero", "random", "sample-left"])
 def test_gumbel_coupled_decoding_is_lossless_over_four_tokens(initial, toy_name, seed, agrees):
@@ -72,7 +72,7 @@ def test_gumbel_coupled_decoding_is_lossless_over_four_tokens(initial, toy_name,
     agrees(counts(result, model), target_law(model), sees=0.06)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize(("name", "toy_name"), cases("switch-3x6"))
 def test_small_blocks_have_the_same_law_as_large_ones(name, toy_name, seed, agrees):
     model = toy(toy_name)
@@ -81,7 +81,7 @@ def test_small_blocks_have_the_same_law_as_large_ones(name, toy_name, seed, agre
     agrees(counts(result, model), law_of(name, decoder, model), sees=0.16)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_the_place_of_a_row_in_its_batch_says_nothing(name, seed, agrees):
     """First and second halves of the blocks, and rows next to each other, are independent samples of one law."""

@@ -36,7 +36,7 @@ ON_TOYS = pytest.mark.parametrize("toy_name", TOYS)
 WINDOWS = pytest.mark.parametrize("window", [1, 3, 9])
 
 
-@pytest.mark.thinned(13)
+@pytest.mark.thinned(52)
 @CASES
 @ON_TOYS
 @WINDOWS
@@ -82,7 +82,7 @@ def test_the_accounts_of_every_step_add_up_and_the_model_is_used_as_promised(nam
     assert seen[Branch.BONUS] > 0 or window > 1 or not registry.entry(name).drafts
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(15)
 @CASES
 @ON_TOYS
 def test_a_step_on_finished_rows_changes_nothing(name, toy_name, seed):
@@ -96,7 +96,7 @@ def test_a_step_on_finished_rows_changes_nothing(name, toy_name, seed):
     assert not any(getattr(info, field.name).any() for field in fields(info))
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(12)
 @CASES
 @pytest.mark.parametrize("window", [1, 3, 8])
 def test_after_an_end_of_sequence_token_there_is_nothing_else(name, window, seed):
@@ -109,7 +109,7 @@ def test_after_an_end_of_sequence_token_there_is_nothing_else(name, window, seed
     assert len(length.unique()) >= 4
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(28)
 @CASES
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "eos-3x6", "penalty-3x6"])
 @pytest.mark.parametrize("initial", ["repeat-left", "sample-left"])
@@ -144,7 +144,7 @@ class Spy:
         return self.given[-1]
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("window", [1, 2, 4, 9])
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "eos-3x6", "recurrent-3x6"])
 @pytest.mark.parametrize("name", ["sjd", "scd-mc", "scd-gs"])
@@ -191,7 +191,7 @@ def noise_by_position(name, after, length):
     return table.scatter(1, place[..., None].expand_as(race), race)[:, :length]
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("window", [2, 3, 5])
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "penalty-3x6", "hash-16x24"])
 @pytest.mark.parametrize("name", ["scd-gs", "sjd-race"])

@@ -41,6 +41,7 @@ DAILY = {defects.get(name).category: name for name in reversed(LOSSY)}.values()
 """One of each category."""
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in DAILY else [pytest.mark.slow]) for name in LOSSY]
 )

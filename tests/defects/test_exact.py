@@ -105,7 +105,7 @@ def test_every_defect_has_a_known_distance() -> None:
     assert list(DISTANCES) == LOSSY
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_is_at_its_known_distance(name: str) -> None:
     tv, exact = at_smallest(name)
@@ -118,14 +118,14 @@ def test_defect_is_at_its_known_distance(name: str) -> None:
         assert exact.branches["recovered"] > 0.1
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_shows_in_wider_windows_too(name: str) -> None:
     tv, _ = at_smallest(name, wider=1)
     assert tv > TINY.get(name, 1e-4)
 
 
-@pytest.mark.thinned(12)
+@pytest.mark.thinned(36)
 @pytest.mark.parametrize(
     ("name", "toy_name"),
     [
@@ -267,7 +267,7 @@ INVISIBLE = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     model, settings = INVISIBLE[name]()

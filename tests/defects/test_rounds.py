@@ -19,6 +19,7 @@ SOME = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [name for names in SOME.values() for name in names])
 def test_defect_is_refuted_by_the_check_that_it_names(name):
     defect, begun = rounds.get(name), time.process_time()

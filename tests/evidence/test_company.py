@@ -75,6 +75,7 @@ class Shared(Disturbed):
         return after, info
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "decoder", [*map(Disturbed, (few_left, far_ahead, seventeenth, crowd)), Shared(None)],
     ids=["few left", "far ahead", "seventeenth", "crowd", "shared"],

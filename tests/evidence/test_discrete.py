@@ -101,6 +101,7 @@ def test_the_doubled_asymptotic_tail_of_g_covers_the_exact_one():
             assert chance[p_values <= 1e-9].sum() <= 2.1e-9
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("statistic", ["g", "pearson"])
 @pytest.mark.parametrize("n", [15, 150, 30_000])
 def test_false_alarm_rate(statistic, n, seed):
@@ -115,7 +116,7 @@ def test_false_alarm_rate(statistic, n, seed):
     assert rate_excess(alarms, trials, alpha) > 1e-6
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", ["spread", "pair", "rarest", "dropped", "tempered"])
 @pytest.mark.parametrize("law", [UNEVEN, np.append(np.full(63, 0.8 / 63), 0.2)], ids=["uneven", "wide"])
 def test_miss_rate_at_the_stated_distance(law, kind, seed):

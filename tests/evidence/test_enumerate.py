@@ -266,6 +266,7 @@ def subjects(draw: st.DrawFn, vocab: tuple[int, int], drafts: bool) -> tuple[Mod
     return model, draw(strategies.draft_models(model)) if drafts else None, draw(st.integers(1, 4))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("examples", [50, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
 def test_every_decoder_is_lossless_on_any_model(kind: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def draw(laws, generator):
     return torch.from_numpy((laws.double().cumsum(-1).numpy() < generator.random((*laws.shape[:2], 1))).sum(-1))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_false_alarm_rate_of_perfect_traces(name, seed):
     # real laws that depend on the tokens before, among them certain ones and ones with forbidden tokens

@@ -220,7 +220,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("how", REFUSED)
 def test_a_wrong_one_is_refused_whatever_it_catches(how):
     verify, says = REFUSED[how]

@@ -81,6 +81,7 @@ def test_guidance_is_handed_to_generate():
     assert without.verdict.kind is Kind.PROVED, "the same scale as the target's is no contradiction"
 
 
+@pytest.mark.slow
 def test_rejected_candidates_in_the_cache_of_the_unconditional_branch_show_from_four_positions_on():
     """Releases up to 5.24 at least keep them there."""
     lookup = generation_sampler(prompt_lookup_num_tokens=2, max_matching_ngram_size=1)
@@ -196,6 +197,7 @@ def loop(crop):
     return speculate
 
 
+@pytest.mark.slow
 def test_a_custom_generation_loop_is_judged_with_its_cache():
     one = case("dense-2x8", 3)
     right = generation_sampler(assistant="draft_model", custom_generate=loop(crop=True), batch=1)

@@ -39,7 +39,7 @@ def decoded(name: str, model: ImageModel, races: Tensor, window: int = 4) -> Ten
     return run(build(name, Settings(window=window)), model, len(races), RowNoise(races)).tokens
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_rows_together_in_any_window_are_the_rows_alone_token_for_token(folder, guidance, seed):
     model = opened(folder, guidance)
@@ -69,7 +69,7 @@ def test_sixty_four_rows_in_windows_up_to_thirty_two_are_the_rows_alone(folder, 
         assert torch.equal(decoded("sjd-race", model, races, window), torch.cat(alone)), f"window {window}"
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_it_conforms(folder, guidance):
     found = conformance(opened(folder, guidance), batch=3, positions=8)
@@ -77,7 +77,7 @@ def test_it_conforms(folder, guidance):
     assert ("guidance" in found.checks) == (guidance != 1)
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(10)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_conforms_within_its_rounding(folder, dtype):
     model = opened(folder, 3.0, dtype=dtype)

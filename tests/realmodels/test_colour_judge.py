@@ -89,6 +89,7 @@ def test_real_images_are_like_real_ones_and_missing_classes_show(judge):
     assert all(apart(one[name], without[name]) for one in halves for name in ("fd", "kd"))
 
 
+@pytest.mark.slow
 def test_plain_decoding_is_like_plain_decoding_and_blur_and_noise_show(judge, plain):
     runs = [decoded(judge, plain, images) for images in plain[0]]
     assert not any(apart(one[name], other[name]) for name in ("fd", "kd") for one, other in (runs, runs[::-1]))

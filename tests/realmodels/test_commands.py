@@ -117,6 +117,7 @@ def test_a_sheet_has_its_images_in_rows_and_colours_as_they_are():
     assert found[62, 66].tolist() == found[0, 64].tolist() == [255, 255, 255]
 
 
+@pytest.mark.slow
 def test_a_folder_is_swept_with_its_prompts(made, tmp_path):
     model = ["--model", made["janus"], "--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--processors", "top_k=9"]
     rules = ["--rules", "scaling", "--drafting", "maximal", "--only", "*/scaling/*=2"]

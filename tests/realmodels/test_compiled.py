@@ -41,6 +41,7 @@ class AsGraphs:
         return make_fx(torch.no_grad()(work))()
 
 
+@pytest.mark.slow
 def test_passes_are_traced_without_a_break_and_change_nothing():
     plain, model = (open_model("mnist-vq", guidance=2.0) for _ in range(2))
     calls = []
@@ -56,6 +57,7 @@ def test_passes_are_traced_without_a_break_and_change_nothing():
     assert model.like(guidance=1.0).network is model.network
 
 
+@pytest.mark.slow
 def test_few_compilations_serve_all_rows_and_windows():
     model, graphs = open_model("mnist-vq", guidance=2.0), []
 

@@ -146,6 +146,7 @@ def neighbour_length(model, context, tokens, count):
     return with_length(after, after.cache.length.roll(1))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("mutant", [keep_rejected_slots, roll_back_one_too_few, wrong_pending, neighbour_length])
 @pytest.mark.parametrize("name", ["digits-gmm", "digits-diff"])
 def test_the_comparison_sees_a_wrong_rollback(name: str, mutant) -> None:

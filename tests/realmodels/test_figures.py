@@ -42,6 +42,7 @@ def test_held_out_nats_are_the_likelihood_that_decoding_has() -> None:
     assert float(found) == pytest.approx(held_out_nats(model.transformer), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_at_guidance_one_and_a_half_look_like_their_class_to_the_classifier() -> None:
     labels = torch.arange(300) % 10
     images = sample(load(guidance=1.5), 300, torch.Generator().manual_seed(3))

@@ -112,6 +112,7 @@ def one_by_one(model, tokens):
     return torch.cat(found, 1)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("window", [1, 4, 12])
 def test_ragged_windows_give_the_laws_of_one_token_at_a_time(model, window):
     """Behind junk that was thrown away, and past the end, where laws are laws all the same."""
@@ -173,6 +174,7 @@ def test_a_token_sees_those_of_earlier_steps_alone(folder):
 N = 1000
 
 
+@pytest.mark.slow
 def test_what_verified_blocks_are_lossless_to_is_as_many_tokens_a_step(folder, tmp_path, seed):
     """Not one token a step, from which the same statistics tell it apart.
 
@@ -211,6 +213,7 @@ def test_plain_decoding_takes_a_pass_for_every_step(folder):
     assert len(calls) == 3
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["sd-path", "sd-last", "jacobi-last", "cspd", "cspd-released"])
 def test_decoders_of_diffusion_heads_run_on_it(folder, tmp_path, name):
     near = opened(folders.mar(tmp_path / "near", moved=0.002), guidance=1.5)

@@ -192,6 +192,7 @@ def official(tmp_path, monkeypatch, run):
     return ["--manifest", str(here / "subjects.toml"), "--out", str(tmp_path / "out")]
 
 
+@pytest.mark.slow
 def test_a_clone_is_judged_at_its_commit_and_left_out_where_there_is_none(run, official, tmp_path, monkeypatch):
     run.main(official)
     report = tmp_path / "out" / "report.md"

@@ -102,6 +102,7 @@ def _rate(parts, example):
     return "calibration/PIT/false alarms/sparse-3x5, perfect", "false alarms: 300 of 1,000, where 0.01 is stated"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("spoil", [_missed, _flagged, _late, _asked_of_nobody, _rate])
 def test_a_tester_that_fails_is_told_wherever_the_verdict_is(partial, parts, example, tmp_path, spoil):
     cell, why = spoil(parts, example)

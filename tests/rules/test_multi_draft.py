@@ -55,6 +55,7 @@ def test_t10_recursive_rejection_has_the_target_law_and_the_acceptance_of_its_cl
 
 @given(PAIRS, st.integers(1, 4))
 @settings(max_examples=100)
+@pytest.mark.slow
 def test_without_replacement_it_has_the_target_law_too(pair, drafts):
     p, q = pair
     law, accepted = outcome(p, q, drafts, replacement=False)

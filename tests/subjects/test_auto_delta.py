@@ -114,6 +114,7 @@ def test_which_toys_there_is_time_for():
     assert affordable(every, 45.0, False) == [dear, done]
 
 
+@pytest.mark.slow
 def test_a_slow_kernel_is_answered_with_what_was_seen():
     whole = kernel("slow", Parts())
 

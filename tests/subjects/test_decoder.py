@@ -203,6 +203,7 @@ def test_a_claim_of_one_cluster_says_nothing():
     assert "cluster-lossless(1 clusters) allows every law and says nothing" in judgement.verdict.reason
 
 
+@pytest.mark.slow
 def test_a_partition_without_a_toy_is_judged_on_drawn_models():
     partition = ((0,), (1, 2))
     decoder = lambda window: Speculative(Jacobi(), window, Grouped(partition))  # noqa: E731

@@ -59,6 +59,7 @@ def test_who_only_remembers_what_it_computed_is_proved():
         pytest.param(Crowded, "do otherwise than alone with the same coins", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_who_counts_or_looks_at_other_rows_is_not_proved(decoder, said):
     verdict = judge_decoder(decoder(), **QUICK).verdict
     assert verdict.kind is Kind.CONSISTENT

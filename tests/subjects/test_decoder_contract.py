@@ -78,6 +78,7 @@ def test_rows_that_take_the_length_of_another_are_seen_among_others():
     assert reason in judgement.verdict.reason
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("decoder", [Speculative(Jacobi(), 2), Speculative(Jacobi("gumbel"), 2)], ids=["sjd", "scd-gs"])
 def test_a_right_decoder_gives_the_same_however_its_rows_are_arranged(decoder, arrangement):

@@ -93,6 +93,7 @@ def test_rows_are_run_beside_others_as_long_as_there_is_time():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_slow_decoder_is_refuted_in_time():
     def wrong(window, draft_model):
         return Slow(get("stale-scores-after-coupling").build(Settings(window, draft_model=draft_model)), 0.005)

@@ -57,6 +57,7 @@ def tried(modes):
     return lambda subject: for_all(as_factory(subject), narrow, 0)
 
 
+@pytest.mark.slow
 def test_a_right_decoder_is_proved_for_every_law_in_every_way_that_it_can_be_run(found):
     boxes = [proof.box for proof in found.proved]
     assert {box.window for box in boxes} >= {1, 2, 3}
@@ -89,6 +90,7 @@ def comparing(settings: Settings):
     return Speculative(DraftModel(settings.draft_model), settings.window, Judge(accept_probability, replaced))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_who_compares_laws_is_proved_in_each_order_and_its_certificate_says_so(modes, monkeypatch):
     monkeypatch.setattr("specverify.subjects.for_all.MORE", 1)

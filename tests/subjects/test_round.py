@@ -279,6 +279,7 @@ def test_a_certificate_can_be_replayed():
     assert found["p"][slot][found["tokens"][slot]] == 0
 
 
+@pytest.mark.slow
 def test_a_rule_can_be_claimed_beyond_losslessness():
     assert judge_round(draws_its_own, rule="token", **FEW).verdict.kind is Kind.CONSISTENT
     judgement = judge_round(defects.get("one-hot-rule-with-any-draft").kernel, rule="token", **FEW)

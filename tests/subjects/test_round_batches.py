@@ -138,6 +138,7 @@ def whole():
     return judge_round(kernel("right", Parts()), gamma=1, delta=0.1, checks=("standard",))
 
 
+@pytest.mark.slow
 def test_a_right_kernel_passes_with_the_delta_that_was_planned(whole):
     assert whole.verdict.kind is Kind.CONSISTENT, whole.verdict.reason
     evidence = {item.check: item for item in whole.evidence}
@@ -225,6 +226,7 @@ def chain(q, ids, p, generator=None):
     return tokens, passes.sum(1), kept
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("counts", "kind", "figure"),
     [
@@ -246,6 +248,7 @@ def test_what_a_kernel_reports_is_a_finding_of_its_own(counts, kind, figure):
     assert (figure is None) == (not any(item.rejected for item in judgement.evidence))
 
 
+@pytest.mark.slow
 def test_a_slow_kernel_is_told_early_what_it_would_take():
     right = kernel("slow", Parts())
 

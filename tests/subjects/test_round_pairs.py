@@ -51,6 +51,7 @@ def _rejected(kernel, seed):
     return {item.check for item in found if item.rejected}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_rows_with_each_others_coins_are_seen(name, seed):
     assert _rejected(_tossed(name, WRONG[name]), derived_seed(seed, 1)) & {"pairs of rows", "pairs in small calls"}

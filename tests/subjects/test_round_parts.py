@@ -29,6 +29,7 @@ def digest(contexts):
     return hashlib.sha256(np.round(laws, 5).tobytes()).hexdigest()[:16]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("block", [Parts(), BLOCK], ids=["token rule", "block verification"])
 @pytest.mark.parametrize("window", [8, 16])
 def test_coins_at_the_edges_of_far_slots_bring_nothing_that_is_barred(block, window):

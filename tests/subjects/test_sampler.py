@@ -182,6 +182,7 @@ def test_a_relaxed_claim_is_judged_where_the_joint_law_is_known():
     assert "sequences too long for their joint law to be known, such as those of hash-16x24" in found.not_covered
 
 
+@pytest.mark.slow
 def test_a_claim_about_clusters_looks_at_clusters_alone():
     partition = ((0, 1), (2, 3))
 

@@ -103,6 +103,7 @@ def test_calls_that_vary_too_much_or_too_little_are_seen():
     assert dispersion(np.array([1.0, 0.0]), [np.array([499, 1])] * 8, alpha=1e-6, beta=1e-3) == []
 
 
+@pytest.mark.slow
 def test_long_rows_are_judged_by_their_laws():
     model = toy("hash-16x24")
     generator = np.random.default_rng(0)

@@ -233,6 +233,7 @@ class _Cold:
         return (self.inner.laws(context, tokens).log() * 2).softmax(-1)
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_takes_nothing_from_what_is():
     """27 worlds on two positions, many more on three."""
     suite = (case(), case(length=3), case("sparse-3x5"))

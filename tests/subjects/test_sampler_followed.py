@@ -31,7 +31,7 @@ def law_of(way):
     return found
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_of_drawing_has_its_law(name):
     found = law_of(WAYS[name])
@@ -301,6 +301,7 @@ ATTACKS = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("choose", ATTACKS, ids=lambda choose: choose.__name__)
 def test_a_wrong_one_is_never_proved(choose):
     found = prove_sampler(sampler(choose, ATTACKS[choose] or (lambda seed: None)), suite=SUITE)

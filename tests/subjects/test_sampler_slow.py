@@ -49,6 +49,7 @@ def test_the_first_toy_leads_to_every_branch_in_few_worlds(window):
     assert int((p > q).sum()) == 2, "a residual of two tokens"
 
 
+@pytest.mark.slow
 def test_the_first_toy_takes_so_few_calls_that_five_a_second_are_enough():
     sampler, calls = slow(0.0, lambda draft: Speculative(DraftModel(draft), window=2))
     found = prove_sampler(sampler, suite=(FIRST,))
@@ -56,6 +57,7 @@ def test_the_first_toy_takes_so_few_calls_that_five_a_second_are_enough():
     assert len(calls) < 240
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_one_finished_toy_is_no_proof_where_others_are_not_finished():
     sampler, _ = slow(0.0, lambda draft: Speculative(DraftModel(draft), window=2))
@@ -78,6 +80,7 @@ def test_what_other_toys_of_three_tokens_show_is_seen_on_the_first(name):
     assert enumerate_decoder(decoder, FIRST.target).tv(target_law(FIRST.target)) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_slow_sampler_is_followed_before_it_is_sampled():
     sampler, calls = slow(0.01)
     found = judge_sampler(sampler, seconds=10.0)  # some six would do
@@ -88,6 +91,7 @@ def test_a_slow_sampler_is_followed_before_it_is_sampled():
     assert "Rows in batches are too slow" in found.verdict.reason
 
 
+@pytest.mark.slow
 def test_where_the_time_is_too_short_it_is_said_how_much_would_do():
     sampler, _ = slow(0.02)
     start = time.process_time()

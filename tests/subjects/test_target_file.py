@@ -105,6 +105,7 @@ def test_a_sampler_is_judged_on_it(path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_decoder_is_proved_on_it_and_on_one_toy(path):
     found = judge_decoder(Autoregressive, target=path, examples=1)
     assert found.verdict.kind.exit_code == 0
@@ -137,6 +138,7 @@ def test_a_defect_that_only_this_target_shows_is_found(path):
     assert judge_decoder(OnlyThere, Lossless(), toy="dense-2x8", examples=1).verdict.kind.exit_code == 0
 
 
+@pytest.mark.slow
 def test_what_could_not_be_enumerated_is_not_proved_elsewhere():
     found = judge_decoder(Autoregressive, toy="dense-4x6", examples=1, budget=Budget(worlds=300))
     assert found.verdict.kind is Kind.INCONCLUSIVE

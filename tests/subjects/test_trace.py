@@ -65,6 +65,7 @@ def written(full, tmp_path):
     return small, tmp_path / "trace.npz"
 
 
+@pytest.mark.slow
 def test_a_right_trace_is_consistent(right):
     found = judge_trace(right, delta=0.03)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
@@ -156,6 +157,7 @@ def test_a_safetensors_file_of_any_precision(right, tmp_path, dtype):
     assert coarse == (dtype is not torch.float32)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("block", [7, 16 * 24 * 3, 1 << 23])
 def test_blocks_of_any_size_give_the_same(right, tmp_path, monkeypatch, compressed, block):

@@ -24,7 +24,7 @@ def test_kinds():
     assert set(kinds()) == {"independent", "perturbed", "disjoint", "one-hot", "identical"}
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(20)
 @pytest.mark.parametrize("name", [*SMALL, "markov-8x32", "hash-16x24"])
 @pytest.mark.parametrize("kind", kinds())
 def test_drafts_are_models_like_their_target(kind, name):
@@ -39,7 +39,7 @@ def test_drafts_are_models_like_their_target(kind, name):
     assert digest(model) == digest(draft(kind, toy(name, torch.float32)))
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("name", SMALL)
 def test_independent_drafts_have_mass_everywhere_and_are_far_from_the_target(name):
     p, q = tables("independent", name)
@@ -48,7 +48,7 @@ def test_independent_drafts_have_mass_everywhere_and_are_far_from_the_target(nam
     assert q.tolist() != tables("independent", "dense-2x8")[1].tolist() or name == "dense-2x8"
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("name", SMALL)
 def test_perturbed_drafts_are_half_the_target(name):
     p, q = tables("perturbed", name)
@@ -60,7 +60,7 @@ def test_perturbed_drafts_are_half_the_target(name):
     assert float((noise - tables("independent", name)[1]).abs().max()) > 0.1, "two kinds share their noise"
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", SMALL)
 def test_disjoint_drafts_sit_where_the_target_does_not(name):
     p, q = tables("disjoint", name)
@@ -72,7 +72,7 @@ def test_disjoint_drafts_sit_where_the_target_does_not(name):
         assert bool(room.all())
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", SMALL)
 def test_one_hot_drafts_name_one_token_per_prefix(name):
     _, q = tables("one-hot", name)

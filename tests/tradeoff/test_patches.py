@@ -177,6 +177,7 @@ def rows():
     return asked, {cell.id: measure.carry_out(cell, SMALL) for cell in cells}
 
 
+@pytest.mark.slow
 def test_rows_say_what_is_known_of_them(rows):
     _, found = rows
     assert [row["error"] for row in found.values()] == [None] * len(found)

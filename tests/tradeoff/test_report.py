@@ -85,6 +85,7 @@ def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_ha
         records.validate({**record, "features": {"network": "", "axes": 64}})
 
 
+@pytest.mark.slow
 def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
     plain, rest = [row for row in record["rows"] if row["drafting"] is None], []
     for one in record["rows"]:

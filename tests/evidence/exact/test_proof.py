@@ -48,7 +48,7 @@ def proof(name, box, seed=1, **options):
     return prove(lambda settings: build(name, settings), box, seed=seed, **options)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", LOSSLESS)
 @pytest.mark.parametrize("sizes", [(2, 4, 3, None), (3, 3, 2, 2)])
 def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
@@ -81,7 +81,7 @@ def test_what_was_not_asked_is_said():
     assert "commits" not in statement("lossless", boxes, bits, 0, 0, [None, None])
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", JACOBI)
 @pytest.mark.parametrize("initial", ["zero", "random", "sample-left"])
 def test_whatever_the_initial_drafts_are(name, initial):
@@ -111,7 +111,7 @@ OF_THREE = "raw-q-for-processed-draw"
 """The best two of two tokens are both: it is known to be wrong of three on."""
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(16)
 @pytest.mark.parametrize("name", [name for name in LOSSY if name != OF_THREE])
 def test_no_known_wrong_decoder_is_proved(name):
     defect = defects.get(name)
@@ -151,7 +151,7 @@ def test_no_known_wrong_decoder_is_proved_at_three_tokens_and_positions(name):
     assert not prove(defects.get(name).build, _widest(name, 3), seed=7).proved
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(12)
 @pytest.mark.parametrize("name", LOSSY)
 def test_at_two_positions_only_those_are_proved_that_are_exact_there(name):
     box = _widest(name, 2)

@@ -87,6 +87,7 @@ class Offset(Scaling):
         return ((at(p, draft) + 0.1) / at(q, draft)).clamp(max=1)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("judging", "goal"),
     [
@@ -142,6 +143,7 @@ class ByToken(Clusters):
         return (at(p, draft) / at(q, draft)).clamp(max=1)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "judging",
     [
@@ -158,6 +160,7 @@ def test_what_does_not_keep_the_clusters_law_is_not_proved_to(judging, decoder):
     assert not found.proved
 
 
+@pytest.mark.slow
 def test_clusters_are_not_lossless_and_keep_their_law_of_lumping_targets_only():
     judging = Clusters(torch.tensor(PAIRS), "cluster")
     sizes = Box(3, 2, 2, drafts=True)

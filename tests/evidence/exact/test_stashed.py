@@ -62,6 +62,7 @@ PLACES = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("place", PLACES)
 def test_no_law_outlives_a_call_outside_of_the_state(place):
     try:
