@@ -9,7 +9,7 @@ from specverify import cli
 from specverify.errors import number_of
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -97,7 +97,7 @@ def test_checks_are_the_classes_that_keep_to_the_protocol():
     assert declared.checks() == found
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     "arguments",
     [

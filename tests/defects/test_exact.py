@@ -276,7 +276,7 @@ def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     assert exact.tv(target_law(model)) <= EXACT
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(14)
 @pytest.mark.parametrize("name", defects.names())
 def test_sampling_shows_the_enumerated_law(
     name: str, seed: int, agrees: Callable[[torch.Tensor, torch.Tensor, float], None]

@@ -15,7 +15,7 @@ def decoder(name, model, **settings):
     return registry.build(name, registry.Settings(draft_model=draft("perturbed", model), **settings))
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("toy_name", ["dense-3x6", "eos-3x6", "penalty-3x6"])
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_a_replayed_run_gives_the_same_sequences_and_totals(name, toy_name, seed):

@@ -27,6 +27,7 @@ def between(law, size, share, batches, generator):
     return generator.multinomial(size - copies, law, size=batches) + generator.multinomial(copies, law)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(LAWS))
 @pytest.mark.parametrize("batches", [4, 40])
 def test_false_alarm_rate(name, batches, seed):

@@ -72,6 +72,7 @@ def test_the_kolmogorov_statistic_is_scipys(seed):
     assert found.p_value == pytest.approx(reference.pvalue, rel=1e-9)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_miss_rate_of_uniformity_at_the_stated_distance(level, sign, seed):

@@ -79,6 +79,7 @@ def sequences(model, n, generator, shift=0.0, scale=1.0):
     return torch.from_numpy(np.stack(tokens, 1))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["mixture", "correlated"])
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_false_alarm_rate_of_perfect_samplers(name, kind, seed):

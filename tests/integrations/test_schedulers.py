@@ -149,7 +149,7 @@ RETURNED = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("what", RETURNED)
 def test_what_it_returns_is_read_with_care(what):
     def mine(ids, logits, q):

@@ -114,6 +114,7 @@ def refuses_a_least_length():
     [{"repetition_penalty": 1.7}, {"min_new_tokens": 2, "top_p": 0.9}, {"no_repeat_ngram_size": 2, "min_p": 0.1}],
     ids=str,
 )
+@pytest.mark.slow
 def test_what_assisted_generation_gives_is_what_plain_generation_gives(settings):
     """The law of plain generation with the same settings is due; it is another than the toy's."""
     one = case("eos-3x6", 3)

@@ -100,6 +100,7 @@ def test_plain_decoding_is_like_plain_decoding_and_blur_and_noise_show(judge, pl
         assert spoilt["recall"].value < 0.7 * runs[0]["recall"].value
 
 
+@pytest.mark.slow
 def test_classes_are_still_judged_by_our_classifier(judge, plain):
     images, model = plain
     asked = labels(model.conditions, N)

@@ -154,6 +154,7 @@ def test_codes_that_nothing_makes_pixels_of_are_swept_without_pictures(made, tmp
     assert not list((out / "figures").glob("samples*"))
 
 
+@pytest.mark.slow
 def test_a_sweep_compiles_the_passes_and_says_so(made, tmp_path, traced_passes):
     out = tmp_path / "swept"
     model = [

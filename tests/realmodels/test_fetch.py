@@ -115,6 +115,7 @@ def flipped(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [WEIGHTS, "generation_config.json"])
 @pytest.mark.parametrize(
     ("damaged", "said"),

@@ -22,6 +22,7 @@ from specverify.errors import InputError
 SHIPPED = ("digits-diff", "digits-diff-draft", "digits-gmm", "digits-gmm-draft")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_samples_look_like_their_class_to_the_classifier(name: str) -> None:
     model, labels = load(name), torch.arange(200) % 10
@@ -32,6 +33,7 @@ def test_samples_look_like_their_class_to_the_classifier(name: str) -> None:
     assert patch_figures.nearest(pixels, digits()[0]).min() > 0
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_held_out_figures_are_those_of_the_card(name: str) -> None:
     figures = store.read_card(name)["figures"]

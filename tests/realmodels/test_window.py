@@ -59,6 +59,7 @@ def windowed_error(model, tokens: Tensor, labels: Tensor, truth: Tensor, advance
     return worst, rejected
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("seed", range(3))
 def test_ragged_windows_give_the_laws_of_one_pixel_at_a_time(model: DigitsModel, seed: int) -> None:
     tokens, labels = images(model)

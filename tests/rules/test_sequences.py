@@ -71,7 +71,7 @@ def test_one_token_is_off_by_its_price(name):
     torch.testing.assert_close(jacobi.law, certain.law[0], rtol=0, atol=EXACT)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("name", REDUNDANT)
 def test_the_cluster_residual_is_proved_on_redundant_vocabularies_and_the_token_residual_refuted(name, drafting):
@@ -84,6 +84,7 @@ def test_the_cluster_residual_is_proved_on_redundant_vocabularies_and_the_token_
         assert verdict(drafting, name, Clusters(partition, "cluster"), Lossless(), window).kind is Kind.REFUTED
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["independent", "disjoint", "one-hot"])
 @pytest.mark.parametrize("name", REDUNDANT)
 def test_whatever_the_draft_model(name, kind):
@@ -91,6 +92,7 @@ def test_whatever_the_draft_model(name, kind):
     assert verdict("sd", name, rule, kind=kind).kind is Kind.PROVED
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize(
     ("name", "partition"),
@@ -110,7 +112,7 @@ def test_on_copies_even_another_partition_of_unions_of_clusters_stands_only_if_i
     assert (found.kind is Kind.PROVED) == lumps
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("name", RULES)
 def test_declared_claims_stand_and_none_passes_for_lossless(name, drafting):
@@ -133,7 +135,7 @@ BOUNDED = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", ["redundant-4x4", "sparse-3x5", "eos-3x6"])
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("rule", BOUNDED.values(), ids=BOUNDED)

@@ -48,6 +48,7 @@ class Crowded(Plain):
         return (self.inner if not ahead else registry.build("ar", Settings())).step(state, model, draws)
 
 
+@pytest.mark.slow
 def test_who_only_remembers_what_it_computed_is_proved():
     assert judge_decoder(Plain(), **QUICK).verdict.kind in (Kind.PROVED, Kind.PROVED_FOR_ALL)
 

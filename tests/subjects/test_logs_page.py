@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TEXT = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_s_example_ends_as_it_says(tmp_path):
     ((name, body),) = re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.S)
     (tmp_path / name).write_text(body)

@@ -83,6 +83,7 @@ def test_groups_of_right_rows_are_rejected_no_more_often_than_stated():
     assert alarms <= 0.05 * 80 + 4 * math.sqrt(0.05 * 0.95 * 80)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("row", "sizes", "where"),
     [

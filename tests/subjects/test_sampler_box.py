@@ -85,6 +85,7 @@ def test_right_log_probabilities_pass(change):
     assert not logs.rejected
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("sampler", "said"),
     [

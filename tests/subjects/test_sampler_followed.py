@@ -31,7 +31,7 @@ def law_of(way):
     return found
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_of_drawing_has_its_law(name):
     found = law_of(WAYS[name])

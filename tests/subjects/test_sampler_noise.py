@@ -75,6 +75,7 @@ def carried_on(target, draft, n, seed):
     return plain(target, n, choose)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "sampler", [one_generator, global_generator, not_seeded, forked, seeds_far_apart, everything_seeded, carried_on]
 )

@@ -1,7 +1,5 @@
 """Traces: right ones pass at their rates, wrong ones are refuted and placed, in every form of the file."""
 
-from __future__ import annotations
-
 import functools
 import re
 

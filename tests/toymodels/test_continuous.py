@@ -130,6 +130,7 @@ def test_gaussian_drafts_overlap_as_their_kind_says(name):
         assert_close(spread[1], spread[0] * factor ** (model.dim**-0.5))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [name for name in names() if name != "score-1x4"])
 def test_drafts_of_any_kind_overlap_alike_in_any_dimension(name, seed):
     model = toy(name)

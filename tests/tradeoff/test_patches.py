@@ -198,6 +198,7 @@ def test_rows_say_what_is_known_of_them(rows):
     assert exact["images"]["labels"] == [i % 10 for i in range(20)]
 
 
+@pytest.mark.slow
 def test_the_real_images_are_those_of_the_other_models(rows):
     _, found = rows
     other = measure.carry_out(Cell(REAL), replace(SMALL, model="digits-s", window=16))

@@ -163,7 +163,7 @@ READING = {
 ENUMERATED = ("as_torchs", "as_the_products", "replaced_code", "without_dispatch", "replaced method")
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", READING)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_law_is_read_by_code_that_runs_where_nobody_looks(name):

@@ -142,7 +142,7 @@ def tidy():
     Ours.calls = 0
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", COUNTERS)
 @pytest.mark.usefixtures("tidy")
 def test_no_counter_is_overlooked(name):

@@ -56,6 +56,7 @@ def kept(seen):
     return True, len(laws)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("sizes", [(2, 6, 2), (3, 4, 1), (2, 5, 3)], ids=str)
 @pytest.mark.parametrize("initial", ["repeat-left", "random"])
 def test_every_draft_has_the_law_beside_it(seen, initial, sizes):

@@ -19,6 +19,7 @@ def test_a_wrong_decoder_is_never_proved(name):
     assert found.why
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_a_right_decoder_like_it_is_proved(name):
     found = prove(RIGHT[name], BOX, seed=1)

@@ -182,6 +182,7 @@ def test_what_changes_is_noticed_and_what_does_not_is_not(name):
     assert changed(before, kept(decoder))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["tensor", "set", "count", "slot", "closure", "defaulted", "in_another_module"])
 def test_no_proof_is_given_to_who_keeps_count(name):
     kind, make = CHANGING[name]

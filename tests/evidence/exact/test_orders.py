@@ -202,7 +202,7 @@ def pairs(*values):
     return [(p, q) for p in values for q in values]
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", WRONG)
 def test_who_is_wrong_in_one_order_or_only_where_two_are_equal_is_not_proved(name):
     found = []

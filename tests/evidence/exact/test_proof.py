@@ -48,7 +48,7 @@ def proof(name, box, seed=1, **options):
     return prove(lambda settings: build(name, settings), box, seed=seed, **options)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", LOSSLESS)
 @pytest.mark.parametrize("sizes", [(2, 4, 3, None), (3, 3, 2, 2)])
 def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
