@@ -171,11 +171,15 @@ def measure(model: Any, asked: Asked, draft: Model | None = None, command: str =
 
 @torch.no_grad()
 def pass_costs(model: Model, windows: Sequence[int], batch: int, clock: Clock) -> list[Pass]:
-    """What one forward pass of a batch takes, half way through an image, by the number of drafts in it."""
+    """What one forward pass of a batch takes, half way through an image, by the number of drafts in it.
+
+    No pass has more drafts than the largest window: the most memory that was allocated is then of such passes.
+    """
     begun = torch.zeros(batch, model.length // 2, dtype=torch.int64, device=model.device)
     context = model.start(batch)
-    model.laws(context, begun)
-    context = model.advance(context, begun, torch.full((batch,), begun.shape[1], device=model.device))
+    for part in begun.split(max(windows), 1):
+        model.laws(context, part)
+        context = model.advance(context, part, torch.full((batch,), part.shape[1], device=model.device))
     drafts = {size: torch.zeros(batch, size, dtype=torch.int64, device=model.device) for size in (0, *sorted(windows))}
     times: dict[int, list[float]] = {size: [] for size in drafts}
     for number in range(1 + REPEATS):

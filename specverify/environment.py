@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -29,6 +31,22 @@ def devices(device: str) -> int | None:
 def accelerator(device: str) -> str | None:
     """The name of a device that is a GPU."""
     return torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds: on a CPU of the processor, as a worker has one thread, whatever else runs; else of the wall.
+
+    A GPU is waited for first: what was asked of it before counts before.
+    """
+    if device.type == "cpu":
+        return time.process_time
+
+    def behind() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return behind
 
 
 def software(*others: str) -> dict[str, str]:

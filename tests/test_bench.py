@@ -190,3 +190,17 @@ def test_a_bench_counts_how_often_the_device_is_waited_for():
     record = bench.measure(toymodels.toy("markov-8x32", torch.float32), Asked(["sjd"], [4], batch=4, rounds=1))
     for row in record["rows"]:
         assert 1 <= row["waits"] < 1.6
+
+
+def test_no_pass_that_is_measured_is_wider_than_the_widest_window():
+    widths = []
+
+    class Noted(Slow):
+        def laws(self, context, draft):
+            widths.append(draft.shape[1])
+            return self._model.laws(context, draft)
+
+    found = bench.pass_costs(Noted(toymodels.toy("eos-3x6")), (1, 2), 3, bench.Clock(torch.device("cpu")))
+    assert [one["window"] for one in found] == [0, 1, 2]
+    assert widths[:2] == [2, 1]  # half of six tokens, of which no memory may come
+    assert max(widths) == 2

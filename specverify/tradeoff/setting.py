@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,7 +16,7 @@ from realmodels.bootstrap import Estimate
 from realmodels.continuous import ContinuousDigits
 from realmodels.images import ImageModel
 from realmodels.models import kept
-from specverify import lockstep
+from specverify import environment, lockstep
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.run import Run, sample
 from specverify.model import AnyModel
@@ -101,7 +100,7 @@ def decode(
     apart: Callable[[], float] = lambda: 0.0,
 ) -> Decoded:
     """Sample a setting, batch by batch; `apart` tells the seconds so far that do not count."""
-    clock, seed = clock_of(model), derived_seed(setting.seed, cell.repeat)
+    clock, seed = environment.clock(model.device), derived_seed(setting.seed, cell.repeat)
     runs, times = [], []
     for number, offset in enumerate(range(0, setting.n, setting.batch)):
         start, before = clock(), apart()
@@ -123,7 +122,7 @@ def alone(
     images: int,
 ) -> list[float]:
     """The seconds that each image takes alone, at the mean number of passes: alone, all are of the first class."""
-    clock, seed = clock_of(model), derived_seed(setting.seed, cell.repeat)
+    clock, seed = environment.clock(model.device), derived_seed(setting.seed, cell.repeat)
     found = []
     for number in range(images):
         start = clock()
@@ -137,11 +136,6 @@ def timed(row: Row, decoded: Decoded, alone: list[float]) -> None:
     row["seconds_per_image"] = decoded.seconds / len(decoded.labels)
     row["seconds_alone"] = sum(alone) / len(alone)
     row["times"] = {"seconds_per_image": decoded.each, "seconds_alone": alone}
-
-
-def clock_of(model: AnyModel) -> Callable[[], float]:
-    """Processor time on a CPU: a worker has one thread, and so this is what work takes, whatever else runs."""
-    return time.process_time if model.device.type == "cpu" else time.perf_counter
 
 
 def costs(run: Run, length: int, weight: Int[np.ndarray, "resamples n"]) -> dict[str, Estimate]:

@@ -7,7 +7,6 @@ token that comes out is known from p and q.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify import environment
 from specverify.decoders.judging import Draft, Judging
 from specverify.decoders.protocol import State
 from specverify.decoders.speculative import Drafting
@@ -53,7 +53,7 @@ class Watched:
         judged: drafts that were judged, one number per sequence.
         priced: of them, those whose price was looked at, divided by the chance of that: as many on average.
         gain, bias: sums of `Price.gain` and `Price.bias` over these, likewise divided.
-        seconds: what the watching itself took: processor time on a CPU, wall time on other devices.
+        seconds: what the watching itself took: see `environment.clock`.
     """
 
     def __init__(self, drafting: Drafting, judging: Judging, seed: int = 0) -> None:
@@ -108,7 +108,7 @@ class Watched:
         """See Drafting. Every token of a step took a judged draft, but for the bonus token behind a full window."""
         row: Tensor = before.drafting.row
         inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
-        clock = time.process_time if laws.device.type == "cpu" else time.perf_counter
+        clock = environment.clock(laws.device)
         start = clock()
         chance = share(laws.shape[-1])
         looked = torch.rand(len(count), generator=self._generator).to(count.device) < chance

@@ -6,7 +6,6 @@ looked up needs draws of its own, since distances of continuous laws are estimat
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify import environment
 from specverify.decoders.judging import Draft
 from specverify.decoders.protocol import State
 from specverify.decoders.speculative import Drafting
@@ -34,7 +34,7 @@ class WatchedPatches:
 
     Attributes:
         judged, bias: drafts that were judged, and the sum of their distances; one number per sequence.
-        seconds: what the watching itself took: processor time on a CPU, wall time on other devices.
+        seconds: what the watching itself took: see `environment.clock`.
         looking: whether it is at it.
     """
 
@@ -74,7 +74,7 @@ class WatchedPatches:
         """See Drafting."""
         row: Tensor = before.drafting.row
         inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
-        clock = time.process_time if count.device.type == "cpu" else time.perf_counter
+        clock = environment.clock(count.device)
         start, self.looking = clock(), True
         window = draft.token.shape[1]
         # Of the committed tokens, those that took a judged draft: not the bonus, nor what was drawn without drafts.

@@ -103,3 +103,15 @@ def test_a_step_never_waits_for_the_device(seed):
             decoder.step(state, model, draws)
         finally:
             torch.cuda.set_sync_debug_mode(before)
+
+
+def test_a_weight_of_0_does_not_win_where_sums_of_one_row_rise(monkeypatch):
+    """Sums of one row are made in another order than those of several; coins are put where they rise by rounding."""
+    weights = torch.rand(1, 16_384, generator=torch.Generator().manual_seed(0))
+    weights = weights.where(torch.arange(16_384) % 3 > 0, 0).to(DEVICE)
+    edges, draws = weights.cumsum(-1), Sampled(0, device=DEVICE)
+    rises = (edges.diff() > 0) & (weights[:, 1:] == 0)
+    for coin in [0.5, *(edges[:, :-1] / edges[:, -1:])[rises].tolist()[:500]]:
+        monkeypatch.setattr(draws, "uniform", lambda like, where, coin=coin: torch.full_like(like, coin))
+        token = draws.categorical(weights, torch.ones(1, dtype=torch.bool, device=DEVICE))
+        assert float(weights[0, token]) > 0

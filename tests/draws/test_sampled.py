@@ -218,3 +218,25 @@ def test_coins_at_their_edges_decide_as_exact_ones_would(dtype):
         assert high.categorical(weights, everywhere(1)) == 4, "a coin next to 1 chose a weight of 0"
     token, _ = low.winner(torch.zeros(1, 1, 3).double(), torch.tensor([[[0, 0.5, 0.5]]], dtype=dtype), everywhere(1, 1))
     assert token == 1, "an arrival at 0 made a weight of 0 win"
+
+
+def added_in_parallel(weights, dim):
+    """Sums as threads of a GPU make them that each add what lies 1, 2, 4, ... places before (cub::DeviceScan)."""
+    sums, step = weights.clone(), 1
+    while step < sums.shape[dim]:
+        sums[..., step:] = sums[..., step:] + sums[..., :-step]
+        step *= 2
+    return sums
+
+
+def test_a_weight_of_0_never_wins_whatever_order_sums_are_made_in(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "cumsum", added_in_parallel)
+    weights = torch.rand(1, 4096, generator=torch.Generator().manual_seed(0))
+    weights = weights.where(torch.arange(4096) % 3 > 0, 0)
+    edges = weights.cumsum(-1)
+    rises = (edges.diff() > 0) & (weights[:, 1:] == 0)
+    assert int(rises.sum()) > 50
+    worst = edges[0, :-1][rises[0]] / edges[0, -1]  # coins that fall where such an edge rises
+    for value in worst.tolist():
+        token = Fixed(value).categorical(weights, everywhere(1))
+        assert float(weights[0, token]) > 0

@@ -1,5 +1,7 @@
 """Prices and gains are counted while a decoder runs, and change nothing."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from scipy import stats
 
 import toymodels
 from realmodels import digits
+from specverify import environment
 from specverify.decoders import sample
 from specverify.decoders.jacobi import Jacobi
 from specverify.decoders.judging import Draft, TokenRule
@@ -138,3 +141,14 @@ def test_a_rule_made_of_one_that_recovers_alike_is_asked_for_every_draft(seed):
     p, q = torch.rand(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).softmax(-1)
     found = price(p, q, Mine(0.5))
     assert torch.allclose(found.law, q)
+
+
+def test_a_gpu_is_waited_for_before_the_time_is_read(monkeypatch):
+    """What a pass takes would count as the watching's otherwise: it is the watching that first waits for it."""
+    said = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: said.append(device))
+    monkeypatch.setattr(time, "perf_counter", lambda: 10.0 * len(said))
+    clock = environment.clock(torch.device("cuda:1"))
+    assert [clock(), clock()] == [10, 20]
+    assert said == [torch.device("cuda:1")] * 2
+    assert environment.clock(torch.device("cpu")) is time.process_time
