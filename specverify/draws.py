@@ -131,9 +131,9 @@ class Sampled:
         self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & (total < torch.inf))).any()
         point = self.uniform(total, where) * total
         token = torch.searchsorted(edges, point[..., None], right=True).clamp(max=weights.shape[-1] - 1)
-        # NaN lies behind all edges. A GPU adds in another order for each edge, so that one may rise at a weight of 0.
-        token = token.where(weights.gather(-1, token) > 0, weights.argmax(-1, keepdim=True))
-        return token.squeeze(-1).where(where, 0)
+        if self.device.type != "cpu":  # where each edge may be added up in another order, and rise at a weight of 0
+            token = token.where(weights.gather(-1, token) > 0, weights.argmax(-1, keepdim=True))
+        return token.squeeze(-1).where(where, 0)  # NaN lies behind all edges
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is one standard exponential per token."""

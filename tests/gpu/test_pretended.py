@@ -50,6 +50,7 @@ def test_what_a_gpu_takes_is_taken(pretended):
         there.numpy()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_decoders_say_the_tokens_that_they_say_on_a_cpu(pretended, name):
     def built(device, toy_name):
@@ -78,6 +79,7 @@ def test_image_models_say_the_tokens_that_they_say_on_a_cpu(pretended, guidance)
     assert len(pass_costs(there, (2, 4), 2, Clock(HERE))) == 3
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", rules.names())
 def test_rules_judge_drafts_of_image_models(pretended, name):
     model = open_model("digits-s", device=NAME)
