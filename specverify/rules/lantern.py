@@ -73,7 +73,7 @@ class Lantern:
 
     def accept(self, p: Laws, q: Laws, draft: Tokens) -> Rates:
         """See Judging."""
-        return ratio(at(p, draft) + self._lent(p, draft), q, draft)
+        return ratio(at(p, draft) + self.lent(p, draft), q, draft)
 
     @property
     def recovers_alike(self) -> bool:
@@ -89,8 +89,8 @@ class Lantern:
         others = q.scatter(-1, near, 0.0)
         return residual(p, torch.where(first[..., None], others, q))
 
-    def _lent(self, p: Tensor, draft: Tensor) -> Tensor:
-        """p(A), Float[...]."""
+    def lent(self, p: Laws, draft: Tokens) -> Rates:
+        """p(A): what each draft is credited with beside its own probability."""
         total = p.gather(-1, self._around(p, draft)[..., : self.k]).cumsum(-1)
         return total.where(total <= self._limit(p, draft)[..., None], 0.0).amax(-1)
 

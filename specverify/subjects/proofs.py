@@ -225,7 +225,7 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     return Judgement(
         subject=factory.name,
         level="decoder",
-        claim=of_box(_box(found["runs"][0])).claim,
+        claim="; ".join(dict.fromkeys(of_box(_box(run)).claim for run in found["runs"])),
         verdict=verdict,
         certificate=dict(found),
         not_covered=("every size but the certificate's", "rounding, and rows that depend on each other"),

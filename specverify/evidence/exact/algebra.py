@@ -6,7 +6,7 @@ import contextlib
 import math
 from typing import Literal
 
-from specverify.evidence.exact.assumed import alike, everywhere_zero, of_a_law, of_product
+from specverify.evidence.exact.assumed import alike, everywhere_zero, of_a_law, of_product, of_ratio, ratio_is_1
 from specverify.evidence.exact.assumed import others as others_of
 from specverify.evidence.exact.numbers import (
     ONE,
@@ -192,7 +192,7 @@ class Algebra:
             size,
             assumed,
             zero=either(numbers.zero_where[one], numbers.zero_where[other]),
-            one=self._whole(one) if other == ONE else self._whole(other) if one == ONE else _NONE,
+            one=ratio_is_1(numbers, one) if other == ONE else ratio_is_1(numbers, other) if one == ONE else _NONE,
         )
         facts = numbers.facts(name)
         facts.nonnegative = True
@@ -260,12 +260,14 @@ class Algebra:
         taken = frozenset(Assumption(x.number, True) for x in numbers.assumed[gap])
         if numbers.residue[gap] == 0:
             return order in ("ge", "le", "eq"), taken
+        self._note_divided(gap, one, other)
         apart = taken if numbers.facts(gap).positive else taken | {Assumption(gap, False)}
         if order in ("eq", "ne"):
             return order == "ne", apart
         if numbers.facts(gap).nonnegative:
             return order in ("gt", "ge"), taken if order in ("ge", "lt") else apart
         back = self.apply("sub", other, one)
+        self._note_divided(back, other, one)
         if numbers.facts(back).nonnegative:
             apart = taken if numbers.facts(back).positive else taken | {Assumption(back, False)}
             return order in ("lt", "le"), taken if order in ("le", "gt") else apart
@@ -283,6 +285,8 @@ class Algebra:
             name, instead: the numbers.
             tests: what must not be 0 for the tests to turn out so; `pole` where more than one decides.
         """
+        if name == instead:
+            return name
         numbers = self.numbers
         gaps = [self.apply("sub", *pair) for pair in ((instead, name), (name, instead))]
         if alike(numbers, gaps, tests):
@@ -317,21 +321,18 @@ class Algebra:
                 return found * field.inverse(divisor) % self.prime, whole + size
         return field.minimum(a, b, size)
 
-    def _whole(self, ratio: int) -> Conditions:
-        """Where min(a / b, 1) is 1: where a = b; and for a = c x with a constant c >= 1, where x = b."""
-        numbers, divisor = self.numbers, self.numbers.over.get(ratio)
-        if divisor is None:
-            return numbers.one_where[ratio]
-        multiples = numbers.times.get(self._residue(ratio) * divisor % self.prime, ())
-        found = frozenset(numbers.equal(x, divisor) for constant, x in multiples if constant >= 1)
-        return either(numbers.one_where[ratio], found)
-
     def _exceeds(self, more: int, less: int, larger: int, smaller: int) -> bool:
         """Whether one number is certain to be at least another."""
         theirs = self.numbers.facts(smaller)
         if more == less or more in theirs.below or (larger == ONE and theirs.at_most_1):
             return True
-        return self.numbers.knows(more - less).nonnegative
+        return self.numbers.knows(more - less).nonnegative or of_ratio(self.numbers, larger, smaller).nonnegative
+
+    def _note_divided(self, gap: int, larger: int, smaller: int) -> None:
+        """Note what is certain of the difference of a quotient and a constant."""
+        facts, known = self.numbers.facts(gap), of_ratio(self.numbers, larger, smaller)
+        facts.nonnegative |= known.nonnegative
+        facts.positive |= known.nonnegative and known.positive
 
     def _parts(self, name: int) -> tuple[int, ...]:
         return self.numbers.parts[name][0] if self.numbers.parts[name] else (name,)

@@ -11,8 +11,10 @@ from specverify.evidence.exact.numbers import (
     Assumptions,
     Condition,
     Conditions,
+    Facts,
     Numbers,
     both,
+    either,
 )
 
 
@@ -51,7 +53,34 @@ def alike(numbers: Numbers, gaps: Sequence[int], tests: Assumptions) -> bool:
     (test,) = deciding
     if any(x.number == test.number for x in numbers.assumed[gaps[0]]):
         return False
-    return any(implied(numbers, test.number) & numbers.zero_where[gap] for gap in gaps)
+    return any(_fails_only(numbers, test, numbers.zero_where[gap]) for gap in gaps)
+
+
+def of_ratio(numbers: Numbers, larger: int, smaller: int) -> Facts:
+    """What is certain of a / b - c, or of c - a / b, of a quotient with b >= 0 and a constant: as of a - c b."""
+    prime = numbers.field.prime
+    for ratio, constant, sign in ((larger, smaller, 1), (smaller, larger, -1)):
+        quotient, times = numbers.residue[ratio] or 0, numbers.residue[constant] or 0
+        divisor, factor = numbers.over.get(ratio), numbers.exact(times)
+        if divisor is None or factor is None or not numbers.knows(divisor).nonnegative:
+            continue
+        if sign == quotient * divisor % prime == factor == 1 and numbers.knows(divisor).at_most_1:
+            return Facts(nonnegative=True)
+        return numbers.knows(sign * (quotient - times) * divisor)
+    return Facts()
+
+
+def ratio_is_1(numbers: Numbers, ratio: int) -> Conditions:
+    """Where min(a / b, 1) is 1: where a = b; and where x = b, if a = c x, c >= 1 a constant, or a = x + r, r >= 0."""
+    divisor, residue = numbers.over.get(ratio), numbers.residue[ratio]
+    if divisor is None or residue is None:
+        return numbers.one_where[ratio]
+    above = residue * divisor % numbers.field.prime
+    found = {numbers.equal(x, divisor) for constant, x in numbers.times.get(above, ()) if constant >= 1}
+    if (name := numbers.find(above, frozenset())) is not None:
+        entries = (numbers.residue[x] for parts in numbers.parts[name] for x in parts)
+        found |= {numbers.equal(x, divisor) for x in entries if x is not None}
+    return either(numbers.one_where[ratio], frozenset(found))
 
 
 def others(numbers: Numbers, part: int, whole: int) -> tuple[int, ...]:
@@ -168,7 +197,9 @@ def _divided(numbers: Numbers, name: int) -> int | None:
     if divisor is None or residue is None:
         return None
     others = frozenset(x for x in numbers.assumed[name] if numbers.residue[x.number] != divisor)
-    return numbers.find(residue * divisor % numbers.field.prime, others)
+    above = residue * divisor % numbers.field.prime
+    found = numbers.find(above, others)
+    return numbers.find(above, frozenset()) if found is None else found  # which is defined wherever that is
 
 
 def _equalities(numbers: Numbers, parts: Iterable[int]) -> set[Condition]:

@@ -69,6 +69,8 @@ class Comparison:
         Raises:
             NeedsOrder: they come to none that is known.
         """
+        if holding == failing:
+            return holding
         x, y = (self.one, self.other) if self.order in ("gt", "ge") else (self.other, self.one)
         found = None if UNDEFINED in (x, y, holding, failing) else _known(algebra, x, y, holding, failing)
         if found is None:

@@ -158,18 +158,21 @@ def clamp(low: int | None, high: int | None) -> Handler:
 
 
 def folded(operation: str, running: bool, mean: bool = False) -> Handler:
-    """Sums and products along axes."""
+    """Sums, products, and largest or smallest numbers along axes."""
 
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         dims = args[1] if len(args) > 1 else kwargs.get("dim")
         keep = args[2] if len(args) > 2 and not running else kwargs.get("keepdim", False)
         names = named.names(args[0])
         axes = range(names.ndim) if dims is None else [dims] if isinstance(dims, int) else list(dims)
-        start, count = (ZERO, ONE)[operation == "mul"], 1
+        start, count = {"add": ZERO, "mul": ONE}.get(operation), 1
         for axis in sorted((axis % max(names.ndim, 1) for axis in axes), reverse=True):
             count *= names.shape[axis] if names.ndim else 1
             parts = names.unbind(axis) if names.ndim else (names,)
-            found = [torch.full_like(names.select(axis, 0), start) if parts else names.sum(axis) * 0 + start]
+            if start is None:  # of none torch finds no largest, either
+                found, parts = [parts[0]], parts[1:]
+            else:
+                found = [torch.full_like(names.select(axis, 0), start) if parts else names.sum(axis) * 0 + start]
             for part in parts:
                 found.append(named.each(lambda x, y: named.algebra.apply(operation, x, y), found[-1], part))
             names = torch.stack(found[1:], axis) if running else found[-1]

@@ -160,11 +160,15 @@ class _Following:
             before = self._made()
             if where := changed(before, self._made()):  # another, which is the one that is run
                 raise OutOfReach(f"it is another each time that it is made, in {where}")
+        except NeedsOrder as error:  # nothing is known of what it keeps
+            raise OutOfReach(str(error)) from None
+        try:
             with self.named:
                 law = self.goal.due(self.target, self.drafts)
                 beside = self.goal.equal(self.target, self.drafts)
-        except NeedsOrder as error:  # nothing is known of what it keeps
-            raise OutOfReach(str(error)) from None
+        except NeedsOrder:
+            self._unchanged(before)
+            raise
         due = self.named.names(law)
         sides = [[self.named.names(each).reshape(-1).tolist() for each in pair] for pair in beside]
         expected = self._residues(due)

@@ -109,8 +109,8 @@ for _names, _handler in (
     ("argsort", ordering.sorted_by("indices")),
     ("max", ordering.extreme(True, "both")),
     ("min", ordering.extreme(False, "both")),
-    ("amax", ordering.extreme(True, "values")),
-    ("amin", ordering.extreme(False, "values")),
+    ("amax", computing.folded("maximum", running=False)),
+    ("amin", computing.folded("minimum", running=False)),
     ("argmax", ordering.extreme(True, "indices")),
     ("argmin", ordering.extreme(False, "indices")),
 ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from specverify.evidence.exact.numbers import ONE
 from specverify.evidence.sequences import target_law
 from specverify.rules import registry
 from specverify.rules.clusters import Clusters
+from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.relaxation import Relaxation
 from specverify.rules.scaling import CoolSchedule, Scaling
@@ -37,6 +38,8 @@ class Lossless:
         judging: the rule that the decoder judges drafts by; None for its own.
     """
 
+    any_laws: ClassVar[bool] = True
+    """Whether the models' laws are any, so that every order of them can be gone through."""
     judging: Relaxation | None = field(default=None, kw_only=True)
 
     @property
@@ -73,6 +76,7 @@ class ByCluster(Lossless):
         label: the cluster of each token, from 0.
     """
 
+    any_laws: ClassVar[bool] = False
     label: tuple[int, ...]
 
     @property
@@ -166,15 +170,19 @@ class OneToOne(Lossless):
     of u, which is the gain. As r >= 0, u is at least 0, and 0 where p > q, so that its distance from p is G, too.
 
     Attributes:
-        more: r, as a multiple of p; at least 0.
+        more: r, as a multiple of p, at least 0; None of a rule whose own code says what it lends.
     """
 
-    more: float
+    more: float | None = None
 
     @property
     def claim(self) -> str:
         """See Lossless."""
-        return "one token's bias is its gain"
+        if self.more is not None:
+            return "one token's bias is its gain"
+        rule = _lending(self.judging)
+        limit = f"{rule.delta:g}" if rule.odds is None else f"{rule.odds - 1:g} times the draft's probability"
+        return f"one token's bias is its gain, where up to {rule.k} nearest ids lend at most {limit}"
 
     def due(self, target: Any, drafts: Any) -> Float[Tensor, " outcomes"]:
         """See Lossless."""
@@ -183,14 +191,21 @@ class OneToOne(Lossless):
         return p + gained - gained.sum() * left / left.sum()
 
     def equal(self, target: Any, drafts: Any) -> list[tuple[Tensor, Tensor]]:
-        """See Lossless: what is kept is min(p + r, q)."""
+        """See Lossless: what is kept is min(p + r, q), and r is r+."""
         p, q = _laws(target, drafts)
-        return [(_kept(self.judging, p, q), self._kept(p, q))]
+        lent = self._lent(p)
+        return [(_kept(self.judging, p, q), self._kept(p, q)), (lent, lent.clamp(min=0))]
 
     def _kept(self, p: Tensor, q: Tensor) -> Tensor:
+        return torch.minimum(p + self._lent(p), q)
+
+    def _lent(self, p: Tensor) -> Tensor:
+        if self.more is None:
+            draft, shape = _every_draft(p)
+            return _lending(self.judging).lent(p.expand(shape), draft)[:, 0]
         if not self.more >= 0:
             raise InputError(f"r = {self.more} p: a rule that keeps less than the token rule is not one to one")
-        return torch.minimum(p + self.more * p, q)
+        return self.more * p
 
 
 def _laws(target: Any, drafts: Any) -> tuple[Tensor, Tensor]:
@@ -204,13 +219,14 @@ def of_box(box: Box) -> Lossless:
 
 
 def of_rule(name: str, value: float | None, vocab: int) -> Lossless:
-    """What a relaxed rule keeps to exactly, whatever the laws; with clusters of two tokens each.
+    """What a relaxed rule keeps to exactly, whatever the laws; clusters are of two tokens each, neighbours by id.
 
     Raises:
-        InputError: nothing, or nothing that is a function of the laws whatever their order.
+        InputError: nothing that is known here.
     """
     label = tuple(token // 2 for token in range(vocab))
-    judging = registry.build(name, value, registry.Context(partition=torch.tensor(label)))
+    by_id = torch.arange(vocab, dtype=torch.float64)[:, None]
+    judging = registry.build(name, value, registry.Context(by_id, torch.tensor(label)))
     if isinstance(judging, Clusters) and judging.residual == "cluster":
         return ByCluster(label, judging=judging)
     if isinstance(judging, Mixture):
@@ -219,6 +235,8 @@ def of_rule(name: str, value: float | None, vocab: int) -> Lossless:
         return OneToOne(_less_1(judging.omega), judging=judging)
     if isinstance(judging, CoolSchedule) and judging.mu == 0:
         return OneToOne(max(0.0, _less_1(judging.delta)), judging=judging)
+    if isinstance(judging, Lantern):
+        return OneToOne(judging=judging)
     raise InputError(f"rule {name!r} keeps to nothing that could be proved for every law")
 
 
@@ -231,8 +249,19 @@ def _kept(judging: Relaxation | None, p: Tensor, q: Tensor) -> Tensor:
     """The chance that each token is drafted and kept, Float[vocab]."""
     if judging is None:
         raise InputError("what one token must be depends on the rule that judges it")
-    draft, shape = torch.arange(len(p))[:, None], (len(p), 1, len(p))
+    draft, shape = _every_draft(p)
     return q * judging.accept(p.expand(shape), q.expand(shape), draft)[:, 0]
+
+
+def _every_draft(p: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    """Each token as a draft, Int[vocab, 1], and the shape that laws have beside it."""
+    return torch.arange(len(p))[:, None], (len(p), 1, len(p))
+
+
+def _lending(judging: Relaxation | None) -> Lantern:
+    if not isinstance(judging, Lantern):
+        raise InputError(f"{judging} does not say what it lends; give OneToOne a multiple of p")
+    return judging
 
 
 def random_laws(count: int, vocab: int, generator: torch.Generator) -> Float[Tensor, "count vocab"]:

@@ -6,7 +6,8 @@ the same signs, and `regions.py` goes through all that there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from specverify.evidence.exact import regions
@@ -29,17 +30,20 @@ class Orders:
     Args:
         numbers: of the run.
         eager: whether minima are decided as well, where they are of linear functions, instead of being free symbols.
+        given: signs that are known from the start, so that what is computed before they are asked for is the same as
+            what is computed after.
 
     Attributes:
-        signs: in the order in which they were asked for.
+        signs: those, and others in the order in which they were asked for.
     """
 
-    def __init__(self, numbers: Numbers, eager: bool = False) -> None:
+    def __init__(self, numbers: Numbers, eager: bool = False, given: Sequence[Sign] = ()) -> None:
         self.eager = eager
         self.numbers, self.prime = numbers, numbers.field.prime
-        self.signs: list[Sign] = []
-        self._equal: list[Conditions] = []
+        self.signs = list(given)
+        self._equal: dict[Sign, Conditions] = {}
         self._laws: list[range] = []
+        self._entries: list[int] = []
         numbers.by_order = self.implied
         self._forms: dict[int, Form] = {0: {}, 1: {CONSTANT: Fraction(1)}}
 
@@ -49,6 +53,10 @@ class Orders:
         self._laws.append(range(start, start + len(names)))
         for entry, name in zip(self._laws[-1], names, strict=True):
             self._forms[self._residue(name)] = {entry: Fraction(1)}
+            self._entries.append(self._residue(name))
+        for sign in self.signs:
+            if max(entry for entry, _ in sign.form) in self._laws[-1]:
+                self._know(sign)
 
     def sum(self, result: int, one: int, other: int, sign: int) -> None:
         """Note that a function is the sum of two, or their difference. All are residues."""
@@ -76,6 +84,8 @@ class Orders:
     def decide(self, gap: int, more: int, less: int, closed: bool, open_too: bool) -> None:
         """Write down that one number is larger than another, as it is at the real point.
 
+        What follows from earlier signs is no sign of its own: where the two are equal then is left to assumptions.
+
         Args:
             gap: the name of their difference.
             more, less: their names.
@@ -92,25 +102,39 @@ class Orders:
         form = self._crossed(less, more, -1) if form is None else form
         if form is None:
             raise NoForm("it compares numbers whose order depends on the laws, by no linear function of them")
-        self.signs.append(Sign(tuple(sorted(form.items())), closed, open_too))
+        facts = self.numbers.facts(gap)
+        facts.nonnegative = True
+        sign = Sign(tuple(sorted(form.items())), closed, open_too)
+        if regions.impossible([*self.signs, replace(sign.opposite, closed=False)], self._laws):
+            facts.positive |= regions.impossible([*self.signs, replace(sign.opposite, closed=True)], self._laws)
+            return
+        facts.positive |= not closed
+        self.signs.append(sign)
         pair = self._residue(more), self._residue(less)
         # Of a quotient it would be so only where it is one.
         equal = {self.numbers.equal(*pair), ("is", self._residue(gap), 0)} if own is not None else set()
-        self._equal.append(frozenset(equal))
-        facts = self.numbers.facts(gap)
-        facts.nonnegative = True
-        facts.positive |= not closed
+        self._equal[sign] = frozenset(equal)
 
     def implied(self, residue: int) -> Conditions:
         """What was compared and is equal wherever a function is 0: all that is at most the function."""
         form, found = self._form(residue), set[Condition]()
         if form is None or form.keys() <= {CONSTANT}:
             return frozenset()
-        for sign, equal in zip(self.signs, self._equal, strict=True):
+        for sign, equal in self._equal.items():
             more = tuple(sorted(_plus(dict(sign.form), form, Fraction(-1)).items()))
             if not more or regions.impossible([*self.signs, Sign(more, False, True)], self._laws):
                 found |= equal
         return frozenset(found)
+
+    def _know(self, sign: Sign) -> None:
+        """Note what a sign says of its function."""
+        residue = 0
+        for entry, factor in sign.form:
+            residue += self.numbers.field.fraction(factor) * (1 if entry == CONSTANT else self._entries[entry])
+        residue %= self.prime
+        self.numbers.is_nonnegative(residue)
+        self.numbers.knows(residue).positive |= not sign.closed
+        self._equal[sign] = frozenset({self.numbers.equal(residue, 0), ("is", residue, 0)})
 
     def _crossed(self, ratio: int, constant: int, sign: int) -> Form | None:
         """a - c b of a quotient a / b and a constant c, or its opposite, which is noted to be at least 0.

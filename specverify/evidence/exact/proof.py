@@ -102,7 +102,7 @@ def prove(
         found = _run(build, box, seed, budget, goal, numbers)
     except NeedsOrder as error:
         found = replace(_stopped(box, seed, numbers, error), compares=True)
-    if orders and box.rule is None and (found.compares or found.outcome == "differs"):
+    if orders and goal.any_laws and (found.compares or found.outcome == "differs"):
         found = _by_orders(build, box, seed, budget, goal, found)
     return replace(found, seconds=time.process_time() - start)
 
@@ -124,6 +124,8 @@ def _by_orders(
         return eager
     if found.outcome == "differs" and before.compares:  # as minima are free symbols in orders that are none of theirs
         return replace(found, outcome="out of reach", why=eager.why)
+    if found.outcome == "differs" and eager.outcome != "differs":
+        return replace(found, why=f"{found.why}, with free symbols for minima; in orders of these: {eager.why}")
     return found
 
 
@@ -187,13 +189,20 @@ def _in_every_order(
             return replace(before, outcome="out of reach", why=str(error))
         if point is None:
             continue
-        numbers = _fresh(box, seed)
-        orders = Orders(numbers, eager)
         left = replace(budget, worlds=max(budget.worlds - worlds, 1))
-        proof = _run(build, box, seed, left, goal, numbers, orders, point)
+        given: tuple[Sign, ...] | None = None
+        signs: tuple[Sign, ...] = ()
+        while given != signs:  # what it computed before it compared is another function once the outcome is known
+            given, numbers = signs, _fresh(box, seed)
+            orders = Orders(numbers, eager, given)
+            proof = _run(build, box, seed, left, goal, numbers, orders, point)
+            signs = tuple(orders.signs)
+            if proof.proved or proof.outcome == "too large":
+                break
+        if proof.outcome == "too large":
+            proof = replace(proof, why=f"{len(found):,} orders were proved, and of the next {proof.why}")
         if not proof.proved:
             return replace(proof, compares=True, orders=len(found))
-        signs = tuple(orders.signs)
         if signs[: len(due)] != due:
             return replace(
                 before,

@@ -17,9 +17,10 @@ from specverify.kinds.proof import box
 from specverify.plan_proofs import RULES
 from specverify.rules import registry
 from specverify.rules.clusters import Clusters
+from specverify.rules.lantern import Lantern
 from specverify.rules.mixture import Mixture
 from specverify.rules.scaling import CoolSchedule, Scaling
-from specverify.rules.token import at
+from specverify.rules.token import at, residual
 
 ONE = Box(3, 1, 1, drafts=True)
 PAIRS = (0, 0, 1)
@@ -39,9 +40,7 @@ def test_a_rule_keeps_to_what_it_says_for_every_law(decoder, sizes, rule, values
 
 @pytest.mark.parametrize("rule", sorted(set(registry.names()) - {row[2] for row in RULES["quick"]}))
 def test_other_rules_keep_to_nothing_that_holds_whatever_the_order_of_probabilities(rule):
-    assert registry.rule(rule).needs == ("embedding",) or rule.startswith(("entropy", "gsd", "typical")), (
-        "say what it keeps to"
-    )
+    assert rule.startswith(("entropy", "gsd", "typical", "threshold")), "say what it keeps to"
     with pytest.raises(InputError, match=re.escape(f"rule '{rule}'")):
         of_rule(rule, None, 4)
 
@@ -111,6 +110,84 @@ def test_a_rule_is_not_proved_to_keep_to_something_else(judging, goal):
     found = of(judging, goal)
     assert not found.proved
     assert found.why
+
+
+LINE = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
+
+
+class FromTheTarget(Lantern):
+    """Draws again from p."""
+
+    def recover(self, p, q, draft):
+        return p
+
+
+class FromTheRest(Lantern):
+    """Draws again from (p - q / 2)+."""
+
+    def recover(self, p, q, draft):
+        return residual(p, q * 0.5)
+
+
+class HalfCredited(Lantern):
+    """Keeps less than with what it says that it lends."""
+
+    def accept(self, p, q, draft):
+        return ((at(p, draft) + 0.5 * self.lent(p, draft)) / at(q, draft)).clamp(max=1)
+
+
+class Below(Lantern):
+    """Lends nothing where what could be lent is just the limit."""
+
+    def accept(self, p, q, draft):
+        total = p.gather(-1, self._around(p, draft)).cumsum(-1)
+        lent = total.where(total < self.delta, 0.0).amax(-1)
+        return ((at(p, draft) + lent) / at(q, draft)).clamp(max=1)
+
+
+class InOneOrder(Lantern):
+    """Keeps too many where one token is all but certain, and nowhere else."""
+
+    def accept(self, p, q, draft):
+        return torch.where(p[..., 2] > 0.99, torch.ones_like(at(p, draft)), super().accept(p, q, draft))
+
+
+class Owing(Lantern):
+    """Lends less than nothing, as it says."""
+
+    def lent(self, p, draft):
+        return -0.5 * super().lent(p, draft)
+
+
+@pytest.mark.parametrize("wrong", [FromTheTarget, FromTheRest, HalfCredited, Below, InOneOrder, Owing])
+def test_lending_otherwise_than_is_said_is_not_proved_to_be_one_to_one(wrong):
+    found = of(wrong(LINE, delta=0.3), OneToOne())
+    assert not found.proved
+    assert found.why
+
+
+def test_lending_is_not_lossless_nor_its_released_resampling_one_to_one():
+    assert not of(Lantern(LINE, delta=0.3), Lossless()).proved
+    assert not of(Lantern(LINE, delta=0.3, resample="released"), OneToOne()).proved
+
+
+@pytest.mark.parametrize(
+    ("judging", "orders"),
+    [
+        (Lantern(LINE, k=1, delta=0.3), 4),
+        (Lantern(LINE[[1, 0, 2]], delta=0.3), 7),
+        (Lantern(LINE, odds=5.0), 18),
+    ],
+)
+def test_lending_is_one_to_one_in_every_order_of_what_is_lent_and_its_limit(judging, orders):
+    found = of(judging, OneToOne())
+    assert found.proved, found.why
+    assert found.orders == orders
+
+
+def test_what_is_proved_of_lending_names_its_limit_and_neighbours():
+    assert of_rule("lantern", 0.2, 3).claim.endswith("where up to 1000 nearest ids lend at most 0.2")
+    assert of_rule("lantern++", 5.0, 3).claim.endswith("10 nearest ids lend at most 4 times the draft's probability")
 
 
 def test_less_than_the_token_rule_is_never_one_to_one():
