@@ -139,7 +139,11 @@ def test_a_certificate_of_what_was_not_proved_this_time_is_removed(out, tmp_path
 
 @pytest.mark.parametrize(
     ("rule", "value", "sizes", "subject"),
-    [("mixture", 0.1, "3x1x1", "mixture rule, one token"), ("gsd-clusters", None, "3x2x1", "gsd-clusters rule")],
+    [
+        ("mixture", 0.1, "3x1x1", "mixture rule, one token"),
+        ("lantern", 0.1, "2x1x1", "lantern rule, one token"),
+        ("gsd-clusters", None, "3x2x1", "gsd-clusters rule"),
+    ],
 )
 def test_what_a_rule_keeps_to_is_said_of_the_rule_and_not_of_the_decoder(rule, value, sizes, subject, tmp_path):
     found = carried("sd", sizes, rule=rule, value=value)
@@ -155,6 +159,14 @@ def test_what_a_rule_keeps_to_is_said_of_the_rule_and_not_of_the_decoder(rule, v
     changed["claim"] = {"kind": "lossless"}
     with pytest.raises(InputError, match="is of lossless, and its runs of"):
         certificate.check(changed)
+
+
+def test_a_certificate_of_several_limits_says_them_all(tmp_path):
+    proof.write([carried("sd", "2x1x1", rule="lantern", value=value) for value in (0.1, 0.2)], tmp_path)
+    again = certificate.replay(tmp_path / "proofs" / "sd-lantern.json")
+    assert again.verdict.kind.value == "PROVED-FOR-ALL"
+    assert "lend at most 0.1; " in again.claim
+    assert again.claim.endswith("lend at most 0.2")
 
 
 def test_a_rule_that_claims_nothing_of_the_kind_is_an_error():
