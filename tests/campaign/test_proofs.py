@@ -79,7 +79,7 @@ def test_what_is_out_of_reach_says_nothing(name, why):
 def test_who_differs_at_the_point_and_not_at_a_law_is_not_refuted(monkeypatch):
     """As one is that is right only by an order of probabilities."""
     differs = Proof(Box(2, 3, 2, drafts=True), "differs", "3 of 8 sequences have another chance at a random point")
-    monkeypatch.setattr(proof, "prove", lambda *_: differs)
+    monkeypatch.setattr(proof, "prove", lambda *_, **__: differs)
     found = carried("sd")
     assert found["verdict"]["kind"] == "VACUOUS"
     assert "says nothing against it" in found["verdict"]["reason"]
