@@ -141,8 +141,9 @@ def _step(part: Part, step: Step, before: Done | None, folder: Path, out: Path, 
     interrupted = False
     with log.open("wb") as file:
         child = subprocess.Popen(
-            [sys.executable, *step.command], cwd=folder, env=_environment(), stdout=file, stderr=subprocess.STDOUT
-        )
+            [sys.executable, *step.command],
+            cwd=folder, env=_environment(), stdout=file, stderr=subprocess.STDOUT, preexec_fn=_hear,
+        )  # fmt: skip
         try:
             code = _wait(child, end, lambda: _pack(folder, path_of(part.name, out)))
         except KeyboardInterrupt:
@@ -189,6 +190,11 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def _hear() -> None:
+    """A step hears SIGINT, although what a script runs in the background ignores it, and whatever that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Parts that add up: what is done is skipped, what was ended goes on, and each part is one file."""
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -78,6 +79,15 @@ def test_another_command_is_another_step(run, tmp_path):
     assert said != ["one: done"]
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["by hand", "in a script's background"])
+def shell(request):
+    """What a shell does with Ctrl-C: what a script runs in the background is begun with it ignored."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("shell")
 def test_what_has_no_time_left_is_ended_and_goes_on(run, tmp_path, monkeypatch):
     monkeypatch.setattr(carry, "LEAST", 0.5)
     part = Part("one", "", (step("a", seconds=60), step("b")))
