@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -195,6 +197,7 @@ def _elsewhere(
 def prepare_worker() -> None:
     """Workers leave Ctrl-C to the parent, end with it however it ends, take one core each, and keep freed memory."""
     keep_freed()
+    atexit.register(gc.freeze)  # see `cli.command`
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
