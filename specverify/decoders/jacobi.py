@@ -16,7 +16,7 @@ the law that is kept beside it as q:
 - the law of the pass that a draft was made from is a function of drafts to its left, and of what was committed;
 - fresh randomness is independent of these; so is the noise of a position, which nothing to its left depends on and
   which is spent when its slot is judged; and a coupling of the old draft, which given these has the old law, has the
-  new one whatever the old draft was.
+  new one, on average over the old draft.
 
 So q is *never* the law that a draft had before a coupling kept it. Slots that no pass has looked at yet hold an initial
 draft: an id whose q is one-hot, which is lossless whatever it is, or a vector that is not judged.

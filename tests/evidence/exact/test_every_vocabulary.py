@@ -2,18 +2,21 @@
 
 Where a law is used token by token, and beyond that in sums over tokens of what doubles when their entries double, all
 tokens but the one that is emitted can be exchanged for as many as there are such sums, with scaled entries, and no sum
-changes (docs/proofs.md). A decoder with a draft model that is proved at as many tokens, and one, is then right at all.
+changes (docs/proofs.md). A decoder with a draft model that looks at nothing else of laws, and is proved at as many tokens,
+and one, is then right at all.
 """
 
 import numpy as np
 import pytest
 import torch
+from evidence.exact.fooling import judging, off
 from scipy.optimize import linprog
 
 from specverify.decoders.registry import Settings, build
 from specverify.defects import registry as defects
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.exact.proof import Box, prove
+from specverify.rules.token import accept_probability
 from toymodels.tables import TableModel
 
 MANY, SUMS = 7, 3
@@ -76,6 +79,22 @@ def test_four_tokens_stand_for_seven(name, seed):
 def test_not_where_a_law_is_used_otherwise(name, seed):
     apart = [abs(np.subtract(*before_and_after(defects.get(name).build, seed + number))) for number in range(20)]
     assert max(apart) > 1e-6
+
+
+def keeps_by_five(p, q, draft):
+    """As the token rule, but for the sum of all products of five entries, which four tokens have none of."""
+    sums = [torch.ones_like(p[..., 0])] + [torch.zeros_like(p[..., 0])] * 5
+    for entry in p.unbind(-1):
+        sums = [sums[0], *(sums[k] + sums[k - 1] * entry for k in range(1, 6))]
+    return accept_probability(p, q, draft) * (1 - sums[5])
+
+
+def test_four_are_few_for_another_sum():
+    """The argument is of the token rule's own sums, and no proof sees which a decoder takes."""
+    build_wrong = judging(keeps_by_five)
+    assert prove(build_wrong, Box(4, 2, 1, drafts=True)).proved
+    assert off(build_wrong, *[[0.2] * 5, [0.4, 0.15, 0.15, 0.15, 0.15]]) > 1e-5
+    assert not prove(build_wrong, Box(5, 2, 1, drafts=True)).proved
 
 
 SIZES = [(5, 3, 2), (8, 2, 1)]
