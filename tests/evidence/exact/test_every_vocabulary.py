@@ -2,8 +2,8 @@
 
 Where a law is used token by token, and beyond that in sums over tokens of what doubles when their entries double, all
 tokens but the one that is emitted can be exchanged for as many as there are such sums, with scaled entries, and no sum
-changes (docs/proofs.md). A decoder with a draft model that looks at nothing else of laws, and is proved at as many tokens,
-and one, is then right at all.
+changes (docs/proofs.md). A decoder with a draft model that looks at nothing else of laws, and is proved at as many
+tokens, and one, is then right at all.
 """
 
 import numpy as np
