@@ -10,7 +10,7 @@ from torch import Tensor
 from specverify.evidence.exact.assumed import undetermined
 from specverify.evidence.exact.choosing import Comparison, Decided, joined
 from specverify.evidence.exact.moving import Handler, any_named, in_place, name_of, prepare
-from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach, Unsettled
 
 if TYPE_CHECKING:
     from specverify.evidence.exact.tensors import Named
@@ -54,7 +54,7 @@ def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
     mask, names = torch.broadcast_tensors(mask, named.names(other))
     tests, mask = named.tests(mask, undecided=True), mask.bool()
     if any(each.pole for name in names.unique().tolist() for each in named.numbers.assumed[name]):
-        raise OutOfReach("it multiplies numbers that come of a division by the outcome of a test of laws")
+        raise Unsettled("it multiplies numbers that come of a division by the outcome of a test of laws")
     return named.chosen(names.where(mask, ZERO), names.where(~mask, ZERO), tests)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specverify.enumerated import Enumerated
 from specverify.evidence.exact.assumed import discharged
-from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, either
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, Unsettled, either
 from specverify.evidence.exact.tensors import Named
 from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
@@ -53,7 +53,7 @@ class Chances:
         if (known := self._products.get((chance, name))) is None:
             numbers, residue = self.named.numbers, self.named.numbers.residue[name]
             if residue is None:
-                raise OutOfReach("a chance comes of a division by 0")
+                raise Unsettled("a chance comes of a division by 0")
             known = self._products[chance, name] = self.number(
                 self.residue[chance] * residue % self.prime,
                 either(self.zero[chance], numbers.zero_where[name]),
@@ -66,7 +66,7 @@ class Chances:
         if assumed and self.residue[chance]:
             failing = discharged(self.named.numbers, assumed, self.zero[chance])
             if failing is not None:
-                raise OutOfReach(
+                raise Unsettled(
                     f"{what} depends on whether {words(self.named.algebra, failing.number)} is 0, and worlds in which "
                     "it is may have a chance"
                 )
@@ -187,7 +187,7 @@ class NamedDraws(Enumerated):
         residue = self.numbers.residue[name]
         at_most_1 = facts.at_most_1 or (residue is not None and self.numbers.knows(1 - residue).nonnegative)
         if not (facts.nonnegative and at_most_1):
-            raise OutOfReach(
+            raise Unsettled(
                 f"{kind} is asked with {words(self.named.algebra, name)}, which is not certain to lie between 0 and 1 "
                 "for all laws"
             )
@@ -202,7 +202,7 @@ class NamedDraws(Enumerated):
         for name in law:
             self.chances.require(live, self.numbers.assumed[name], "a law that is drawn from")
             if not self.numbers.facts(name).nonnegative:
-                raise OutOfReach(
+                raise Unsettled(
                     f"categorical is asked with the weight {words(self.named.algebra, name)}, which is not certain to "
                     "be at least 0 for all laws"
                 )

@@ -163,24 +163,24 @@ class _Following:
         except NeedsOrder as error:  # nothing is known of what it keeps
             raise OutOfReach(str(error)) from None
         try:
-            with self.named:
-                law = self.goal.due(self.target, self.drafts)
-                beside = self.goal.equal(self.target, self.drafts)
-        except NeedsOrder:
+            found = self._followed()
+        except (Exception, OutOfReach):  # it may be run again, and what is proved then must be so of this run, too
             self._unchanged(before)
             raise
+        self._unchanged(before)
+        return found
+
+    def _followed(self) -> Followed:
+        with self.named:
+            law = self.goal.due(self.target, self.drafts)
+            beside = self.goal.equal(self.target, self.drafts)
         due = self.named.names(law)
         sides = [[self.named.names(each).reshape(-1).tolist() for each in pair] for pair in beside]
         expected = self._residues(due)
         self.named.read.clear()
-        try:
-            self._go_through()
-        except NeedsOrder:  # it is run again, and must be the same then
-            self._unchanged(before)
-            raise
+        self._go_through()
         for number, (one, other) in enumerate((one, other) for pair in sides for one, other in zip(*pair, strict=True)):
             self.law[-1 - number], expected[-1 - number] = self._residue(one), self._residue(other)
-        self._unchanged(before)
         self.numbers.check()
         names = [*due.tolist(), *(name for pair in sides for side in pair for name in side)]
         due_size = sum(self.numbers.size[name] for name in names)

@@ -42,6 +42,10 @@ class NeedsOrder(OutOfReach):
     """It can be followed where it is decided which of two numbers is the larger."""
 
 
+class Unsettled(OutOfReach):
+    """It may be followed once more signs of numbers are known; any other refusal holds in whatever run."""
+
+
 @dataclass(slots=True)
 class Facts:
     """What is certain of a rational function, wherever it is defined.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from specverify.evidence.exact.moving import Handler, name_of
-from specverify.evidence.exact.numbers import NeedsOrder, OutOfReach
+from specverify.evidence.exact.numbers import NeedsOrder, OutOfReach, Unsettled
 
 if TYPE_CHECKING:
     from specverify.evidence.exact.tensors import Named
@@ -89,7 +89,7 @@ def _order(named: Named, row: list[int], count: int, largest: bool) -> list[int]
         OutOfReach: a number is not the same everywhere: it comes of a division, or was chosen by a test.
     """
     if any(named.numbers.assumed[name] for name in row):
-        raise OutOfReach("it puts numbers in order that come of a division, or were chosen by a test of laws")
+        raise Unsettled("it puts numbers in order that come of a division, or were chosen by a test of laws")
     found = [0]
     for place in range(1, len(row)):
         behind = len(found)
@@ -105,5 +105,5 @@ def _before(named: Named, later: int, earlier: int, largest: bool) -> bool:
         return False
     found, assumed = named.algebra.compare("gt" if largest else "lt", later, earlier)
     if assumed:
-        raise OutOfReach("it puts numbers in order that may be equal")
+        raise Unsettled("it puts numbers in order that may be equal")
     return found

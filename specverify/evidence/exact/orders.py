@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from specverify.evidence.exact import regions
-from specverify.evidence.exact.numbers import Condition, Conditions, Numbers, OutOfReach
+from specverify.evidence.exact.numbers import Condition, Conditions, Numbers, Unsettled
 from specverify.evidence.exact.regions import CONSTANT, Sign
 
 Form = Mapping[int, Fraction]
@@ -20,7 +20,7 @@ APART = 1e-9
 """Numbers that are closer at the real point are not told apart."""
 
 
-class NoForm(OutOfReach):
+class NoForm(Unsettled):
     """What was to be decided is no linear function of the laws."""
 
 
@@ -96,7 +96,7 @@ class Orders:
             OutOfReach: it is too close to 0.
         """
         if not self.numbers.value[gap] > APART:
-            raise OutOfReach("it compares numbers that are equal at the point looked at, and not everywhere")
+            raise Unsettled("it compares numbers that are equal at the point looked at, and not everywhere")
         own = self._form(self._residue(gap))
         form = self._crossed(more, less, 1) if own is None else own
         form = self._crossed(less, more, -1) if form is None else form

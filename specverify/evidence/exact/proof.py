@@ -17,7 +17,7 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact.box import Asked, Box
 from specverify.evidence.exact.follow import Followed, follow
 from specverify.evidence.exact.goals import Lossless, of_box
-from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach
+from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach, Unsettled
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.regions import Sign, inside
 from specverify.evidence.exact.statement import together
@@ -98,12 +98,17 @@ def prove(
     goal = of_box(box) if goal is None else goal
     start = time.process_time()
     numbers = _fresh(box, seed)
+    compares = False
     try:
-        found = _run(build, box, seed, budget, goal, numbers)
-    except NeedsOrder as error:
-        found = replace(_stopped(box, seed, numbers, error), compares=True)
-    if orders and goal.any_laws and (found.compares or found.outcome == "differs"):
-        found = _by_orders(build, box, seed, budget, goal, found)
+        try:
+            found = _run(build, box, seed, budget, goal, numbers)
+        except NeedsOrder as error:
+            compares = True
+            found = replace(_stopped(box, seed, numbers, error), compares=True)
+        if orders and goal.any_laws and (compares or found.outcome == "differs"):
+            found = _by_orders(build, box, seed, budget, goal, found)
+    except OutOfReach as error:  # of any run, whatever others say
+        found = replace(_stopped(box, seed, numbers, error), compares=compares)
     return replace(found, seconds=time.process_time() - start)
 
 
@@ -143,6 +148,7 @@ def _run(
 
     Raises:
         NeedsOrder: without orders.
+        OutOfReach: for what no other run of it would mend.
     """
     target, drafts, settings = at_point(box, seed, goal)
     # The tables are what the models answer from.
@@ -152,13 +158,10 @@ def _run(
     _blur(tables, seed)
     try:
         came = follow(lambda: build(settings), target, tables, numbers, budget, goal, drafts, orders)
-    except NeedsOrder:
-        raise
-    except (OutOfReach, BudgetError) as error:
+    except (Unsettled, BudgetError) as error:
         return _stopped(box, seed, numbers, error)
     except Exception as error:  # whatever it says: it was not followed to the end
-        text = " ".join(f"it raised {type(error).__name__}: {error}".split())[:_LONGEST]
-        return Proof(box, "out of reach", text, seed, numbers.field.prime)
+        raise OutOfReach(" ".join(f"it raised {type(error).__name__}: {error}".split())[:_LONGEST]) from error
     return _judged(box, seed, numbers, came)
 
 
