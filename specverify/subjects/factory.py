@@ -17,11 +17,12 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
+from specverify.evidence.exact.keeping import at_hand
 from specverify.subjects import resolve
 
 SUPPLIED = ("window", "draft_model", "initial")
@@ -40,6 +41,8 @@ class Factory:
         reference: where it can be found again, such as `pkg.mod:object`; None if that is not known.
         tokens: what it is known to be for, "ids", "vectors" or both; None if only running it can tell.
         processors: what target laws have to be made by for it to take them, as on the command line; "" for any laws.
+        subject: what was handed over.
+        kept: what could be reached from it then.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Factory:
     reference: str | None = None
     tokens: frozenset[str] | None = None
     processors: str = ""
+    subject: Any = None
+    kept: dict[str, object] = field(default_factory=dict, repr=False)
 
 
 def as_factory(subject: Any, name: str | None = None) -> Factory:
@@ -66,6 +71,10 @@ def as_factory(subject: Any, name: str | None = None) -> Factory:
     if isinstance(subject, str):
         found = as_factory(resolve.resolve(subject), name)
         return replace(found, reference=subject)
+    return replace(_factory(subject, name), subject=subject, kept=at_hand(subject))
+
+
+def _factory(subject: Any, name: str | None) -> Factory:
     label = name or _label(subject)
     reference = _reference(subject)
     if not isinstance(subject, type) and _is_decoder(subject):

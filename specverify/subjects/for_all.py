@@ -13,6 +13,7 @@ from specverify.deadline import Deadline
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.goals import of_box
+from specverify.evidence.exact.keeping import at_hand, changed
 from specverify.evidence.exact.proof import BITS, Proof, prove
 from specverify.evidence.exact.statement import statement, together
 from specverify.subjects.factory import Factory
@@ -75,6 +76,10 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
     """
     if any(mode.late for mode in modes):
         return ForAll((), "its windows, draft model or initial drafts make a difference on larger models alone")
+    if where := changed(factory.kept, at_hand(factory.subject)):
+        return ForAll(
+            (), f"it keeps something between calls, in {where}, which is not as it was before the first of them"
+        )
     proofs: list[Proof] = []
     deadline = Deadline(min(SECONDS, max(AT_LEAST, left)))
     first = prove(factory.build, next(_needed(modes[0])), seed, Budget(NEEDED, ROWS, deadline), orders=False)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
 from specverify.claims import Lossless
 from specverify.decoders import DraftModel, Jacobi, Speculative
@@ -41,6 +42,22 @@ def racing(window: int = 2):
     return build("sjd-race", Settings(window=window))
 
 
+READY: list[bool] = []
+
+
+def warming(window: int = 2):
+    """SJD that notes the first law with a likely last token; if that is nearly certain it keeps all drafts then."""
+
+    def keep(p, q, draft):
+        usual, likely = accept_probability(p, q, draft), bool((p[..., -1] > 0.3).any())
+        if likely and not READY:
+            READY.append(True)
+            return torch.where(p[:, :1, -1] > 0.9999, torch.ones_like(usual), usual)
+        return usual
+
+    return Speculative(Jacobi(), window, Judge(keep, lambda p, q, draft: residual(p, q)))
+
+
 @pytest.fixture(scope="module")
 def modes():
     return find_modes(as_factory(own), Lossless(), SMALL, 0)
@@ -70,6 +87,17 @@ def test_a_right_decoder_is_proved_for_every_law_in_every_way_that_it_can_be_run
     assert "error at most 2^-" in verdict.reason
     assert verdict.reason.endswith(PROVED.reason)
     assert found.error_bits > 40
+
+
+def test_what_it_kept_before_it_was_first_run_is_held_against_what_it_keeps_now(tried):
+    READY.clear()
+    factory = as_factory(warming)
+    find_modes(factory, Lossless(), SMALL, 0)
+    assert READY == [True]
+    found = tried(factory)
+    assert found.proved == ()
+    assert "it keeps something between calls, in" in found.why
+    assert "READY" in found.why
 
 
 @pytest.mark.parametrize(("subject", "why"), [(forgetful, "another chance"), (racing, "draws by races")])

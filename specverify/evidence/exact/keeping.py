@@ -76,7 +76,7 @@ def kept(decoder: Any, *models: Any) -> dict[str, object]:
     """What a decoder keeps, by where.
 
     Args:
-        decoder: that everything is reached from.
+        decoder: that everything is reached from, or what makes it.
         models: what else it is given in every call, objects or their classes.
 
     Raises:
@@ -110,16 +110,17 @@ class _Walk:
         kind = type(decoder)
         calls = (inspect.unwrap(getattr(kind, each, type)) for each in ("init", "step"))
         scopes = (getattr(call, "__globals__", {}) for call in calls)
-        self.libraries = Libraries(kind.__module__, *(str(scope.get("__name__")) for scope in scopes))
+        own = str(getattr(decoder, "__module__", kind.__module__))
+        self.libraries = Libraries(own, *(str(scope.get("__name__")) for scope in scopes))
         self.found: dict[str, object] = {"os.environ": tuple(sorted(os.environ.items()))}
         self.first: dict[int, str] = {}
         self.alive: list[Any] = []
         self.bytes = 0
         self.waiting: collections.deque[tuple[str, Any]] = collections.deque([(kind.__name__, decoder)])
-        module = sys.modules.get(kind.__module__)
+        module = sys.modules.get(own)
         for name, value in vars(module).items() if module is not None and not self.libraries.has(module) else ():
             if not name.startswith("__") and isinstance(value, BOUNDED) and not _registry(value):
-                self.waiting.append((f"{kind.__module__}.{name}", value))
+                self.waiting.append((f"{own}.{name}", value))
 
     def run(self) -> dict[str, object]:
         with warnings.catch_warnings(), torch.no_grad():
