@@ -107,10 +107,9 @@ class _Walk:
     """Everything that is reached, the nearest first."""
 
     def __init__(self, decoder: Any) -> None:
-        kind = type(decoder)
+        kind, own = type(decoder), str(getattr(decoder, "__module__", ""))
         calls = (inspect.unwrap(getattr(kind, each, type)) for each in ("init", "step"))
         scopes = (getattr(call, "__globals__", {}) for call in calls)
-        own = str(getattr(decoder, "__module__", kind.__module__))
         self.libraries = Libraries(own, *(str(scope.get("__name__")) for scope in scopes))
         self.found: dict[str, object] = {"os.environ": tuple(sorted(os.environ.items()))}
         self.first: dict[int, str] = {}
