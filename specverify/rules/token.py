@@ -35,8 +35,9 @@ def maximal_coupling(
 
     Averaged over x ~ q it is p, and it keeps x with probability 1 - TV(p, q), which no coupling exceeds.
     """
-    keep = accept_probability(p, q, draft)[..., None]
-    return ((1 - keep) * residual(p, q)).scatter_add(-1, draft[..., None], keep)
+    keep, left = accept_probability(p, q, draft)[..., None], (p - q).clamp(min=0)
+    mass = total(left)[..., None]
+    return (left * torch.where(mass > 0, (1 - keep) / mass, 0)).scatter_add(-1, draft[..., None], keep)
 
 
 def total_variation(p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape"]:
