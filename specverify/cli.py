@@ -198,8 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     keep_freed()
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
-        if blank := cli_errors.empty(given):
-            raise InputError(blank)
+        known = getattr(typer.main.get_command(app), "commands", {})
+        if wrong := cli_errors.empty(given) or cli_errors.twice(known.get(given[0] if given else ""), given):
+            raise InputError(wrong)
         code = app(given or ["--help"], prog_name="specverify", standalone_mode=False) or 0
     except SystemExit:
         code = ERROR  # typer's, with 1, where nobody reads the output any more: 1 is the code of a refutation

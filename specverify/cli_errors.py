@@ -32,6 +32,16 @@ def empty(arguments: Sequence[str]) -> str:
     return ""
 
 
+def twice(command: Any, arguments: Sequence[str]) -> str:
+    """One line for the first option that takes a list with commas and is given twice, where one would be lost."""
+    names = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    for parameter in getattr(command, "params", ()):
+        if (parameter.metavar or "").endswith(",...") and sum(map(names.count, parameter.opts)) > 1:
+            option = parameter.opts[0]
+            return f"{option} is given twice; write it once, with commas: {option} {parameter.metavar}"
+    return ""
+
+
 def said(error: Any) -> str:
     """One line for an error that typer raises over the arguments."""
     message = str(error.format_message()).rstrip(".")

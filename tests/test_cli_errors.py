@@ -51,6 +51,11 @@ from specverify.errors import number_of
         (("show", "nosuch", "--out", ""), "--out is empty; give it a value, or leave it out"),
         (("defects", "--report", ""), "--report is empty; give it a value, or leave it out"),
         (
+            ("bench", "digits-s", "--decoder", "sjd", "--window", "4", "--decoder=scd-mc"),
+            "--decoder is given twice; write it once, with commas: --decoder NAME,...",
+        ),
+        (("tradeoff", "--window", "4", "--window", "8"), "--window is given twice; write it once, with commas"),
+        (
             ("show", "nosuch"),
             "there is no record at nosuch: neither a file, nor a folder with record.json or tradeoff.json, "
             "or one of them .gz; and there is none in out/ either; `specverify verify --out nosuch` makes one, ",
