@@ -233,7 +233,7 @@ class Enumerated:
         everywhere = torch.ones(len(probability), 1, dtype=torch.bool, device=probability.device)
         return self._outcome(kind, _as_given, probability, everywhere)
 
-    def _different(self, what: str) -> ContractError:
+    def _different(self, what: str) -> BaseException:
         alone = (
             "its draws depend on something else than its state: make `step` a function of its arguments, and ask for "
             "each draw once for all rows, with `where`, not row by row or as long as some row goes on"

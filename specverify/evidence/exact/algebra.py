@@ -181,9 +181,9 @@ class Algebra:
             with contextlib.suppress(NoForm):
                 self._ordered(one, other)
         assumed = numbers.taken(one, other)
-        if a == 0 or self._exceeds(b, a, other, one):
+        if self._exceeds(b, a, other, one):
             return numbers.assuming(one, assumed)
-        if b == 0 or self._exceeds(a, b, one, other):
+        if self._exceeds(a, b, one, other):
             return numbers.assuming(other, assumed)
         residue, size = self._symbol(one, other)
         name = numbers.name(

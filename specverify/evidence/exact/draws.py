@@ -158,6 +158,13 @@ class NamedDraws(Enumerated):
             self.named.stopped = error
             raise
 
+    def _different(self, what: str) -> BaseException:
+        """Another draw on replay: it may come of a sign of a number that was found in between."""
+        orders = self.named.algebra.orders
+        if orders is None or not orders.found:
+            return super()._different(what)
+        return self._stop(Unsettled(f"on replay it {what}, as it compared numbers of laws in between"))
+
     def _refuse(self, why: str) -> NoReturn:
         self.named.stopped = OutOfReach(why)
         raise self.named.stopped

@@ -35,12 +35,13 @@ class Orders:
 
     Attributes:
         signs: those, and others in the order in which they were asked for.
+        found: whether a sign was found out that was not known, if only as one that follows from others.
     """
 
     def __init__(self, numbers: Numbers, eager: bool = False, given: Sequence[Sign] = ()) -> None:
         self.eager = eager
         self.numbers, self.prime = numbers, numbers.field.prime
-        self.signs = list(given)
+        self.signs, self.found = list(given), False
         self._equal: dict[Sign, Conditions] = {}
         self._laws: list[range] = []
         self._entries: list[int] = []
@@ -103,7 +104,7 @@ class Orders:
         if form is None:
             raise NoForm("it compares numbers whose order depends on the laws, by no linear function of them")
         facts = self.numbers.facts(gap)
-        facts.nonnegative = True
+        facts.nonnegative = self.found = True
         sign = Sign(tuple(sorted(form.items())), closed, open_too)
         if regions.impossible([*self.signs, replace(sign.opposite, closed=False)], self._laws):
             facts.positive |= regions.impossible([*self.signs, replace(sign.opposite, closed=True)], self._laws)

@@ -129,3 +129,50 @@ def test_what_follows_from_signs_is_no_sign_and_assumes_that_it_is_not_0():
     assert found
     assert assumed, "as all three may be equal"
     assert len(orders.signs) == 2
+
+
+def p_where_none_is_larger(p, q, draft):
+    return torch.where((p <= q).all(-1, keepdim=True), p, (p - q).clamp(min=0))
+
+
+def filled_where_the_other_is_smaller(p, q, draft):
+    return residual(p, q).masked_fill(p.flip(-1) < q.flip(-1), 1.0)
+
+
+def ratio_where_smaller(p, q, draft):
+    mine, other = at(p, draft), at(q, draft)
+    return torch.where(mine < other, torch.minimum(mine, other) / other, torch.ones_like(mine))
+
+
+def p_where_the_first_is_no_larger(p, q, draft):
+    return torch.where((p[..., :1] <= q[..., :1]), p, (p - q).clamp(min=0))
+
+
+def half_where_smaller(p, q, draft):
+    mine, other = at(p, draft), at(q, draft)
+    return torch.where(mine < other, torch.minimum(mine, other) / other, torch.ones_like(mine) / 2)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [judging(replace=p_where_none_is_larger), judging(replace=filled_where_the_other_is_smaller)],
+)
+def test_a_sign_that_is_found_between_draws_is_known_from_the_start_of_another_run(build):
+    found = prove(build, Box(2, 1, 1, drafts=True), seed=3)
+    assert found.proved, found.why
+    assert found.orders == 2
+
+
+def test_a_sign_is_the_same_by_any_form_of_its_function():
+    found = prove(judging(ratio_where_smaller), Box(2, 1, 1, drafts=True), seed=3)
+    assert found.proved, found.why
+    assert found.orders == 2
+
+
+@pytest.mark.parametrize(
+    "build", [judging(replace=p_where_the_first_is_no_larger), judging(half_where_smaller)], ids=["replaced", "kept"]
+)
+def test_what_is_wrong_in_one_of_these_orders_is_not_proved(build):
+    box = Box(2, 1, 1, drafts=True)
+    assert off(build, (0.3, 0.7), (0.6, 0.4)) > 0.05
+    assert not prove(build, box, seed=3).proved
