@@ -7,11 +7,16 @@ from specverify.cell import Asked, Cell, settings
 from specverify.declared import Initial
 
 SIZES = {
-    "quick": {"none": ("3x4", "3x3-end"), "one": ("3x4x3", "3x3x2-end"), "several": ("2x3x2", "3x3x1", "2x3x1-end")},
-    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",)},
+    "quick": {
+        "none": ("3x4", "3x3-end"),
+        "one": ("3x4x3", "3x3x2-end"),
+        "several": ("2x3x2", "3x3x1", "2x3x1-end"),
+        "races": ("2x4x3", "2x3x2-end"),
+    },
+    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",), "races": ("2x5x3",)},
 }
-"""By the chains of drafts that a decoder verifies; the full tier's are beside those of the quick one. Races have two
-tokens in all of them."""
+"""By the chains of drafts that a decoder verifies, or as these are drawn by races; the full tier's are beside those of
+the quick one. Who draws by races has two tokens in all of them."""
 BEYOND = ("sjd-tree", "sjd-reuse", "sd-list-gumbel")
 """Out of reach: siblings that differ have no law where one token is certain, reuse compares two laws, and which of
 several races ends first has no chance by sums and minima of laws."""
@@ -64,7 +69,7 @@ def cells(asked: Asked) -> list[Cell]:
         entry = declared.decoder(name)
         if name in BEYOND:
             continue
-        chains = "none" if not entry.drafts else "one" if entry.chains == 1 else "several"
+        chains = "none" if not entry.drafts else "races" if entry.races else "one" if entry.chains == 1 else "several"
         mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]
         found += [_cell(name, f"2{sizes[1:]}" if entry.races else sizes) for sizes in mine]
         initials = [initial for initial, _ in settings(name, True) if initial]
