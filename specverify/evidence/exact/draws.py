@@ -227,6 +227,9 @@ class NamedDraws(Enumerated):
         except OutOfReach as error:
             self.named.stopped = error
             raise
+        except Exception as error:  # which a decoder may catch
+            self.named.stopped = OutOfReach(f"a draw raised {type(error).__name__}: {error}")
+            raise self.named.stopped from None
 
     def _refuse(self, why: str) -> NoReturn:
         self.named.stopped = OutOfReach(why)

@@ -54,7 +54,7 @@ def opaque(func: Any, with_laws: bool, args: Any, kwargs: Any) -> Any:
     if name in _SHOWING.split():
         raise OutOfReach(f"it looks at noise, by {name.strip('_')}")
     try:
-        return func(*args, **kwargs)
+        return Noise.__torch_function__(func, (Noise,), args, kwargs)  # also where subclasses are switched off
     except ContractError as error:  # which a decoder may catch
         raise OutOfReach(str(error)) from None
 

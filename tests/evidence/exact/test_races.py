@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -251,6 +252,10 @@ def renamed_law(asked):
     return asked.winner(law.flip(-1))
 
 
+def pickled(asked):
+    return asked.winner(asked.p if pickle.dumps(asked.race()) else asked.q)
+
+
 def caught(asked):
     try:
         asked.race().sum()
@@ -261,11 +266,13 @@ def caught(asked):
 
 LOOKING = {
     "as text": (shown, "looks at noise"),
+    "as bytes": (pickled, "looks at noise"),
     "as numbers": (renamed, "takes noise for numbers"),
     "numbers as noise": (renamed_law, "takes noise for numbers, or numbers for noise"),
     "and catches that it may not": (caught, "noise is opaque"),
     "by a test of laws": (WRONG["a race chosen by the laws"], "chooses noise by a test of laws"),
     "by a fresh one or none": (lambda a: a.winner(a.p, a.fresh() * (a.p[..., :1] > 0)), "noise and laws together"),
+    "one token's twice": (lambda a: a.winner(a.p, a.race()[..., :1].expand(-1, -1, 2)), "noise was cut apart"),
     "which ends first": (lambda a: a.draws.earliest(a.race(), a.p[:, 0], a.where)[:, None], "earliest token of"),
 }
 
@@ -278,6 +285,13 @@ def test_who_looks_at_noise_is_refused(name):
     assert why in found.why
 
 
+def past_its_class(asked):
+    race = asked.race()
+    numbers = Tensor.__torch_function__(Tensor.tolist, (), (race,))
+    return asked.winner(asked.p if numbers else asked.q)
+
+
+LOOKING["past its class"] = (past_its_class, "noise is opaque")
 KEPT: list[Any] = []
 
 
