@@ -23,7 +23,7 @@ from specverify.evidence.exact.numbers import ONE, Numbers
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
 from specverify.evidence.exact.races import Races
-from specverify.rules.token import accept_probability, residual
+from specverify.rules.token import accept_probability, at, residual
 from toymodels.tables import TableModel, prefixes
 
 LENGTH = 2
@@ -134,6 +134,18 @@ def half(asked):
     return torch.full_like(asked.p, 0.5)
 
 
+def kept_by_the_larger(asked):
+    draft = drafted(asked)
+    both = at(asked.p, draft), at(asked.q, draft)
+    kept = asked.draws.accept_run(both[0] / torch.maximum(*both), asked.where) == 1
+    return draft.where(kept[:, None], by_its_own_race(asked, asked.where & ~kept[:, None]))
+
+
+def of_the_larger(asked):
+    asked.winner(torch.where(larger(asked), asked.q, asked.p))
+    return drafted_then_drawn(asked)
+
+
 RIGHT = {
     "one race": lambda a: a.winner(a.p),
     "weights of any sum": lambda a: a.winner(3 * a.p),
@@ -147,14 +159,17 @@ RIGHT = {
     "the residual by the draft's race": lambda a: judged(a, by_its_own_race),
 }
 """Of two tokens the residual has one only, which wins any race."""
+IN_ORDERS = {"kept by a share of the larger": kept_by_the_larger, "a law by the larger": of_the_larger}
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [*RIGHT, *IN_ORDERS])
 def test_a_right_decoder_is_proved(name):
-    found = prove(lambda settings: Racing(RIGHT[name]), SMALL, seed=1)
+    pick = (RIGHT | IN_ORDERS)[name]
+    found = prove(lambda settings: Racing(pick), SMALL, seed=1)
     assert found.proved, found.why
+    assert (found.orders == 8) == (name in IN_ORDERS)
     assert found.error_bits >= BITS
-    assert max(off(RIGHT[name])) < 1e-12
+    assert max(off(pick)) < 1e-12
 
 
 WRONG = {
@@ -169,6 +184,7 @@ WRONG = {
     "another law where two are equal": lambda a: a.winner(where_equal(a, a.p.flip(-1), a.p)),
     "another law where a token has none": lambda a: a.winner(torch.where(a.p[..., :1] == 0, half(a), a.p)),
     "another law in one order": lambda a: a.winner(torch.where(larger(a), half(a), a.p)),
+    "the law of the larger alone": lambda a: a.winner(torch.where(larger(a), a.q, a.p)),
     "another law above a threshold": lambda a: a.winner(torch.where(a.p[..., :1] > 0.75, half(a), a.p)),
     "a race chosen by the laws": lambda a: a.winner(a.p, torch.where(larger(a), a.race(), a.race(back=1))),
     "a race asked by the laws": lambda a: torch.maximum(a.winner(a.p), a.winner(a.q, a.fresh(), larger(a)[..., 0])),
