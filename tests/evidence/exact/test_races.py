@@ -17,12 +17,9 @@ from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, begin, commit
 from specverify.decoders.registry import build
 from specverify.evidence.enumerate import enumerate_decoder, target_law
-from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.box import Box
-from specverify.evidence.exact.numbers import ONE, Numbers
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
-from specverify.evidence.exact.races import Races
 from specverify.rules.token import accept_probability, at, residual
 from toymodels.tables import TableModel, prefixes
 
@@ -156,10 +153,13 @@ RIGHT = {
     "two slots that are one race": of_two_at_once,
     "a draft by a race, and the token rule": lambda a: judged(a, by_the_residual),
     "the residual by a race": lambda a: judged(a, by_a_race_under_the_residual),
-    "the residual by the draft's race": lambda a: judged(a, by_its_own_race),
 }
-"""Of two tokens the residual has one only, which wins any race."""
-IN_ORDERS = {"kept by a share of the larger": kept_by_the_larger, "a law by the larger": of_the_larger}
+IN_ORDERS = {
+    "the residual by the draft's race": lambda a: judged(a, by_its_own_race),
+    "kept by a share of the larger": kept_by_the_larger,
+    "a law by the larger": of_the_larger,
+}
+"""Of two tokens the residual has one only, which wins any race: but a symbol does not know it."""
 
 
 @pytest.mark.parametrize("name", [*RIGHT, *IN_ORDERS])
@@ -167,7 +167,7 @@ def test_a_right_decoder_is_proved(name):
     pick = (RIGHT | IN_ORDERS)[name]
     found = prove(lambda settings: Racing(pick), SMALL, seed=1)
     assert found.proved, found.why
-    assert (found.orders == 8) == (name in IN_ORDERS)
+    assert (found.orders > 1) == (name in IN_ORDERS)
     assert found.error_bits >= BITS
     assert max(off(pick)) < 1e-12
 
@@ -326,47 +326,3 @@ def test_more_tokens_are_refused():
     found = prove(lambda settings: build("scd-gs", settings), Box(3, 2, 2), seed=1)
     assert found.outcome == "out of reach"
     assert found.why == "it draws by races over 3 tokens, which are followed for two tokens only"
-
-
-@pytest.fixture
-def races():
-    return Races(Algebra(Numbers(1)))
-
-
-def test_what_is_left_of_a_race_is_divided_as_its_interval_is(races):
-    numbers = races.algebra.numbers
-    first, second, third = (numbers.law([x, 1 - x]) for x in (0.6, 0.3, 0.45))
-    known, low, high = 0, 0.0, 1.0
-    for law, cut, winner in ((first, 0.6, 0), (second, 0.3, 1), (third, 0.45, 1)):
-        zero, one = races.parts(known, tuple(law))
-        assert numbers.value[zero] == pytest.approx(cut - low)
-        assert numbers.value[one] == pytest.approx(high - cut)
-        assert numbers.residue[zero] + numbers.residue[one] - numbers.residue[races.length(known)] in (
-            0,
-            numbers.field.prime,
-        )
-        known = races.after(known, winner, (zero, one))
-        low, high = (low, cut) if winner == 0 else (cut, high)
-        assert numbers.value[races.length(known)] == pytest.approx(high - low)
-
-
-def test_a_look_that_is_certain_tells_nothing(races):
-    numbers = races.algebra.numbers
-    law = tuple(numbers.law([0.6, 0.4]))
-    assert races.length(0) == ONE
-    for winner in (0, 1):
-        known = races.after(0, winner, races.parts(0, law))
-        parts = races.parts(known, law)
-        assert numbers.residue[parts[1 - winner]] == 0
-        assert races.after(known, winner, parts) == known
-
-
-def test_all_that_can_be_known_of_a_race_has_the_law_that_is_asked_next(races):
-    numbers = races.algebra.numbers
-    laws = [tuple(numbers.law([x, 1 - x])) for x in (0.6, 0.3, 0.45, 0.7)]
-    known = [0]
-    for law in laws[:3]:
-        known = [races.after(each, winner, races.parts(each, law)) for each in known for winner in (0, 1)]
-    assert len({*known}) == 8
-    total = sum(numbers.residue[races.parts(each, laws[3])[0]] for each in known)
-    assert total % numbers.field.prime == numbers.residue[laws[3][0]]
