@@ -55,8 +55,9 @@ def opaque(func: Any, with_laws: bool, args: Any, kwargs: Any) -> Any:
         raise OutOfReach(f"it looks at noise, by {name.strip('_')}")
     try:
         return Noise.__torch_function__(func, (Noise,), args, kwargs)  # also where subclasses are switched off
-    except ContractError as error:  # which a decoder may catch
-        raise OutOfReach(str(error)) from None
+    except Exception as error:  # which a decoder may catch
+        other = f"it uses {name.strip('_')} on noise, which raised {type(error).__name__}"
+        raise OutOfReach(str(error) if isinstance(error, ContractError) else other) from None
 
 
 def place(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
+from specverify.noise import Noise
 from specverify.rules.token import accept_probability, at, residual
 from toymodels.tables import TableModel, prefixes
 
@@ -307,6 +309,21 @@ def past_its_class(asked):
     return asked.winner(asked.p if numbers else asked.q)
 
 
+def copied(asked):
+    try:
+        copy.deepcopy(asked.race())
+    except Exception:
+        return asked.winner(asked.p)
+    return drafted(asked)
+
+
+def made_up(asked):
+    race = torch.tensor([1.0, 1.5]).double().expand(len(asked.place), 1, 2).clone()
+    return asked.winner(asked.p, race.as_subclass(Noise))
+
+
+LOOKING["by a copy that fails"] = (copied, "uses deepcopy on noise")
+LOOKING["as its class alone"] = (made_up, "numbers for noise")
 LOOKING["past its class"] = (past_its_class, "noise is opaque")
 KEPT: list[Any] = []
 
