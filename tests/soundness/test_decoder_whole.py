@@ -136,7 +136,8 @@ def test_controls_are_not_flagged(name):
             "reason"
         ]
         races = any("races" in line for line in judgement["not_covered"])
-        assert (judgement["verdict"]["kind"] == "CONSISTENT") == races
+        assert judgement["verdict"]["kind"] != "CONSISTENT"
+        assert ("Races over more than two tokens were sampled" in judgement["verdict"]["reason"]) == races
 
 
 def test_a_decoder_of_40_lines_is_proved_in_a_minute():
