@@ -20,7 +20,9 @@ from specverify.errors import ContractError
 
 T = TypeVar("T")
 COLUMNS = 2
-"""Numbers that stand for a race, as many as it has tokens: the identity, and a 0. All 0: no race."""
+"""Numbers that stand for a race, as many as it has tokens: the identity, and that and `BESIDE`. All 0: no race."""
+BESIDE = 0.5
+"""No two identities are so far apart: a race put together of other races' numbers, or of its own anew, is none."""
 _CALLS = itertools.count(1)
 _STRUCTURE = (
     "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __deepcopy__ __hash__ __reduce_ex__ "
@@ -45,6 +47,9 @@ _OPAQUE = (
     "noise is opaque, and step computed with it ({name}): ask draws.winner(race, weights, where) for the token that a "
     "race picks; gathering, joining, selecting and padding with zeros is all that may be done to noise itself"
 )
+
+
+_CUT = "noise was cut apart, or put together of several races' numbers; keep races whole, as Float[batch, slots, noise]"
 
 
 class Noise(Tensor):
@@ -118,7 +123,7 @@ class Ledger:
         whole = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.known.device).expand(batch, slots, 2)
         self.known = torch.cat([self.known, whole], 1)
         number = self._call + made + torch.arange(slots, dtype=torch.float64, device=whole.device)
-        noise = torch.stack([-number, torch.zeros_like(number)], -1)
+        noise = torch.stack([-number, BESIDE - number], -1)
         return noise.expand(batch, slots, COLUMNS).clone().as_subclass(Noise)
 
     def find(
@@ -168,7 +173,7 @@ class Ledger:
         if not leaves:
             return result, self.known[:, :0]
         if any(leaf.ndim < 2 or leaf.shape[-1] != COLUMNS for leaf in leaves):
-            raise ContractError("noise was cut apart; keep races whole, as Float[batch, slots, noise]")
+            raise ContractError(_CUT)
         sizes = [leaf[0].numel() // COLUMNS for leaf in leaves]
         place = self._places(torch.cat([leaf.reshape(len(leaf), -1, COLUMNS) for leaf in leaves], 1))
         there, slots = place >= 0, torch.arange(place.shape[1], device=place.device)
@@ -178,7 +183,8 @@ class Ledger:
             known = self.known.gather(1, place.clamp(min=0)[..., None].expand(-1, -1, 2))
         known = known.where((there & (first == slots))[..., None], 0.0)
         number = (first + 1.0).double().where(there, 0.0)
-        parts = iter(torch.stack([number, torch.zeros_like(number)], -1).split(sizes, 1))
+        beside = (number + BESIDE).where(there, 0.0)
+        parts = iter(torch.stack([number, beside], -1).split(sizes, 1))
         numbered = tree.map_tensors(
             result,
             lambda leaf: next(parts).reshape(leaf.shape).as_subclass(Noise) if isinstance(leaf, Noise) else leaf,
@@ -187,7 +193,10 @@ class Ledger:
 
     def _places(self, race: Tensor) -> Int[Tensor, "batch slots"]:
         """Each race's place in `known`; -1 for none."""
-        number = tree.plain(race)[..., 0].long()
+        first, second = tree.plain(race).unbind(-1)
+        if not torch.equal(second, (first + BESIDE).where(first != 0, 0.0)):
+            raise ContractError(_CUT)
+        number = first.long()
         made = -number - self._call + self._state
         place = torch.where(number > 0, number - 1, torch.where(number < 0, made, -1))
         low = torch.where(number < 0, self._state, 0)

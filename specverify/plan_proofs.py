@@ -7,17 +7,30 @@ from specverify.cell import Asked, Cell, settings
 from specverify.declared import Initial
 
 SIZES = {
-    "quick": {"none": ("3x4", "3x3-end"), "one": ("3x4x3", "3x3x2-end"), "several": ("2x3x2", "3x3x1", "2x3x1-end")},
-    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",)},
+    "quick": {
+        "none": ("3x4", "3x3-end"),
+        "one": ("3x4x3", "3x3x2-end"),
+        "several": ("2x3x2", "3x3x1", "2x3x1-end"),
+        "races": ("2x4x3", "2x3x2-end"),
+    },
+    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",), "races": ("2x5x3",)},
 }
-"""By the chains of drafts that a decoder verifies; the full tier's are beside those of the quick one."""
-BEYOND = ("sjd-tree", "sjd-reuse")
-"""Out of reach: siblings that differ have no law where one token is certain, and reuse compares two laws."""
+"""By the chains of drafts that a decoder verifies, or as these are drawn by races; the full tier's are beside those of
+the quick one. Who draws by races has two tokens in all of them."""
+BEYOND = ("sjd-tree", "sjd-reuse", "sd-list-gumbel")
+"""Out of reach: siblings that differ have no law where one token is certain, reuse compares two laws, and which of
+several races ends first has no chance by sums and minima of laws."""
 FROM = "2x4x2"
 """Where Jacobi decoders begin with other drafts."""
-WRONG = ("stale-scores-after-coupling", "recovered-from-target", "bonus-from-draft", "block-on-coupled-drafts")
-"""Known-wrong decoders that must be seen to differ, so that no proof is empty."""
-WRONG_SIZES = "3x3x2"
+WRONG = {
+    "stale-scores-after-coupling": "3x3x2",
+    "recovered-from-target": "3x3x2",
+    "bonus-from-draft": "3x3x2",
+    "block-on-coupled-drafts": "3x3x2",
+    "race-not-shifted": "2x3x2",
+    "one-race-for-a-step": "2x3x2",
+}
+"""Known-wrong decoders that must be seen to differ in these sizes, so that no proof is empty."""
 RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
     "quick": (
         ("sd", "4x1x1", "mixture", (0.1,)),
@@ -46,7 +59,7 @@ RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
 
 
 def cells(asked: Asked) -> list[Cell]:
-    """Decoders and sizes; those that draw by races are out of reach.
+    """Decoders and sizes.
 
     Of a decoder's initial drafts the first are tried in all sizes, and the others in one.
     """
@@ -54,13 +67,14 @@ def cells(asked: Asked) -> list[Cell]:
     found = []
     for name in declared.decoders_of("ids", relaxed=False):
         entry = declared.decoder(name)
-        if entry.races or name in BEYOND:
+        if name in BEYOND:
             continue
-        chains = "none" if not entry.drafts else "one" if entry.chains == 1 else "several"
-        found += [_cell(name, sizes) for tier in tiers for sizes in SIZES[tier][chains]]
+        chains = "none" if not entry.drafts else "races" if entry.races else "one" if entry.chains == 1 else "several"
+        mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]
+        found += [_cell(name, f"2{sizes[1:]}" if entry.races else sizes) for sizes in mine]
         initials = [initial for initial, _ in settings(name, True) if initial]
         found += [_cell(name, FROM, initial) for initial in initials[1:]]
-    found += [_cell(name, WRONG_SIZES) for name in WRONG]
+    found += [_cell(name, sizes) for name, sizes in WRONG.items()]
     for tier in tiers:
         for name, sizes, rule, values in RULES[tier]:
             found += [_cell(name, sizes, None, rule, value) for value in values]

@@ -154,8 +154,8 @@ def _of_row(row: Row) -> Proof:
 def _not_covered(real: Real) -> list[str]:
     races = ", ".join(name for name in registry.names("ids") if registry.entry(name).races)
     return [
-        f"proofs for every law say nothing of other sizes than theirs, of rounding, and of {races}: races have no "
-        "chances that are functions of the laws"
+        "proofs for every law say nothing of other sizes than theirs, nor of rounding; those that draw by races "
+        f"({races}) have none of more than two tokens"
     ]
 
 

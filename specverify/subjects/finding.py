@@ -91,6 +91,13 @@ class Findings:
             ),
         )
 
+    def complete(self, verdict: Verdict, modes: Sequence[Mode]) -> bool:
+        """Whether it is lossless as far as it can be enumerated: that of races is two tokens, and more were sampled."""
+        if verdict.kind is Kind.PROVED or not isinstance(self.claim, Lossless):
+            return isinstance(self.claim, Lossless)
+        alone = self.precision == torch.float64 and not (self.dependence or self.own_path or self.keeps)
+        return verdict.kind is Kind.CONSISTENT and alone and any(mode.races for mode in modes)
+
     def outside(self) -> list[str]:
         """What lies outside, each as `what: why`."""
         return outside(self.outcomes)

@@ -25,7 +25,7 @@ from dataclasses import replace
 
 import torch
 
-from specverify.claims import Lossless, Relaxed
+from specverify.claims import Relaxed
 from specverify.deadline import Deadline
 from specverify.errors import BudgetError, ContractError, DependentRowsError, InputError, SpecverifyError
 from specverify.evidence.arrange import ARRANGEMENTS
@@ -193,19 +193,17 @@ class Proving(Refuting):
         for line in findings.outside():
             what, _, why = line.partition(": ")
             self.missed[why].append(what)
-        return self._beyond(findings.verdict(modes), modes)
+        return self._beyond(findings, modes)
 
-    def _beyond(self, verdict: Verdict, modes: Sequence[Mode]) -> Verdict:
+    def _beyond(self, findings: Findings, modes: Sequence[Mode]) -> Verdict:
         """The verdict once a proof for every law was tried, of a lossless decoder that was proved on named models."""
-        if verdict.kind is not Kind.PROVED or not isinstance(self.claim, Lossless):
+        verdict = findings.verdict(modes)
+        if not findings.complete(verdict, modes):
             return verdict
         self.for_all = for_all(self.factory, modes, self.plan.seed, self.plan.deadline.left)
-        if self.for_all.why:
-            self.missed[self.for_all.why].append("every law at once")
-        else:
-            self.missed[
-                "a proof is of each row by itself; batches are looked at in some sizes, states and orders only"
-            ].append("rows that depend on each other")
+        rows = "a proof is of each row by itself; batches are looked at in some sizes, states and orders only"
+        what = "every law at once" if self.for_all.why else "rows that depend on each other"
+        self.missed[self.for_all.why or rows].append(what)
         return self.for_all.verdict(verdict)
 
     def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:

@@ -96,6 +96,10 @@ def test_races_are_numbered_by_where_they_stand_whatever_became_of_others():
     assert known.tolist() == [[[0, 1], [0, 1], [0, 0], [0, 1]]]
 
 
+def asked(draws, race):
+    return draws.winner(race, heads(draws, 0.5, 0.5), everywhere(draws, 2))
+
+
 STALE = Enumerated(1).race(1, 1, 2)
 MISUSED = {
     "zeros": (lambda d, r: d.winner(torch.zeros_like(r), heads(d, 0.5, 0.5), everywhere(d, 2)), "not there, but zeros"),
@@ -122,6 +126,15 @@ MISUSED = {
     "to float32": (lambda d, r: r.to(torch.float32), "another dtype"),
     "to a law's": (lambda d, r: r.to(torch.ones(1)), "another dtype"),
     "cut apart": (lambda d, r: d.finish(r[..., :1]), "noise was cut apart"),
+    "one number twice": (lambda d, r: asked(d, r[..., :1].expand(1, 2, 2)), "noise was cut apart"),
+    "another's number": (lambda d, r: asked(d, torch.stack([r[..., 0], r[:, [1, 0], 1]], -1)), "noise was cut apart"),
+    "one number and none": (lambda d, r: asked(d, torch.cat([r[..., :1], r[..., :1] * 0], -1)), "noise"),
+    "half a race": (
+        lambda d, r: asked(d, r.masked_fill(torch.tensor([False, True]), 0.0)),
+        "put together of several races' numbers",
+    ),
+    "the other way round": (lambda d, r: d.finish(r.flip(-1)), "put together of several races' numbers"),
+    "those of two races": (lambda d, r: asked(d, r.transpose(1, 2).contiguous()), "noise was cut apart"),
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from specverify.enumerated import Enumerated
 from specverify.evidence.exact.assumed import discharged
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, Unsettled, either
+from specverify.evidence.exact.races import Races
 from specverify.evidence.exact.tensors import Named
 from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
@@ -28,6 +29,7 @@ class Chances:
     Attributes:
         residue, zero, size: lists over their numbers.
         discharged: how many assumptions were found to fail in worlds of weight 0 only.
+        races: what may be known of races in worlds.
     """
 
     def __init__(self, named: Named) -> None:
@@ -36,6 +38,7 @@ class Chances:
         self.zero: list[Conditions] = []
         self.size: list[int] = []
         self.discharged: set[Assumptions] = set()
+        self.races = Races(named.algebra)
         self._known: dict[tuple[int, Conditions], int] = {}
         self._products: dict[tuple[int, int], int] = {}
 
@@ -80,13 +83,17 @@ class NamedDraws(Enumerated):
         chances: of the run.
         weight: of each world, Int[batch], numbers of `chances`.
         chosen: outcomes of the first draws.
+        known: of the races in the state; in place of an interval [k, k + 1], where k is the number of what is known in
+            `chances.races`.
 
     Attributes:
         weight: times the chances of the outcomes so far.
     """
 
-    def __init__(self, chances: Chances, weight: Tensor, chosen: Sequence[Chosen] = ()) -> None:
-        super().__init__(len(weight), chosen)
+    def __init__(
+        self, chances: Chances, weight: Tensor, chosen: Sequence[Chosen] = (), known: Tensor | None = None
+    ) -> None:
+        super().__init__(len(weight), chosen, known=known)
         self.chances, self.weight = chances, weight
         self.named, self.numbers = chances.named, chances.named.numbers
 
@@ -137,8 +144,41 @@ class NamedDraws(Enumerated):
             return self._several("categorical", names).reshape(shape)
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+        """See Draws. Refused for more than two tokens."""
+        if vocab != 2:
+            self._refuse(f"it draws by races over {vocab} tokens, which are followed for two tokens only")
+        with self._unseen():
+            return self.named.noise(super().race(batch, slots, vocab))  # type: ignore[no-any-return]
+
+    def winner(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch slots vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
+        """See Draws. Slots are asked one after the other, as some may share a race."""
+        with self._unseen():
+            self.named.has_names(race)  # which refuses what is noise by its class alone
+            laws, (used, tests) = self.named.names(weights).tolist(), self._mask(where)
+            winners = []
+            for slot in range(where.shape[1]):
+                place, known = self._found(race, where, "winner")
+                mine = [(row[slot], use[slot], test[slot]) for row, use, test in zip(laws, used, tests, strict=True)]
+                winner, now = self._look(known[:, slot, 0].long().tolist(), mine)
+                number = torch.tensor(now, dtype=torch.float64)[:, None]
+                here = slice(slot, slot + 1)
+                self._ledger.learn(place[:, here], where[:, here], torch.stack([number, number + 1], -1))
+                winners.append(winner)
+            return torch.stack(winners, 1), race
+
+    def earliest(
+        self,
+        race: Float[Tensor, "batch slots noise"],
+        weights: Float[Tensor, "batch vocab"],
+        where: Bool[Tensor, "batch slots"],
+    ) -> Int[Tensor, " batch"]:
         """Refused."""
-        self._refuse("it draws by races")
+        self._refuse("it asks for the earliest token of several races")
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Refused."""
@@ -147,6 +187,37 @@ class NamedDraws(Enumerated):
     def normal(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Refused."""
         self._refuse("it draws normal numbers")
+
+    def _look(
+        self, known: list[int], asked: list[tuple[list[int], bool, int]]
+    ) -> tuple[Int[Tensor, " batch"], list[int]]:
+        """Each row's winner of a race, and what is known then.
+
+        Args:
+            known: what is known before.
+            asked: names of weights, whether the race is asked, and the number of what that assumes.
+        """
+        races, every, names = self.chances.races, [], []
+        for live, number, (law, use, test) in zip(self.weight.tolist(), known, asked, strict=True):
+            zero, one = self._chances(live, law, use, self.named.assumptions(test))
+            looked = use and self.chances.residue[live] != 0
+            parts, length = (races.parts(number, (zero, one)), races.length(number)) if looked else ((ONE, ZERO), ONE)
+            names.append([[self._share(live, part, length) for part in parts]])
+            every.append((number, parts))
+        winner = self._several("winner", names)[:, 0]
+        return winner, [
+            races.after(number, token, parts) for (number, parts), token in zip(every, winner.tolist(), strict=True)
+        ]
+
+    def _share(self, live: int, part: int, length: int) -> int:
+        """The chance of a part of what is left of a race, in a world with the weight `live`."""
+        name = self.named.algebra.apply("div", part, length)
+        self.chances.require(live, self.numbers.assumed[name], "the winner of a race")
+        if not self.numbers.facts(part).nonnegative or not self.numbers.facts(length).nonnegative:
+            raise Unsettled(
+                f"a race is won with the chance {words(self.named.algebra, name)}, of which the sign is open"
+            )
+        return name
 
     @contextlib.contextmanager
     def _unseen(self) -> Iterator[None]:
@@ -157,6 +228,9 @@ class NamedDraws(Enumerated):
         except OutOfReach as error:
             self.named.stopped = error
             raise
+        except Exception as error:  # which a decoder may catch
+            self.named.stopped = OutOfReach(f"a draw raised {type(error).__name__}: {error}")
+            raise self.named.stopped from None
 
     def _different(self, what: str) -> BaseException:
         """Another draw on replay: it may come of a sign of a number that was found in between."""

@@ -36,6 +36,7 @@ from specverify.evidence.exact.shut import watched
 from specverify.evidence.exact.tensors import Named
 from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
+from specverify.noise import Noise
 from specverify.outcomes import Chosen, Open
 
 _THROWN_AWAY = 50_000
@@ -44,9 +45,12 @@ _THROWN_AWAY = 50_000
 
 @dataclass
 class Place:
-    """Worlds of one state: their weight, where all of them have none, and the size of the weight as a function."""
+    """Worlds of one state: their weight, where all of them have none, and the size of the weight as a function.
 
-    state: Any
+    Beside the state stands what is known of the races in it.
+    """
+
+    state: tuple[Any, Tensor] | None
     weight: int
     zero: Conditions
     size: int
@@ -216,7 +220,9 @@ class _Following:
         return self._kept()
 
     def _kept(self) -> dict[str, object]:
-        return kept(self.decoder, self.target, self.drafts, type(self.target.start(1)), State, NamedDraws, Tensor)
+        return kept(
+            self.decoder, self.target, self.drafts, type(self.target.start(1)), State, NamedDraws, Tensor, Noise
+        )
 
     def _laws(self, goal: Lossless, table: Tensor) -> Tensor:
         """Names for the laws of a table."""
@@ -232,18 +238,18 @@ class _Following:
         stack: list[tuple[Tensor, list[Chosen]]] = [(every, [])]
         while stack:
             row, chosen = stack.pop()
-            draws = NamedDraws(self.chances, weight[row], chosen)
-            before = None if states is None else tree.rows(states, row)
+            before, known = (None, None) if states is None else tree.rows(states, row)
+            draws = NamedDraws(self.chances, weight[row], chosen, known)
             after = self._called(before, draws)
             self._take(len(row))
             for number, draw in draws.open.items():
                 stack += self._split(draw, row, draws.chosen[:number])
             self._file(after, draws.weight.tolist(), [places[k] for k in row.tolist()])
 
-    def _called(self, before: Any, draws: NamedDraws) -> State:
-        """The state after a call of the decoder; its laws as names."""
+    def _called(self, before: Any, draws: NamedDraws) -> tuple[State, Tensor]:
+        """The state after a call of the decoder, its laws as names, and what is known of the races in it."""
         self.named.begin()
-        given = None if before is None else self._shown(before)
+        given = None if before is None else self._mapped(before, lambda part: states.shown(self.named, part))
         info = None
         with watched(self.named):
             if given is None:
@@ -252,28 +258,20 @@ class _Following:
                 after, info = self.decoder.step(given, self.target, draws)
         if not dataclasses.is_dataclass(after) and not isinstance(after, tuple):
             raise OutOfReach(f"its state is a {type(after).__name__}; make it a dataclass or a named tuple of tensors")
-        after, _ = draws.finish(after)
+        noise, known = draws.finish([part for part in tree.tensors(after) if isinstance(part, Noise)])
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
             self.tokens = max(self.tokens, int((after.length - given.length).max()))
             states.check_lent(self.named, before, given)
         self.parts = states.check_parts(after, self.parts)
-        hidden: State = self._mapped(after, self._hidden)
+        numbered = iter(noise)
+        hidden: State = self._mapped(after, lambda part: states.hidden(self.named, part, numbered))
         with watched(self.named):  # and so is code that runs as something is thrown away
             del after, given, info
             self.named.check_let_go()
             if gc.get_count()[0] > _THROWN_AWAY:
                 gc.collect(0)
-        return hidden
-
-    def _shown(self, state: Any) -> Any:
-        def shown(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, states.Names):
-                return tensor.clone()
-            names = tensor.as_subclass(Tensor)
-            return self.named.bind(self.named.values(names).clone(), names)
-
-        return self._mapped(state, shown)
+        return hidden, known
 
     def _mapped(self, state: Any, function: Callable[[Tensor], Tensor]) -> Any:
         """A state with other tensors; code of its own that runs as it is made is watched as all of a decoder's."""
@@ -285,15 +283,6 @@ class _Following:
         with watched(self.named):
             return tree.map_tensors(state, unseen)
 
-    def _hidden(self, tensor: Tensor) -> Tensor:
-        if self.named.has_tests(tensor) or (self.named.has_names(tensor) and not tensor.is_floating_point()):
-            raise OutOfReach("it keeps the outcome of a test of laws in its state")
-        if not tensor.is_floating_point():
-            return tensor
-        names = self.named.names(tensor).clone()
-        self.named.check(tensor, names)
-        return names.as_subclass(states.Names)
-
     def _split(self, draw: Open, row: Tensor, chosen: list[Chosen]) -> list[tuple[Tensor, list[Chosen]]]:
         self._take(0, ahead=int(draw.others.sum()))
         found = []
@@ -303,13 +292,13 @@ class _Following:
             found.append((row[mine], [*(tree.rows(each, mine) for each in chosen), tree.rows(outcome, piece)]))
         return found
 
-    def _file(self, after: Any, weight: list[int], places: list[Place]) -> None:
+    def _file(self, found: tuple[Any, Tensor], weight: list[int], places: list[Place]) -> None:
         """Add up finished worlds, and let the others wait with those that are equal."""
-        prime = self.numbers.field.prime
+        prime, (after, _) = self.numbers.field.prime, found
         done, length = after.done.tolist(), after.length.tolist()
         vocab, long = self.target.vocab, self.target.length
         sequence = [self.goal.outcome(x, vocab, long) for x in sequence_index(after.tokens, vocab).tolist()]
-        keys = tree.to_bits(after).tolist()
+        keys = tree.to_bits(found).tolist()
         for row, (chance, place) in enumerate(zip(weight, places, strict=True)):
             share = place.weight * self.chances.residue[chance] % prime
             size = place.size + self.chances.size[chance] + 1
@@ -321,7 +310,7 @@ class _Following:
             zero, slot = self.chances.zero[chance], self.waiting[length[row]]
             key = tuple(keys[row])
             if (known := slot.get(key)) is None:
-                slot[key] = Place(tree.rows(after, torch.tensor([row])), share, zero, size)
+                slot[key] = Place(tree.rows(found, torch.tensor([row])), share, zero, size)
             else:
                 known.weight, known.size = (known.weight + share) % prime, known.size + size
                 known.zero = both(known.zero, zero)

@@ -1,7 +1,8 @@
-"""States between the calls of a decoder that is followed: what they may hold, and that they are only lent."""
+"""States between the calls of a decoder that is followed: how they wait, and that they are only lent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,10 +11,43 @@ from torch import Tensor
 from specverify import tree
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.tensors import Named
+from specverify.noise import Noise
 
 
 class Names(Tensor):
     """Names, in a state that waits."""
+
+
+def shown(named: Named, tensor: Tensor) -> Tensor:
+    """A tensor of a state that waits, as a decoder is given it."""
+    if isinstance(tensor, Noise):
+        return named.noise(tree.plain(tensor).clone().as_subclass(Noise))  # type: ignore[no-any-return]
+    if not isinstance(tensor, Names):
+        return tensor.clone()
+    names = tree.plain(tensor)
+    return named.bind(named.values(names).clone(), names)
+
+
+def hidden(named: Named, tensor: Tensor, noise: Iterator[Tensor]) -> Tensor:
+    """A tensor of a decoder's state, as it waits.
+
+    Args:
+        named: of the run.
+        tensor: it.
+        noise: the state's races, numbered anew.
+
+    Raises:
+        OutOfReach: it came of a test of laws, or does not hold what its names stand for.
+    """
+    if named.has_tests(tensor) or (named.has_names(tensor) and not tensor.is_floating_point()):
+        raise OutOfReach("it keeps the outcome of a test of laws in its state")
+    if isinstance(tensor, Noise):
+        return next(noise)
+    if not tensor.is_floating_point():
+        return tensor
+    names = named.names(tensor).clone()
+    named.check(tensor, names)
+    return names.as_subclass(Names)
 
 
 def check_lent(named: Named, before: Any, given: Any) -> None:
@@ -25,7 +59,7 @@ def check_lent(named: Named, before: Any, given: Any) -> None:
         given: as it was lent.
     """
     for mine, lent in zip(tree.tensors(before), tree.tensors(given), strict=True):
-        if not torch.equal(mine.as_subclass(Tensor), named.names(lent) if isinstance(mine, Names) else lent):
+        if not torch.equal(tree.plain(mine), named.names(lent) if isinstance(mine, Names) else tree.plain(lent)):
             raise OutOfReach("it writes to the state that it is given; make a new one")
 
 

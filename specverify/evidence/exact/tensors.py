@@ -24,6 +24,7 @@ from specverify.evidence.exact import functions, intact, moving, watch
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.choosing import Decided, Test, Undecided
 from specverify.evidence.exact.numbers import Assumptions, NeedsOrder, Numbers, OutOfReach
+from specverify.noise import Noise
 
 CLOSE = 1e-9
 """How far a tensor's number may be from the value that its name stands for, relative to the larger of that and 1."""
@@ -53,6 +54,7 @@ class Named(TorchFunctionMode):
         self.read: set[int] = set()
         self._lasting: dict[int, tuple[Tensor, Tensor, bool]] = {}
         self._memory: dict[int, tuple[Tensor, Tensor, bool]] = {}
+        self._noise: dict[int, Tensor] = {}
         self._sets: list[Assumptions] = [frozenset()]
         self._undecided: dict[Undecided, int] = {}
         self._by_number: list[Undecided] = []
@@ -71,9 +73,14 @@ class Named(TorchFunctionMode):
                 intact.check(func)
                 watch.refuse(func, (args, kwargs))
                 watch.plain((args, kwargs))
-                if func in moving.UNFILLED:
+                given = [*moving.tensors_in((args, kwargs))]
+                noise = any(isinstance(tensor, Noise) for tensor in given)
+                if func in moving.UNFILLED and not noise:
                     return moving.unfilled(self, func, args, kwargs)
-                if not any(self.has_names(tensor) for tensor in moving.tensors_in((args, kwargs))):
+                with_names = any(self.has_names(tensor) for tensor in given)
+                if noise:
+                    return self.noise(watch.opaque(func, with_names, args, kwargs))
+                if not with_names:
                     return func(*args, **kwargs)
                 return self._carried_out(func, args, kwargs)
         except OutOfReach as error:
@@ -90,7 +97,7 @@ class Named(TorchFunctionMode):
 
     def begin(self) -> None:
         """Forget all tensors but those of models."""
-        self._memory = {}
+        self._memory, self._noise = {}, {}
 
     def check_untouched(self) -> None:
         """Raise OutOfReach if a law was computed with since `begin`, or since it was bound for good."""
@@ -148,6 +155,13 @@ class Named(TorchFunctionMode):
             place[storage.data_ptr()] = tensor, own, tests
         self._own(tensor, tests).copy_(names)
         return tensor
+
+    def noise(self, found: Any) -> Any:
+        """What came of a function of noise, of which the memory is known for noise's from now on."""
+        for tensor in moving.tensors_in(found):
+            if isinstance(tensor, Noise) and tensor.numel() > 0:
+                self._noise[watch.place(tensor)] = tensor
+        return found
 
     def has_names(self, tensor: Tensor) -> bool:
         """Whether a tensor's memory has names."""
@@ -293,9 +307,11 @@ class Named(TorchFunctionMode):
 
     def _found(self, tensor: Tensor) -> tuple[Tensor, Tensor, bool] | None:
         try:
-            place = tensor.untyped_storage().data_ptr()
+            place = watch.place(tensor)
         except Exception:  # a decoder that catches it would go on with what it does instead
             raise OutOfReach("it computes with tensors that have no plain memory: sparse, batched or wrapped") from None
+        if isinstance(tensor, Noise) != (place in self._noise):
+            raise OutOfReach("it takes noise for numbers, or numbers for noise; races come from draws.race")
         if place in self._lasting:
             self.read.add(place)
         return self._memory.get(place) or self._lasting.get(place)

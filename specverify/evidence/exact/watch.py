@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from specverify.decoders.protocol import Branch
+from specverify.errors import ContractError
 from specverify.evidence.exact.numbers import OutOfReach
+from specverify.noise import Noise
 
 _RANDOM = (
     "rand randn randint randperm rand_like randn_like randint_like normal normal_ multinomial bernoulli bernoulli_ "
     "poisson binomial uniform_ exponential_ geometric_ cauchy_ log_normal_ random_ dropout gumbel_softmax"
 )
+_SHOWING = "__repr__ __format__ __reduce_ex__ __reduce__"
 _MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_array_interface__"
 
 _PLAIN = {
-    *(Tensor, torch.nn.Parameter, torch.Generator, torch.Size, torch.dtype, torch.device, torch.layout),
+    *(Tensor, Noise, torch.nn.Parameter, torch.Generator, torch.Size, torch.dtype, torch.device, torch.layout),
     *(torch.memory_format, bool, int, float, complex, str, type(None), type(Ellipsis), range, Branch),
     *(np.ndarray, np.bool_, np.int32, np.int64, np.float32, np.float64),
 }
@@ -37,6 +40,32 @@ def refuse(func: Any, arguments: Any) -> None:
         given = arguments[0][0] if arguments[0] else None
         if isinstance(given, Tensor) and given.is_floating_point():
             raise OutOfReach(f"it looks at the memory of numbers, by {name}")
+
+
+def opaque(func: Any, with_laws: bool, args: Any, kwargs: Any) -> Any:
+    """Carry out a function of noise.
+
+    Raises:
+        OutOfReach: it shows the noise, computes with it, or has laws or tests of laws beside it.
+    """
+    name = str(getattr(func, "__name__", func))
+    if with_laws:
+        raise OutOfReach(f"it uses {name.strip('_')} on noise and laws together, or chooses noise by a test of laws")
+    if name in _SHOWING.split():
+        raise OutOfReach(f"it looks at noise, by {name.strip('_')}")
+    try:
+        return Noise.__torch_function__(func, (Noise,), args, kwargs)  # also where subclasses are switched off
+    except Exception as error:  # which a decoder may catch
+        other = f"it uses {name.strip('_')} on noise, which raised {type(error).__name__}"
+        raise OutOfReach(str(error) if isinstance(error, ContractError) else other) from None
+
+
+def place(tensor: Tensor) -> int:
+    """Where a tensor's memory lies."""
+    if not isinstance(tensor, Noise):
+        return tensor.untyped_storage().data_ptr()
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.untyped_storage().data_ptr()
 
 
 def plain(arguments: Any) -> None:

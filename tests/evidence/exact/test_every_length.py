@@ -34,7 +34,8 @@ def drafts(seen):
     """By what is looked at before a slot is judged: its law's residues, and the weight of each draft."""
     laws, weights = {}, defaultdict(lambda: defaultdict(int))
     for numbers, place in seen:
-        state, carried = place.state, place.state.drafting
+        state, _ = place.state
+        carried = state.drafting
         committed = tuple(state.tokens[0, : int(state.length)].tolist())
         names = carried.law.as_subclass(torch.Tensor)[0].tolist()
         tokens = carried.token[0].tolist()
@@ -68,16 +69,25 @@ def test_every_draft_has_the_law_beside_it(seen, initial, sizes):
     assert places > 40
 
 
+@pytest.mark.parametrize("sizes", [(2, 5, 2), (2, 4, 3)], ids=str)
+def test_so_has_every_draft_from_the_noise_of_its_position(seen, sizes):
+    assert prove(lambda settings: build("scd-gs", settings), Box(*sizes)).proved
+    holds, places = kept(seen)
+    assert holds
+    assert places > 20
+
+
 def test_drafts_that_are_drawn_when_they_are_needed_are_none_that_could_have_another(seen):
     """Plain Jacobi decoding carries laws alone, from which the next window is drawn."""
     assert prove(lambda settings: build("sjd", settings), Box(2, 6, 2)).proved
-    assert not any(place.state.drafting.token.any() for _, place in seen)
+    assert not any(place.state[0].drafting.token.any() for _, place in seen)
     assert len(seen) > 40
 
 
-def test_it_fails_where_scores_are_stale(seen):
+@pytest.mark.parametrize("name", ["stale-scores-after-coupling", "race-not-shifted"])
+def test_it_fails_where_scores_are_stale_or_noise_is_met_again(seen, name):
     """SCD as released keeps the law that a draft had before it was coupled."""
-    found = prove(defects.get("stale-scores-after-coupling").build, Box(2, 5, 2))
+    found = prove(defects.get(name).build, Box(2, 5, 2))
     assert found.outcome == "differs"
     holds, places = kept(seen)
     assert not holds

@@ -1,0 +1,78 @@
+"""Races of two tokens under unknown laws: how much of what is left of a race's noise gives each of them the win.
+
+A race is one number u, uniform on [0, 1], and under the law (p, 1 - p) token 0 wins where u < p. Who was told a winner
+knows an interval in which u lies, and another law divides that. Its length and its parts are functions of the laws by
+sums and minima alone, so that free symbols may stand for these as they do elsewhere (docs/proofs.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specverify.evidence.exact.algebra import Algebra
+from specverify.evidence.exact.numbers import ONE
+
+
+@dataclass(frozen=True)
+class Look:
+    """That a race was asked for its winner.
+
+    Attributes:
+        before: the number of what was known of it.
+        winner: the token.
+        parts: names of how long the parts were of the interval left then in which token 0 wins, and token 1.
+    """
+
+    before: int
+    winner: int
+    parts: tuple[int, int]
+
+
+class Races:
+    """What may be known of a race in a run, by number: 0 that nothing is, else a last look and what was known before.
+
+    Args:
+        algebra: of the run.
+    """
+
+    def __init__(self, algebra: Algebra) -> None:
+        self.algebra = algebra
+        self._looks: list[Look | None] = [None]
+        self._numbers: dict[Look, int] = {}
+        self._parts: dict[tuple[int, tuple[int, int]], tuple[int, int]] = {}
+
+    def length(self, known: int) -> int:
+        """The name of the length of the interval that is left."""
+        look = self._looks[known]
+        return ONE if look is None else look.parts[look.winner]
+
+    def parts(self, known: int, law: tuple[int, int]) -> tuple[int, int]:
+        """Names of the lengths of both parts into which a law divides what is left; they add up to its length.
+
+        What a law gave to the winner of a look before can lie on one side of that look's own cut only: of its own part
+        no more than is left, and of the other the rest.
+        """
+        look = self._looks[known]
+        if look is None:
+            return law
+        if (found := self._parts.get((known, law))) is None:
+            before, apply = self.parts(look.before, law), self.algebra.apply
+            (mine, theirs), (left, lost) = ((x[look.winner], x[1 - look.winner]) for x in (before, look.parts))
+            mine = apply("minimum", mine, left)
+            other = apply("sub", left, mine)
+            numbers = self.algebra.numbers
+            if numbers.residue[other] and (cut := numbers.residue[lost]) is not None:
+                numbers.ends(other, theirs, cut)  # as (left - mine)+ is (theirs - lost)+, too
+            found = self._parts[known, law] = (other, mine) if look.winner else (mine, other)
+        return found
+
+    def after(self, known: int, winner: int, parts: tuple[int, int]) -> int:
+        """The number of what is known after a look. One that was certain tells nothing."""
+        residue = self.algebra.numbers.residue
+        if residue[parts[1 - winner]] == 0:
+            return known
+        look = Look(known, winner, parts)
+        if (number := self._numbers.get(look)) is None:
+            number = self._numbers[look] = len(self._looks)
+            self._looks.append(look)
+        return number
