@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import copyreg
 import functools
 import gc
 import hashlib
@@ -210,6 +211,8 @@ class _Walk:
         yield from _own(name, value)
 
     def _of_class(self, name: str, value: type) -> Iterator[tuple[str, Any]]:
+        if can_change(value):
+            copyreg._slotnames(value)  # type: ignore[attr-defined]  # which Python keeps there once one of it is copied
         self.found[name] = f"{value.__module__}.{value.__qualname__}"
         if self.libraries.has_class(value):
             yield from self._put_into(value.__qualname__, vars(value))
@@ -263,8 +266,9 @@ class _Walk:
     def _in_c(self, name: str, value: Any) -> Any:
         """What an object in C is made of: what it shows of its memory, or what a copy would be made from."""
         if isinstance(value, types.GeneratorType):
-            frame = value.gi_frame
-            return None if frame is None else [frame.f_lasti, dict(frame.f_locals), value.gi_yieldfrom]
+            return (
+                None if (frame := value.gi_frame) is None else [frame.f_lasti, dict(frame.f_locals), value.gi_yieldfrom]
+            )
         if isinstance(value, contextvars.ContextVar):
             return value.get(None)
         if type(value).__module__ == "_thread":
@@ -302,10 +306,8 @@ def _wrapped(value: Any) -> list[Any] | None:
         return [value.cell_contents] if gc.get_referents(value) else []
     if isinstance(value, types.MethodType):
         return [value.__func__, value.__self__]
-    if isinstance(value, staticmethod | classmethod):
-        return [value.__func__]
-    if isinstance(value, property):
-        return [value.fget, value.fset, value.fdel]
+    if isinstance(value, staticmethod | classmethod | property):
+        return [value.fget, value.fset, value.fdel] if isinstance(value, property) else [value.__func__]
     if isinstance(value, functools.partial):
         return [value.func, value.args, value.keywords]
     if isinstance(value, weakref.ReferenceType):

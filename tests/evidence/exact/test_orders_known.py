@@ -150,7 +150,7 @@ def p_where_the_first_is_no_larger(p, q, draft):
 
 def half_where_smaller(p, q, draft):
     mine, other = at(p, draft), at(q, draft)
-    return torch.where(mine < other, torch.minimum(mine, other) / other, torch.ones_like(mine) / 2)
+    return torch.where(mine < other, torch.minimum(mine, other) / other / 2, torch.ones_like(mine))
 
 
 @pytest.mark.parametrize(
