@@ -237,9 +237,7 @@ class _Walk:
         yield from ((f"{name}'s {key}", getattr(value, key)) for key in _WRITTEN)
         for cell, variable in zip(value.__closure__ or (), value.__code__.co_freevars, strict=True):
             yield f"{name}'s {variable}", cell
-        for place, part in enumerate(value.__defaults__ or ()):
-            yield f"{name}'s default {place}", part
-        for key, part in (value.__kwdefaults__ or {}).items():
+        for key, part in (*enumerate(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()):
             yield f"{name}'s default {key}", part
         yield from ((f"{name}.{key}", part) for key, part in vars(value).items())
         if not self.libraries.has_scope(value):
@@ -266,9 +264,8 @@ class _Walk:
     def _in_c(self, name: str, value: Any) -> Any:
         """What an object in C is made of: what it shows of its memory, or what a copy would be made from."""
         if isinstance(value, types.GeneratorType):
-            return (
-                None if (frame := value.gi_frame) is None else [frame.f_lasti, dict(frame.f_locals), value.gi_yieldfrom]
-            )
+            at = value.gi_frame
+            return None if at is None else [at.f_lasti, dict(at.f_locals), value.gi_yieldfrom]
         if isinstance(value, contextvars.ContextVar):
             return value.get(None)
         if type(value).__module__ == "_thread":
