@@ -50,7 +50,7 @@ def both(drafting, window, name):
     return token, block
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(12)
 @pytest.mark.parametrize("name", TOYS)
 def test_with_a_draft_model_it_is_lossless_and_takes_fewer_passes(name):
     drafting = DraftModel(draft("perturbed", model(name)))
@@ -61,7 +61,7 @@ def test_with_a_draft_model_it_is_lossless_and_takes_fewer_passes(name):
     assert wide[1].accepted > wide[0].accepted
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", TOYS)
 def test_with_independent_jacobi_drafts_it_is_lossless_and_takes_fewer_passes(name):
     """Fewer by experience: a step keeps more drafts, but which ones decides what the next drafts are."""

@@ -117,7 +117,7 @@ EXACT = [
 ]
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize(("model_name", "name", "settings", "sees"), EXACT, ids=lambda part: str(part))
 def test_exact_decoders_have_the_law_of_the_target(model_name, name, settings, sees, seed):
     model = model_of(model_name)
@@ -134,6 +134,7 @@ def test_exact_decoders_have_the_law_of_the_target(model_name, name, settings, s
         assert int(result.accepted.sum()) > rows / 20, "hardly a draft was accepted: this test says little"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["sd-path", "sd-steps", "sd-last", "jacobi-steps"])
 def test_heads_whose_marginal_is_known_by_quadrature_keep_it(name, seed):
     """The first token of all rows has one law, so that one quadrature is enough; 55,000 rows see 0.02."""
@@ -151,6 +152,7 @@ def test_heads_whose_marginal_is_known_by_quadrature_keep_it(name, seed):
     assert_uniform(torch.from_numpy(np.interp(token, grid, level))[:, None], 0.02)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["gauss-1x6", "gauss-2x6", "gauss-8x4", "full-8x4"])
 @pytest.mark.parametrize("decoder", ["sd", "sd-reflection"])
 def test_the_first_draft_is_accepted_as_often_as_the_closed_form_says(name, decoder, seed):
@@ -208,6 +210,7 @@ def test_fewer_passes_are_needed_with_longer_windows_and_with_coupled_drafts(see
     assert jacobi["jacobi-maximal"] > jacobi["jacobi-reflection"] + 0.1
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", registry.names("vectors"))
 def test_every_bill_adds_up(name, seed):
     """With a model that checks every call, and what `advance` relies on."""
@@ -243,7 +246,7 @@ def small(name, dtype):
     return toy("chain-1x4" if registry.entry(name).vectors == "heads" else "gauss-2x6", dtype)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("window", [1, 9])
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_windows_of_one_and_beyond_the_length_in_single_precision(name, window, seed):
@@ -255,6 +258,7 @@ def test_windows_of_one_and_beyond_the_length_in_single_precision(name, window, 
     assert_uniform(transforms(model, result.tokens), 0.04)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_batches_of_one_row(name, seed):
     model = small(name, torch.float64)

@@ -20,7 +20,7 @@ def passes(redraw, name, window=None):
     return enumerate_decoder(Speculative(Jacobi(redraw), window or model.length), model).passes
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", COUPLED_IS_FASTER + COUPLED_IS_SLOWER)
 def test_s2_coupling_changes_nothing_for_one_draft_and_the_expected_passes_for_a_full_window(name):
     """Observed on these toys, as in SCD's experiments; it is no theorem, as the last three of them show."""

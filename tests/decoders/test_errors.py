@@ -234,7 +234,7 @@ def worlds_of(name, model, window, length):
     return within
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize(("vocab", "length", "window"), [(2, 7, 3), (2, 5, 4), (3, 4, 2)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_what_a_budget_error_says_would_fit_does_fit(name, vocab, length, window):

@@ -67,7 +67,7 @@ def test_speculative_decoding_is_lossless_for_every_draft_model(name, kind):
             assert exact.acceptance_rate == pytest.approx(1, abs=EXACT)
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(20)
 @pytest.mark.parametrize("redraw", ["independent", "maximal"])
 @pytest.mark.parametrize(
     ("name", "initial"),
@@ -97,7 +97,7 @@ def test_ids_are_redrawn_by_the_token_rule_as_by_the_maximal_coupling():
     assert one.passes == other.passes
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("drafting", [DraftModel, lambda _: Jacobi(), lambda _: Jacobi("maximal", "random")])
 @pytest.mark.parametrize("name", SMALL)
 def test_decoding_without_a_bonus_token_is_lossless_too(name, drafting):
@@ -114,7 +114,7 @@ two_tokens = {
 }
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("initial", INITIALS)
 @pytest.mark.parametrize("name", two_tokens)
 def test_decoders_with_races_are_lossless_over_two_tokens(name, initial):
@@ -181,6 +181,7 @@ def test_expected_costs_add_up(name, drafting):
     assert (exact.draft_passes > 0) == (drafting is DraftModel)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["dense-3x6", "sparse-4x5", "eos-3x6", "dense-2x8"])
 def test_single_precision_laws_are_enumerated_to_single_precision(name):
     single = toy(name, torch.float32)

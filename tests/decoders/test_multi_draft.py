@@ -50,7 +50,7 @@ def assert_lossless(decoder, name):
     return exact
 
 
-@pytest.mark.thinned(14)
+@pytest.mark.thinned(28)
 @BOTH
 @pytest.mark.parametrize("name", TOYS)
 def test_two_chains_are_lossless_and_take_fewer_passes_than_one(name, replacement):
@@ -63,7 +63,7 @@ def test_two_chains_are_lossless_and_take_fewer_passes_than_one(name, replacemen
             assert exact.acceptance_rate > alone.acceptance_rate
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @BOTH
 @pytest.mark.parametrize("kind", ["independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize("name", ["dense-2x8", "sparse-3x5", "eos-3x6", "recurrent-3x6"])
@@ -76,6 +76,7 @@ def test_two_chains_are_lossless_for_every_draft_model(name, kind, replacement):
         assert exact.passes == pytest.approx(alone.passes, abs=EXACT)
 
 
+@pytest.mark.thinned(2)
 @BOTH
 @pytest.mark.parametrize(("name", "window", "chains"), [("dense-3x6", 1, 4), ("sparse-3x5", 2, 3), ("dense-2x8", 3, 2)])
 def test_more_chains_and_wider_windows_are_lossless(name, window, chains, replacement):
@@ -83,7 +84,7 @@ def test_more_chains_and_wider_windows_are_lossless(name, window, chains, replac
     assert_lossless(MultiDraft(draft("perturbed", model(name)), window, chains, Recursive(replacement)), name)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("kind", ["perturbed", "independent", "disjoint", "one-hot", "identical"])
 @pytest.mark.parametrize(("window", "chains"), [(1, 1), (1, 4), (2, 2), (3, 2)])
 def test_lists_of_races_are_lossless_over_two_tokens(kind, window, chains):
@@ -100,6 +101,7 @@ def test_every_rule_is_lossless_on_any_model_with_any_draft_model(data, window, 
     assert enumerate_decoder(decoder, target).tv(target_law(target)) <= EXACT
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["dense-3x6", "eos-3x6", "sparse-4x5"])
 @pytest.mark.parametrize("window", [1, 2])
 @BOTH

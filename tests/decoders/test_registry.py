@@ -42,6 +42,7 @@ def test_all_claim_to_be_lossless_but_those_that_are_called_relaxed(name):
     assert name not in registry.names("ids", relaxed=not registry.entry(name).relaxed)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [name for name in registry.names("ids") if registry.entry(name).drafts])
 def test_settings_reach_the_decoder(name, seed):
     model = toy("markov-8x32")

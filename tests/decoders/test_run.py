@@ -119,7 +119,7 @@ def test_totals_and_progress_add_up(name, toy_name, seed):
     assert rate == int(result.accepted.sum()) / int(result.verified.sum()) if result.verified.any() else rate != rate
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_blocks_run_apart_in_any_order_are_the_blocks_run_together(name, seed):
     model = toy("eos-3x6")

@@ -267,7 +267,7 @@ INVISIBLE = {
 }
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", LOSSY)
 def test_defect_does_not_show_without_its_conditions(name: str) -> None:
     model, settings = INVISIBLE[name]()

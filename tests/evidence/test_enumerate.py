@@ -160,6 +160,7 @@ def test_passes_follow_the_law_of_independent_acceptances(window: int) -> None:
         assert expected[7] - expected[6] == pytest.approx((1 - a) / (1 - a**2), abs=0.05)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["dense-2x8", "eos-3x6", "raster-4x6", "penalty-3x6"])
 @pytest.mark.parametrize("window", [1, 3])
 def test_every_token_has_one_branch(name: str, window: int) -> None:
@@ -177,6 +178,7 @@ def test_every_token_has_one_branch(name: str, window: int) -> None:
 # The way that it is carried out leaves no trace.
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", ["ar", "sd", "sjd", "scd-mc", "ar-race", "scd-gs", "sjd-race"])
 def test_batching_and_merging_change_nothing(kind: str) -> None:
     model = shortened("dense-2x8", 4) if "race" in kind or kind == "scd-gs" else shortened("dense-3x6", 3)
@@ -266,7 +268,7 @@ def subjects(draw: st.DrawFn, vocab: tuple[int, int], drafts: bool) -> tuple[Mod
     return model, draw(strategies.draft_models(model)) if drafts else None, draw(st.integers(1, 4))
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("examples", [50, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sd", "sjd", "scd-mc", "scd-gs", "sjd-race"])
 def test_every_decoder_is_lossless_on_any_model(kind: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:

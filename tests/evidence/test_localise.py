@@ -39,7 +39,7 @@ def conditional(law, vocab, length, prefix):
     return [p / sum(here) for p in here], sum(here)
 
 
-@pytest.mark.thinned(12)
+@pytest.mark.thinned(24)
 @pytest.mark.parametrize("name", LOSSY)
 def test_the_place_and_the_shares_agree_with_the_law(name):
     decoder, model = at_smallest(name)

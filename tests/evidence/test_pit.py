@@ -200,6 +200,7 @@ def test_certain_laws_are_vacuous(name):
     assert not found.rejected
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(CHECKS))
 @settings(max_examples=12)
 @given(delta=st.floats(0.01, 0.5), rate=st.floats(1e-9, 0.3))

@@ -79,7 +79,7 @@ def sequences(model, n, generator, shift=0.0, scale=1.0):
     return torch.from_numpy(np.stack(tokens, 1))
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", ["mixture", "correlated"])
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_false_alarm_rate_of_perfect_samplers(name, kind, seed):
@@ -102,6 +102,7 @@ def autoregressive(model, n, seed):
     return torch.cat(tokens, 1)
 
 
+@pytest.mark.thinned(2)
 # the density of a token of "score" takes a million numbers a row
 @pytest.mark.parametrize("name", [name for name in continuous.names() if not name.startswith("score")])
 def test_every_toy_with_known_laws_passes_and_its_draft_does_not(name, seed):
@@ -125,6 +126,7 @@ def test_gaussian_transforms_are_the_distribution_function(seed):
     assert np.allclose(transform(law, tokens), stats.norm.cdf(tokens.numpy(), 1, 2), atol=1e-12)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("by", "shift", "scale"),
     [

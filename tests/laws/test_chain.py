@@ -105,6 +105,7 @@ def test_quadrature_no_longer_moves_with_its_grid_and_integrates_to_one(steps):
     assert float(density[0].sum() * 0.01) == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("make", [score, lambda rows, stretch: linear([0.7, -1.0], [0.5, 1.5], stretch, rows=rows)])
 @pytest.mark.parametrize("stretch", [1.0, 1.4])
 def test_tokens_have_the_marginal_law(make, stretch, seed):

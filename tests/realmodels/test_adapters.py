@@ -90,6 +90,7 @@ def test_half_precision_conforms_within_its_rounding(folder, dtype):
     assert (model.dtype, model.precision) == (torch.float32, dtype)
 
 
+@pytest.mark.thinned(2)
 def test_a_decoder_keeps_the_contract_with_it(folder):
     model = Checked(opened(folder, 3.0))
     tokens = run(build("scd-mc", Settings(window=3)), model, 4, Sampled(0)).tokens
@@ -120,6 +121,7 @@ def test_greedy_janus_is_the_librarys_own_generate(made):
     assert torch.equal(greedily(model, 5), expected)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("name", ["causal", "causal-rows", "emu3"])
@@ -211,6 +213,7 @@ def test_several_chains_of_drafts_give_what_one_token_at_a_time_gives(folder):
         assert torch.equal(run(decoder, model, 8, Sampled(1)).tokens, greedily(model, 1)), name
 
 
+@pytest.mark.thinned(2)
 def test_selected_rows_keep_their_laws_and_older_contexts_are_refused(folder):
     model = opened(folder, 3.0)
     context, draft = model.start(8), torch.arange(24).view(8, 3) % model.vocab

@@ -172,6 +172,7 @@ def test_one_row_has_the_laws_that_it_has_among_many(model: DigitsModel) -> None
     assert (torch.cat(alone) - model.laws(context, tokens[:, :WINDOW])).abs().max() < 1e-5
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("begun", [0, 50, 60, 63, 64])
 def test_windows_past_the_end_are_finite_and_touch_nothing_that_counts(model: DigitsModel, begun: int) -> None:
     tokens, labels = images(model)

@@ -56,6 +56,7 @@ def table(weights, length=1):
     return TableModel("any", weights / weights.sum(1, keepdim=True), length)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", RULES)
 def test_one_token_is_off_by_its_price(name):
     target, other = table([[1, 9, 4, 2, 6]]), table([[7, 1, 5, 3, 2]])
@@ -112,7 +113,7 @@ def test_on_copies_even_another_partition_of_unions_of_clusters_stands_only_if_i
     assert (found.kind is Kind.PROVED) == lumps
 
 
-@pytest.mark.thinned(8)
+@pytest.mark.thinned(16)
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("name", RULES)
 def test_declared_claims_stand_and_none_passes_for_lossless(name, drafting):
@@ -135,7 +136,7 @@ BOUNDED = {
 }
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", ["redundant-4x4", "sparse-3x5", "eos-3x6"])
 @pytest.mark.parametrize("drafting", DRAFTINGS)
 @pytest.mark.parametrize("rule", BOUNDED.values(), ids=BOUNDED)
@@ -157,7 +158,7 @@ def test_the_bounds_are_reached_by_sequences():
     assert exact.tv(target_law(even)) == pytest.approx(Scaling(2.0).bound(2).tv, abs=EXACT)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("drafting", ["sd", "sjd", "scd-mc", "scd-gs"])
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_goes_with_every_drafting(name, drafting, seed):

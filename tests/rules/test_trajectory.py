@@ -92,6 +92,7 @@ def test_the_token_rule_on_path_space_has_the_law_of_ps_trajectories(pair, seed)
     assert abs(float(found.trials.double().mean()) - 1) < 5 * error
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_coupling_every_step_has_the_law_of_ps_trajectories(pair, seed):
     p, q = made(pair, ROWS)

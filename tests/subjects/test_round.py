@@ -54,6 +54,7 @@ def test_correct_kernels_pass_in_every_convention(subject):
     json.dumps(judgement.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_convention_of_one_row_at_a_time():
     few = {"contexts": ("sparse target",), "delta": 0.2, "checks": ("laws",)}
     judgement = judge_round(transformers(speculative_sampling), **few)
@@ -151,6 +152,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_kernels_get_a_verdict_with_its_reason(name):
     change, kind, reason = BROKEN[name]

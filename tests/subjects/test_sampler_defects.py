@@ -34,7 +34,7 @@ DISTANCES = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", sorted(DISTANCES))
 def test_the_law_of_one_sequence_is_known_exactly(name):
     model, least = DISTANCES[name]

@@ -51,7 +51,7 @@ class Asking:
         return state, None
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", registry.names())
 def test_what_a_decoder_takes_is_what_the_catalogue_says(name):
     factory, entry = as_factory(name), registry.entry(name)

@@ -43,6 +43,7 @@ def test_digests_differ_between_a_target_and_its_drafts(kind):
         assert digest(draft(kind, toy(name))) != DIGESTS[name]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", names())
 def test_toys_are_models_of_the_size_that_they_say(name):
     model = toy(name, torch.float32)

@@ -26,7 +26,7 @@ def laws_by_prefix(name: str) -> dict[tuple[int, ...], list[float]]:
     return {tuple(s[:n]): laws[row][n] for row, s in enumerate(sequences.tolist()) for n in range(model.length)}
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", SMALL)
 def test_laws_are_those_of_the_definition(name):
     model = toy(name)

@@ -192,7 +192,7 @@ WRONG = {
 }
 
 
-@pytest.mark.thinned(16)
+@pytest.mark.thinned(32)
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("vocab", [2, 3])
 def test_a_choice_that_comes_to_one_function_is_proved_in_one_run(name, vocab):
@@ -214,7 +214,7 @@ def test_enumeration_tells_right_ones_from_wrong(name):
     assert any(wrong_at(build, p, q) for p, q in LAWS) == (name in WRONG)
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(12)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_choice_that_does_not_is_not_proved(name):
     assert not prove(WRONG[name], Box(3, 1, 1, drafts=True), seed=3).proved

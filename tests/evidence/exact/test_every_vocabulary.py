@@ -100,6 +100,7 @@ def test_four_are_few_for_another_sum():
 SIZES = [(5, 3, 2), (8, 2, 1)]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("sizes", [*SIZES, pytest.param((16, 2, 1), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", ["sd", "sjd", "scd-mc"])
 def test_they_are_proved_at_many_tokens(name, sizes):

@@ -101,6 +101,7 @@ def test_orders_of_minima_that_only_equal_laws_have_need_no_run(box, orders):
     assert found.orders == orders
 
 
+@pytest.mark.slow
 def test_where_free_symbols_differ_and_orders_take_too_long_both_are_said():
     found = prove(judging(by_the_larger), Box(3, 2, 1, drafts=True), seed=1, budget=Budget(worlds=200, rows=4096))
     assert found.outcome == "differs"

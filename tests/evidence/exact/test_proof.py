@@ -114,7 +114,7 @@ OF_THREE = ("raw-q-for-processed-draw", "duplicate-node-reverified")
 """Wrong of three tokens on: the best two of two are both, and of two a residual has one, which is kept."""
 
 
-@pytest.mark.thinned(16)
+@pytest.mark.thinned(32)
 @pytest.mark.parametrize("name", [name for name in LOSSY if name not in OF_THREE])
 def test_no_known_wrong_decoder_is_proved(name):
     defect = defects.get(name)
@@ -155,7 +155,7 @@ def test_no_known_wrong_decoder_is_proved_at_three_tokens_and_positions(name):
     assert not prove(defects.get(name).build, _widest(name, 3), seed=7).proved
 
 
-@pytest.mark.thinned(12)
+@pytest.mark.thinned(24)
 @pytest.mark.parametrize("name", LOSSY)
 def test_at_two_positions_only_those_are_proved_that_are_exact_there(name):
     box = _widest(name, 2)

@@ -31,6 +31,7 @@ def of(judging, goal, sizes=ONE, decoder="sd"):
     return prove(lambda settings: build(decoder, settings), sizes, seed=2, goal=goal)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("decoder", "sizes", "rule", "values"), RULES["quick"])
 def test_a_rule_keeps_to_what_it_says_for_every_law(decoder, sizes, rule, values):
     for value in values:
@@ -86,7 +87,7 @@ class Offset(Scaling):
         return ((at(p, draft) + 0.1) / at(q, draft)).clamp(max=1)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("judging", "goal"),
     [
@@ -159,6 +160,7 @@ class Owing(Lantern):
         return -0.5 * super().lent(p, draft)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("wrong", [FromTheTarget, FromTheRest, HalfCredited, Below, InOneOrder, Owing])
 def test_lending_otherwise_than_is_said_is_not_proved_to_be_one_to_one(wrong):
     found = of(wrong(LINE, delta=0.3), OneToOne())
@@ -166,6 +168,7 @@ def test_lending_otherwise_than_is_said_is_not_proved_to_be_one_to_one(wrong):
     assert found.why
 
 
+@pytest.mark.slow
 def test_lending_is_not_lossless_nor_its_released_resampling_one_to_one():
     assert not of(Lantern(LINE, delta=0.3), Lossless()).proved
     assert not of(Lantern(LINE, delta=0.3, resample="released"), OneToOne()).proved
@@ -220,7 +223,7 @@ class ByToken(Clusters):
         return (at(p, draft) / at(q, draft)).clamp(max=1)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize(
     "judging",
     [
