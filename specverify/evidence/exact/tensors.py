@@ -178,10 +178,11 @@ class Named(TorchFunctionMode):
         """The names of a tensor's numbers, or of a constant's: Int[*shape]. Those of named tensors may be written to.
 
         Raises:
-            OutOfReach: it holds the outcome of a test, or a number that is no constant.
+            OutOfReach: it is noise, or holds the outcome of a test, or a number that is no constant.
         """
         if not isinstance(tensor, Tensor):
             return torch.tensor(self.numbers.constant(tensor))
+        watch.numbers(tensor)
         return self._own(tensor, tests=False) if self.has_names(tensor) else self._constants(tensor)
 
     def _own(self, tensor: Tensor, tests: bool) -> Tensor:
@@ -245,7 +246,9 @@ class Named(TorchFunctionMode):
 
         Raises:
             NeedsOrder: there are, and may not be.
+            OutOfReach: it is noise, or holds laws.
         """
+        watch.numbers(tensor)
         named = self.has_names(tensor)
         found = self._own(tensor, tests=True) if named else torch.zeros(tensor.shape, dtype=torch.int64)
         if not undecided and bool((found < 0).any()):
@@ -311,7 +314,7 @@ class Named(TorchFunctionMode):
         except Exception:  # a decoder that catches it would go on with what it does instead
             raise OutOfReach("it computes with tensors that have no plain memory: sparse, batched or wrapped") from None
         if isinstance(tensor, Noise) != (place in self._noise):
-            raise OutOfReach("it takes noise for numbers, or numbers for noise; races come from draws.race")
+            raise OutOfReach(watch.NO_NUMBERS)
         if place in self._lasting:
             self.read.add(place)
         return self._memory.get(place) or self._lasting.get(place)

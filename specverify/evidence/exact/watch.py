@@ -20,6 +20,7 @@ _RANDOM = (
     "rand randn randint randperm rand_like randn_like randint_like normal normal_ multinomial bernoulli bernoulli_ "
     "poisson binomial uniform_ exponential_ geometric_ cauchy_ log_normal_ random_ dropout gumbel_softmax"
 )
+NO_NUMBERS = "it takes noise for numbers, or numbers for noise; races come from draws.race"
 _SHOWING = "__repr__ __format__ __reduce_ex__ __reduce__"
 _MEMORY = "data_ptr untyped_storage storage _typed_storage __dlpack__ __cuda_array_interface__"
 
@@ -40,6 +41,12 @@ def refuse(func: Any, arguments: Any) -> None:
         given = arguments[0][0] if arguments[0] else None
         if isinstance(given, Tensor) and given.is_floating_point():
             raise OutOfReach(f"it looks at the memory of numbers, by {name}")
+
+
+def numbers(tensor: Tensor) -> None:
+    """Raise OutOfReach for noise where numbers are asked for."""
+    if isinstance(tensor, Noise):
+        raise OutOfReach(NO_NUMBERS)
 
 
 def opaque(func: Any, with_laws: bool, args: Any, kwargs: Any) -> Any:

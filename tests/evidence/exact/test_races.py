@@ -2,85 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-import pickle
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from evidence.exact.racing import LENGTH, SMALL, Racing, drafted, larger
 
 from specverify import defects
-from specverify.claims import Claim, Lossless
-from specverify.decoders.protocol import Branch, Info, begin, commit
 from specverify.decoders.registry import build
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
-from specverify.noise import Noise
 from specverify.rules.token import accept_probability, at, residual
 from toymodels.tables import TableModel, prefixes
-
-LENGTH = 2
-SMALL = Box(2, LENGTH)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a step may look at: a race for each position, the law, that of the step before, and where it is asked."""
-
-    draws: Any
-    races: Tensor
-    place: Tensor
-    p: Tensor
-    q: Tensor
-    where: Tensor
-
-    def race(self, back: int = 0) -> Tensor:
-        """The position's own race, or that of one before."""
-        place = (self.place - back).clamp(min=0)[:, None, None]
-        return self.races.gather(1, place.expand(-1, 1, self.races.shape[-1]))
-
-    def winner(self, law: Tensor, race: Tensor | None = None, where: Tensor | None = None) -> Tensor:
-        """Who wins it."""
-        where = self.where if where is None else where
-        return self.draws.winner(self.race() if race is None else race, law, where)[0]
-
-    def fresh(self) -> Tensor:
-        """Another race."""
-        return self.draws.race(len(self.place), 1, 2)
-
-
-@dataclass(frozen=True)
-class Racing:
-    """A token a step, which `pick` makes of what is asked."""
-
-    pick: Callable[[Asked], Tensor]
-    claim: Claim = Lossless()  # noqa: RUF009  (frozen)
-    name: str = "racing"
-
-    def init(self, model, batch, draws):
-        """See Decoder."""
-        return begin(model, batch, (draws.race(batch, model.length, model.vocab), torch.ones(batch, 1, 2).double() / 2))
-
-    def step(self, state, model, draws):
-        """See Decoder."""
-        races, q = state.drafting
-        p, active = model.laws(state.context, state.tokens[:, :0]), ~state.done[:, None]
-        place = state.length.clamp(max=model.length - 1)
-        token = self.pick(Asked(draws, races, place, p, q, active))
-        after, count = commit(state, model, token, active[:, 0].long())
-        none = count * 0
-        info = Info(count, none, none, count, count[:, None] * Branch.SAMPLED, none)
-        return replace(after, drafting=(races, p.where(~after.done[:, None, None], 0.0))), info
-
-
-def drafted(asked):
-    return asked.winner(asked.q)
 
 
 def drafted_then_drawn(asked):
@@ -123,10 +58,6 @@ def by_its_own_race(asked, where):
 
 def where_equal(asked, one, other):
     return torch.where((asked.p == asked.q).all(-1, keepdim=True), one, other)
-
-
-def larger(asked):
-    return asked.p[..., :1] > asked.q[..., :1]
 
 
 def half(asked):
@@ -251,95 +182,3 @@ def test_one_that_is_proved_where_noise_is_never_met_again_is_exact_there(sizes)
     for seed in range(3):
         target, _, settings = at_point(Box(*sizes), seed, LOSSLESS_GOAL)
         assert enumerate_decoder(defects.get(KNOWN[0]).build(settings), target).tv(target_law(target)) < 1e-12
-
-
-def shown(asked):
-    text = repr(asked.race())
-    return asked.winner(asked.p if text else asked.q)
-
-
-def renamed(asked):
-    race = asked.race().clone()
-    race.__class__ = Tensor
-    return asked.winner(torch.where(race[..., :1] > 0, asked.q, asked.p))
-
-
-def renamed_law(asked):
-    law = asked.p.clone()
-    law.__class__ = type(asked.races)
-    return asked.winner(law.flip(-1))
-
-
-def pickled(asked):
-    return asked.winner(asked.p if pickle.dumps(asked.race()) else asked.q)
-
-
-def caught(asked):
-    try:
-        asked.race().sum()
-    except Exception:
-        return asked.winner(asked.p)
-    return drafted(asked)
-
-
-LOOKING = {
-    "as text": (shown, "looks at noise"),
-    "as bytes": (pickled, "looks at noise"),
-    "as numbers": (renamed, "takes noise for numbers"),
-    "numbers as noise": (renamed_law, "takes noise for numbers, or numbers for noise"),
-    "and catches that it may not": (caught, "noise is opaque"),
-    "by a test of laws": (WRONG["a race chosen by the laws"], "chooses noise by a test of laws"),
-    "by a fresh one or none": (lambda a: a.winner(a.p, a.fresh() * (a.p[..., :1] > 0)), "noise and laws together"),
-    "one token's twice": (lambda a: a.winner(a.p, a.race()[..., :1].expand(-1, -1, 2)), "noise was cut apart"),
-    "which ends first": (lambda a: a.draws.earliest(a.race(), a.p[:, 0], a.where)[:, None], "earliest token of"),
-}
-
-
-@pytest.mark.parametrize("name", LOOKING)
-def test_who_looks_at_noise_is_refused(name):
-    pick, why = LOOKING[name]
-    found = prove(lambda settings: Racing(pick), SMALL, seed=1)
-    assert found.outcome == "out of reach"
-    assert why in found.why
-
-
-def past_its_class(asked):
-    race = asked.race()
-    numbers = Tensor.__torch_function__(Tensor.tolist, (), (race,))
-    return asked.winner(asked.p if numbers else asked.q)
-
-
-def copied(asked):
-    try:
-        copy.deepcopy(asked.race())
-    except Exception:
-        return asked.winner(asked.p)
-    return drafted(asked)
-
-
-def made_up(asked):
-    race = torch.tensor([1.0, 1.5]).double().expand(len(asked.place), 1, 2).clone()
-    return asked.winner(asked.p, race.as_subclass(Noise))
-
-
-LOOKING["by a copy that fails"] = (copied, "uses deepcopy on noise")
-LOOKING["as its class alone"] = (made_up, "numbers for noise")
-LOOKING["past its class"] = (past_its_class, "noise is opaque")
-KEPT: list[Any] = []
-
-
-def keeping(asked):
-    KEPT.append(asked.fresh())
-    return asked.winner(asked.p, KEPT[0])
-
-
-def test_noise_is_kept_in_the_state_alone():
-    found = prove(lambda settings: Racing(keeping), SMALL, seed=1)
-    assert found.outcome == "out of reach"
-    assert "noise" in found.why or "keeps" in found.why
-
-
-def test_more_tokens_are_refused():
-    found = prove(lambda settings: build("scd-gs", settings), Box(3, 2, 2), seed=1)
-    assert found.outcome == "out of reach"
-    assert found.why == "it draws by races over 3 tokens, which are followed for two tokens only"

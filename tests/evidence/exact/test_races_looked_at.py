@@ -1,0 +1,136 @@
+"""What a decoder may do with noise of races, and what is refused to it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from evidence.exact.racing import SMALL, Racing, drafted, larger
+from torch import Tensor
+
+from specverify.decoders.registry import build
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import prove
+from specverify.noise import Noise
+
+
+def shown(asked):
+    text = repr(asked.race())
+    return asked.winner(asked.p if text else asked.q)
+
+
+def renamed(asked):
+    race = asked.race().clone()
+    race.__class__ = Tensor
+    return asked.winner(torch.where(race[..., :1] > 0, asked.q, asked.p))
+
+
+def renamed_law(asked):
+    law = asked.p.clone()
+    law.__class__ = type(asked.races)
+    return asked.winner(law.flip(-1))
+
+
+def pickled(asked):
+    return asked.winner(asked.p if pickle.dumps(asked.race()) else asked.q)
+
+
+def caught(asked):
+    try:
+        asked.race().sum()
+    except Exception:
+        return asked.winner(asked.p)
+    return drafted(asked)
+
+
+def weighed(asked):
+    drawn = asked.draws.categorical(asked.race(), asked.where)
+    return asked.winner(asked.p).where(drawn == 0, asked.winner(asked.p, asked.fresh()))
+
+
+def weighed_in_a_race(asked):
+    drawn = asked.draws.winner(asked.fresh(), asked.race(), asked.where)[0]
+    return asked.winner(asked.p).where(drawn == 0, asked.winner(asked.p, asked.fresh()))
+
+
+def kept_with(asked):
+    kept = asked.draws.accept_run(asked.race()[..., 0], asked.where) == 1
+    return asked.winner(asked.p).where(kept[:, None], asked.winner(asked.p, asked.fresh()))
+
+
+def asked_where(asked):
+    drawn = asked.draws.categorical(asked.p, asked.race()[..., 0])
+    return asked.winner(asked.p).where(drawn == 0, asked.winner(asked.p, asked.fresh()))
+
+
+LOOKING = {
+    "as weights": (weighed, "takes noise for numbers"),
+    "as weights of another race": (weighed_in_a_race, "takes noise for numbers"),
+    "as a chance": (kept_with, "takes noise for numbers"),
+    "as a mask": (asked_where, "takes noise for numbers"),
+    "as text": (shown, "looks at noise"),
+    "as bytes": (pickled, "looks at noise"),
+    "as numbers": (renamed, "takes noise for numbers"),
+    "numbers as noise": (renamed_law, "takes noise for numbers, or numbers for noise"),
+    "and catches that it may not": (caught, "noise is opaque"),
+    "by a test of laws": (
+        lambda a: a.winner(a.p, torch.where(larger(a), a.race(), a.race(back=1))),
+        "chooses noise by a test of laws",
+    ),
+    "by a fresh one or none": (lambda a: a.winner(a.p, a.fresh() * (a.p[..., :1] > 0)), "noise and laws together"),
+    "one token's twice": (lambda a: a.winner(a.p, a.race()[..., :1].expand(-1, -1, 2)), "noise was cut apart"),
+    "which ends first": (lambda a: a.draws.earliest(a.race(), a.p[:, 0], a.where)[:, None], "earliest token of"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_who_looks_at_noise_is_refused(name):
+    pick, why = LOOKING[name]
+    found = prove(lambda settings: Racing(pick), SMALL, seed=1)
+    assert found.outcome == "out of reach"
+    assert why in found.why
+
+
+def past_its_class(asked):
+    race = asked.race()
+    numbers = Tensor.__torch_function__(Tensor.tolist, (), (race,))
+    return asked.winner(asked.p if numbers else asked.q)
+
+
+def copied(asked):
+    try:
+        copy.deepcopy(asked.race())
+    except Exception:
+        return asked.winner(asked.p)
+    return drafted(asked)
+
+
+def made_up(asked):
+    race = torch.tensor([1.0, 1.5]).double().expand(len(asked.place), 1, 2).clone()
+    return asked.winner(asked.p, race.as_subclass(Noise))
+
+
+LOOKING["by a copy that fails"] = (copied, "uses deepcopy on noise")
+LOOKING["as its class alone"] = (made_up, "numbers for noise")
+LOOKING["past its class"] = (past_its_class, "noise is opaque")
+KEPT: list[Any] = []
+
+
+def keeping(asked):
+    KEPT.append(asked.fresh())
+    return asked.winner(asked.p, KEPT[0])
+
+
+def test_noise_is_kept_in_the_state_alone():
+    found = prove(lambda settings: Racing(keeping), SMALL, seed=1)
+    assert found.outcome == "out of reach"
+    assert "noise" in found.why or "keeps" in found.why
+
+
+def test_more_tokens_are_refused():
+    found = prove(lambda settings: build("scd-gs", settings), Box(3, 2, 2), seed=1)
+    assert found.outcome == "out of reach"
+    assert found.why == "it draws by races over 3 tokens, which are followed for two tokens only"
