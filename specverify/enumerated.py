@@ -106,6 +106,7 @@ class Enumerated:
         where: Bool[Tensor, "batch slots"],
     ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
         """See Draws. Slots that share a race are asked one after the other, as many draws."""
+        self._of_one_size(race, weights, where)
         law = self._law(weights, where, "winner")
         place, _ = self._found(race, where, "winner")
         if not self._one_by_one(place, where):
@@ -256,6 +257,15 @@ class Enumerated:
         """Raise what an earlier draw raised, if something caught it."""
         if self._stopped is not None:
             raise self._stopped
+
+    def _of_one_size(self, race: Tensor, weights: Tensor, where: Tensor) -> None:
+        if not race.shape[:2] == weights.shape[:2] == where.shape:
+            sizes = ", ".join(str(tuple(part.shape)) for part in (race, weights, where))
+            raise self._stop(
+                ContractError(
+                    f"winner was asked with a race, weights and where of {sizes}; all need the same rows and slots"
+                )
+            )
 
     def _found(self, race: Tensor, where: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         try:

@@ -158,6 +158,7 @@ class NamedDraws(Enumerated):
     ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
         """See Draws. Slots are asked one after the other, as some may share a race."""
         with self._unseen():
+            self._of_one_size(race, weights, where)
             self.named.has_names(race)  # which refuses what is noise by its class alone
             laws, (used, tests) = self.named.names(weights).tolist(), self._mask(where)
             winners = []

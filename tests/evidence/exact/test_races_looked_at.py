@@ -86,6 +86,25 @@ LOOKING = {
 }
 
 
+def of_two_and_one(asked, law, race):
+    return asked.draws.winner(race, law, asked.where)[0][:, -1:]
+
+
+def two_laws(asked):
+    return torch.cat([asked.p, asked.q], 1)
+
+
+LOOKING["by two races and one mask"] = (
+    lambda a: of_two_and_one(a, two_laws(a), a.draws.race(len(a.place), 2, 2)),
+    "all need the same rows and slots",
+)
+LOOKING["by two laws alone"] = (lambda a: of_two_and_one(a, two_laws(a), a.fresh()), "all need the same rows and slots")
+LOOKING["by two races alone"] = (
+    lambda a: of_two_and_one(a, a.p, a.draws.race(len(a.place), 2, 2)),
+    "all need the same rows and slots",
+)
+
+
 @pytest.mark.parametrize("name", LOOKING)
 def test_who_looks_at_noise_is_refused(name):
     pick, why = LOOKING[name]
