@@ -97,6 +97,8 @@ class Enumerated:
                     "statistically"
                 )
             )
+        if batch != self.batch:
+            raise self._stop(ContractError(f"race was asked for {batch} rows of {self.batch}; each row needs its own"))
         return self._ledger.make(slots)
 
     def winner(

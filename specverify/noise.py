@@ -23,6 +23,8 @@ COLUMNS = 2
 """Numbers that stand for a race, as many as it has tokens: the identity, and that and `BESIDE`. All 0: no race."""
 BESIDE = 0.5
 """No two identities are so far apart: a race put together of other races' numbers, or of its own anew, is none."""
+ROWS = 1 << 20
+"""Rows that a call may have. While it goes on, a race's number is times this, and its row beside that."""
 _CALLS = itertools.count(1)
 _STRUCTURE = (
     "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __deepcopy__ __hash__ __reduce_ex__ "
@@ -106,6 +108,19 @@ _LIKE = {Tensor.to, Tensor.type_as, Tensor.view_as, Tensor.expand_as}
 _FILLING = {Tensor.__setitem__, Tensor.masked_fill, Tensor.masked_fill_, torch.masked_fill, Tensor.where, torch.where}
 
 
+def with_rows(tensor: Tensor) -> Tensor:
+    """Races that waited between calls, as a call sees them: each knows its row. Other tensors are as they are."""
+    if not isinstance(tensor, Noise):
+        return tensor
+    plain = tree.plain(tensor)
+    number, row = plain[..., :1], _rows(len(plain), plain.device).reshape(-1, *(1,) * (plain.ndim - 1))
+    return (plain - number + (number * ROWS + row).where(number != 0, 0.0)).as_subclass(Noise)
+
+
+def _rows(batch: int, device: torch.device) -> Int[Tensor, "batch 1"]:
+    return torch.arange(batch, device=device)[:, None]
+
+
 class Ledger:
     """What is known of every race in one call: those of the state, numbered from 1, and those made since.
 
@@ -115,7 +130,7 @@ class Ledger:
 
     def __init__(self, known: Float[Tensor, "batch races 2"]) -> None:
         self.known, self._state = known, known.shape[1]
-        self._call = next(_CALLS) << 20
+        self._call = next(_CALLS) % (1 << 15) << 14  # so that all of a number fits into a float64
 
     def make(self, slots: int) -> Noise:
         """Fresh races, of which nothing is known."""
@@ -123,8 +138,8 @@ class Ledger:
         whole = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.known.device).expand(batch, slots, 2)
         self.known = torch.cat([self.known, whole], 1)
         number = self._call + made + torch.arange(slots, dtype=torch.float64, device=whole.device)
-        noise = torch.stack([-number, BESIDE - number], -1)
-        return noise.expand(batch, slots, COLUMNS).clone().as_subclass(Noise)
+        number = -number * ROWS - _rows(batch, whole.device)
+        return torch.stack([number, number + BESIDE], -1).as_subclass(Noise)
 
     def find(
         self, race: Tensor, where: Bool[Tensor, "batch slots"], kind: str
@@ -196,7 +211,10 @@ class Ledger:
         first, second = tree.plain(race).unbind(-1)
         if not torch.equal(second, (first + BESIDE).where(first != 0, 0.0)):
             raise ContractError(_CUT)
-        number = first.long()
+        whole = first.long()
+        if bool(((whole.abs() % ROWS != _rows(len(whole), whole.device)) & (whole != 0)).any()):
+            raise ContractError("noise turned up in another row than its own; each row has races of its own")
+        number = whole.sign() * (whole.abs() // ROWS)
         made = -number - self._call + self._state
         place = torch.where(number > 0, number - 1, torch.where(number < 0, made, -1))
         low = torch.where(number < 0, self._state, 0)

@@ -93,10 +93,9 @@ class Findings:
 
     def complete(self, verdict: Verdict, modes: Sequence[Mode]) -> bool:
         """Whether it is lossless as far as it can be enumerated: that of races is two tokens, and more were sampled."""
-        if verdict.kind is Kind.PROVED or not isinstance(self.claim, Lossless):
-            return isinstance(self.claim, Lossless)
-        alone = self.precision == torch.float64 and not (self.dependence or self.own_path or self.keeps)
-        return verdict.kind is Kind.CONSISTENT and alone and any(mode.races for mode in modes)
+        races = any(mode.races for mode in modes) and verdict.kind is Kind.CONSISTENT
+        nothing_else = self.precision == torch.float64 and not (self.dependence or self.own_path or self.keeps)
+        return isinstance(self.claim, Lossless) and (verdict.kind is Kind.PROVED or (races and nothing_else))
 
     def outside(self) -> list[str]:
         """What lies outside, each as `what: why`."""

@@ -59,10 +59,12 @@ class ForAll:
         return statement(of_box(boxes[0]).claim, boxes, bits, self.proved[0].seed, orders, asked)
 
     def verdict(self, before: Verdict) -> Verdict:
-        """The verdict on a decoder that had another before."""
+        """The verdict on a decoder that had another before: one that was sampled at more tokens stays what it is."""
         if not self.proved:
             return before
-        return Verdict(Kind.PROVED_FOR_ALL, f"{self.sentence()}. Beside that, {before.reason}")
+        if before.kind is Kind.PROVED:
+            return Verdict(Kind.PROVED_FOR_ALL, f"{self.sentence()}. Beside that, {before.reason}")
+        return Verdict(before.kind, f"proved {self.sentence()}. Beside that, {before.reason}")
 
 
 def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SECONDS) -> ForAll:

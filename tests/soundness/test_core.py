@@ -22,8 +22,8 @@ def test_right_ones_are_proved(subject, tmp_path):
 
 def test_races_over_three_tokens_are_sampled_and_said_to_be(tmp_path):
     found = validate("core.py:fresh_race", tmp_path / "out")
-    assert found["verdict"]["kind"] == "PROVED-FOR-ALL", found["verdict"]["reason"]
-    assert "zeros included: 2 tokens by" in found["verdict"]["reason"]
+    assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert found["verdict"]["reason"].startswith("proved for every law of the target, zeros included: 2 tokens by")
     assert "Races over more than two tokens were sampled: samples agree" in found["verdict"]["reason"]
     assert any("it draws by races" in line for line in found["not_covered"])
 

@@ -111,7 +111,8 @@ def test_state_may_be_any_object():
 
 def test_a_right_decoder_that_draws_by_races_is_proved_for_two_tokens_and_sampled_for_more():
     judgement = judge_decoder(lambda settings: registry.build("ar-race", settings), name="ar-race", **QUICK)
-    assert judgement.verdict.kind is Kind.PROVED_FOR_ALL, judgement.verdict.reason
+    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
+    assert judgement.verdict.reason.startswith("proved for every law of the target, zeros included: 2 tokens by")
     assert {proof["vocab"] for proof in judgement.certificate["runs"]} == {2}
     assert "Races over more than two tokens were sampled" in judgement.verdict.reason
     assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12

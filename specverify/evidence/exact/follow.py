@@ -83,7 +83,7 @@ class Followed:
 
         A difference of functions of size s is a fraction of polynomials of degrees up to s, with coefficients of up to
         s bits. If it is not 0, some coefficient of its numerator is not, and has at most s / 126 prime factors of the
-        2^119 primes that one was drawn from; and modulo a prime P it is 0 at a random point with chance at most s / P
+        2^119.5 primes that one was drawn from; and modulo a prime P it is 0 at a random point with chance at most s / P
         (Schwartz and Zippel). Both together: below s / 2^125. Any two names, and any two products of chances, may have
         been taken for one.
         """

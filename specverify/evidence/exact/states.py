@@ -11,7 +11,7 @@ from torch import Tensor
 from specverify import tree
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.tensors import Named
-from specverify.noise import Noise
+from specverify.noise import Noise, with_rows
 
 
 class Names(Tensor):
@@ -21,7 +21,7 @@ class Names(Tensor):
 def shown(named: Named, tensor: Tensor) -> Tensor:
     """A tensor of a state that waits, as a decoder is given it."""
     if isinstance(tensor, Noise):
-        return named.noise(tree.plain(tensor).clone().as_subclass(Noise))  # type: ignore[no-any-return]
+        return named.noise(with_rows(tensor))  # type: ignore[no-any-return]
     if not isinstance(tensor, Names):
         return tensor.clone()
     names = tree.plain(tensor)
@@ -59,7 +59,8 @@ def check_lent(named: Named, before: Any, given: Any) -> None:
         given: as it was lent.
     """
     for mine, lent in zip(tree.tensors(before), tree.tensors(given), strict=True):
-        if not torch.equal(tree.plain(mine), named.names(lent) if isinstance(mine, Names) else tree.plain(lent)):
+        now = named.names(lent) if isinstance(mine, Names) else tree.plain(lent)
+        if not torch.equal(tree.plain(with_rows(mine)), now):
             raise OutOfReach("it writes to the state that it is given; make a new one")
 
 

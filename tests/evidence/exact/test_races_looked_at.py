@@ -12,9 +12,12 @@ from evidence.exact.racing import SMALL, Racing, drafted, larger
 from torch import Tensor
 
 from specverify.decoders.registry import build
+from specverify.errors import ContractError
+from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import prove
 from specverify.noise import Noise
+from toymodels.tables import TableModel
 
 
 def shown(asked):
@@ -90,6 +93,26 @@ def of_two_and_one(asked, law, race):
     return asked.draws.winner(race, law, asked.where)[0][:, -1:]
 
 
+def of_other_rows(move):
+    """The larger of the tokens of the row's own race and of another row's; sampled it is, in batches, off by 0.2."""
+    return lambda asked: torch.maximum(asked.winner(asked.p), asked.winner(asked.p, move(asked.race())))
+
+
+LOOKING |= {
+    "of the row at the other end": (of_other_rows(lambda race: race.flip(0)), "in another row than its own"),
+    "of the next row": (of_other_rows(lambda race: race.roll(1, 0)), "in another row than its own"),
+    "of the first row": (of_other_rows(lambda race: race[:1].expand_as(race)), "in another row than its own"),
+    "by the row": (
+        of_other_rows(lambda race: race.index_select(0, torch.arange(len(race)).flip(0))),
+        "in another row than its own",
+    ),
+    "one for all rows": (
+        lambda a: a.winner(a.p, a.draws.race(1, 1, 2).expand(len(a.place), -1, -1)),
+        "each row needs its own",
+    ),
+}
+
+
 def two_laws(asked):
     return torch.cat([asked.p, asked.q], 1)
 
@@ -141,6 +164,13 @@ KEPT: list[Any] = []
 def keeping(asked):
     KEPT.append(asked.fresh())
     return asked.winner(asked.p, KEPT[0])
+
+
+@pytest.mark.parametrize("name", ["of the row at the other end", "of the next row", "one for all rows"])
+def test_nor_is_noise_of_another_row_enumerated(name):
+    target = TableModel("laws", torch.tensor([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]], dtype=torch.float64), 2)
+    with pytest.raises(ContractError, match=LOOKING[name][1]):
+        enumerate_decoder(Racing(LOOKING[name][0]), target)
 
 
 def test_noise_is_kept_in_the_state_alone():
