@@ -8,6 +8,7 @@ Shapes are checked against annotations in the folders and files of `SHAPES`, who
 elsewhere that would take half of the time. The session `shapes` checks them everywhere.
 """
 
+import gc
 import zlib
 from collections import Counter
 
@@ -44,6 +45,7 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--seed {seed}: use an integer of at least 0")
     torch.set_num_threads(1)
     keep_freed()
+    gc.disable()  # while tests are collected: nothing made then is garbage, and looking for it is a quarter of the time
     jaxtyping.config.update("jaxtyping_disable", True)  # while tests are collected; see pytest_runtest_protocol
     hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
     hypothesis.settings.register_profile("vary", deadline=None, database=None, print_blob=True)
@@ -79,6 +81,11 @@ def _thin(items):
             if place != (zlib.crc32(f"{name} {block}".encode()) % thinned.args[0] if block else 0):
                 item.add_marker("slow")
             seen[name] += 1
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_collectionfinish(config):
