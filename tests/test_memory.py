@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from specverify.memory import OBJECTS
+
 COUNT = """
 import resource, threading, torch
 {first}
@@ -37,3 +39,10 @@ def test_freed_memory_is_used_again_without_a_page_fault():
 
     assert faults("from specverify.memory import keep_freed; keep_freed()") < 100
     assert faults("") > 10_000
+
+
+@pytest.mark.parametrize("first", ["from specverify.memory import keep_freed; keep_freed()", ""])
+def test_circles_of_objects_are_looked_for_less_often(first):
+    code = f"{first}\nimport gc; print(gc.get_threshold()[0])"
+    found = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert found == OBJECTS if first else found < OBJECTS

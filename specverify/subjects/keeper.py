@@ -38,6 +38,7 @@ _NOTHING = 0.05
 """Seconds of processor time below which a subject counts as having computed nothing."""
 _CHILD = (  # the path is set first: the child must find specverify, and the subject, where specverify would
     "import json, sys; sys.path[:] = json.load(open(sys.argv[1] + '/request.json'))['path']; "
+    "import gc; from specverify.memory import OBJECTS; gc.set_threshold(OBJECTS); "
     "from specverify.subjects import keeper; keeper.end_with_parent(int(sys.argv[2])); "
     "from specverify.subjects.worker import answer; answer(sys.argv[1])"
 )
