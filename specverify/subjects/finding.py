@@ -30,6 +30,7 @@ class Findings:
         claim: what is claimed.
         outcomes: enumerations, all within the claim.
         evidence: of samples, none rejected.
+        larger: that of it over more than two tokens.
         tried: drawn cases.
         precision: that the decoder computes in, as far as its law shows.
         dependence: how its rows depend on each other, empty if they do not.
@@ -40,6 +41,7 @@ class Findings:
     claim: Claim
     outcomes: Sequence[Outcome]
     evidence: Sequence[Evidence]
+    larger: Sequence[Evidence]
     tried: int
     precision: torch.dtype
     dependence: str
@@ -60,29 +62,30 @@ class Findings:
         parts = [self._enumerated()]
         if parts[0].kind is Kind.VACUOUS:
             return parts[0]
-        sampled = Kind.CONSISTENT if self.evidence else Kind.INCONCLUSIVE
+        sampled, samples = Kind.CONSISTENT if self.evidence else Kind.INCONCLUSIVE, _samples(self.evidence)
         if self.dependence:
             parts.append(
                 Verdict(
                     sampled,
                     f"its rows depend on each other, which is outside the contract ({self.dependence}): one row at a "
-                    f"time it is exact, and in batches of several sizes {self._samples()}",
+                    f"time it is exact, and in batches of several sizes {samples}",
                 )
             )
         elif any(mode.races for mode in modes) and isinstance(self.claim, Lossless):
-            parts.append(Verdict(sampled, f"races over more than two tokens were sampled: {self._samples()}"))
+            races = f"races over more than two tokens were sampled: {_samples(self.larger)}"
+            parts.append(Verdict(Kind.CONSISTENT if self.larger else Kind.INCONCLUSIVE, races))
         elif self.own_path:
-            parts.append(Verdict(sampled, f"it draws otherwise when nobody looks: {self._samples()}"))
+            parts.append(Verdict(sampled, f"it draws otherwise when nobody looks: {samples}"))
         elif self.keeps:
             parts.append(
                 Verdict(
                     sampled,
                     f"it keeps something, in {self.keeps}, that changes when the same calls come again, so nothing "
-                    f"is proved of later ones: run as it is, {self._samples()}",
+                    f"is proved of later ones: run as it is, {samples}",
                 )
             )
         elif self.evidence:
-            parts.append(Verdict(parts[0].kind, f"run as it is, {self._samples()}"))
+            parts.append(Verdict(parts[0].kind, f"run as it is, {samples}"))
         return Verdict(
             combine(part.kind for part in parts),
             ". ".join(
@@ -128,20 +131,21 @@ class Findings:
             return Verdict(Kind.CONSISTENT, f"{rounds}; {text}")
         return Verdict(Kind.INCONCLUSIVE, f"right {rounds}; {text}")
 
-    def _samples(self) -> str:
-        if not self.evidence:
-            return "nothing could be sampled"
-        seen: dict[str, list[float]] = {}
-        for evidence in self.evidence:
-            seen.setdefault(evidence.metric, []).append(evidence.delta)
-        told = "; ".join(
-            f"{metric}: {min(deltas):.2g}" + (f" to {max(deltas):.2g}" if min(deltas) < max(deltas) else "")
-            for metric, deltas in seen.items()
-        )
-        return (
-            f"samples agree in {number_of(len(self.evidence), 'check')} (alpha = {ALPHA:.1g}, beta = {BETA:g}; what "
-            f"they see, {told})"
-        )
+
+def _samples(evidence: Sequence[Evidence]) -> str:
+    if not evidence:
+        return "nothing could be sampled"
+    seen: dict[str, list[float]] = {}
+    for item in evidence:
+        seen.setdefault(item.metric, []).append(item.delta)
+    told = "; ".join(
+        f"{metric}: {min(deltas):.2g}" + (f" to {max(deltas):.2g}" if min(deltas) < max(deltas) else "")
+        for metric, deltas in seen.items()
+    )
+    return (
+        f"samples agree in {number_of(len(evidence), 'check')} (alpha = {ALPHA:.1g}, beta = {BETA:g}; what they see, "
+        f"{told})"
+    )
 
 
 def sampled_wrong(claim: Claim, task: Task, evidence: Evidence, dependence: str) -> Verdict:

@@ -131,7 +131,8 @@ class Proving(Refuting):
         except DependentRowsError as error:
             # Nothing that was found among other rows counts: once more, one row at a time.
             self.dependence = str(error).partition(", or ")[0]
-            self.outcomes, self.widest, self.evidence, self.missed = [], [], [], defaultdict(list)
+            self.outcomes, self.widest, self.missed = [], [], defaultdict(list)
+            self.evidence, self.larger = [], []
             return self._prove([replace(mode, arrangement="alone") for mode in modes])
 
     def _prove(self, modes: Sequence[Mode]) -> Verdict:
@@ -187,9 +188,8 @@ class Proving(Refuting):
         if nothing_to_cut(self.factory.processors, (outcome.case for outcome in self.outcomes)):
             why = f"{self.factory.processors} had nothing to cut on any model that could be enumerated"
             raise Reached(Verdict(Kind.INCONCLUSIVE, f"{why}; judge it with a smaller number, or for more seconds"))
-        findings = Findings(
-            self.claim, self.outcomes, self.evidence, tried, self.precision, self.dependence, self.own_path, self.keeps
-        )
+        found, kept = (self.outcomes, self.evidence, self.larger), (self.dependence, self.own_path, self.keeps)
+        findings = Findings(self.claim, *found, tried, self.precision, *kept)
         for line in findings.outside():
             what, _, why = line.partition(": ")
             self.missed[why].append(what)
@@ -340,6 +340,7 @@ class Proving(Refuting):
                 self.missed[f"it says {evidence}"].append(f"samples of {task.name}")
             else:
                 self.evidence.append(evidence)
+                self.larger += [evidence] * (task.model.vocab > 2)
                 if evidence.rejected:
                     raise Reached(sampled_wrong(self.claim, task, evidence, self.dependence))
         if late:

@@ -70,7 +70,7 @@ class Refuting:
         dependence: how its rows depend on each other; empty if they do not.
         outcomes: enumerations so far.
         widest: cases to begin with where the largest distance is looked for.
-        evidence: of samples.
+        evidence, larger: of samples; those over more than two tokens.
         missed: what is not covered, by the reason.
     """
 
@@ -81,6 +81,7 @@ class Refuting:
         self.outcomes: list[Outcome] = []
         self.widest: list[Case] = []
         self.evidence: list[Evidence] = []
+        self.larger: list[Evidence] = []
         self.missed: defaultdict[str, list[str]] = defaultdict(list)
 
     def evaluate(self, case: Case) -> Outcome:

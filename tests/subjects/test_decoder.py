@@ -114,7 +114,10 @@ def test_a_right_decoder_that_draws_by_races_is_proved_for_two_tokens_and_sample
     assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
     assert judgement.verdict.reason.startswith("proved for every law of the target, zeros included: 2 tokens by")
     assert {proof["vocab"] for proof in judgement.certificate["runs"]} == {2}
-    assert "Races over more than two tokens were sampled" in judgement.verdict.reason
+    larger = [item.delta for item in judgement.evidence if not item.check.startswith("batches of ")]
+    assert 2 == len(larger) < len(judgement.evidence)
+    assert "Races over more than two tokens were sampled: samples agree in 2 checks" in judgement.verdict.reason
+    assert f"total variation: {min(larger):.2g} to {max(larger):.2g})" in judgement.verdict.reason
     assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12
     assert any("races" in line for line in judgement.not_covered)
 
