@@ -112,10 +112,13 @@ def load(path: Path | str) -> Certificate | proofs.Proved:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         passed = isinstance(error, FileNotFoundError) and Path(path).with_name("judgement.json").exists()
-        why = "the judgement beside it refuted nothing that could be replayed" if passed else error.strerror or error
+        why = "the judgement beside it has none: a decoder has one that is refuted, or proved for every law"
+        why = why if passed else error.strerror or str(error)
         raise InputError(f"certificate {path} cannot be read: {why}") from None
     except (ValueError, RecursionError) as error:  # also for bytes that are no text
         raise InputError(f"certificate {path} is no JSON: {error}") from None
+    if isinstance(found, dict) and "verdict" in found:
+        raise InputError(f"{path} is a judgement; what can be replayed is the certificate beside it, certificate.json")
     remedy = f"judge the subject again, or, if the change is meant, delete its {checksum.KEY!r}"
     return check(checksum.opened(found, f"certificate {path}", remedy), str(path))
 

@@ -217,11 +217,7 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
     if why:
         verdict = Verdict(Kind.INCONCLUSIVE, f"the proof for all laws does not stand: {why}")
     else:
-        verdict = Verdict(
-            Kind.PROVED_FOR_ALL,
-            f"the proof stands: {len(found['runs'])} box{'es' if len(found['runs']) > 1 else ''}, each from two seeds; "
-            f"error at most 2^-{math.floor(again.error_bits)}",
-        )
+        verdict = Verdict(Kind.PROVED_FOR_ALL, f"the proof stands, each run from two seeds: {again.sentence()}")
     return Judgement(
         subject=factory.name,
         level="decoder",

@@ -234,10 +234,12 @@ def test_a_corrupt_file_is_refused(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
-def test_beside_a_judgement_that_refuted_nothing_there_is_nothing_to_replay(tmp_path):
-    (tmp_path / "judgement.json").write_text("{}")
-    with pytest.raises(InputError, match="the judgement beside it refuted nothing that could be replayed"):
+def test_a_judgement_is_no_certificate_and_may_have_none(tmp_path):
+    (tmp_path / "judgement.json").write_text('{"verdict": {"kind": "CONSISTENT"}}')
+    with pytest.raises(InputError, match="the judgement beside it has none: a decoder has one that is refuted"):
         load(tmp_path / "certificate.json")
+    with pytest.raises(InputError, match=r"judgement.json is a judgement; .* beside it, certificate.json"):
+        load(tmp_path / "judgement.json")
 
 
 def test_a_missing_file_is_refused(tmp_path):

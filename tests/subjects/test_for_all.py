@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 
 import pytest
@@ -151,7 +152,8 @@ def test_a_certificate_is_written_read_and_carried_out_again(found, tmp_path):
     read["runs"] = [run for run in read["runs"] if run["window"] == 2][:2]
     again = certificate.replay(read, own)
     assert again.verdict.kind is Kind.PROVED_FOR_ALL
-    assert "2 boxes, each from two seeds" in again.verdict.reason
+    assert "stands, each run from two seeds: for every law of the target, zeros included" in again.verdict.reason
+    assert re.search(r": \d tokens by \d, .*window 2.*\(4 runs,", again.verdict.reason)
     wrong = certificate.replay(read, forgetful)
     assert wrong.verdict.kind is Kind.INCONCLUSIVE
     assert "does not stand" in wrong.verdict.reason
