@@ -203,7 +203,7 @@ class Proving(Refuting):
         self.for_all = for_all(self.factory, modes, self.plan.seed, self.plan.deadline.left)
         rows = "a proof is of each row by itself; batches are looked at in some sizes, states and orders only"
         what = "every law at once" if self.for_all.why else "rows that depend on each other"
-        self.missed[self.for_all.why or rows].append(what)
+        self.missed = defaultdict(list, {self.for_all.why or rows: [what], **self.missed})  # said first
         return self.for_all.verdict(verdict)
 
     def _precision(self, cases: Sequence[Case], modes: Sequence[Mode]) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from time import process_time
 from types import SimpleNamespace
 
 import pytest
@@ -324,3 +325,15 @@ def test_a_draft_model_is_given_where_it_is_named():
     assert judgement.verdict.kind.proved
     assert set(asked) == {True, False}, "with a default it is judged both ways"
     assert {row["draft"] is None for row in judgement.exact} == {True, False}
+
+
+def test_that_no_proof_for_every_law_was_found_is_the_first_thing_that_is_not_covered():
+    class Timed(Autoregressive):
+        """It reads a clock, of which no proof can be."""
+
+        def step(self, state, model, draws):
+            return super().step(state, model, draws) if process_time() >= 0 else state
+
+    found = judge_decoder(lambda settings: Timed(), **QUICK)
+    assert found.verdict.kind is Kind.PROVED
+    assert found.not_covered[0].startswith("every law at once: "), found.not_covered
