@@ -21,6 +21,8 @@ ENDS = {
     "validate lookahead.py:DECODER": "PROVED-FOR-ALL",
     "validate lookahead.py:BROKEN": "REFUTED",
     "validate tests/subjects/examples/lookahead.py:BROKEN": "REFUTED",
+    "validate tests/subjects/examples/matching.py:DECODER": "CONSISTENT",
+    "validate tests/subjects/examples/matching.py:BROKEN": "REFUTED",
     "replay out/validate-lookahead.py-BROKEN": "REFUTED",
     "replay out/verify-quick-seed0/proofs/scd-mc.json": "PROVED-FOR-ALL",
     "validate stale-scores-after-coupling": "REFUTED",
@@ -45,10 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("user")
     for name, body in FILES.findall((ROOT / "docs" / "judge.md").read_text()):
         (made / name).write_text(body)
-    example = Path("tests", "subjects", "examples", "lookahead.py")
-    (made / example).parent.mkdir(parents=True)
-    for copy in (made, made / example):
-        shutil.copy(ROOT / example, copy)
+    examples = Path("tests", "subjects", "examples")
+    (made / examples).mkdir(parents=True)
+    for name in ("lookahead.py", "matching.py"):
+        shutil.copy(ROOT / examples / name, made / examples)
+    shutil.copy(ROOT / examples / "lookahead.py", made)
     for script in ("log.py", "target.py"):
         subprocess.run([sys.executable, script], cwd=made, check=True)
     return made

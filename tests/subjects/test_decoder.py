@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from time import process_time
 from types import SimpleNamespace
 
@@ -325,6 +326,15 @@ def test_a_draft_model_is_given_where_it_is_named():
     assert judgement.verdict.kind.proved
     assert set(asked) == {True, False}, "with a default it is judged both ways"
     assert {row["draft"] is None for row in judgement.exact} == {True, False}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("DECODER", Kind.CONSISTENT), ("BROKEN", Kind.REFUTED)])
+def test_the_example_of_races_is_judged_as_the_page_says(name, kind):
+    example = Path(__file__).with_name("examples") / "matching.py"
+    found = judge_decoder(f"{example}:{name}", **QUICK)
+    assert found.verdict.kind is kind, found.verdict.reason
+    said = "proved for every law of the target" if kind is Kind.CONSISTENT else "exact TV 1/18 from the target"
+    assert found.verdict.reason.startswith(said)
 
 
 def test_that_no_proof_for_every_law_was_found_is_the_first_thing_that_is_not_covered():

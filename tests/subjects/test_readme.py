@@ -31,6 +31,15 @@ def test_the_first_example_is_the_file_that_it_names():
     assert textwrap.dedent(shown).strip() == example.split('"""', 2)[2].strip()
 
 
+def test_the_example_of_races_is_of_the_file_that_it_names():
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "docs" / "decoders.md").read_text(), re.M)
+    (shown,) = (textwrap.dedent(block).splitlines() for block in blocks if "draws.race" in block)
+    example = (ROOT / "tests" / "subjects" / "examples" / "matching.py").read_text().splitlines()
+    lines = [line.strip() for line in shown if line.strip() and not line.strip().startswith("#")]
+    assert len(lines) == 6
+    assert set(lines) <= {line.strip() for line in example}
+
+
 def test_each_is_at_most_20_lines():
     names = ["box.py", "engine.py", "kernel.py", "log.py", "loop.py", "target.py", "vectors.py"]
     assert sorted(EXAMPLES) == names
