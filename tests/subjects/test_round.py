@@ -31,13 +31,15 @@ from specverify.verdict import Kind
 FEW = {"delta": 0.2, "contexts": ("near", "sparse target", "sharp", "greedy"), "checks": ("laws", "independence")}
 """Some 3,000 rows of each of a few contexts: enough for gross defects. All contexts, and batches, are played in
 tests/stats/test_kernels.py."""
+LAWS = FEW | {"checks": ("laws",)}
+"""The same without the thousands of calls of one row and two, where these are not at stake."""
 
 
 def test_the_documented_example_is_a_complete_subject():
     code = textwrap.dedent(module.__doc__.split("conventions.py`):\n")[1].split("The testbed supplies")[0])
     assert len(code.strip().splitlines()) <= 20
     names = {}
-    few = 'delta=0.2, contexts=("near", "sparse target", "greedy")'
+    few = 'delta=0.2, contexts=("near", "sparse target", "greedy"), checks=("laws",)'
     exec(code.replace("print(judge_round(kernel).verdict)", f"verdict = judge_round(kernel, {few}).verdict"), names)
     assert names["verdict"].kind is Kind.CONSISTENT
 
@@ -188,16 +190,16 @@ def test_a_flashinfer_kernel_that_miscounts_what_it_emits():
 
 
 def test_a_pass_without_rejections_is_vacuous():
-    judgement = judge_round(draws_its_own, **FEW | {"contexts": ("equal",)})
+    judgement = judge_round(draws_its_own, **LAWS | {"contexts": ("equal",)})
     assert judgement.verdict.kind is Kind.VACUOUS
     assert "no draft token was rejected" in judgement.verdict.reason
 
 
 def test_a_pass_without_bonus_tokens_says_so():
-    dropped = judge_round(defects.get("bonus-dropped-on-full-accept").kernel, gamma=2, **FEW)
+    dropped = judge_round(defects.get("bonus-dropped-on-full-accept").kernel, gamma=2, **LAWS)
     assert dropped.verdict.kind is Kind.CONSISTENT
     silent = Parts(bonus=lambda given: given.p)
-    assert not any("bonus" in gap for gap in judge_round(kernel("whole", silent), gamma=2, **FEW).not_covered)
+    assert not any("bonus" in gap for gap in judge_round(kernel("whole", silent), gamma=2, **LAWS).not_covered)
 
 
 def test_too_little_time_is_inconclusive():
