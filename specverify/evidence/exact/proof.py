@@ -16,7 +16,7 @@ from specverify.errors import BudgetError
 from specverify.evidence.budget import Budget
 from specverify.evidence.exact.box import Asked, Box
 from specverify.evidence.exact.follow import Followed, follow
-from specverify.evidence.exact.goals import Lossless, of_box
+from specverify.evidence.exact.goals import Lossless, of_box, random_laws
 from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach, Unsettled
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.regions import Sign, inside
@@ -283,6 +283,8 @@ def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:
 
 
 def _model(box: Box, name: str, seed: int, goal: Lossless = LOSSLESS) -> TableModel:
-    """A model with a law after every prefix that is like no other: the real point."""
+    """A model with a law after every prefix, and past the end, that is like no other: the real point."""
     generator = torch.Generator().manual_seed(seed)
-    return TableModel(name, goal.rows(box.vocab, box.length, generator), box.length, eos=box.eos)
+    model = TableModel(name, goal.rows(box.vocab, box.length, generator), box.length, eos=box.eos)
+    model._rows[len(model.table) :] = random_laws(1, box.vocab, generator)  # where both models have equals else
+    return model

@@ -62,6 +62,12 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
     assert found.assumptions > 0 or name == "ar"
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_it_does_not_hang_on_laws_past_the_end_where_a_toy_has_equals(seed):
+    found = proof("sd-multi", Box(2, 2, 2, drafts=True), seed)
+    assert found.proved, found.why
+
+
 def test_a_proof_says_what_of_its_sizes_was_asked():
     wide, ended = proof("sd", Box(2, 3, 2, drafts=True)), proof("sd", Box(2, 3, 1, 1, drafts=True))
     assert (wide.asked, ended.asked) == (Asked(3, False, True), Asked(2, True, True))
