@@ -27,7 +27,7 @@ ROWS = 1 << 20
 """Rows that a call may have. While it goes on, a race's number is times this, and its row beside that."""
 _CALLS = itertools.count(1)
 _STRUCTURE = (
-    "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __deepcopy__ __hash__ __reduce_ex__ "
+    "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __hash__ __reduce_ex__ "
     "size dim ndimension numel nelement stride storage_offset element_size is_contiguous "
     "is_floating_point is_complex data_ptr get_device type_as clone contiguous detach cpu "
     "cuda to gather take_along_dim index_select index_copy index_copy_ scatter scatter_ masked_scatter "
@@ -185,7 +185,7 @@ class Ledger:
         Equal worlds have equal numbers, whatever became of their races before.
         """
         leaves = [tree.plain(leaf) for leaf in tree.tensors(result) if isinstance(leaf, Noise)]
-        if not leaves:
+        if not any(leaf.numel() for leaf in leaves):
             return result, self.known[:, :0]
         if any(leaf.ndim < 2 or leaf.shape[-1] != COLUMNS for leaf in leaves):
             raise ContractError(_CUT)

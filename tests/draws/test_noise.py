@@ -184,3 +184,12 @@ def test_an_error_that_was_swallowed_is_told_again():
             draws.accept_run(torch.tensor([[1.3]]), torch.tensor([[True]]))
     with pytest.raises(ContractError, match=r"1\.3 is no probability"):
         draws.finish(None)
+
+
+def test_a_state_may_have_room_for_races_and_none_there():
+    draws = Enumerated(2)
+    none = draws.race(2, 0, 2)
+    token, _ = draws.winner(none, heads(draws), everywhere(draws, 0))
+    kept, known = draws.finish(none)
+    assert token.shape == (2, 0)
+    assert kept.shape == known.shape == (2, 0, 2)
