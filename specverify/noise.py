@@ -212,7 +212,10 @@ class Ledger:
         whole = first.long()
         there = whole != 0
         if bool(((whole % ROWS != _rows(len(whole), whole.device)) & there).any()):
-            raise ContractError("noise turned up in another row than its own; each row has races of its own")
+            raise ContractError(
+                "noise turned up in another row than its own; each row has races of its own, and draws and states have "
+                "them as Float[batch, slots, noise], with rows and slots apart"
+            )
         place = (whole // ROWS - self._call - 1).where(there, -1)
         if bool((there & ((place < 0) | (place >= self.known.shape[1]))).any()):
             raise ContractError(

@@ -85,6 +85,7 @@ def follow(
         start = time.process_time()
         seen = given if known is None or known.shape[1] == 0 else tree.map_tensors(given, draws.shown)
         result, after = draws.finish(function(seen, draws))
+        tree.check_made_anew(result)
         pace.took(len(weight), time.process_time() - start)
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):
