@@ -109,8 +109,8 @@ def _fields(kind: type) -> tuple[str, ...] | None:
     names = tuple(field.name for field in dataclasses.fields(kind))
     if lost := [field.name for field in dataclasses.fields(kind) if not field.init]:
         raise ContractError(
-            f"{kind.__qualname__} has init=False for {', '.join(lost)}, and a state is made anew for each choice of its "
-            "rows; make it a field that is given"
+            f"{kind.__qualname__} has init=False for {', '.join(lost)}, and a state is made anew for any choice of "
+            "its rows; make it a field that is given"
         )
     return names
 
