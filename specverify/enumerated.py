@@ -101,6 +101,10 @@ class Enumerated:
             raise self._stop(ContractError(f"race was asked for {batch} rows of {self.batch}; each row needs its own"))
         return self._ledger.make(slots)
 
+    def shown(self, tensor: Tensor) -> Tensor:
+        """A tensor of the state, as this call sees it."""
+        return self._ledger.shown(tensor)
+
     def winner(
         self,
         race: Float[Tensor, "batch slots noise"],

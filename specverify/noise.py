@@ -24,10 +24,10 @@ COLUMNS = 2
 BESIDE = 0.5
 """No two identities are so far apart: a race put together of other races' numbers, or of its own anew, is none."""
 ROWS = 1 << 20
-"""Rows that a call may have. While it goes on, a race's number is times this, and its row beside that."""
+"""Rows that a call may have. While it goes on, a race is known by the call, its number and its row, in one number."""
 _CALLS = itertools.count(1)
 _STRUCTURE = (
-    "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __deepcopy__ __hash__ __reduce_ex__ "
+    "__getitem__ __setitem__ __len__ __iter__ __repr__ __format__ __hash__ __reduce_ex__ "
     "size dim ndimension numel nelement stride storage_offset element_size is_contiguous "
     "is_floating_point is_complex data_ptr get_device type_as clone contiguous detach cpu "
     "cuda to gather take_along_dim index_select index_copy index_copy_ scatter scatter_ masked_scatter "
@@ -108,38 +108,36 @@ _LIKE = {Tensor.to, Tensor.type_as, Tensor.view_as, Tensor.expand_as}
 _FILLING = {Tensor.__setitem__, Tensor.masked_fill, Tensor.masked_fill_, torch.masked_fill, Tensor.where, torch.where}
 
 
-def with_rows(tensor: Tensor) -> Tensor:
-    """Races that waited between calls, as a call sees them: each knows its row. Other tensors are as they are."""
-    if not isinstance(tensor, Noise):
-        return tensor
-    plain = tree.plain(tensor)
-    number, row = plain[..., :1], _rows(len(plain), plain.device).reshape(-1, *(1,) * (plain.ndim - 1))
-    return (plain - number + (number * ROWS + row).where(number != 0, 0.0)).as_subclass(Noise)
-
-
 def _rows(batch: int, device: torch.device) -> Int[Tensor, "batch 1"]:
     return torch.arange(batch, device=device)[:, None]
 
 
 class Ledger:
-    """What is known of every race in one call: those of the state, numbered from 1, and those made since.
+    """What is known of every race in one call: those of the state, numbered from 1, and then those made since.
 
     Args:
         known: the intervals of the state's races, in the order of their numbers.
     """
 
     def __init__(self, known: Float[Tensor, "batch races 2"]) -> None:
-        self.known, self._state = known, known.shape[1]
+        self.known = known
         self._call = next(_CALLS) % (1 << 15) << 14  # so that all of a number fits into a float64
 
     def make(self, slots: int) -> Noise:
         """Fresh races, of which nothing is known."""
-        batch, made = len(self.known), self.known.shape[1] - self._state
+        batch, before = self.known.shape[:2]
         whole = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.known.device).expand(batch, slots, 2)
         self.known = torch.cat([self.known, whole], 1)
-        number = self._call + made + torch.arange(slots, dtype=torch.float64, device=whole.device)
-        number = -number * ROWS - _rows(batch, whole.device)
-        return torch.stack([number, number + BESIDE], -1).as_subclass(Noise)
+        return self._noise(1 + before + torch.arange(slots, device=whole.device).expand(batch, -1))
+
+    def shown(self, tensor: Tensor) -> Tensor:
+        """Races of the state as the call sees them: each knows its call and its row. Other tensors are as they are."""
+        return self._noise(tree.plain(tensor)[..., 0].long()) if isinstance(tensor, Noise) else tensor
+
+    def _noise(self, number: Int[Tensor, "batch ..."]) -> Noise:
+        row = _rows(len(number), number.device).reshape(-1, *(1,) * (number.ndim - 1))
+        whole = ((self._call + number) * ROWS + row).double()
+        return torch.stack([whole, whole + BESIDE], -1).where(number[..., None] != 0, 0.0).as_subclass(Noise)
 
     def find(
         self, race: Tensor, where: Bool[Tensor, "batch slots"], kind: str
@@ -185,7 +183,7 @@ class Ledger:
         Equal worlds have equal numbers, whatever became of their races before.
         """
         leaves = [tree.plain(leaf) for leaf in tree.tensors(result) if isinstance(leaf, Noise)]
-        if not leaves:
+        if not any(leaf.numel() for leaf in leaves):
             return result, self.known[:, :0]
         if any(leaf.ndim < 2 or leaf.shape[-1] != COLUMNS for leaf in leaves):
             raise ContractError(_CUT)
@@ -212,14 +210,14 @@ class Ledger:
         if not torch.equal(second, (first + BESIDE).where(first != 0, 0.0)):
             raise ContractError(_CUT)
         whole = first.long()
-        if bool(((whole.abs() % ROWS != _rows(len(whole), whole.device)) & (whole != 0)).any()):
-            raise ContractError("noise turned up in another row than its own; each row has races of its own")
-        number = whole.sign() * (whole.abs() // ROWS)
-        made = -number - self._call + self._state
-        place = torch.where(number > 0, number - 1, torch.where(number < 0, made, -1))
-        low = torch.where(number < 0, self._state, 0)
-        high = torch.where(number < 0, self.known.shape[1], self._state)
-        if bool(((number != 0) & ((place < low) | (place >= high))).any()):
+        there = whole != 0
+        if bool(((whole % ROWS != _rows(len(whole), whole.device)) & there).any()):
+            raise ContractError(
+                "noise turned up in another row than its own; each row has races of its own, and draws and states have "
+                "them as Float[batch, slots, noise], with rows and slots apart"
+            )
+        place = (whole // ROWS - self._call - 1).where(there, -1)
+        if bool((there & ((place < 0) | (place >= self.known.shape[1]))).any()):
             raise ContractError(
                 "noise turned up that is neither in the state nor of this call; keep races in the state, not on the "
                 "decoder"

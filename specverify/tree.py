@@ -44,13 +44,19 @@ def _rebuild(function: Callable[..., Tensor], *trees: Any) -> Any:
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         return type(first)(*(_rebuild(function, *parts) for parts in zip(*trees, strict=True)))
     if isinstance(first, tuple | list):
+        if unlike := [len(tree) for tree in trees if len(tree) != len(first)]:
+            raise _unlike(f"{len(first)} parts of a {type(first).__name__}", unlike[0])
         return type(first)(_rebuild(function, *parts) for parts in zip(*trees, strict=True))
     if isinstance(first, PLAIN) and any(other != first for other in trees):
-        raise ContractError(
-            f"a state holds {first!r} in one world and {next(x for x in trees if x != first)!r} in another; what may "
-            "differ is a tensor with a row for each"
-        )
+        raise _unlike(repr(first), repr(next(x for x in trees if x != first)))
     return first
+
+
+def _unlike(one: object, other: object) -> ContractError:
+    return ContractError(
+        f"a state holds {one} in one world and {other} in another; what may differ is a tensor with a row for each, of "
+        "one shape"
+    )
 
 
 PLAIN = (type(None), bool, int, float, str, enum.Enum, torch.dtype, torch.device)
@@ -100,7 +106,13 @@ def _fields(kind: type) -> tuple[str, ...] | None:
     """The names of a dataclass's fields; None if it is none."""
     if not dataclasses.is_dataclass(kind):
         return None
-    return tuple(field.name for field in dataclasses.fields(kind))
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    if lost := [field.name for field in dataclasses.fields(kind) if not field.init]:
+        raise ContractError(
+            f"{kind.__qualname__} has init=False for {', '.join(lost)}, and a state is made anew for any choice of "
+            "its rows; make it a field that is given"
+        )
+    return names
 
 
 def rows(tree: T, index: Tensor) -> T:
@@ -114,7 +126,24 @@ def join(trees: list[T]) -> T:
     """Structures of one kind, one after the other along the batch axis."""
     if len(trees) == 1:
         return trees[0]
-    return _rebuild(lambda *parts: torch.cat(parts), *trees)  # type: ignore[no-any-return]
+    return _rebuild(_joined, *trees)  # type: ignore[no-any-return]
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    if unlike := [tuple(part.shape[1:]) for part in parts if part.shape[1:] != parts[0].shape[1:]]:
+        raise _unlike(f"rows of {tuple(parts[0].shape[1:])}", unlike[0])
+    return torch.cat(parts)
+
+
+def check_made_anew(tree: Any) -> None:
+    """Raise ContractError if a structure is another once it is made anew of its own parts, by code of its classes."""
+    again = map_tensors(tree, lambda tensor: tensor)
+    pairs = zip(tensors(tree), tensors(again), strict=True)
+    if any(one is not other and not torch.equal(to_bits(one), to_bits(other)) for one, other in pairs):
+        raise ContractError(
+            "a state is another once it is made anew of its own tensors, as it is for each choice of its rows; let "
+            "step change them, and no __post_init__, __new__ or __iter__"
+        )
 
 
 def batch_size(tree: Any) -> int:

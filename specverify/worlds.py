@@ -13,7 +13,6 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.enumerated import Enumerated
-from specverify.noise import with_rows
 from specverify.outcomes import Waiting, followed, waiting
 
 T = TypeVar("T")
@@ -84,8 +83,9 @@ def follow(
         given, known, weight, chosen = here
         draws = Enumerated(len(weight), chosen, weight.device, known, pace.most)
         start = time.process_time()
-        seen = given if known is None or known.shape[1] == 0 else tree.map_tensors(given, with_rows)
+        seen = given if known is None or known.shape[1] == 0 else tree.map_tensors(given, draws.shown)
         result, after = draws.finish(function(seen, draws))
+        tree.check_made_anew(result)
         pace.took(len(weight), time.process_time() - start)
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):

@@ -1,7 +1,7 @@
 """Batched structures: gathering, joining and comparing rows, whatever holds them."""
 
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specverify import tree
+from specverify.errors import ContractError
 
 Pair = namedtuple("Pair", "first second")
 
@@ -110,3 +111,59 @@ def test_mapping_reaches_every_tensor_and_nothing_else(case):
 def test_a_structure_without_tensors_has_no_batch():
     with pytest.raises(ValueError, match="holds no tensor, so it has no batch axis"):
         tree.batch_size(Node(inner=[], label="empty"))
+
+
+@dataclass
+class Derived:
+    given: Any
+    derived: Any = field(init=False)
+
+    def __post_init__(self):
+        self.derived = 2 * self.given
+
+
+@dataclass
+class Older:
+    age: Any
+
+    def __post_init__(self):
+        self.age = self.age + 1
+
+
+class Turned(Pair):
+    def __new__(cls, first, second):
+        return super().__new__(cls, second, first)
+
+
+@dataclass
+class Clamped:
+    share: Any
+
+    def __post_init__(self):
+        self.share = self.share.clamp(0, 1)
+
+
+def test_a_field_that_is_not_given_is_named():
+    with pytest.raises(ContractError, match="Derived has init=False for derived"):
+        tree.rows(Derived(torch.zeros(2)), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("state", [Older(torch.zeros(2)), Turned(torch.zeros(2), torch.ones(2))])
+def test_who_is_another_once_made_anew_is_refused(state):
+    with pytest.raises(ContractError, match="made anew"):
+        tree.check_made_anew((state, None))
+
+
+def test_who_is_the_same_is_not():
+    tree.check_made_anew(
+        [Clamped(torch.tensor([2.0, 0.5])), {"nothing": torch.zeros(2, 0), "lost": torch.tensor(torch.nan)[None]}]
+    )
+    assert tree.rows(Clamped(torch.tensor([2.0, 0.5])), torch.tensor([0])).share.tolist() == [1]
+
+
+def test_what_differs_between_worlds_is_said():
+    one, two = torch.zeros(1, 2), torch.zeros(1, 3)
+    with pytest.raises(ContractError, match="1 parts of a list in one world and 0 in another"):
+        tree.join([[one], []])
+    with pytest.raises(ContractError, match=r"rows of \(2,\) in one world and \(3,\) in another"):
+        tree.join([(one,), (two,)])

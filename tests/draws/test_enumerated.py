@@ -1,6 +1,8 @@
 """Enumerated draws: every outcome with its probability, none twice, and the same law as sampled ones."""
 
 import re
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.testing import assert_close
 from specverify.draws import Sampled
 from specverify.enumerated import Enumerated
 from specverify.errors import ContractError
+from specverify.worlds import follow
 
 N = 200_000
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -191,3 +194,18 @@ def test_draws_that_change_on_replay_are_caught(worlds):
 
     with pytest.raises(ContractError, match="asked for accept_run where it asked for bernoulli before"):
         worlds(fickle)
+
+
+@dataclass(frozen=True)
+class Older:
+    """Older by one each time that it is made, which enumeration does more often than sampling."""
+
+    age: Any
+
+    def __post_init__(self):
+        object.__setattr__(self, "age", self.age + 1)
+
+
+def test_a_state_that_is_another_once_it_is_made_anew_is_refused():
+    with pytest.raises(ContractError, match="made anew of its own tensors"):
+        list(follow(lambda _, draws: Older(torch.zeros(draws.batch)), None, torch.ones(1)))

@@ -1,11 +1,13 @@
 """Noise under enumeration: an identity that may be moved about, kept, asked again and shared, and never read."""
 
+import itertools
 import re
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from specverify import noise
 from specverify.draws import Sampled
 from specverify.enumerated import Enumerated
 from specverify.errors import ContractError
@@ -184,3 +186,31 @@ def test_an_error_that_was_swallowed_is_told_again():
             draws.accept_run(torch.tensor([[1.3]]), torch.tensor([[True]]))
     with pytest.raises(ContractError, match=r"1\.3 is no probability"):
         draws.finish(None)
+
+
+def test_a_state_may_have_room_for_races_and_none_there():
+    draws = Enumerated(2)
+    none = draws.race(2, 0, 2)
+    token, _ = draws.winner(none, heads(draws), everywhere(draws, 0))
+    kept, known = draws.finish(none)
+    assert token.shape == (2, 0)
+    assert kept.shape == known.shape == (2, 0, 2)
+
+
+def test_a_race_of_another_calls_state_is_not_the_one_with_its_number():
+    before = Enumerated(2)
+    kept, known = before.finish(before.race(2, 1, 2))
+    stale = Enumerated(2, known=known).shown(kept)
+    draws = Enumerated(2, known=known)
+    token, _ = draws.winner(draws.shown(kept), heads(draws, 0.3), everywhere(draws))
+    assert token.tolist() == [[0], [0]]
+    with pytest.raises(ContractError, match="neither in the state nor of this call"):
+        draws.winner(stale, heads(draws, 0.3), everywhere(draws))
+
+
+@pytest.mark.parametrize("call", [1 << 15, (1 << 15) - 1])
+def test_a_race_is_one_in_whatever_call(monkeypatch, call):
+    monkeypatch.setattr(noise, "_CALLS", itertools.count(call))
+    draws = Enumerated(2)
+    token, _ = draws.winner(draws.race(2, 2, 2), heads(draws, 0, 1), everywhere(draws, 2))
+    assert token.tolist() == [[1, 0], [1, 0]]

@@ -136,7 +136,7 @@ class NamedDraws(Enumerated):
             used, tests = self._mask(where)
             names = [
                 [
-                    self._chances(live, law, use, self.named.assumptions(test))
+                    self._chances(live, law, use, self.named.assumptions(test), "categorical")
                     for law, use, test in zip(row, uses, assumed, strict=True)
                 ]
                 for live, row, uses, assumed in zip(self.weight.tolist(), laws, used, tests, strict=True)
@@ -161,16 +161,15 @@ class NamedDraws(Enumerated):
             self._of_one_size(race, weights, where)
             self.named.has_names(race)  # which refuses what is noise by its class alone
             laws, (used, tests) = self.named.names(weights).tolist(), self._mask(where)
-            winners = []
+            winners = torch.zeros(where.shape, dtype=torch.int64)
             for slot in range(where.shape[1]):
                 place, known = self._found(race, where, "winner")
                 mine = [(row[slot], use[slot], test[slot]) for row, use, test in zip(laws, used, tests, strict=True)]
-                winner, now = self._look(known[:, slot, 0].long().tolist(), mine)
+                winners[:, slot], now = self._look(known[:, slot, 0].long().tolist(), mine)
                 number = torch.tensor(now, dtype=torch.float64)[:, None]
                 here = slice(slot, slot + 1)
                 self._ledger.learn(place[:, here], where[:, here], torch.stack([number, number + 1], -1))
-                winners.append(winner)
-            return torch.stack(winners, 1), race
+            return winners, race
 
     def earliest(
         self,
@@ -200,7 +199,7 @@ class NamedDraws(Enumerated):
         """
         races, every, names = self.chances.races, [], []
         for live, number, (law, use, test) in zip(self.weight.tolist(), known, asked, strict=True):
-            zero, one = self._chances(live, law, use, self.named.assumptions(test))
+            zero, one = self._chances(live, law, use, self.named.assumptions(test), "winner")
             looked = use and self.chances.residue[live] != 0
             parts, length = (races.parts(number, (zero, one)), races.length(number)) if looked else ((ONE, ZERO), ONE)
             names.append([[self._share(live, part, length) for part in parts]])
@@ -275,7 +274,7 @@ class NamedDraws(Enumerated):
             )
         return name
 
-    def _chances(self, live: int, law: list[int], used: bool, tests: Assumptions) -> list[int]:
+    def _chances(self, live: int, law: list[int], used: bool, tests: Assumptions, kind: str) -> list[int]:
         """A law's chances, in a world with the weight `live`; where it is not used, the first outcome is certain."""
         self.chances.require(live, tests, "whether a law is drawn from")
         if not used or self.chances.residue[live] == 0:
@@ -285,12 +284,12 @@ class NamedDraws(Enumerated):
             self.chances.require(live, self.numbers.assumed[name], "a law that is drawn from")
             if not self.numbers.facts(name).nonnegative:
                 raise Unsettled(
-                    f"categorical is asked with the weight {words(self.named.algebra, name)}, which is not certain to "
+                    f"{kind} is asked with the weight {words(self.named.algebra, name)}, which is not certain to "
                     "be at least 0 for all laws"
                 )
             total = self.named.algebra.apply("add", total, name)
         if self.numbers.residue[total] == 0:
-            raise OutOfReach("categorical is asked with weights whose sum is 0")
+            raise OutOfReach(f"{kind} is asked with weights whose sum is 0")
         if self.numbers.residue[total] == 1:
             return law
         chances = [self.named.algebra.apply("div", name, total) for name in law]

@@ -249,7 +249,7 @@ class _Following:
     def _called(self, before: Any, draws: NamedDraws) -> tuple[State, Tensor]:
         """The state after a call of the decoder, its laws as names, and what is known of the races in it."""
         self.named.begin()
-        given = None if before is None else self._mapped(before, lambda part: states.shown(self.named, part))
+        given = None if before is None else self._mapped(before, lambda part: states.shown(self.named, draws, part))
         info = None
         with watched(self.named):
             if given is None:
@@ -262,7 +262,7 @@ class _Following:
         if given is not None:
             accounts.check_progress(self.decoder.name, given, after)
             self.tokens = max(self.tokens, int((after.length - given.length).max()))
-            states.check_lent(self.named, before, given)
+            states.check_lent(self.named, draws, before, given)
         self.parts = states.check_parts(after, self.parts)
         numbered = iter(noise)
         hidden: State = self._mapped(after, lambda part: states.hidden(self.named, part, numbered))

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from specverify import tree
+from specverify.evidence.exact.draws import NamedDraws
 from specverify.evidence.exact.numbers import OutOfReach
 from specverify.evidence.exact.tensors import Named
-from specverify.noise import Noise, with_rows
+from specverify.noise import Noise
 
 
 class Names(Tensor):
     """Names, in a state that waits."""
 
 
-def shown(named: Named, tensor: Tensor) -> Tensor:
+def shown(named: Named, draws: NamedDraws, tensor: Tensor) -> Tensor:
     """A tensor of a state that waits, as a decoder is given it."""
     if isinstance(tensor, Noise):
-        return named.noise(with_rows(tensor))  # type: ignore[no-any-return]
+        return named.noise(draws.shown(tensor))  # type: ignore[no-any-return]
     if not isinstance(tensor, Names):
         return tensor.clone()
     names = tree.plain(tensor)
@@ -50,17 +51,18 @@ def hidden(named: Named, tensor: Tensor, noise: Iterator[Tensor]) -> Tensor:
     return names.as_subclass(Names)
 
 
-def check_lent(named: Named, before: Any, given: Any) -> None:
+def check_lent(named: Named, draws: NamedDraws, before: Any, given: Any) -> None:
     """Raise OutOfReach if a state was changed that was only lent: a buffer behind it would have been, too.
 
     Args:
         named: of the run.
+        draws: of the call.
         before: the state as it waited.
         given: as it was lent.
     """
     for mine, lent in zip(tree.tensors(before), tree.tensors(given), strict=True):
         now = named.names(lent) if isinstance(mine, Names) else tree.plain(lent)
-        if not torch.equal(tree.plain(with_rows(mine)), now):
+        if not torch.equal(tree.plain(draws.shown(mine)), now):
             raise OutOfReach("it writes to the state that it is given; make a new one")
 
 

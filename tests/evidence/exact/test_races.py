@@ -38,6 +38,11 @@ def of_two_at_once(asked):
     return asked.draws.winner(pair, torch.cat([asked.q, asked.p], 1), where)[0][:, 1:]
 
 
+def of_none_as_well(asked):
+    asked.draws.winner(asked.races[:, :0], asked.p[:, :0], asked.where[:, :0])
+    return asked.winner(asked.p)
+
+
 def judged(asked, rejected):
     draft = drafted(asked)
     kept = asked.draws.accept_run(accept_probability(asked.p, asked.q, draft), asked.where) == 1
@@ -84,6 +89,7 @@ RIGHT = {
     "three laws": looked_at_three_times,
     "the same law twice": asked_twice,
     "two slots that are one race": of_two_at_once,
+    "and none at all": of_none_as_well,
     "a draft by a race, and the token rule": lambda a: judged(a, by_the_residual),
     "the residual by a race": lambda a: judged(a, by_a_race_under_the_residual),
 }

@@ -155,7 +155,7 @@ def made_up(asked):
     return asked.winner(asked.p, race.as_subclass(Noise))
 
 
-LOOKING["by a copy that fails"] = (copied, "uses deepcopy on noise")
+LOOKING["by a copy that fails"] = (copied, "computed with it (deepcopy)")
 LOOKING["as its class alone"] = (made_up, "numbers for noise")
 LOOKING["past its class"] = (past_its_class, "noise is opaque")
 KEPT: list[Any] = []
@@ -183,3 +183,9 @@ def test_more_tokens_are_refused():
     found = prove(lambda settings: build("scd-gs", settings), Box(3, 2, 2), seed=1)
     assert found.outcome == "out of reach"
     assert found.why == "it draws by races over 3 tokens, which are followed for two tokens only"
+
+
+def test_a_refused_weight_is_said_to_be_of_a_race():
+    found = prove(lambda settings: Racing(lambda asked: asked.winner(0 - asked.p * -7)), SMALL, seed=1)
+    assert found.outcome == "out of reach"
+    assert found.why.startswith("winner is asked with the weight")
