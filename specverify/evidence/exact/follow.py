@@ -260,7 +260,7 @@ class _Following:
             raise OutOfReach(f"its state is a {type(after).__name__}; make it a dataclass or a named tuple of tensors")
         noise, known = draws.finish([part for part in tree.tensors(after) if isinstance(part, Noise)])
         if given is not None:
-            accounts.check_progress(self.decoder.name, given, after)
+            accounts.check_progress(type(self.decoder).__name__, given, after)
             self.tokens = max(self.tokens, int((after.length - given.length).max()))
             states.check_lent(self.named, draws, before, given)
         self.parts = states.check_parts(after, self.parts)

@@ -8,6 +8,7 @@ from evidence.exact.fooling import judging
 
 from specverify import defects
 from specverify.deadline import Deadline
+from specverify.decoders import Autoregressive
 from specverify.decoders.registry import build, entry
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
@@ -65,6 +66,19 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_it_does_not_hang_on_laws_past_the_end_where_a_toy_has_equals(seed):
     found = proof("sd-multi", Box(2, 2, 2, drafts=True), seed)
+    assert found.proved, found.why
+
+
+class Nameless:
+    """Nothing but what a decoder needs."""
+
+    def __init__(self):
+        decoder = Autoregressive()
+        self.init, self.step = decoder.init, decoder.step
+
+
+def test_a_decoder_needs_no_name():
+    found = prove(lambda settings: Nameless(), Box(2, 2))
     assert found.proved, found.why
 
 
