@@ -219,7 +219,7 @@ class Ledger:
         place = (whole // ROWS - self._call - 1).where(there, -1)
         if bool((there & ((place < 0) | (place >= self.known.shape[1]))).any()):
             raise ContractError(
-                "noise turned up that is neither in the state nor of this call; keep races in the state, not on the "
-                "decoder"
+                "noise turned up that is neither in the state nor of this call; keep races in the state, as tensors in "
+                "tuples, lists, dicts or dataclasses, not on the decoder or inside of other objects"
             )
         return place

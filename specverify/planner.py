@@ -35,6 +35,8 @@ from specverify.seeds import BLOCK, derived_seed
 
 DECODER = "sjd"
 """Whose time is measured."""
+LEAST = 5e-4
+"""The smallest discrepancy that is planned for: 10^8 samples and more."""
 TIMED = 0.5
 """Seconds that a sample must take to be a measure of speed, unless it is a whole block of rows."""
 
@@ -168,6 +170,10 @@ def make_plan(
         InputError: for rates, a delta, a tier or toys that cannot be.
     """
     check_delta(delta)
+    if delta < LEAST:
+        raise InputError(
+            f"delta is {delta:g}; a plan is for {LEAST:g} and more, below which samples are too many to count"
+        )
     check_rates(alpha, beta)
     everything = toys is None
     cells = [cell for cell in plan(tier) if cell.kind in ("sampled", "paired") and cell.model in toymodels.names()]

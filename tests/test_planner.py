@@ -7,6 +7,7 @@ import pytest
 
 from specverify import cli, planner
 from specverify.cell import DELTA
+from specverify.errors import InputError
 from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import TOTAL_VARIATION
@@ -158,3 +159,9 @@ def test_what_cannot_be_planned_is_said_in_one_line(run, arguments, message):
 def test_a_plan_needs_a_toy():
     with pytest.raises(planner.InputError, match="no toys to plan for; name at least one"):
         planner.make_plan(0.1, **RATES, toys=[])
+
+
+@pytest.mark.parametrize("delta", [1e-4, 1e-7, 1e-9])
+def test_what_no_run_could_see_is_not_planned_for(delta):
+    with pytest.raises(InputError, match=rf"delta is {delta:g}; .* 0.0005"):
+        planner.make_plan(delta, **RATES, toys=TOYS)

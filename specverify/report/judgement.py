@@ -48,9 +48,10 @@ def summary(judgement: Judgement) -> Group:
     if kind is Kind.REFUTED:
         exact.sort(key=lambda row: -float(row.get("tv") or 0))
     parts += _section("exact", _exact(exact))
-    parts += _section(
-        "checks", [_check(item) for item in sorted(judgement.evidence, key=lambda item: not item.rejected)]
+    evidence = sorted(
+        judgement.evidence, key=lambda item: (not item.rejected, 1 if item.p_value is None else item.p_value)
     )
+    parts += _section("checks", [_check(item) for item in evidence])  # what speaks most against it comes first
     texts = [note for note in judgement.notes if "\n" in note]  # set for 80 columns already: a counterexample
     if texts:
         parts += [Text(), Text("counterexample", style="bold"), *(Text(printable(text)) for text in texts)]

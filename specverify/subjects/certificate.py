@@ -112,13 +112,14 @@ def load(path: Path | str) -> Certificate | proofs.Proved:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         passed = isinstance(error, FileNotFoundError) and Path(path).with_name("judgement.json").exists()
-        why = "the judgement beside it has none: a decoder has one that is refuted, or proved for every law"
+        why = "the judgement beside it has none: one has that is refuted by an enumeration, or proved for every law"
         why = why if passed else error.strerror or str(error)
         raise InputError(f"certificate {path} cannot be read: {why}") from None
     except (ValueError, RecursionError) as error:  # also for bytes that are no text
         raise InputError(f"certificate {path} is no JSON: {error}") from None
     if isinstance(found, dict) and "verdict" in found:
-        raise InputError(f"{path} is a judgement; what can be replayed is the certificate beside it, certificate.json")
+        what, where = ("record", "in proofs/") if "cells" in found else ("judgement", "beside it, certificate.json")
+        raise InputError(f"{path} is a {what}; what can be replayed is a certificate {where}")
     remedy = f"judge the subject again, or, if the change is meant, delete its {checksum.KEY!r}"
     return check(checksum.opened(found, f"certificate {path}", remedy), str(path))
 

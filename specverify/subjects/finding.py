@@ -19,6 +19,8 @@ from specverify.subjects.sampling import ALPHA, BETA, Task
 from specverify.subjects.suite import label
 from specverify.verdict import Kind, Verdict, combine
 
+_OF = {"joint law": " of sequences", "pairs": " of pairs"}
+"""What a total variation is of, by a part of the check's name."""
 OWN_PATH = "what it does when nobody looks at its draws"
 
 
@@ -137,7 +139,8 @@ def _samples(evidence: Sequence[Evidence]) -> str:
         return "nothing could be sampled"
     seen: dict[str, list[float]] = {}
     for item in evidence:
-        seen.setdefault(item.metric, []).append(item.delta)
+        of = next((what for part, what in _OF.items() if part in item.check), "")
+        seen.setdefault(item.metric + of, []).append(item.delta)
     told = "; ".join(
         f"{metric}: {min(deltas):.2g}" + (f" to {max(deltas):.2g}" if min(deltas) < max(deltas) else "")
         for metric, deltas in seen.items()

@@ -192,7 +192,8 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
     kinds: set[str] = set()
     seen: set[torch.dtype] = set()
     asked: list[bool] = []
-    shown, refusal = 0, InputError("there is no model to try it on")
+    shown = 0
+    refusal: InputError | None = None
     matters = not trial.drafts or "draft_model" in factory.needs
     for model in (*small.tiny(claim), *small.larger(claim)):
         larger = model in small.larger(claim)
@@ -204,7 +205,7 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
         try:
             guard, used, dtypes = _run_once(factory, trial.case(model), seed)
         except InputError as error:
-            refusal = error
+            refusal = refusal or error  # of the smallest, which others may hide
             continue
         asked.append(used)
         if not larger or not any(model.length < 4 for model in taken):
@@ -213,7 +214,7 @@ def _run_on_tiny(factory: Factory, claim: Claim, trial: Mode, seed: int, deadlin
         seen |= dtypes
         shown = max(shown, guard.widest)
     if not taken:
-        raise refusal
+        raise refusal or InputError("there is no model to try it on")
     if not (matters or any(asked)):
         return None
     if odd := kinds & {"uniform", "normal"}:

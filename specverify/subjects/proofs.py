@@ -224,7 +224,10 @@ def replay(found: Mapping[str, Any], subject: Any = None, path: Path | str | Non
         claim="; ".join(dict.fromkeys(of_box(_box(run)).claim for run in found["runs"])),
         verdict=verdict,
         certificate=dict(found),
-        not_covered=("every size but the certificate's", "rounding, and rows that depend on each other"),
+        not_covered=(
+            "every size but the certificate's: `specverify validate` enumerates or samples others",
+            "rounding, and rows that depend on each other",
+        ),
         reproduce=f"specverify replay {shlex.quote(str(path))}" if path is not None else "",
         seconds=time.monotonic() - start,
     )

@@ -48,6 +48,8 @@ FEW = ((7, 140), (1_000, 10_000))
 """The same where only some toys are asked for."""
 APART = 12
 """Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
+ALL_THERE_IS = 10_000, 300_000
+"""The same over more than two tokens of decoders that draw by races, of which nothing there is enumerated."""
 CROWD = 1_024
 """Tokens of the model that is too large for any enumeration."""
 SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")
@@ -120,7 +122,8 @@ def _unlisted(mode: Mode, others: bool) -> list[Task]:
     for vocab, length in [*([(3, 4), (5, 3)] * mode.races), *([(12, 2)] * others)]:
         case = mode.case(Weights(vocab, length, scattered(prefixes(vocab, length), vocab)), window)
         model: Model = case.target()
-        found.append(Task(f"{vocab} tokens", case.settings(model), model, 1_000, 20_000, target_law(model)))
+        rows, n = ALL_THERE_IS if mode.races else (1_000, 20_000)
+        found.append(Task(f"{vocab} tokens", case.settings(model), model, rows, n, target_law(model)))
     if not others:
         return found
     initial: Any = mode.initials[0] or "repeat-left"

@@ -236,7 +236,7 @@ def test_a_corrupt_file_is_refused(tmp_path, content, message):
 
 def test_a_judgement_is_no_certificate_and_may_have_none(tmp_path):
     (tmp_path / "judgement.json").write_text('{"verdict": {"kind": "CONSISTENT"}}')
-    with pytest.raises(InputError, match="the judgement beside it has none: a decoder has one that is refuted"):
+    with pytest.raises(InputError, match="the judgement beside it has none: one has that is refuted by an"):
         load(tmp_path / "certificate.json")
     with pytest.raises(InputError, match=r"judgement.json is a judgement; .* beside it, certificate.json"):
         load(tmp_path / "judgement.json")

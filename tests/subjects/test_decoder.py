@@ -1,5 +1,6 @@
 """Somebody's decoder: proved if it is right, refuted in small if it is not."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from specverify.claims import ClusterLossless, Lossless, Relaxed
-from specverify.decoders import Autoregressive, Jacobi, Speculative, TokenRule, registry
+from specverify.decoders import Autoregressive, Branch, Info, Jacobi, Speculative, TokenRule, begin, commit, registry
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
@@ -119,7 +120,7 @@ def test_a_right_decoder_that_draws_by_races_is_proved_for_two_tokens_and_sample
     larger = [item.delta for item in judgement.evidence if not item.check.startswith("batches of ")]
     assert 2 == len(larger) < len(judgement.evidence)
     assert "Races over more than two tokens were sampled: samples agree in 2 checks" in judgement.verdict.reason
-    assert f"total variation: {min(larger):.2g} to {max(larger):.2g})" in judgement.verdict.reason
+    assert f"total variation of sequences: {min(larger):.2g} to {max(larger):.2g})" in judgement.verdict.reason
     assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12
     assert any("races" in line for line in judgement.not_covered)
 
@@ -347,3 +348,34 @@ def test_that_no_proof_for_every_law_was_found_is_the_first_thing_that_is_not_co
     found = judge_decoder(lambda settings: Timed(), **QUICK)
     assert found.verdict.kind is Kind.PROVED
     assert found.not_covered[0].startswith("every law at once: "), found.not_covered
+
+
+class Twice:
+    """A draft wins a race under the even law and is kept with min(1, V p); after a rejection the race is asked again.
+
+    Over two tokens that is right, since the residual has one token only.
+    """
+
+    def init(self, model, batch, draws):
+        return begin(model, batch)
+
+    def step(self, state, model, draws):
+        even = torch.full((len(state.length), 1, model.vocab), 1 / model.vocab, dtype=model.dtype)
+        active = ~state.done[:, None]
+        race = draws.race(*even.shape)
+        draft, _ = draws.winner(race, even, active)
+        laws = model.laws(state.context, draft)
+        kept = draws.bernoulli((at(laws[:, :-1], draft) * model.vocab).clamp(max=1), active)
+        left = torch.where(kept[..., None], even, (laws[:, :-1] - even).clamp(min=0))
+        again, _ = draws.winner(race, left, active & ~kept)
+        after, count = commit(state, model, torch.where(kept, draft, again), active[:, 0].long())
+        branch = torch.where(kept, Branch.ACCEPTED, Branch.RECOVERED) * active
+        none = count * 0
+        return after, Info(count, count, (kept & active).sum(1), count, branch, none)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_race_that_is_asked_again_where_only_three_tokens_tell_is_refuted_by_samples(seed):
+    found = judge_decoder(Twice(), seed=seed, **QUICK)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert re.search(r"\(3 tokens: joint law \(g\), p = \S+ at n = 300,000", found.verdict.reason)
