@@ -1,9 +1,7 @@
 """Somebody's decoder: proved if it is right, refuted in small if it is not."""
 
-import re
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from time import process_time
 from types import SimpleNamespace
 
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 
 from specverify.claims import ClusterLossless, Lossless, Relaxed
-from specverify.decoders import Autoregressive, Branch, Info, Jacobi, Speculative, TokenRule, begin, commit, registry
+from specverify.decoders import Autoregressive, Jacobi, Speculative, TokenRule, registry
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.budget import Budget
@@ -110,19 +108,6 @@ def test_its_broken_variant_is_refuted_in_small(careless):
 def test_state_may_be_any_object():
     judgement = judge_decoder(Plain(), **QUICK)
     assert judgement.verdict.kind.proved, judgement.verdict.reason
-
-
-def test_a_right_decoder_that_draws_by_races_is_proved_for_two_tokens_and_sampled_for_more():
-    judgement = judge_decoder(lambda settings: registry.build("ar-race", settings), name="ar-race", **QUICK)
-    assert judgement.verdict.kind is Kind.CONSISTENT, judgement.verdict.reason
-    assert judgement.verdict.reason.startswith("proved for every law of the target, zeros included: 2 tokens by")
-    assert {proof["vocab"] for proof in judgement.certificate["runs"]} == {2}
-    larger = [item.delta for item in judgement.evidence if not item.check.startswith("batches of ")]
-    assert 2 == len(larger) < len(judgement.evidence)
-    assert "Races over more than two tokens were sampled: samples agree in 2 checks" in judgement.verdict.reason
-    assert f"total variation of sequences: {min(larger):.2g} to {max(larger):.2g})" in judgement.verdict.reason
-    assert max(row["tv"] for row in judgement.exact if row["precision"] == "float64") <= 1e-12
-    assert any("races" in line for line in judgement.not_covered)
 
 
 @dataclass(frozen=True)
@@ -329,15 +314,6 @@ def test_a_draft_model_is_given_where_it_is_named():
     assert {row["draft"] is None for row in judgement.exact} == {True, False}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("DECODER", Kind.CONSISTENT), ("BROKEN", Kind.REFUTED)])
-def test_the_example_of_races_is_judged_as_the_page_says(name, kind):
-    example = Path(__file__).with_name("examples") / "matching.py"
-    found = judge_decoder(f"{example}:{name}", **QUICK)
-    assert found.verdict.kind is kind, found.verdict.reason
-    said = "proved for every law of the target" if kind is Kind.CONSISTENT else "exact TV 1/18 from the target"
-    assert found.verdict.reason.startswith(said)
-
-
 def test_that_no_proof_for_every_law_was_found_is_the_first_thing_that_is_not_covered():
     class Timed(Autoregressive):
         """It reads a clock, of which no proof can be."""
@@ -348,34 +324,3 @@ def test_that_no_proof_for_every_law_was_found_is_the_first_thing_that_is_not_co
     found = judge_decoder(lambda settings: Timed(), **QUICK)
     assert found.verdict.kind is Kind.PROVED
     assert found.not_covered[0].startswith("every law at once: "), found.not_covered
-
-
-class Twice:
-    """A draft wins a race under the even law and is kept with min(1, V p); after a rejection the race is asked again.
-
-    Over two tokens that is right, since the residual has one token only.
-    """
-
-    def init(self, model, batch, draws):
-        return begin(model, batch)
-
-    def step(self, state, model, draws):
-        even = torch.full((len(state.length), 1, model.vocab), 1 / model.vocab, dtype=model.dtype)
-        active = ~state.done[:, None]
-        race = draws.race(*even.shape)
-        draft, _ = draws.winner(race, even, active)
-        laws = model.laws(state.context, draft)
-        kept = draws.bernoulli((at(laws[:, :-1], draft) * model.vocab).clamp(max=1), active)
-        left = torch.where(kept[..., None], even, (laws[:, :-1] - even).clamp(min=0))
-        again, _ = draws.winner(race, left, active & ~kept)
-        after, count = commit(state, model, torch.where(kept, draft, again), active[:, 0].long())
-        branch = torch.where(kept, Branch.ACCEPTED, Branch.RECOVERED) * active
-        none = count * 0
-        return after, Info(count, count, (kept & active).sum(1), count, branch, none)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_race_that_is_asked_again_where_only_three_tokens_tell_is_refuted_by_samples(seed):
-    found = judge_decoder(Twice(), seed=seed, **QUICK)
-    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
-    assert re.search(r"\(3 tokens: joint law \(g\), p = \S+ at n = 300,000", found.verdict.reason)
