@@ -84,7 +84,6 @@ def _thin(items):
 
 
 def pytest_collection_finish():
-    gc.freeze()
     gc.enable()
 
 
