@@ -144,3 +144,11 @@ def test_speed_is_beside_plain_decoding_of_the_same_setting(record):
     )
     times = (same["run"]["seconds"] / same["run"]["n"]) / (first["run"]["seconds"] / first["run"]["n"])
     assert float(_row(record, "SCD (maximal coupling)")["batch"]) == pytest.approx(times, rel=0.05)
+
+
+def test_the_reference_has_every_proof_that_it_was_to_have(reference):
+    proofs = [cell for cell in reference["cells"] if cell["kind"] == "proof"]
+    right = [cell for cell in proofs if cell["expected"] is None]
+    assert {cell["verdict"]["kind"] for cell in right} == {"PROVED-FOR-ALL"}
+    assert len(right) >= 40
+    assert {"sd-multi", "scd-gs", "sjd-race"} < {cell["decoder"] for cell in right}
