@@ -36,7 +36,7 @@ from specverify.seeds import BLOCK, derived_seed
 DECODER = "sjd"
 """Whose time is measured."""
 LEAST = 5e-4
-"""The smallest discrepancy that is planned for: 10^8 samples and more."""
+"""The smallest discrepancy that is planned for: of one of 1e-4 some checks take 10^9 samples, which scipy refuses."""
 TIMED = 0.5
 """Seconds that a sample must take to be a measure of speed, unless it is a whole block of rows."""
 

@@ -46,10 +46,10 @@ SMALLER = ((2, 2_400), (3, 3_600), (5, 6_000), (7, 8_400), (12, 14_400))
 the smallest, which shows a slip of one row best."""
 FEW = ((7, 140), (1_000, 10_000))
 """The same where only some toys are asked for."""
-APART = 12
-"""Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
 ALL_THERE_IS = 10_000, 300_000
 """The same over more than two tokens of decoders that draw by races, of which nothing there is enumerated."""
+APART = 12
+"""Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
 CROWD = 1_024
 """Tokens of the model that is too large for any enumeration."""
 SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")

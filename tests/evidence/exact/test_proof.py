@@ -64,7 +64,7 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
-def test_it_does_not_hang_on_laws_past_the_end_where_a_toy_has_equals(seed):
+def test_laws_past_the_end_which_a_toy_has_equal_keep_nobody_from_a_proof(seed):
     found = proof("sd-multi", Box(2, 2, 2, drafts=True), seed)
     assert found.proved, found.why
 
