@@ -94,6 +94,7 @@ class Algebra:
         )
         facts = numbers.facts(name)
         facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or bool(others_of(numbers, other, one))
+        facts.positive |= whole and any(0 <= c < 1 and numbers.knows(x).at_most_1 for c, x in numbers.times.get(b, ()))
         numbers.rest_of_least(name, one, b)
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
         if mine.nonnegative and theirs.nonnegative:
@@ -123,6 +124,7 @@ class Algebra:
         facts.nonnegative |= mine.nonnegative and theirs.nonnegative
         facts.positive |= mine.positive and theirs.positive
         facts.at_most_1 |= all((mine.nonnegative, mine.at_most_1, theirs.nonnegative, theirs.at_most_1))
+        numbers.factors.setdefault(a * b % self.prime, set()).add((one, other))
         for factor, rest in ((one, other), (other, one)):
             if factor in numbers.over:
                 numbers.divided(name, numbers.over[factor])

@@ -161,7 +161,9 @@ def undetermined(numbers: Numbers, name: int, assumption: Assumption) -> bool:
 
 def _fails_only(numbers: Numbers, assumption: Assumption, zero: Conditions) -> bool:
     """Whether an assumption fails only where these conditions hold."""
-    return zero is EVERYWHERE or bool(implied(numbers, assumption.number) & zero)
+    if zero is EVERYWHERE or numbers.facts(assumption.number).positive:
+        return True
+    return bool(implied(numbers, assumption.number) & zero)
 
 
 def implied(numbers: Numbers, name: int) -> Conditions:

@@ -29,13 +29,13 @@ def arithmetic(operation: str, swapped: bool = False) -> Handler:
         one, other = list(args) + [kwargs[key] for key in ("other",) if key in kwargs]
         one, other = (other, one) if swapped else (one, other)
         if operation == "mul" and (masks := [part for part in (one, other) if named.has_tests(part)]):
-            return _finished(named, func, args, kwargs, _masked(named, masks[0], other if masks[0] is one else one))
+            return finished(named, func, args, kwargs, _masked(named, masks[0], other if masks[0] is one else one))
         if operation == "sub" and named.has_tests(other) and _is_one(named, one) and not in_place(func):
             return named.tested(func(*args, **kwargs), named.opposite(other))
         names = named.pairwise(operation, one, other)
         if operation not in ("minimum", "maximum"):
             named.numbers.note_rounded(names.unique().tolist())
-        return _finished(named, func, args, kwargs, names)
+        return finished(named, func, args, kwargs, names)
 
     return handler
 
@@ -58,7 +58,7 @@ def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
     return named.chosen(names.where(mask, ZERO), names.where(~mask, ZERO), tests)
 
 
-def _finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> Tensor:
+def finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> Tensor:
     """The result of arithmetic, in place where the function is."""
     if not in_place(func):
         return named.bind(func(*args, **kwargs), names)
@@ -80,7 +80,7 @@ def negative(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         return numbers.assuming(found, numbers.assumed[found] | numbers.taken(name))
 
     names = named.names(args[0])
-    return _finished(named, func, args, kwargs, named.each(turned, names, torch.zeros_like(names)))
+    return finished(named, func, args, kwargs, named.each(turned, names, torch.zeros_like(names)))
 
 
 def single(method: str) -> Handler:
@@ -89,7 +89,7 @@ def single(method: str) -> Handler:
     def handler(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         names = named.names(args[0])
         function = getattr(named.algebra, method)
-        return _finished(named, func, args, kwargs, named.each(lambda x, _: function(x), names, names * 0))
+        return finished(named, func, args, kwargs, named.each(lambda x, _: function(x), names, names * 0))
 
     return handler
 
@@ -109,7 +109,7 @@ def finite(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         )
 
     names = named.names(given["input"])
-    return _finished(named, func, args, kwargs, named.each(bounded, names, names * 0))
+    return finished(named, func, args, kwargs, named.each(bounded, names, names * 0))
 
 
 def normalized(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ def power(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     names = torch.full_like(base, ONE)
     for _ in range(int(exponent)):
         names = named.each(lambda x, y: named.algebra.apply("mul", x, y), names, base)
-    return _finished(named, func, args, kwargs, names)
+    return finished(named, func, args, kwargs, names)
 
 
 def clamp(low: int | None, high: int | None) -> Handler:
@@ -152,7 +152,7 @@ def clamp(low: int | None, high: int | None) -> Handler:
         if most is not None:
             bound = named.names(most).expand(names.shape)
             names = named.each(lambda x, y: named.algebra.apply("minimum", x, y), names, bound)
-        return _finished(named, func, args, kwargs, names)
+        return finished(named, func, args, kwargs, names)
 
     return handler
 
@@ -180,7 +180,7 @@ def folded(operation: str, running: bool, mean: bool = False) -> Handler:
                 names = names.unsqueeze(axis)
         if mean:
             names = named.pairwise("div", *_as_numbers(named, names, count))
-        return _finished(named, func, args, kwargs, names)
+        return finished(named, func, args, kwargs, names)
 
     return handler
 
@@ -200,7 +200,7 @@ def scatter_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         part = added.narrow(dim, k, 1)[tuple(slice(0, size) for size in place.shape)]
         total = named.each(lambda x, y: named.algebra.apply("add", x, y), names.gather(dim, place), part)
         names = names.scatter(dim, place, total)
-    return _finished(named, func, args, kwargs, names)
+    return finished(named, func, args, kwargs, names)
 
 
 def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
@@ -214,7 +214,7 @@ def index_add(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     for k, place in enumerate(index.tolist()):
         here = names.select(dim, place)
         here.copy_(named.each(lambda x, y: named.algebra.apply("add", x, y), here.clone(), added.select(dim, k)))
-    return _finished(named, func, args, kwargs, names)
+    return finished(named, func, args, kwargs, names)
 
 
 def _check_settings(named: Named, func: Any, *settings: Any) -> None:
@@ -238,7 +238,7 @@ def matmul(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
     total = torch.full_like(products.select(-2, 0), ZERO)
     for part in products.unbind(-2):
         total = named.each(lambda x, y: named.algebra.apply("add", x, y), total, part)
-    return _finished(named, func, args, kwargs, total.squeeze(-1) if vector else total)
+    return finished(named, func, args, kwargs, total.squeeze(-1) if vector else total)
 
 
 def compared(order: str) -> Handler:

@@ -15,8 +15,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.enumerated import Enumerated
+from specverify.evidence.exact import supports
 from specverify.evidence.exact.assumed import discharged
-from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, Conditions, OutOfReach, Unsettled, either
+from specverify.evidence.exact.numbers import (
+    ONE,
+    ZERO,
+    Assumptions,
+    Conditions,
+    NeedsOrder,
+    OutOfReach,
+    Unsettled,
+    either,
+)
 from specverify.evidence.exact.races import Races
 from specverify.evidence.exact.tensors import Named
 from specverify.evidence.exact.words import words
@@ -67,12 +77,14 @@ class Chances:
     def require(self, chance: int, assumed: Assumptions, what: str) -> None:
         """Raise OutOfReach unless what is assumed can fail only where a product is 0."""
         if assumed and self.residue[chance]:
-            failing = discharged(self.named.numbers, assumed, self.zero[chance])
-            if failing is not None:
-                raise Unsettled(
-                    f"{what} depends on whether {words(self.named.algebra, failing.number)} is 0, and worlds in which "
-                    "it is may have a chance"
-                )
+            algebra = self.named.algebra
+            while (failing := discharged(algebra.numbers, assumed, self.zero[chance])) is not None:
+                if algebra.orders is None or not algebra.orders.split(failing.number):
+                    hopeless = algebra.orders is not None or supports.needed(algebra.numbers, failing.number) is None
+                    raise (Unsettled if hopeless else NeedsOrder)(
+                        f"{what} depends on whether {words(algebra, failing.number)} is 0, and worlds in which it is "
+                        "may have a chance"
+                    )
             self.discharged.add(assumed)
 
 

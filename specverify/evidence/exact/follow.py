@@ -30,7 +30,7 @@ from specverify.evidence.exact.box import Asked
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
-from specverify.evidence.exact.numbers import Conditions, NeedsOrder, Numbers, OutOfReach, both
+from specverify.evidence.exact.numbers import ONE, ZERO, Conditions, NeedsOrder, Numbers, OutOfReach, both
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.shut import watched
 from specverify.evidence.exact.tensors import Named
@@ -157,7 +157,8 @@ class _Following:
         for number, table in enumerate(self.tables):
             rows = self._laws(self.goal if number == 0 else Lossless(), table[0])
             for token, name in ((token, name) for row in rows.tolist() for token, name in enumerate(row)):
-                self.numbers.entry.setdefault(self.numbers.residue[name], f"{'pq'[number]}({token})")
+                if name not in (ZERO, ONE):
+                    self.numbers.entry.setdefault(self.numbers.residue[name], f"{'pq'[number]}({token})")
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from specverify.evidence.exact import computing, moving, ordering
+from specverify.evidence.exact import computing, fused, moving, ordering
 from specverify.evidence.exact.moving import Handler, known, name_of
 from specverify.evidence.exact.numbers import OutOfReach
 
@@ -113,6 +113,7 @@ for _names, _handler in (
     ("amin", computing.folded("minimum", running=False)),
     ("argmax", ordering.extreme(True, "indices")),
     ("argmin", ordering.extreme(False, "indices")),
+    *((names, fused.composed(formula, carry_out)) for names, formula in fused.FORMULAS.items()),
 ):
     _HANDLERS |= dict.fromkeys(known(_names), _handler)
 for _spelling, _order in _ORDERS.items():

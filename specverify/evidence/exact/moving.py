@@ -27,6 +27,7 @@ INDEX_PUT = known("index_put index_put_")
 PUT = INDEX_PUT | known("index_copy index_copy_")
 LIKE = known("expand_as view_as to type_as")
 UNFILLED = known("empty empty_like new_empty empty_strided empty_permuted new_empty_strided resize_ resize_as_")
+JOINED = known("cat concat concatenate stack hstack vstack")
 COUNTED = known("repeat_interleave")
 CONVERTED = known("double float half int long bool type to type_as cpu")
 
@@ -76,6 +77,8 @@ def moved(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
         raise OutOfReach("it adds up laws with index_put")
     if named.has_tests(args[0]):
         return _moved_tests(named, func, args, kwargs)
+    if func in JOINED and any(named.has_tests(part) for part in args[0]):
+        return _joined_tests(named, func, args, kwargs)
     others = {key: _renamed(named, part) for key, part in kwargs.items() if key != "dtype"}
     parts = [_renamed(named, part) for part in args if not isinstance(part, torch.dtype)]
     result = func(*args, **kwargs)
@@ -101,6 +104,14 @@ def _moved_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
             raise OutOfReach(f"it looks at the bits of the outcomes of tests of laws, as {each.dtype}")
         named.tested(each, tests)
     return result
+
+
+def _joined_tests(named: Named, func: Any, args: Any, kwargs: Any) -> Any:
+    """Outcomes of tests beside others, and beside masks that came of no law."""
+    if any(part.dtype != torch.bool for part in args[0]) or any_named(named, (args[1:], kwargs)) or "dtype" in kwargs:
+        raise OutOfReach(f"it uses {name_of(func)} on the outcome of a test of laws and on what is no mask")
+    own = func([named.tests(part, undecided=True) for part in args[0]], *args[1:], **kwargs)
+    return named.tested(func(*args, **kwargs), own)
 
 
 def any_named(named: Named, arguments: Any) -> bool:

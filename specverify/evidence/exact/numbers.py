@@ -98,6 +98,7 @@ class Numbers:
         over: of a quotient, or a multiple of one, the residue that it was divided by.
         times: by residue, the constants and the residues of which a number is the product; all that turned up.
         laws: the names of the entries of each.
+        factors: by residue, the names of which a number is the product; all that turned up.
         entry: what an entry of a law is called, by residue.
         implied: what holds wherever a number is 0, as far as `assumed.implied` was asked.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
@@ -119,6 +120,7 @@ class Numbers:
         self.over: dict[int, int] = {}
         self.times: dict[int, set[tuple[float, int]]] = {}
         self.laws: list[list[int]] = []
+        self.factors: dict[int, set[tuple[int, int]]] = {}
         self._facts: dict[int | None, Facts] = {}
         self._names: dict[tuple[int | None, Assumptions], int] = {}
         self._constants: dict[float, int] = {}
@@ -187,15 +189,19 @@ class Numbers:
         """Note that a function is at least 0, whether it has turned up or not."""
         self._facts.setdefault(residue % self.field.prime, Facts()).nonnegative = True
 
-    def law(self, values: Sequence[float]) -> list[int]:
+    def law(self, values: Sequence[float], absent: Sequence[int] = ()) -> list[int]:
         """A new law, free but for its sum, with entries that may be 0: their names.
 
         Args:
             values: the law at the real point.
+            absent: places of entries that are 0 in all laws of the run.
         """
-        residues = [self.field.uniform() for _ in values[1:]]
+        there = [place for place in range(len(values)) if place not in absent]
+        residues = [self.field.uniform() for _ in there[1:]]
         residues.append((1 - sum(residues)) % self.field.prime)
-        names = [self.name(x, value, len(values)) for x, value in zip(residues, values, strict=True)]
+        names = [ZERO] * len(values)
+        for place, residue in zip(there, residues, strict=True):
+            names[place] = ONE if len(there) == 1 else self.name(residue, values[place], len(values))
         self.laws.append(names)
         for name in names:
             facts = self.facts(name)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from specverify.evidence.exact import regions
+from specverify.evidence.exact import regions, supports
 from specverify.evidence.exact.numbers import Condition, Conditions, Numbers, Unsettled
 from specverify.evidence.exact.regions import CONSTANT, Sign
 
@@ -53,10 +53,10 @@ class Orders:
         start = self._laws[-1].stop if self._laws else 0
         self._laws.append(range(start, start + len(names)))
         for entry, name in zip(self._laws[-1], names, strict=True):
-            self._forms[self._residue(name)] = {entry: Fraction(1)}
+            self._forms.setdefault(self._residue(name), {entry: Fraction(1)})  # but of one that is 0, or certain
             self._entries.append(self._residue(name))
         for sign in self.signs:
-            if max(entry for entry, _ in sign.form) in self._laws[-1]:
+            if sign.support != "none" and max(entry for entry, _ in sign.form) in self._laws[-1]:
                 self._know(sign)
 
     def sum(self, result: int, one: int, other: int, sign: int) -> None:
@@ -116,6 +116,21 @@ class Orders:
         equal = {self.numbers.equal(*pair), ("is", self._residue(gap), 0)} if own is not None else set()
         self._equal[sign] = frozenset(equal)
 
+    def split(self, name: int) -> bool:
+        """Go on with laws where a number is not 0, and write down that others are left; False if it is not seen which.
+
+        It is seen of products of sums of one law's entries.
+        """
+        needed = supports.needed(self.numbers, name)
+        if needed is None:
+            return False
+        for entries in needed:
+            sign = regions.some([entry for x in entries for entry in self._forms[self._residue(x)]])
+            self.signs.append(sign)
+            self._know(sign)
+        self.numbers.facts(name).positive = self.found = True
+        return True
+
     def implied(self, residue: int) -> Conditions:
         """What was compared and is equal wherever a function is 0: all that is at most the function."""
         form, found = self._form(residue), set[Condition]()
@@ -133,8 +148,12 @@ class Orders:
         for entry, factor in sign.form:
             residue += self.numbers.field.fraction(factor) * (1 if entry == CONSTANT else self._entries[entry])
         residue %= self.prime
+        if residue == 0:  # where some entries are 0, for all laws that are left
+            return
         self.numbers.is_nonnegative(residue)
         self.numbers.knows(residue).positive |= not sign.closed
+        if sign.support is not None:
+            return
         self._equal[sign] = frozenset({self.numbers.equal(residue, 0), ("is", residue, 0)})
 
     def _crossed(self, ratio: int, constant: int, sign: int) -> Form | None:

@@ -19,7 +19,7 @@ from specverify.evidence.exact.follow import Followed, follow
 from specverify.evidence.exact.goals import Lossless, of_box, random_laws
 from specverify.evidence.exact.numbers import NeedsOrder, Numbers, OutOfReach, Unsettled
 from specverify.evidence.exact.orders import Orders
-from specverify.evidence.exact.regions import Sign, inside
+from specverify.evidence.exact.regions import Sign, TooNarrow, inside, some, vanishing
 from specverify.evidence.exact.statement import together
 from specverify.seeds import derived_seed
 from toymodels.tables import TableModel, prefixes
@@ -188,8 +188,11 @@ def _in_every_order(
         due = waiting.pop()
         try:
             point = inside(due, laws, generator)
-        except OutOfReach as error:
-            return replace(before, outcome="out of reach", why=str(error))
+        except TooNarrow as error:
+            if (entry := vanishing(due, laws)) is None:
+                return replace(before, outcome="out of reach", why=str(error))
+            waiting += [(*due, some([entry])), (*due, some([entry]).opposite)]
+            continue
         if point is None:
             continue
         left = replace(budget, worlds=max(budget.worlds - worlds, 1))
@@ -249,7 +252,8 @@ def _blur(tables: Sequence[tuple[Tensor, Tensor]], seed: int) -> None:
     for whole, own in tables:
         ulps = torch.randint(*BLUR, whole.shape[:1], generator=generator)
         sign = torch.randint(0, 2, whole.shape[:1], generator=generator) * 2 - 1
-        whole.mul_(1 + (ulps * sign).double()[:, None] * torch.finfo(torch.float64).eps)
+        ulps = (ulps * sign).where((whole > 0).sum(1) > 1, 0)  # one token that is certain is so in floats, too
+        whole.mul_(1 + ulps.double()[:, None] * torch.finfo(torch.float64).eps)
         own.copy_(whole[: len(own)])
 
 

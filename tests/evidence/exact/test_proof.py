@@ -159,6 +159,7 @@ EXACT_IN_TWO = {
     "rejected-draft-kv-retained",
     "stale-branch-after-accept",
     "stale-residual-as-bonus",
+    "tree-redrawn-from-all",
 }
 """Known-wrong decoders whose conditions take more than two positions."""
 
