@@ -12,15 +12,24 @@ SIZES = {
         "one": ("3x4x3", "3x3x2-end"),
         "several": ("2x3x2", "3x3x1", "2x3x1-end"),
         "races": ("2x4x3", "2x3x2-end"),
+        "orders": ("3x2x2", "2x3x2", "3x2x2-end"),
     },
-    "full": {"none": ("4x5", "5x3"), "one": ("4x4x2", "3x5x2", "2x6x4"), "several": ("3x3x2",), "races": ("2x5x3",)},
+    "full": {
+        "none": ("4x5", "5x3"),
+        "one": ("4x4x2", "3x5x2", "2x6x4"),
+        "several": ("3x3x2",),
+        "races": ("2x5x3",),
+        "orders": ("4x2x2",),
+    },
 }
 """By the chains of drafts that a decoder verifies, or as these are drawn by races; the full tier's are beside those of
 the quick one. Who draws by races has two tokens in all of them."""
-BEYOND = ("sjd-tree", "sjd-reuse", "sd-list-gumbel")
-"""Out of reach: siblings that differ have no law where one token is certain, reuse compares two laws, and which of
-several races ends first has no chance by sums and minima of laws."""
-FROM = "2x4x2"
+IN_ORDERS = ("sjd-tree", "sjd-reuse")
+"""What they do hangs on which probability is the larger, or is 0, so that each case is run by itself: siblings that
+differ have no law where one token is certain, and what is reused hangs on two laws."""
+BEYOND = ("sd-list-gumbel",)
+"""Out of reach: which of several races ends first has no chance by sums and minima of laws."""
+FROM, FROM_IN_ORDERS = "2x4x2", "3x2x2"
 """Where Jacobi decoders begin with other drafts."""
 WRONG = {
     "stale-scores-after-coupling": "3x3x2",
@@ -70,10 +79,12 @@ def cells(asked: Asked) -> list[Cell]:
         if name in BEYOND:
             continue
         chains = "none" if not entry.drafts else "races" if entry.races else "one" if entry.chains == 1 else "several"
+        chains = "orders" if name in IN_ORDERS else chains
         mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]
         found += [_cell(name, f"2{sizes[1:]}" if entry.races else sizes) for sizes in mine]
         initials = [initial for initial, _ in settings(name, True) if initial]
-        found += [_cell(name, FROM, initial) for initial in initials[1:]]
+        sizes = FROM_IN_ORDERS if name in IN_ORDERS else FROM
+        found += [_cell(name, sizes, initial) for initial in initials[1:]]
     found += [_cell(name, sizes) for name, sizes in WRONG.items()]
     for tier in tiers:
         for name, sizes, rule, values in RULES[tier]:

@@ -8,18 +8,8 @@ from typing import Literal
 
 from specverify.evidence.exact.assumed import alike, everywhere_zero, of_a_law, of_product, of_ratio, ratio_is_1
 from specverify.evidence.exact.assumed import others as others_of
-from specverify.evidence.exact.numbers import (
-    ONE,
-    UNDEFINED,
-    ZERO,
-    Assumption,
-    Assumptions,
-    Conditions,
-    NeedsOrder,
-    Numbers,
-    both,
-    either,
-)
+from specverify.evidence.exact.conditions import Conditions, both, either
+from specverify.evidence.exact.numbers import ONE, UNDEFINED, ZERO, Assumption, Assumptions, NeedsOrder, Numbers
 from specverify.evidence.exact.orders import NoForm, Orders
 
 Order = Literal["gt", "ge", "lt", "le", "eq", "ne"]
@@ -94,6 +84,11 @@ class Algebra:
         )
         facts = numbers.facts(name)
         facts.nonnegative |= (whole and theirs.at_most_1) or a in theirs.below or bool(others_of(numbers, other, one))
+        facts.nonnegative |= mine.nonnegative and any(
+            numbers.residue[x] == a and numbers.facts(y).at_most_1
+            for pair in numbers.factors.get(b, ())
+            for x, y in (pair, pair[::-1])
+        )
         facts.positive |= whole and any(0 <= c < 1 and numbers.knows(x).at_most_1 for c, x in numbers.times.get(b, ()))
         numbers.rest_of_least(name, one, b)
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative

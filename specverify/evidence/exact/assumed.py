@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from specverify.evidence.exact.numbers import (
-    EVERYWHERE,
-    UNDEFINED,
-    Assumption,
-    Assumptions,
-    Condition,
-    Conditions,
-    Facts,
-    Numbers,
-    both,
-    either,
-)
+from specverify.evidence.exact.conditions import EVERYWHERE, Condition, Conditions, both, either
+from specverify.evidence.exact.numbers import UNDEFINED, Assumption, Assumptions, Facts, Numbers
 
 
 def discharged(numbers: Numbers, assumed: Assumptions, zero: Conditions) -> Assumption | None:

@@ -15,19 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.enumerated import Enumerated
-from specverify.evidence.exact import supports
 from specverify.evidence.exact.assumed import discharged
-from specverify.evidence.exact.numbers import (
-    ONE,
-    ZERO,
-    Assumptions,
-    Conditions,
-    NeedsOrder,
-    OutOfReach,
-    Unsettled,
-    either,
-)
+from specverify.evidence.exact.conditions import Conditions, either
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, NeedsOrder, OutOfReach, Unsettled
 from specverify.evidence.exact.races import Races
+from specverify.evidence.exact.supports import Supports
 from specverify.evidence.exact.tensors import Named
 from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
@@ -80,7 +72,7 @@ class Chances:
             algebra = self.named.algebra
             while (failing := discharged(algebra.numbers, assumed, self.zero[chance])) is not None:
                 if algebra.orders is None or not algebra.orders.split(failing.number):
-                    hopeless = algebra.orders is not None or supports.needed(algebra.numbers, failing.number) is None
+                    hopeless = algebra.orders is not None or Supports(algebra.numbers).needed(failing.number) is None
                     raise (Unsettled if hopeless else NeedsOrder)(
                         f"{what} depends on whether {words(algebra, failing.number)} is 0, and worlds in which it is "
                         "may have a chance"

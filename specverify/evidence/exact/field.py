@@ -25,13 +25,14 @@ class Field:
     Attributes:
         prime: modulus, from 2^126 to 2^127.
         symbols: how many values of the oracle are free.
+        asked: how many functions were looked for among all that have a name.
         multiples: positive constants, and 1 over them: what their size is, by residue.
     """
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(derived_seed(seed, BITS))
         self.prime = self._prime()
-        self.symbols = 0
+        self.symbols = self.asked = 0
         self._symbols: dict[int, tuple[int, int]] = {}
         self.multiples: dict[int, int] = {1: 0}
         self._positive: dict[int, tuple[int, int]] = {}
@@ -54,6 +55,7 @@ class Field:
             one, other: residues.
             size: of both functions together (see `numbers.py`).
         """
+        self.asked += 1 + 2 * len(self.multiples)
         ratio = one * self.inverse(other) % self.prime
         if ratio == 1:
             return one, size

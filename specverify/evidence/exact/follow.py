@@ -27,10 +27,11 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact import states
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.box import Asked
+from specverify.evidence.exact.conditions import Conditions, both
 from specverify.evidence.exact.draws import Chances, NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
-from specverify.evidence.exact.numbers import ONE, ZERO, Conditions, NeedsOrder, Numbers, OutOfReach, both
+from specverify.evidence.exact.numbers import ONE, ZERO, NeedsOrder, Numbers, OutOfReach
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.shut import watched
 from specverify.evidence.exact.tensors import Named
@@ -85,10 +86,13 @@ class Followed:
         s bits. If it is not 0, some coefficient of its numerator is not, and has at most s / 126 prime factors of the
         2^119.5 primes that one was drawn from; and modulo a prime P it is 0 at a random point with chance at most s / P
         (Schwartz and Zippel). Both together: below s / 2^125. Any two names, and any two products of chances, may have
-        been taken for one.
+        been taken for one; and so may a name, or a sum of entries, and a function that was looked for by its residue:
+        a difference of two names, perhaps over a sum of entries.
         """
         names, products = self.numbers.size, self.chances.size
         total = len(names) ** 2 * (2 * max(names) + 1) + len(products) ** 2 * (2 * max(products) + 1) + self.size
+        widest = max(len(law) for law in self.numbers.laws)
+        total += self.numbers.field.asked * len(names) * (4 * max(names) + 2 * widest**2 + 1)
         return 125 - math.log2(total)
 
     @property

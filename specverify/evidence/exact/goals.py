@@ -52,7 +52,7 @@ class Lossless:
         return random_laws(prefixes(vocab, length), vocab, generator)
 
     def names(self, algebra: Algebra, rows: Sequence[Sequence[float]], vocab: int) -> list[list[int]]:
-        """Names for the target's laws, which have these values at the real point, and nowhere entries that are 0 there."""
+        """Names for the target's laws, which have these values at the real point; an entry that is 0 there is 0."""
         return [algebra.numbers.law(row, [token for token in range(vocab) if row[token] == 0]) for row in rows]
 
     def due(self, target: Any, drafts: Any) -> Float[Tensor, " outcomes"]:

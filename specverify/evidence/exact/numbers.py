@@ -15,13 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from specverify.evidence.exact.conditions import EVERYWHERE, Condition, Conditions, either
 from specverify.evidence.exact.field import Field
 
-Condition = tuple[str, int, int]
-"""By residues: ("is", x, c) that x is c, 0 or 1; ("equal", d, 0) that two functions of the difference d are equal."""
-Conditions = frozenset[Condition]
-"""Each of them alone is enough."""
-EVERYWHERE: Conditions = frozenset({("always", 0, 0)})
 ZERO, ONE, UNDEFINED = 0, 1, 2
 """The first names: 0, 1, and what a division by 0 gives."""
 _NONE: Conditions = frozenset()
@@ -80,6 +76,9 @@ Assumptions = frozenset[Assumption]
 _CLEAN: Assumptions = frozenset()
 
 
+_UNKNOWN = Facts()
+
+
 class Numbers:
     """All numbers of one run.
 
@@ -102,6 +101,7 @@ class Numbers:
         entry: what an entry of a law is called, by residue.
         implied: what holds wherever a number is 0, as far as `assumed.implied` was asked.
         by_order: what holds wherever a function is 0, by what was decided of the laws' order.
+        by_product: whether a function is seen to be at least 0, as it is a product of sums of entries.
     """
 
     def __init__(self, seed: int) -> None:
@@ -130,6 +130,7 @@ class Numbers:
         self._differences: set[int] = set()
         self.entry: dict[int | None, str] = {}
         self.by_order: Callable[[int], Conditions] = lambda residue: _NONE
+        self.by_product: Callable[[int], bool] = lambda residue: False
         self.name(0, 0.0, 0, zero=EVERYWHERE)
         self.name(1, 1.0, 0, one=EVERYWHERE)
         self._facts[0] = Facts(nonnegative=True, at_most_1=True)
@@ -183,6 +184,9 @@ class Numbers:
 
     def knows(self, residue: int) -> Facts:
         """What is certain of the function with a residue; nothing if it has not turned up."""
+        self.field.asked += 1
+        if not self._facts.get(residue % self.field.prime, _UNKNOWN).nonnegative and self.by_product(residue):
+            self.is_nonnegative(residue)
         return self._facts.get(residue % self.field.prime, Facts())
 
     def is_nonnegative(self, residue: int) -> None:
@@ -282,6 +286,7 @@ class Numbers:
         Where they are, so are all whose difference is a multiple of theirs by a constant.
         """
         gap = one - other
+        self.field.asked += 2 * len(self.field.multiples)
         for multiple in self.field.multiples:
             for turned in (gap * multiple % self.field.prime, -gap * multiple % self.field.prime):
                 if turned in self._differences:
@@ -340,17 +345,3 @@ class Numbers:
             assert abs(first - value) <= ROUNDING * max(1.0, abs(value)), (first, value)
             low, high = (0.0 if facts.nonnegative else -math.inf), (1.0 if facts.at_most_1 else math.inf)
             assert low - ROUNDING <= value <= high + ROUNDING, (value, facts)
-
-
-def either(one: Conditions, other: Conditions) -> Conditions:
-    """Conditions of which each is enough for at least one of two things."""
-    if one is EVERYWHERE or other is EVERYWHERE:
-        return EVERYWHERE
-    return one | other if one and other else one or other
-
-
-def both(one: Conditions, other: Conditions) -> Conditions:
-    """Conditions of which each is enough for both of two things."""
-    if one is EVERYWHERE:
-        return other
-    return one if other is EVERYWHERE else one & other

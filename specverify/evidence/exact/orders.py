@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from specverify.evidence.exact import regions, supports
-from specverify.evidence.exact.numbers import Condition, Conditions, Numbers, Unsettled
+from specverify.evidence.exact import regions
+from specverify.evidence.exact.conditions import Condition, Conditions
+from specverify.evidence.exact.numbers import Numbers, Unsettled
 from specverify.evidence.exact.regions import CONSTANT, Sign
+from specverify.evidence.exact.supports import Supports
 
 Form = Mapping[int, Fraction]
 """A linear function of the entries of all laws: the coefficient of each, by its number."""
@@ -36,16 +38,19 @@ class Orders:
     Attributes:
         signs: those, and others in the order in which they were asked for.
         found: whether a sign was found out that was not known, if only as one that follows from others.
+        supports: which sums of entries, and which products of them, functions are.
     """
 
     def __init__(self, numbers: Numbers, eager: bool = False, given: Sequence[Sign] = ()) -> None:
         self.eager = eager
         self.numbers, self.prime = numbers, numbers.field.prime
         self.signs, self.found = list(given), False
+        self.supports = Supports(numbers)
         self._equal: dict[Sign, Conditions] = {}
         self._laws: list[range] = []
         self._entries: list[int] = []
         numbers.by_order = self.implied
+        numbers.by_product = lambda residue: self.supports.product(residue) is not None
         self._forms: dict[int, Form] = {0: {}, 1: {CONSTANT: Fraction(1)}}
 
     def law(self, names: list[int]) -> None:
@@ -121,13 +126,14 @@ class Orders:
 
         It is seen of products of sums of one law's entries.
         """
-        needed = supports.needed(self.numbers, name)
+        needed = self.supports.needed(name)
         if needed is None:
             return False
         for entries in needed:
             sign = regions.some([entry for x in entries for entry in self._forms[self._residue(x)]])
-            self.signs.append(sign)
-            self._know(sign)
+            if sign not in self.signs:
+                self.signs.append(sign)
+                self._know(sign)
         self.numbers.facts(name).positive = self.found = True
         return True
 

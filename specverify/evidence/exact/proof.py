@@ -47,7 +47,7 @@ class Proof:
         error_bits: the error is at most 2^-error_bits.
         worlds, numbers, symbols: outcomes that were followed, different numbers, and free symbols for minima.
         assumptions: what was assumed not to be 0, and found to fail in worlds of weight 0 only; how many times.
-        compares: whether it compares numbers whose order depends on the laws.
+        compares: whether it compares numbers whose order depends on the laws, or a number with 0 that may be 0 there.
         orders: how many orders of them it was proved for, each by a run of its own.
         seconds: of processor time.
         asked: what of the box was; None of a proof that was written down without it.

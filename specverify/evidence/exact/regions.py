@@ -124,7 +124,7 @@ def vanishing(signs: Sequence[Sign], laws: Sequence[range]) -> int | None:
         found = linprog(
             -np.eye(count)[entry], -rows, constants, sums, one, bounds=[(0, int(x in there)) for x in range(count)]
         )
-        if found.status == 0 and -found.fun <= WIDE:
+        if found.status == 0 and np.asarray(found.x)[entry] <= WIDE:
             return entry
     return None
 
@@ -133,7 +133,8 @@ def impossible(signs: Sequence[Sign], laws: Sequence[range]) -> bool:
     """Whether no laws have these signs, by Motzkin's theorem of the alternative, in exact fractions.
 
     Nonnegative multiples of the functions, of the entries, and any of each law's sum less 1, that add up to a
-    constant below 0; or to 0, with a part of a function that must not be 0 itself. Entries that are 0 count for nothing.
+    constant below 0; or to 0, with a part of a function that must not be 0 itself. Entries that are 0 count for
+    nothing.
     """
     gone, count = set(absent(signs)), laws[-1].stop
     places = {entry: number for number, law in enumerate(laws) for entry in law if entry not in gone}

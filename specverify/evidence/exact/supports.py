@@ -10,47 +10,63 @@ _LARGEST = 8
 """Tokens of laws of which sums of entries are known again."""
 
 
-def needed(numbers: Numbers, name: int) -> list[tuple[int, ...]] | None:
-    """Of each of some sums of entries, their names: a number is above 0 where all of these sums are.
+class Supports:
+    """Sums of entries, and products of these, known again by their residues.
 
     Args:
         numbers: of the run.
-        name: the number.
-
-    Returns:
-        None if none are found: it is made of other things than sums and products of entries, and of what is positive.
     """
-    return _needed(numbers, _sums(numbers), name, frozenset())
 
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers, self.prime = numbers, numbers.field.prime
+        self._sums: dict[int, tuple[int, ...]] = {}
+        self._inverses: dict[int, tuple[int, ...]] = {}
+        self._seen = 0
 
-def _needed(
-    numbers: Numbers, sums: dict[int | None, tuple[int, ...]], name: int, asked: frozenset[int]
-) -> list[tuple[int, ...]] | None:
-    residue = numbers.residue[name]
-    if residue is None or name in asked:
+    def needed(self, name: int) -> list[tuple[int, ...]] | None:
+        """Of each of some sums of entries, their names: a number is above 0 where all of these sums are.
+
+        Returns:
+            None if none are found: it is made of other things than sums and products of entries, and what is positive.
+        """
+        return self._needed(name, frozenset())
+
+    def product(self, residue: int) -> list[tuple[int, ...]] | None:
+        """The sums of entries of which a function is a positive multiple, or the product of two of them one."""
+        self._see()
+        several = len(self.numbers.field.multiples) + len(self._inverses)
+        self.numbers.field.asked += several * (1 + len(self._sums) // len(self.numbers))
+        for multiple in self.numbers.field.multiples:
+            if (entries := self._sums.get(residue * multiple % self.prime)) is not None:
+                return [entries]
+        for inverse, entries in self._inverses.items():
+            if (others := self._sums.get(residue * inverse % self.prime)) is not None:
+                return [entries, others]
         return None
-    if numbers.knows(residue).positive:
-        return []
-    for multiple in numbers.field.multiples:
-        if (entries := sums.get(residue * multiple % numbers.field.prime)) is not None:
-            return [entries]
-    asked |= {name}
-    for pair in numbers.factors.get(residue, ()):
-        one, other = (_needed(numbers, sums, factor, asked) for factor in pair)
-        if one is not None and other is not None:
-            return [*one, *(each for each in other if each not in one)]
-    for part in (part for parts in numbers.parts[name] for part in parts):  # of which one is enough
-        if (found := _needed(numbers, sums, part, asked)) is not None:
+
+    def _needed(self, name: int, asked: frozenset[int]) -> list[tuple[int, ...]] | None:
+        residue = self.numbers.residue[name]
+        if residue is None or name in asked:
+            return None
+        if self.numbers.knows(residue).positive:
+            return []
+        if (found := self.product(residue)) is not None:
             return found
-    return None
+        for pair in self.numbers.factors.get(residue, ()):
+            one, other = (self._needed(factor, asked | {name}) for factor in pair)
+            if one is not None and other is not None:
+                return [*one, *(each for each in other if each not in one)]
+        for part in (part for parts in self.numbers.parts[name] for part in parts):  # of which one is enough
+            if (found := self._needed(part, asked | {name})) is not None:
+                return found
+        return None
 
-
-def _sums(numbers: Numbers) -> dict[int | None, tuple[int, ...]]:
-    """The sums of some of a law's entries, but not of all, by residue."""
-    found: dict[int | None, tuple[int, ...]] = {}
-    for law in numbers.laws:
-        there = [name for name in law if numbers.residue[name]]
-        for count in range(1, len(there) if len(there) <= _LARGEST else 0):
-            for names in combinations(there, count):
-                found[sum(numbers.residue[name] or 0 for name in names) % numbers.field.prime] = names
-    return found
+    def _see(self) -> None:
+        """Take up new laws: the sums of some of the entries, but not of all."""
+        for law in self.numbers.laws[self._seen :]:
+            there = [name for name in law if self.numbers.residue[name]]
+            for count in range(1, len(there) if len(there) <= _LARGEST else 0):
+                for names in combinations(there, count):
+                    residue = sum(self.numbers.residue[name] or 0 for name in names) % self.prime
+                    self._sums[residue] = self._inverses[self.numbers.field.inverse(residue)] = names
+        self._seen = len(self.numbers.laws)
