@@ -30,7 +30,7 @@ COLUMNS = (
     "batch#",
 )
 _VECTORS = " (continuous)"
-_TOY = "toy"
+_TOY, _RULE = "toy", " rule"
 _NAMED = 3
 """Most decoders of a method that are told apart."""
 _HELD = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT")
@@ -171,6 +171,8 @@ def sentence(record: Record) -> str:
     parts += [f"relaxed, with their exact price: {number_of(len(priced), 'rule')}"] if priced else []
     for kind in ("ERROR", "INCONCLUSIVE", "VACUOUS"):
         parts += [f"{kind}: {', '.join(of[kind])}"] if kind in of else []
+    lost = [c["id"] for c in record["cells"] if c["kind"] == "proof" and c["verdict"]["kind"] == "VACUOUS"]
+    parts += [f"tried and not proved for every law: {', '.join(lost)}"] if lost else []
     return "; ".join(parts)
 
 
@@ -225,11 +227,19 @@ def _found(record: Record, method: Method) -> Found | None:
 
 
 def _of_decoders(record: Record, method: Method, verdicts: list[DecoderVerdict], cells: list[Cell]) -> Row:
-    kind = combine(Kind(v["kind"]) for v in verdicts).value
+    kind = _combined(verdicts).value
     worst = [v["reason"] for v in verdicts if v["kind"] == kind]
     shown = ("; ".join(_shown(cells)) if kind in _HELD else "") or worst[0]
     names = {v["decoder"] for v in verdicts}
     return row([method.name, method.source, kind, shown, *_costs(record, names)], kind, bad=_bad(kind))
+
+
+def _combined(verdicts: list[DecoderVerdict]) -> Kind:
+    """Of the decoders of a method; a rule by itself has no proof for every law, as its decoder has."""
+    rules, decoders = (
+        [Kind(v["kind"]) for v in verdicts if (_RULE in v["decoder"]) is wanted] for wanted in (True, False)
+    )
+    return lifted(rules, decoders)
 
 
 def _shown(cells: list[Cell]) -> Iterator[str]:

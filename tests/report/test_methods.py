@@ -41,6 +41,26 @@ def test_no_decoder_or_rule_belongs_to_two_methods():
         assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("rule", "due"), [("PROVED", "PROVED-FOR-ALL"), ("REFUTED", "REFUTED"), ("INCONCLUSIVE", "INCONCLUSIVE")]
+)
+def test_a_rule_takes_nothing_from_its_decoders_proof_but_by_failing(example, rule, due):
+    verdicts = [
+        {"decoder": name, "claim": "lossless", "kind": kind, "reason": f"of {name}", "cells": []}
+        for name, kind in (("sd", "PROVED-FOR-ALL"), ("token rule", rule))
+    ]
+    assert _row(_record(example, [], verdicts), "SD")["verdict"] == due
+
+
+def test_a_proof_that_was_not_found_is_said_on_the_first_screen(reference):
+    cells = [dict(cell) for cell in reference["cells"]]
+    lost = next(cell for cell in cells if cell["id"] == "proof/sd-multi/2x3x2")
+    assert lost["id"] not in methods.sentence(reference)
+    lost["verdict"] = {"kind": "VACUOUS", "reason": "not proved for every law, which says nothing against it"}
+    said = methods.sentence({**reference, "cells": cells})
+    assert said.endswith("tried and not proved for every law: proof/sd-multi/2x3x2")
+
+
 def test_a_method_is_as_good_as_the_worst_of_its_decoders(example):
     verdicts = [
         {"decoder": name, "claim": "lossless", "kind": kind, "reason": f"of {name}", "cells": []}
