@@ -11,7 +11,7 @@ _LARGEST = 8
 
 
 def needed(numbers: Numbers, name: int) -> list[tuple[int, ...]] | None:
-    """Of each of some sums of entries, their names: a number is above 0 where all of these sums are.
+    """Of each of some sums of entries, their names: a number is not 0 where none of these sums is.
 
     Args:
         numbers: of the run.
@@ -32,8 +32,9 @@ def _needed(
     if numbers.knows(residue).positive:
         return []
     for multiple in numbers.field.multiples:
-        if (entries := sums.get(residue * multiple % numbers.field.prime)) is not None:
-            return [entries]
+        for signed in (multiple, -multiple):  # as p(x) - 1 is less the sum of all others
+            if (entries := sums.get(residue * signed % numbers.field.prime)) is not None:
+                return [entries]
     asked |= {name}
     for pair in numbers.factors.get(residue, ()):
         one, other = (_needed(numbers, sums, factor, asked) for factor in pair)

@@ -21,3 +21,25 @@ def of_an_einsum(p, q, draft):
 def test_what_einsum_gives_is_a_view_that_nobody_keeps():
     found = prove(judging(of_an_einsum), ONE_STEP, seed=1)
     assert found.proved, found.why
+
+
+def where_the_first_is(value, instead):
+    """Another law instead of what is left of p where p(0) is a constant; nothing is kept."""
+
+    def replace(p, q, draft):
+        return torch.where(p[..., :1] == value, instead(p), p)
+
+    return judging(lambda p, q, draft: at(p, draft) * 0, replace)
+
+
+def token(number):
+    return lambda p: torch.zeros_like(p).index_fill(-1, torch.tensor([number]), 1.0)
+
+
+def test_a_probability_is_1_where_no_other_is_there():
+    box = Box(3, 1, 1, drafts=True)
+    found = prove(where_the_first_is(1, token(0)), box, seed=1)
+    assert found.proved, found.why
+    assert found.orders == 2
+    assert prove(where_the_first_is(1, token(1)), box, seed=1).outcome == "differs"
+    assert not prove(where_the_first_is(0.5, token(0)), box, seed=1).proved
