@@ -61,7 +61,9 @@ def _masked(named: Named, mask: Tensor, other: Any) -> Tensor:
 def finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> Tensor:
     """The result of arithmetic, in place where the function is."""
     if not in_place(func):
-        return named.bind(func(*args, **kwargs), names)
+        result = func(*args, **kwargs)
+        # That of einsum is a view, of which a tensor that nobody sees would hold the memory.
+        return named.bind(result if result._base is None else result.clone(), names)
     prepare(named, args[0])
     names = names.clone()
     func(*args, **kwargs)

@@ -24,7 +24,7 @@ class Supports:
         self._seen = 0
 
     def needed(self, name: int) -> list[tuple[int, ...]] | None:
-        """Of each of some sums of entries, their names: a number is above 0 where all of these sums are.
+        """Of each of some sums of entries, their names: a number is not 0 where none of these sums is.
 
         Returns:
             None if none are found: it is made of other things than sums and products of entries, and what is positive.
@@ -50,8 +50,9 @@ class Supports:
             return None
         if self.numbers.knows(residue).positive:
             return []
-        if (found := self.product(residue)) is not None:
-            return found
+        for signed in (residue, -residue):  # p(x) - 1 is less the sum of all others
+            if (found := self.product(signed)) is not None:
+                return found
         for pair in self.numbers.factors.get(residue, ()):
             one, other = (self._needed(factor, asked | {name}) for factor in pair)
             if one is not None and other is not None:

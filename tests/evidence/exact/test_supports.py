@@ -1,0 +1,45 @@
+"""Decoders whose chances depend on whether probabilities are 0, and those that use fused functions of torch."""
+
+from __future__ import annotations
+
+import torch
+from evidence.exact.fooling import judging
+
+from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.proof import prove
+from specverify.rules.token import at
+
+ONE_STEP = Box(2, 1, 1, drafts=True)
+
+
+def of_an_einsum(p, q, draft):
+    """p(x) / q(x), of which p(x) is found as a product of p and of a law that is certain."""
+    certain = torch.zeros_like(p).scatter(-1, draft[..., None], 1.0)
+    return (torch.einsum("bwv,bwv->bw", p, certain) / at(q, draft)).clamp(max=1)
+
+
+def test_what_einsum_gives_is_a_view_that_nobody_keeps():
+    found = prove(judging(of_an_einsum), ONE_STEP, seed=1)
+    assert found.proved, found.why
+
+
+def where_the_first_is(value, instead):
+    """Another law instead of what is left of p where p(0) is a constant; nothing is kept."""
+
+    def replace(p, q, draft):
+        return torch.where(p[..., :1] == value, instead(p), p)
+
+    return judging(lambda p, q, draft: at(p, draft) * 0, replace)
+
+
+def token(number):
+    return lambda p: torch.zeros_like(p).index_fill(-1, torch.tensor([number]), 1.0)
+
+
+def test_a_probability_is_1_where_no_other_is_there():
+    box = Box(3, 1, 1, drafts=True)
+    found = prove(where_the_first_is(1, token(0)), box, seed=1)
+    assert found.proved, found.why
+    assert found.orders == 2
+    assert prove(where_the_first_is(1, token(1)), box, seed=1).outcome == "differs"
+    assert not prove(where_the_first_is(0.5, token(0)), box, seed=1).proved
