@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -30,6 +31,8 @@ BITS = 40
 BLUR = 50, 400
 """Machine epsilons by which sums of laws are not 1 at the real point."""
 SMALL = Budget(worlds=200_000, rows=4096)
+RUN = 100
+"""Worlds that a run of an order counts for, beside its own."""
 Outcome = Literal["proved", "differs", "out of reach", "too large"]
 _LONGEST = 300
 
@@ -176,16 +179,17 @@ def _in_every_order(
 ) -> Proof:
     """A run for each order that laws can have, as far as the decoder looks at it.
 
-    Whatever is decided in a run is turned round in another, beginning with the last: so all that can come out is gone
-    through, and what no laws can have is left out for certain.
+    Whatever is decided in a run is turned round in another, beginning with the first: so all that can come out is gone
+    through, who is wrong only where one probability is 0 is seen soon, and what no laws can have is left out for
+    certain.
     """
     laws = [range(k, k + box.vocab) for k in range(0, 2 * (prefixes(box.vocab, box.length) + 1) * box.vocab, box.vocab)]
     generator = np.random.default_rng(derived_seed(seed, box.vocab, box.length, 2))
-    waiting: list[tuple[Sign, ...]] = [()]
+    waiting: deque[tuple[Sign, ...]] = deque([()])
     found: list[Proof] = []
     worlds = 0
     while waiting:
-        due = waiting.pop()
+        due = waiting.popleft()
         try:
             point = inside(due, laws, generator)
         except TooNarrow as error:
@@ -210,7 +214,7 @@ def _in_every_order(
         if not proof.proved:
             return replace(proof, compares=True, orders=len(found))
         waiting += [(*signs[:place], signs[place].opposite) for place in range(len(due), len(signs))]
-        worlds += proof.worlds
+        worlds += proof.worlds + RUN
         found.append(proof)
     return _together(found)
 

@@ -50,6 +50,7 @@ class Supports:
             return None
         if self.numbers.knows(residue).positive:
             return []
+        residue = residue * self.numbers.over.get(name, 1) % self.prime  # of a quotient, what was divided
         for signed in (residue, -residue):  # p(x) - 1 is less the sum of all others
             if (found := self.product(signed)) is not None:
                 return found

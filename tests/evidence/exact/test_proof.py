@@ -130,8 +130,14 @@ def test_the_same_seed_gives_the_same_proof():
 
 
 LOSSY = [name for name in defects.names() if defects.get(name).lossy]
-OF_THREE = ("raw-q-for-processed-draw", "duplicate-node-reverified")
-"""Wrong of three tokens on: the best two of two are both, and of two a residual has one, which is kept."""
+OF_THREE = (
+    "raw-q-for-processed-draw",
+    "duplicate-node-reverified",
+    "stale-target-prob-when-absent",
+    "without-replacement-q-not-renormalised",
+)
+"""Wrong of three tokens on: the best two of two are both, of two a residual has one, which is kept, and two drafts that
+differ are all there are."""
 
 
 @pytest.mark.thinned(32)
@@ -148,9 +154,21 @@ def test_no_known_wrong_decoder_is_proved(name):
 @pytest.mark.parametrize("name", OF_THREE)
 def test_those_left_out_are_exact_for_two_tokens(name):
     for vocab, exact in ((2, True), (3, False)):
-        target, _, settings = at_point(Box(vocab, 3, 2, drafts=True), 3, LOSSLESS_GOAL)
-        off = enumerate_decoder(defects.get(name).build(settings), target).tv(target_law(target))
-        assert (off < 1e-12) == exact
+        assert (max(_off(name, vocab, zeros) for zeros in (0.0, 0.4)) < 1e-12) == exact
+
+
+def _off(name, vocab, zeros):
+    """The largest distance over five tables of laws, of whose entries that share is 0."""
+    generator, found = torch.Generator().manual_seed(vocab), []
+    target, draft, settings = at_point(Box(vocab, 3, 2, drafts=True), 3, LOSSLESS_GOAL)
+    for _ in range(5):
+        for model in (target, draft):
+            weights = torch.rand(model._rows.shape, dtype=torch.float64, generator=generator) + 0.1
+            weights[:, 1:][torch.rand(weights[:, 1:].shape, generator=generator) < zeros] = 0
+            model._rows.copy_(weights / weights.sum(-1, keepdim=True))
+            model.table.copy_(model._rows[: len(model.table)])
+        found.append(enumerate_decoder(defects.get(name).build(settings), target).tv(target_law(target)))
+    return max(found)
 
 
 EXACT_IN_TWO = {
