@@ -91,6 +91,9 @@ class Algebra:
         )
         facts.positive |= whole and any(0 <= c < 1 and numbers.knows(x).at_most_1 for c, x in numbers.times.get(b, ()))
         numbers.rest_of_least(name, one, b)
+        if (x := numbers.exact(a)) is not None and (y := numbers.exact(b)) is not None:
+            facts.nonnegative |= x >= y
+            facts.positive |= x != y
         facts.at_most_1 |= mine.at_most_1 and theirs.nonnegative
         if mine.nonnegative and theirs.nonnegative:
             pairs = numbers.difference.setdefault(name, [])

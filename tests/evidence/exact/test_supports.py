@@ -43,3 +43,14 @@ def test_a_probability_is_1_where_no_other_is_there():
     assert found.orders == 2
     assert prove(where_the_first_is(1, token(1)), box, seed=1).outcome == "differs"
     assert not prove(where_the_first_is(0.5, token(0)), box, seed=1).proved
+
+
+def test_two_constants_that_differ_are_not_equal():
+    """Where one token is left, an entry is 1, and is compared with 1/2 as constants are."""
+
+    def replace(p, q, draft):
+        half, rest = torch.full_like(p[..., :1], 0.5), p[..., 1:] == 0
+        return torch.where(rest, torch.where(half == p[..., :1], q, p * p), p)
+
+    found = prove(judging(lambda p, q, draft: at(p, draft) * 0, replace), ONE_STEP, seed=1)
+    assert found.proved, found.why
