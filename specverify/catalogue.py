@@ -62,7 +62,10 @@ def near_pattern(pattern: str, ids: Iterable[str], otherwise: str) -> str:
         ids: that it matches none of.
         otherwise: what is said where every word is known, or none is near.
     """
-    known = list(ids)  # all that may be meant by a word: the parts of an id, and what stands before and behind "="
+    known = list(ids)
+    if any(name.startswith(f"{pattern}/") for name in known):
+        return f"did you mean '{pattern}/*'?"
+    # All that may be meant by a word: the parts of an id, and what stands before and behind "=".
     parts = list(dict.fromkeys(part for name in known for part in (*name.split("/"), *re.split("[/=]", name))))
     whole = {part for name in known for part in name.split("/")}
     for segment in pattern.split("/"):

@@ -260,6 +260,8 @@ def replay(
     from specverify.subjects import isolation
 
     path = certificate / CERTIFICATE if certificate.is_dir() else certificate
+    if proofs := sorted(certificate.glob("proofs/*.json")) if not path.exists() else []:
+        raise InputError(f"{certificate} is a campaign's folder; give one of its {len(proofs)} proofs, as {proofs[0]}")
     console = Console(highlight=False)
     with _waiting(f"replaying {path}"):
         judgement = isolation.replay_isolated(path, subject, seconds=seconds, limit=limit, memory=memory)

@@ -42,6 +42,7 @@ def test_long_lists_are_cut_where_that_is_asked_for():
         ("exact/*pea*/x", "names: `list`"),
         ("exact/apple/zzzzz", "names: `list`"),
         ("pear/apple", "names: `list`"),  # each word is known
+        ("exact/apple", "did you mean 'exact/apple/*'?"),
     ],
 )
 def test_a_pattern_that_matches_nothing_is_answered_with_the_first_word_that_is_in_no_id(pattern, said):

@@ -96,6 +96,15 @@ def test_a_wrong_one_is_refuted_saved_and_replayed(run, tmp_path):
     assert json.loads(out)["verdict"]["kind"] == "CONSISTENT"
 
 
+def test_a_campaigns_folder_is_no_certificate_and_its_proofs_are_named(run, tmp_path):
+    (tmp_path / "out" / "proofs").mkdir(parents=True)
+    for name in ("sd", "ar"):
+        (tmp_path / "out" / "proofs" / f"{name}.json").write_text("{}")
+    code, out, err = run("replay", "out")
+    assert (code, out) == (3, "")
+    assert err == "error: out is a campaign's folder; give one of its 2 proofs, as out/proofs/ar.json\n"
+
+
 @pytest.mark.slow
 def test_a_counterexample_is_replayed_wherever_it_is_asked_for(run, tmp_path, monkeypatch):
     assert run("validate", "mine/lookahead.py:BROKEN", "--out", "found")[0] == 1

@@ -109,9 +109,12 @@ class Findings:
     def _enumerated(self) -> Verdict:
         models = len({outcome.case.model for outcome in self.outcomes})
         worst = max((o for o in self.outcomes), key=lambda o: o.tv if o.case.precision == "float64" else -1.0)
+        drawn = (
+            f"no counterexample among {number_of(self.tried, 'drawn case')}" if self.tried else "no others were drawn"
+        )
         where = (
-            f"on {number_of(models, 'model')} in {number_of(len(self.outcomes), 'setting')}; no counterexample among "
-            f"{self.tried} drawn cases. Box: {box(self.outcomes)}"
+            f"on {number_of(models, 'model')} in {number_of(len(self.outcomes), 'setting')}; {drawn}. Box: "
+            f"{box(self.outcomes)}"
         )
         if isinstance(self.claim, Relaxed):
             largest = f"the largest exact TV seen is {worst.tv:.3g}, with {label(worst.case)}; {where}"
