@@ -272,7 +272,8 @@ def at_point(box: Box, seed: int, goal: Lossless) -> tuple[TableModel, TableMode
 def _judged(box: Box, seed: int, numbers: Numbers, came: Followed) -> Proof:
     differing = came.differing
     outcome: Outcome = "differs" if differing else "proved"
-    why = f"{len(differing)} of {len(came.due)} sequences have another chance at a random point" if differing else ""
+    every = len(came.law.keys() | came.due.keys())
+    why = f"{len(differing)} of {every} sequences have another chance at a random point" if differing else ""
     if not differing and came.error_bits < BITS:
         outcome, why = "out of reach", f"its functions are so large that the error may be 2^-{came.error_bits:.0f}"
     return Proof(

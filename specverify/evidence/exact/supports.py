@@ -21,7 +21,8 @@ class Supports:
         self.numbers, self.prime = numbers, numbers.field.prime
         self._sums: dict[int, tuple[int, ...]] = {}
         self._inverses: dict[int, tuple[int, ...]] = {}
-        self._seen = 0
+        self._none: set[int] = set()
+        self._seen = 0, 0
 
     def needed(self, name: int) -> list[tuple[int, ...]] | None:
         """Of each of some sums of entries, their names: a number is not 0 where none of these sums is.
@@ -34,6 +35,8 @@ class Supports:
     def product(self, residue: int) -> list[tuple[int, ...]] | None:
         """The sums of entries of which a function is a positive multiple, or the product of two of them one."""
         self._see()
+        if (residue := residue % self.prime) in self._none:
+            return None
         several = len(self.numbers.field.multiples) + len(self._inverses)
         self.numbers.field.asked += several * (1 + len(self._sums) // len(self.numbers))
         for multiple in self.numbers.field.multiples:
@@ -42,6 +45,7 @@ class Supports:
         for inverse, entries in self._inverses.items():
             if (others := self._sums.get(residue * inverse % self.prime)) is not None:
                 return [entries, others]
+        self._none.add(residue)
         return None
 
     def _needed(self, name: int, asked: frozenset[int]) -> list[tuple[int, ...]] | None:
@@ -64,11 +68,14 @@ class Supports:
         return None
 
     def _see(self) -> None:
-        """Take up new laws: the sums of some of the entries, but not of all."""
-        for law in self.numbers.laws[self._seen :]:
+        """Take up new laws: the sums of some of the entries, but not of all; what was none may be one with these."""
+        now = len(self.numbers.laws), len(self.numbers.field.multiples)
+        if now != self._seen:
+            self._none.clear()
+        for law in self.numbers.laws[self._seen[0] :]:
             there = [name for name in law if self.numbers.residue[name]]
             for count in range(1, len(there) if len(there) <= _LARGEST else 0):
                 for names in combinations(there, count):
                     residue = sum(self.numbers.residue[name] or 0 for name in names) % self.prime
                     self._sums[residue] = self._inverses[self.numbers.field.inverse(residue)] = names
-        self._seen = len(self.numbers.laws)
+        self._seen = now

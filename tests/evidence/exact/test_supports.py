@@ -6,7 +6,9 @@ import torch
 from evidence.exact.fooling import judging
 
 from specverify.evidence.exact.box import Box
+from specverify.evidence.exact.numbers import Numbers
 from specverify.evidence.exact.proof import prove
+from specverify.evidence.exact.supports import Supports
 from specverify.rules.token import at
 
 ONE_STEP = Box(2, 1, 1, drafts=True)
@@ -54,3 +56,34 @@ def test_two_constants_that_differ_are_not_equal():
 
     found = prove(judging(lambda p, q, draft: at(p, draft) * 0, replace), ONE_STEP, seed=1)
     assert found.proved, found.why
+
+
+def test_what_differs_is_counted_among_all_that_came_or_are_due():
+    """Where p(0) is 0, one sequence alone is due, and two have another chance."""
+    found = prove(judging(lambda p, q, draft: at(p, draft) * 0, q_where_the_first_is_not_there), ONE_STEP, seed=1)
+    assert found.outcome == "differs"
+    assert found.why.startswith("2 of 2 sequences"), found.why
+
+
+def q_where_the_first_is_not_there(p, q, draft):
+    return torch.where(p[..., :1] == 0, q, p)
+
+
+def test_a_function_that_is_no_product_is_looked_for_once_until_there_are_more_laws():
+    numbers = Numbers(1)
+    one, other = (numbers.law([0.3, 0.7]) for _ in range(2))
+    supports = Supports(numbers)
+    product = numbers.residue[one[0]] * numbers.residue[other[1]]
+    assert sorted(supports.product(product)) == [(one[0],), (other[1],)]
+    third = numbers.field.uniform()
+    assert supports.product(third * product) is None
+    asked = numbers.field.asked
+    assert supports.product(third * product) is None
+    assert numbers.field.asked == asked
+    half = numbers.field.inverse(2)
+    assert supports.product(numbers.residue[one[0]] * half) is None
+    numbers.constant(2.0)
+    assert supports.product(numbers.residue[one[0]] * half) == [(one[0],)]
+    numbers.law([0.4, 0.6])
+    assert supports.product(third * product) is None
+    assert numbers.field.asked > asked
