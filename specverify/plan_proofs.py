@@ -70,7 +70,8 @@ RULES: dict[str, tuple[tuple[str, str, str, tuple[float | None, ...]], ...]] = {
 def cells(asked: Asked) -> list[Cell]:
     """Decoders and sizes.
 
-    Of a decoder's initial drafts the first are tried in all sizes, and the others in one.
+    Of a decoder's initial drafts the first are tried in all sizes, and the others in one, which of those that are run
+    in orders take 40 seconds each and are the full tier's.
     """
     tiers = ("quick", "full") if asked.full else ("quick",)
     found = []
@@ -83,8 +84,10 @@ def cells(asked: Asked) -> list[Cell]:
         mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]
         found += [_cell(name, f"2{sizes[1:]}" if entry.races else sizes) for sizes in mine]
         initials = [initial for initial, _ in settings(name, True) if initial]
-        sizes = FROM_IN_ORDERS if name in IN_ORDERS else FROM
-        found += [_cell(name, sizes, initial) for initial in initials[1:]]
+        if name not in IN_ORDERS:
+            found += [_cell(name, FROM, initial) for initial in initials[1:]]
+        elif asked.full:
+            found += [_cell(name, FROM_IN_ORDERS, initial) for initial in initials[1:]]
     found += [_cell(name, sizes) for name, sizes in WRONG.items()]
     for tier in tiers:
         for name, sizes, rule, values in RULES[tier]:
