@@ -23,7 +23,10 @@ LOSSLESS = ("ar", "sd", "sd-block", "sd-multi", "sjd", "sjd-block", "scd-mc")
 JACOBI = ("sjd", "sjd-block", "scd-mc")
 DIFFERS = {
     "accept-all-prefix-count",
+    "argmax-draw-softmax-q",
     "argmax-verify-at-temperature",
+    "inplace-target-zeroed",
+    "inverted-ratio",
     "synthetic-acceptance",
     "block-on-coupled-drafts",
     "block-verify-tokenwise-accept",
