@@ -261,7 +261,7 @@ def replay(
 
     path = certificate / CERTIFICATE if certificate.is_dir() else certificate
     if proofs := sorted(certificate.glob("proofs/*.json")) if not path.exists() else []:
-        raise InputError(f"{certificate} is a campaign's folder; give one of its {len(proofs)} proofs, as {proofs[0]}")
+        raise InputError(f"{certificate} is a campaign's folder; give a proof of it, such as {proofs[0]}")
     console = Console(highlight=False)
     with _waiting(f"replaying {path}"):
         judgement = isolation.replay_isolated(path, subject, seconds=seconds, limit=limit, memory=memory)

@@ -102,7 +102,7 @@ def test_a_campaigns_folder_is_no_certificate_and_its_proofs_are_named(run, tmp_
         (tmp_path / "out" / "proofs" / f"{name}.json").write_text("{}")
     code, out, err = run("replay", "out")
     assert (code, out) == (3, "")
-    assert err == "error: out is a campaign's folder; give one of its 2 proofs, as out/proofs/ar.json\n"
+    assert err == "error: out is a campaign's folder; give a proof of it, such as out/proofs/ar.json\n"
 
 
 @pytest.mark.slow
