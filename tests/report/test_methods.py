@@ -171,4 +171,4 @@ def test_the_reference_has_every_proof_that_it_was_to_have(reference):
     right = [cell for cell in proofs if cell["expected"] is None]
     assert {cell["verdict"]["kind"] for cell in right} == {"PROVED-FOR-ALL"}
     assert len(right) >= 40
-    assert {"sd-multi", "scd-gs", "sjd-race"} < {cell["decoder"] for cell in right}
+    assert {"sd-multi", "scd-gs", "sjd-race", "sjd-tree", "sjd-reuse"} < {cell["decoder"] for cell in right}

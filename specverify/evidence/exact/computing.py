@@ -9,7 +9,7 @@ from torch import Tensor
 
 from specverify.evidence.exact.assumed import undetermined
 from specverify.evidence.exact.choosing import Comparison, Decided, joined
-from specverify.evidence.exact.moving import Handler, any_named, in_place, name_of, prepare
+from specverify.evidence.exact.moving import Handler, any_named, in_place, name_of, prepare, tensors_in
 from specverify.evidence.exact.numbers import ONE, ZERO, Assumption, NeedsOrder, OutOfReach, Unsettled
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def finished(named: Named, func: Any, args: Any, kwargs: Any, names: Tensor) -> 
     """The result of arithmetic, in place where the function is."""
     if not in_place(func):
         result = func(*args, **kwargs)
-        # That of einsum is a view, of which a tensor that nobody sees would hold the memory.
-        return named.bind(result if result._base is None else result.clone(), names)
+        # That of einsum is a view: of an argument, or of a tensor that nobody sees, which would hold its memory.
+        given = {part.untyped_storage().data_ptr() for part in tensors_in((args, kwargs))}
+        hidden = result._base is not None and result.untyped_storage().data_ptr() not in given
+        return named.bind(result.clone() if hidden else result, names)
     prepare(named, args[0])
     names = names.clone()
     func(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from evidence.exact.fooling import judging
+from evidence.exact.fooling import judging, off
 
 from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.numbers import Numbers
@@ -87,3 +87,15 @@ def test_a_function_that_is_no_product_is_looked_for_once_until_there_are_more_l
     numbers.law([0.4, 0.6])
     assert supports.product(third * product) is None
     assert numbers.field.asked > asked
+
+
+def of_a_view(p, q, draft):
+    """The token rule of laws that were overwritten by way of what einsum gave of them, which is the same memory."""
+    torch.einsum("bwv->bwv", p).copy_(q)
+    return (at(p, draft) / at(q, draft)).clamp(max=1)
+
+
+def test_what_is_written_to_a_view_of_laws_by_einsum_is_seen():
+    wrong = judging(of_a_view)
+    assert off(wrong, [0.8, 0.2], [0.5, 0.5]) > 0.1
+    assert not prove(wrong, ONE_STEP, seed=1).proved
