@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify.draws_inverse import token_at
 from specverify.errors import ContractError
 from specverify.seeds import derived_seed
 
@@ -126,19 +127,16 @@ class Sampled:
     ) -> Int[Tensor, "*shape"]:
         """See Draws. By the inverse distribution function: a weight of 0 is never chosen."""
         # Sums of half-precision weights would lose whole tokens.
-        edges = weights.to(torch.promote_types(weights.dtype, torch.float32)).cumsum(-1)
-        total = edges[..., -1]
+        summed = weights.to(torch.promote_types(weights.dtype, torch.float32))
+        token, total = token_at(summed, self.uniform(summed[..., 0], where), self.device.type == "cpu")
         self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & (total < torch.inf))).any()
-        point = self.uniform(total, where) * total
-        token = torch.searchsorted(edges, point[..., None], right=True).clamp(max=weights.shape[-1] - 1)
-        if self.device.type != "cpu":  # where each edge may be added up in another order, and rise at a weight of 0
-            token = token.where(weights.gather(-1, token) > 0, weights.argmax(-1, keepdim=True))
-        return token.squeeze(-1).where(where, 0)  # NaN lies behind all edges
+        return token.squeeze(-1).where(where, 0)
 
     def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is one standard exponential per token."""
         uniform = torch.rand(batch, slots, vocab, dtype=torch.float64, device=self.device, generator=self.generator)
-        return uniform.neg_().log1p_().neg_()  # in a third of the time that torch's own takes on a CPU
+        # In a third of the time that torch's own takes on a CPU; none is 0, so that a weight of 0 never wins.
+        return uniform.neg_().log1p_().neg_().clamp_(min=torch.finfo(torch.float64).tiny)
 
     def winner(
         self,
@@ -147,7 +145,7 @@ class Sampled:
         where: Bool[Tensor, "batch slots"],
     ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
         """See Draws."""
-        earliest, token = torch.where(weights > 0, race / weights, torch.inf).min(-1)
+        earliest, token = (race / weights.to(race.dtype)).min(-1)
         self.fault |= (where & ~((weights.amin(-1) >= 0) & earliest.isfinite())).any()
         return token.where(where, 0), race
 

@@ -178,7 +178,7 @@ class Jacobi:
         old = row_mask((window if draft.count is None else draft.count) - count, window)
         law, noise = from_slot(laws, count, window), None
         if not vectors:
-            law = law * valid[..., None]
+            law.mul_(valid[..., None])
         if self._keeps_noise:
             token, noise = self._from_noise(before.drafting, law, count, old, valid, draws)
         elif self.redraw != "independent" and draft.law is not None:

@@ -35,9 +35,9 @@ def maximal_coupling(
 
     Averaged over x ~ q it is p, and it keeps x with probability 1 - TV(p, q), which no coupling exceeds.
     """
-    keep, left = accept_probability(p, q, draft)[..., None], (p - q).clamp(min=0)
+    keep, left = accept_probability(p, q, draft)[..., None], (p - q).clamp_(min=0)
     mass = total(left)[..., None]
-    return (left * torch.where(mass > 0, (1 - keep) / mass, 0)).scatter_add(-1, draft[..., None], keep)
+    return left.mul_(torch.where(mass > 0, (1 - keep) / mass, 0)).scatter_add_(-1, draft[..., None], keep)
 
 
 def total_variation(p: Float[Tensor, "*shape vocab"], q: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape"]:

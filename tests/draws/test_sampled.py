@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from specverify.draws import Sampled
+from specverify.draws_inverse import token_at
 from specverify.errors import ContractError, InputError
 from specverify.seeds import derived_seed
 
@@ -203,7 +204,7 @@ def test_a_ratio_above_one_is_named_with_its_value():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_coins_at_their_edges_decide_as_exact_ones_would(dtype):
+def test_coins_at_their_edges_decide_as_exact_ones_would(dtype, monkeypatch):
     ulp = torch.finfo(dtype).eps / 2
     low, high = Fixed(0.0), Fixed(1 - ulp)
     one, zero, tiny = torch.ones(1, dtype=dtype), torch.zeros(1, dtype=dtype), torch.full((1,), 1e-30, dtype=dtype)
@@ -214,10 +215,35 @@ def test_coins_at_their_edges_decide_as_exact_ones_would(dtype):
     assert not high.bernoulli(1 - 2 * ulp * one, everywhere(1))
     for scale in (1.0, 1 + 2 * ulp, 2 - 2 * ulp, 1e-30, 3.0, 1e30):
         weights = torch.tensor([[0, 0, 0.3, 0, 0.7, 0, 0]], dtype=dtype) * scale
-        assert low.categorical(weights, everywhere(1)) == 2, "a coin of 0 chose a weight of 0"
-        assert high.categorical(weights, everywhere(1)) == 4, "a coin next to 1 chose a weight of 0"
-    token, _ = low.winner(torch.zeros(1, 1, 3).double(), torch.tensor([[[0, 0.5, 0.5]]], dtype=dtype), everywhere(1, 1))
+        for before in (0, 700):  # more than are added up one by one
+            padded = torch.nn.functional.pad(weights, (before, before))
+            assert low.categorical(padded, everywhere(1)) == 2 + before, "a coin of 0 chose a weight of 0"
+            assert high.categorical(padded, everywhere(1)) == 4 + before, "a coin next to 1 chose a weight of 0"
+    monkeypatch.setattr(torch, "rand", lambda *shape, dtype, **others: torch.zeros(shape, dtype=dtype))
+    token, _ = low.winner(low.race(1, 1, 3), torch.tensor([[[0, 0.5, 0.5]]], dtype=dtype), everywhere(1, 1))
     assert token == 1, "an arrival at 0 made a weight of 0 win"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("vocab", [513, 640, 4375])
+def test_a_long_vocabulary_is_added_up_in_blocks_and_each_token_keeps_its_place(vocab, dtype):
+    """Each token of positive weight is met just behind its edge, and no other one anywhere."""
+    weights = torch.rand(4, vocab, generator=torch.Generator().manual_seed(vocab), dtype=torch.float64)
+    weights = weights.where(torch.arange(vocab) % 3 > 0, 0).to(dtype)
+    weights[1, : vocab // 4], weights[2, -(vocab // 4) :] = 0, 0
+    edges, most = torch.nn.functional.pad(weights.double().cumsum(-1), (1, 0)), 1 - torch.finfo(dtype).eps / 2
+    every = torch.arange(0, vocab, 1 + vocab // 600)
+    laws, mine = weights[:, None].expand(-1, len(every), -1), weights[:, every]
+    for share in (0.001, 0.5, 0.999):
+        quantile = ((edges[:, every] + share * mine) / edges[:, -1:]).to(dtype).clamp(max=most)
+        found = token_at(laws, quantile, True)[0].squeeze(-1)
+        assert (weights.gather(-1, found) > 0).all()
+        clear = min(share, 1 - share) * mine > 8 * torch.finfo(dtype).eps * edges[:, -1:]  # of what rounding moves
+        assert clear.float().mean() > 0.4 or share != 0.5
+        assert torch.equal(found[clear], every.expand(4, -1)[clear])
+    steps = torch.arange(1000).div(1000).to(dtype).expand(4, -1)
+    found = token_at(weights[:, None].expand(-1, 1000, -1), steps, True)[0].squeeze(-1)
+    assert (weights.gather(-1, found) > 0).all()
 
 
 def added_in_parallel(weights, dim):
