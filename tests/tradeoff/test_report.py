@@ -10,6 +10,13 @@ from specverify.tradeoff import record as records
 from specverify.tradeoff.figures import figures
 from specverify.tradeoff.plan import AR
 from specverify.tradeoff.shown import without_others
+from tests.tradeoff.by_hand import sweep
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """The pictures of the record that `record` gives."""
+    return figures(sweep())
 
 
 def test_a_record_is_read_as_it_was_written(record, tmp_path):
@@ -60,11 +67,11 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_have_theirs(record, tmp_path):
+def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_have_theirs(record, drawn, tmp_path):
     """Of colour images that network is no classifier of ours, and the metrics have its name."""
     for row in record["rows"]:
         row["metrics"]["kd"] = row["metrics"]["fd"]
-    earlier = report.text(record, figures(record), html=False)
+    earlier = report.text(record, drawn, html=False)
     assert "Frechet distance between features of a classifier;" in earlier
     assert "| FD at n = 100 | FD above AR | KD |" in earlier
     assert "Distances between features depend on the classifier and" in earlier
@@ -74,13 +81,14 @@ def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_ha
     ):
         now = {**record, "features": {"network": network, "axes": axes}}
         records.save(now, tmp_path / "tradeoff.json")
-        text = report.text(records.load(tmp_path), figures(now), html=False)
+        named = figures(now)
+        text = report.text(records.load(tmp_path), named, html=False)
         assert f"Frechet distance between features of {words};" in text
         assert text.count(f"| FD on {network} at n = 100 | FD above AR |") == 2
         assert f"| KD on {network} |" in text
         assert f"Distances between features depend on {network} and" in text
         assert "FID" not in text
-        assert figures(now)[0].png != figures(record)[0].png
+        assert named[0].png != drawn[0].png
     with pytest.raises(InputError, match=r"invalid at \$.features"):
         records.validate({**record, "features": {"network": "", "axes": 64}})
 
@@ -98,13 +106,13 @@ def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
     record["setting"]["window"] = None
     records.save(record, tmp_path / "tradeoff.json")
     assert records.load(tmp_path) == record
-    drawn = {picture.name: picture for picture in figures(record)}
-    assert set(drawn) == {
+    shown = {picture.name: picture for picture in figures(record)}
+    assert set(shown) == {
         "tradeoff-maximal-guidance-1", "tradeoff-maximal-guidance-1-close", "windows-maximal-guidance-1",
         "samples-maximal-guidance-1",
     }  # fmt: skip
-    assert "over windows of 8, 16, 32 with maximal drafting" in drawn["windows-maximal-guidance-1"].alt
-    assert "window 16" in drawn["tradeoff-maximal-guidance-1"].title
+    assert "over windows of 8, 16, 32 with maximal drafting" in shown["windows-maximal-guidance-1"].alt
+    assert "window 16" in shown["tradeoff-maximal-guidance-1"].title
     report.write(record, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "100 images of each setting, windows 8, 16, 32." in text
@@ -112,17 +120,17 @@ def test_several_windows_have_a_column_and_a_picture(record, tmp_path):
     assert "| 1 | maximal | lossless | 32 | – |" in text
 
 
-def test_images_that_no_picture_shows_are_left_out(record):
+def test_images_that_no_picture_shows_are_left_out(record, drawn):
     kept = without_others(record)
     ids = [row["id"] for row in kept["rows"] if row["images"] is None]
     assert ids == ["guidance-1/maximal/timid/k=1"]
-    assert [picture.png for picture in figures(kept)] == [picture.png for picture in figures(record)]
+    assert [picture.png for picture in figures(kept)] == [picture.png for picture in drawn]
 
 
-def test_the_answer_comes_first(record):
+def test_the_answer_comes_first(record, drawn):
     (choice,) = answer.usual(record)
     for html in (True, False):
-        text = report.text(record, figures(record), html)
+        text = report.text(record, drawn, html)
         first = text[text.index("The setting to take") : text.index("The frontier of speed and bias")]
         assert (choice.chosen or choice.nearest).id.rpartition("/")[2] in first
         assert "at most" in first
@@ -136,10 +144,9 @@ def test_without_plain_decoding_there_is_no_answer(record):
     assert section.intro.startswith("There is no answer yet: ")
 
 
-def test_figures_are_the_same_bytes_and_say_what_they_show(record):
-    first, second = figures(record), figures(record)
-    assert [one.png for one in first] == [one.png for one in second]
-    trade, close, samples = first
+def test_figures_are_the_same_bytes_and_say_what_they_show(record, drawn):
+    assert [one.png for one in drawn] == [one.png for one in figures(record)]
+    trade, close, samples = drawn
     assert "wild" in trade.alt
     assert "bold" in close.alt
     assert "0.5 per token" in trade.alt

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
+
 from specverify.evidence.exact import regions
 from specverify.evidence.exact.conditions import Condition, Conditions
 from specverify.evidence.exact.numbers import Numbers, Unsettled
@@ -49,6 +51,8 @@ class Orders:
         self._equal: dict[Sign, Conditions] = {}
         self._laws: list[range] = []
         self._entries: list[int] = []
+        self._point: list[float] = []
+        self._examples: dict[tuple[int, int], np.ndarray] = {}
         numbers.by_order = self.implied
         numbers.by_product = lambda residue: self.supports.product(residue) is not None
         self._forms: dict[int, Form] = {0: {}, 1: {CONSTANT: Fraction(1)}}
@@ -60,6 +64,7 @@ class Orders:
         for entry, name in zip(self._laws[-1], names, strict=True):
             self._forms.setdefault(self._residue(name), {entry: Fraction(1)})  # but of one that is 0, or certain
             self._entries.append(self._residue(name))
+            self._point.append(self.numbers.value[name])
         for sign in self.signs:
             if sign.support != "none" and max(entry for entry, _ in sign.form) in self._laws[-1]:
                 self._know(sign)
@@ -144,9 +149,20 @@ class Orders:
             return frozenset()
         for sign, equal in self._equal.items():
             more = tuple(sorted(_plus(dict(sign.form), form, Fraction(-1)).items()))
-            if not more or regions.impossible([*self.signs, Sign(more, False, True)], self._laws):
+            if not more or (
+                not self._met(more) and regions.impossible([*self.signs, Sign(more, False, True)], self._laws)
+            ):
                 found |= equal
         return frozenset(found)
+
+    def _met(self, form: tuple[tuple[int, Fraction], ...]) -> bool:
+        """Whether a function is above 0 at some laws at hand that have all signs."""
+        state = len(self.signs), len(self._laws)
+        if state not in self._examples:
+            self._examples = {state: regions.examples(self.signs, self._laws, self._point)}
+        laws = self._examples[state]
+        value = sum(float(factor) * (1.0 if entry == CONSTANT else laws[:, entry]) for entry, factor in form)
+        return bool(np.any(value > APART)) and len(laws) > 0
 
     def _know(self, sign: Sign) -> None:
         """Note what a sign says of its function."""

@@ -17,6 +17,7 @@ CONSTANT = -1
 WIDE = 1e-7
 """Laws with less room than this are not looked for."""
 _DENOMINATOR, _CORNERS, _LARGEST = 10_000, 3, 1000.0
+_TRIED, _STEPS = 256, 4
 
 
 class TooNarrow(OutOfReach):
@@ -166,6 +167,26 @@ def impossible(signs: Sequence[Sign], laws: Sequence[range]) -> bool:
     if any(each > 0 for each in total.values()) or constant > 0:
         return False
     return constant < 0 or any(multiple > 0 and not sign.closed for multiple, sign in zip(own, signs, strict=True))
+
+
+def examples(signs: Sequence[Sign], laws: Sequence[range], point: Sequence[float]) -> np.ndarray:
+    """Laws that have these signs, one in each row, from a point that has them at random up to where one is 0.
+
+    That saves most linear programs that would find no certificate.
+    """
+    generator, (rows, constants) = np.random.default_rng(0), _matrix(signs, laws[-1].stop)
+    found = np.tile(point, (_TRIED, 1))
+    for _ in range(_STEPS):
+        other = np.hstack([generator.dirichlet(np.ones(len(law)), _TRIED) for law in laws])
+        other[:, absent(signs)] = 0.0
+        for law in laws:
+            other[:, law.start : law.stop] /= other[:, law.start : law.stop].sum(1, keepdims=True)
+        way = other - found
+        room, slope = np.hstack([found @ rows.T + constants, found]), np.hstack([way @ rows.T, way])
+        ends = np.where(slope < 0, room / np.where(slope < 0, -slope, 1.0), _LARGEST).min(1)
+        found = found + (generator.random(_TRIED) * ends)[:, None] * way
+    have_them: np.ndarray = (found @ rows.T + constants > 0).all(1)
+    return np.asarray(found[have_them])
 
 
 def _always_0(sign: Sign, laws: Sequence[range], there: np.ndarray) -> bool:
