@@ -161,15 +161,20 @@ class Enumerated:
     ) -> Int[Tensor, " batch"]:
         """See Draws. Races that were already looked at tell less than all of their noise: see `_chance_of_zero`."""
         law = self._law(weights, where.any(1), "earliest")[:, 0]
+        place, known = self._each_its_own(race, where)
+        zero = _chance_of_zero(known, law, where)
+        token = self._outcome("earliest", _as_given, torch.stack([zero, 1 - zero], -1)[:, None], where, slots=1)[:, 0]
+        self._ledger.spend(place, where)
+        return token
+
+    def _each_its_own(self, race: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """What `earliest` is asked with."""
         place, known = self._found(race, where, "earliest")
         if _shared(place, where):
             raise self._stop(
                 ContractError("earliest was asked with two slots that are one race; give each slot a race of its own")
             )
-        zero = _chance_of_zero(known, law, where)
-        token = self._outcome("earliest", _as_given, torch.stack([zero, 1 - zero], -1)[:, None], where, slots=1)[:, 0]
-        self._ledger.spend(place, where)
-        return token
+        return place, known
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Not enumerable."""

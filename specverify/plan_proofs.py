@@ -27,8 +27,6 @@ the quick one. Who draws by races has two tokens in all of them."""
 IN_ORDERS = ("sjd-tree", "sjd-reuse")
 """What they do hangs on which probability is the larger, or is 0, so that each case is run by itself: siblings that
 differ have no law where one token is certain, and what is reused hangs on two laws."""
-BEYOND = ("sd-list-gumbel",)
-"""Out of reach: which of several races ends first has no chance by sums and minima of laws."""
 FROM, FROM_IN_ORDERS = "2x4x2", "3x2x2"
 """Where Jacobi decoders begin with other drafts."""
 WRONG = {
@@ -77,8 +75,6 @@ def cells(asked: Asked) -> list[Cell]:
     found = []
     for name in declared.decoders_of("ids", relaxed=False):
         entry = declared.decoder(name)
-        if name in BEYOND:
-            continue
         chains = "none" if not entry.drafts else "races" if entry.races else "one" if entry.chains == 1 else "several"
         chains = "orders" if name in IN_ORDERS else chains
         mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]

@@ -7,6 +7,7 @@ named numbers instead of floats. A chance counts once nothing that it assumes ca
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -15,69 +16,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.enumerated import Enumerated
-from specverify.evidence.exact.assumed import discharged
-from specverify.evidence.exact.conditions import Conditions, either
-from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, NeedsOrder, OutOfReach, Unsettled
-from specverify.evidence.exact.races import Races
-from specverify.evidence.exact.supports import Supports
-from specverify.evidence.exact.tensors import Named
+from specverify.evidence.exact.chances import Chances
+from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, OutOfReach, Unsettled
 from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
 
-
-class Chances:
-    """Products of chances: their residues, and conditions of which each makes one of the factors 0.
-
-    Attributes:
-        residue, zero, size: lists over their numbers.
-        discharged: how many assumptions were found to fail in worlds of weight 0 only.
-        races: what may be known of races in worlds.
-    """
-
-    def __init__(self, named: Named) -> None:
-        self.named, self.prime = named, named.numbers.field.prime
-        self.residue: list[int] = []
-        self.zero: list[Conditions] = []
-        self.size: list[int] = []
-        self.discharged: set[Assumptions] = set()
-        self.races = Races(named.algebra)
-        self._known: dict[tuple[int, Conditions], int] = {}
-        self._products: dict[tuple[int, int], int] = {}
-
-    def number(self, residue: int, zero: Conditions, size: int) -> int:
-        """The number of a product."""
-        if (known := self._known.get((residue, zero))) is None:
-            known = self._known[residue, zero] = len(self.residue)
-            self.residue.append(residue)
-            self.zero.append(zero)
-            self.size.append(size)
-        return known
-
-    def times(self, chance: int, name: int) -> int:
-        """A product with a chance that has a name."""
-        if (known := self._products.get((chance, name))) is None:
-            numbers, residue = self.named.numbers, self.named.numbers.residue[name]
-            if residue is None:
-                raise Unsettled("a chance comes of a division by 0")
-            known = self._products[chance, name] = self.number(
-                self.residue[chance] * residue % self.prime,
-                either(self.zero[chance], numbers.zero_where[name]),
-                self.size[chance] + numbers.size[name],
-            )
-        return known
-
-    def require(self, chance: int, assumed: Assumptions, what: str) -> None:
-        """Raise OutOfReach unless what is assumed can fail only where a product is 0."""
-        if assumed and self.residue[chance]:
-            algebra = self.named.algebra
-            while (failing := discharged(algebra.numbers, assumed, self.zero[chance])) is not None:
-                if algebra.orders is None or not algebra.orders.split(failing.number):
-                    hopeless = algebra.orders is not None or Supports(algebra.numbers).needed(failing.number) is None
-                    raise (Unsettled if hopeless else NeedsOrder)(
-                        f"{what} depends on whether {words(algebra, failing.number)} is 0, and worlds in which it is "
-                        "may have a chance"
-                    )
-            self.discharged.add(assumed)
+FAINT = 1e-4
+"""Where less than that is left of races at the real point, what is divided by it is too much rounded to be looked at."""
 
 
 class NamedDraws(Enumerated):
@@ -181,8 +126,24 @@ class NamedDraws(Enumerated):
         weights: Float[Tensor, "batch vocab"],
         where: Bool[Tensor, "batch slots"],
     ) -> Int[Tensor, " batch"]:
-        """Refused."""
-        self._refuse("it asks for the earliest token of several races")
+        """See Draws."""
+        with self._unseen():
+            self.named.has_names(race)  # which refuses what is noise by its class alone
+            place, known = self._each_its_own(race, where)
+            laws, (used, tests) = self.named.names(weights).tolist(), self._mask(where)
+            names = []
+            for live, numbers, law, use, test in zip(
+                self.weight.tolist(), known[..., 0].long().tolist(), laws, used, tests, strict=True
+            ):
+                for each in test:
+                    self.chances.require(live, self.named.assumptions(each), "whether a race is asked")
+                asked = [number for number, here in zip(numbers, use, strict=True) if here]
+                zero, one = self._chances(live, law, bool(asked), frozenset(), "earliest")
+                looked = asked and self.chances.residue[live] != 0
+                names.append([list(self._first(live, asked, (zero, one)) if looked else (zero, one))])
+            token = self._several("earliest", names)[:, 0]
+            self._ledger.spend(place, where)
+            return token
 
     def uniform(self, like: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Refused."""
@@ -212,6 +173,23 @@ class NamedDraws(Enumerated):
         return winner, [
             races.after(number, token, parts) for (number, parts), token in zip(every, winner.tolist(), strict=True)
         ]
+
+    def _first(self, live: int, asked: list[int], law: tuple[int, int]) -> tuple[int, int]:
+        """The chances that token 0, and token 1, come first in races, in a world with the weight `live`."""
+        races, algebra, numbers = self.chances.races, self.named.algebra, self.numbers
+        name, left = races.first(asked, law), 1.0
+        for length in map(races.length, asked):
+            before, left = len(numbers), left * numbers.value[length]
+            name = algebra.apply("div", name, length)
+            if name >= before and not left > FAINT:
+                numbers.value[name] = math.nan
+        self.chances.require(live, numbers.assumed[name], "the earliest token of several races")
+        # As the chance of an event; and a token of no weight never comes.
+        zero, one = (numbers.zero_where[each] for each in law)
+        numbers.name(numbers.residue[name], math.nan, 0, numbers.assumed[name], zero=zero, one=one)
+        facts = numbers.facts(name)
+        facts.nonnegative = facts.at_most_1 = True
+        return name, algebra.apply("sub", ONE, name)
 
     def _share(self, live: int, part: int, length: int) -> int:
         """The chance of a part of what is left of a race, in a world with the weight `live`."""

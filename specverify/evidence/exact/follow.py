@@ -27,8 +27,9 @@ from specverify.evidence.budget import Budget
 from specverify.evidence.exact import states
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.box import Asked
+from specverify.evidence.exact.chances import Chances
 from specverify.evidence.exact.conditions import Conditions, both
-from specverify.evidence.exact.draws import Chances, NamedDraws
+from specverify.evidence.exact.draws import NamedDraws
 from specverify.evidence.exact.goals import Lossless
 from specverify.evidence.exact.keeping import changed, kept
 from specverify.evidence.exact.numbers import ONE, ZERO, NeedsOrder, Numbers, OutOfReach

@@ -7,10 +7,12 @@ sums and minima alone, so that free symbols may stand for these as they do elsew
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specverify.evidence.exact.algebra import Algebra
-from specverify.evidence.exact.numbers import ONE
+from specverify.evidence.exact.numbers import ONE, ZERO
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,43 @@ class Races:
             if numbers.residue[other] and (cut := numbers.residue[lost]) is not None:
                 numbers.ends(other, theirs, cut)  # as (left - mine)+ is (theirs - lost)+, too
             found = self._parts[known, law] = (other, mine) if look.winner else (mine, other)
+        return found
+
+    def ends(self, known: int, law: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where u lies between a and b: min(b, p), min(a, p), min(1 - a, 1 - p) and min(1 - b, 1 - p), by name."""
+        look, apply = self._looks[known], self.algebra.apply
+        if look is None:
+            return law[0], ZERO, law[1], ZERO
+        high, low, above, beyond = self.ends(look.before, law)
+        zero, one = self.parts(known, law)
+        if look.winner == 0:
+            return apply("add", low, zero), low, above, apply("sub", above, one)
+        return high, apply("sub", high, zero), apply("add", beyond, one), beyond
+
+    def first(self, known: Sequence[int], law: tuple[int, int]) -> int:
+        """The name of the chance that token 0 comes first in any of several races, times the lengths that are left.
+
+        That of `enumerated._chance_of_zero`: with c = min(b, p) and so on, one race brings nothing before t with the
+        chance sum +- c exp(-t p / c), and a product of such sums is integrated term by term: to its factors times what
+        the rates p / c of token 0 are of all. Rates are multiplied by all c, and a c of 0 makes a term 0.
+        """
+        apply, found = self.algebra.apply, ZERO
+        if len(known) == 1:
+            return self.parts(known[0], law)[0]
+        every = [zip(self.ends(each, law), ("add", "sub", "add", "sub"), (0, 0, 1, 1), strict=True) for each in known]
+        for terms in itertools.product(*every):
+            if any(self.algebra.numbers.residue[end] == 0 for end, _, _ in terms):
+                continue
+            whole, rates = ONE, [ZERO, ZERO]
+            for place, (end, _, token) in enumerate(terms):
+                whole, rate = apply("mul", whole, end), law[token]
+                for other, (factor, _, _) in enumerate(terms):
+                    rate = rate if other == place else apply("mul", rate, factor)
+                rates[token] = apply("add", rates[token], rate)
+            if rates[1] != ZERO:
+                whole = apply("share", apply("mul", whole, rates[0]), apply("add", *rates))
+            sign = sum(how == "sub" for _, how, _ in terms) % 2
+            found = apply("sub" if sign else "add", found, whole if rates[0] != ZERO else ZERO)
         return found
 
     def after(self, known: int, winner: int, parts: tuple[int, int]) -> int:
