@@ -75,10 +75,10 @@ def cells(asked: Asked) -> list[Cell]:
     found = []
     for name in declared.decoders_of("ids", relaxed=False):
         entry = declared.decoder(name)
-        chains = "none" if not entry.drafts else "races" if entry.races else "one" if entry.chains == 1 else "several"
+        chains = "none" if not entry.drafts else "several" if entry.chains > 1 else "races" if entry.races else "one"
         chains = "orders" if name in IN_ORDERS else chains
         mine = [sizes for tier in tiers for sizes in SIZES[tier][chains]]
-        found += [_cell(name, f"2{sizes[1:]}" if entry.races else sizes) for sizes in mine]
+        found += [_cell(name, sizes) for sizes in dict.fromkeys(f"2{x[1:]}" if entry.races else x for x in mine)]
         initials = [initial for initial, _ in settings(name, True) if initial]
         if name not in IN_ORDERS:
             found += [_cell(name, FROM, initial) for initial in initials[1:]]

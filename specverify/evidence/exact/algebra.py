@@ -165,7 +165,7 @@ class Algebra:
         return name
 
     def share(self, one: int, other: int) -> int:
-        """The quotient of a factor times a part of a sum, and that sum: 0 where the sum is, as the factor is 0 there."""
+        """A factor times a part of a sum, over that sum: 0 where the sum is 0, as the factor is 0 there too."""
         if UNDEFINED in (one, other):
             return UNDEFINED
         numbers, a, b = self.numbers, self._residue(one), self._residue(other)

@@ -22,7 +22,7 @@ from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
 
 FAINT = 1e-4
-"""Where less than that is left of races at the real point, what is divided by it is too much rounded to be looked at."""
+"""Where less is left of races at the real point, a number that is divided by it is rounded too much to be looked at."""
 
 
 class NamedDraws(Enumerated):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch, Info, begin, commit
+from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.box import Box
+from toymodels.tables import TableModel, prefixes
 
 LENGTH = 2
 SMALL = Box(2, LENGTH)
@@ -67,9 +70,31 @@ class Racing:
         return replace(after, drafting=(races, p.where(~after.done[:, None, None], 0.0))), info
 
 
+def earliest(asked, law, *races, where=None):
+    """Which token comes first in any of some races, under one law."""
+    where = asked.where if where is None else where
+    return asked.draws.earliest(torch.cat(races, 1), law[:, 0], where.expand(-1, len(races)))[:, None]
+
+
 def drafted(asked):
     return asked.winner(asked.q)
 
 
 def larger(asked):
     return asked.p[..., :1] > asked.q[..., :1]
+
+
+def laws():
+    """Tables of laws with zeros and with equals, and one with neither."""
+    yield torch.tensor([[0.2, 0.8], [0.37, 0.63], [0.9, 0.1]], dtype=torch.float64)
+    some = itertools.product((0.0, 0.3, 0.5, 1.0), repeat=prefixes(2, LENGTH))
+    for first in some:
+        zero = torch.tensor(first, dtype=torch.float64)
+        yield torch.stack([zero, 1 - zero], -1)
+
+
+def off(pick):
+    """How far from the target a decoder is at each of these."""
+    for table in laws():
+        target = TableModel("laws", table, LENGTH)
+        yield enumerate_decoder(Racing(pick), target).tv(target_law(target))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
-from evidence.exact.racing import LENGTH, SMALL, Racing, drafted, larger
+from evidence.exact.racing import SMALL, Racing, drafted, larger, off
 
 from specverify import defects
 from specverify.decoders.registry import build
@@ -15,7 +13,6 @@ from specverify.evidence.exact.box import Box
 from specverify.evidence.exact.proof import BITS, at_point, prove
 from specverify.evidence.exact.proof import LOSSLESS as LOSSLESS_GOAL
 from specverify.rules.token import accept_probability, at, residual
-from toymodels.tables import TableModel, prefixes
 
 
 def drafted_then_drawn(asked):
@@ -137,22 +134,6 @@ def test_no_wrong_decoder_is_proved(name):
     assert any(far > 1e-3 for far in off(WRONG[name]))
     for seed in (1, 2):
         assert not prove(lambda settings: Racing(WRONG[name]), SMALL, seed=seed).proved
-
-
-def laws():
-    """Tables of laws with zeros and with equals, and one with neither."""
-    yield torch.tensor([[0.2, 0.8], [0.37, 0.63], [0.9, 0.1]], dtype=torch.float64)
-    some = itertools.product((0.0, 0.3, 0.5, 1.0), repeat=prefixes(2, LENGTH))
-    for first in some:
-        zero = torch.tensor(first, dtype=torch.float64)
-        yield torch.stack([zero, 1 - zero], -1)
-
-
-def off(pick):
-    """How far from the target a decoder is at each of these."""
-    for table in laws():
-        target = TableModel("laws", table, LENGTH)
-        yield enumerate_decoder(Racing(pick), target).tv(target_law(target))
 
 
 BOXES = [(2, 2, 1, None), (2, 2, 2, None), (2, 4, 3, None), (2, 3, 2, 0), (2, 3, 2, 1)]

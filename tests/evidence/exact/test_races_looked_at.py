@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from evidence.exact.racing import SMALL, Racing, drafted, larger
+from evidence.exact.racing import SMALL, Racing, drafted, earliest, larger
 from torch import Tensor
 
 from specverify.decoders.registry import build
@@ -85,7 +85,8 @@ LOOKING = {
     ),
     "by a fresh one or none": (lambda a: a.winner(a.p, a.fresh() * (a.p[..., :1] > 0)), "noise and laws together"),
     "one token's twice": (lambda a: a.winner(a.p, a.race()[..., :1].expand(-1, -1, 2)), "noise was cut apart"),
-    "which ends first": (lambda a: a.draws.earliest(a.race(), a.p[:, 0], a.where)[:, None], "earliest token of"),
+    "that is spent": (lambda a: 0 * earliest(a, a.p, a.race()) + a.winner(a.p), "has spent"),
+    "that is spent by another step": (lambda a: earliest(a, a.p, a.race(back=1)), "has spent"),
 }
 
 
