@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from specverify.draws import Sampled
-from specverify.enumerated import Enumerated, _chance_of_zero
+from specverify.enumerated import Enumerated
+from specverify.enumerated_races import chance_of_zero
 from specverify.errors import ContractError
 
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -78,7 +79,7 @@ def test_the_chance_is_the_integral_over_when_the_token_comes(intervals, eighths
         others = [sum(part[1] for part in both) for k, both in enumerate(bring) if k != number]
         due += float((SHARES * zero[0] * np.prod(others, axis=0) / NODES).sum())
     race = torch.tensor([known], dtype=torch.float64)
-    found = _chance_of_zero(race, torch.tensor([p], dtype=torch.float64), torch.ones(1, len(known), dtype=torch.bool))
+    found = chance_of_zero(race, torch.tensor([p], dtype=torch.float64), torch.ones(1, len(known), dtype=torch.bool))
     assert float(found) == pytest.approx(due / float((race[..., 1] - race[..., 0]).prod()), abs=1e-5)
 
 
@@ -87,7 +88,7 @@ def test_one_race_brings_what_its_winner_would(worlds):
     race = torch.tensor([[[0.0, 1.0]], [[0.3, 0.6]], [[0.3, 0.6]]], dtype=torch.float64)
     there = torch.ones(3, 1, dtype=torch.bool)
     inside = (p.clamp(min=race[:, 0, 0], max=race[:, 0, 1]) - race[:, 0, 0]) / (race[:, 0, 1] - race[:, 0, 0])
-    assert_close(_chance_of_zero(race, p, there), inside, **EXACT)
+    assert_close(chance_of_zero(race, p, there), inside, **EXACT)
 
 
 def test_where_no_race_is_named_the_outcome_is_0_and_costs_nothing(worlds):

@@ -164,19 +164,6 @@ class Algebra:
             self.orders.quotient(a * numbers.field.inverse(b) % self.prime, a, b)
         return name
 
-    def share(self, one: int, other: int) -> int:
-        """A factor times a part of a sum, over that sum: 0 where the sum is 0, as the factor is 0 there too."""
-        if UNDEFINED in (one, other):
-            return UNDEFINED
-        numbers, a, b = self.numbers, self._residue(one), self._residue(other)
-        return numbers.name(
-            a * numbers.field.inverse(b) % self.prime,
-            numbers.value[one] / numbers.value[other] if numbers.value[other] else 0.0,
-            numbers.size[one] + numbers.size[other],
-            numbers.taken(one, other),
-            zero=numbers.zero_where[one],
-        )
-
     def minimum(self, one: int, other: int) -> int:
         """The smaller of two nonnegative numbers: one of them where that is certain, else a symbol.
 

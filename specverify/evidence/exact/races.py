@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specverify.evidence.exact.algebra import Algebra
-from specverify.evidence.exact.numbers import ONE, ZERO
+from specverify.evidence.exact.numbers import ONE, UNDEFINED, ZERO
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Races:
     def first(self, known: Sequence[int], law: tuple[int, int]) -> int:
         """The name of the chance that token 0 comes first in any of several races, times the lengths that are left.
 
-        That of `enumerated._chance_of_zero`: with c = min(b, p) and so on, one race brings nothing before t with the
-        chance sum +- c exp(-t p / c), and a product of such sums is integrated term by term: to its factors times what
-        the rates p / c of token 0 are of all. Rates are multiplied by all c, and a c of 0 makes a term 0.
+        As in `enumerated_races.chance_of_zero`: with c = min(b, p) and so on, one race brings nothing before t with
+        the chance sum +- c exp(-t p / c), and a product of such sums is integrated term by term: to its factors times
+        what the rates p / c of token 0 are of all. Rates are multiplied by all c, and a c of 0 makes a term 0.
         """
         apply, found = self.algebra.apply, ZERO
         if len(known) == 1:
@@ -100,10 +100,24 @@ class Races:
                     rate = rate if other == place else apply("mul", rate, factor)
                 rates[token] = apply("add", rates[token], rate)
             if rates[1] != ZERO:
-                whole = apply("share", apply("mul", whole, rates[0]), apply("add", *rates))
+                whole = self._over(apply("mul", whole, rates[0]), apply("add", *rates))
             sign = sum(how == "sub" for _, how, _ in terms) % 2
             found = apply("sub" if sign else "add", found, whole if rates[0] != ZERO else ZERO)
         return found
+
+    def _over(self, one: int, other: int) -> int:
+        """A factor times a part of a sum, over that sum: 0 where the sum is 0, as the factor is 0 there too."""
+        numbers = self.algebra.numbers
+        a, b = numbers.residue[one], numbers.residue[other]
+        if a is None or b is None:
+            return UNDEFINED
+        return numbers.name(
+            a * numbers.field.inverse(b) % numbers.field.prime,
+            numbers.value[one] / numbers.value[other] if numbers.value[other] else 0.0,
+            numbers.size[one] + numbers.size[other],
+            numbers.taken(one, other),
+            zero=numbers.zero_where[one],
+        )
 
     def after(self, known: int, winner: int, parts: tuple[int, int]) -> int:
         """The number of what is known after a look. One that was certain tells nothing."""

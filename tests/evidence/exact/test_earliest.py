@@ -11,7 +11,7 @@ from evidence.exact.racing import SMALL, Racing, drafted, earliest, larger, off
 
 from specverify.decoders.multi_draft import ListGumbel, MultiDraft
 from specverify.decoders.registry import build
-from specverify.enumerated import _chance_of_zero
+from specverify.enumerated_races import chance_of_zero
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.box import Box
@@ -48,7 +48,7 @@ def test_its_chance_is_the_one_in_floats_whatever_was_seen_of_the_races():
         chance = numbers.value[races.first(known, law)]
         every = torch.ones(1, len(known), dtype=torch.bool)
         given = (torch.tensor([each], dtype=torch.float64) for each in (ends, p))
-        due = float(_chance_of_zero(*given, every))
+        due = float(chance_of_zero(*given, every))
         for low, high in ends:
             due *= high - low
         assert chance == pytest.approx(due, abs=1e-9)
