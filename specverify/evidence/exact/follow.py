@@ -36,6 +36,7 @@ from specverify.evidence.exact.numbers import ONE, ZERO, NeedsOrder, Numbers, Ou
 from specverify.evidence.exact.orders import Orders
 from specverify.evidence.exact.shut import watched
 from specverify.evidence.exact.tensors import Named
+from specverify.evidence.exact.words import after
 from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
 from specverify.noise import Noise
@@ -161,9 +162,11 @@ class _Following:
         self.chances = Chances(self.named)
         for number, table in enumerate(self.tables):
             rows = self._laws(self.goal if number == 0 else Lossless(), table[0])
-            for token, name in ((token, name) for row in rows.tolist() for token, name in enumerate(row)):
-                if name not in (ZERO, ONE):
-                    self.numbers.entry.setdefault(self.numbers.residue[name], f"{'pq'[number]}({token})")
+            for place, row in enumerate(rows.tolist()):
+                behind = after(place, len(row), len(rows))
+                for token, name in enumerate(row):
+                    if name not in (ZERO, ONE):
+                        self.numbers.entry.setdefault(self.numbers.residue[name], f"{'pq'[number]}({token}{behind})")
             for copy in table:
                 self.named.bind(copy, rows[: len(copy)], lasting=True)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from specverify.evidence.exact.algebra import Algebra
 from specverify.evidence.exact.numbers import UNDEFINED
 
-_DEPTH, _LONGEST = 5, 90
+_DEPTH, _LONGEST = 5, 120
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
@@ -18,6 +18,18 @@ def words(algebra: Algebra, name: int) -> str:
     text = _said(algebra, made, name, _DEPTH)
     value = f"{algebra.numbers.value[name]:.4g} at the point looked at"
     return f"a number ({value})" if "..." in text or len(text) > _LONGEST else f"{text} ({value})"
+
+
+def after(place: int, vocab: int, size: int) -> str:
+    """Behind which tokens a law stands, by its place in a table with one after each prefix and a last one past the end.
+
+    Nothing for the first law, and else as in "p(1 | 0, 2)".
+    """
+    tokens: list[int] = []
+    while 0 < place < size - 1:
+        place, token = divmod(place - 1, vocab)
+        tokens.insert(0, token)
+    return " | past the end" if place else f" | {', '.join(map(str, tokens))}" if tokens else ""
 
 
 def _said(algebra: Algebra, made: dict[int | None, tuple[str, int, int]], name: int, depth: int) -> str:
