@@ -180,6 +180,8 @@ def _odds(
     found, best = np.ones((len(TILTS), rows)), (-math.inf, 0, 0, 0, 0)
     for row in range(1, rows):
         others = torch.nonzero(own[:row] != own[row])[:, 0]
+        if not len(others):
+            continue
         sums = torch.zeros(len(TILTS), dtype=torch.float64)
         for some in others.split(max(1, BLOCK // size)):
             cosines, sines = (torch.fft.irfft(wave[row].conj() * wave[some], size, dim=1) for wave in waves)
@@ -190,8 +192,7 @@ def _odds(
                         earlier, at = divmod(int(logs.argmax()), size)
                         best = (top, int(some[earlier]), row, int(shifts[at]), opposite)
                     sums[index] += (logs.exp_() @ weight).sum().double()
-        if len(others):
-            found[:, row] = (sums / len(others)).numpy()
+        found[:, row] = (sums / len(others)).numpy()
     return found, best
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +42,17 @@ def test_a_few_rows_of_many_are_enough():
     assert evidence.metric == borrowed.NOISE
     assert 0.01 < evidence.delta < 0.1
     assert not found(fresh(2)).rejected
+
+
+@pytest.mark.parametrize(("rows", "length"), [(2, 2000), (3, 65), (4, 1000), (8, 500)])
+def test_few_long_rows_are_looked_at_though_most_pieces_are_of_one(rows, length):
+    """Pieces are taken in any order, and the first ones may all be of one row, which is held against no other."""
+    part = fresh(4, rows, length)
+    assert not found(part).rejected
+    part[1, length // 2 :] = part[0, : length - length // 2]
+    evidence = found(part)
+    assert evidence.rejected
+    assert re.search("most alike: rows (0 and 1|1 and 0)", evidence.detail)
 
 
 def test_antithetic_rows_are_seen_wherever_they_are():

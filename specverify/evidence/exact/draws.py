@@ -21,6 +21,8 @@ from specverify.evidence.exact.numbers import ONE, ZERO, Assumptions, OutOfReach
 from specverify.evidence.exact.words import words
 from specverify.outcomes import Chosen
 
+RACES = 5
+"""Most of them of which the earliest token is followed: each makes its chance four times as long."""
 FAINT = 1e-4
 """Where less is left of races at the real point, a number that is divided by it is rounded too much to be looked at."""
 
@@ -138,6 +140,8 @@ class NamedDraws(Enumerated):
                 for each in test:
                     self.chances.require(live, self.named.assumptions(each), "whether a race is asked")
                 asked = [number for number, here in zip(numbers, use, strict=True) if here]
+                if len(asked) > RACES:
+                    raise OutOfReach(f"it asks for the earliest token of {len(asked)} races; {RACES} are followed")
                 zero, one = self._chances(live, law, bool(asked), frozenset(), "earliest")
                 looked = asked and self.chances.residue[live] != 0
                 names.append([list(self._first(live, asked, (zero, one)) if looked else (zero, one))])

@@ -123,6 +123,11 @@ def test_no_wrong_decoder_is_proved(name):
         assert not prove(lambda settings: Racing(WRONG[name]), SMALL, seed=seed).proved
 
 
+def test_of_many_races_it_is_not_followed():
+    found = prove(lambda settings: Racing(lambda a: earliest(a, a.p, *(a.fresh() for _ in range(6)))), SMALL, seed=1)
+    assert (found.outcome, found.why) == ("out of reach", "it asks for the earliest token of 6 races; 5 are followed")
+
+
 @pytest.mark.parametrize("sizes", [(2, 3, 2, None), (2, 3, 2, 0), (2, 2, 2, 1)])
 def test_lists_of_drafts_are_proved(sizes):
     found = prove(lambda settings: build("sd-list-gumbel", settings), Box(*sizes, drafts=True), seed=1)
