@@ -9,6 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,8 @@ class Series:
         found = independence(self.first, self.rates, self.beta)
         if self.law is not None:
             counts = [self._count(tokens) for tokens in self.first]
-            found += dispersion(self.law, counts, alpha=self.rates[DISPERSION], beta=self.beta)
+            spread = dispersion(self.law, counts, alpha=self.rates[DISPERSION], beta=self.beta)
+            found += [replace(evidence, check=DISPERSION) for evidence in spread]
         if self.pairs:
             found += pairs_of_rows(self.case.target, self.first, self.generator, self.rates, self.beta)
         return found

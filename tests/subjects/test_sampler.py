@@ -67,6 +67,8 @@ def test_a_right_sampler_is_consistent_at_the_rates_that_were_asked_for():
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     assert "4 toys" in found.verdict.reason
     assert sum(item.alpha for item in found.evidence) <= 1e-6
+    names = [item.check for item in found.evidence]
+    assert sorted(set(names)) == sorted(names), "two checks have one name"
     for one in suite:
         mine = [item for item in found.evidence if item.check.startswith(f"{one.name}: ")]
         main = [item for item in mine if item.check.endswith(("joint law (g)", "PIT uniformity"))]
