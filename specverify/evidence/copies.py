@@ -169,7 +169,7 @@ class Repeats:
             vacuous="" if delta < 1 else "rows are too short, or too few, for a repetition to mean anything",
             blind="rows that are probable anyway, and rows that differ in a single token",
             detail=f"{int(repeated.sum())} of {n} rows repeat an earlier one"
-            + (f", for which there was a chance of {expected:.3g}" if repeated.any() else ""),
+            + (f", where {expected:.3g} were to be expected" if repeated.any() else ""),
             coverage={"rows": n, "repeated": int(repeated.sum())},
         )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from specverify.catalogue import near
 from specverify.errors import InputError
-from specverify.subjects.resolve import GROUP, TRACES
+from specverify.subjects.resolve import GROUP, TRACES, named_file
 
 _MADE_AS_IT_GOES = ("__getattr__", "__path__", "exec", "globals", "locals", "modules", "setattr", "vars")
 """Names whose use in a module means that what it holds cannot be read off its text."""
@@ -38,7 +38,7 @@ def check(reference: str, folder: Path | None = None) -> None:
         if path.suffix in TRACES and not path.is_file():
             raise InputError(f"{reference}: no such file{_beside(path)}")
         if path.suffix == ".py" or (path.is_file() and path.suffix not in TRACES):
-            raise InputError(f"{reference} is a file; name an object in it: {reference}:OBJECT")
+            raise InputError(named_file(reference, path))
         if reference and path.is_dir():
             raise InputError(f"{reference} is a folder; name an object in a file of it: {path / 'FILE.py'}:OBJECT")
         if path.suffix not in TRACES:

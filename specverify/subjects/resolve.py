@@ -176,6 +176,12 @@ def claim_text(claim: Claim) -> str:
     return "lossless"
 
 
+def named_file(name: str, path: Path) -> str:
+    """What to say of a file that is no subject by itself."""
+    other = "" if path.suffix == ".py" else f"; a trace is one in {' or '.join(TRACES)}"
+    return f"{name} is a file; name an object in it: {name}:OBJECT{other}"
+
+
 def _by_name(name: str) -> Any:
     path = Path(name)
     if path.suffix in TRACES:
@@ -183,7 +189,7 @@ def _by_name(name: str) -> Any:
             raise InputError(f"{name}: no such file")
         return path
     if path.suffix == ".py" or path.is_file():
-        raise InputError(f"{name} is a file; name an object in it: {name}:OBJECT")
+        raise InputError(named_file(name, path))
     own, installed = _own(), plugins()
     if name in own:
         return own[name]

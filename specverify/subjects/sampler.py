@@ -192,7 +192,7 @@ class Sampling:
                 one.advance(deadline)
             if one.refuted:
                 break
-            if self.reproducible and self._again is None and one.first and not one.error:
+            if self.reproducible and self._again is None and one.repeatable:
                 self._again = one
                 one.repeat("gives other sequences when it is called twice with the same seed")
         if self.reproducible and not self.refuted:

@@ -36,8 +36,8 @@ from specverify.subjects.sampler_location import locate_exactly, sentence
 from specverify.subjects.sampler_logs import split
 from specverify.subjects.sampler_matches import matches_law
 from specverify.subjects.sampler_noise import REMEDY
-from specverify.subjects.sampler_series import SEED_BITS, Sampler, checked, claimed_law, message_of, name_of
-from specverify.subjects.sampler_suite import Case, chosen
+from specverify.subjects.sampler_series import SEED_BITS, Sampler, checked, message_of, name_of
+from specverify.subjects.sampler_suite import Case, chosen, claimed_law
 from specverify.subjects.sampler_world import World
 from specverify.subjects.sampler_worlds import twins, worlds
 from specverify.verdict import Kind, Verdict, combine
@@ -111,7 +111,7 @@ class Law:
         every = self.worlds / self.share
         enough = math.ceil((seconds + self.late * (every / self.worlds - 1)) * whole / seconds)
         some = f"the time was up after {self.worlds:,} of some {math.ceil(every):,} worlds"
-        return f"{some}; some {enough:,} seconds would do for this toy (--seconds {enough})"
+        return f"{some}; this toy alone takes {enough:,} seconds or more (--seconds {2 * enough})"
 
 
 def prove_sampler(

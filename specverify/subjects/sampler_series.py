@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
+from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import WAITING, Deadline
 from specverify.decoders.run import Run
 from specverify.errors import ContractError, InputError
 from specverify.evidence.result import COPIES, Evidence
-from specverify.evidence.sequences import sequence_index, target_law
+from specverify.evidence.sequences import sequence_index
 from specverify.model import Model
 from specverify.subjects.places import Along, Prefixed
 from specverify.subjects.sampler_batches import SIZES, Batches
@@ -32,8 +32,7 @@ from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
 from specverify.subjects.sampler_logs import Logs, split
 from specverify.subjects.sampler_matches import matches_counts
 from specverify.subjects.sampler_pairs import PAIRS, pairs_of_rows
-from specverify.subjects.sampler_suite import Case
-from toymodels import tables
+from specverify.subjects.sampler_suite import Case, claimed_law
 from toymodels.catalogue import fixed_sequences
 
 Sampler = Callable[[Model, Model, int, int], Any]
@@ -181,11 +180,18 @@ class Series:
         if self.batches is not None and self.pairs:
             self.batches.add(self.case.name, self.case.target, self.law, tokens)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the first call was made, and would hardly come out the same for another seed."""
+        return bool(self.first) and not self.error and self.possible ** len(self.first[0]) >= UNLIKE
+
     def repeat(self, complaint: str) -> None:
         """Make the first call again; other tokens for the same seed are an error."""
         with self._caught():
             if not torch.equal(self.call(len(self.first[0]), self.first_seed + self.begun), self.first[0]):
-                raise ContractError(f"{complaint}; derive all randomness from the seed, or pass reproducible=False")
+                raise ContractError(
+                    f"{complaint}; derive all randomness from the seed, or, in Python, pass reproducible=False"
+                )
 
     def tell_seeds_apart(self) -> None:
         """Make small calls with seeds that are alike in their lower bits, if they take little of the time; the same
@@ -280,28 +286,6 @@ class Series:
             yield
         except Exception as error:
             self.error = f"on {self.case.name}: {message_of(error)}"
-
-
-def claimed_law(case: Case, claim: Claim) -> tuple[np.ndarray | None, Tensor | None, int]:
-    """The law of the sequences as far as it is claimed, the cluster of each token, and how many tokens or clusters."""
-    model = case.target
-    if not tables.enumerable(model):
-        return None, None, model.vocab
-    law = target_law(model)
-    if not isinstance(claim, ClusterLossless):
-        return law.cpu().numpy(), None, model.vocab
-    clusters = len(claim.partition)
-    if sum(map(len, claim.partition)) != model.vocab or clusters < 2:
-        raise InputError(
-            f"{case.name}: the claim has {clusters} clusters of {sum(map(len, claim.partition))} tokens, the toy "
-            f"{model.vocab} tokens; give a suite with the claim's own clusters, two or more"
-        )
-    cluster = torch.empty(model.vocab, dtype=torch.int64)
-    for number, members in enumerate(claim.partition):
-        cluster[list(members)] = number
-    every = torch.cartesian_prod(*[torch.arange(model.vocab)] * model.length).reshape(-1, model.length)
-    index = sequence_index(cluster[every], clusters)
-    return np.bincount(index, law.cpu().numpy(), clusters**model.length), cluster, clusters
 
 
 def checked(output: Any, rows: int, model: Model) -> Int[Tensor, "rows length"]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -22,6 +24,7 @@ import toymodels
 from specverify.catalogue import near
 from specverify.claims import Claim, ClusterLossless, Relaxed
 from specverify.errors import InputError
+from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Context, Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
 from specverify.subjects import target_file
@@ -315,3 +318,25 @@ def _case(name: str, processors: str, kind: str, length: int) -> Case:
     model = model if length == model.length else Shortened(model, length)
     model = Processed(model, parse_processors(processors)) if processors else model
     return Case(model, toymodels.draft(kind, model))
+
+
+def claimed_law(case: Case, claim: Claim) -> tuple[np.ndarray | None, Tensor | None, int]:
+    """The law of the sequences as far as it is claimed, the cluster of each token, and how many tokens or clusters."""
+    model = case.target
+    if not tables.enumerable(model):
+        return None, None, model.vocab
+    law = target_law(model)
+    if not isinstance(claim, ClusterLossless):
+        return law.cpu().numpy(), None, model.vocab
+    clusters = len(claim.partition)
+    if sum(map(len, claim.partition)) != model.vocab or clusters < 2:
+        raise InputError(
+            f"{case.name}: the claim has {clusters} clusters of {sum(map(len, claim.partition))} tokens, the toy "
+            f"{model.vocab} tokens; give a suite with the claim's own clusters, two or more"
+        )
+    cluster = torch.empty(model.vocab, dtype=torch.int64)
+    for number, members in enumerate(claim.partition):
+        cluster[list(members)] = number
+    every = torch.cartesian_prod(*[torch.arange(model.vocab)] * model.length).reshape(-1, model.length)
+    index = sequence_index(cluster[every], clusters)
+    return np.bincount(index, law.cpu().numpy(), clusters**model.length), cluster, clusters

@@ -148,7 +148,8 @@ def _rerun(program: Callable[[], T], due: T | None, world: World) -> None:
             _same(program, due, world)
         names = " and ".join(witness.names) or "a source of randomness"
         raise ContractError(
-            f"it draws from {names}, which --exact does not follow: with another seed it gives other tokens, although "
+            f"it draws from {names} by a way that --exact does not follow, such as a generator that was there before "
+            "the call: with another seed it gives other tokens, although "
             f"{'every draw' if len(world.taken) else 'it draws nothing'} from torch"
             f"{' has the same outcome' if len(world.taken) else ''}; {REMEDY}"
         )

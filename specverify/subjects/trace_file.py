@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify import tree
+from specverify.decoders.protocol import Branch
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.ranks import Masses, masses
 from specverify.evidence.tokens import TokenStatistics, reduce
@@ -130,11 +131,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         )
         named = form is TOP and bool(columns.any())
     reported = _misreported(source, statistics, found, counted) if found is not None and "logprob" in names else None
-    branch = _whole(source, "branch") if "branch" in names else None
-    if branch is not None and branch.shape != tokens.shape:
-        raise InputError(
-            f"branch has shape {tuple(branch.shape)}, tokens {tuple(tokens.shape)}; give one for each token"
-        )
+    branch = _branches(source, tokens) if "branch" in names else None
     unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", BELOW, *form})
     notes = [f"not used: {', '.join(unused)}"] if unused else []
     if any(coarse(source, name) for name in form if name != "top_ids"):
@@ -176,6 +173,22 @@ def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:
     if values.dtype.kind not in "iu":
         raise InputError(f"{name} has dtype {values.dtype}; it holds integers")
     return torch.from_numpy(values.astype(np.int64))
+
+
+def _branches(source: Source, tokens: Tensor) -> Int[Tensor, "sequences length"]:
+    branch = _whole(source, "branch")
+    if branch.shape != tokens.shape:
+        raise InputError(
+            f"branch has shape {tuple(branch.shape)}, tokens {tuple(tokens.shape)}; give one for each token"
+        )
+    wrong = ((branch < min(Branch)) | (branch > max(Branch))).nonzero()
+    if len(wrong):
+        row, place = wrong[0].tolist()
+        known = ", ".join(f"{int(kind)} {kind.name.lower()}" for kind in Branch)
+        raise InputError(
+            f"branch holds {int(branch[row, place])}, first in row {row} at position {place}; it is {known}"
+        )
+    return branch
 
 
 def _counted(source: Source, tokens: Tensor) -> Bool[Tensor, "sequences length"]:

@@ -134,7 +134,7 @@ def test_a_single_copy_of_an_improbable_row_refutes():
     rows[3000] = rows[17]
     found = Repeats().check(rows, log_p, alpha=1e-7, beta=1e-6)
     assert found.rejected
-    assert found.detail.startswith("1 of 4000 rows repeat an earlier one, for which there was a chance of 3.79e-26")
+    assert found.detail.startswith("1 of 4000 rows repeat an earlier one, where 3.79e-26 were to be expected")
     assert 0 < found.delta < 0.01
 
 

@@ -34,6 +34,7 @@ def _modules(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(MODULE)
     (tmp_path / "lazy.py").write_text("def __getattr__(name):\n    return name\n")
     (tmp_path / "made.py").write_text("globals()['thing'] = 1\n")
+    (tmp_path / "log.csv").write_text("1,2\n")
     (tmp_path / "starred.py").write_text("from own import *\n")
     (tmp_path / "rude.py").write_text("print('hello')\n")
     (tmp_path / "broken.py").write_text("def (:\n")
@@ -82,6 +83,7 @@ def test_what_only_running_could_tell_is_left_to_that(name):
         ("nowhere_at_all:x", "no module named 'nowhere_at_all' in"),
         ("own:", "'own:' names no object; write own:OBJECT"),
         ("own.py", "own.py is a file; name an object in it: own.py:OBJECT"),
+        ("log.csv", "name an object in it: log.csv:OBJECT; a trace is one in .npz or .safetensors"),
         ("pack", "pack is a folder; name an object in a file of it: .*pack/FILE.py:OBJECT"),
         ("log.npz", "log.npz: no such file"),
         ("scd-mcc", r"'scd-mcc' is no plug-in and no decoder; did you mean scd-mc"),

@@ -260,6 +260,7 @@ REDUCED = {
         ({"lengths": np.full(5, 25)}, r"lengths have shape \(5,\) and hold 25..25; give one for each of the 5"),
         ({"lengths": np.full(4, 2)}, r"lengths have shape \(4,\)"),
         ({"branch": np.zeros((5, 3), int)}, r"branch has shape \(5, 3\), tokens \(5, 24\)"),
+        ({"branch": np.full((5, 24), 7)}, "branch holds 7, first in row 0 at position 0; it is 0 none, 1 sampled"),
         (TOP | {"top_ids": np.zeros((5, 24, 3), int)}, "top_ids name a token twice at one position"),
         (TOP | {"top_logprobs": LAW[..., :3] + 2.5}, "top_logprobs sum to 2.28"),
         (TOP | {"top_ids": np.zeros((5, 24), int)}, r"top_ids has shape \(5, 24\)"),
