@@ -196,7 +196,9 @@ def test_numpy_and_python_are_followed(sampler):
 def test_randomness_that_was_there_before_is_named():
     found = prove_sampler(by_a_generator_that_was_there, suite=SUITE)
     assert found.verdict.kind is Kind.ERROR
-    named, _, remedy = found.verdict.reason.partition(", which --exact does not follow")
+    named, _, remedy = found.verdict.reason.partition(
+        " by a way that --exact does not follow, such as a generator that was there before the call"
+    )
     assert "it draws from" in named
     assert "numpy" in named  # not alone: beartype, which only tests have, draws from Python's
     assert "samples judge it all the same" in remedy
