@@ -67,11 +67,12 @@ def test_the_report_is_one_file_and_shows_every_setting(record, tmp_path):
     assert (tmp_path / "figures" / "samples-maximal-guidance-1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_have_theirs(record, drawn, tmp_path):
+def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_have_theirs(record, tmp_path):
     """Of colour images that network is no classifier of ours, and the metrics have its name."""
     for row in record["rows"]:
         row["metrics"]["kd"] = row["metrics"]["fd"]
-    earlier = report.text(record, drawn, html=False)
+    before = figures(record)
+    earlier = report.text(record, before, html=False)
     assert "Frechet distance between features of a classifier;" in earlier
     assert "| FD at n = 100 | FD above AR | KD |" in earlier
     assert "Distances between features depend on the classifier and" in earlier
@@ -88,7 +89,7 @@ def test_distances_are_said_to_be_in_their_features_and_earlier_records_still_ha
         assert f"| KD on {network} |" in text
         assert f"Distances between features depend on {network} and" in text
         assert "FID" not in text
-        assert named[0].png != drawn[0].png
+        assert named[0].png != before[0].png
     with pytest.raises(InputError, match=r"invalid at \$.features"):
         records.validate({**record, "features": {"network": "", "axes": 64}})
 
