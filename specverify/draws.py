@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.draws_inverse import token_at
+from specverify.draws_race import exponentials, first
 from specverify.errors import ContractError
 from specverify.seeds import derived_seed
 
@@ -42,8 +43,10 @@ class Draws(Protocol):
     ) -> Int[Tensor, "*shape"]:
         """A token drawn from each law, independently."""
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
-        """Fresh noise for `slots` races per row. What it holds is the business of `winner` alone."""
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
+        """Fresh noise for `slots` races per row; elsewhere none. What it holds is the business of `winner` alone."""
 
     def winner(
         self,
@@ -75,9 +78,8 @@ class Sampled:
     always float64, so that rare tokens keep their chance. A coin of 0 never accepts a probability of 0.
 
     Attributes:
-        fault: Bool[], whether a probability that is NaN or negative, a negative or NaN weight, or weights without a
-            positive finite sum were ever used. Kept on the device, so that drawing never waits; `check` reads it.
-        highest: Float[], the highest probability that was ever used; likewise.
+        fault: Bool[], whether a NaN or negative probability or weight, weights without a positive finite sum, or noise
+            that is none were used. Kept on the device, so that drawing never waits; so is `highest`, of probabilities.
     """
 
     def __init__(self, seed: int, block: int = 0, device: torch.device | str = "cpu") -> None:
@@ -95,7 +97,7 @@ class Sampled:
             )
         if bool(self.fault):
             raise ContractError(
-                "the decoder asked for a draw with NaN, negative or all-zero probabilities; "
+                "the decoder asked for a draw without noise, or with NaN, negative or all-zero probabilities; "
                 "run it under the enumerator, which names the draw, and check that drafts have q > 0"
             )
 
@@ -132,11 +134,11 @@ class Sampled:
         self.fault |= (where & ~((weights.amin(-1) >= 0) & (total > 0) & (total < torch.inf))).any()
         return token.squeeze(-1).where(where, 0)
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is one standard exponential per token."""
-        uniform = torch.rand(batch, slots, vocab, dtype=torch.float64, device=self.device, generator=self.generator)
-        # In a third of the time that torch's own takes on a CPU; none is 0, so that a weight of 0 never wins.
-        return uniform.neg_().log1p_().neg_().clamp_(min=torch.finfo(torch.float64).tiny)
+        return exponentials(self.generator, (batch, slots, vocab), where)
 
     def winner(
         self,
@@ -145,8 +147,8 @@ class Sampled:
         where: Bool[Tensor, "batch slots"],
     ) -> tuple[Int[Tensor, "batch slots"], Float[Tensor, "batch slots noise"]]:
         """See Draws."""
-        earliest, token = (race / weights.to(race.dtype)).min(-1)
-        self.fault |= (where & ~((weights.amin(-1) >= 0) & earliest.isfinite())).any()
+        earliest, token = first(race, weights)
+        self.fault |= (where & ~((weights.amin(-1) >= 0) & (earliest > 0) & earliest.isfinite())).any()
         return token.where(where, 0), race
 
     def earliest(

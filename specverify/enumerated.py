@@ -88,7 +88,9 @@ class Enumerated:
         """See Draws."""
         return self._outcome("categorical", self._tokens, weights, where).reshape(where.shape)
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
         """See Draws. Noise is the race's identity; only `Ledger` knows what was learned of it."""
         self._go_on()
         if vocab != 2:
@@ -100,7 +102,7 @@ class Enumerated:
             )
         if batch != self.batch:
             raise self._stop(ContractError(f"race was asked for {batch} rows of {self.batch}; each row needs its own"))
-        return self._ledger.make(slots)
+        return self._ledger.make(slots, where)
 
     def shown(self, tensor: Tensor) -> Tensor:
         """A tensor of the state, as this call sees it."""

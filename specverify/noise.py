@@ -123,12 +123,13 @@ class Ledger:
         self.known = known
         self._call = next(_CALLS) % (1 << 15) << 14  # so that all of a number fits into a float64
 
-    def make(self, slots: int) -> Noise:
-        """Fresh races, of which nothing is known."""
+    def make(self, slots: int, where: Bool[Tensor, "batch slots"] | None = None) -> Noise:
+        """Fresh races, of which nothing is known; zeros elsewhere."""
         batch, before = self.known.shape[:2]
         whole = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.known.device).expand(batch, slots, 2)
         self.known = torch.cat([self.known, whole], 1)
-        return self._noise(1 + before + torch.arange(slots, device=whole.device).expand(batch, -1))
+        number = 1 + before + torch.arange(slots, device=whole.device).expand(batch, -1)
+        return self._noise(number if where is None else number.where(where, 0))
 
     def shown(self, tensor: Tensor) -> Tensor:
         """Races of the state as the call sees them: each knows its call and its row. Other tensors are as they are."""

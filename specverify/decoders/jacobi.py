@@ -212,7 +212,7 @@ class Jacobi:
     ) -> tuple[Tensor, Tensor]:
         """Drafts made from every position's noise, the old where there is one; and that noise."""
         if isinstance(law, Tensor):
-            noise = draws.race(*law.shape)
+            noise = draws.race(len(old), old.shape[1], law.shape[-1], ~old)
         else:
             like = torch.zeros(*law.shape, law.dim, dtype=torch.float64, device=count.device)
             noise = draws.normal(like, ~old[..., None].expand_as(like))

@@ -115,7 +115,7 @@ class ListGumbel:
         self, law: Float[Tensor, "batch chains vocab"], where: Bool[Tensor, "batch chains"], first: bool, draws: Draws
     ) -> Candidates:
         """See Rule."""
-        token, race = draws.winner(draws.race(*law.shape), law, where)
+        token, race = draws.winner(draws.race(len(law), law.shape[1], law.shape[2], where), law, where)
         return Candidates(token, law, where, race)
 
     def judge(

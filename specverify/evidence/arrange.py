@@ -67,9 +67,10 @@ class Ragged:
 
         def relay(kind: str, *arguments: Any) -> Any:
             if kind == "race":
-                _, slots, vocab = arguments
-                theirs = sampled.race(others, slots, vocab)
-                ours = draws.race(own, slots, vocab)
+                _, slots, vocab, where = arguments
+                lent = (None, None) if where is None else where.index_select(0, back).split([own, others])
+                theirs = sampled.race(others, slots, vocab, lent[1])
+                ours = draws.race(own, slots, vocab, lent[0])
             else:
                 parts = [part.index_select(0, back) for part in arguments]
                 theirs = getattr(sampled, kind)(*(part[own:] for part in parts))
@@ -83,8 +84,8 @@ class Ragged:
 class _Companions(Sampled):
     """Draws whose races look like those that are enumerated, so that both may stand in one tensor."""
 
-    def race(self, batch: int, slots: int, vocab: int) -> Tensor:
-        return super().race(batch, slots, vocab).as_subclass(Noise)
+    def race(self, batch: int, slots: int, vocab: int, where: Tensor | None = None) -> Tensor:
+        return super().race(batch, slots, vocab, where).as_subclass(Noise)
 
     def winner(self, race: Tensor, weights: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         token, kept = super().winner(tree.plain(race), weights, where)

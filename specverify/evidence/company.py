@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify import tree
@@ -64,10 +64,13 @@ class Coins(Sampled):
         dtype = torch.promote_types(like.dtype, torch.float32)
         return self._numbers(like.shape, self._row + self._asked, 24 if dtype == torch.float32 else 53).to(dtype)
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
         """See Draws."""
         self._asked += 1
-        return -torch.log1p(-self._numbers(torch.Size((batch, slots, vocab)), self._row - self._asked, 53))
+        noise = -torch.log1p(-self._numbers(torch.Size((batch, slots, vocab)), self._row - self._asked, 53))
+        return noise if where is None else noise.where(where[..., None], 0.0)
 
     def _numbers(self, shape: torch.Size, state: Tensor, bits: int) -> Tensor:
         found = _mixed(state).reshape(-1, *[1] * (len(shape) - 1))

@@ -137,7 +137,7 @@ class Guarded:
         def relay(kind: str, *arguments: Any) -> Any:
             self.kinds.add(kind)
             if kind == "race":
-                rows = arguments[0]
+                rows, due, where = arguments[0], arguments[:2], arguments[3]
             elif not all(isinstance(argument, Tensor) for argument in arguments):
                 raise ContractError(f"draws.{kind} was given {', '.join(map(_kind, arguments))}; it takes tensors")
             else:
@@ -146,11 +146,11 @@ class Guarded:
                 due = values.shape[:-1] if kind in ("categorical", "winner") else values.shape
                 if kind == "earliest":
                     due = arguments[0].shape[:-1]
-                if where.dtype != torch.bool or where.shape != due:
-                    raise ContractError(
-                        f"draws.{kind} was given `where` of shape {tuple(where.shape)}, {where.dtype}; "
-                        f"here it is a mask of shape {tuple(due)}"
-                    )
+            if where is not None and (where.dtype, where.shape) != (torch.bool, due):
+                raise ContractError(
+                    f"draws.{kind} was given `where` of shape {tuple(where.shape)}, {where.dtype}; "
+                    f"here it is a mask of shape {tuple(due)}"
+                )
             if rows != batch:
                 raise ContractError(
                     f"draws.{kind} was asked for {rows} rows; the batch has {batch}: ask for all rows at once, and say "

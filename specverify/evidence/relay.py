@@ -42,9 +42,11 @@ class Relay:
         """See Draws."""
         return self.relay("categorical", weights, where)  # type: ignore[no-any-return]
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
         """See Draws."""
-        return self.relay("race", batch, slots, vocab)  # type: ignore[no-any-return]
+        return self.relay("race", batch, slots, vocab, where)  # type: ignore[no-any-return]
 
     def winner(
         self,

@@ -133,7 +133,7 @@ class Wrong(Autoregressive):
 
 
 def test_a_decoder_with_an_impossible_law_is_refused_sampled_or_enumerated():
-    with refuses("the decoder asked for a draw with NaN, negative or all-zero probabilities", ContractError):
+    with refuses("a draw without noise, or with NaN, negative or all-zero probabilities", ContractError):
         run(Wrong(), toy("dense-3x6"), 4, Sampled(0))
     with refuses("bernoulli was asked with probability nan", ContractError):
         enumerate_decoder(Wrong(), toy("dense-3x6"))

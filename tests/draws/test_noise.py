@@ -136,6 +136,10 @@ MISUSED = {
         "put together of several races' numbers",
     ),
     "the other way round": (lambda d, r: d.finish(r.flip(-1)), "put together of several races' numbers"),
+    "where none was drawn": (
+        lambda d, r: asked(d, d.race(1, 2, 2, torch.tensor([[True, False]]))),
+        "asked for a race that is not there",
+    ),
     "those of two races": (lambda d, r: asked(d, r.transpose(1, 2).contiguous()), "noise was cut apart"),
 }
 

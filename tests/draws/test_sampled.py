@@ -267,3 +267,18 @@ def test_a_weight_of_0_never_wins_whatever_order_sums_are_made_in(monkeypatch):
         draws = Fixed(value)
         draws.device = torch.device("meta")  # any that is not the CPU, whose sums are made one after the other
         assert float(weights[0, draws.categorical(weights, everywhere(1))]) > 0
+
+
+def test_races_are_drawn_where_they_are_asked_for_and_are_none_elsewhere():
+    draws, weights = Sampled(3), torch.full((64, 5, 700), 1 / 7)
+    where = torch.rand(64, 5, generator=draws.generator) < 0.3
+    race = draws.race(64, 5, 700, where)
+    assert ((race > 0) == where[..., None]).all()
+    token, _ = draws.winner(race, weights, where)
+    draws.check()
+    assert token[where].unique().numel() > where.sum() / 2
+    assert (token[~where] == 0).all()
+    assert stats.kstest(race[where].flatten(), "expon").pvalue >= 1e-6
+    draws.winner(race, weights, where | ~where)
+    with pytest.raises(ContractError, match="asked for a draw without noise"):
+        draws.check()

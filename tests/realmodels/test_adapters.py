@@ -30,7 +30,8 @@ class RowNoise(Sampled):
         super().__init__(0)
         self.races = races
 
-    def race(self, batch, slots, vocab):
+    def race(self, batch, slots, vocab, where=None):
+        assert where is None
         assert self.races.shape == (batch, slots, vocab)
         return self.races
 

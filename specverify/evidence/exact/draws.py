@@ -94,12 +94,18 @@ class NamedDraws(Enumerated):
             ]
             return self._several("categorical", names).reshape(shape)
 
-    def race(self, batch: int, slots: int, vocab: int) -> Float[Tensor, "batch slots noise"]:
-        """See Draws. Refused for more than two tokens."""
+    def race(
+        self, batch: int, slots: int, vocab: int, where: Bool[Tensor, "batch slots"] | None = None
+    ) -> Float[Tensor, "batch slots noise"]:
+        """See Draws. Refused for more than two tokens; one that is asked for where none is drawn is none here, too."""
         if vocab != 2:
             self._refuse(f"it draws by races over {vocab} tokens, which are followed for two tokens only")
         with self._unseen():
-            return self.named.noise(super().race(batch, slots, vocab))  # type: ignore[no-any-return]
+            if where is not None:
+                for live, tests in zip(self.weight.tolist(), self._mask(where)[1], strict=True):
+                    for test in tests:
+                        self.chances.require(live, self.named.assumptions(test), "whether a race is drawn")
+            return self.named.noise(super().race(batch, slots, vocab, where))  # type: ignore[no-any-return]
 
     def winner(
         self,
