@@ -24,7 +24,7 @@ EVENTS = 20
 LEAST = -1e3
 """A log-probability below which all are alike."""
 FEW = 100
-"""Rows from which on a mean is taken as normal."""
+"""Rows from which on a mean is taken as normal; fewer are compared by signs."""
 Tokens = Int[np.ndarray, "rows length"]
 LogProbs = Float[np.ndarray, "rows length"]
 
@@ -159,30 +159,53 @@ def slope(found: Events, *, alpha: float, beta: float) -> Evidence:
 def surprisal(
     tokens: tuple[Tokens, Tokens], logprobs: tuple[LogProbs, LogProbs], drift: float, *, alpha: float, beta: float
 ) -> Evidence:
-    """Welch's test of the mean surprisal of a row's tokens, where a difference of `drift` is none."""
+    """Test of the mean surprisal of a row's tokens, where a difference of `drift` is none.
+
+    Welch's; of few rows by signs: if both logs have one law, the difference of two rows that are paired by their places
+    has either sign with the same probability, and a sum of them exceeds s with probability at most
+    exp(-t s) prod cosh(t d), whatever t (Hoeffding).
+    """
     means = [
         -np.maximum(logprob, LEAST).sum(1) / np.maximum((row >= 0).sum(1), 1)
         for row, logprob in zip(tokens, logprobs, strict=True)
     ]
     n = len(means[0])
     apart = float(means[0].mean() - means[1].mean())
-    error = math.sqrt(sum(float(x.var(ddof=1)) for x in means) / n)
+    error = math.sqrt(sum(float(x.var(ddof=1)) for x in means) / n) if n > 1 else 0.0
     score = max(0.0, abs(apart) - drift) / error if error else 0.0
-    p_value = min(1.0, SAFETY * 2 * float(stats.norm.sf(score))) if n >= FEW else 1.0
-    reach = float(stats.norm.isf(alpha / (2 * SAFETY))) + float(stats.norm.isf(beta))
+    if n >= FEW:
+        p_value = min(1.0, SAFETY * 2 * float(stats.norm.sf(score)))
+        reach = float(stats.norm.isf(alpha / (2 * SAFETY))) + float(stats.norm.isf(beta))
+        delta = drift + reach * error
+    else:
+        pairs = means[0] - means[1]
+        p_value = min(1.0, 2 * _by_signs(math.copysign(1.0, apart) * pairs - drift))
+        below = pairs - apart - float(stats.norm.isf(beta)) * error
+        sees = [shift for shift in error * np.geomspace(1, 1e3, 200) if 2 * _by_signs(below + shift) <= alpha]
+        delta = drift + sees[0] if sees else math.inf
     return Evidence(
         check="surprisal",
         statistic=score,
         p_value=p_value,
         alpha=alpha,
         beta=beta,
-        delta=drift + reach * error,
+        delta=delta if delta < math.inf else 0.0,
         metric=NATS,
         n=n,
         rejected=p_value <= alpha,
-        basis="asymptotic",
+        basis="asymptotic" if n >= FEW else "finite-sample bound",
         power="asymptotic",
         estimate=abs(apart),
-        vacuous="" if n >= FEW else f"{n} rows are too few for a mean",
+        vacuous="" if delta < math.inf else f"{n} rows are too few for a mean",
         detail=f"the mean surprisal of a row is {means[0].mean():.5g} nats a token in A and {means[1].mean():.5g} in B",
     )
+
+
+def _by_signs(apart: Float[np.ndarray, " pairs"]) -> float:
+    """A bound for the probability that differences with random signs add up to so much."""
+    scale = float(np.abs(apart).max(initial=0.0))
+    if scale == 0 or apart.sum() <= 0:
+        return 1.0
+    tilts = np.geomspace(0.01, 100.0, 60)[:, None] / scale
+    logs = np.logaddexp(tilts * apart, -tilts * apart) - math.log(2)
+    return float(np.exp(min(0.0, (logs.sum(1) - tilts[:, 0] * apart.sum()).min())))

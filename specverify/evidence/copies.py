@@ -1,6 +1,7 @@
 """Do runs repeat each other's sequences more often than chance?
 
 * `Copies`: two runs that agree at the same row, as calls re-seeded with one seed do. Needs no law.
+* `Again`: rows that come in both runs at whatever place, or again in one alone. Needs no law either.
 * `Repeats`: rows that equal any earlier one. Needs the probability of each row under its own law.
 
 In all, n counts the rows of a run and `delta` is the probability that a row is a copy: of the row at its place in the
@@ -19,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.evidence import design
+from specverify.evidence import design, rare
 from specverify.evidence.result import (
     COPIES,
     Evidence,
@@ -117,6 +118,51 @@ class Copies:
         """The number of rows that misses copies of probability delta with probability at most beta."""
         check_delta(delta, COPIES)
         return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta, start=64)
+
+
+@dataclass(frozen=True)
+class Again:
+    """Test of rows that come again as no law of independent rows explains: in both runs, more often than twice in one;
+    or twice in one run, where none comes twice in the other, or in both. See `rare.py`.
+    """
+
+    def check(self, first: Tokens, second: OtherTokens, *, alpha: float, beta: float) -> Evidence:
+        """Compare two runs of as many rows."""
+        check_rates(alpha, beta)
+        one, two = to_numpy(first), to_numpy(second)
+        n = len(one)
+        check_size(n, "the number of rows")
+        _, index = np.unique(np.concatenate([one, two]), axis=0, return_inverse=True)
+        index = index.ravel()
+        counts = np.stack([np.bincount(part, minlength=int(index.max()) + 1) for part in (index[:n], index[n:])])
+        both, twice = int(np.minimum(*counts).sum()), np.maximum(counts - 1, 0).sum(1)
+        alone = both == 0 and twice.min() == 0
+        p_value = min(1.0, 2 * min(rare.alike(counts, n), float(rare.tails([counts], n)[0]) if alone else 1.0))
+        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
+        return Evidence(
+            check="rows again",
+            statistic=float(both),
+            p_value=p_value,
+            alpha=alpha,
+            beta=beta,
+            delta=delta,
+            metric=COPIES,
+            n=n,
+            rejected=p_value <= alpha,
+            basis="finite-sample bound",
+            power="finite-sample bound",
+            vacuous=nothing_below_one(delta, n),
+            blind="rows that come again as often in either run as in both, and rows that differ in a single token",
+            detail=f"of {n:,} rows of each {both:,} come in both, and {twice[0]:,} and {twice[1]:,} come again in one",
+            coverage={"rows": n, "both": both},
+        )
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The probability of a row to be a copy that n long rows miss with probability at most beta, at most 1."""
+        check_rates(alpha, beta)
+        check_size(n)
+        enough = rare.fewest(n, alpha / 2)
+        return least_share(enough, n, beta) if enough <= n else 1.0
 
 
 @dataclass(frozen=True)

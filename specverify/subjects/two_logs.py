@@ -36,7 +36,7 @@ import numpy as np
 from specverify.errors import InputError
 from specverify.evidence import agreement
 from specverify.evidence.agreement import EQUAL
-from specverify.evidence.copies import Copies, Repeats
+from specverify.evidence.copies import Again, Copies, Repeats
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.homogeneity import Homogeneity
 from specverify.evidence.result import Evidence, check_delta, check_rates
@@ -50,7 +50,7 @@ FLOOR = 0.06
 LAWS = ("tokens by position", "neighbouring tokens", "whole rows")
 EXACT = ("slope", "the same tokens")
 """What tells most where it rejects: the laws themselves."""
-DEPENDENT = ("copies", "repeated rows of A", "repeated rows of B", "repeated rows of both")
+DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B", "repeated rows of both")
 """What these reject is the independence of rows, without which nothing else counts."""
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
@@ -155,6 +155,8 @@ def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]]) -> Iterat
         if len(said) == len(some):
             tokens = np.concatenate([log.tokens for log in some])
             yield replace(Repeats().check(tokens, np.concatenate(said), **rates[name]), check=name)
+        elif which == "both":
+            yield Again().check(*pair.order, alpha=rates["rows again"]["alpha"], beta=rates["rows again"]["beta"])
 
 
 def _parts(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], int]]:
@@ -184,8 +186,9 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
         others = [item.check for item in off if item is not worst]
         return Verdict(Kind.REFUTED, f"not the same: {_said(worst)}" + (f" (so {', '.join(others)})" if others else ""))
     main = found[LAWS[0]]
-    if main.vacuous:
-        return Verdict(Kind.INCONCLUSIVE, f"{main.check}: {main.vacuous}")
+    if main.vacuous and (delta is not None or "surprisal" not in found or found["surprisal"].vacuous):
+        more = "" if "surprisal" in found else ", or log logprob: the mean of log-probabilities is compared as well"
+        return Verdict(Kind.INCONCLUSIVE, f"{main.check}: {main.vacuous}{more}")
     if delta is not None and main.delta > delta:
         enough = math.ceil(main.n * (main.delta / delta) ** 2)
         return Verdict(
@@ -198,24 +201,31 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
     words = "the same law as far as n shows"
     if apart > EQUAL:
         words = f"the same up to bf16 numerics: log-probabilities up to {apart:.3g} nats apart (floor {floor:g})"
+    seen = f"{main.delta:.3g} (total variation of a position's token)"
+    if main.vacuous:
+        seen = f"{found['surprisal'].delta:.3g} (nats a token, of the mean surprisal alone: tokens came too seldom)"
     return Verdict(
         Kind.CONSISTENT,
-        f"{words}; delta = {main.delta:.3g} (total variation of a position's token), alpha = {alpha:.2g}, "
-        f"beta = {main.beta:.2g}, n = {main.n:,} rows of each",
+        f"{words}; delta = {seen}, alpha = {alpha:.2g}, beta = {main.beta:.2g}, n = {main.n:,} rows of each",
     )
 
 
 def _said(item: Evidence) -> str:
     """A finding, in the words of its check."""
-    if item.check not in LAWS:
+    if item.check not in LAWS or not item.coverage["by cells"]:
         return f"{item.check}: {item.detail}"
-    one, two, part = (int(item.coverage[name]) for name in ("first", "second", "part"))
-    what = f"token {item.coverage['outcome']} at position {part}"
+    one, two, part, others = (int(item.coverage[name]) for name in ("first", "second", "part", "together"))
+    others -= 1
+    what = f"token {item.coverage['outcome']} at position {part}" + (f" with {others:,} rarer ones" if others else "")
     if item.check == "neighbouring tokens":
-        what = f"two tokens at positions {part} and {part + 1}"
+        what = f"{_several('two tokens', others)} at positions {part} and {part + 1}"
     if item.check == "whole rows":
-        what = "one row"
+        what = _several("one row", others)
     return f"{item.check}: {what} came {one:,} times in A and {two:,} times in B, of {item.n:,} rows each"
+
+
+def _several(one: str, others: int) -> str:
+    return f"{one}, with {others:,} others that are rarer," if others else one
 
 
 def _location(evidence: Sequence[Evidence]) -> Mapping[str, Any] | None:
