@@ -38,7 +38,7 @@ from specverify.evidence.result import aims, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
-from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_exact import BUDGET, prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
 from specverify.subjects.sampler_together import TO_FOLLOW, together
@@ -50,8 +50,8 @@ SAMPLED, FOLLOWED = 0.55, 0.2
 FEW = 400
 """A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
 of the smallest toys takes some hundreds."""
-BESIDE = 0.1
-"""The part of the time that is left for samples then."""
+ALONE, PAIRS = 0.6, 0.6
+"""The parts of the time that is left in which one row is followed then, and two rows of a call; the rest is sampled."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -119,18 +119,32 @@ def judge_sampler(
     if not sampling.begin(share, few) and not only:
         # Samples cannot answer in time, so what can be followed comes first.
         before = time.process_time()
-        followed = prove(seconds=clock.left * (1.0 if sampling.begun else 1 - BESIDE), whole=seconds)
+        followed = prove(seconds=ALONE * clock.left, whole=seconds)
+        two = _pairs(prove, followed, PAIRS * clock.left)
         sampling.start += time.process_time() - before
         if followed.verdict.kind is not Kind.REFUTED:
             sampling.begin(clock)
         if followed.verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE):
             sampling.go_on(clock)
-        return together(sampling.judgement(clock), followed, sample, asked)
+        return together(sampling.judgement(clock), followed, two, sample, asked)
     sampling.go_on(share)
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
         return found
-    return together(found, prove(seconds=FOLLOWED * seconds, whole=seconds), sample, asked)
+    followed = prove(seconds=FOLLOWED * seconds, whole=seconds)
+    two = _pairs(prove, followed, clock.left) if found.verdict.kind is Kind.INCONCLUSIVE else None
+    return together(found, followed, two, sample, asked)
+
+
+def _pairs(prove: partial[Judgement], followed: Judgement, seconds: float) -> Judgement | None:
+    """Calls for two rows on the toys on which one is right: those with the fewest worlds first, of which two rows have
+    as many for each of the other's. None if there is none."""
+    rows = sorted(followed.exact, key=lambda row: int(row["worlds"]))
+    names = [row["model"] for row in rows if row["worlds"] ** 2 <= BUDGET]
+    if followed.verdict.kind is not Kind.PROVED or not names:
+        return None
+    cases = {case.name: case for case in chosen(prove.keywords["suite"], prove.args[1], "smallest")}
+    return prove(seconds=seconds, suite=[cases[name] for name in names], rows=2)
 
 
 class Sampling:

@@ -62,12 +62,19 @@ TWINS = 8
 """Runs on each toy that are made with the same random numbers twice, followed and not."""
 
 
+BUDGET = 20_000
+"""Worlds on one toy."""
 LEAST = 2
 """Toys that are to be finished for a proof, where others are not."""
+SHOWN = 3
+"""Toys that were not reached, of which a verdict names so many."""
 LEAK = 1e-12
 """Rounding gives no chance to a token of probability 0: what is forbidden may come so rarely, and no more."""
 LEFT = 1e-5
 """Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
+
+
+Chances = Float[np.ndarray, " sequences"]
 
 
 class ExactRow(TypedDict):
@@ -120,11 +127,12 @@ def prove_sampler(
     *,
     reference: Sampler | None = None,
     tolerance: float = 1e-6,
-    budget: int = 20_000,
+    budget: int = BUDGET,
     seconds: float = 600.0,
     suite: Sequence[Case] | str | None = None,
     name: str | None = None,
     whole: float | None = None,
+    rows: int = 1,
 ) -> Judgement:
     """Prove or refute a claim by the exact law of a sampler on tiny toys, as many of them as time allows.
 
@@ -146,11 +154,12 @@ def prove_sampler(
             "smallest", or the toys with the claim's clusters.
         name: what to call it.
         whole: the seconds that were asked for, of which these are a part, to say how many would do; by default these.
+        rows: of each call. The law of several is due to be that of as many independent ones.
     """
     start = time.perf_counter()
     end = Deadline(seconds)
     what = "the target" if reference is None else name_of(reference)
-    allowed = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
+    allowed = tolerance + (rows * claim.tv if isinstance(claim, Relaxed) else 0.0)
     verdicts: list[Verdict] = []
     exact: list[ExactRow] = []
     done: list[Case] = []
@@ -162,8 +171,9 @@ def prove_sampler(
             unfinished[case.name] = "the time was up"
             continue
         try:
-            law = _law(sample, case, claim, budget, end, tolerance / 10)
-            due = _due(reference, case, claim, budget, end, tolerance / 10)
+            law = _law(sample, case, claim, budget, end, tolerance / 10, rows)
+            alone = _due(reference, case, claim, budget, end, tolerance / 10)
+            due = functools.reduce(np.multiply.outer, [alone] * rows).ravel()
         except BudgetError as error:
             unfinished[case.name] = str(error)
             continue
@@ -180,10 +190,10 @@ def prove_sampler(
         if law.stopped and right:
             unfinished[case.name] = law.missing(seconds, whole or seconds)
             continue
-        row: ExactRow = {
+        found: ExactRow = {
             "model": case.name, "tv": tv, "leak": leak, "worlds": law.worlds, "coins": law.coins, "sequences": len(due)
         }  # fmt: skip
-        exact.append(row)
+        exact.append(found)
         done.append(case)
         if right:
             verdicts.append(Verdict(Kind.PROVED, f"on {case.name}: exact TV {tv:.2g}"))
@@ -191,10 +201,14 @@ def prove_sampler(
         said = [f"{'TV at least' if law.stopped else 'exact TV'} {tv:.6g} from {what}"]
         said += [f"sequences that it forbids come with probability {leak:.2g}"] if leak > LEAK else []
         if not law.stopped and tv > allowed:
-            location = locate_exactly(due, law.came, round(len(due) ** (1 / case.target.length)), tolerance)
-            like = matches_law(case, law.came, tolerance) if isinstance(claim, Lossless) and reference is None else []
-            where = settled(law.paths, location["prefix"])
-            said += [f"{sentence(location)}{where and f', {where}'}", *like]
+            row, came = _row(law.came, alone, allowed)
+            if came is not None:
+                location = locate_exactly(alone, came, round(len(alone) ** (1 / case.target.length)), tolerance)
+                like = matches_law(case, came, tolerance) if isinstance(claim, Lossless) and reference is None else []
+                where = settled(law.paths, location["prefix"]) if rows == 1 else ""
+                said += [f"{row}{sentence(location)}{where and f', {where}'}", *like]
+            else:
+                said.append(row)
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
         break
     verdict = _verdict(verdicts, exact, done, cases, unfinished, what)
@@ -220,6 +234,20 @@ def prove_sampler(
     )
 
 
+def _row(came: Chances, alone: Chances, allowed: float) -> tuple[str, Chances | None]:
+    """Which row of a call is farthest off, in words, and its law; None where each alone is right."""
+    rows = round(math.log(len(came)) / math.log(len(alone))) if len(alone) > 1 else 1
+    if rows == 1:
+        return "", came
+    together = came.reshape([len(alone)] * rows)
+    each = [together.sum(tuple(other for other in range(rows) if other != row)) for row in range(rows)]
+    off = [float(np.abs(law - alone).sum()) / 2 for law in each]
+    row = int(np.argmax(off))
+    if off[row] <= allowed:
+        return f"each of {rows} rows of a call has the law by itself, but they depend on each other", None
+    return f"row {row} of {rows} in a call: ", each[row]
+
+
 def _verdict(
     verdicts: Sequence[Verdict],
     exact: Sequence[ExactRow],
@@ -242,7 +270,8 @@ def _verdict(
         f"worlds: exact TV at most {max(row['tv'] for row in exact):.2g} from {what}"
     )
     if unfinished:
-        reason += f"; not reached: {', '.join(unfinished)}"
+        more = f" and {len(unfinished) - SHOWN} more" if len(unfinished) > SHOWN else ""
+        reason += f"; not reached: {', '.join([*unfinished][:SHOWN])}{more}"
     few = ""
     if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
         few = "Two tokens hide what is wrong with a residual"
@@ -268,20 +297,23 @@ def _due(
     return law.came
 
 
-def _law(sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float) -> Law:
+def _law(
+    sample: Sampler, case: Case, claim: Claim, budget: int, deadline: Deadline, missing: float, rows: int = 1
+) -> Law:
     """The law that comes out of all worlds but `missing`, or of those that were followed within the budget."""
     due, cluster, vocab = claimed_law(case, claim)
     if due is None:
         raise BudgetError("too many sequences to write their law down; use a smaller toy")
-    law, left = Law(np.zeros(len(due))), deadline.left
+    law, left = Law(np.zeros(len(due) ** rows)), deadline.left
     world: World
-    first, *others = (functools.partial(_call, sample, case, law, deadline, seed) for seed in SEEDS)
+    first, *others = (functools.partial(_call, sample, case, law, deadline, seed, rows) for seed in SEEDS)
     try:
         for tokens, world in worlds(first, budget=budget, others=others, missing=LEFT * missing):
             if not law.worlds:
                 _as_it_runs(first)
             mapped = tokens if cluster is None else cluster[tokens]
-            law.came[int(sequence_index(mapped, vocab))] += world.probability
+            places = sequence_index(mapped, vocab).tolist()
+            law.came[int(np.ravel_multi_index(places, [len(due)] * rows))] += world.probability
             law.coins += world.probability * world.coins
             law.worlds += 1
             law.share += math.prod(1 / sum(chance > NEGLIGIBLE for chance in draw) for draw in world.options)
@@ -309,7 +341,7 @@ def _as_it_runs(program: Callable[[], torch.Tensor]) -> None:
         )
 
 
-def _call(sample: Sampler, case: Case, law: Law, deadline: Deadline, seed: int) -> torch.Tensor:
+def _call(sample: Sampler, case: Case, law: Law, deadline: Deadline, seed: int, rows: int) -> torch.Tensor:
     if deadline.over:
         raise BudgetError(f"the time was up after {law.worlds:,} worlds; give more seconds, or a smaller toy")
-    return checked(split(sample(case.target, case.draft, 1, seed))[0], 1, case.target)
+    return checked(split(sample(case.target, case.draft, rows, seed))[0], rows, case.target)

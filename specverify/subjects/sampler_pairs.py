@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from specverify.evidence.tokens import TokenStatistics, by_id, reduce
 from specverify.model import Model
 
 Rates = Mapping[str, float]
-ROWS_APART = tuple(range(1, 9))
-"""Distances between the rows of a call at which noise may come again, or its opposite; half a call is another."""
-PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "pairs of calls": 1.0}
+NEAR, FAR = 33, (48, 64, 96, 128)
+"""Distances between the rows of a call at which noise may come again, or its opposite: all up to `NEAR`, as slots of an
+engine are, these, and half a call."""
+PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "first tokens of rows": 1.0, "pairs of calls": 1.0}
 """The checks of `pairs_of_rows`, with their weights."""
 
 
@@ -56,11 +57,19 @@ def pairs_of_rows(
     trace, by_id = statistics(model, tokens, generator)
     transforms = [trace.pit.numpy(), by_id]
     apart = {
-        "pairs of rows": tuple(sorted({row for row in (*ROWS_APART, size // 2, (size + 1) // 2) if 0 < row < size})),
-        "pairs of calls": tuple(dict.fromkeys(row for row in (size - 1, size, size + 1) if 0 < row < len(tokens))),
+        "pairs of rows": _below(size, (*range(1, NEAR + 1), *FAR, size // 2, (size + 1) // 2)),
+        "first tokens of rows": _below(
+            size, range(1, NEAR + 1)
+        ),  # what a request begins with, whoever was there before
+        "pairs of calls": _below(len(tokens), (size - 1, size, size + 1)),
     }
-    return [
-        PitLags(rows, model.length, 2).check(transforms, alpha=rates[name], beta=beta, name=name)
-        for name, rows in apart.items()
-        if rows
-    ]
+    found = []
+    for name, rows in apart.items():
+        length = 1 if name == "first tokens of rows" else model.length
+        parts = [part[:, :length] for part in transforms]
+        found += [PitLags(rows, length, 2).check(parts, alpha=rates[name], beta=beta, name=name)] if rows else []
+    return found
+
+
+def _below(size: int, rows: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted({row for row in rows if 0 < row < size}))

@@ -22,13 +22,17 @@ HALVES = (torch.float16, torch.bfloat16)
 """Precisions whose rounding looks like a small defect."""
 
 
-def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: Asked) -> Judgement:
+def together(
+    sampled: Judgement, followed: Judgement, two: Judgement | None, sample: Sampler, asked: Asked
+) -> Judgement:
     """What both come to.
 
     Args:
         sampled: what samples of it came to. Where they refuted it, or it broke down, that is the judgement: rows in
             batches may be wrong though one alone is right.
         followed: what every possible run on the smallest toys came to, if it could be followed.
+        two: what every possible call for two rows came to, if it was followed: where samples say too little of rows in
+            batches, nothing is proved without it.
         sample: the sampler, to see which precision it computes in.
         asked: what was asked for.
     """
@@ -38,14 +42,14 @@ def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: As
     seen = sampled.verdict.reason
     seconds = sampled.seconds + followed.seconds
     if followed.verdict.kind is Kind.PROVED:
-        few = sampled.verdict.kind is Kind.INCONCLUSIVE
-        beside = "too slow for samples to say more than what they saw" if few else "sampled"
-        reason = f"one row at a time, {followed.verdict.reason}. Rows in batches are {beside}: {seen}"
+        seconds += 0.0 if two is None else two.seconds
+        kind, said = _beside(sampled.verdict, two)
         gaps = [gap for gap in followed.not_covered if gap != BESIDE]
         return replace(
             sampled,
-            verdict=Verdict(Kind.PROVED, reason),
+            verdict=Verdict(kind, f"one row at a time, {followed.verdict.reason}. {said}: {seen}"),
             exact=followed.exact,
+            location=two.location if two is not None and kind is Kind.REFUTED else sampled.location,
             not_covered=(*sampled.not_covered, *gaps),
             notes=notes,
             seconds=seconds,
@@ -63,6 +67,22 @@ def together(sampled: Judgement, followed: Judgement, sample: Sampler, asked: As
         sampled = replace(sampled, verdict=Verdict(sampled.verdict.kind, said))
     gap = f"the exact law: its draws were not followed to an end ({followed.verdict.reason})"
     return replace(sampled, not_covered=(*sampled.not_covered, gap), seconds=seconds)
+
+
+def _beside(sampled: Verdict, two: Judgement | None) -> tuple[Kind, str]:
+    """The verdict on a sampler whose rows are right one at a time, and what is said of rows in batches."""
+    if sampled.kind is not Kind.INCONCLUSIVE:
+        return Kind.PROVED, "Rows in batches are sampled"
+    if two is not None and two.verdict.kind is Kind.REFUTED:
+        return Kind.REFUTED, f"Two rows in one call are wrong {two.verdict.reason}. Samples"
+    slow = "too slow for samples to say more than what they saw"
+    if two is not None and two.verdict.kind is Kind.PROVED:
+        return Kind.PROVED, f"Two rows in one call are right {two.verdict.reason}. More are {slow}"
+    why = "they have too many worlds" if two is None else two.verdict.reason
+    return Kind.INCONCLUSIVE, (
+        f"Two rows in one call were not followed to an end ({why}), and rows in batches are {slow}; allow more "
+        "seconds, or ask for one row alone (--exact)"
+    )
 
 
 def _rounded(followed: Judgement, sample: Sampler, asked: Asked) -> str:

@@ -23,7 +23,7 @@ from specverify.subjects.sampler_batches import INNER, SIZES, Batches, group_of
 from specverify.subjects.sampler_location import sentence
 from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
 from specverify.subjects.sampler_order import first_equal, order
-from specverify.subjects.sampler_pairs import ROWS_APART
+from specverify.subjects.sampler_pairs import FAR, NEAR
 from specverify.subjects.sampler_series import Series
 from specverify.subjects.sampler_suite import Case
 from specverify.verdict import Kind, Verdict, combine
@@ -258,7 +258,7 @@ def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
     notes.append(f"a slip at one place of every call, other than its first {len(INNER) + 1} rows and its last")
     if any(one.law is None for one in series):
         notes.append("on sequences too long to count: dependence of three tokens or more that leaves pairs independent")
-    far = f"dependence between rows more than {max(ROWS_APART)} apart, other than half a call"
+    far = f"dependence between rows more than {NEAR} apart, other than {', '.join(map(str, FAR))} and half a call"
     notes.append(f"{far}, and between calls with distant seeds")
     return notes
 
