@@ -1,8 +1,9 @@
 """What changed between two records of the same kind: the gate that a new version of a decoder has to pass.
 
-Cells (of a campaign) and settings (of a sweep) are matched by id. A change is a *regression* where a verdict gets
-worse, a known-wrong decoder is no longer caught, a cell is gone, forward passes grow, or a measured quality gets worse.
-Distances in other features are not compared.
+Cells (of a campaign) and settings (of a sweep) are matched by id; where both records have them, judged subjects, the
+pairs of a kill matrix and the rates of a calibration by their names. A change is a *regression* where a verdict gets
+worse, a known-wrong decoder is no longer caught, a rate no longer holds, one of these is gone, forward passes grow, or
+a measured quality gets worse. Distances in other features are not compared.
 
 What was enumerated is compared to 1e-9; what was measured by its 95% intervals: two figures differ where they lie
 farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
@@ -31,6 +32,7 @@ SAME = 1e-9
 SLOWER = 1.5
 Sign = Literal["worse", "better", "other"]
 _ORDER = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
+_BAD = ("caught", "not flagged", "not applicable", "out of time", "error", "missed", "flagged")
 _MORE_IS_BETTER = ("speedup", "lockstep", "accuracy", "precision", "recall", "density", "coverage")
 
 
@@ -69,7 +71,53 @@ def campaigns(old: Record, new: Record) -> list[Change]:
     pairs = [(one["id"], _figures(one), _figures(other)) for one, other in both]
     changes += _measured(pairs)
     changes += [change for one, other in both for change in _seconds(one, other)]
-    return [*changes, *_there(before, after)]
+    changes += _there(before, after)
+    return [*changes, *(change for part in _PARTS for change in _part(part, old, new))]
+
+
+def _part(name: str, old: Record, new: Record) -> Iterator[Change]:
+    """What changed in a part that is added to a record by a command of its own; one that is not there is told."""
+    one, other = (_PARTS[name](record) for record in (old, new))
+    if not one or not other:
+        if one or other:
+            yield Change("other", name, "covered", "yes" if one else "no", "yes" if other else "no")
+        return
+    for where in one:
+        if where in other and one[where] != other[where]:
+            (before, rank), (after, now) = one[where], other[where]
+            yield Change("worse" if now > rank else "better" if now < rank else "other", where, name, before, after)
+    yield from _there(one, other)
+
+
+Ranked = dict[str, tuple[str, int]]
+"""What was found of each, and how bad that is."""
+
+
+def _judged(record: Record) -> Ranked:
+    found: Ranked = {}
+    for one in record.get("judgements", []):
+        kind = one["verdict"]["kind"]
+        seed = f", seed {one['seed']}" if one.get("seed") else ""
+        found[f"{one['subject']}, {one['level']}, {one['claim']}{seed}"] = kind, _ORDER.index(kind)
+    return found
+
+
+def _killed(record: Record) -> Ranked:
+    rows = record["kill_matrix"]["rows"] if "kill_matrix" in record else []
+    return {f"{row['defect']} by {row['checker']}": (row["outcome"], _BAD.index(row["outcome"])) for row in rows}
+
+
+def _calibrated(record: Record) -> Ranked:
+    rows = record["calibration"]["rows"] if "calibration" in record else []
+    return {
+        f"{row['check']}, {row['what']}, {row['on']}, {row['stated']:g}": ("holds", 0)
+        if row["holds"]
+        else ("exceeded", 1)
+        for row in rows
+    }
+
+
+_PARTS = {"judgement": _judged, "kill matrix": _killed, "calibration": _calibrated}
 
 
 def sweeps(old: Sweep, new: Sweep) -> list[Change]:

@@ -159,3 +159,32 @@ _CONSOLE = rich.console.Console
 
 def rich_console(file):
     return _CONSOLE(file=file, width=100, highlight=False)
+
+
+def test_parts_that_both_records_have_are_compared(record):
+    judged = {"subject": "log.npz", "level": "trace", "claim": "lossless", "seed": 3}
+    trial = {"defect": "inverted-ratio", "checker": "exact"}
+    rate = {"check": "PIT", "what": "misses", "on": "skew", "stated": 0.1}
+
+    def having(kind, outcome, holds):
+        return record | {
+            "judgements": [judged | {"verdict": {"kind": kind, "reason": ""}}],
+            "kill_matrix": {"rows": [trial | {"outcome": outcome}]},
+            "calibration": {"rows": [rate | {"holds": holds}]},
+        }
+
+    good, bad = having("CONSISTENT", "caught", True), having("REFUTED", "missed", False)
+    assert compare.campaigns(good, copy.deepcopy(good)) == []
+    assert compare.campaigns(good, bad) == [
+        compare.Change("worse", "log.npz, trace, lossless, seed 3", "judgement", "CONSISTENT", "REFUTED"),
+        compare.Change("worse", "inverted-ratio by exact", "kill matrix", "caught", "missed"),
+        compare.Change("worse", "PIT, misses, skew, 0.1", "calibration", "holds", "exceeded"),
+    ]
+    assert [change.sign for change in compare.campaigns(bad, good)] == ["better"] * 3
+    other = good | {"judgements": [good["judgements"][0] | {"subject": "another.npz"}]}
+    assert [(c.sign, c.what) for c in compare.campaigns(good, other)] == [("worse", "covered"), ("other", "covered")]
+    bare = {name: part for name, part in record.items() if name not in ("judgements", "kill_matrix", "calibration")}
+    found = compare.campaigns(good, bare)
+    assert {(c.sign, c.where, c.old, c.new) for c in found} == {
+        ("other", part, "yes", "no") for part in ("judgement", "kill matrix", "calibration")
+    }
