@@ -183,6 +183,8 @@ class Scheduler:
         target_processors: what target laws are made by, for the function's own processors to have something to cut.
     """
 
+    draws_with_torch = True
+
     def __init__(self, made: Window) -> None:
         self._made, self.name, self.claim = made, made.name, made.claim
         self.target_processors = made.processing.cuts
@@ -190,6 +192,14 @@ class Scheduler:
     def __call__(self, window: int) -> Window:
         """The decoder with windows of so many drafts."""
         return replace(self._made, window=window)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("init", "step"):
+            raise AttributeError(
+                f"window({self.name}) makes decoders and is none: call it with how many drafts a pass verifies, as in "
+                f"sample(window({self.name})(4), toy, n=3, seed=0)"
+            )
+        raise AttributeError(name)
 
 
 class AnyFirst(Scheduler):
@@ -212,14 +222,15 @@ def window(
     name: str | None = None,
     budget: int = 5_000,
 ) -> Scheduler:
-    """A function that verifies a window, as a decoder that `specverify validate FILE.py:NAME` judges.
+    """A function that verifies a window, as what makes a decoder of every window, which `specverify validate` judges.
 
     Args:
         verify: (ids, logits, q) -> (matched, tokens, scores); see above.
 
     Other args:
         first: what stands where no pass has drafted yet: "random" tokens, the token on the left ("repeat-left"), the
-            "last" committed one, or "zero"; None to judge the first two and the last.
+            "last" committed one, or "zero"; None to judge the first two and the last; a decoder that is made with no
+            more than a window begins with the token on the left then.
         plain_first: whether the first token of a sequence is drawn from p, as behind a prompt, and not verified.
         temperature, top_k, top_p: what the function itself does to `logits`, in this order. It then gets logits of
             which the target law is what these make; where a law cannot be made by them (it has more than `top_k`

@@ -16,6 +16,7 @@ from specverify.evidence.exact.goals import of_box
 from specverify.evidence.exact.keeping import at_hand, changed
 from specverify.evidence.exact.proof import BITS, Proof, prove
 from specverify.evidence.exact.statement import statement, together
+from specverify.evidence.relay import runs_torch
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
 from specverify.verdict import Kind, Verdict
@@ -78,6 +79,8 @@ def for_all(factory: Factory, modes: Sequence[Mode], seed: int, left: float = SE
     """
     if any(mode.late for mode in modes):
         return ForAll((), "its windows, draft model or initial drafts make a difference on larger models alone")
+    if runs_torch(factory.subject):
+        return ForAll((), "it draws with torch's own functions, which are followed where laws are numbers, not names")
     if where := changed(factory.kept, at_hand(factory.subject)):
         return ForAll(
             (), f"it keeps something between calls, in {where}, which is not as it was before the first of them"

@@ -48,7 +48,7 @@ def section(record: Sweep) -> Section:
             f"{choices[0].images:,} images of each; what stands in square brackets, of a setting alone. Passes are the "
             "target's, in round brackets in a batch of 64 that waits for its slowest image; a draft model's are extra."
         )
-        intro = f"{by_clock(record)} {intro}".strip()
+        intro = f"{by_clock(record)} {intro} {choose.without_effect(record)}".strip()
     by_id = {row["id"]: row for row in record["rows"]}
     for choice in choices:
         one = choice.chosen or choice.nearest
@@ -98,8 +98,8 @@ def show(record: Sweep, choice: Choice, console: Console) -> None:
     elif choice.free is one:
         console.print(Text("it claims to be lossless: what loss it shows is noise if it is"))
     console.print(_others(choice, one))
-    if clock := by_clock(record):
-        console.print(Text(clock))
+    for said in filter(None, (by_clock(record), choose.without_effect(record))):
+        console.print(Text(said))
     console.print(Text(_confirmed(choice), style="dim"))
 
 

@@ -37,10 +37,12 @@ from realmodels import continuous, judges, store
 from specverify.catalogue import near
 from specverify.claims import Lossless
 from specverify.errors import InputError
-from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
+from specverify.tradeoff.plan import AR, KNOWN_WRONG, LOSSLESS, REAL
 from specverify.tradeoff.shape import Row, Sweep, scale_of
 
 CONFIDENCE = 0.95
+SHOWN = 4
+"""Settings without effect that are named."""
 RELATIVE = {"fd": 1, "kd": 1, "accuracy": -1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
 """Metrics that are compared with AR's: 1 where more of it is worse, -1 where less is."""
 METRICS = ("bias", "surprisal", "pit", *RELATIVE)
@@ -222,9 +224,36 @@ def _needed(images: int, room: float, reach: float) -> int | None:
 
 
 def settings(record: Sweep) -> list[Row]:
-    """The rows that can be chosen: decoders with drafts that were measured and are not known to be wrong."""
-    barred = (AR, REAL, *KNOWN_WRONG)
-    return [row for row in record["rows"] if row["rule"] not in barred and row["error"] is None]
+    """The rows that can be chosen: decoders with drafts that were measured, not known to be wrong, and not idle."""
+    barred, nothing = (AR, REAL, *KNOWN_WRONG), {row["id"] for row in idle(record)}
+    rows = (row for row in record["rows"] if row["rule"] not in barred and row["error"] is None)
+    return [row for row in rows if row["id"] not in nothing]
+
+
+def idle(record: Sweep) -> list[Row]:
+    """Settings of rules that did nothing: with the same seeds, their figures are those of the token rule, bit by bit."""
+
+    def figures(row: Row) -> tuple[object, ...]:
+        values = [row["metrics"][name]["value"] for name in ("passes", "bias", "gain")]
+        return row["guidance"], row["drafting"], row["window"], *values
+
+    priced = [row for row in record["rows"] if {"passes", "bias", "gain"} <= row["metrics"].keys()]
+    plain = {figures(row) for row in priced if row["rule"] == LOSSLESS}
+    return [row for row in priced if row["rule"] not in (LOSSLESS, *KNOWN_WRONG) and figures(row) in plain]
+
+
+def without_effect(record: Sweep) -> str:
+    """The same in words; empty if there is none."""
+    rows = idle(record)
+    if not rows:
+        return ""
+    names = [row["id"].partition("/")[2] for row in rows]
+    said = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return (
+        f"Without effect on this model, and so no choice: {said}. Their figures are those of lossless decoding to the "
+        "last bit: no draft was kept that the token rule rejects. A rule with a distance leaves out tokens that are "
+        "farther away, and GSD's 0.5 was chosen for another model's embedding."
+    )
 
 
 @dataclass(frozen=True)

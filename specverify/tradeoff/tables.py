@@ -12,7 +12,7 @@ from specverify.report import tables
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table, number
 from specverify.tradeoff import spaces
-from specverify.tradeoff.choose import loss
+from specverify.tradeoff.choose import idle, loss
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 
@@ -53,7 +53,9 @@ QUALITY = ("kd", "accuracy", "precision", "recall", "density", "coverage")
 def best(record: Sweep) -> list[Row]:
     """The settings that no other one beats in both speed-up and bias, for each guidance; none known to be wrong."""
     found = []
+    nothing = {row["id"] for row in idle(record)}
     rows = [row for row in record["rows"] if "bias" in row["metrics"] and row["rule"] not in KNOWN_WRONG]
+    rows = [row for row in rows if row["id"] not in nothing]
     for scale in dict.fromkeys(row["guidance"] for row in rows):
         least = float("inf")
         ordered = sorted(

@@ -119,3 +119,19 @@ def test_the_frontier_holds_what_nothing_beats(record):
     assert {"FD at n = 100", "FD above AR", "lock-step, 64"} < set(tables.frontier(record).headings)
     rules = [(line.cells[2], line.cells[3]) for line in tables.frontier(record).rows]
     assert rules == [("wild", "–"), ("bold", "–"), ("timid", "k 2"), ("timid", "k 1"), ("lossless", "–")]
+
+
+def test_a_rule_without_effect_is_told_and_no_choice(record):
+    plain = next(one for one in record["rows"] if one["rule"] == LOSSLESS)
+    priced = [one for one in record["rows"] if "bias" in one["metrics"]]
+    for one in priced:
+        one["metrics"]["gain"] = one["metrics"]["excess"]
+    assert choose.idle(record) == []
+    assert choose.without_effect(record) == ""
+    alike = plain | {"id": "guidance-1/maximal/gsd/size=2", "rule": "gsd", "claim": "relaxed(tv<=1)"}
+    moved = record | {"rows": [*record["rows"], alike, alike | {"id": "elsewhere", "drafting": "independent"}]}
+    assert [one["id"] for one in choose.idle(moved)] == ["guidance-1/maximal/gsd/size=2"]
+    assert len(choose.settings(moved)) == len(choose.settings(record)) + 1
+    assert "maximal/gsd/size=2. Their figures are those of lossless decoding" in choose.without_effect(moved)
+    assert "Without effect on this model" in answer.section(moved).intro
+    assert all(line.cells[1] != "gsd" for line in tables.frontier(moved).rows if "independent" not in line.cells)

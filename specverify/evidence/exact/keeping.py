@@ -97,8 +97,8 @@ def at_hand(decoder: Any) -> dict[str, object]:
 
 
 def changed(before: dict[str, object], after: dict[str, object]) -> str:
-    """Where something is kept that has changed; empty if nothing has."""
-    for name in (*after, *before):
+    """Where something is kept that has changed; empty if nothing has, or one of them could not be looked into."""
+    for name in (*after, *before) if before and after else ():
         if name not in before or name not in after or before[name] != after[name]:
             return name
     return ""
