@@ -10,7 +10,7 @@ The truth that all is held against are the laws of each sequence alone, one toke
 from a fresh start, in the same tokens:
 
     batch      sequences beside each other, one token per pass
-    windows    windows whose drafts are all kept
+    windows    windows whose drafts are all kept, and wider ones
     rejection  windows whose last drafts are wrong, each read again with others before it is taken
     lengths    the same where each row keeps another number, so that rows lie at different lengths, and some stand still
     selection  the same after rows were dropped, doubled and put into another order in the middle
@@ -19,7 +19,8 @@ from a fresh start, in the same tokens:
     guidance   the guided law beside those that it is made of, at scales 1 and 0
     waiting    whether a pass or an advance waits for the device
 
-All are compared at every position of the first and the last `positions`; a long sequence's middle is read in windows.
+All are compared at every position of the first and the last `positions`, and of as many somewhere between; the rest of
+a long sequence is read in windows. What was looked at stands in the result: other places, rows and windows were not.
 Differences are total variation distances. Processors are left out: they act on each law alone, and at their thresholds
 rounding would decide.
 """
@@ -38,6 +39,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specverify import tree
 from specverify.conformance_laws import guided, memory
+from specverify.conformance_result import Conformance as Conformance
+from specverify.conformance_result import raised
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.model import Context, Model, check_laws
 
@@ -45,42 +48,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 """Total variation that rounding may leave between passes of different shapes, by the type of the weights."""
 _WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 _CHUNK = 32
-
-
-@dataclass(frozen=True)
-class Conformance:
-    """What was compared, and what was wrong.
-
-    Attributes:
-        model: its name.
-        checks: what was compared.
-        findings: one sentence each, naming position, row and size of a difference.
-        largest: the largest difference of any check, in total variation: in half precision, how far windows change
-            the law.
-        tolerance: what is no finding.
-    """
-
-    model: str
-    checks: tuple[str, ...]
-    findings: tuple[str, ...]
-    largest: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    def demand(self) -> None:
-        """Raise ContractError if anything was found."""
-        if self.findings:
-            raise ContractError("\n".join(self.findings))
-
-    def __str__(self) -> str:
-        held = f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}"
-        if self.ok:
-            return f"{held}; the largest difference is {self.largest:.2g}"
-        return "\n".join([f"{self.model}: {len(self.findings)} found", *self.findings])
+WIDE = 16
+"""Drafts of the wider windows, unless `window` is more: what decoders have by default."""
+_NEEDS = ("name", "vocab", "length", "dtype", "device", "start", "laws", "advance")
 
 
 @dataclass(frozen=True)
@@ -152,7 +122,7 @@ def conformance(
         model: anything that answers to `specverify.model.Model`.
         batch: sequences, at least 2.
         window: drafts of a pass, at least 2.
-        positions: compared at either end of the sequence.
+        positions: compared at either end of the sequence, and between.
 
     Other arguments:
         tolerance: in total variation; by default what rounding leaves, by the type of the model's weights.
@@ -162,8 +132,10 @@ def conformance(
         what was found. Takes some `batch * 2 * positions` passes of one row and a third as many of the batch.
 
     Raises:
-        InputError: for a size that is too small.
+        InputError: for a size that is too small, and for what is no model.
     """
+    if missing := [name for name in _NEEDS if getattr(model, name, None) is None]:
+        raise InputError(f"{type(model).__name__} is no model: it has no {', '.join(missing)}; see specverify/model.py")
     for what, value, least in (("batch", batch, 2), ("window", window, 2), ("positions", positions, 1)):
         if value < least:
             raise InputError(f"{what} is {value}; to compare anything it must be at least {least}")
@@ -187,10 +159,25 @@ def conformance(
         except SpecverifyError as error:
             findings.append(f"laws: {error}")
         except Exception as error:
-            findings.append(f"error: the model raised {type(error).__name__}: {error}")
+            findings.append(f"error: {raised(error)}")
         findings.extend(which + sentence for sentence in differences.found.values())
         largest = max(largest, differences.largest)
-    return Conformance(model.name, tuple(checks), tuple(findings), largest, tolerance)
+    stretches = ", ".join(f"{begin} to {end - 1}" for begin, end in _stretches(model.length, positions, seed))
+    looked = (
+        f"{batch} rows, windows of {window} and {max(window, WIDE)} drafts, positions {stretches} of {model.length}"
+    )
+    return Conformance(model.name, tuple(checks), looked, tuple(findings), largest, tolerance)
+
+
+def _stretches(length: int, positions: int, seed: int) -> list[tuple[int, int]]:
+    """The first and the last positions, and some between."""
+    if length <= 2 * positions:
+        return [(0, length)]
+    room = length - 3 * positions
+    if room <= 0:
+        return [(0, positions), (positions, length)]
+    middle = positions + int(torch.randint(room + 1, (), generator=torch.Generator().manual_seed(seed)))
+    return [(0, positions), (middle, middle + positions), (length - positions, length)]
 
 
 def _scale(model: Any) -> float | None:
@@ -216,7 +203,7 @@ def _variants(model: Any) -> Iterator[tuple[str, Any]]:
 def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth]:
     """Sequences drawn from the model, each alone, and the laws of their first and last positions."""
     length = model.length
-    stretches = [(0, length)] if length <= 2 * positions else [(0, positions), (length - positions, length)]
+    stretches = _stretches(length, positions, seed)
     generator = torch.Generator(model.device).manual_seed(seed)
     tokens = torch.randint(0, model.vocab, (batch, length), generator=generator, device=model.device)
     laws: list[list[Tensor]] = [[] for _ in stretches]
@@ -227,6 +214,8 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
             for place in range(begin, end):
                 law = model.laws(context, mine[:, :0])
                 check_laws(law, what=f"the law at position {place} of row {row}", vocab=model.vocab)
+                if law.dtype != model.dtype:
+                    raise ContractError(f"the law at position {place} is of {law.dtype}; the model says {model.dtype}")
                 weights = law[:, 0].float()
                 if model.eos is not None:  # behind an end all laws are one: go on, if anything else can follow
                     weights = weights.index_fill(1, torch.tensor(model.eos, device=weights.device), 0) + weights * 1e-9
@@ -257,11 +246,13 @@ def _read(model: Any, context: Context, tokens: Tensor, begin: int, end: int) ->
 def _compare(model: Any, truths: list[_Truth], window: int, seed: int, found: _Differences) -> Iterator[str]:
     """Carry out each check; yields its name."""
     batch = len(truths[0].tokens)
+    sizes = {"batch": [0], "windows": [window, max(window, WIDE)]}
     for check in ("batch", "windows", "rejection", "lengths", "selection"):
         generator = torch.Generator().manual_seed(seed + 1)
         for truth in truths:
-            context = _read(model, model.start(batch), truth.tokens, 0, truth.begin)
-            _walk(check, model, context, truth, 0 if check == "batch" else window, generator, found)
+            for size in sizes.get(check, [window]):
+                context = _read(model, model.start(batch), truth.tokens, 0, truth.begin)
+                _walk(check, model, context, truth, size, generator, found)
         yield check
     last = truths[-1]
     context = _read(model, model.start(batch), last.tokens, 0, last.end - 1)

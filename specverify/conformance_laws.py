@@ -26,8 +26,8 @@ def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> list
         return []
     return [
         f"memory: with other tokens up to position {half - 1} no law behind position {half} changes by more than "
-        f"{change:.3g} in total variation, and differences up to {tolerance:g} are no finding: a wrong cache could not "
-        "show here; run this on weights whose laws depend on what came before"
+        f"{change:.3g} in total variation, no more than twice what is no finding ({tolerance:g}): a wrong cache could "
+        "not show here; run this on weights whose laws depend on what came before"
     ]
 
 

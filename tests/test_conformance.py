@@ -185,3 +185,69 @@ def test_what_is_no_law_is_a_finding(wrong, said):
 def test_sizes_at_which_nothing_could_be_compared_are_refused(setting, value):
     with pytest.raises(InputError, match=f"{setting} is {value}"):
         conformance(toymodels.toy("dense-3x6"), **{setting: value})
+
+
+class Changed:
+    """A toy of which one thing is changed."""
+
+    def __init__(self, changed=lambda laws, place: laws, dtype=torch.float64):
+        self.inner, self.changed, self.dtype = toymodels.toy("hash-16x24"), changed, dtype
+        self.vocab, self.length, self.eos, self.device = 16, 80, None, self.inner.device
+        self.name = "changed"
+
+    def start(self, batch):
+        return torch.zeros(batch, 1, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
+
+    def laws(self, context, draft):
+        sums, place = self.sums(context, draft), context[1]
+        logits = torch.sin((sums[..., None] + 1.0) * torch.arange(1.0, 17.0, dtype=torch.float64))
+        return self.changed(logits.softmax(-1), place[:, None] + torch.arange(sums.shape[1]))
+
+    def sums(self, context, tokens):
+        return torch.cat([context[0], tokens], 1).cumsum(1)
+
+    def advance(self, context, tokens, count):
+        return self.sums(context, tokens).gather(1, count[:, None]), context[1] + count
+
+
+def in_wide_windows(laws, positions):
+    return laws if laws.shape[1] < 12 else laws.flip(-1)
+
+
+def in_the_middle(laws, positions):
+    wrong = (positions >= 30) & (positions < 50) & torch.tensor(laws.shape[1] > 1)
+    return torch.where(wrong[..., None], laws.flip(-1), laws)
+
+
+@pytest.mark.parametrize(("changed", "check"), [(in_wide_windows, "windows"), (in_the_middle, "windows")])
+def test_wide_windows_and_middles_are_looked_at(changed, check):
+    right, found = conformance(Changed()), conformance(Changed(changed))
+    assert right.ok, str(right)
+    assert "Looked at: 4 rows, windows of 5 and 16 drafts, positions 0 to 23, " in str(right)
+    assert str(right).endswith(" of 80")
+    assert any(finding.startswith(f"{check}: at position") for finding in found.findings), str(found)
+
+
+def test_laws_of_another_type_than_the_model_says_are_a_finding():
+    found = conformance(Changed(lambda laws, _: laws.float()))
+    assert found.findings == ("laws: the law at position 0 is of torch.float32; the model says torch.float64",)
+
+
+def test_a_cache_on_the_model_itself_is_told_where_it_belongs():
+    class Kept(Changed):
+        def start(self, batch):
+            self.seen = torch.zeros(batch, 0, dtype=torch.int64)
+            return super().start(batch)
+
+        def laws(self, context, draft):
+            return super().laws(context, draft) + 0 * torch.cat([self.seen, context[0]], 1).sum()
+
+    found = conformance(Kept())
+    assert not found.ok
+    assert "(test_conformance.py:" in found.findings[0]
+    assert "all that a pass looks at lies in the context" in found.findings[0]
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(InputError, match="object is no model: it has no name, vocab, length"):
+        conformance(object())

@@ -231,7 +231,7 @@ def settings(record: Sweep) -> list[Row]:
 
 
 def idle(record: Sweep) -> list[Row]:
-    """Settings of rules that did nothing: with the same seeds, their figures are those of the token rule, bit by bit."""
+    """Settings of rules that did nothing: with the same seeds, their figures are the token rule's, bit by bit."""
 
     def figures(row: Row) -> tuple[object, ...]:
         values = [row["metrics"][name]["value"] for name in ("passes", "bias", "gain")]
