@@ -27,10 +27,11 @@ from specverify.bench_shape import Bench, Pass, Row
 from specverify.conformance import Waits
 from specverify.decoders.judging import Judging
 from specverify.decoders.protocol import Decoder
-from specverify.decoders.registry import Settings, build, entry
+from specverify.decoders.registry import Settings
 from specverify.decoders.run import Run, sample
 from specverify.errors import InputError
 from specverify.model import Model
+from specverify.subjects.named import named
 
 PLAIN = "ar"
 USUAL = ("sjd", "scd-mc", "scd-gs")
@@ -44,7 +45,7 @@ class Asked:
     """What is measured.
 
     Attributes:
-        decoders: names of the registry; plain decoding is always there.
+        decoders: names of the registry, or references to others; plain decoding is always there.
         windows: drafts per forward pass, for decoders that have any.
         batch: images decoded together.
         rounds: batches of every decoder.
@@ -198,12 +199,12 @@ def _rows(
     chosen: list[tuple[str, int | None]] = [(PLAIN, None)]
     for name in dict.fromkeys(asked.decoders):
         if name != PLAIN:
-            chosen += [(name, window) for window in asked.windows] if entry(name).drafts else [(name, None)]
+            chosen += [(name, window) for window in asked.windows] if named(name).drafts else [(name, None)]
     work: list[_Work] = []
     for name, window in chosen:
-        lent = None if draft is None or not entry(name).needs_draft_model else Clocked(draft, clock)
-        judging = asked.judging if entry(name).takes_judging else None
-        decoder = build(name, Settings(window or 1, draft_model=lent, judging=judging))
+        lent = None if draft is None or not named(name).needs_draft_model else Clocked(draft, clock)
+        judging = asked.judging if named(name).takes_judging else None
+        decoder = named(name).build(Settings(window or 1, draft_model=lent, judging=judging))
         work.append(_Work(name, window, decoder, Clocked(model, clock), lent, []))
     counted = [(number, True) for number in range(1, 1 + asked.rounds)]
     # Passes are compiled by their shapes, which are those of the same batches alone.
@@ -262,7 +263,7 @@ class _Work:
         return {
             "decoder": self.name,
             "window": self.window,
-            "claim": str(self.decoder.claim),
+            "claim": str(getattr(self.decoder, "claim", "none is stated")),
             "passes": mean,
             "step_compression": length / mean,
             "draft_passes": float(drafts.mean()),
@@ -271,7 +272,7 @@ class _Work:
             "seconds": self.seconds,
             "seconds_per_image": total / len(passes),
             "speedup": plain / total,
-            "limit": None if self.draft is not None else limit,
+            "limit": None if self.draft is not None or (self.window is None and ":" in self.name) else limit,
             "inside": inside,
             "drafting": drafting,
             "outside": max(0.0, 1 - inside - drafting),
@@ -292,9 +293,9 @@ def _check(model: Model, asked: Asked, draft: Model | None) -> None:
                 "its end are never used"
             )
     for name in asked.decoders:
-        if not entry(name).ids:
+        if not named(name).ids:
             raise InputError(f"decoder {name!r} is one of vectors, and {model.name} has ids; leave it out")
-        if entry(name).needs_draft_model and draft is None:
+        if named(name).needs_draft_model and draft is None:
             raise InputError(f"decoder {name!r} drafts with a second model; name one with --draft")
 
 

@@ -45,7 +45,7 @@ Seed = Annotated[int, typer.Option(min=0, help="All randomness derives from it."
 
 def sample(
     model: Model,
-    decoder: Annotated[str, typer.Option(help="One of specverify list decoders.")] = "scd-mc",
+    decoder: Annotated[str, typer.Option(help="One of specverify list decoders, or FILE.py:OBJECT.")] = "scd-mc",
     window: Annotated[int | None, typer.Option(help="Drafts per forward pass.", show_default="16")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 20,
     out: Annotated[
@@ -75,13 +75,14 @@ def sample(
     written = [out, record_at] if picture else [record_at]
     if not overwrite:
         files.check_own(SAMPLE, record_at, *written)
-    from specverify.decoders.registry import Settings, build, entry
+    from specverify.decoders.registry import Settings
+    from specverify.subjects.named import named
 
-    drafting = entry(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
+    drafting = named(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
     opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
     if guidance is None:
         opened = opened.like(guidance=opened.description.guidance)
-    if not entry(decoder).ids:
+    if not named(decoder).ids:
         raise InputError(f"decoder {decoder!r} is one of vectors, and {model} has ids; choose another")
     if drafting and second is None:
         raise InputError(f"decoder {decoder!r} drafts with a second model; name one with --draft")
@@ -98,7 +99,8 @@ def sample(
             opened.render(torch.zeros(1, opened.length, dtype=torch.int64, device=opened.device))
         except InputError as error:
             raise InputError(f"{error}; or write tokens alone, with --out {record_at}") from None
-    made = build(decoder, Settings(window, draft_model=second, judging=_judging(rule, opened, decoder)))
+    settings = Settings(window, draft_model=second, judging=_judging(rule, opened, decoder))
+    made = named(decoder).build(settings)
     begun = time.perf_counter()
     run = decoded(made, opened, n, seed, batch)
     seconds = time.perf_counter() - begun
@@ -112,8 +114,8 @@ def sample(
         "command": _command(),
         "model": opened.name,
         "decoder": decoder,
-        "window": window if entry(decoder).drafts else None,
-        "claim": str(made.claim),
+        "window": window if named(decoder).drafts else None,
+        "claim": str(getattr(made, "claim", "none is stated")),
         "seed": seed,
         "conditions": [str(opened.conditions[i % batch % len(opened.conditions)]) for i in range(n)],
         "passes": run.passes.tolist(),
@@ -137,7 +139,7 @@ def bench(
     model: Model,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Decoders; plain decoding is there.", show_default="sjd,scd-mc,scd-gs"),
+        typer.Option(metavar="NAME,...", help="Or FILE.py:OBJECT; plain decoding is there.", show_default="sjd,scd-mc,scd-gs"),
     ] = None,
     window: Annotated[
         str | None, typer.Option(metavar="SIZE,...", help="Drafts per forward pass.", show_default="4,8,16,32")
@@ -162,11 +164,11 @@ def bench(
     if not overwrite:
         files.check_own("specverify-bench", path, path)
     windows = None if window is None else _sizes(window)
-    from specverify.decoders.registry import entry
+    from specverify.subjects.named import named
 
     names = None if decoder is None else [name for name in (part.strip() for part in decoder.split(",")) if name]
     for name in names or ():
-        entry(name)
+        named(name)
     opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
     from rich.console import Console
 
@@ -219,11 +221,11 @@ def _judging(rule: str | None, model: ImageModel, *decoders: str) -> Judging | N
     """A rule by name; rules that need clusters take 12 of them, or as many as the value says."""
     if rule is None:
         return None
-    from specverify.decoders.registry import entry
     from specverify.rules import registry
     from specverify.rules.clusters import partition_from_embedding
+    from specverify.subjects.named import named
 
-    if not any(entry(name).takes_judging for name in decoders):
+    if not any(named(name).takes_judging for name in decoders):
         raise InputError(
             f"--rule {rule}: {', '.join(decoders)} judge in their own way; rules go with sd, sjd and scd-*"
         )

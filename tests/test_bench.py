@@ -204,3 +204,38 @@ def test_no_pass_that_is_measured_is_wider_than_the_widest_window():
     assert [one["window"] for one in found] == [0, 1, 2]
     assert widths[:2] == [2, 1]  # half of six tokens, of which no memory may come
     assert max(widths) == 2
+
+
+OWN = """
+from specverify.decoders import DraftModel, Speculative
+
+class Mine:
+    def __init__(self, window=3, draft_model=None):
+        self.inner = Speculative(DraftModel(draft_model), window)
+        self.name = "mine"
+    def init(self, *arguments):
+        return self.inner.init(*arguments)
+    def step(self, *arguments):
+        return self.inner.step(*arguments)
+fixed = Speculative(DraftModel(__import__("toymodels").draft("perturbed", __import__("toymodels").toy("dense-4x6"))), 2)
+"""
+
+
+def test_somebodys_own_decoder_is_timed_beside_others_by_its_reference(still, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    second = toymodels.draft("perturbed", TOY)
+    asked = Asked((f"{file}:Mine", "sd", f"{file}:fixed"), (2, 4), batch=4, rounds=2)
+    record = bench.measure(Slow(TOY), asked, Slow(second))
+    fit(record, Bench, "the record", "correct it")
+    _, *rows, fixed = record["rows"]
+    assert [row["window"] for row in rows] == [2, 4, 2, 4]
+    for mine, theirs in zip(rows[:2], rows[2:], strict=True):
+        assert mine["decoder"] == f"{file}:Mine"
+        assert mine["claim"] == "none is stated"
+        for name in ("passes", "seconds", "acceptance", "drafting"):
+            assert mine[name] == pytest.approx(theirs[name])
+    assert (fixed["window"], fixed["limit"]) == (None, None), "how many drafts it looks at is not known"
+    assert fixed["passes"] == pytest.approx(rows[2]["passes"], abs=1)
+    with pytest.raises(InputError, match="drafts with a second model"):
+        bench.measure(Slow(TOY), asked)

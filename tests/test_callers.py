@@ -10,7 +10,7 @@ FILES = [path for part in ("specverify", "toymodels", "realmodels") for path in 
 SHOWN = [*(ROOT / "specverify").rglob("templates/*"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
 CALLED_BY_OTHERS = {
     "specverify.model.Checked": "by who looks at a model of theirs",
-    "specverify.conformance.demand": "by who looks at an image model of theirs",
+    "specverify.conformance_result.demand": "by who looks at an image model of theirs",
     "specverify.laws.chain.check_path": "by who looks at a head of theirs",
     "toymodels.strategies.draft_models": "a strategy for tests of anybody",
     "toymodels.strategies.windowed_models": "a strategy for tests of anybody",
