@@ -139,7 +139,9 @@ def bench(
     model: Model,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Or FILE.py:OBJECT; plain decoding is there.", show_default="sjd,scd-mc,scd-gs"),
+        typer.Option(
+            metavar="NAME,...", help="Or FILE.py:OBJECT; plain decoding is there.", show_default="sjd,scd-mc,scd-gs"
+        ),
     ] = None,
     window: Annotated[
         str | None, typer.Option(metavar="SIZE,...", help="Drafts per forward pass.", show_default="4,8,16,32")

@@ -86,8 +86,8 @@ def validate(
         typer.Option(
             metavar="NUMBER|auto",
             parser=_delta,
-            help="What the statistics must be able to see. 'auto' aims at the usual and, where time is short, answers "
-            "with what was reached, up to 0.1; a trace has no time to be short of.",
+            help="What the statistics must be able to see. 'auto' aims at the usual and, where time is short or a log "
+            "has no more tokens, answers with what was reached, up to 0.1.",
             show_default="auto; the usual is 0.01 for samplers and decoders of vectors, 0.02 for rounds and traces",
         ),
     ] = None,

@@ -140,9 +140,16 @@ CHECKS: dict[str, Check] = {
         "rows",
     ),
 }
-AGAIN = ("pairs of positions", "pairs of rows", "pairs of calls", "rows with another's noise")
+AGAIN = (
+    "neighbouring rows",
+    "pairs of positions",
+    "pairs of rows",
+    "first tokens of rows",
+    "pairs of calls",
+    "rows with another's noise",
+)
 """Those that explain nothing more where any other rejects: who has a wrong law has dependent transforms."""
-LOGGED = ("ranks", "repeated rows", "neighbouring rows", *AGAIN)
+LOGGED = ("ranks", "repeated rows", *AGAIN)
 """Those that a sample which was drawn has not in its battery; pairs of rows and of calls only a black box has."""
 SAMPLED = tuple(name for name in CHECKS if name not in LOGGED)
 """Those of a sample that was drawn, rather than logged: its rows are as they were drawn, and its laws are known."""

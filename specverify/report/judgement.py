@@ -16,8 +16,8 @@ from specverify.report.listing import listing
 from specverify.subjects.judgement import Judgement
 from specverify.verdict import Kind
 
-SHOWN = 12
-"""Most rows of a table that are shown; the file has all."""
+SHOWN, LONG = 12, 16
+"""Most rows of a table that are shown, and most numbers of a list; the file has all."""
 _COLUMNS = (
     "model",
     "setting",
@@ -132,7 +132,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "(" + ", ".join(_shown(item) for item in value) + ")"
+        more = f", ... and {len(value) - LONG:,} more in judgement.json" if len(value) > LONG else ""
+        return "(" + ", ".join(_shown(item) for item in value[:LONG]) + more + ")"
     return str(value)
 
 

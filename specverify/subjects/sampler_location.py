@@ -14,6 +14,7 @@ from specverify.errors import number_of
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.result import Evidence
 from specverify.subjects.places import Along, Prefixed
+from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
 
 
 def locate(
@@ -101,10 +102,10 @@ def place_in_trace(evidence: Sequence[Evidence]) -> Along | None:
     Returns:
         position, certain, direction (whether likely or surprising tokens come too often), the excess surprisal in nats
         per token, the Kolmogorov distance at each position, and the names of the checks that refute. None where tokens
-        have the right laws everywhere, and only their noise comes again.
+        have the right laws everywhere, and only their noise comes again, or what the log says of them is wrong.
     """
     refuting = [item.check for item in evidence if item.rejected]
-    if set(refuting) <= set(AGAIN):
+    if set(refuting) <= {*AGAIN, LOG_CHECK}:
         return None
     by_name = {item.check: item for item in evidence}
     positions, surprisal = by_name["PIT by position"], by_name["surprisal"]

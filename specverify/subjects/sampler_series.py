@@ -294,12 +294,20 @@ def checked(output: Any, rows: int, model: Model) -> Int[Tensor, "rows length"]:
     Raises:
         ContractError: for anything but integers in range, Int[rows, length].
     """
+    if isinstance(output, list):
+        lengths = {len(row) if isinstance(row, list | tuple) else 0 for row in output}
+        if len(lengths) != 1:
+            raise ContractError("returned a list of rows of different lengths; fill them up with the end token")
+        output = np.asarray(output)
     if not isinstance(output, Tensor | np.ndarray):
         raise ContractError(f"returned {type(output).__name__}; return a tensor or an array of tokens, Int[n, length]")
     tokens = torch.as_tensor(output).detach()
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         nan = ", with NaN" if tokens.is_floating_point() and bool(tokens.isnan().any()) else ""
-        raise ContractError(f"returned tokens of dtype {tokens.dtype}{nan}; tokens are integers")
+        raise ContractError(
+            f"returned tokens of dtype {tokens.dtype}{nan}; tokens are integers (what draws vectors is judged as a "
+            "decoder, by its init and step)"
+        )
     if tokens.ndim != 2 or tokens.shape[1] != model.length:
         raise ContractError(
             f"returned shape {tuple(tokens.shape)}; {rows} sequences of {model.length} tokens were asked for"

@@ -264,6 +264,8 @@ def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
     if isinstance(suite := asked.get("suite"), str):
         named(suite)
     if (toy := asked.get("toy")) is not None and (level == "sampler" or toy not in continuous.names()):
+        if toy in continuous.names():
+            raise InputError(f"toy {toy!r} is one of vectors; a sampler has ids: what draws vectors has init and step")
         toymodels.toy(toy)
     if (target := asked.get("target")) is None:
         return

@@ -61,16 +61,19 @@ from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
 from specverify.errors import InputError, number_of
 from specverify.evidence.design import AlphaBudget
-from specverify.evidence.result import KOLMOGOROV, Evidence, check_delta, check_rates
+from specverify.evidence.result import KOLMOGOROV, Evidence, aims, check_delta, check_rates
 from specverify.evidence.tokens import by_id
-from specverify.judge import Coverage, judge_evidence
+from specverify.judge import Coverage, coarsest, judge_evidence
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_location import place_in_trace
+from specverify.subjects.sampler_logs import CHECK as LOG_CHECK
 from specverify.subjects.trace_file import Trace, load
 from specverify.verdict import Kind, Verdict
 
 MAIN = "PIT uniformity"
+USUAL = 0.02
+"""What is aimed at where nobody says what must be seen."""
 FEW = 20
 """Tokens of a position or a branch that are not too few to say that none of them had a choice."""
 
@@ -80,7 +83,7 @@ def judge_trace(
     claim: Claim = Lossless(),  # noqa: B008  (frozen)
     *,
     seed: int = 0,
-    delta: float = 0.02,
+    delta: float | None = None,
     alpha: float = 1e-6,
     beta: float = 1e-6,
     seconds: float = math.inf,
@@ -94,7 +97,8 @@ def judge_trace(
         seed: of the uniform numbers that make the transforms continuous.
 
     Other args:
-        delta: the Kolmogorov distance of the tokens' transforms from uniform that must be seen for CONSISTENT.
+        delta: the Kolmogorov distance of the tokens' transforms from uniform that must be seen for CONSISTENT; None for
+            what so many tokens show, up to 0.1, which the verdict states.
         alpha: probability of refuting a perfect engine.
         beta: probability of missing a discrepancy of delta.
         seconds: how long reading may take.
@@ -106,13 +110,15 @@ def judge_trace(
     """
     start = time.perf_counter()
     check_rates(alpha, beta)
-    check_delta(delta, KOLMOGOROV)
+    if delta is not None:
+        check_delta(delta, KOLMOGOROV)
+    aim, slack = aims(delta, USUAL)
     if not isinstance(claim, Lossless):
         raise InputError(f"a trace tests losslessness; it cannot judge the claim {claim}")
     generator = np.random.default_rng(derived_seed(seed))
     trace = load(source, generator, start + seconds)
     evidence = examine(trace, generator, alpha=alpha, beta=beta)
-    verdict = _judged(claim, evidence, trace, delta)
+    verdict = _judged(claim, evidence, trace, aim, slack)
     called = name or (str(source) if isinstance(source, str | Path) else "arrays")
     return Judgement(
         subject=called,
@@ -122,7 +128,7 @@ def judge_trace(
         evidence=evidence,
         location=place_in_trace(evidence) if verdict.kind is Kind.REFUTED else None,
         not_covered=not_covered(trace),
-        reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta:g}, alpha={alpha:g}, beta={beta:g})",
+        reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta}, alpha={alpha:g}, beta={beta:g})",
         seconds=time.perf_counter() - start,
         notes=(_box(trace), *_findings(trace, evidence, verdict), *trace.notes),
     )
@@ -162,7 +168,7 @@ def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta:
 def reported(n: int, wrong: int, largest: float, *, alpha: float, beta: float) -> Evidence:
     """Are the log-probabilities of the emitted tokens what the laws beside them say? Of n, so many are not."""
     return Evidence(
-        check="reported log-probabilities",
+        check=LOG_CHECK,
         statistic=float(wrong),
         p_value=0.0 if wrong else 1.0,
         alpha=alpha,
@@ -180,7 +186,7 @@ def reported(n: int, wrong: int, largest: float, *, alpha: float, beta: float) -
     )
 
 
-def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) -> Verdict:
+def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, aim: float, slack: float) -> Verdict:
     if trace.named and _always_named(evidence) and not bool(trace.statistics.impossible.any()):
         return Verdict(
             Kind.INCONCLUSIVE,
@@ -188,8 +194,8 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, delta: float) 
             "they are no laws that it could be tested by; log the most probable tokens, whichever was drawn "
             f"{_counts(trace)}",
         )
-    verdict = judge_evidence(claim, traces.telling(evidence), _coverage(trace), {MAIN: delta})
-    if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, delta)):
+    verdict = judge_evidence(claim, traces.telling(evidence), _coverage(trace), {MAIN: aim}, slack)
+    if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, coarsest(aim, slack))):
         return Verdict(verdict.kind, f"{verdict.reason}: {remedy} {_counts(trace)}")
     if verdict.kind is Kind.CONSISTENT and (certain := _certain(trace)):
         return Verdict(Kind.INCONCLUSIVE, certain)

@@ -27,7 +27,8 @@ def _few_small_calls(monkeypatch):
 @pytest.mark.parametrize(
     ("outcome", "message"),
     [
-        (lambda tokens: tokens.tolist(), "returned list; return a tensor or an array"),
+        (lambda tokens: tuple(tokens), "returned tuple; return a tensor or an array"),
+        (lambda tokens: [row[: 1 + row[0]] for row in tokens.tolist()], "returned a list of rows of different lengths"),
         (lambda tokens: tokens[:, 1:], r"returned shape \(\d+, 3\); \d+ sequences of 4 tokens were asked for"),
         (lambda tokens: tokens[:-1], r"returned \d+ sequences; \d+ were asked for"),
         (lambda tokens: tokens.float(), "tokens of dtype torch.float32; tokens are integers"),
@@ -61,6 +62,10 @@ def test_an_exception_is_an_error_and_the_other_toys_are_judged():
         return tokens.flip(1)
 
     assert verdict(wrong_too, suite=suite).verdict.kind is Kind.REFUTED
+
+
+def test_lists_of_ids_will_do():
+    assert verdict(lambda *call: right(*call).tolist()).verdict.kind is not Kind.ERROR
 
 
 def test_arrays_of_any_integer_type_will_do_and_are_copied():

@@ -183,7 +183,8 @@ def test_a_log_probability_that_is_not_its_laws_is_a_finding_of_its_own(right):
     assert found.verdict.reason.startswith(
         "reported log-probabilities: the log is wrong, whatever the tokens are: of 72,0"
     )
-    assert found.location["refuting checks"] == ["reported log-probabilities"]
+    assert [item.check for item in found.evidence if item.rejected] == ["reported log-probabilities"]
+    assert found.location is None, "no place of the tokens is wrong"
     with pytest.raises(InputError, match=r"logprob has shape \(3000, 3\)"):
         judge_trace({**right, "logprob": said[:, :3]})
 
