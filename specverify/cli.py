@@ -233,11 +233,12 @@ def command() -> NoReturn:
     that hold each other among all modules as it ends, which takes a second.
     """
     atexit.register(gc.freeze)
+    sys.stdout = cli_errors.Unread(sys.stdout)
     try:
         main()
     except SystemExit as end:
+        sys.stdout.flush()
         if end.code == INTERRUPTED:
-            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(INTERRUPTED)
         raise

@@ -5,9 +5,11 @@ Typer words these errors in the way of the library that it parses with, which di
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from specverify.catalogue import near
@@ -64,3 +66,33 @@ def said(error: Any) -> str:
         wanted = text.removeprefix("Value error, ").removeprefix("Input should be ").split(",")[0].rstrip(".")
         return f"{name} {causes[0]['input']!r}: {wanted} is needed; {more}"
     return f"{message}; {more}"
+
+
+class Unread:
+    """Output that may be closed by its reader, as by `head`: what is not read is written nowhere, and is no error."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As the stream's."""
+        with self._kept():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream's."""
+        with self._kept():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)

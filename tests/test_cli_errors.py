@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from specverify import cli
@@ -88,14 +89,23 @@ def test_records_near_one_that_is_not_there_are_named(capsys, tmp_path, monkeypa
     assert "`specverify verify --out out/verfy` makes one" in said
 
 
-def test_output_that_nobody_reads_any_more_is_no_refutation():
-    """`specverify list cells | head -1` under `set -o pipefail`: 1 would be the code of a claim that is refuted."""
+def test_output_that_nobody_reads_any_more_changes_no_exit_code(tmp_path):
+    """`specverify list cells | head -1` under `set -o pipefail`: the code is the command's own."""
     command = [sys.executable, "-m", "specverify.cli", "list", "cells"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("real/")
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode == 3
+    assert process.returncode == 0
+    logs = []
+    for name in "ab":
+        logs.append(tmp_path / f"{name}.npz")
+        np.savez(logs[-1], tokens=np.full((200, 3), ord(name)))
+    command = [sys.executable, "-m", "specverify.cli", "compare-logs", *map(str, logs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1, "the logs are not the same"
 
 
 def test_what_is_counted_is_in_its_number():
