@@ -170,7 +170,10 @@ def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
     if not condition:
         raise InputError("a condition holds no token; give at least the one that images begin with")
     if outside := [token for token in condition if not 0 <= token < vocab]:
-        raise InputError(f"a condition holds the token {outside[0]}; the model's are 0..{vocab - 1}")
+        raise InputError(
+            f"a condition, or the prompt that stands for none in guidance, holds the token {outside[0]}; the model's "
+            f"are 0..{vocab - 1}"
+        )
     return list(condition)
 
 

@@ -7,6 +7,7 @@ themselves.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 
@@ -181,8 +182,9 @@ def surprisal(
         pairs = means[0] - means[1]
         p_value = min(1.0, 2 * _by_signs(math.copysign(1.0, apart) * pairs - drift))
         below = pairs - apart - float(stats.norm.isf(beta)) * error
-        sees = [shift for shift in error * np.geomspace(1, 1e3, 200) if 2 * _by_signs(below + shift) <= alpha]
-        delta = drift + sees[0] if sees else math.inf
+        shifts = error * np.geomspace(1, 1e3, 200)
+        least = bisect.bisect_left(shifts, True, key=lambda shift: 2 * _by_signs(below + shift) <= alpha)
+        delta = drift + float(shifts[least]) if least < len(shifts) else math.inf
     return Evidence(
         check="surprisal",
         statistic=score,

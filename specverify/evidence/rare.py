@@ -9,6 +9,7 @@ than one event of probability P(n heads of 2 n), by which the bound is divided. 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -32,18 +33,17 @@ def tails(parts: Sequence[Counts], n: int, drift: float = 0.0) -> Float[np.ndarr
         n: rows of each sample.
         drift: by how much log-probabilities may differ, in laws that count as one.
     """
-    return _bounds(parts, n, TILTS, 1 / (1 + math.exp(-drift)))
+    return _bounds(parts, n, 1, 1 / (1 + math.exp(-drift)))
 
 
 def alike(counts: Counts, n: int) -> float:
     """A bound for the probability that so much comes in both samples."""
-    return float(_bounds([counts], n, -TILTS, 0.5)[0])
+    return float(_bounds([counts], n, -1, 0.5)[0])
 
 
 def fewest(n: int, alpha: float) -> int:
     """Of how many outcomes that came once in each sample `alike` is at most alpha."""
-    moments = _moments(2, -TILTS, 0.5)[2]
-    gain = float((2 * TILTS - moments).max())
+    gain = float((2 * TILTS - _moments(-1, 0.5)[2]).max())
     return math.ceil((math.log(1 / alpha) + _halves(n)) / gain)
 
 
@@ -57,10 +57,8 @@ def said(counts: Counts) -> str:
     )
 
 
-def _bounds(
-    parts: Sequence[Counts], n: int, tilts: Float[np.ndarray, " tilts"], coin: float
-) -> Float[np.ndarray, " parts"]:
-    moments, found = _moments(MOST, tilts, coin), []
+def _bounds(parts: Sequence[Counts], n: int, sign: int, coin: float) -> Float[np.ndarray, " parts"]:
+    moments, tilts, found = _moments(sign, coin), sign * TILTS, []
     for one, two in parts:
         times = one + two
         few = (times > 1) & (times <= MOST)
@@ -71,10 +69,12 @@ def _bounds(
     return np.asarray(np.exp(np.array(found)))
 
 
-def _moments(most: int, tilts: Float[np.ndarray, " tilts"], coin: float) -> Float[np.ndarray, "times tilts"]:
-    """log E exp(tilt (d^2 - t)) of t tosses, for t up to `most`."""
+@functools.cache
+def _moments(sign: int, coin: float) -> Float[np.ndarray, "times tilts"]:
+    """log E exp(tilt (d^2 - t)) of t tosses, for t up to `MOST`."""
+    tilts = sign * TILTS
     rows = [np.zeros(len(tilts))]
-    for times in range(1, most + 1):
+    for times in range(1, MOST + 1):
         heads = np.arange(times + 1)
         weight = (
             special.gammaln(times + 1) - special.gammaln(heads + 1) - special.gammaln(times - heads + 1)

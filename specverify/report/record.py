@@ -61,6 +61,8 @@ def read(path: Path, what: str, command: str, remedy: str) -> Any:
     except FileNotFoundError:
         made = f"specverify {command} --out {path.parent}"
         raise InputError(f"there is no {what} at {path}; `{made}` makes one") from None
+    except NotADirectoryError:
+        raise InputError(f"{path.parent} is a file, and no folder of a {what}; name the folder") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"the {what} {path} cannot be read ({error}); {remedy}") from None
     except (ValueError, RecursionError) as error:

@@ -178,8 +178,9 @@ def claim_text(claim: Claim) -> str:
 
 def named_file(name: str, path: Path) -> str:
     """What to say of a file that is no subject by itself."""
-    other = "" if path.suffix == ".py" else f"; a trace is one in {' or '.join(TRACES)}"
-    return f"{name} is a file; name an object in it: {name}:OBJECT{other}"
+    if path.suffix != ".py":
+        return f"{name} is a file of no kind that can be judged: a log is one in {' or '.join(TRACES)}, code one in .py"
+    return f"{name} is a file; name an object in it: {name}:OBJECT"
 
 
 def _by_name(name: str) -> Any:

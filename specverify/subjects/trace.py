@@ -322,6 +322,8 @@ def not_covered(trace: Trace) -> list[str]:
         )
     if trace.branch is None:
         notes.append("whether a draft was verified or rejected: the trace has no `branch`")
+    else:
+        notes.append("whether `branch` says what was done: it is taken at its word")
     if not trace.tempered:
         notes.append("tempering and the masses of ranks: they need the laws themselves")
     return notes

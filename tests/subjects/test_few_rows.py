@@ -60,8 +60,8 @@ def test_delta_counts_in_full_what_shares_a_cell(seed):
 
 
 def test_bounds_of_what_comes_again_hold_whatever_the_law(seed):
-    generator, n, runs = np.random.default_rng(seed), 300, 1_500
-    for law in (np.ones(200), 1.0 / np.arange(1, 3_000), np.ones(50_000)):
+    generator, n, runs = np.random.default_rng(seed), 300, 600
+    for law in (np.ones(200), 1.0 / np.arange(1, 3_000), np.ones(10_000)):
         found = []
         for _ in range(runs):
             x = generator.choice(len(law), 2 * n, p=law / law.sum())
@@ -119,9 +119,9 @@ def test_few_rows_with_log_probabilities_are_compared_by_the_signs_of_their_diff
     assert compare_logs(engine(8, seed), engine(8, seed + 1, 3.0)).verdict.kind is Kind.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("n", [30, 60, 99])
+@pytest.mark.parametrize("n", [30, 99])
 def test_signs_see_the_delta_that_they_state_and_reject_nothing_else(n, seed):
-    generator, rates, runs = np.random.default_rng(seed), {"alpha": 1e-3, "beta": 0.05}, 400
+    generator, rates, runs = np.random.default_rng(seed), {"alpha": 1e-3, "beta": 0.05}, 300
     tokens = np.zeros((2, n, 1), dtype=int)
     seen = falsely = 0
     for _ in range(runs):

@@ -83,7 +83,7 @@ def test_what_only_running_could_tell_is_left_to_that(name):
         ("nowhere_at_all:x", "no module named 'nowhere_at_all' in"),
         ("own:", "'own:' names no object; write own:OBJECT"),
         ("own.py", "own.py is a file; name an object in it: own.py:OBJECT"),
-        ("log.csv", "name an object in it: log.csv:OBJECT; a trace is one in .npz or .safetensors"),
+        ("log.csv", "log.csv is a file of no kind that can be judged: a log is one in .npz or .safetensors"),
         ("pack", "pack is a folder; name an object in a file of it: .*pack/FILE.py:OBJECT"),
         ("log.npz", "log.npz: no such file"),
         ("scd-mcc", r"'scd-mcc' is no plug-in and no decoder; did you mean scd-mc"),
