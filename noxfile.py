@@ -18,8 +18,9 @@ CONSTRAINTS = Path("constraints.txt")
 TORCH = os.environ.get("SPECVERIFY_TORCH", "torch==2.13.0")
 # torch pins these itself, one release of theirs to one of its own.
 OF_TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
-# Many small tensors: one thread per process is faster than sharing, and the work is spread over processes.
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Many small tensors: one thread per process is faster than sharing, and the work is spread over processes. What is
+# imported is compiled once, not by each of some fifty processes, also where that is switched off.
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 # Folders with a session of their own.
 APART = [f"--ignore=tests/{folder}" for folder in ("bench", "faults", "page", "soundness", "stats")]
 # Seconds that an interrupted command has for its partial record and report; nox itself would give it half a second.
