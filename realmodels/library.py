@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ def transformers() -> Any:
         InputError: it is not installed.
     """
     try:
-        return importlib.import_module("transformers")
+        found = importlib.import_module("transformers")
+        if not sys.stderr.isatty():
+            found.utils.logging.disable_progress_bar()
+        return found
     except ImportError as error:
         raise InputError(
             "this image model needs the package transformers; install it with pip install 'specverify[transformers]' "

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -185,6 +185,9 @@ def _elsewhere(
         workers, multiprocessing.get_context("spawn"), initializer=prepare_worker
     )
     try:
+        with _unheard():
+            for _ in range(workers):
+                pool.submit(int)  # which starts one process each
         yield from _submitted(carry_out, units, pool, devices, on_device)
     except BaseException:
         for process in list((pool._processes or {}).values()):
@@ -192,6 +195,19 @@ def _elsewhere(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Processes that are started here never hear Ctrl-C, not even while they import; this one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def prepare_worker() -> None:

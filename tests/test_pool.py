@@ -32,6 +32,24 @@ if __name__ == "__main__":
     list(share_out(time.sleep, [600, 600], 2))
 """
 
+STARTS = """
+import multiprocessing, threading, time
+from specverify.pool import share_out
+
+def tell():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    print("starting", flush=True)
+
+if __name__ == "__main__":
+    threading.Thread(target=tell).start()
+    try:
+        list(share_out(time.sleep, [60] * 4, 2))
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
 
 def runs(pid):
     try:
@@ -158,3 +176,20 @@ def test_results_are_not_held_on_to():
             alive.append(len(seen))
     assert max(alive) <= 10  # what a worker has before it, however many there are
     assert alive[-1] <= 2
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.2])
+def test_processes_never_hear_of_an_interruption_not_even_as_they_start(delay, tmp_path):
+    """As Ctrl-C reaches all of a terminal's processes: while they import, they would say so, each with a traceback."""
+    script = tmp_path / "script.py"
+    script.write_text(STARTS)
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout.readline() == "starting\n"
+        time.sleep(delay)  # they import
+        os.killpg(parent.pid, signal.SIGINT)
+        out, err = parent.communicate()
+    assert out == "interrupted\n"
+    assert err == ""
+    assert parent.returncode == 0
