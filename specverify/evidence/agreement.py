@@ -22,6 +22,8 @@ EQUAL = 1e-3
 """Nats that are no difference: single precision."""
 EVENTS = 20
 """Tokens behind the same tokens from which on a slope is looked at."""
+CONTRADICTED = 1.5
+"""Probability of tokens behind the same tokens, by one log alone, from which on they are behind other prompts."""
 LEAST = -1e3
 """A log-probability below which all are alike."""
 FEW = 100
@@ -39,12 +41,15 @@ class Events:
         logprob: the mean of what the two logs say.
         apart: the difference.
         where: an example of the largest difference, in words.
+        beyond: what tokens behind the same tokens are said to have together, less 1, where one log says more of some
+            than the other leaves; and where.
     """
 
     context: np.ndarray
     logprob: np.ndarray
     apart: np.ndarray
     where: str
+    beyond: tuple[float, str] = (0.0, "")
 
     @property
     def most(self) -> float:
@@ -53,7 +58,11 @@ class Events:
 
 
 def events(
-    tokens: tuple[Tokens, Tokens], logprobs: tuple[LogProbs, LogProbs], prompts: np.ndarray, most: float
+    tokens: tuple[Tokens, Tokens],
+    logprobs: tuple[LogProbs, LogProbs],
+    prompts: np.ndarray,
+    most: float,
+    floor: float,
 ) -> Events | None:
     """Tokens that both logs have behind the same tokens.
 
@@ -62,6 +71,7 @@ def events(
         logprobs: of these tokens, by each engine's own account.
         prompts: which prompt each row answers, of the one log and then of the other.
         most: nats by which one log may contradict itself.
+        floor: nats that both may be apart.
 
     Returns:
         None if it does so by more, as where prompts are not told apart.
@@ -71,19 +81,37 @@ def events(
     context = np.unique(prompts, return_inverse=True)[1].ravel()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     where, worst, ahead = "", -1.0, 0
+    limit, beyond = math.exp(floor) + EQUAL, (0.0, "")
     for place in range(token.shape[1]):
         key = context * (int(token.max()) + 2) + token[:, place] + 1
         kinds, index, code = np.unique(key, return_index=True, return_inverse=True)
         code = code.ravel()
         counted = token[index, place] >= 0
-        means, both = [], counted
+        means, there, both = [], [], counted
         for half in (slice(0, n), slice(n, None)):
             count = np.bincount(code[half], minlength=len(kinds))
             mean = np.bincount(code[half], logprob[half, place], len(kinds)) / np.maximum(count, 1)
             if np.abs(logprob[half, place] - mean[code[half]]).max(initial=0.0) > most:
                 return None
             means.append(mean)
+            there.append((count > 0) & counted)
             both = both & (count > 0)
+        behind, said = (
+            context[index],
+            [np.where(here, np.exp(mean), 0.0) for here, mean in zip(there, means, strict=True)],
+        )
+        sums = [np.bincount(behind, share) for share in (*said, np.maximum(*said))]
+        most_of_one = np.maximum(*sums[:2])
+        if most < math.inf and most_of_one.max() > CONTRADICTED:
+            return None
+        more = np.where(most_of_one > CONTRADICTED, 0.0, sums[2] - np.maximum(most_of_one, 1.0))
+        if more.max() > max(limit - 1, beyond[0]):
+            at = int(more.argmax())
+            row = token[index[behind == at][0], :place].tolist()
+            beyond = (
+                float(more.max()),
+                f"behind {row} tokens are said to have a probability of {sums[2][at]:.3g} together",
+            )
         off = np.where(both, means[0] - means[1], 0.0)
         if both.any():
             parts.append((context[index][both] + ahead, (means[0] + means[1])[both] / 2, off[both]))
@@ -96,9 +124,9 @@ def events(
         if not both.any():
             break
     if not parts:
-        return Events(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), "")
+        return Events(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), "", beyond)
     groups, values, apart = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Events(groups, values, apart, where)
+    return Events(groups, values, apart, where, beyond)
 
 
 def same_tokens(found: Events, floor: float) -> Evidence:
@@ -108,27 +136,34 @@ def same_tokens(found: Events, floor: float) -> Evidence:
     return Evidence(
         check="the same tokens",
         statistic=apart,
-        p_value=0.0 if apart > floor else 1.0,
+        p_value=0.0 if apart > floor or found.beyond[1] else 1.0,
         alpha=0.0,
         beta=0.0,
         delta=floor,
         metric=NATS,
         n=count,
-        rejected=apart > floor,
+        rejected=apart > floor or bool(found.beyond[1]),
         basis="exact",
         power="finite-sample bound",
         estimate=apart,
-        vacuous="" if count else "no token came in both logs behind the same tokens",
-        detail=f"of {count:,} tokens behind the same tokens, log-probabilities are up to {apart:.3g} nats apart"
+        vacuous="" if count or found.beyond[1] else "no token came in both logs behind the same tokens",
+        detail=found.beyond[1]
+        if apart <= floor and found.beyond[1]
+        else f"of {count:,} tokens behind the same tokens, log-probabilities are up to {apart:.3g} nats apart"
         + (f": {found.where}" if apart > EQUAL else ""),
     )
 
 
 def slope(found: Events, *, alpha: float, beta: float) -> Evidence:
-    """Test of whether differences go with log-probabilities, each less its mean behind the same tokens."""
-    order = np.unique(found.context, return_inverse=True)[1].ravel()
+    """Test of whether differences go with log-probabilities, each less its mean behind the same tokens.
+
+    One law has one rounding, wherever it comes again: of the same log-probability and difference one is counted.
+    """
+    pairs = np.round(np.stack([found.logprob, found.apart], 1), 9)
+    first = np.unique(pairs, axis=0, return_index=True)[1] if len(pairs) else np.zeros(0, dtype=np.int64)
+    order = np.unique(found.context[first], return_inverse=True)[1].ravel()
     count = np.bincount(order)
-    value, apart = (x - (np.bincount(order, x) / count)[order] for x in (found.logprob, found.apart))
+    value, apart = (x - (np.bincount(order, x) / count)[order] for x in (found.logprob[first], found.apart[first]))
     several = (count > 1)[order]
     value, apart = value[several], apart[several]
     free = len(value) - int((count > 1).sum()) - 1
@@ -182,7 +217,7 @@ def surprisal(
         pairs = means[0] - means[1]
         p_value = min(1.0, 2 * _by_signs(math.copysign(1.0, apart) * pairs - drift))
         below = pairs - apart - float(stats.norm.isf(beta)) * error
-        shifts = error * np.geomspace(1, 1e3, 200)
+        shifts = max(error, EQUAL) * np.geomspace(1, 1e3, 200)
         least = bisect.bisect_left(shifts, True, key=lambda shift: 2 * _by_signs(below + shift) <= alpha)
         delta = drift + float(shifts[least]) if least < len(shifts) else math.inf
     return Evidence(
@@ -200,6 +235,44 @@ def surprisal(
         estimate=abs(apart),
         vacuous="" if delta < math.inf else f"{n} rows are too few for a mean",
         detail=f"the mean surprisal of a row is {means[0].mean():.5g} nats a token in A and {means[1].mean():.5g} in B",
+    )
+
+
+def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
+    """Do tokens that came more often in a third of the one log's rows than of the other's do so in the rest?
+
+    Of each token it is learned in which log it came more often, wherever; the others' rows are scored by it, 1 and -1 a
+    token, and compared by signs (see `surprisal`): where logs have one law, what was learned says nothing of the rest.
+    """
+    n = len(tokens[0])
+    third = n // 3
+    names, codes = np.unique(np.concatenate(tokens), return_inverse=True)
+    codes = codes.reshape(2, n, -1)
+    learned = [np.bincount(part[:third].ravel(), minlength=len(names)) for part in codes]
+    score = np.where(names >= 0, np.sign(learned[0] - learned[1]), 0)
+    lengths = np.maximum((names[codes] >= 0).sum(2), 1)
+    means = (score[codes].sum(2) / lengths)[:, third:]
+    pairs = means[0] - means[1]
+    p_value = _by_signs(pairs - drift)
+    error = max(EQUAL, float(pairs.std(ddof=1)) / math.sqrt(len(pairs))) if len(pairs) > 1 else EQUAL
+    below, shifts = pairs - pairs.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
+    least = bisect.bisect_left(shifts, True, key=lambda shift: _by_signs(below + shift) <= alpha)
+    seen = least < len(shifts)
+    return Evidence(
+        check="frequencies",
+        statistic=float(pairs.mean()),
+        p_value=p_value,
+        alpha=alpha,
+        beta=beta,
+        delta=drift + float(shifts[least]) if seen else 0.0,
+        metric="share of tokens",
+        n=n,
+        rejected=p_value <= alpha,
+        basis="finite-sample bound",
+        power="asymptotic",
+        vacuous="" if seen else f"{n} rows are too few to learn from a third of them",
+        detail=f"of tokens that came more often in a third of A's rows than of B's, the rest of A has a share that is "
+        f"{pairs.mean():.3g} larger than in B",
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ from specverify.evidence.result import (
 
 POWER = 0.1
 """Of a p-value, less one: the smaller, the more a very small one earns, and the less one that is just small."""
+FEW_TIMES = 4
+"""So often a row may come again, on average, and be a copy."""
 LEAST = -600.0
 """Logarithm of a probability below which all are alike: exp of its negative is still a number."""
 
@@ -123,11 +126,13 @@ class Copies:
 @dataclass(frozen=True)
 class Again:
     """Test of rows that come again as no law of independent rows explains: in both runs, more often than twice in one;
-    or twice in one run, where none comes twice in the other, or in both. See `rare.py`.
+    or a few times in one run, where none comes in both. See `rare.py`.
     """
 
-    def check(self, first: Tokens, second: OtherTokens, *, alpha: float, beta: float) -> Evidence:
-        """Compare two runs of as many rows."""
+    def check(
+        self, first: Tokens, second: OtherTokens, *, alpha: float, beta: float, sizes: Sequence[int] | None = None
+    ) -> Evidence:
+        """Compare two runs of as many rows; `sizes` are of groups that rows tell, of which both have as many each."""
         check_rates(alpha, beta)
         one, two = to_numpy(first), to_numpy(second)
         n = len(one)
@@ -136,8 +141,11 @@ class Again:
         index = index.ravel()
         counts = np.stack([np.bincount(part, minlength=int(index.max()) + 1) for part in (index[:n], index[n:])])
         both, twice = int(np.minimum(*counts).sum()), np.maximum(counts - 1, 0).sum(1)
-        alone = both == 0 and twice.min() == 0
-        p_value = min(1.0, 2 * min(rare.alike(counts, n), float(rare.tails([counts], n)[0]) if alone else 1.0))
+        sizes = [n] if sizes is None else sizes
+        # Few different rows are those of a law that has no more.
+        many = int((counts.sum(1) - twice).min()) >= n / FEW_TIMES
+        alone = float(rare.tails([counts], sizes)[0]) if both == 0 and many else 1.0
+        p_value = min(1.0, 2 * min(rare.alike(counts, sizes), alone))
         delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
         return Evidence(
             check="rows again",

@@ -16,6 +16,7 @@ law is noncentral, with noncentrality at most n drift^2 / 2. Laws at a total var
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,16 @@ class Homogeneity:
         if not 0 <= self.drift < math.inf:
             raise InputError(f"drift is {self.drift}; it is a finite number of nats, at least 0")
 
-    def check(self, first: Parts, second: Parts, *, alpha: float, beta: float, name: str = "homogeneity") -> Evidence:
+    def check(
+        self,
+        first: Parts,
+        second: Parts,
+        *,
+        alpha: float,
+        beta: float,
+        name: str = "homogeneity",
+        sizes: Sequence[int] | None = None,
+    ) -> Evidence:
         """Compare n independent rows with as many others.
 
         Args:
@@ -63,6 +73,7 @@ class Homogeneity:
             alpha: false-alarm rate.
             beta: miss rate that delta is stated for.
             name: of the check.
+            sizes: rows of each group of them, of which both samples have as many each and outcomes tell; one, if None.
         """
         check_rates(alpha, beta)
         if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 1:
@@ -73,7 +84,7 @@ class Homogeneity:
         check_size(n)
         found = [_part(one, two) for one, two in zip(first.T, second.T, strict=True)]
         cells = np.array([self._tail(part.score, part.cells, n) for part in found])
-        again = rare.tails([part.shared for part in found], n, self.drift)
+        again = rare.tails([part.shared for part in found], [n] if sizes is None else sizes, self.drift)
         p_values = np.minimum(1.0, 2 * parts * np.minimum(cells, again))
         worst = int(np.argmin(p_values))
         part, by_cells = found[worst], bool(cells[worst] <= again[worst])

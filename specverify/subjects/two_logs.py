@@ -13,8 +13,11 @@ seeds of their own in each log, and held against each other:
     tokens by position      the law of each position's token
     neighbouring tokens     that of each two that follow each other
     whole rows              that of rows, where they come again
+    tokens by prompt        the law of each position's token behind each prompt, where there are several
+    frequencies             how often tokens come wherever, learned from a third of the rows
     surprisal               the mean of a row's log-probabilities
-    the same tokens         what both say of one token behind the same tokens: equal, off by rounding, or not
+    the same tokens         what both say of one token behind the same tokens: equal, off by rounding, or not; and
+                            whether tokens behind the same tokens are said to have more than all probability together
     slope                   whether such differences go with the log-probability, as a temperature makes them
     copies, repeated rows   whether rows are independent at all
 
@@ -35,7 +38,7 @@ import numpy as np
 
 from specverify.errors import InputError
 from specverify.evidence import agreement
-from specverify.evidence.agreement import EQUAL
+from specverify.evidence.agreement import EQUAL, EVENTS
 from specverify.evidence.copies import Again, Copies, Repeats
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.homogeneity import Homogeneity
@@ -47,7 +50,7 @@ from specverify.verdict import Kind, Verdict
 
 FLOOR = 0.06
 """Nats that two engines' log-probabilities may be apart: logits from 8 to 16 are rounded by up to 1/32 in bf16."""
-LAWS = ("tokens by position", "neighbouring tokens", "whole rows")
+LAWS = ("tokens by position", "neighbouring tokens", "whole rows", "tokens by prompt")
 EXACT = ("slope", "the same tokens")
 """What tells most where it rejects: the laws themselves."""
 DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B", "repeated rows of both")
@@ -55,6 +58,7 @@ DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B",
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
     "dependence between rows of one log, but for rows that come again",
+    "dependence of tokens that are not neighbours, or of three, where rows do not come again",
     "tokens that came in neither log, and tokens too rare to be counted apart",
     "other prompts, lengths and settings than those of the logs",
 )
@@ -119,31 +123,37 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
     one, two = pair.one, pair.two
     tokens, prompts = (one.tokens, two.tokens), np.concatenate([one.prompt, two.prompt])
     logprobs = None if one.logprob is None or two.logprob is None else (one.logprob, two.logprob)
-    budget = AlphaBudget(alpha)
-    names = [*LAWS, *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
+    budget, several = AlphaBudget(alpha), len(np.unique(prompts)) > 1
+    laws = LAWS if several else LAWS[:3]
+    names = [*laws, "frequencies", *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
     budget.allocate(names)
     rates = {name: {"alpha": budget.spend(name), "beta": beta} for name in names}
-    notes, found, drift = [], [], 0.0
+    notes, found, drift, said = [], [], 0.0, EQUAL
     if logprobs is None:
         notes.append("log-probabilities are not in both logs, and were not compared")
     else:
-        same = agreement.events(tokens, logprobs, prompts, math.inf if one.named else floor)
+        same = agreement.events(tokens, logprobs, prompts, math.inf if one.named else floor, floor)
         if same is None:
             notes.append("rows have prompts of their own; log the array prompt to have log-probabilities compared")
-            drift = floor
+            drift = said = floor
         else:
             drift = same.most if EQUAL < same.most <= floor else 0.0
+            said = (
+                floor if len(same.apart) < EVENTS else max(drift, EQUAL)
+            )  # how far rounding goes is not known from few
             found.append(agreement.same_tokens(same, floor))
             found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
-        found.append(agreement.surprisal(tokens, logprobs, drift, **rates["surprisal"]))
-    for name, codes, width in _parts(*tokens):
-        alone = Homogeneity(drift * width)
-        found.append(alone.check(codes[0], codes[1], alpha=rates[name]["alpha"], beta=beta, name=name))
-    found += _independent(pair, rates)
+        found.append(agreement.surprisal(tokens, logprobs, said, **rates["surprisal"]))
+    found.append(agreement.frequencies(tokens, drift, **rates["frequencies"]))
+    sizes = np.unique(one.prompt, return_counts=True)[1].tolist()
+    for name, codes, width in _parts(*tokens, one.prompt if several else None):
+        alone, rate = Homogeneity(drift * width), rates[name]["alpha"]
+        found.append(alone.check(codes[0], codes[1], alpha=rate, beta=beta, name=name, sizes=sizes))
+    found += _independent(pair, rates, sizes)
     return found, notes
 
 
-def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]]) -> Iterator[Evidence]:
+def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]], sizes: Sequence[int]) -> Iterator[Evidence]:
     """Whether rows come again: at their place in the other log, if all have one law; and anywhere, if that is known."""
     one, two = pair.one, pair.two
     if not one.named:
@@ -156,10 +166,14 @@ def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]]) -> Iterat
             tokens = np.concatenate([log.tokens for log in some])
             yield replace(Repeats().check(tokens, np.concatenate(said), **rates[name]), check=name)
         elif which == "both":
-            yield Again().check(*pair.order, alpha=rates["rows again"]["alpha"], beta=rates["rows again"]["beta"])
+            first, second = (np.concatenate([log.prompt[:, None], log.tokens], 1) for log in some)
+            alpha, beta = rates["rows again"]["alpha"], rates["rows again"]["beta"]
+            yield Again().check(first, second, alpha=alpha, beta=beta, sizes=sizes)
 
 
-def _parts(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], int]]:
+def _parts(
+    first: np.ndarray, second: np.ndarray, prompt: np.ndarray | None
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], int]]:
     """Outcomes of both, and the tokens that make one."""
     n, length = first.shape
     yield "tokens by position", (first, second), 1
@@ -170,6 +184,9 @@ def _parts(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[str, tuple[n
     _, code = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
     code = code.reshape(-1, 1)
     yield "whole rows", (code[:n], code[n:]), length
+    if prompt is not None:
+        of = np.unique(prompt, return_inverse=True)[1].reshape(-1, 1) * (max(int(first.max()), int(second.max())) + 2)
+        yield "tokens by prompt", (of + first + 1, of + second + 1), 1
 
 
 def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, floor: float) -> Verdict:
@@ -186,7 +203,8 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
         others = [item.check for item in off if item is not worst]
         return Verdict(Kind.REFUTED, f"not the same: {_said(worst)}" + (f" (so {', '.join(others)})" if others else ""))
     main = found[LAWS[0]]
-    if main.vacuous and (delta is not None or "surprisal" not in found or found["surprisal"].vacuous):
+    vague = main.vacuous and (found["frequencies"].vacuous or "surprisal" not in found or found["surprisal"].vacuous)
+    if vague or (main.vacuous and delta is not None):
         more = "" if "surprisal" in found else ", or log logprob: the mean of log-probabilities is compared as well"
         return Verdict(Kind.INCONCLUSIVE, f"{main.check}: {main.vacuous}{more}")
     if delta is not None and main.delta > delta:
@@ -203,7 +221,11 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
         words = f"the same up to bf16 numerics: log-probabilities up to {apart:.3g} nats apart (floor {floor:g})"
     seen = f"{main.delta:.3g} (total variation of a position's token)"
     if main.vacuous:
-        seen = f"{found['surprisal'].delta:.3g} (nats a token, of the mean surprisal alone: tokens came too seldom)"
+        seen = (
+            f"{found['surprisal'].delta:.3g} (nats a token, of the mean surprisal) and "
+            f"{found['frequencies'].delta:.3g} (share of tokens that come more often in one; each token by itself came "
+            "too seldom)"
+        )
     return Verdict(
         Kind.CONSISTENT,
         f"{words}; delta = {seen}, alpha = {alpha:.2g}, beta = {main.beta:.2g}, n = {main.n:,} rows of each",
@@ -221,6 +243,8 @@ def _said(item: Evidence) -> str:
         what = f"{_several('two tokens', others)} at positions {part} and {part + 1}"
     if item.check == "whole rows":
         what = _several("one row", others)
+    if item.check == "tokens by prompt":
+        what = f"{_several('one token', others)} at position {part} behind one prompt"
     return f"{item.check}: {what} came {one:,} times in A and {two:,} times in B, of {item.n:,} rows each"
 
 

@@ -27,12 +27,14 @@ class Log:
         logprob: of each token by the engine's account, 0 behind the end; None if it is not logged.
         prompt: which prompt each row answers; 0 if that is not logged.
         named: whether it is logged.
+        ends: whether it is known where rows end.
     """
 
     tokens: Int[np.ndarray, "rows length"]
     logprob: Float[np.ndarray, "rows length"] | None
     prompt: Int[np.ndarray, " rows"]
     named: bool
+    ends: bool
 
     def rows(self, chosen: np.ndarray, length: int) -> Log:
         """Some of its rows, as wide as is asked."""
@@ -82,6 +84,12 @@ def _read(source: Source) -> Log:
         if name == "logprobs":
             logprob = np.take_along_axis(logprob, tokens[..., None], 2)[..., 0]
         logprob = np.where(counted, logprob, 0.0)
+        if np.isneginf(logprob).any():
+            row, place = (int(at) for at in np.argwhere(np.isneginf(logprob))[0])
+            raise InputError(
+                f"{name} of the token at position {place} of row {row} is -inf, and it was emitted; log what it was "
+                "drawn from"
+            )
         if np.isnan(logprob).any() or (logprob > ROUNDING).any():
             raise InputError(f"{name} holds {logprob.max():.4g}; log-probabilities are numbers of at most 0")
     prompt = np.zeros(len(tokens), dtype=np.int64)
@@ -89,7 +97,7 @@ def _read(source: Source) -> Log:
         prompt = np.asarray(source.read("prompt", slice(None), slice(None)))
         if prompt.shape != (len(tokens),) or prompt.dtype.kind not in "iu":
             raise InputError(f"prompt has shape {prompt.shape} and {prompt.dtype}; give one integer for each row")
-    return Log(np.where(counted, tokens, -1), logprob, prompt.astype(np.int64), "prompt" in names)
+    return Log(np.where(counted, tokens, -1), logprob, prompt.astype(np.int64), "prompt" in names, not counted.all())
 
 
 def paired(one: Log, two: Log, generator: np.random.Generator) -> Pair:
@@ -100,7 +108,13 @@ def paired(one: Log, two: Log, generator: np.random.Generator) -> Pair:
     """
     if one.named != two.named:
         raise InputError("one log has prompts and the other has none; give both the array prompt, or neither")
-    length = max(one.tokens.shape[1], two.tokens.shape[1])
+    widths = [log.tokens.shape[1] for log in (one, two)]
+    if widths[0] != widths[1] and not (one.ends and two.ends):
+        raise InputError(
+            f"the logs' rows have {widths[0]} and {widths[1]} positions; say where rows end (lengths), or cut them to "
+            "as many"
+        )
+    length = max(widths)
     shuffled = [generator.permutation(len(log.tokens)) for log in (one, two)]
     chosen: list[list[np.ndarray]] = [[], []]
     for prompt in np.intersect1d(one.prompt, two.prompt):
@@ -109,7 +123,8 @@ def paired(one: Log, two: Log, generator: np.random.Generator) -> Pair:
         for rows, mine in zip(chosen, both, strict=True):
             rows.append(mine[:count])
     if not chosen[0] or sum(map(len, chosen[0])) < 2:
-        raise InputError("the logs have no two rows of the same prompts; sample both engines on the same prompts")
+        prompts = "of the same prompts; sample both engines on the same prompts" if one.named else "each; log more"
+        raise InputError(f"the logs have no two rows {prompts}")
     first, second = (np.concatenate(rows) for rows in chosen)
     count = min(len(one.tokens), len(two.tokens))
     whole = [log.rows(np.arange(count), length).tokens for log in (one, two)]

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from specverify.errors import InputError
 from specverify.evidence import rare
-from specverify.evidence.agreement import surprisal
+from specverify.evidence.agreement import frequencies, surprisal
 from specverify.evidence.copies import Again
 from specverify.evidence.homogeneity import Homogeneity
 from specverify.subjects.two_logs import compare_logs
@@ -66,7 +68,7 @@ def test_bounds_of_what_comes_again_hold_whatever_the_law(seed):
         for _ in range(runs):
             x = generator.choice(len(law), 2 * n, p=law / law.sum())
             counts = np.stack([np.bincount(half, minlength=len(law)) for half in (x[:n], x[n:])])
-            found.append((rare.tails([counts], n)[0], rare.alike(counts, n)))
+            found.append((rare.tails([counts], [n])[0], rare.alike(counts, [n])))
         for level in (0.2, 0.02):
             assert ((np.array(found) <= level).mean(0) <= level + 4 * np.sqrt(level / runs)).all()
 
@@ -111,7 +113,8 @@ def test_few_rows_with_log_probabilities_are_compared_by_the_signs_of_their_diff
     plain = {"tokens": one["tokens"], "logprob": one["logprob"]}
     found = compare_logs(plain, right)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
-    assert "nats a token, of the mean surprisal alone: tokens came too seldom" in found.verdict.reason
+    assert "(nats a token, of the mean surprisal) and 0." in found.verdict.reason
+    assert "each token by itself came too seldom" in found.verdict.reason
     found = compare_logs(plain, wrong)
     assert found.verdict.kind is Kind.REFUTED
     assert "surprisal" in found.verdict.reason
@@ -132,3 +135,101 @@ def test_signs_see_the_delta_that_they_state_and_reject_nothing_else(n, seed):
         seen += surprisal(tuple(tokens), (said[0] - found.delta, said[1]), 0.0, **rates).rejected
     assert falsely <= 4
     assert seen >= runs * (1 - 2 * rates["beta"])
+
+
+def with_logprob(tokens, value=-5.0):
+    return {"tokens": tokens, "logprob": np.full(tokens.shape, value)}
+
+
+@pytest.mark.parametrize(("n", "vocab", "length"), [(60, 4_096, 200), (200, 65_536, 300)])
+def test_tokens_that_come_too_seldom_anywhere_are_told_by_how_often_they_come_everywhere(n, vocab, length, seed):
+    one, two = halves(n, vocab, seed, length)
+    found = compare_logs(with_logprob(one, -np.log(vocab)), with_logprob(two, -np.log(vocab)))
+    assert found.verdict.kind is Kind.REFUTED
+    assert "frequencies" in found.verdict.reason
+    right = compare_logs(*(with_logprob(tokens, -np.log(vocab)) for tokens in alike(n, vocab, seed, length)))
+    assert right.verdict.kind is Kind.CONSISTENT, right.verdict.reason
+
+
+def test_frequencies_tell_laws_apart_no_more_often_than_alpha(seed):
+    generator, runs = np.random.default_rng(seed), 1_000
+    for law in (np.ones(5), 1 / np.arange(1, 400)):
+        p = law / law.sum()
+        found = [
+            frequencies(tuple(generator.choice(len(p), (2, 30, 6), p=p)), 0.0, alpha=0.02, beta=0.1).rejected
+            for _ in range(runs)
+        ]
+        assert sum(found) <= 0.02 * runs + 4 * np.sqrt(0.02 * runs)
+
+
+def test_answers_to_another_prompt_are_told(seed):
+    generator = np.random.default_rng(seed)
+    prompt = np.repeat(np.arange(10), 300)
+    law = generator.dirichlet(np.ones(20), size=10)
+
+    def log(shift):
+        tokens = np.stack([generator.choice(20, 4, p=law[(p + shift) % 10]) for p in prompt])
+        return {"tokens": tokens, "prompt": prompt}
+
+    right, wrong = compare_logs(log(0), log(0)), compare_logs(log(0), log(1))
+    assert right.verdict.kind is Kind.CONSISTENT, right.verdict.reason
+    assert wrong.verdict.kind is Kind.REFUTED
+    assert "tokens by prompt" in wrong.verdict.reason
+
+
+def test_two_tokens_that_are_both_certain_behind_the_same_tokens_differ():
+    tokens = np.random.default_rng(0).integers(0, 30_000, (200, 12))
+    sure, prompt = np.zeros(tokens.shape), np.arange(200)
+    one = {"tokens": tokens, "logprob": sure, "prompt": prompt}
+    found = compare_logs(one, one | {"tokens": np.roll(tokens, 1, 0)})
+    assert found.verdict.kind is Kind.REFUTED
+    assert "the same tokens: behind [] tokens are said to have a probability of 2 together" in found.verdict.reason
+
+
+def test_rounding_is_no_other_law_however_often_the_same_law_comes(seed):
+    generator = np.random.default_rng(seed)
+    for law in (np.full(5, 0.2), generator.dirichlet(np.ones(4)), generator.dirichlet(np.ones(50))):
+        said = np.log(law)
+        for kind in (torch.float32, torch.bfloat16, torch.float16):
+            other = torch.from_numpy(said).to(kind).double().numpy()
+            one, two = generator.choice(len(law), (2, 1_000, 6), p=law)
+            found = compare_logs({"tokens": one, "logprob": said[one]}, {"tokens": two, "logprob": other[two]})
+            assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+
+
+def test_a_row_for_each_prompt_that_is_the_same_in_both_is_no_copy(seed):
+    generator = np.random.default_rng(seed)
+    prompt = np.arange(1_000)
+    answers = generator.integers(0, 500, (1_000, 8))
+
+    def log():
+        tokens = answers.copy()
+        tokens[:, -1] += generator.random(1_000) < 0.1
+        return {"tokens": tokens, "prompt": prompt}
+
+    assert "not independent" not in compare_logs(log(), log()).verdict.reason
+
+
+def test_rows_that_come_twice_in_both_logs_refute_nothing(seed):
+    one, two = (np.repeat(x, 2, 0) for x in np.random.default_rng(seed).integers(0, 64, (2, 1_500, 16)))
+    found = compare_logs({"tokens": one}, {"tokens": two})
+    assert found.verdict.kind is Kind.INCONCLUSIVE
+    assert "rows are not independent" in found.verdict.reason
+    one, two = np.full((50, 3), 7), np.full((50, 3), 8)
+    assert compare_logs({"tokens": one}, {"tokens": two}).verdict.kind is Kind.REFUTED
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda log: {"tokens": log["tokens"][:, :-1]}, "the logs' rows have 8 and 7 positions; say where rows end"),
+        (
+            lambda log: log | {"logprob": np.where(log["tokens"] == log["tokens"][3, 2], -np.inf, -1.0)},
+            "-inf, and it was emitted; log what it was drawn from",
+        ),
+    ],
+)
+def test_logs_that_cannot_be_held_against_each_other_are_refused(change, said):
+    log = with_logprob(np.random.default_rng(0).integers(0, 64, (100, 8)))
+    with pytest.raises(InputError, match=said):
+        compare_logs(log, change(log))
