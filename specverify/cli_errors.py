@@ -71,7 +71,7 @@ def said(error: Any) -> str:
 class Unread:
     """Output that may be closed by its reader, as by `head`: what is not read is written nowhere, and is no error."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any) -> None:  # None where it was closed from the beginning
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -80,13 +80,15 @@ class Unread:
     def write(self, text: str) -> int:
         """As the stream's."""
         with self._kept():
-            self._stream.write(text)
+            if self._stream is not None:
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """As the stream's."""
         with self._kept():
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.flush()
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

@@ -170,6 +170,8 @@ def _verdicts(old: Cell, new: Cell) -> Iterator[Change]:
 def _exact(old: Cell, new: Cell) -> Iterator[Change]:
     one, other = old["exact"], new["exact"]
     if one is None or other is None:
+        if one is not None:
+            yield Change("worse", new["id"], "exact TV", number(one["tv"], 6), "not known")
         return
     claimed = new["expected"] is None
     for name, words in (("tv", "exact TV"), ("passes", "expected passes")):

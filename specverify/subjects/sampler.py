@@ -126,14 +126,15 @@ def judge_sampler(
             sampling.begin(clock)
         if followed.verdict.kind in (Kind.ERROR, Kind.INCONCLUSIVE):
             sampling.go_on(clock)
-        return together(sampling.judgement(clock), followed, two, sample, asked)
+        return together(sampling.judgement(clock), sampling.whole, followed, two, sample, asked)
     sampling.go_on(share)
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
         return found
     followed = prove(seconds=FOLLOWED * seconds, whole=seconds)
-    two = _pairs(prove, followed, clock.left) if found.verdict.kind is Kind.INCONCLUSIVE else None
-    return together(found, followed, two, sample, asked)
+    enough = found.verdict.kind is Kind.CONSISTENT and sampling.whole
+    two = None if enough else _pairs(prove, followed, clock.left)
+    return together(found, sampling.whole, followed, two, sample, asked)
 
 
 def _pairs(prove: partial[Judgement], followed: Judgement, seconds: float) -> Judgement | None:
@@ -187,6 +188,11 @@ class Sampling:
     def begun(self) -> bool:
         """Whether the small and the first calls of every toy were made, as far as there was time."""
         return all(one.calls or one.error for one in self.series)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every toy was sampled as planned, or would have been."""
+        return not any(one.left for one in self.series)
 
     def begin(self, deadline: Deadline, least: float = 0.0) -> bool:
         """Make the small and the first calls of every toy; whether there is time, or need, for an answer by more.

@@ -23,13 +23,14 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def together(
-    sampled: Judgement, followed: Judgement, two: Judgement | None, sample: Sampler, asked: Asked
+    sampled: Judgement, whole: bool, followed: Judgement, two: Judgement | None, sample: Sampler, asked: Asked
 ) -> Judgement:
     """What both come to.
 
     Args:
         sampled: what samples of it came to. Where they refuted it, or it broke down, that is the judgement: rows in
             batches may be wrong though one alone is right.
+        whole: whether all toys were sampled, and not only those on which there was time for an answer.
         followed: what every possible run on the smallest toys came to, if it could be followed.
         two: what every possible call for two rows came to, if it was followed: where samples say too little of rows in
             batches, nothing is proved without it.
@@ -43,7 +44,7 @@ def together(
     seconds = sampled.seconds + followed.seconds
     if followed.verdict.kind is Kind.PROVED:
         seconds += 0.0 if two is None else two.seconds
-        kind, said = _beside(sampled.verdict, two)
+        kind, said = _beside(sampled.verdict, whole, two)
         gaps = [gap for gap in followed.not_covered if gap != BESIDE]
         return replace(
             sampled,
@@ -69,9 +70,9 @@ def together(
     return replace(sampled, not_covered=(*sampled.not_covered, gap), seconds=seconds)
 
 
-def _beside(sampled: Verdict, two: Judgement | None) -> tuple[Kind, str]:
+def _beside(sampled: Verdict, whole: bool, two: Judgement | None) -> tuple[Kind, str]:
     """The verdict on a sampler whose rows are right one at a time, and what is said of rows in batches."""
-    if sampled.kind is not Kind.INCONCLUSIVE:
+    if sampled.kind is Kind.CONSISTENT and whole:
         return Kind.PROVED, "Rows in batches are sampled"
     if two is not None and two.verdict.kind is Kind.REFUTED:
         return Kind.REFUTED, f"Two rows in one call are wrong {two.verdict.reason}. Samples"

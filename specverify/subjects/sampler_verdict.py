@@ -259,7 +259,7 @@ def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
     if any(one.law is None for one in series):
         notes.append("on sequences too long to count: dependence of three tokens or more that leaves pairs independent")
     far = f"dependence between rows more than {NEAR} apart, other than {', '.join(map(str, FAR))} and half a call"
-    notes.append(f"{far}, and between calls with distant seeds")
+    notes.append(f"{far}, between calls with distant seeds, and of three rows or more that leaves pairs independent")
     return notes
 
 

@@ -188,3 +188,10 @@ def test_parts_that_both_records_have_are_compared(record):
     assert {(c.sign, c.where, c.old, c.new) for c in found} == {
         ("other", part, "yes", "no") for part in ("judgement", "kill matrix", "calibration")
     }
+
+
+def test_an_exact_law_that_is_gone_is_a_regression(record):
+    cell = next(c for c in record["cells"] if c["kind"] == "exact" and c["exact"])
+    gone = copy.deepcopy(record)
+    next(c for c in gone["cells"] if c["id"] == cell["id"])["exact"] = None
+    assert [(c.sign, c.where, c.new) for c in compare.campaigns(record, gone)] == [("worse", cell["id"], "not known")]

@@ -176,7 +176,7 @@ def test_what_only_two_rows_show_is_refuted_though_samples_are_few(change, says,
     assert re.search(says, two.verdict.reason)
     sampled = replace(followed, verdict=Verdict(Kind.INCONCLUSIVE, "few"))
     asked = Asked("any", Lossless(), 0, None, 0.01, 10.0, 1e-6, 1e-6, 60.0, None, 0.5)
-    found = together(sampled, followed, two, sampler, asked)
+    found = together(sampled, True, followed, two, sampler, asked)
     assert found.verdict.kind is Kind.REFUTED
     assert "Two rows in one call are wrong on recurrent-3x6" in found.verdict.reason
 
@@ -221,4 +221,16 @@ def test_no_proof_of_one_row_covers_what_samples_of_batches_said(kind):
     sampled = replace(judged(right, exact=False), verdict=Verdict(kind, "rows of a batch are copies"))
     asked = Asked("right", Lossless(), 0, None, 0.01, 10.0, 1e-6, 1e-6, 60.0, None, 0.5)
     assert followed.verdict.kind is Kind.PROVED
-    assert together(sampled, followed, None, right, asked) == sampled
+    assert together(sampled, True, followed, None, right, asked) == sampled
+
+
+def test_a_few_toys_that_were_sampled_are_not_all():
+    """Nothing is proved by one of many toys, and rows one at a time: two in a call are followed then."""
+    followed = judged(right, exact=True)
+    sampled = replace(followed, verdict=Verdict(Kind.CONSISTENT, "1 of 16 toys"))
+    asked = Asked("right", Lossless(), 0, None, 0.01, 10.0, 1e-6, 1e-6, 60.0, None, 0.5)
+    two = prove_sampler(right, suite=(case(2),), rows=2)
+    kinds = [together(sampled, *more, right, asked).verdict.kind for more in (
+        (True, followed, None), (False, followed, None), (False, followed, two),
+    )]  # fmt: skip
+    assert kinds == [Kind.PROVED, Kind.INCONCLUSIVE, Kind.PROVED]
