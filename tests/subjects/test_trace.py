@@ -10,7 +10,6 @@ import torch
 
 from specverify.claims import Relaxed
 from specverify.decoders import DraftModel, Speculative, sample
-from specverify.decoders.protocol import Branch
 from specverify.defects import samplers
 from specverify.errors import BudgetError, InputError
 from specverify.evidence import borrowed
@@ -209,19 +208,6 @@ def test_rows_that_end_count_up_to_their_end():
     assert found.notes[0].startswith(f"{int(lengths.sum()):,} tokens")
     cut = dict(source, lengths=(lengths - (run.tokens.gather(1, lengths[:, None] - 1)[:, 0] == 2).long()))
     assert judge_trace(cut).verdict.kind is Kind.REFUTED, "a row that stops before its end of sequence is biased"
-
-
-def test_branches_show_what_was_at_stake(right):
-    tokens = right["tokens"]
-    kinds = {"accepted": Branch.ACCEPTED, "recovered": Branch.RECOVERED, "sampled": Branch.SAMPLED}
-    mixed = np.where(np.arange(24) % 3 == 0, Branch.RECOVERED, Branch.ACCEPTED) + 0 * tokens
-    assert judge_trace({**right, "branch": mixed}, delta=0.03).verdict.kind is Kind.CONSISTENT
-    only = judge_trace({**right, "branch": np.full_like(tokens, kinds["accepted"])}, delta=0.03)
-    assert only.verdict.kind is Kind.VACUOUS
-    assert "no draft token was rejected" in only.verdict.reason
-    plain = judge_trace({**right, "branch": np.full_like(tokens, kinds["sampled"])}, delta=0.03)
-    assert plain.verdict.kind is Kind.CONSISTENT
-    assert not any("`branch`" in note for note in plain.not_covered)
 
 
 def damaged(full, **changes):

@@ -230,3 +230,17 @@ def test_a_leak_is_told_with_its_row_and_its_position_in_the_log(right):
     assert f"; most at position 7: {len(rows)} of {N:,}" in by_name(found)["leaks"].detail
     first = f"is {tokens[40, 7]}, in row 40 at position 7"
     assert any(note.startswith("leaks: the first token") and note.endswith(first) for note in found.notes), found.notes
+
+
+def test_branches_show_what_was_at_stake(right):
+    tokens = right["tokens"]
+    kinds = {"accepted": Branch.ACCEPTED, "recovered": Branch.RECOVERED, "sampled": Branch.SAMPLED}
+    mixed = np.where(np.arange(24) % 3 == 0, Branch.RECOVERED, Branch.ACCEPTED) + 0 * tokens
+    assert judge_trace({**right, "branch": mixed}, delta=0.03).verdict.kind is Kind.CONSISTENT
+    only = judge_trace({**right, "branch": np.full_like(tokens, kinds["accepted"])}, delta=0.03)
+    assert only.verdict.kind is Kind.VACUOUS
+    assert "no draft token was rejected" in only.verdict.reason
+    plain = judge_trace({**right, "branch": np.full_like(tokens, kinds["sampled"])}, delta=0.03)
+    assert plain.verdict.kind is Kind.CONSISTENT
+    assert any("`branch`" in note for note in judge_trace(right).not_covered)
+    assert "whether `branch` says what was done: it is taken at its word" in plain.not_covered
