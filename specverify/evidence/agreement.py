@@ -252,7 +252,7 @@ def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, be
     score = np.where(names >= 0, np.sign(learned[0] - learned[1]), 0)
     lengths = np.maximum((names[codes] >= 0).sum(2), 1)
     means = (score[codes].sum(2) / lengths)[:, third:]
-    pairs = means[0] - means[1]
+    pairs = (means[0] - means[1]) / 2  # at most the total variation of how often tokens come
     p_value = _by_signs(pairs - drift)
     error = max(EQUAL, float(pairs.std(ddof=1)) / math.sqrt(len(pairs))) if len(pairs) > 1 else EQUAL
     below, shifts = pairs - pairs.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
