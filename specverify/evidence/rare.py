@@ -53,8 +53,8 @@ def said(counts: Counts) -> str:
     one, two = counts
     within = int((one * (one - 1) + two * (two - 1)).sum()) // 2
     return (
-        f"of outcomes that came seldom, {within:,} pairs of equal ones lie in one sample and {int(one @ two):,} across; "
-        "under one law the two are about as many"
+        f"of outcomes that came seldom, {within:,} pairs of equal ones lie in one sample and {int(one @ two):,} across, "
+        "which are about as many under one law"
     )
 
 
