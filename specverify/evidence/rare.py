@@ -53,7 +53,7 @@ def said(counts: Counts) -> str:
     one, two = counts
     within = int((one * (one - 1) + two * (two - 1)).sum()) // 2
     return (
-        f"of outcomes that came seldom, {within:,} pairs of equal ones lie in one sample and {int(one @ two):,} across, "
+        f"of outcomes that came seldom, {within:,} pairs of equals lie in one sample and {int(one @ two):,} across, "
         "which are about as many under one law"
     )
 
