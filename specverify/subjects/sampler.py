@@ -50,7 +50,7 @@ SAMPLED, FOLLOWED = 0.55, 0.2
 FEW = 400
 """A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
 of the smallest toys takes some hundreds."""
-ALONE, PAIRS = 0.6, 0.6
+ALONE, PAIRS = 0.45, 0.8
 """The parts of the time that is left in which one row is followed then, and two rows of a call; the rest is sampled."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
@@ -138,14 +138,14 @@ def judge_sampler(
 
 
 def _pairs(prove: partial[Judgement], followed: Judgement, seconds: float) -> Judgement | None:
-    """Calls for two rows on the toys on which one is right: those with the fewest worlds first, of which two rows have
-    as many for each of the other's. None if there is none."""
-    rows = sorted(followed.exact, key=lambda row: int(row["worlds"]))
-    names = [row["model"] for row in rows if row["worlds"] ** 2 <= BUDGET]
-    if followed.verdict.kind is not Kind.PROVED or not names:
-        return None
+    """Calls for two rows on the toys on which one is right: those of three tokens and with the fewest worlds first, of
+    which two rows have as many for each of the other's. None if there is none."""
     cases = {case.name: case for case in chosen(prove.keywords["suite"], prove.args[1], "smallest")}
-    return prove(seconds=seconds, suite=[cases[name] for name in names], rows=2)
+    rows = sorted(followed.exact, key=lambda row: (cases[row["model"]].target.vocab < 3, int(row["worlds"])))
+    found = [cases[row["model"]] for row in rows if row["worlds"] ** 2 <= BUDGET]
+    if followed.verdict.kind is not Kind.PROVED or not found:
+        return None
+    return prove(seconds=seconds, suite=found, rows=2)
 
 
 class Sampling:

@@ -65,7 +65,7 @@ TWINS = 8
 BUDGET = 20_000
 """Worlds on one toy."""
 LEAST = 2
-"""Toys that are to be finished for a proof, where others are not."""
+"""Toys that are to be finished for a proof of one row, where others are not; of two rows one is enough."""
 SHOWN = 3
 """Toys that were not reached, of which a verdict names so many."""
 LEAK = 1e-12
@@ -211,7 +211,7 @@ def prove_sampler(
                 said.append(row)
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
         break
-    verdict = _verdict(verdicts, exact, done, cases, unfinished, what)
+    verdict = _verdict(verdicts, exact, done, cases, unfinished, what, LEAST if rows == 1 else 1)
     called = name or name_of(sample)
     return Judgement(
         subject=called,
@@ -255,6 +255,7 @@ def _verdict(
     cases: Sequence[Case],
     unfinished: Mapping[str, str],
     what: str,
+    least: int,
 ) -> Verdict:
     """One verdict over all toys: those that were not finished take nothing away from those that were."""
     kind = combine(verdict.kind for verdict in verdicts) if verdicts else Kind.INCONCLUSIVE
@@ -275,7 +276,7 @@ def _verdict(
     few = ""
     if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
         few = "Two tokens hide what is wrong with a residual"
-    elif unfinished and len(done) < LEAST:
+    elif unfinished and len(done) < least:
         few = "One toy shows too little of what may be wrong"
     if few:
         missing = next(iter(unfinished.items()))
@@ -307,6 +308,7 @@ def _law(
     law, left = Law(np.zeros(len(due) ** rows)), deadline.left
     world: World
     first, *others = (functools.partial(_call, sample, case, law, deadline, seed, rows) for seed in SEEDS)
+    others = others if rows == 1 else others[:1]  # of seeds one row has told
     try:
         for tokens, world in worlds(first, budget=budget, others=others, missing=LEFT * missing):
             if not law.worlds:
