@@ -96,10 +96,8 @@ def events(
             means.append(mean)
             there.append((count > 0) & counted)
             both = both & (count > 0)
-        behind, said = (
-            context[index],
-            [np.where(here, np.exp(mean), 0.0) for here, mean in zip(there, means, strict=True)],
-        )
+        behind = context[index]
+        said = [np.where(here, np.exp(mean), 0.0) for here, mean in zip(there, means, strict=True)]
         sums = [np.bincount(behind, share) for share in (*said, np.maximum(*said))]
         most_of_one = np.maximum(*sums[:2])
         if most < math.inf and most_of_one.max() > CONTRADICTED:
@@ -108,10 +106,8 @@ def events(
         if more.max() > max(limit - 1, beyond[0]):
             at = int(more.argmax())
             row = token[index[behind == at][0], :place].tolist()
-            beyond = (
-                float(more.max()),
-                f"behind {row} tokens are said to have a probability of {sums[2][at]:.3g} together",
-            )
+            together = f"behind {row} tokens are said to have a probability of {sums[2][at]:.3g} together"
+            beyond = float(more.max()), together
         off = np.where(both, means[0] - means[1], 0.0)
         if both.any():
             parts.append((context[index][both] + ahead, (means[0] + means[1])[both] / 2, off[both]))

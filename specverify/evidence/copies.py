@@ -137,9 +137,7 @@ class Again:
         one, two = to_numpy(first), to_numpy(second)
         n = len(one)
         check_size(n, "the number of rows")
-        _, index = np.unique(np.concatenate([one, two]), axis=0, return_inverse=True)
-        index = index.ravel()
-        counts = np.stack([np.bincount(part, minlength=int(index.max()) + 1) for part in (index[:n], index[n:])])
+        counts = _counts(one, two)
         both, twice = int(np.minimum(*counts).sum()), np.maximum(counts - 1, 0).sum(1)
         sizes = [n] if sizes is None else sizes
         # Few different rows are those of a law that has no more.
@@ -236,11 +234,16 @@ def halves(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def equal_pairs(first: Int[np.ndarray, "rows length"], second: Int[np.ndarray, "others length"]) -> int:
     """The number of pairs, one row of each, that are equal."""
-    _, index = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
-    kinds = int(index.max()) + 1
-    index = index.ravel()
-    one, two = (np.bincount(part, minlength=kinds) for part in (index[: len(first)], index[len(first) :]))
+    one, two = _counts(first, second)
     return int(one @ two)
+
+
+def _counts(first: Int[np.ndarray, "rows length"], second: Int[np.ndarray, "others length"]) -> rare.Counts:
+    """How often each different row came in either."""
+    _, index = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
+    index = index.ravel()
+    parts = (index[: len(first)], index[len(first) :])
+    return np.stack([np.bincount(part, minlength=int(index.max()) + 1) for part in parts])
 
 
 def _exponent(equal: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -138,9 +138,8 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
             drift = said = floor
         else:
             drift = same.most if EQUAL < same.most <= floor else 0.0
-            said = (
-                floor if len(same.apart) < EVENTS else max(drift, EQUAL)
-            )  # how far rounding goes is not known from few
+            # How far rounding goes is not known from a few tokens.
+            said = floor if len(same.apart) < EVENTS else max(drift, EQUAL)
             found.append(agreement.same_tokens(same, floor))
             found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
         found.append(agreement.surprisal(tokens, logprobs, said, **rates["surprisal"]))

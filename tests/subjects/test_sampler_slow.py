@@ -87,7 +87,7 @@ def test_a_slow_sampler_is_followed_before_it_is_sampled():
     found = judge_sampler(sampler, seconds=40.0, suite=suite)
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     assert found.exact[0]["model"] == FIRST.name
-    assert FIRST.target.name in calls
+    assert calls.index(FIRST.target.name) < 200, "the small calls on one toy, and no more, come before what is followed"
     assert "not reached: " in found.verdict.reason
     assert re.search(r"Two rows in one call are right on 1 of 2 toys \(largest 3x2, \d+ worlds\)", found.verdict.reason)
     assert "More are too slow for samples" in found.verdict.reason
