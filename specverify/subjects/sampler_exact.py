@@ -60,8 +60,6 @@ ENOUGH = 2
 """Toys on which it cannot be followed before the others are left, if it could on none."""
 TWINS = 8
 """Runs on each toy that are made with the same random numbers twice, followed and not."""
-
-
 BUDGET = 20_000
 """Worlds on one toy."""
 LEAST = 2
@@ -72,7 +70,6 @@ LEAK = 1e-12
 """Rounding gives no chance to a token of probability 0: what is forbidden may come so rarely, and no more."""
 LEFT = 1e-5
 """Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
-
 
 Chances = Float[np.ndarray, " sequences"]
 
@@ -159,7 +156,7 @@ def prove_sampler(
     start = time.perf_counter()
     end = Deadline(seconds)
     what = "the target" if reference is None else name_of(reference)
-    allowed = tolerance + (rows * claim.tv if isinstance(claim, Relaxed) else 0.0)
+    allowed = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
     verdicts: list[Verdict] = []
     exact: list[ExactRow] = []
     done: list[Case] = []
@@ -182,11 +179,13 @@ def prove_sampler(
             if len(verdicts) == ENOUGH and not done:
                 break
             continue
-        # What no world was followed to, chances of rounding's size, may be anywhere.
-        over, under = np.maximum(law.came - due, 0).sum(), np.maximum(due - law.came, 0).sum()
-        tv = float(over if law.stopped else 0.5 * (over + under + max(0.0, 1 - law.came.sum())))
+        each = _of_rows(law.came, rows)
+        apart = [_tv(came, alone, not law.stopped) for came in each]
+        tv = _tv(law.came, due, not law.stopped)
+        # Rows are due to be independent, whatever each may be off by; where worlds are left, of what it may be.
+        bound = tv - rows * allowed if law.stopped else _tv(law.came, functools.reduce(np.multiply.outer, each).ravel())
         leak = float(law.came[due == 0].sum()) if reference is None and not isinstance(claim, Relaxed) else 0.0
-        right = tv <= allowed and leak <= LEAK
+        right = max(apart) <= allowed and bound <= tolerance and leak <= LEAK
         if law.stopped and right:
             unfinished[case.name] = law.missing(seconds, whole or seconds)
             continue
@@ -200,15 +199,17 @@ def prove_sampler(
             continue
         said = [f"{'TV at least' if law.stopped else 'exact TV'} {tv:.6g} from {what}"]
         said += [f"sequences that it forbids come with probability {leak:.2g}"] if leak > LEAK else []
-        if not law.stopped and tv > allowed:
-            row, came = _row(law.came, alone, allowed)
-            if came is not None:
-                location = locate_exactly(alone, came, round(len(alone) ** (1 / case.target.length)), tolerance)
-                like = matches_law(case, came, tolerance) if isinstance(claim, Lossless) and reference is None else []
-                where = settled(law.paths, location["prefix"]) if rows == 1 else ""
-                said += [f"{row}{sentence(location)}{where and f', {where}'}", *like]
-            else:
-                said.append(row)
+        worst = int(np.argmax(apart))
+        if not law.stopped and apart[worst] > allowed:
+            vocab = round(len(alone) ** (1 / case.target.length))  # of clusters, where they are claimed
+            location = locate_exactly(alone, each[worst], vocab, tolerance)
+            plain = isinstance(claim, Lossless) and reference is None
+            like = matches_law(case, each[worst], tolerance) if plain else []
+            where = settled(law.paths, location["prefix"]) if rows == 1 else ""
+            row = f"row {worst} of {rows} in a call: " if rows > 1 else ""
+            said += [f"{row}{sentence(location)}{where and f', {where}'}", *like]
+        elif bound > tolerance:
+            said.append(f"each of {rows} rows of a call has the law by itself, but they depend on each other")
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
         break
     verdict = _verdict(verdicts, exact, done, cases, unfinished, what, LEAST if rows == 1 else 1)
@@ -234,18 +235,16 @@ def prove_sampler(
     )
 
 
-def _row(came: Chances, alone: Chances, allowed: float) -> tuple[str, Chances | None]:
-    """Which row of a call is farthest off, in words, and its law; None where each alone is right."""
-    rows = round(math.log(len(came)) / math.log(len(alone))) if len(alone) > 1 else 1
-    if rows == 1:
-        return "", came
-    together = came.reshape([len(alone)] * rows)
-    each = [together.sum(tuple(other for other in range(rows) if other != row)) for row in range(rows)]
-    off = [float(np.abs(law - alone).sum()) / 2 for law in each]
-    row = int(np.argmax(off))
-    if off[row] <= allowed:
-        return f"each of {rows} rows of a call has the law by itself, but they depend on each other", None
-    return f"row {row} of {rows} in a call: ", each[row]
+def _of_rows(came: Chances, rows: int) -> list[Chances]:
+    """The law of each row of a call, from that of all together."""
+    together = came.reshape([round(len(came) ** (1 / rows))] * rows)
+    return [together.sum(tuple(other for other in range(rows) if other != row)) for row in range(rows)]
+
+
+def _tv(came: Chances, due: Chances, whole: bool = True) -> float:
+    """How far off it is; where worlds are left, at least. What none was followed to, of rounding's size, is anywhere."""
+    over, under = np.maximum(came - due, 0).sum(), np.maximum(due - came, 0).sum()
+    return float(0.5 * (over + under + max(0.0, 1 - came.sum())) if whole else over)
 
 
 def _verdict(

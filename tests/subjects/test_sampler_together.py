@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from specverify.claims import Lossless
+from specverify.claims import Lossless, Relaxed
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import BESIDE, prove_sampler
@@ -179,6 +179,23 @@ def test_what_only_two_rows_show_is_refuted_though_samples_are_few(change, says,
     found = together(sampled, True, followed, two, sampler, asked)
     assert found.verdict.kind is Kind.REFUTED
     assert "Two rows in one call are wrong on recurrent-3x6" in found.verdict.reason
+
+
+def test_each_row_of_a_relaxed_sampler_is_held_to_its_distance_and_to_independence():
+    """Two rows together may be twice as far off, but neither of them alone, and they may not know of each other."""
+
+    def found(change, tv):
+        def sampler(target, draft, n, seed):
+            return change(target, draft, n, seed, right(target, draft, n, seed))
+
+        return prove_sampler(sampler, Relaxed(tv), suite=(case(2),), rows=2).verdict
+
+    off = float(re.search("TV (0[.][0-9]+) from", found(of_others, 1e-3).reason)[1])
+    assert found(of_others, 1.01 * off).kind is Kind.PROVED
+    less = found(of_others, 0.7 * off)
+    assert less.kind is Kind.REFUTED and "row 1 of 2 in a call" in less.reason
+    assert "depend on each other" in found(of_the_first, 0.9).reason
+    assert found(lambda *call: call[-1], 1e-3).kind is Kind.PROVED
 
 
 def test_one_that_is_slow_and_cannot_be_followed_is_sampled_until_the_end(clock):
