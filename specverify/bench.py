@@ -31,7 +31,7 @@ from specverify.decoders.registry import Settings
 from specverify.decoders.run import Run, sample
 from specverify.errors import InputError
 from specverify.model import Model
-from specverify.subjects.named import named
+from specverify.subjects.named import named, running
 
 PLAIN = "ar"
 USUAL = ("sjd", "scd-mc", "scd-gs")
@@ -235,7 +235,7 @@ class _Work:
         """One batch; of those that do not count, which warm up, only how often the device was waited for is kept."""
         watch = contextlib.nullcontext() if counts or asked.compiled else Waits()
         begin = clock.stamp()
-        with watch:
+        with watch, running(self.name):
             run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
         seconds = clock.total([(begin, clock.stamp())])
         if counts:

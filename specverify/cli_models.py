@@ -76,7 +76,7 @@ def sample(
     if not overwrite:
         files.check_own(SAMPLE, record_at, *written)
     from specverify.decoders.registry import Settings
-    from specverify.subjects.named import named
+    from specverify.subjects.named import named, running
 
     drafting = named(decoder).needs_draft_model  # an unknown name, before the seconds that loading takes
     opened, second = _opened(model, draft, condition, guidance, processors, dtype, device, compile)
@@ -102,7 +102,8 @@ def sample(
     settings = Settings(window, draft_model=second, judging=_judging(rule, opened, decoder))
     made = named(decoder).build(settings)
     begun = time.perf_counter()
-    run = decoded(made, opened, n, seed, batch)
+    with running(decoder):
+        run = decoded(made, opened, n, seed, batch)
     seconds = time.perf_counter() - begun
     if picture:
         pixels = torch.cat([opened.render(part).float().cpu() for part in run.tokens.split(batch)])

@@ -12,7 +12,7 @@ import toymodels
 from specverify import bench, bench_answer, bench_judging, bench_passes
 from specverify.bench import Asked, Clocked
 from specverify.bench_shape import Bench
-from specverify.errors import InputError
+from specverify.errors import ContractError, InputError
 from specverify.report.shape import fit
 
 TOY = toymodels.toy("dense-4x6")
@@ -239,3 +239,11 @@ def test_somebodys_own_decoder_is_timed_beside_others_by_its_reference(still, tm
     assert fixed["passes"] == pytest.approx(rows[2]["passes"], abs=1)
     with pytest.raises(InputError, match="drafts with a second model"):
         bench.measure(Slow(TOY), asked)
+
+
+def test_what_somebodys_own_decoder_raises_is_said_with_its_name_and_line(still, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN.replace("return self.inner.step(*arguments)", "raise ValueError('no room for 3 drafts')"))
+    asked = Asked((f"{file}:Mine",), (2,), batch=4, rounds=1)
+    with pytest.raises(ContractError, match=r"mine.py:Mine raised ValueError: no room for 3 drafts \(mine.py:11, in s"):
+        bench.measure(Slow(TOY), asked, Slow(toymodels.draft("perturbed", TOY)))
