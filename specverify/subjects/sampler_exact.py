@@ -242,7 +242,7 @@ def _of_rows(came: Chances, rows: int) -> list[Chances]:
 
 
 def _tv(came: Chances, due: Chances, whole: bool = True) -> float:
-    """How far off it is; where worlds are left, at least. What none was followed to, of rounding's size, is anywhere."""
+    """How far off it is; where worlds are left, at least. What none was followed to may be anywhere."""
     over, under = np.maximum(came - due, 0).sum(), np.maximum(due - came, 0).sum()
     return float(0.5 * (over + under + max(0.0, 1 - came.sum())) if whole else over)
 
