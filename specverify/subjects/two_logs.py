@@ -194,7 +194,7 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
         return Verdict(
             Kind.INCONCLUSIVE,
             f"rows are not independent ({again[0].check}: {again[0].detail}); sample with other seeds in each log, one "
-            "for each row, and log the array prompt if there are several",
+            "for each row, and log the array prompt if there are several (greedy decoding has no law to compare)",
         )
     if off := [item for item in evidence if item.rejected]:
         exact = {name: place for place, name in enumerate(EXACT)}
