@@ -40,7 +40,7 @@ from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
-from specverify.subjects.sampler_suite import guided_still
+from specverify.subjects.shortened import guided_still
 
 Interface = Literal["llama", "chameleon", "janus"]
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]

@@ -52,6 +52,8 @@ FEW = 400
 of the smallest toys takes some hundreds."""
 ALONE, PAIRS = 0.45, 0.8
 """The parts of the time that is left in which one row is followed then, and two rows of a call; the rest is sampled."""
+SEQUENCES = 1 << 20
+"""Most pairs of sequences whose law is written down, of two rows."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -142,7 +144,7 @@ def _pairs(prove: partial[Judgement], followed: Judgement, seconds: float) -> Ju
     which two rows have as many for each of the other's. None if there is none."""
     cases = {case.name: case for case in chosen(prove.keywords["suite"], prove.args[1], "smallest")}
     rows = sorted(followed.exact, key=lambda row: (cases[row["model"]].target.vocab < 3, int(row["worlds"])))
-    found = [cases[row["model"]] for row in rows if row["worlds"] ** 2 <= BUDGET]
+    found = [cases[row["model"]] for row in rows if row["worlds"] ** 2 <= BUDGET and row["sequences"] ** 2 <= SEQUENCES]
     if followed.verdict.kind is not Kind.PROVED or not found:
         return None
     return prove(seconds=seconds, suite=found, rows=2)

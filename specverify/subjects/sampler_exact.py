@@ -17,7 +17,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 import numpy as np
@@ -38,6 +38,7 @@ from specverify.subjects.sampler_matches import matches_law
 from specverify.subjects.sampler_noise import REMEDY
 from specverify.subjects.sampler_series import SEED_BITS, Sampler, checked, message_of, name_of
 from specverify.subjects.sampler_suite import Case, chosen, claimed_law
+from specverify.subjects.sampler_unwatched import unwatched
 from specverify.subjects.sampler_world import World
 from specverify.subjects.sampler_worlds import twins, worlds
 from specverify.verdict import Kind, Verdict, combine
@@ -70,7 +71,6 @@ LEAK = 1e-12
 """Rounding gives no chance to a token of probability 0: what is forbidden may come so rarely, and no more."""
 LEFT = 1e-5
 """Of the chance that may be missing where budget or time is over, the part that is left out in any case."""
-
 Chances = Float[np.ndarray, " sequences"]
 
 
@@ -203,7 +203,7 @@ def prove_sampler(
         if not law.stopped and apart[worst] > allowed:
             vocab = round(len(alone) ** (1 / case.target.length))  # of clusters, where they are claimed
             location = locate_exactly(alone, each[worst], vocab, tolerance)
-            plain = isinstance(claim, Lossless) and reference is None
+            plain = reference is None and isinstance(claim, Lossless)
             like = matches_law(case, each[worst], tolerance) if plain else []
             where = settled(law.paths, location["prefix"]) if rows == 1 else ""
             row = f"row {worst} of {rows} in a call: " if rows > 1 else ""
@@ -272,14 +272,15 @@ def _verdict(
     if unfinished:
         more = f" and {len(unfinished) - SHOWN} more" if len(unfinished) > SHOWN else ""
         reason += f"; not reached: {', '.join([*unfinished][:SHOWN])}{more}"
-    few = ""
+    few, missing = "", next(iter(unfinished), "")
     if unfinished and max(case.target.vocab for case in done) < 3 <= max(case.target.vocab for case in cases):
         few = "Two tokens hide what is wrong with a residual"
     elif unfinished and len(done) < least:
         few = "One toy shows too little of what may be wrong"
+    elif telling := [case.name for case in cases if case.telling and case.name in unfinished and least > 1]:
+        few, missing = f"What may be wrong shows on {' and '.join(telling)}, and on none of these", telling[0]
     if few:
-        missing = next(iter(unfinished.items()))
-        return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. {few}. On {missing[0]}: {missing[1]}")
+        return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. {few}. On {missing}: {unfinished[missing]}")
     return Verdict(kind, reason)
 
 
@@ -305,6 +306,7 @@ def _law(
     if due is None:
         raise BudgetError("too many sequences to write their law down; use a smaller toy")
     law, left = Law(np.zeros(len(due) ** rows)), deadline.left
+    case = replace(case, target=unwatched(case.target), draft=unwatched(case.draft))
     world: World
     first, *others = (functools.partial(_call, sample, case, law, deadline, seed, rows) for seed in SEEDS)
     others = others if rows == 1 else others[:1]  # of seeds one row has told

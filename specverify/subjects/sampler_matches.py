@@ -16,7 +16,8 @@ from specverify.evidence.result import Law
 from specverify.evidence.sequences import target_law
 from specverify.model import Model
 from specverify.processors import Guided, Processed
-from specverify.subjects.sampler_suite import TOP_K, Case, by_convention, guided_still
+from specverify.subjects.sampler_suite import TOP_K, Case, by_convention
+from specverify.subjects.shortened import guided_still
 
 AHEAD = 12.0
 """How much more probable, in nats, what came must be under another law than under the target's."""

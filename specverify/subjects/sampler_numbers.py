@@ -6,7 +6,9 @@ with, one by one. What would read a number (`float`, `format`, `hash`, `==`) is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,18 @@ import torch
 from torch import Tensor
 
 from specverify.subjects.sampler_coins import COARSE, ONLY, Coin, arranged, calculated, gathered
+
+
+@contextlib.contextmanager
+def quiet(known: Any) -> Iterator[None]:
+    """While a number is held against one that is known, what is computed for that is not followed itself; a tensor may
+    hold random numbers, and is."""
+    if not isinstance(known, float | int | np.generic):
+        yield
+        return
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        yield
+
 
 if TYPE_CHECKING:
     from specverify.subjects.sampler_world import World
@@ -46,7 +60,8 @@ class Number:
             return not strict
         if isinstance(bound, Number | Coin):
             raise self.coin.world.stop(f"the program compares two uniform numbers; {ONLY}")
-        found = self.coin.world.compare(self.coin, bound, below, strict)
+        with quiet(bound):
+            found = self.coin.world.compare(self.coin, bound, below, strict)
         return found if isinstance(bound, Tensor) else bool(found)
 
     def _by(self, other: Any, name: str, turned: bool = False) -> Any:
@@ -57,11 +72,13 @@ class Number:
             return found
         if isinstance(other, Number):
             raise self.coin.world.stop(f"the program calculates with two uniform numbers at once ({name}); {ONLY}")
-        came = calculated(self.coin, name, other, turned)
+        with quiet(other):
+            came = calculated(self.coin, name, other, turned)
         return came if isinstance(other, Tensor) else Number(came)
 
     def _of(self, name: str) -> Number:
-        return Number(calculated(self.coin, name))
+        with quiet(0.0):
+            return Number(calculated(self.coin, name))
 
     def log(self) -> Number:
         """As numpy asks of what stands in arrays of objects."""

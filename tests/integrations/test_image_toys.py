@@ -11,7 +11,8 @@ from specverify.errors import InputError
 from specverify.integrations.transformers import chameleon, janus, loop_sampler
 from specverify.processors import Guided
 from specverify.subjects.sampler_exact import prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

@@ -19,7 +19,8 @@ from specverify.integrations.transformers import generation_sampler, pretrained
 from specverify.processors import Guided, Processed, parse_processors
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened, small, tiny
+from specverify.subjects.sampler_suite import Case, small, tiny
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

@@ -6,7 +6,8 @@ import pytest
 
 from specverify.defects import samplers
 from specverify.subjects.sampler import judge_sampler
-from specverify.subjects.sampler_suite import Case, Shortened, small, standard
+from specverify.subjects.sampler_suite import Case, small, standard
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

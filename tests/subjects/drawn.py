@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from specverify.evidence.sequences import target_law
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case
+from specverify.subjects.shortened import Shortened
 from toymodels import draft, toy
 
 _LAWS = {}

@@ -16,7 +16,8 @@ from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import sequence_index, target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
-from specverify.subjects.sampler_suite import Case, Shortened, chosen, clustered, small, standard
+from specverify.subjects.sampler_suite import Case, chosen, clustered, small, standard
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

@@ -11,7 +11,7 @@ import torch
 from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import GROUPS, Batches
-from specverify.subjects.sampler_suite import Shortened
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from tests.subjects.drawn import case, right
 from toymodels import toy

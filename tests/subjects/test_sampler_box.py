@@ -13,16 +13,8 @@ from specverify.processors import Guided, Processed, parse_processors, top_k_tie
 from specverify.subjects import here
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
-from specverify.subjects.sampler_suite import (
-    Case,
-    Shortened,
-    guided,
-    guided_still,
-    named,
-    one_target,
-    processors,
-    small,
-)
+from specverify.subjects.sampler_suite import Case, guided, named, one_target, processors, small
+from specverify.subjects.shortened import Shortened, guided_still
 from specverify.verdict import Kind
 from tests.subjects.drawn import case, right
 from toymodels import draft, toy

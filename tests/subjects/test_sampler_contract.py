@@ -12,7 +12,8 @@ from specverify.claims import ClusterLossless, Relaxed
 from specverify.errors import InputError
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
-from specverify.subjects.sampler_suite import Case, Shortened, standard
+from specverify.subjects.sampler_suite import Case, standard
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from tests.subjects.test_sampler import case, right, verdict
 from toymodels import draft, toy

@@ -16,8 +16,9 @@ from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case
 from specverify.subjects.sampler_worlds import worlds
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

@@ -14,8 +14,9 @@ from scipy import stats
 
 from specverify.errors import ContractError
 from specverify.subjects.sampler_exact import prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case
 from specverify.subjects.sampler_worlds import twins, worlds
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from tests.subjects.followed import WAYS, own
 from toymodels import draft, toy

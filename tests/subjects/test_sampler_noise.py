@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from specverify.subjects.sampler_exact import prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened
+from specverify.subjects.sampler_suite import Case
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind
 from toymodels import draft, toy
 

@@ -10,9 +10,10 @@ from specverify.claims import Lossless, Relaxed
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import BESIDE, prove_sampler
-from specverify.subjects.sampler_suite import Case, Shortened, chosen
+from specverify.subjects.sampler_suite import Case, chosen
 from specverify.subjects.sampler_together import together
 from specverify.subjects.sampler_verdict import Asked
+from specverify.subjects.shortened import Shortened
 from specverify.verdict import Kind, Verdict
 from toymodels import draft, toy
 

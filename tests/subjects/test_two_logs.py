@@ -13,7 +13,7 @@ from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.homogeneity import Homogeneity
 from specverify.processors import Processed, parse_processors
-from specverify.subjects.sampler_suite import Shortened
+from specverify.subjects.shortened import Shortened
 from specverify.subjects.two_logs import compare_logs
 from specverify.verdict import Kind
 from toymodels import draft, toy
