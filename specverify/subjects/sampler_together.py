@@ -80,9 +80,11 @@ def _beside(sampled: Verdict, whole: bool, two: Judgement | None) -> tuple[Kind,
     if two is not None and two.verdict.kind is Kind.PROVED:
         return Kind.PROVED, f"Two rows in one call are right {two.verdict.reason}. More are {slow}"
     why = "they have too many worlds" if two is None else two.verdict.reason
+    lack = f"Two rows in one call were not followed to an end ({why})"
+    if sampled.kind is Kind.CONSISTENT:
+        return sampled.kind, f"{lack}. Rows in batches are sampled, on some toys"
     return Kind.INCONCLUSIVE, (
-        f"Two rows in one call were not followed to an end ({why}), and rows in batches are {slow}; allow more "
-        "seconds, or ask for one row alone (--exact)"
+        f"{lack}, and rows in batches are {slow}; allow more seconds, or ask for one row alone (--exact)"
     )
 
 
