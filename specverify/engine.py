@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,6 +46,8 @@ def loky(jobs: int | None) -> Iterator[pool.Executor]:
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
+    # Workers keep memory that was freed, which loky takes for a leak, and replaces them between two cells.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
     executor = ProcessPoolExecutor(pool.width(pool.checked(jobs)), initializer=pool.prepare_worker)
     try:
         yield executor

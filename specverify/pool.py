@@ -221,8 +221,10 @@ def prepare_worker() -> None:
 
 def _end_with_parent() -> None:
     parent, above = multiprocessing.parent_process(), os.getppid()
-    if parent is not None:
+    # loky does not say which process it is, or names one that cannot be waited for
+    if parent is None or parent.sentinel is None:
+        while os.getppid() == above:
+            time.sleep(0.5)
+    else:
         parent.join()
-    while parent is None and os.getppid() == above:  # loky does not say which process it is
-        time.sleep(0.5)
     os._exit(1)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -46,6 +47,16 @@ def test_loky_has_processes_of_its_own_and_leaves_none():
     while any(runs(one) for one in found) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(runs(one) for one in found)
+
+
+def threads(number):
+    time.sleep(0.3)  # one that cannot wait for its parent has ended by then
+    return [thread.name for thread in threading.enumerate() if "_end_with_parent" in thread.name]
+
+
+def test_a_worker_of_loky_looks_out_for_the_end_of_its_parent():
+    with cli_study.workers(Engine.loky, None, 1) as workers:
+        assert [len(found) for found in share_out(threads, range(2), workers)] == [1, 1]
 
 
 def test_a_worker_of_loky_that_is_killed_breaks_the_pool():
