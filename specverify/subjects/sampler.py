@@ -51,7 +51,7 @@ FEW = 400
 """A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
 of the smallest toys takes some hundreds."""
 ALONE, PAIRS, HALF = 0.45, 0.8, 0.5
-"""The parts of the time that is left in which one row is followed then, and two rows of a call, also where samples would
+"""The parts of the time left in which one row is followed then, and two rows of a call, also where samples would
 answer in a little more; the rest is sampled."""
 SEQUENCES = 1 << 20
 """Most pairs of sequences whose law is written down, of two rows."""
