@@ -95,6 +95,8 @@ def verify(
         devices=environment.devices(device),
         on_device=on_device,
     )
+    if shard is not None:
+        study.numbers(shard, overwrite)
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
     header = _header(setting, only, pool.width(jobs), budget)

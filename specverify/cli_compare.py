@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specverify.catalogue import near
-from specverify.errors import InputError
+from specverify.errors import InputError, number_of
 
 if TYPE_CHECKING:
     from specverify.compare import Change
@@ -65,6 +65,13 @@ def kind(path: Path) -> str:
     for name in RECORDS:
         if (path / name).is_file():
             return "tradeoff" if name in SWEEPS else "verify"
+    from specverify.study import CELLS
+
+    if cells := len([*path.glob(f"{CELLS}/*.json")]):
+        raise InputError(
+            f"there is no record at {path} yet: {number_of(cells, 'cell')} of it, of a command that is not done; the "
+            "same command again goes on, and the last of its shards makes the record"
+        )
     there = sorted({str(file.parent) for name in RECORDS for file in _beside(path, name)})
     close = near(str(path), there, "records near it are in") if there else "and there is none in out/ either"
     raise InputError(

@@ -72,7 +72,13 @@ def campaigns(old: Record, new: Record) -> list[Change]:
     changes += _measured(pairs)
     changes += [change for one, other in both for change in _seconds(one, other)]
     changes += _there(before, after)
-    return [*changes, *(change for part in _PARTS for change in _part(part, old, new))]
+    return [*_status(old, new), *changes, *(change for part in _PARTS for change in _part(part, old, new))]
+
+
+def _status(old: Record | Sweep, new: Record | Sweep) -> Iterator[Change]:
+    """Whether one of them is a part of its plan alone: what is not in it is not done, rather than gone."""
+    if old["status"] != new["status"]:
+        yield Change("other", "the record", "status", old["status"], new["status"])
 
 
 def _part(name: str, old: Record, new: Record) -> Iterator[Change]:
@@ -140,6 +146,7 @@ def sweeps(old: Sweep, new: Sweep) -> list[Change]:
         without = frozenset(spaces.METRICS)
         moved = [Change("other", "all settings", "features", spaces.space(old), spaces.space(new))]
     return [
+        *_status(old, new),
         *broken,
         *moved,
         *_measured([(one["id"], _metrics(one, without), _metrics(other, without)) for one, other in both]),

@@ -198,7 +198,7 @@ def run(
         KeyboardInterrupt: after `finish`.
     """
     jobs = pool.checked(jobs)
-    number, of = (1, 1) if shard is None else _numbers(shard, overwrite)
+    number, of = (1, 1) if shard is None else numbers(shard, overwrite)
     part = study.cells[number - 1 :: of]  # neighbours are alike, and so are dealt out
     with _opened(study, out, overwrite, f"{number}-of-{of}" if shard else "") as kept:
         todo, late = {cell.id: cell for cell in kept.missing(part)}, []
@@ -268,8 +268,12 @@ def _stopped(limit: float) -> str:
     return f"stopped after {limit:g} s; the same command with a larger --limit tries again"
 
 
-def _numbers(shard: str, overwrite: bool) -> tuple[int, int]:
-    """I and N of "I/N"."""
+def numbers(shard: str, overwrite: bool) -> tuple[int, int]:
+    """I and N of "I/N".
+
+    Raises:
+        InputError: for anything else, and where a shard would delete what others have finished.
+    """
     number, slash, of = shard.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise InputError(f"shard {shard!r} is not I/N with I from 1 to N; write --shard 1/3")

@@ -281,11 +281,13 @@ def test_shards_of_a_campaign(run, tmp_path):
     code, out, err = run(*arguments, "--shard", "2/2")
     assert (code, out) == (0, f"1 cell, 1 process; results go to {tmp_path / 'record.json'}\n")
     assert err.startswith(f"shard 2/2 is done: 1 of 2 cells are in {tmp_path}, and no record yet; ")
+    _refused(run("show", tmp_path), f"there is no record at {tmp_path} yet: 1 cell of it, of a command that is not don")
     assert [path.name for path in (tmp_path / "cells").glob("*.json")] == ["exact~ar-race~dense-2x8.json"]
     code, out, err = run(*arguments, "--shard", "1/2")
     assert (code, err) == (0, "")
     assert "verdict: PROVED, exit code 0" in out
     assert [cell["id"] for cell in records.load(tmp_path)["cells"]] == ["exact/ar/dense-2x8", "exact/ar-race/dense-2x8"]
+    _refused(run(*arguments, "--shard", "3/2"), "shard '3/2' is not I/N")
     _refused(run(*arguments, "--shard", "3/2", "--overwrite"), "shard '3/2' is not I/N")
 
 

@@ -62,7 +62,7 @@ def summary(judgement: Judgement) -> Group:
         if lines:
             parts += [Text(), Text(heading, style="bold"), *(_indented(line) for line in lines[:SHOWN])]
             if len(lines) > SHOWN:
-                parts.append(_indented(f"... and {len(lines) - SHOWN} more in judgement.json"))
+                parts.append(_indented(f"... and {len(lines) - SHOWN} more in its JSON"))
     return Group(*parts)
 
 
@@ -88,7 +88,7 @@ def _section(heading: str, rows: Sequence[Mapping[str, str]]) -> list[Renderable
     table = listing([tuple(row.get(name, "") for name in columns) for row in rows[:SHOWN]], columns, _LESS)
     parts: list[RenderableType] = [Text(), Text(heading, style="bold"), _indented(table)]
     if len(rows) > SHOWN:
-        parts.append(_indented(f"... and {len(rows) - SHOWN} more in judgement.json"))
+        parts.append(_indented(f"... and {len(rows) - SHOWN} more in its JSON"))
     return parts
 
 
@@ -132,7 +132,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        more = f", ... and {len(value) - LONG:,} more in judgement.json" if len(value) > LONG else ""
+        more = f", ... and {len(value) - LONG:,} more in its JSON" if len(value) > LONG else ""
         return "(" + ", ".join(_shown(item) for item in value[:LONG]) + more + ")"
     return str(value)
 

@@ -99,7 +99,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
     if "tokens" not in names or form is None:
         raise InputError(
             f"the trace holds {', '.join(names) or 'nothing'}; it needs tokens, and logprobs, or top_ids and "
-            f"top_logprobs, or {', '.join(REDUCED)}"
+            f"top_logprobs, or {', '.join(REDUCED)} (tokens are ids: what draws vectors is judged as it runs)"
         )
     tokens, counted = tokens_of(source)
     for name in form:
@@ -171,7 +171,9 @@ def tokens_of(source: Source) -> tuple[Int[Tensor, "sequences length"], Bool[Ten
 def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:
     values = source.read(name, slice(None), slice(None))
     if values.dtype.kind not in "iu":
-        raise InputError(f"{name} has dtype {values.dtype}; it holds integers")
+        raise InputError(
+            f"{name} has dtype {values.dtype}; give ids, as integers (what draws vectors is judged as it runs)"
+        )
     return torch.from_numpy(values.astype(np.int64))
 
 

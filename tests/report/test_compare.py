@@ -59,6 +59,13 @@ def test_a_cell_that_is_gone_is_a_regression_and_a_new_one_is_told(record):
     assert [(c.sign, c.what, c.new) for c in compare.campaigns(fewer, record)] == [("other", "covered", "yes")]
 
 
+def test_that_one_record_is_a_part_of_its_plan_alone_is_told(record):
+    part = record | {"status": "partial", "cells": record["cells"][1:]}
+    first, *_ = compare.campaigns(part, record)
+    assert first == compare.Change("other", "the record", "status", "partial", "complete")
+    assert compare.campaigns(part, copy.deepcopy(part)) == []
+
+
 def test_seconds_are_told_and_fail_nothing(record):
     cell = next(c for c in record["cells"] if c["kind"] == "real" and c["run"])
     new = copy.deepcopy(record)
@@ -91,7 +98,7 @@ def test_equal_measured_figures_differ_as_rarely_as_stated_and_real_differences_
 def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
     def row(value):
         metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]}}
-        return {"rows": [{"id": "a", "error": None, "metrics": metrics}]}
+        return {"status": "complete", "rows": [{"id": "a", "error": None, "metrics": metrics}]}
 
     assert [c.sign for c in compare.sweeps(row(1.0), row(2.0))] == [sign]
     assert compare.sweeps(row(1.0), row(1.001)) == []
@@ -100,7 +107,7 @@ def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
 def test_distances_in_other_features_are_not_compared():
     def sweep(value, **said):
         metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]} for name in ("fd", "bias")}
-        return {"rows": [{"id": "a", "error": None, "metrics": metrics}], **said}
+        return {"status": "complete", "rows": [{"id": "a", "error": None, "metrics": metrics}], **said}
 
     own, others = (
         {"features": {"network": network, "axes": axes}}
@@ -169,8 +176,8 @@ def test_parts_that_both_records_have_are_compared(record):
     def having(kind, outcome, holds):
         return record | {
             "judgements": [judged | {"verdict": {"kind": kind, "reason": ""}}],
-            "kill_matrix": {"rows": [trial | {"outcome": outcome}]},
-            "calibration": {"rows": [rate | {"holds": holds}]},
+            "kill_matrix": {"status": "complete", "rows": [trial | {"outcome": outcome}]},
+            "calibration": {"status": "complete", "rows": [rate | {"holds": holds}]},
         }
 
     good, bad = having("CONSISTENT", "caught", True), having("REFUTED", "missed", False)

@@ -1,0 +1,138 @@
+"""The toys without which nothing is proved of a black box: few worlds, and what others hide shows there."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.decoders.registry import Settings
+from specverify.defects import registry as defects
+from specverify.errors import SpecverifyError
+from specverify.evidence.enumerate import enumerate_decoder
+from specverify.evidence.sequences import target_law
+from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_suite import Case, smallest
+from specverify.subjects.shortened import Closed, Shortened
+from specverify.verdict import Kind
+from toymodels import draft, toy
+
+TELLING = tuple(case for case in smallest() if case.telling)
+HIDDEN = {
+    "race-not-shifted", "one-race-for-all-positions", "one-race-for-a-step",  # races are enumerated over two tokens
+    "q-clamped-0.99-in-residual",  # a draft that is certain where the target is not
+    "block-on-coupled-drafts",  # coupled drafts that stay for two steps
+    "tree-redrawn-from-all",  # siblings in two columns
+}  # fmt: skip
+
+
+def off(defect, case, settings):
+    """How far the exact law of a known-wrong decoder is from the target's; 0 where it cannot be told."""
+    try:
+        law = enumerate_decoder(defect.build(settings), case.target).law
+    except SpecverifyError:
+        return 0.0
+    return float((law - target_law(case.target)).abs().sum()) / 2
+
+
+@pytest.mark.slow
+def test_known_wrong_decoders_show_on_them():
+    lossy = [name for name in defects.names() if defects.get(name).lossy]
+
+    def shows(name):
+        return any(
+            off(defects.get(name), case, settings) > 1e-10
+            for case in TELLING
+            for window in (1, 2, 3)
+            for settings in (Settings(window, draft_model=case.draft), Settings(window, initial="repeat-left"))
+        )
+
+    assert len(lossy) > 50
+    assert {name for name in lossy if not shows(name)} == HIDDEN
+
+
+def law(model, prefix):
+    return model.laws(model.start(1), torch.tensor([prefix], dtype=torch.int64).reshape(1, -1))[0, -1].numpy()
+
+
+def drawn(generator, weights):
+    return int(np.searchsorted(np.cumsum(weights), generator.random() * np.sum(weights), side="right"))
+
+
+def tries(target, draft, n, seed, count=2, one_coin=False, forgets=99):
+    """Some drafts for each position, one behind the other, in numpy; after so many tokens the residual is forgotten."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        row = []
+        while len(row) < target.length and (target.eos is None or target.eos not in row):
+            rest, q = law(target, row), law(draft, row)
+            coin, kept = generator.random(), None
+            for _ in range(count):
+                token = drawn(generator, q)
+                if coin * q[token] < rest[token]:
+                    kept = token
+                    break
+                if len(row) < forgets:
+                    rest = np.maximum(rest - q, 0) / np.maximum(rest - q, 0).sum() if (rest > q).any() else rest
+                coin = coin if one_coin else generator.random()
+            row.append(drawn(generator, rest) if kept is None else kept)
+        rows.append(row + [target.eos] * (target.length - len(row)))
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "where"),
+    [(partial(tries, one_coin=True), "close-3x26[:2]"), (partial(tries, forgets=6), "late-3x34[:10]")],
+)
+def test_a_coin_that_is_used_twice_and_what_goes_wrong_late_are_refuted_there(sampler, where):
+    found = prove_sampler(sampler, name="two tries")
+    assert found.verdict.kind is Kind.REFUTED
+    assert found.verdict.reason.startswith(f"on {where}")
+
+
+def test_nothing_is_proved_without_them():
+    assert [case.name for case in smallest()[: len(TELLING)]] == [case.name for case in TELLING]
+    found = prove_sampler(partial(ahead, 0), suite=TELLING[:3], budget=12)
+    assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
+    assert "What may be wrong shows on late-3x34[:10] (own draft), and on none of these" in found.verdict.reason
+    assert "more than 12 worlds" in found.verdict.reason
+    assert prove_sampler(partial(ahead, 0), suite=TELLING[:3]).verdict.kind is Kind.PROVED
+
+
+def ahead(window, target, draft, n, seed):
+    """Plain decoding that also draws from the draft model, as far as its window goes, and uses none of it."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.zeros(n, 0, dtype=torch.int64)
+    for _ in range(target.length):
+        looked = tokens
+        for _ in range(window):
+            looked = torch.cat([looked, torch.multinomial(last(draft, looked), 1, generator=generator)], 1)
+        tokens = torch.cat([tokens, torch.multinomial(last(target, tokens), 1, generator=generator)], 1)
+    return tokens
+
+
+def last(model, tokens):
+    context = model.advance(model.start(len(tokens)), tokens, torch.full((len(tokens),), tokens.shape[1]))
+    return model.laws(context, tokens[:, :0])[:, 0]
+
+
+def test_drafts_past_the_end_take_no_worlds():
+    model = toy("dense-3x6")
+    cut, closed = Shortened(model, 2), Closed(model, 2)
+    assert torch.equal(target_law(cut), target_law(closed))
+    for kind, window, worlds in ((Closed, 2, 3**5), (Closed, 3, 3**5), (Shortened, 2, 3**6)):
+        case = Case(kind(model, 2), kind(draft("perturbed", model), 2))
+        found = prove_sampler(partial(ahead, window), suite=(case,))
+        assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+        assert found.exact[0]["worlds"] == worlds
+
+
+def test_a_number_that_is_held_against_a_random_tensor_is_not_held_against_a_known_one():
+    def odd(target, draft, n, seed):
+        torch.manual_seed(seed)
+        bound = torch.empty(()).uniform_()
+        first = int(np.random.default_rng(seed).random() < bound)
+        return torch.full((n, target.length), first)
+
+    assert prove_sampler(odd, suite=TELLING[:1]).verdict.kind is Kind.ERROR
