@@ -150,11 +150,14 @@ def smallest() -> tuple[Case, ...]:
     those that need races over two tokens, or a draft that is certain where the target is not. Past their ends most of
     the others leave no choice, too: a window that is not cut there takes no worlds for what is never used.
     """
-    pairs = ((brief.pair(), brief.LENGTH), (brief.close(), brief.CLOSE), (brief.late(), brief.LATE))
-    first = [Case(*(Shortened(model, length) for model in pair), telling=True) for pair, length in pairs]
+    first = Case(*(Shortened(model, brief.LENGTH) for model in brief.pair()), telling=True)
+    others = (
+        Case(Closed(target, target.length), Closed(drafts, target.length, past=1), telling=True)
+        for target, drafts in (brief.close(), brief.late())
+    )
     ends, *few = (_case(*entry, closed=not entry[0].startswith("guided")) for entry in _SMALLEST)
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
-    return (*first, replace(ends, telling=True), *few, *rest)
+    return (first, *others, replace(ends, telling=True), *few, *rest)
 
 
 def guided() -> tuple[Case, ...]:

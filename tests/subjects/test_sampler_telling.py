@@ -28,14 +28,14 @@ HIDDEN = {
 
 def off(defect, case, settings):
     """How far the exact law of a known-wrong decoder is from the target's; 0 where it cannot be told."""
+    model = case.target.inner if case.name.startswith(("close", "late")) else case.target  # whose state is at hand
     try:
-        law = enumerate_decoder(defect.build(settings), case.target).law
+        law = enumerate_decoder(defect.build(settings), model).law
     except SpecverifyError:
         return 0.0
-    return float((law - target_law(case.target)).abs().sum()) / 2
+    return float((law - target_law(model)).abs().sum()) / 2
 
 
-@pytest.mark.slow
 def test_known_wrong_decoders_show_on_them():
     lossy = [name for name in defects.names() if defects.get(name).lossy]
 
@@ -83,7 +83,7 @@ def tries(target, draft, n, seed, count=2, one_coin=False, forgets=99):
 
 @pytest.mark.parametrize(
     ("sampler", "where"),
-    [(partial(tries, one_coin=True), "close-3x26[:2]"), (partial(tries, forgets=6), "late-3x34[:10]")],
+    [(partial(tries, one_coin=True), "close-3x2"), (partial(tries, forgets=6), "late-3x10")],
 )
 def test_a_coin_that_is_used_twice_and_what_goes_wrong_late_are_refuted_there(sampler, where):
     found = prove_sampler(sampler, name="two tries")
@@ -93,10 +93,10 @@ def test_a_coin_that_is_used_twice_and_what_goes_wrong_late_are_refuted_there(sa
 
 def test_nothing_is_proved_without_them():
     assert [case.name for case in smallest()[: len(TELLING)]] == [case.name for case in TELLING]
-    found = prove_sampler(partial(ahead, 0), suite=TELLING[:3], budget=12)
+    found = prove_sampler(partial(ahead, 0), suite=TELLING[:3], budget=9)
     assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
-    assert "What may be wrong shows on late-3x34[:10] (own draft), and on none of these" in found.verdict.reason
-    assert "more than 12 worlds" in found.verdict.reason
+    assert "What may be wrong shows on brief-3x8[:3] (own draft), and on none of these" in found.verdict.reason
+    assert "more than 9 worlds" in found.verdict.reason
     assert prove_sampler(partial(ahead, 0), suite=TELLING[:3]).verdict.kind is Kind.PROVED
 
 
