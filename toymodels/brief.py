@@ -3,6 +3,7 @@
 pair()   three positions: drafts are accepted, rejected for one of two tokens, and followed by a bonus; laws differ
          after each prefix, have zeros, and forbid some drafts
 close()  two positions: after a rejection two tokens are left, one of which another draft is kept for at times only
+rows()   two positions: drafts are certain, or nearly so, and targets are not, so that two rows have few worlds, too
 late()   ten positions, two of which have a choice, the first of them after six tokens
 
 Where a window goes past the end of the first no law leaves a choice, so that it takes no worlds there.
@@ -28,14 +29,20 @@ _SECOND = (
     ((0.00, 0.23, 0.77), (0.18, 0.46, 0.36)),
 )
 """After each first token the target's law and the draft's."""
-_OPEN = ((47, 31, 22), (40, 10, 50))
-_NEXT = (
+_Laws = tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]
+_CLOSE: _Laws = (
+    ((47, 31, 22), (40, 10, 50)),
     ((24, 45, 31), (52, 37, 11)),
     ((30, 52, 18), (10, 45, 45)),
     ((36, 20, 44), (55, 5, 40)),
 )
-"""Of both laws, in hundredths, in which a draft that is rejected leaves two tokens: those of the first choice, and of
-the second after each."""
+_ROWS: _Laws = (
+    ((20, 40, 40), (70, 30, 0)),
+    ((30, 50, 20), (0, 100, 0)),
+    ((25, 15, 60), (100, 0, 0)),
+    ((3, 2, 995), (0, 0, 1000)),
+)
+"""Of two choices both laws, as weights: of the first, and of the second after each token."""
 
 
 def pair() -> tuple[TableModel, TableModel]:
@@ -49,21 +56,27 @@ def pair() -> tuple[TableModel, TableModel]:
 
 def close() -> tuple[StateModel, StateModel]:
     """The target and the draft of which a rejected draft leaves much to another one; uniform past the end."""
-    return _spaced("close", (0, 1))
+    return _spaced("close", (0, 1), _CLOSE)
+
+
+def rows() -> tuple[StateModel, StateModel]:
+    """The target and the draft of which two rows of a call have few worlds: in each a draft is rejected for one of two
+    tokens, in other ways after each first token; uniform past the end."""
+    return _spaced("rows", (0, 1), _ROWS)
 
 
 def late() -> tuple[StateModel, StateModel]:
     """The same two choices behind others that are none, and apart; uniform past the end."""
-    return _spaced("late", (6, 9))
+    return _spaced("late", (6, 9), _CLOSE)
 
 
-def _spaced(kind: str, places: tuple[int, int]) -> tuple[StateModel, StateModel]:
+def _spaced(kind: str, places: tuple[int, int], laws: _Laws) -> tuple[StateModel, StateModel]:
     """Choices at two places. Each other token is the one behind the last, for both models."""
     apart, length = places[1] - places[0], places[1] + 1
     models = []
     for own, model in (("", 0), ("own:", 1)):
         only = [[100 * (each == token) for each in range(VOCAB)] for token in range(VOCAB)]
-        table = torch.tensor([*only, _OPEN[model], *(row[model] for row in _NEXT)])
+        table = torch.tensor([*only, *(row[model] for row in laws)])
 
         def weights(position: Tensor, state: Tensor, table: Tensor = table) -> Tensor:
             row = torch.where(position == places[0], VOCAB, (state[:, -1] + 1) % VOCAB)

@@ -50,9 +50,9 @@ SAMPLED, FOLLOWED = 0.55, 0.2
 FEW = 400
 """A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
 of the smallest toys takes some hundreds."""
-ALONE, PAIRS, HALF = 0.45, 0.8, 0.5
-"""The parts of the time left in which one row is followed then, and two rows of a call, also where samples would
-answer in a little more; the rest is sampled."""
+ALONE, ENOUGH, PAIRS, HALF = 0.7, 0.25, 0.8, 0.5
+"""The parts of the time left in which one row is followed then, on toys that are telling and on others, and two rows of
+a call, also where samples would answer in a little more; the rest is sampled."""
 SEQUENCES = 1 << 20
 """Most pairs of sequences whose law is written down, of two rows."""
 SURE = 0.8
@@ -122,14 +122,13 @@ def judge_sampler(
     if not sampling.begin(share, few) and not only:
         # Samples cannot answer in time, so what can be followed comes first.
         before = time.process_time()
-        followed = prove(seconds=ALONE * clock.left, whole=seconds)
+        followed = prove(seconds=ALONE * clock.left, whole=seconds, enough=ENOUGH * clock.left)
         slow = any(0 < one.speed < few for one in sampling.series)
         two = _pairs(prove, followed, (PAIRS if slow else HALF) * clock.left)
         sampling.start += time.process_time() - before
         if Kind.REFUTED not in (followed.verdict.kind, two and two.verdict.kind):
             sampling.begin(clock)
-            if two is None or two.verdict.kind is not Kind.PROVED:
-                sampling.go_on(clock)
+            sampling.go_on(clock)
         return together(sampling.judgement(clock), sampling.whole, followed, two, sample, asked)
     sampling.go_on(share)
     found = sampling.judgement(share)

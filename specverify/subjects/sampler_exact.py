@@ -55,8 +55,6 @@ NOT_COVERED = (
 SEEDS = (0, 918_273_645, *(1 << bits for bits in SEED_BITS), *range(20_001, 2**30, 104_729_003))
 """The seed of every world, and others, far away, some with the same lower bits: the same draws must lead to the same
 tokens. So many that what is not torch's does not come out the same by luck."""
-
-
 ENOUGH = 2
 """Toys on which it cannot be followed before the others are left, if it could on none."""
 TWINS = 8
@@ -130,6 +128,7 @@ def prove_sampler(
     name: str | None = None,
     whole: float | None = None,
     rows: int = 1,
+    enough: float = math.inf,
 ) -> Judgement:
     """Prove or refute a claim by the exact law of a sampler on tiny toys, as many of them as time allows.
 
@@ -152,9 +151,10 @@ def prove_sampler(
         name: what to call it.
         whole: the seconds that were asked for, of which these are a part, to say how many would do; by default these.
         rows: of each call. The law of several is due to be that of as many independent ones.
+        enough: seconds after which no toy is begun but those that are telling.
     """
     start = time.perf_counter()
-    end = Deadline(seconds)
+    end, soon = Deadline(seconds), Deadline(min(seconds, enough))
     what = "the target" if reference is None else name_of(reference)
     allowed = tolerance + (claim.tv if isinstance(claim, Relaxed) else 0.0)
     verdicts: list[Verdict] = []
@@ -164,7 +164,7 @@ def prove_sampler(
     location: Prefixed | None = None
     cases = chosen(suite, claim, "smallest")
     for case in cases:
-        if end.over:
+        if (end if case.telling else soon).over:
             unfinished[case.name] = "the time was up"
             continue
         try:

@@ -129,8 +129,8 @@ _PROCESSORS = (
 
 def standard() -> tuple[Case, ...]:
     """Toys with histories, zeros, ends, processors, guidance and a greedy row; the long ones are judged as traces."""
-    wide = Case(*(large(f"{name}-{VOCAB}x{LENGTH}", VOCAB, LENGTH) for name in ("wide", "drafts")))
-    return (*(_case(*entry) for entry in _STANDARD), wide)
+    wide, drafts = (large(f"{name}-{VOCAB}x{LENGTH}", VOCAB, LENGTH) for name in ("wide", "drafts"))
+    return (*(_case(*entry) for entry in _STANDARD), Case(wide, drafts))
 
 
 def small() -> tuple[Case, ...]:
@@ -144,16 +144,17 @@ def tiny() -> tuple[Case, ...]:
 
 
 def smallest() -> tuple[Case, ...]:
-    """Three of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
+    """Four of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
-    Nothing is proved without those that are telling, the first four: of the known-wrong decoders they show all but
-    those that need races over two tokens, or a draft that is certain where the target is not. Past their ends most of
-    the others leave no choice, too: a window that is not cut there takes no worlds for what is never used.
+    Nothing is proved without those that are telling, the first five: of the known-wrong decoders they show all but
+    those that need races over two tokens, or coupled drafts. Past their ends most of the others leave no choice, too:
+    a window that is not cut there takes no worlds for what is never used.
     """
-    first = Case(*(Shortened(model, brief.LENGTH) for model in brief.pair()), telling=True)
+    target, drafts = (Shortened(model, brief.LENGTH) for model in brief.pair())
+    first = Case(target, drafts, telling=True)
     others = (
         Case(Closed(target, target.length), Closed(drafts, target.length, past=1), telling=True)
-        for target, drafts in (brief.close(), brief.late())
+        for target, drafts in (brief.close(), brief.rows(), brief.late())
     )
     ends, *few = (_case(*entry, closed=not entry[0].startswith("guided")) for entry in _SMALLEST)
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)

@@ -72,13 +72,15 @@ def together(
 
 def _beside(sampled: Verdict, whole: bool, two: Judgement | None) -> tuple[Kind, str]:
     """The verdict on a sampler whose rows are right one at a time, and what is said of rows in batches."""
-    if sampled.kind is Kind.CONSISTENT and whole:
-        return Kind.PROVED, "Rows in batches are sampled"
     if two is not None and two.verdict.kind is Kind.REFUTED:
         return Kind.REFUTED, f"Two rows in one call are wrong {two.verdict.reason}. Samples"
+    proved = two is not None and two.verdict.kind is Kind.PROVED
+    said = f"Two rows in one call are right {two.verdict.reason}. " if two is not None and proved else ""
+    if sampled.kind is Kind.CONSISTENT and (whole or proved):
+        return Kind.PROVED, f"{said}Rows in batches are sampled"
     slow = "too slow for samples to say more than what they saw"
-    if two is not None and two.verdict.kind is Kind.PROVED:
-        return Kind.PROVED, f"Two rows in one call are right {two.verdict.reason}. More are {slow}"
+    if proved:
+        return Kind.PROVED, f"{said}More are {slow}"
     why = "they have too many worlds" if two is None else two.verdict.reason
     lack = f"Two rows in one call were not followed to an end ({why})"
     if sampled.kind is Kind.CONSISTENT:

@@ -129,11 +129,11 @@ def test_where_samples_are_too_slow_what_can_be_followed_comes_first(clock):
     found = judged(slow(lambda law, n: law, clock), seconds=300, delta=None)
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     assert re.search(
-        r"one row at a time, on 1 toy .* Two rows in one call are right on 1 toy .* More are too slow for samples .* "
+        r"one row at a time, on 1 toy .* Two rows in one call are right on 1 toy .* Rows in batches are sampled: .* "
         r"of [\d,]+ sequences were drawn: for 0.01",
         found.verdict.reason,
     )
-    assert clock["now"] < 300
+    assert clock["now"] < 310  # no call is begun when the time is up
 
 
 def test_one_row_alone_is_no_proof_where_samples_say_too_little_of_others(clock):
@@ -252,4 +252,4 @@ def test_a_few_toys_that_were_sampled_are_not_all():
     kinds = [together(sampled, *more, right, asked).verdict.kind for more in (
         (True, followed, None), (False, followed, None), (False, followed, two),
     )]  # fmt: skip
-    assert kinds == [Kind.PROVED, Kind.INCONCLUSIVE, Kind.PROVED]
+    assert kinds == [Kind.PROVED, Kind.CONSISTENT, Kind.PROVED]
