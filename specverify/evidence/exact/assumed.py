@@ -166,6 +166,8 @@ def implied(numbers: Numbers, name: int) -> Conditions:
     prime = numbers.field.prime
     found: set[Condition] = {("is", residue, 0), ("is", (1 - residue) % prime, 1), ("is", (1 + residue) % prime, 1)}
     numbers.implied[name] = frozenset(found)  # also for a number that is a part of a part of itself
+    if (same := numbers.find(residue, frozenset())) is not None and same != name:  # which is defined wherever that is
+        found |= implied(numbers, same)
     for parts in numbers.parts[name]:  # nonnegative, and so 0 with their sum
         for part in parts:
             found |= implied(numbers, part)

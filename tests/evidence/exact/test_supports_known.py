@@ -149,3 +149,32 @@ def test_sums_and_products_of_entries_are_known_by_their_value():
     assert supports.product((residue[a] + residue[d]) % prime) is None
     assert supports.product((residue[a] - residue[b]) % prime) is None
     assert supports.product(-residue[e] % prime) is None
+
+
+def left_unless(nothing):
+    """The token rule, with what is left of p not divided by its sum, and where some of it is 0 another law."""
+
+    def replace(p, q, draft):
+        left = (p - q).clamp(min=0)
+        return left.where(nothing(left)[..., None] > 0, q.flip(-1))
+
+    return judging(accept_probability, replace)
+
+
+@pytest.mark.parametrize(
+    "box", [Box(2, 2, 1, drafts=True), Box(3, 1, 1, drafts=True), Box(3, 2, 2, drafts=True)], ids=str
+)
+def test_what_is_left_needs_no_division_by_its_sum(box):
+    """Where nothing is left of p, no draft is rejected, whatever would be drawn then."""
+    found = prove(left_unless(lambda left: left.sum(-1)), box)
+    assert found.proved, found.why
+    assert not found.compares
+
+
+@pytest.mark.parametrize(
+    "nothing", [lambda left: left[..., 1:].sum(-1), lambda left: left[..., 0], lambda left: left.prod(-1)]
+)
+def test_where_a_part_of_it_is_left_another_law_is_wrong(nothing):
+    wrong, laws = left_unless(nothing), ([0.5, 0.3, 0.2], [0.2, 0.5, 0.3])
+    assert max(off(wrong, *laws), off(wrong, *laws[::-1])) > 1e-3
+    assert not any(prove(wrong, Box(3, 1, 1, drafts=True), seed=seed).proved for seed in range(3))
