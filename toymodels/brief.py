@@ -1,10 +1,14 @@
-"""Targets and draft models of three tokens of which few worlds can come, for slow samplers. They are in no catalogue.
+"""Targets and draft models of which few worlds can come, for slow samplers. They are in no catalogue.
 
-pair()   three positions: drafts are accepted, rejected for one of two tokens, and followed by a bonus; laws differ
-         after each prefix, have zeros, and forbid some drafts
-close()  two positions: after a rejection two tokens are left, one of which another draft is kept for at times only
-rows()   two positions: drafts are certain, or nearly so, and targets are not, so that two rows have few worlds, too
-late()   ten positions, two of which have a choice, the first of them after six tokens
+pair()   three tokens, three positions: drafts are accepted, rejected for one of two tokens, and followed by a bonus;
+         laws differ after each prefix, have zeros, and forbid some drafts
+close()  three tokens, two positions: after a rejection two tokens are left, one of which another draft is kept for at
+         times only
+late()   three tokens, ten positions: the first two tokens choose at which of the others there is a choice, and by
+         which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
+rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
+         a call have few worlds, and one can fall behind the other
+wide()   four tokens, one position: after a rejection three are left
 
 Where a window goes past the end of the first no law leaves a choice, so that it takes no worlds there.
 """
@@ -12,6 +16,7 @@ Where a window goes past the end of the first no law leaves a choice, so that it
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,20 +34,35 @@ _SECOND = (
     ((0.00, 0.23, 0.77), (0.18, 0.46, 0.36)),
 )
 """After each first token the target's law and the draft's."""
-_Laws = tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]
-_CLOSE: _Laws = (
+_Law = tuple[int, ...]
+_Both = tuple[_Law, _Law]
+_Row = Callable[[Tensor, Callable[[int], Tensor]], Tensor]
+_NONE = -1
+LATE = 10
+"""Positions of the late pair."""
+_CLOSE: tuple[_Both, ...] = (
     ((47, 31, 22), (40, 10, 50)),
     ((24, 45, 31), (52, 37, 11)),
     ((30, 52, 18), (10, 45, 45)),
     ((36, 20, 44), (55, 5, 40)),
 )
-_ROWS: _Laws = (
+_ROWS: tuple[_Both, ...] = (
     ((20, 40, 40), (70, 30, 0)),
     ((30, 50, 20), (0, 100, 0)),
     ((25, 15, 60), (100, 0, 0)),
     ((3, 2, 995), (0, 0, 1000)),
 )
 """Of two choices both laws, as weights: of the first, and of the second after each token."""
+_LATE: tuple[_Both, ...] = (
+    *_CLOSE,
+    ((86, 9, 5), (93, 2, 5)),  # nearly certain, and often drafted
+    ((51, 30, 19), (53, 29, 18)),  # nearly the same
+    ((0, 45, 55), (60, 30, 10)),  # the likely draft is forbidden
+    ((0, 100, 0), (30, 50, 20)),  # greedy
+    ((22, 31, 47), (50, 40, 10)),
+)
+"""The same of one choice, by where it is: as many as two tokens can choose."""
+_WIDE: tuple[_Both, ...] = (((35, 30, 25, 10), (30, 10, 10, 50)),)
 
 
 def pair() -> tuple[TableModel, TableModel]:
@@ -56,35 +76,51 @@ def pair() -> tuple[TableModel, TableModel]:
 
 def close() -> tuple[StateModel, StateModel]:
     """The target and the draft of which a rejected draft leaves much to another one; uniform past the end."""
-    return _spaced("close", (0, 1), _CLOSE)
+    return _of_rows("close", VOCAB, 2, _CLOSE, lambda position, at: torch.where(position == 0, 0, 1 + at(0)))
 
 
 def rows() -> tuple[StateModel, StateModel]:
-    """The target and the draft of which two rows of a call have few worlds: in each a draft is rejected for one of two
-    tokens, in other ways after each first token; uniform past the end."""
-    return _spaced("rows", (0, 1), _ROWS)
+    """The target and the draft of which two rows of a call have few worlds; uniform past the end."""
+    return _of_rows(
+        "rows", VOCAB, 5, _ROWS,
+        lambda position, at: torch.where(position == 0, 0, torch.where(position == 2, 1 + at(0), _NONE)),
+    )  # fmt: skip
+
+
+def wide() -> tuple[StateModel, StateModel]:
+    """The target and the draft of four tokens; uniform past the end."""
+    return _of_rows("wide", 4, 1, _WIDE, lambda position, at: 0 * position)
 
 
 def late() -> tuple[StateModel, StateModel]:
-    """The same two choices behind others that are none, and apart; uniform past the end."""
-    return _spaced("late", (6, 9), _CLOSE)
+    """The target and the draft with one choice, anywhere; uniform past the end."""
+
+    def row(position: Tensor, at: Callable[[int], Tensor]) -> Tensor:
+        chosen = VOCAB * at(0) + at(1)
+        here = torch.where(position == 2 + chosen % (LATE - 2), 1 + chosen, _NONE)
+        return torch.where(position < 2, 0, here)
+
+    return _of_rows("late", VOCAB, LATE, (((1, 1, 1), (1, 1, 1)), *_LATE), row)
 
 
-def _spaced(kind: str, places: tuple[int, int], laws: _Laws) -> tuple[StateModel, StateModel]:
-    """Choices at two places. Each other token is the one behind the last, for both models."""
-    apart, length = places[1] - places[0], places[1] + 1
+def _of_rows(kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _Row) -> tuple[StateModel, StateModel]:
+    """Laws by a function of (position, the token at a position before) that says which it is, or `_NONE`: then the
+    token comes that is the one behind the last, of both models alike."""
     models = []
     for own, model in (("", 0), ("own:", 1)):
-        only = [[100 * (each == token) for each in range(VOCAB)] for token in range(VOCAB)]
-        table = torch.tensor([*only, *(row[model] for row in laws)])
+        only = [[each == token for each in range(vocab)] for token in range(vocab)]
+        table = torch.tensor([both[model] for both in laws] + [[int(each) for each in line] for line in only])
 
         def weights(position: Tensor, state: Tensor, table: Tensor = table) -> Tensor:
-            row = torch.where(position == places[0], VOCAB, (state[:, -1] + 1) % VOCAB)
-            return table[torch.where(position == places[1], VOCAB + 1 + state[:, 0], row)]
+            def at(place: int) -> Tensor:
+                return state.gather(1, (length - position + place).clamp(0, length - 1)[:, None])[:, 0]
 
-        recursion = Recursion(initial=(0,) * apart, update=shifted, weights=weights)
-        name = f"{own}{kind}-{VOCAB}x{length}"
-        models.append(StateModel(name, VOCAB, length, recursion, torch.float64, torch.device("cpu")))
+            found = row(position, at)
+            return table[torch.where(found == _NONE, len(laws) + (state[:, -1] + 1) % vocab, found)]
+
+        recursion = Recursion(initial=(0,) * length, update=shifted, weights=weights)
+        name = f"{own}{kind}-{vocab}x{length}"
+        models.append(StateModel(name, vocab, length, recursion, torch.float64, torch.device("cpu")))
     return models[0], models[1]
 
 

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -151,7 +152,7 @@ def parse_claim(text: str) -> Claim:
     Raises:
         InputError: anything else.
     """
-    name, _, value = text.strip().partition(":")
+    name, _, value = re.sub(r"^relaxed\(tv<=(.*)\)$", r"relaxed:\1", text.strip()).partition(":")  # as it is printed
     try:
         if name == "lossless" and not value:
             return Lossless()

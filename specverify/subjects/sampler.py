@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -43,7 +44,7 @@ from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
 from specverify.subjects.sampler_together import TO_FOLLOW, together
 from specverify.subjects.sampler_verdict import Asked, judgement
-from specverify.verdict import Kind
+from specverify.verdict import Kind, Verdict
 
 SAMPLED, FOLLOWED = 0.55, 0.2
 """The parts of the time in which it is sampled, and in which its draws are followed; what is left goes into checks."""
@@ -53,8 +54,10 @@ of the smallest toys takes some hundreds."""
 ALONE, ENOUGH, PAIRS, HALF = 0.7, 0.25, 0.8, 0.5
 """The parts of the time left in which one row is followed then, on toys that are telling and on others, and two rows of
 a call, also where samples would answer in a little more; the rest is sampled."""
+THREE = 1_000
+"""Most worlds of three rows."""
 SEQUENCES = 1 << 20
-"""Most pairs of sequences whose law is written down, of two rows."""
+"""Most sequences of all rows together whose law is written down."""
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -117,14 +120,14 @@ def judge_sampler(
         name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite, 1.0 if only else SAMPLED
     )
     sampling = Sampling(sample, asked, reproducible)
-    prove = partial(prove_sampler, sample, claim, suite=suite, name=name)
+    prove = partial(prove_sampler, sample, claim, suite=suite, name=name, whole=seconds)
     share, few = Deadline(asked.share * seconds), 0.0 if only else FEW / ((1 - SAMPLED) * seconds)
     if not sampling.begin(share, few) and not only:
         # Samples cannot answer in time, so what can be followed comes first.
         before = time.process_time()
-        followed = prove(seconds=ALONE * clock.left, whole=seconds, enough=ENOUGH * clock.left)
+        followed = prove(seconds=ALONE * clock.left, enough=ENOUGH * clock.left)
         slow = any(0 < one.speed < few for one in sampling.series)
-        two = _pairs(prove, followed, (PAIRS if slow else HALF) * clock.left)
+        two = _pairs(prove, followed, clock, PAIRS if slow else HALF)
         sampling.start += time.process_time() - before
         if Kind.REFUTED not in (followed.verdict.kind, two and two.verdict.kind):
             sampling.begin(clock)
@@ -134,21 +137,38 @@ def judge_sampler(
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
         return found
-    followed = prove(seconds=FOLLOWED * seconds, whole=seconds)
+    followed = prove(seconds=FOLLOWED * seconds)
     enough = found.verdict.kind is Kind.CONSISTENT and sampling.whole
-    two = None if enough else _pairs(prove, followed, clock.left)
+    two = None if enough else _pairs(prove, followed, clock, 1.0)
     return together(found, sampling.whole, followed, two, sample, asked)
 
 
-def _pairs(prove: partial[Judgement], followed: Judgement, seconds: float) -> Judgement | None:
-    """Calls for two rows on the toys on which one is right: those of three tokens and with the fewest worlds first, of
-    which two rows have as many for each of the other's. None if there is none."""
+def _pairs(prove: partial[Judgement], followed: Judgement, clock: Deadline, share: float) -> Judgement | None:
+    """Calls for two rows on toys on which one is right, and on which one may fall behind the other: those of three
+    tokens and with the fewest worlds first, of which two rows have as many for each of the other's. Then, where they
+    are few, calls for three rows. None if there is none."""
     cases = {case.name: case for case in chosen(prove.keywords["suite"], prove.args[1], "smallest")}
-    rows = sorted(followed.exact, key=lambda row: (cases[row["model"]].target.vocab < 3, int(row["worlds"])))
-    found = [cases[row["model"]] for row in rows if row["worlds"] ** 2 <= BUDGET and row["sequences"] ** 2 <= SEQUENCES]
-    if followed.verdict.kind is not Kind.PROVED or not found:
+    right = sorted(followed.exact, key=lambda row: (cases[row["model"]].target.vocab < 3, int(row["worlds"])))
+
+    def found(rows: int, most: int) -> list[Case]:
+        return [
+            cases[row["model"]]
+            for row in right
+            if row["worlds"] ** rows <= most
+            and row["sequences"] ** rows <= SEQUENCES
+            and (rows > 2 or cases[row["model"]].target.length > 1)
+        ]
+
+    if followed.verdict.kind is not Kind.PROVED or not found(2, BUDGET):
         return None
-    return prove(seconds=seconds, suite=found, rows=2)
+    two = prove(seconds=share * clock.left, suite=found(2, BUDGET), rows=2)
+    if two.verdict.kind is not Kind.PROVED or not (few := found(3, THREE)):
+        return two
+    three = prove(seconds=share * clock.left, suite=few, rows=3)
+    if three.verdict.kind is Kind.REFUTED:
+        return three
+    said = f"{two.verdict.reason}; so are three" if three.verdict.kind is Kind.PROVED else two.verdict.reason
+    return replace(two, verdict=Verdict(Kind.PROVED, said), seconds=two.seconds + three.seconds)
 
 
 class Sampling:

@@ -278,7 +278,7 @@ def _verdict(
     elif unfinished and len(done) < least:
         few = "One toy shows too little of what may be wrong"
     elif telling := [case.name for case in cases if case.telling and case.name in unfinished and least > 1]:
-        few, missing = f"What may be wrong shows on {' and '.join(telling)}, and on none of these", telling[0]
+        few, missing = f"Nothing is proved without {' and '.join(telling)}, where others hide it", telling[0]
     if few:
         return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. {few}. On {missing}: {unfinished[missing]}")
     return Verdict(kind, reason)

@@ -27,7 +27,7 @@ from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
 from specverify.subjects import target_file
-from specverify.subjects.shortened import Closed, Shortened
+from specverify.subjects.shortened import Closed, Ended, Shortened
 from toymodels import brief, continuous, tables
 from toymodels.wide import large
 
@@ -144,9 +144,9 @@ def tiny() -> tuple[Case, ...]:
 
 
 def smallest() -> tuple[Case, ...]:
-    """Four of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
+    """Five of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
-    Nothing is proved without those that are telling, the first five: of the known-wrong decoders they show all but
+    Nothing is proved without those that are telling, the first six: of the known-wrong decoders they show all but
     those that need races over two tokens, or coupled drafts. Past their ends most of the others leave no choice, too:
     a window that is not cut there takes no worlds for what is never used.
     """
@@ -154,7 +154,7 @@ def smallest() -> tuple[Case, ...]:
     first = Case(target, drafts, telling=True)
     others = (
         Case(Closed(target, target.length), Closed(drafts, target.length, past=1), telling=True)
-        for target, drafts in (brief.close(), brief.rows(), brief.late())
+        for target, drafts in (brief.close(), brief.wide(), brief.rows(), brief.late())
     )
     ends, *few = (_case(*entry, closed=not entry[0].startswith("guided")) for entry in _SMALLEST)
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
@@ -298,6 +298,7 @@ def by_convention(target: Model, convention: str) -> Model:
 
 def _case(name: str, processors: str, kind: str, length: int, closed: bool = False) -> Case:
     model = toymodels.toy(name)
+    model = model if model.eos is None else Ended(model)
     cut = Closed if closed else Shortened
     model = model if length == model.length else cut(model, length)
     model = Processed(model, parse_processors(processors)) if processors else model

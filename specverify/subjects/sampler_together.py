@@ -73,7 +73,7 @@ def together(
 def _beside(sampled: Verdict, whole: bool, two: Judgement | None) -> tuple[Kind, str]:
     """The verdict on a sampler whose rows are right one at a time, and what is said of rows in batches."""
     if two is not None and two.verdict.kind is Kind.REFUTED:
-        return Kind.REFUTED, f"Two rows in one call are wrong {two.verdict.reason}. Samples"
+        return Kind.REFUTED, f"Rows in one call are wrong {two.verdict.reason}. Samples"
     proved = two is not None and two.verdict.kind is Kind.PROVED
     said = f"Two rows in one call are right {two.verdict.reason}. " if two is not None and proved else ""
     if sampled.kind is Kind.CONSISTENT and (whole or proved):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
@@ -44,6 +44,41 @@ def guided_still(model: Model) -> Model:
     whole, length = model.inner, model.length
     conditional, unconditional = (Shortened(part, length) for part in (whole.conditional, whole.unconditional))
     return Guided(conditional, unconditional, whole.scale, name=model.name)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The context of a model that knows whether a row has ended."""
+
+    inner: Any
+    ended: Bool[Tensor, " batch"]
+
+
+class Ended(Shortened):
+    """A model behind whose end of sequence all tokens are alike, so that what goes on there is seen."""
+
+    def __init__(self, inner: Model) -> None:
+        super().__init__(inner, inner.length)
+        self.name = inner.name
+
+    def start(self, batch: int) -> Ending:
+        """The inner model's; nothing has ended."""
+        return Ending(self.inner.start(batch), torch.zeros(batch, dtype=torch.bool, device=self.device))
+
+    def laws(self, context: Ending, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """The inner model's, up to an end."""
+        laws = self.inner.laws(context.inner, draft)
+        ended = torch.cat([context.ended[:, None], self._ends(draft)], 1).cumsum(1) > 0
+        return torch.where(ended[..., None], 1 / self.vocab, laws)
+
+    def advance(self, context: Ending, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Ending:
+        """The inner model's."""
+        some = torch.arange(tokens.shape[1], device=self.device) < count[:, None]
+        ended = context.ended | (self._ends(tokens) & some).any(1)
+        return Ending(self.inner.advance(context.inner, tokens, count), ended)
+
+    def _ends(self, tokens: Tensor) -> Bool[Tensor, "batch n"]:
+        return tokens == torch.tensor(-1 if self.eos is None else self.eos, device=self.device)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def test_names_of_its_own_make_decoders(name):
     [
         ("lossless", Lossless()),
         ("relaxed:0.05", Relaxed(0.05)),
+        (str(Relaxed(0.05)), Relaxed(0.05)),
         ("cluster:0,1|2,3", ClusterLossless(((0, 1), (2, 3)))),
         ("cluster:0|1,2", ClusterLossless(((0,), (1, 2)))),
     ],

@@ -179,7 +179,7 @@ def test_what_only_two_rows_show_is_refuted_though_samples_are_few(change, says,
     asked = Asked("any", Lossless(), 0, None, 0.01, 10.0, 1e-6, 1e-6, 60.0, None, 0.5)
     found = together(sampled, True, followed, two, sampler, asked)
     assert found.verdict.kind is Kind.REFUTED
-    assert "Two rows in one call are wrong on recurrent-3x6" in found.verdict.reason
+    assert "Rows in one call are wrong on recurrent-3x6" in found.verdict.reason
 
 
 def test_each_row_of_a_relaxed_sampler_is_held_to_its_distance_and_to_independence():
