@@ -208,7 +208,7 @@ def prove_sampler(
             where = settled(law.paths, location["prefix"]) if rows == 1 else ""
             row = f"row {worst} of {rows} in a call: " if rows > 1 else ""
             said += [f"{row}{sentence(location)}{where and f', {where}'}", *like]
-        elif bound > tolerance:
+        elif bound > tolerance and not law.stopped:
             said.append(f"each of {rows} rows of a call has the law by itself, but they depend on each other")
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))
         break

@@ -137,3 +137,57 @@ def test_a_number_that_is_held_against_a_random_tensor_is_not_held_against_a_kno
         return torch.full((n, target.length), first)
 
     assert prove_sampler(odd, suite=TELLING[:1]).verdict.kind is Kind.ERROR
+
+
+def ragged(target, draft, n, seed, window=3, slips=lambda row, slot, behind: False, bonus_of_draft=False):
+    """Speculative decoding of rows that commit as many tokens as they have; where it slips, p is the residual."""
+    generator, rows = np.random.default_rng(seed), [[] for _ in range(n)]
+    while any(len(row) < target.length for row in rows):
+        longest = max(map(len, rows))
+        for number, row in enumerate(rows):
+            behind, drafts, laws = longest - len(row), list(row), []
+            while len(laws) < min(window, target.length - len(row)):
+                laws.append(law(draft, drafts))
+                drafts.append(drawn(generator, laws[-1]))
+            for slot, (q, token) in enumerate(zip(laws, drafts[len(row) :], strict=True)):
+                p = law(target, row)
+                if generator.random() * q[token] >= p[token]:
+                    row.append(drawn(generator, p if slips(number, slot, behind) else np.maximum(p - q, 0)))
+                    break
+                row.append(token)
+            else:
+                if len(row) < target.length:
+                    row.append(drawn(generator, law(draft if bonus_of_draft else target, row)))
+    return torch.tensor(rows)
+
+
+def toy_called(name):
+    (found,) = [case for case in TELLING if case.name.startswith(name)]
+    return (found,)
+
+
+@pytest.mark.parametrize(
+    ("slip", "name", "rows"),
+    [
+        ({"window": 5, "slips": lambda row, slot, behind: slot == 4}, "late", 1),
+        ({"window": 5, "bonus_of_draft": True}, "late", 1),
+        pytest.param({"slips": lambda row, slot, behind: behind >= 2}, "rows", 2, marks=pytest.mark.slow),
+        ({"slips": lambda row, slot, behind: row == 2}, "wide", 3),
+    ],
+    ids=["last slot", "bonus", "behind", "third row"],
+)
+def test_slips_at_one_place_are_refuted(slip, name, rows):
+    found = prove_sampler(partial(ragged, **slip), suite=toy_called(name), rows=rows)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+
+
+@pytest.mark.parametrize(("name", "rows"), [pytest.param("rows", 2, marks=pytest.mark.slow), ("wide", 3)])
+def test_rows_of_their_own_lengths_are_proved(name, rows):
+    found = prove_sampler(ragged, suite=toy_called(name), rows=rows)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+
+
+def test_what_goes_on_behind_an_end_is_wrong():
+    found = prove_sampler(partial(ahead, 0), suite=toy_called("eos"))
+    assert found.verdict.kind is Kind.REFUTED
+    assert "sequences that it forbids come with" in found.verdict.reason
