@@ -121,7 +121,10 @@ def toy_model() -> Any:
             if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):
                 begins = " or ".join(str(vocab + number) for number in range(len(self.toys)))
                 fed = tokens[0].tolist()
-                raise ValueError(f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}")
+                raise ValueError(
+                    f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}. What keeps a "
+                    "sequence of its own, as transformers' guidance does, may lose it where drafts are rejected"
+                )
             logits = logits_by_kind(self.toys, tokens[:, 1:], kind)
             impossible = logits.new_full((*logits.shape[:-1], len(self.toys)), IMPOSSIBLE)
             return torch.cat([logits, impossible], -1)

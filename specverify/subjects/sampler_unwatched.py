@@ -38,6 +38,10 @@ def _apart(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _plain(given: Any) -> bool:
     if type(given) is int:
         return True
-    filled = {} if World.current is None else World.current.filled
+    # Of memory that was filled with random numbers nothing is known, by whatever view.
+    filled = set[int]() if World.current is None else World.current.storages
     known = type(given) is Tensor or dataclasses.is_dataclass(given)
-    return known and all(type(one) is Tensor and id(one) not in filled for one in tree.tensors(given))
+    return known and all(
+        type(one) is Tensor and (not filled or one.untyped_storage()._cdata not in filled)
+        for one in tree.tensors(given)
+    )
