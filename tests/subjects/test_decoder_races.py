@@ -27,7 +27,9 @@ def test_a_right_decoder_that_draws_by_races_is_proved_for_two_tokens_and_sample
     assert any("races" in line for line in judgement.not_covered)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("DECODER", Kind.CONSISTENT), ("BROKEN", Kind.REFUTED)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param("DECODER", Kind.CONSISTENT, marks=pytest.mark.slow), ("BROKEN", Kind.REFUTED)]
+)
 def test_the_example_of_races_is_judged_as_the_page_says(name, kind):
     example = Path(__file__).with_name("examples") / "matching.py"
     found = judge_decoder(f"{example}:{name}", **QUICK)
@@ -60,7 +62,7 @@ class Twice:
         return after, Info(count, count, (kept & active).sum(1), count, branch, none)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_race_that_is_asked_again_where_only_three_tokens_tell_is_refuted_by_samples(seed):
     found = judge_decoder(Twice(), seed=seed, **QUICK)
     assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
