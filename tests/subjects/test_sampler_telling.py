@@ -83,13 +83,17 @@ def tries(target, draft, n, seed, count=2, one_coin=False, forgets=99):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "where"),
-    [(partial(tries, one_coin=True), "close-3x2"), (partial(tries, forgets=6), "late-3x10")],
+    ("slip", "name"),
+    [({"one_coin": True}, "close"), pytest.param({"count": 1, "forgets": 6}, "late", marks=pytest.mark.slow)],
 )
-def test_a_coin_that_is_used_twice_and_what_goes_wrong_late_are_refuted_there(sampler, where):
-    found = prove_sampler(sampler, name="two tries")
+def test_a_coin_that_is_used_twice_and_what_goes_wrong_late_are_refuted_there(slip, name):
+    found = prove_sampler(partial(tries, **slip), suite=toy_called(name))
     assert found.verdict.kind is Kind.REFUTED
-    assert found.verdict.reason.startswith(f"on {where}")
+
+
+def toy_called(name):
+    (found,) = [case for case in TELLING if case.name.startswith(name)]
+    return (found,)
 
 
 def test_nothing_is_proved_without_them():
@@ -159,11 +163,6 @@ def ragged(target, draft, n, seed, window=3, slips=lambda row, slot, behind: Fal
                 if len(row) < target.length:
                     row.append(drawn(generator, law(draft if bonus_of_draft else target, row)))
     return torch.tensor(rows)
-
-
-def toy_called(name):
-    (found,) = [case for case in TELLING if case.name.startswith(name)]
-    return (found,)
 
 
 @pytest.mark.parametrize(
