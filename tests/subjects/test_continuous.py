@@ -14,6 +14,7 @@ from specverify.deadline import Deadline
 from specverify.decoders import registry
 from specverify.decoders.continuous import (
     Autoregressive,
+    Coupled,
     DraftModel,
     Jacobi,
     Reflection,
@@ -27,6 +28,7 @@ from specverify.laws import Gaussian
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_play import SMALL, play, play_small
+from specverify.subjects.continuous_suite import SUITE
 from specverify.subjects.here import judge_here
 from specverify.subjects.isolation import judge_isolated
 from specverify.verdict import Kind
@@ -211,6 +213,27 @@ def test_a_claim_of_a_distance_is_refuted_or_left_open():
     assert "total variation at least 0.3" in judgement.verdict.reason
     assert judge_continuous(wrong, Relaxed(0.5), **QUICK).verdict.kind is Kind.INCONCLUSIVE
     assert judge_continuous(replace(wrong, shift=0.0), Relaxed(0.5), **QUICK).verdict.kind is Kind.INCONCLUSIVE
+
+
+class Lenient(TokenRule):
+    """Keeps one of fifty drafts that are to be rejected, which matters where they are far off."""
+
+    def couple(self, p, q, draft, draws, where):
+        found = super().couple(p, q, draft, draws, where)
+        kept = draws.bernoulli(torch.full(where.shape, 0.02, dtype=draft.dtype), where & ~found.kept)
+        return Coupled(torch.where(kept[..., None], draft, found.value), found.kept | kept)
+
+
+def lenient(draft_model, window=2):
+    return Speculative(DraftModel(draft_model), window, Lenient())
+
+
+def test_drafts_that_are_kept_however_far_they_are_off_are_refuted_early():
+    first, second = SUITE[:2]
+    assert (first.draft, second.draft) == ("near", "disjoint")
+    judgement = judge_continuous(lenient, toys=["gauss-1x6"], seconds=20)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert judgement.verdict.reason.startswith(str(second))
 
 
 def test_drafts_that_are_never_rejected_are_vacuous():
