@@ -150,15 +150,14 @@ def smallest() -> tuple[Case, ...]:
     those that need races over two tokens, or coupled drafts. Past their ends most of the others leave no choice, too:
     a window that is not cut there takes no worlds for what is never used.
     """
-    target, drafts = (Shortened(model, brief.LENGTH) for model in brief.pair())
-    first = Case(target, drafts, telling=True)
-    others = (
-        Case(Closed(target, target.length), Closed(drafts, target.length, past=1), telling=True)
-        for target, drafts in (brief.close(), brief.wide(), brief.rows(), brief.late())
+    pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))
+    first = (
+        Case(Closed(target, length), Closed(drafts, length, past=1), telling=True)
+        for (target, drafts), length in (*pairs, (brief.late(), brief.LATE))
     )
     ends, *few = (_case(*entry, closed=not entry[0].startswith("guided")) for entry in _SMALLEST)
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
-    return (first, *others, replace(ends, telling=True), *few, *rest)
+    return (*first, replace(ends, telling=True), *few, *rest)
 
 
 def guided() -> tuple[Case, ...]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specverify.errors import BudgetError, ContractError
+from specverify.errors import BudgetError, ContractError, SpecverifyError
 from specverify.subjects.sampler_forms import NEGLIGIBLE
 from specverify.subjects.sampler_generators import followed
 from specverify.subjects.sampler_noise import REMEDY, Streams, Witness, restored
@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 _OWN = 0x5EED_5EED_0000
 """Where the seeds of torch's global generator begin that programs find: none that they would choose themselves."""
+FORGIVEN = 1e-9
+"""Chance of a world in which the program may raise an error: rounding leads there, as p / (q + 1e-10) does where p is
+q, and a residual of nothing."""
 RERUN = 64
 """Worlds that are all run with another seed too."""
 
@@ -79,7 +82,14 @@ def worlds(
         if count > budget:
             raise BudgetError(f"more than {budget:,} worlds; use a smaller toy, fewer drafts, or raise the budget")
         with restored():
-            result, world = _run(program, path, count, due)
+            try:
+                result, world = _run(program, path, count, due)
+            except SpecverifyError:
+                raise
+            except Exception:
+                if -chance > FORGIVEN:
+                    raise
+                continue  # its chance is missing
             if len(world.taken) < len(path):
                 raise ContractError(STATE)
             for other in others if count == 1 else others[:1] if count <= RERUN or count % RERUN == 0 else ():

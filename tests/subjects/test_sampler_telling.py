@@ -191,3 +191,49 @@ def test_what_goes_on_behind_an_end_is_wrong():
     found = prove_sampler(partial(ahead, 0), suite=toy_called("eos"))
     assert found.verdict.kind is Kind.REFUTED
     assert "sequences that it forbids come with" in found.verdict.reason
+
+
+def guarded(target, draft, n, seed, window=2):
+    """Speculative decoding with the usual guard against a division by 0, whose window may go past the end."""
+    generator, rows = np.random.default_rng(seed), []
+    for _ in range(n):
+        row = []
+        while len(row) < target.length and (target.eos is None or target.eos not in row):
+            drafts, laws = list(row), []
+            for _ in range(window):
+                laws.append(law(draft, drafts))
+                drafts.append(drawn(generator, laws[-1]))
+            for q, token in zip(laws, drafts[len(row) :], strict=True):
+                p = law(target, row)
+                if generator.random() >= p[token] / (q[token] + 1e-10):
+                    rest = np.maximum(p - q, 0)
+                    row.append(int(generator.choice(target.vocab, p=rest / rest.sum())))
+                    break
+                row.append(token)
+            else:
+                row.append(drawn(generator, law(target, row)))
+        row = row[: target.length]
+        if target.eos in row:
+            row = row[: row.index(target.eos) + 1]
+        rows.append(row + [target.eos] * (target.length - len(row)))
+    return torch.tensor(rows)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize(("name", "window"), [("rows", 2), pytest.param("brief", 12, marks=pytest.mark.slow)])
+def test_what_rounding_alone_leads_to_is_no_error_and_a_wide_window_takes_few_worlds(name, window):
+    """Where p is q, a draft is rejected with a chance of 1e-10, and nothing is left: an error there is forgiven."""
+    found = prove_sampler(partial(guarded, window=window), suite=toy_called(name))
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    assert found.exact[0]["tv"] < 1e-9
+
+
+def test_an_error_of_a_world_that_may_come_is_one():
+    def fails(target, draft, n, seed):
+        if np.random.default_rng(seed).random() < 1e-8:
+            raise ValueError("seldom")
+        return ahead(0, target, draft, n, seed)
+
+    found = prove_sampler(fails, suite=toy_called("wide"))
+    assert found.verdict.kind is Kind.ERROR
+    assert "raised ValueError: seldom" in found.verdict.reason
