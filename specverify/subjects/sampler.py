@@ -46,8 +46,9 @@ from specverify.subjects.sampler_together import TO_FOLLOW, together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind, Verdict
 
-SAMPLED, FOLLOWED = 0.55, 0.2
-"""The parts of the time in which it is sampled, and in which its draws are followed; what is left goes into checks."""
+SAMPLED, FOLLOWED, MOST = 0.55, 0.2, 0.8
+"""The parts of the time in which it is sampled, and in which its draws are followed, on telling toys for most of what
+is left by then; the rest goes into checks."""
 FEW = 400
 """A sampler that gives fewer sequences in the time that samples leave is followed before it is sampled: a proof on one
 of the smallest toys takes some hundreds."""
@@ -137,7 +138,7 @@ def judge_sampler(
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
         return found
-    followed = prove(seconds=FOLLOWED * seconds)
+    followed = prove(seconds=MOST * clock.left, enough=FOLLOWED * seconds)
     enough = found.verdict.kind is Kind.CONSISTENT and sampling.whole
     two = None if enough else _pairs(prove, followed, clock, 1.0)
     return together(found, sampling.whole, followed, two, sample, asked)
