@@ -191,10 +191,18 @@ def loop_sampler(
                 model, prompt = _opened(target, interface, width)
                 prompt = prompt.expand(min(batch, n - start), -1).clone()
                 found.append(_read(loop(model, prompt), prompt, model))
-        return torch.cat(found)
+        return _filled(torch.cat(found), target.eos)
 
     sample.__qualname__ = getattr(loop, "__qualname__", type(loop).__name__)
     return sample
+
+
+def _filled(tokens: Int[Tensor, "rows length"], eos: int | None) -> Int[Tensor, "rows length"]:
+    """An image has its size, and a loop over one knows of no end: behind a toy's own, that id again."""
+    if eos is None:
+        return tokens
+    ends = (tokens == eos).long()
+    return tokens.masked_fill(ends.cumsum(1) - ends > 0, eos)
 
 
 def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, Int[Tensor, "1 prompt"]]:
