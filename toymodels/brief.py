@@ -9,8 +9,6 @@ late()   three tokens, ten positions: the first two tokens choose at which of th
 rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
          a call have few worlds, and one can fall behind the other
 wide()   four tokens, one position: after a rejection three are left
-
-Where a window goes past the end of the first no law leaves a choice, so that it takes no worlds there.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def smallest() -> tuple[Case, ...]:
     """Five of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
     Nothing is proved without those that are telling, the first six: of the known-wrong decoders they show all but
-    those that need races over two tokens, or coupled drafts. Past their ends most of the others leave no choice, too:
-    a window that is not cut there takes no worlds for what is never used.
+    those that need races over two tokens, coupled drafts that stay, or siblings in two columns. Past their ends these,
+    and most of the others, leave no choice: a window that is not cut there takes no worlds for what is never used.
     """
     pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))
     first = (
