@@ -147,7 +147,8 @@ def _multinomial(target, n, generators):
     for position in range(target.length):
         law = target.laws(target.start(n), rows)[:, -1]
         rows = torch.cat([rows, torch.multinomial(law, 1, generator=generators(position))], 1)
-    return rows
+    ends = (rows == (-1 if target.eos is None else target.eos)).long()
+    return rows.where(ends.cumsum(1) <= ends, -1 if target.eos is None else target.eos)
 
 
 def one_generator(target, draft, n, seed):
