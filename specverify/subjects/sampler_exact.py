@@ -203,11 +203,11 @@ def prove_sampler(
         if not law.stopped and apart[worst] > allowed:
             vocab = round(len(alone) ** (1 / case.target.length))  # of clusters, where they are claimed
             location = locate_exactly(alone, each[worst], vocab, tolerance)
-            plain = reference is None and isinstance(claim, Lossless)
-            like = matches_law(case, each[worst], tolerance) if plain else []
+            like = matches_law(case, each[worst], tolerance) if reference is None and claim == Lossless() else []
             where = settled(law.paths, location["prefix"]) if rows == 1 else ""
             row = f"row {worst} of {rows} in a call: " if rows > 1 else ""
-            said += [f"{row}{sentence(location)}{where and f', {where}'}", *like]
+            eos = case.target.eos if vocab == case.target.vocab else None
+            said += [f"{row}{sentence(location, eos)}{where and f', {where}'}", *like]
         elif bound > tolerance and not law.stopped:
             said.append(f"each of {rows} rows of a call has the law by itself, but they depend on each other")
         verdicts.append(Verdict(Kind.REFUTED, f"on {case.name}: {'; '.join(said)}"))

@@ -124,14 +124,15 @@ def place_in_trace(evidence: Sequence[Evidence]) -> Along | None:
     }
 
 
-def sentence(location: Prefixed | Along) -> str:
-    """One line for a reader."""
+def sentence(location: Prefixed | Along, eos: int | None = None) -> str:
+    """One line for a reader; `eos` is what ends a sequence, if anything does."""
     if "prefix" not in location:
         return f"first at position {location['position']}: {location['direction']}"
     location = cast("Prefixed", location)
     token = location["token"]
+    ended = f", where {eos} ended it and fills it up," if eos in location["prefix"] else ""
     return (
-        f"first at position {location['position']} after {location['prefix']}: token {token} comes "
+        f"first at position {location['position']} after {location['prefix']}{ended or ':'} token {token} comes "
         f"{location['direction']}, {location['observed'][token]:.4g} instead of {location['expected'][token]:.4g}"
         + (f" in {location['visits']:,} visits" if "visits" in location else "")
     )

@@ -200,7 +200,8 @@ def _verdict(one: Series, asked: Asked) -> Verdict:
         coverage, aim = _coverage(one.inside), {one.tally.main: asked.aim}
         judged = judge_evidence(Lossless(), telling(tested), coverage, aim, asked.slack)
     if judged.kind is Kind.REFUTED:
-        found = f"; {sentence(one.location)}" if one.location else ""
+        eos = one.case.target.eos if one.cluster is None else None
+        found = f"; {sentence(one.location, eos)}" if one.location else ""
         said = "; ".join(["", *one.notes])
         return Verdict(Kind.REFUTED, f"{where}: {judged.reason}{found}{said}")
     logs = [item for item in one.evidence if item.check == LOG_CHECK and item.rejected]

@@ -1,5 +1,6 @@
 """The toys without which nothing is proved of a black box: few worlds, and what others hide shows there."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from specverify.defects import registry as defects
 from specverify.errors import SpecverifyError
 from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
+from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import LEAK, prove_sampler
 from specverify.subjects.sampler_suite import Case, smallest
 from specverify.subjects.shortened import Closed, Shortened
@@ -116,6 +118,14 @@ def ahead(window, target, draft, n, seed):
             looked = torch.cat([looked, torch.multinomial(last(draft, looked), 1, generator=generator)], 1)
         tokens = torch.cat([tokens, torch.multinomial(last(target, tokens), 1, generator=generator)], 1)
     return tokens
+
+
+@pytest.mark.parametrize("judge", [prove_sampler, partial(judge_sampler, seconds=20)], ids=["followed", "sampled"])
+def test_who_goes_on_behind_an_end_is_told_so(judge):
+    found = judge(partial(ahead, 0), suite=toy_called("eos-3x6"))
+    assert found.verdict.kind is Kind.REFUTED
+    said = r"first at position 1 after \[2\], where 2 ended it and fills it up, token \d comes too"
+    assert re.search(said, found.verdict.reason), found.verdict.reason
 
 
 def last(model, tokens):
