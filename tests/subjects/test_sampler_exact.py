@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
+import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from specverify.evidence.enumerate import enumerate_decoder
 from specverify.evidence.sequences import target_law
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
+from specverify.subjects.sampler_law import Law
 from specverify.subjects.sampler_suite import Case
 from specverify.subjects.sampler_worlds import worlds
 from specverify.subjects.shortened import Shortened
@@ -288,3 +292,16 @@ def test_what_goes_wrong_is_an_error_or_leaves_no_verdict():
     broken = prove_sampler(lambda target, draft, n, seed: torch.zeros(n, 1, dtype=torch.int64), suite=(case(),))
     assert broken.verdict.kind is Kind.ERROR
     assert "returned shape (1, 1)" in broken.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.1, r"after 10 of some 100 worlds; this toy alone takes 20 seconds or more \(--seconds 40\)"),
+        (1e-9, r"takes [\d,]{10,} seconds or more \(fewer draws a token, or a smaller window, would help\)"),
+    ],
+)
+def test_more_time_is_advised_where_a_day_is_enough(share, said):
+    law = Law(np.zeros(4), worlds=10, stopped="late", share=share, late=2.0)
+    assert re.search(said, law.missing(2.0, 2.0))
+    assert replace(law, late=0.0).missing(2.0, 2.0) == "late"
