@@ -89,6 +89,8 @@ class DigitsModel:
         )
         self.vocab, self.length, self.eos = self.shape.vocab, self.shape.length, None
         self.dtype, self.device = torch.promote_types(dtype, torch.float32), torch.device(device)
+        if bad := [one for one in classes if not isinstance(one, int | Tensor)]:
+            raise InputError(f"the condition {bad[0]!r} is no class; those of {name} are 0..{self.shape.null - 1}")
         self.classes = self._labels(torch.tensor(list(classes), dtype=torch.int64))
 
     def start(self, batch: int) -> Context:
@@ -174,7 +176,9 @@ class DigitsModel:
         if labels.ndim != 1 or len(labels) == 0:
             raise InputError(f"class labels have shape {tuple(labels.shape)}; give one label per row")
         if bool((labels < 0).any()) or bool((labels > self.shape.null).any()):
-            raise InputError(f"class labels {labels.tolist()} are not all in 0..{self.shape.null}")
+            raise InputError(
+                f"class labels {labels.tolist()} are not all in 0..{self.shape.null}, of which the last is no class"
+            )
         return labels.to(self.device)
 
 

@@ -122,8 +122,10 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
     if whole and (key := _dropped(model, said["unexpected_keys"])) is not None:
         raise InputError(
             f"the weights in {folder} are not those of {kind}, which has no place for {key}: another class of "
-            "transformers may have one, see the architecture in config.json"
+            "transformers may have one, or more layers than config.json says; see the architecture there"
         )
+    if key := next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None):
+        raise InputError(f"the weights in {folder} hold NaN or infinity, first in {key}; {remedy}")
     return model.requires_grad_(False).eval()
 
 
@@ -142,11 +144,12 @@ def _random(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) ->
 
 
 def _dropped(model: Any, unexpected: Iterable[str]) -> str | None:
-    """A weight of a layer that the model has, and has no place for."""
+    """A weight of a layer that the model has no place for: in one that it has, or in one more of the same."""
     modules = {name for name, _ in model.named_modules() if any(part.isdigit() for part in name.split("."))}
     for key in sorted(map(str, unexpected)):
         parts = key.split(".")
         inside = {".".join(parts[:size]) for size in range(1, len(parts))}
+        inside |= {".".join([*parts[:at], "0"]) for at, part in enumerate(parts) if part.isdigit()}
         if inside & modules and not key.endswith("inv_freq"):  # a buffer, which is worked out anew
             return key
     return None

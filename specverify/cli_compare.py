@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,8 @@ SWEEPS, CAMPAIGNS = ("tradeoff.json", "tradeoff.json.gz"), ("record.json", "reco
 RECORDS = (*SWEEPS, *CAMPAIGNS)
 SHOWN = 40
 """Changes of each kind that a terminal shows."""
+HEAD = 4096
+"""Characters of a file that tell what it is a record of."""
 
 
 def compare(
@@ -61,7 +65,7 @@ def kind(path: Path) -> str:
         InputError: none lies there; with what was looked for, the nearest that there are, and what makes one.
     """
     if path.is_file():
-        return "tradeoff" if path.name in SWEEPS else "verify"
+        return _of_file(path)
     for name in RECORDS:
         if (path / name).is_file():
             return "tradeoff" if name in SWEEPS else "verify"
@@ -79,6 +83,22 @@ def kind(path: Path) -> str:
         f"them .gz; {close}; `specverify verify --out {path}` makes one, `specverify tradeoff --out {path}` one of a "
         "sweep"
     )
+
+
+def _of_file(path: Path) -> str:
+    """By what it says itself; what says nothing is left to the loader, which has an error for it."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            found = re.search(r'"schema":\s*"specverify-(\w+)"', file.read(HEAD))
+    except (OSError, EOFError, UnicodeDecodeError):
+        found = None
+    if found is None:
+        return "tradeoff" if path.name in SWEEPS else "verify"
+    command = {"tradeoff": "tradeoff", "record": "verify"}.get(found[1])
+    if command is None:
+        raise InputError(f"{path} is a record of {found[1]}, which is of one run; give one of verify or of tradeoff")
+    return command
 
 
 def _beside(path: Path, name: str) -> list[Path]:

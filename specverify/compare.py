@@ -7,18 +7,21 @@ a measured quality gets worse. Distances in other features are not compared.
 
 What was enumerated is compared to 1e-9; what was measured by its 95% intervals: two figures differ where they lie
 farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
-depend on what else the machine did: they are told where they differ by more than `SLOWER`, and are no regression.
+depend on what else the machine did: they are told where they differ by more than `SLOWER`, and are no regression. Nor
+is recall: one image that lies far from all others may make most of it (Naeem et al. 2020, arXiv 2002.09797), which the
+images at hand do not tell; in sweeps of equal decoders it moved by twice its interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
 from scipy.stats import norm
 
+from specverify.errors import InputError
 from specverify.report.shape import Record
 from specverify.report.shape_cells import Cell, Run
 from specverify.report.tables import caught, number
@@ -33,6 +36,8 @@ SLOWER = 1.5
 Sign = Literal["worse", "better", "other"]
 _ORDER = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
 _BAD = ("caught", "not flagged", "not applicable", "out of time", "error", "missed", "flagged")
+_TOLD = ("recall",)
+"""Metrics whose interval is none of another set of images."""
 _MORE_IS_BETTER = ("speedup", "lockstep", "accuracy", "precision", "recall", "density", "coverage")
 
 
@@ -81,6 +86,14 @@ def _status(old: Record | Sweep, new: Record | Sweep) -> Iterator[Change]:
         yield Change("other", "the record", "status", old["status"], new["status"])
 
 
+def _settings(old: Sweep, new: Sweep) -> Iterator[Change]:
+    """What was asked for otherwise, other than seeds and machines."""
+    for name in ("n", "window", "batch", "dtype", "conditions", "processors"):
+        one, other = (record["setting"].get(name) for record in (old, new))
+        if one != other:
+            yield Change("other", "all settings", name, str(one), str(other))
+
+
 def _part(name: str, old: Record, new: Record) -> Iterator[Change]:
     """What changed in a part that is added to a record by a command of its own; one that is not there is told."""
     one, other = (_PARTS[name](record) for record in (old, new))
@@ -127,7 +140,14 @@ _PARTS = {"judgement": _judged, "kill matrix": _killed, "calibration": _calibrat
 
 
 def sweeps(old: Sweep, new: Sweep) -> list[Change]:
-    """What changed between two records of `specverify tradeoff`."""
+    """What changed between two records of `specverify tradeoff`.
+
+    Raises:
+        InputError: they are of different models.
+    """
+    if old["setting"]["model"] != new["setting"]["model"] or old["length"] != new["length"]:
+        of = [f"{one['setting']['model']}, {one['length']} tokens" for one in (old, new)]
+        raise InputError(f"one record is of {of[0]}, the other of {of[1]}; compare two of one model")
     before, after = ({row["id"]: row for row in record["rows"]} for record in (old, new))
     both = [(before[name], after[name]) for name in before if name in after]
     broken = [
@@ -141,12 +161,15 @@ def sweeps(old: Sweep, new: Sweep) -> list[Change]:
         for one, other in both
         if bool(one["error"]) != bool(other["error"])
     ]
-    moved, without = [], frozenset[str]()
+    moved, without = [], set[str]()
     if not spaces.alike(old, new):
-        without = frozenset(spaces.METRICS)
+        without |= {*spaces.METRICS}
         moved = [Change("other", "all settings", "features", spaces.space(old), spaces.space(new))]
+    if old["setting"]["n"] != new["setting"]["n"]:
+        without |= {"fd"}  # whose bias depends on how many images there are
     return [
         *_status(old, new),
+        *_settings(old, new),
         *broken,
         *moved,
         *_measured([(one["id"], _metrics(one, without), _metrics(other, without)) for one, other in both]),
@@ -195,7 +218,7 @@ def _figures(cell: Cell) -> dict[str, Figure]:
     return {"passes": Figure(run["passes_mean"], _error(run["passes_interval"]), more_is_better=False)}
 
 
-def _metrics(row: Setting, without: frozenset[str]) -> dict[str, Figure]:
+def _metrics(row: Setting, without: Collection[str]) -> dict[str, Figure]:
     """Of what has a sign, such as the surprisal's excess, the size counts."""
     return {
         name: Figure(abs(metric["value"]), _error(metric["interval"]), name.startswith(_MORE_IS_BETTER))
@@ -220,7 +243,7 @@ def _measured(pairs: Sequence[tuple[str, Mapping[str, Figure], Mapping[str, Figu
             apart = new.value - old.value
             if abs(apart) > noise * math.hypot(old.error, new.error) + SAME * abs(old.value):
                 sign: Sign = "better" if (apart > 0) == new.more_is_better else "worse"
-                yield Change(sign, where, name, number(old.value), number(new.value))
+                yield Change("other" if name in _TOLD else sign, where, name, number(old.value), number(new.value))
 
 
 def _seconds(old: Cell, new: Cell) -> Iterator[Change]:

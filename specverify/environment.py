@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -50,10 +51,13 @@ def clock(device: torch.device) -> Callable[[], float]:
 
 
 def software(*others: str) -> dict[str, str]:
-    """The releases of specverify, Python, torch, numpy, scipy, and others."""
-    names = ("torch", "numpy", "scipy", *others)
+    """The releases of specverify, Python, torch, numpy, scipy, and of others that are installed."""
     own = {"python": platform.python_version(), "specverify": __version__}  # which need not be installed
-    return own | {name: version(name) for name in names}
+    found = own | {name: version(name) for name in ("torch", "numpy", "scipy")}
+    for name in others:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def now() -> str:

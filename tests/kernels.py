@@ -11,7 +11,7 @@ from specverify.subjects.rounds.conventions import on
 
 
 def inverse(law, pick):
-    edges = law.cumsum(-1)
+    edges = law.cumsum(-1, dtype=torch.float64)
     return (edges[..., :-1] <= pick[..., None] * edges[..., -1:]).sum(-1)
 
 
@@ -27,7 +27,7 @@ def draws_its_own(draft, q, p, lengths, generator):
         law[alive] = torch.where(passes[:, None], p[:, slot + 1], (p[:, slot] - q[:, slot]).clamp(min=0))[alive]
         alive &= passes
         accepted += alive
-    return accepted, torch.multinomial(law, 1, generator=generator)[:, 0]
+    return accepted, torch.multinomial(law.float(), 1, generator=generator)[:, 0]
 
 
 def rectangle(draft, q, p, generator):

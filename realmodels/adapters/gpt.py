@@ -35,7 +35,8 @@ class Gpt:
         if isinstance(embedding, Classes):
             if type(condition) is not int or not 0 <= condition <= shape.classes:
                 raise InputError(
-                    f"the condition {condition!r} is no class; those of {self.name} are 0..{shape.classes}"
+                    f"the condition {condition!r} is no class; those of {self.name} are 0..{shape.classes}, of which "
+                    "the last is none"
                 )
             both = embedding.embedding_table(torch.tensor([[condition], [shape.classes]], device=self.device))
             return Prompt(both[0], both[1])

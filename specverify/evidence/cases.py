@@ -195,7 +195,7 @@ class Space:
         windows, initials, drafts, arrangements, precisions: choices; `drafts` says whether there is a draft model.
         guided: whether the target is a pair of laws, one guided by the other; such models have no processors, no zeros,
             and the first precision.
-        eos: whether an id ends the sequence: the last one, or the first.
+        eos: whether an id ends the sequence: the last one, the first, or one between them.
         spans: see `Weights`.
         processors: of the target model.
         partition: clusters whose sequence has a law of its own: their totals depend on the clusters before alone. Such
@@ -232,7 +232,7 @@ def _cases(draw: strategies.Draw, space: Space) -> Case:
     length = choose(tuple(lengths))
     vocab = draw(st.integers(*space.vocab)) if length <= high else 2
     span, ends, processors = choose(space.spans), choose(space.eos), choose(space.processors)
-    eos = choose((vocab - 1, 0)) if ends else None
+    eos = choose((vocab - 1, 0, vocab // 2)) if ends else None
     contexts = prefixes(vocab, length if span is None else min(length, span + 1))
     guide = None
     if space.partition is None:

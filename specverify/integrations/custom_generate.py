@@ -9,8 +9,9 @@
 The model is Janus or Janus-Pro, JanusForConditionalGeneration of transformers; `generation_mode` stays "text", since
 the loop that images have there takes no other. Prompts end with the token that begins an image, are padded on the left,
 and come as `generate` takes them. Sampling follows the generation config: greedy, or temperature, top-k, top-p and
-min-p, in the library's order, at all positions of a window at once; other processors are refused by name. Guidance is
-the decoder's own argument, as `generate` takes none for text.
+min-p, in the library's order, at all positions of a window at once; other processors, beams and scores are refused by
+name. Guidance is the decoder's own argument: Janus' `generate` drops a `guidance_scale`, and a list of
+`logits_processor`, before either gets here.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _WARPERS = {
 """The library's classes: the name here, and their attribute."""
 
 
+_SHOWN = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
 class Generating:
     """What `custom_generate` is given; made by `decoder`.
 
@@ -58,14 +62,16 @@ class Generating:
         stopping_criteria: Any = None,
         generation_config: Any = None,
         **given: Any,
-    ) -> Int[Tensor, "batch length"]:
-        """The image tokens of every prompt.
+    ) -> Any:
+        """The image tokens of every prompt, Int[batch, length]; with `return_dict_in_generate`, as its `sequences`.
 
         Raises:
-            InputError: another model, prompts that do not begin an image, or a processor that is not known.
+            InputError: another model, prompts that do not begin an image, a processor that is not known, or what a
+                speculative decoder does not give, such as beams.
         """
         from realmodels.session import ImageTransformer
 
+        _given(generation_config)
         network = _janus(model, input_ids, generation_config)
         # Not an argument of its own: `generate` would then give it twice.
         sees = given.get("attention_mask")
@@ -77,7 +83,11 @@ class Generating:
         # The library's own sampling follows torch's generator, and so does this, unless a seed is given.
         seed = int(torch.randint(2**62, ())) if self.seed is None else self.seed
         self.run = run(build(self.name, self.settings), opened, len(prompts), Sampled(seed, 0, opened.device))
-        return self.run.tokens
+        if not getattr(generation_config, "return_dict_in_generate", False):
+            return self.run.tokens
+        from transformers.generation import GenerateDecoderOnlyOutput
+
+        return GenerateDecoderOnlyOutput(sequences=self.run.tokens)
 
 
 def decoder(
@@ -88,7 +98,7 @@ def decoder(
     Args:
         name: of `specverify list decoders`, such as "sjd" or "scd-mc".
         window: drafts per forward pass.
-        guidance: the scale; 1 is none, and None what the model's makers recommend.
+        guidance: the scale; 1 is none, and None what Janus' makers recommend, 5.
         seed: of all randomness; by default from torch's generator, so that `torch.manual_seed` repeats it.
         judging: a relaxed rule instead of the exact one, such as `specverify.rules.registry.build("gsd", 10, context)`.
 
@@ -102,6 +112,15 @@ def decoder(
     settings = Settings(window, judging=judging)
     build(name, settings)
     return Generating(name, settings, guidance, seed)
+
+
+def _given(generation_config: Any) -> None:
+    """Raise InputError if `generate` was asked for what is not done here."""
+    asked = {name: getattr(generation_config, name, None) for name in ("num_beams", *_SHOWN)}
+    if (asked["num_beams"] or 1) > 1:
+        raise InputError(f"num_beams={asked['num_beams']}: a speculative decoder samples, or is greedy; leave it at 1")
+    if shown := [name for name in _SHOWN if asked[name]]:
+        raise InputError(f"{shown[0]}: tokens are all that comes back; leave it out")
 
 
 def _janus(model: Any, input_ids: Tensor, generation_config: Any) -> Any:
@@ -120,6 +139,10 @@ def _janus(model: Any, input_ids: Tensor, generation_config: Any) -> Any:
             "begins an image, and padding is on the left"
         )
     places = (generation_config, model.generation_config, model.config.get_text_config())
+    named = [(getattr(place, "generation_kwargs", None) or {}).get("boi_token_id") for place in places[:2]]
+    if any(token not in (None, begin) for token in named):
+        due = next(token for token in named if token is not None)
+        raise InputError(f"prompts end with token {begin}; the one that begins an image, boi_token_id, is {due}")
     bos, padding = (_special(what, places) for what in ("bos_token_id", "pad_token_id"))
     return Janus.around(model, [bos, begin, padding], Path(model.config.name_or_path or "janus"))
 

@@ -18,8 +18,8 @@ def tiny(claim: Claim) -> Iterator[Weights]:
         return
     for vocab, length in ((2, 3), (3, 2), (4, 2), (5, 2), (8, 2)):
         guided = replace(mixed(vocab, length), guide=_rows(prefixes(vocab, length) + 1, vocab)[1:])
-        for span in (None, 2):
-            for eos in (None, vocab - 1):
+        for span, end in ((None, vocab - 1), (2, vocab // 2)):
+            for eos in (None, end):
                 yield mixed(vocab, length, eos, span)
             if span is None:
                 yield guided

@@ -250,9 +250,9 @@ def without_effect(record: Sweep) -> str:
     names = [row["id"].partition("/")[2] for row in rows]
     said = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     return (
-        f"Without effect on this model, and so no choice: {said}. Their figures are those of lossless decoding to the "
-        "last bit: no draft was kept that the token rule rejects. A rule with a distance leaves out tokens that are "
-        "farther away, and GSD's 0.5 was chosen for another model's embedding."
+        f"Without effect on this model, and so no choice: {said}. No draft was kept that the token rule rejects, so "
+        "that their figures differ from those of lossless decoding by chance alone. A rule with a distance leaves out "
+        "tokens that are farther away, and GSD's 0.5 was chosen for another model's embedding."
     )
 
 

@@ -60,6 +60,8 @@ READ = (
     "in the table of speed."
 )
 _BAND, _REAL = "#D8D8DE", "#3B6EA5"
+_ROUNDING = 1e-5
+"""Least height of a panel: figures that differ by less are equal but for rounding."""
 _ACROSS = 2
 """Images of each class side by side."""
 _CLOSE = 0.1
@@ -110,9 +112,14 @@ def quality_over_speed(record: Sweep, rows: list[Row], plain: list[Row], style: 
         axis.set_title(PANELS[name].format(fd=distance, n=rows[0]["n"]), loc="left")
         axis.set_xlabel("speed-up in forward passes, rows replaced")
         axis.set_xlim(low - margin, high + margin)
+        bottom, top = axis.get_ylim()
+        if top - bottom < _ROUNDING:  # nothing but that is to be seen
+            axis.set_ylim((bottom + top - _ROUNDING) / 2, (bottom + top + _ROUNDING) / 2)
         axis.grid(True, color="#EEEEEE", linewidth=0.6)
         axis.set_axisbelow(True)
-    marks = [Patch(color=_BAND, label="AR, two runs"), Line2D([], [], color=_REAL, ls=":", label="real images")]
+    marks: list[Artist] = [Patch(color=_BAND, label="AR, two runs")]
+    if any(row["rule"] == REAL for row in plain):
+        marks.append(Line2D([], [], color=_REAL, ls=":", label="real images"))
     legend(figure, style, marks)
     return figure
 
@@ -139,8 +146,9 @@ def _trade(
     fastest = max(rows, key=lambda row: row["metrics"]["speedup"]["value"])
     caption = (
         "Each line is a rule, its parameter turned up along it; bars are 95% intervals. The band spans the intervals "
-        "of two plain autoregressive runs of as many images: what lies in it is not told from noise. The dotted line "
-        f"is as many real images. Bias and excess are known from the laws of {steps(record)}, and have no noise floor. "
+        "of two plain autoregressive runs of as many images: what lies in it is not told from noise. "
+        f"{'The dotted line is as many real images. ' * any(row['rule'] == REAL for row in plain)}Bias and excess are "
+        f"known from the laws of {steps(record)}, and have no noise floor. "
         f"{READ}"
     )
     if close:

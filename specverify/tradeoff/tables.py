@@ -164,8 +164,7 @@ def quality(record: Sweep) -> Table:
         "Quality",
         "z and surprisal: the tokens' surprisal less the entropy of the target's law; above 0, surprising tokens are "
         "kept too often, below 0 likely ones are preferred. PIT: Kolmogorov's distance from uniform. "
-        f"{distance(record)}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All "
-        "against real images that were held out, with 95% intervals over the sampled ones.",
+        f"{judged_by(record)}95% intervals are over the sampled images.",
         (
             *names(record), "z#", "surprisal#", "PIT#", *distance_names(record),
             *headed(record, known(record, QUALITY)),
@@ -187,6 +186,17 @@ def headed(record: Sweep, names: tuple[str, ...]) -> tuple[str, ...]:
 def distance(record: Sweep) -> str:
     """What the columns of Frechet distances say."""
     return DISTANCE.format(space=spaces.space(record))
+
+
+def judged_by(record: Sweep) -> str:
+    """What the columns of images' quality say, where there are some."""
+    if not known(record, QUALITY):
+        return ""
+    return (
+        f"{distance(record)}{kernel(record)}Precision, recall, density and coverage: five nearest neighbours. All "
+        "against real images that were held out. Recall may hang on one image that lies far from all others, of which "
+        "its interval knows nothing. "
+    )
 
 
 def limits(record: Sweep) -> list[str]:

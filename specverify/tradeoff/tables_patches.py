@@ -15,12 +15,11 @@ from specverify.tradeoff.tables import (
     barred,
     called,
     cells,
-    distance,
     distance_names,
     distances,
     gain,
     headed,
-    kernel,
+    judged_by,
     known,
     measured,
     milliseconds,
@@ -193,9 +192,7 @@ def quality(record: Sweep) -> Table:
         "quality",
         "Quality",
         f"{surprisal * surprising}PIT: Kolmogorov's distance of transforms from uniform. Bias: total variation per "
-        f"patch, or a bound of it; see below. {distance(record)}{kernel(record)}Precision, recall, density and "
-        "coverage: five nearest neighbours. All against real images that were held out, with 95% intervals over the "
-        "sampled images.",
+        f"patch, or a bound of it; see below. {judged_by(record)}95% intervals are over the sampled images.",
         (
             *NAMES, *own, "PIT#", "bias#", *distance_names(record), *headed(record, known(record, QUALITY)),
         ),

@@ -68,6 +68,12 @@ def test_torchs_generator_repeats_it_and_the_scale_is_the_makers_unless_said(mod
     assert not torch.equal(drawn(), drawn(1.0))
 
 
+def test_tokens_come_in_a_dict_where_that_is_asked_for(model, prompts):
+    made = decoder("sjd", window=4, seed=1)
+    found = model.generate(**prompts, **SAMPLING, custom_generate=made, return_dict_in_generate=True)
+    assert torch.equal(found.sequences, model.generate(**prompts, **SAMPLING, custom_generate=made))
+
+
 def test_what_cannot_be_decoded_is_refused_with_the_remedy(model, prompts):
     for arguments, said in (
         (("sd",), "'sd' needs a draft model"),
@@ -82,6 +88,12 @@ def test_what_cannot_be_decoded_is_refused_with_the_remedy(model, prompts):
     ids[0, -1] = 9
     with pytest.raises(InputError, match=r"prompts end with different tokens \(\[2, 9\]\)"):
         model.generate(ids, attention_mask=prompts["attention_mask"], custom_generate=decoder("sjd"))
+    ids[:, -1] = 9
+    with pytest.raises(InputError, match=f"prompts end with token 9; .* boi_token_id, is {folders.BEGIN}"):
+        model.generate(ids, attention_mask=prompts["attention_mask"], custom_generate=decoder("sjd"))
+    for asked in ({"num_beams": 3}, {"output_logits": True, "return_dict_in_generate": True}):
+        with pytest.raises(InputError, match=next(iter(asked))):
+            model.generate(**prompts, **asked, custom_generate=decoder("sjd"))
     llama = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2

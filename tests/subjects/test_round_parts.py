@@ -17,10 +17,11 @@ from specverify.subjects.rounds.kernel import Fault, process
 from specverify.subjects.rounds.kinds import BARRED, KINDS, SLOTS
 from specverify.subjects.rounds.play import play, shuffled
 from specverify.subjects.rounds.reference import BLOCK, Parts, kernel
-from specverify.subjects.rounds.sampling import slots_of
+from specverify.subjects.rounds.trials import slots_of
 
 NAMES = tuple(KINDS)
 COINS = ("dense", "sparse target", "sharp")
+ONES_AND_THREES = torch.tensor([1.0, 1.0, 3.0, 3.0])
 
 
 def digest(contexts):
@@ -96,6 +97,7 @@ def test_each_context_has_laws_and_what_it_is_named_for(name):
         "late": (p[:, 0] == 0).all() and (p[:, 1:] > 0).all(),
         "halves": torch.equal(p.amax(-1), torch.full((len(p),), 0.5)) and (q.amax(-1) > 0.94).all(),
         "sixteenths": torch.equal(p.bfloat16().float(), p) and torch.equal((16 * q).round(), 16 * q),
+        "dyadic": torch.equal(p + q, torch.full_like(p, 0.5)) and torch.equal(p.sort().values[0] * 8, ONES_AND_THREES),
     }
     assert bool(named[name])
 
@@ -144,7 +146,7 @@ def test_slots_beyond_a_row_hold_what_any_kernel_would_accept():
 
 def test_a_wide_vocabulary_spreads_the_tokens_over_its_ends():
     contexts = build(("dense",), 4, 2, width=1031)
-    assert contexts.ids.tolist() == [0, 515, 1024, 1030]
+    assert contexts.ids.tolist() == [0, 343, 1024, 1030]
     zero = torch.zeros(1).long()
     given, _ = deal(contexts, zero, zero, torch.tensor([[3]]), torch.tensor([1]), certain=False)
     assert given.draft.tolist() == [[1030]]

@@ -115,8 +115,8 @@ def build(names: tuple[str, ...], tokens: int, depth: int, *, width: int | None 
     raws, qs = torch.cat([raws, uniform], 1), torch.cat([torch.stack(q), uniform], 1)
     ids = torch.arange(tokens)
     if width is not None:
-        # Ends, neighbours of the powers of two, where kernels cut a vocabulary into tiles, and the middle.
-        ids = torch.tensor([0, 1 << (width - 1).bit_length() - 1, width // 2, width - 1][:tokens]).unique()
+        # Ends, the last power of two below, where kernels cut a vocabulary into tiles, and one between.
+        ids = torch.tensor([0, width - 1, 1 << (width - 1).bit_length() - 1, width // 3][:tokens]).sort().values
     return Contexts(names, depth, p.float(), raws.float(), qs.float(), temperature.float(), top_k, ids, width or tokens)
 
 

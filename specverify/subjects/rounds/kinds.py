@@ -20,6 +20,7 @@ cut               p has passed temperature 0.7, top-k, top-p and min-p, q a top-
 tied              probabilities are small multiples of each other, so that most ratios are 1/2, 1 or 2
 early, late       mass falls from id to id, and the last is forbidden; or rises, and the first is
 sixteenths        p and q are multiples of 1/16, so that no dtype rounds them
+dyadic            half of many tokens have three times the mass of the others, of q those of p's others; none is rounded
 slot k of 8       p and q are certain of one token but at positions k, k + 8, ..., where they differ by 0.4
 barred slot k of 8  the same, where q knows no better than a coin, and p is certain there as well
 """
@@ -149,6 +150,11 @@ def _sixteenths(laws: Laws) -> tuple[Tensor, Tensor]:
     return tuple(parts[high_bits(laws.hashes(what), 31).argsort(-1)] for what in ("p", "q"))  # type: ignore[return-value]
 
 
+def _dyadic(laws: Laws) -> tuple[Tensor, Tensor]:
+    heavy = high_bits(laws.hashes("heavy"), 31).argsort(-1).argsort(-1) < laws.tokens // 2
+    return tuple((1 + 2 * half).double() / (2 * laws.tokens) for half in (heavy, ~heavy))  # type: ignore[return-value]
+
+
 STRIDE = 8
 SLOTS = tuple(f"slot {slot} of {STRIDE}" for slot in range(STRIDE))
 BARRED = tuple(f"barred {name}" for name in SLOTS)
@@ -197,6 +203,7 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "late": (lambda laws: (_falling(laws).flip(-1), laws.dense("q")), 1.0, None),
     "halves": (_halves, 1.0, None),
     "sixteenths": (_sixteenths, 1.0, None),
+    "dyadic": (_dyadic, 1.0, None),
     **{name: (_open_at(slot), 1.0, None) for slot, name in enumerate(SLOTS)},
     **{name: (_barred_at(slot), 1.0, None) for slot, name in enumerate(BARRED)},
 }

@@ -103,7 +103,7 @@ def kernel(name: str, parts: Parts) -> Kernel:
 
 def inverse(law: Float[Tensor, "batch vocab"], pick: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """The token whose part of [0, 1) holds the number; one of probability 0 has no part."""
-    edges = law.cumsum(-1)
+    edges = law.cumsum(-1, dtype=torch.float64)  # in half precision a sum over many tokens stands still
     return (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(-1)
 
 

@@ -1,13 +1,14 @@
-"""The laws of what is emitted, by sampling: which contexts are played, how much of each, and what the counts say.
+"""The laws of what is emitted, by sampling: how much is played of each context, and what the counts say.
 
-Every law has an e-process, which may be looked at as often as one likes: after each doubling of the rows.
+What is played is in `trials.py`. Every law has an e-process, which may be looked at as often as one likes: after each
+doubling of the rows.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -23,52 +24,10 @@ from specverify.evidence.sequential import EProcess
 from specverify.judge import coarsest
 from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.calls import recast, rows_per_call
-from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
+from specverify.subjects.rounds.contexts import Contexts
 from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.kinds import SLOTS
 from specverify.subjects.rounds.play import Played, play, shuffled
 
-LAWS = (
-    "dense",
-    "near",
-    "equal",
-    "sparse target",
-    "sparse draft",
-    "other support",
-    "disjoint",
-    "sharp",
-    "one-hot draft",
-    "cool",
-    "warm",
-    "top-k",
-    "greedy",
-    "greedy tie",
-    "partly equal",
-    "sparse equal",
-    "one-hot target",
-    "tiny",
-    "cut",
-    "tied",
-)
-CERTAIN = ("dense", "sparse target", "sharp", "top-k", "greedy")
-TWO_ROUNDS = ("dense", "sparse target", "one-hot draft", "greedy")
-WIDE = ("dense", "other support")
-WIDTH = 1031
-"""Size of the wide vocabulary: prime, and above the tile of 1024 that kernels like."""
-FULL = ("dense", "early")
-"""Laws with (nearly) as many tokens as the wide vocabulary has."""
-DTYPES = (torch.bfloat16, torch.float16, torch.float64)
-"""What laws are also given in, where the kernel takes it."""
-COARSE = 0.1
-"""What has to be seen over a wide vocabulary, and in other dtypes."""
-COARSER = 0.2
-"""And over as many tokens."""
-WINDOWS = (8, 16)
-"""Windows of more drafts than were asked for; one or two of their slots at a time have a choice."""
-LONG = (
-    f"{TOTAL_VARIATION} of what rounds emit that turn on a slot or two in windows of more drafts, each slot by itself"
-)
-ROUGH = f"{TOTAL_VARIATION} over wide vocabularies and in other dtypes"
 SHARE = 0.05
 """Most of the time that one call may take."""
 
@@ -108,6 +67,7 @@ class Trial:
         gamma: slots for drafts.
         streams: one for each context, and then one more by the token rule.
         dtype: of the laws; float32 if None.
+        beside: whether a kernel may be without it: one that raises there, or is too slow.
         need: rows of each context that all its checks together take, or that there is time for.
         wanted: the same, whatever time there is.
         played: rows of each context so far.
@@ -123,6 +83,7 @@ class Trial:
     gamma: int
     streams: list[Stream]
     dtype: torch.dtype | None = None
+    beside: bool = False
     need: int = 0
     wanted: int = 0
     played: int = 0
@@ -207,61 +168,3 @@ class Trial:
 def _test(law: bytes) -> EProcess:
     """One for each law, in float64: it remembers what so many rows of it show, from one judgement to the next."""
     return calls.CHECKS["laws"].make(np.frombuffer(law).copy())  # type: ignore[no-any-return]
-
-
-def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | None, by_rule: bool) -> list[Trial]:
-    """What is played: one round, one without q, two in a row, wide vocabularies, other dtypes, long windows."""
-    block = gamma + 1
-    longer = next(depth for depth in (gamma + 3, gamma + 2, block) if 2**depth <= CELLS)
-    size, three, coarse = vocabulary(block), min(3, vocabulary(longer)), max(delta, COARSE)
-    plans: list[tuple[str, tuple[str, ...], int, int, int, bool, int | None, float, torch.dtype | None]] = [
-        ("one round", LAWS, size, block, 1, False, None, delta, None),
-        ("no draft law", CERTAIN, size, block, 1, True, None, delta, None),
-        ("two rounds", TWO_ROUNDS, three, longer, 2, False, None, delta, None),
-        ("wide vocabulary", WIDE, 4, 2, 1, False, WIDTH, coarse, None),
-        ("full vocabulary", FULL, WIDTH, 1, 1, False, None, max(delta, COARSER), None),
-    ]
-    if kernel.batch != "single":  # those conventions take logarithms, which other dtypes round
-        plans += [
-            (str(dtype).removeprefix("torch."), ("sixteenths",), min(size, 3), block, 1, False, None, coarse, dtype)
-            for dtype in DTYPES
-        ]
-    found = []
-    for name, all_names, tokens, depth, rounds, certain, width, visible, dtype in plans:
-        kept = tuple(each for each in all_names if names is None or each in names)
-        if not kept or (certain and not kernel.certain):
-            continue
-        contexts = build(kept, tokens, depth, width=width, key=name)
-        streams = [
-            Stream(f"{name}: {context}", number, law, visible, TOTAL_VARIATION if visible == delta else ROUGH)
-            for number, (context, law) in enumerate(zip(kept, contexts.joint().numpy(), strict=True))
-        ]
-        ruled = by_rule and rounds == 1 and depth == block and dtype is None
-        if ruled:
-            laws = token_rule.law(contexts, gamma, certain=certain).numpy()
-            streams += [
-                Stream(f"token rule, {name}: {context}", number, law, visible)
-                for number, (context, law) in enumerate(zip(kept, laws, strict=True))
-            ]
-        found.append(Trial(name, contexts, rounds, certain, ruled, gamma, streams, dtype))
-    kept = tuple(each for each in SLOTS if names is None or each in names)
-    return found + [_long(window, kept, coarse) for window in windows(kernel, gamma) if kept]
-
-
-def windows(kernel: Kernel, gamma: int) -> tuple[int, ...]:
-    """The longer windows that a kernel is tried with; none for one that takes a row at a time, and so is slow."""
-    return tuple(window for window in WINDOWS if window > gamma and kernel.batch != "single")
-
-
-def _long(window: int, names: tuple[str, ...], delta: float) -> Trial:
-    name, contexts = f"window of {window}", slots_of(window, names)
-    streams = [
-        Stream(f"{name}: {context}", number, law, delta, LONG)
-        for number, (context, law) in enumerate(zip(names, contexts.joint().numpy(), strict=True))
-    ]
-    return Trial(name, contexts, 1, False, False, window, streams)
-
-
-def slots_of(window: int, names: tuple[str, ...] = SLOTS) -> Contexts:
-    """Contexts of two tokens in which a slot or two of so many have something at stake."""
-    return build(names, 2, window + 1, key="long windows")

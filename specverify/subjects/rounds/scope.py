@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from specverify.subjects.rounds import batches, rounding
+from specverify.subjects.rounds import batches
 from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS
 from specverify.subjects.rounds.kernel import Kernel
 from specverify.subjects.rounds.sampling import Trial
@@ -30,11 +30,10 @@ def box(
         rows = f"batches of {len(sizes)} sizes from {min(sizes)} to {max(sizes):,} rows"
     else:
         rows = "large batches only"
-    forced = f" ({rounding.SIZES[-1]:,} with forced coins)" if kernel.with_coins else ""
     drafts = f"{kernel.fewest} to {slots[0]} drafts per row" + (
         f" (windows of {_listed(map(str, slots[1:]))} beside)" if len(slots) > 1 else ""
     )
-    tokens = f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens{forced}"
+    tokens = f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens"
     return f"{tokens}, {drafts}, {rows}, {_listed(['float32', *dtypes])}"
 
 
@@ -55,20 +54,20 @@ def gaps(
         sizes: of the batches that were tested apart.
         ended: whether a fault ended the judgement, so that what was not played says nothing of the kernel.
     """
-    widest = rounding.SIZES[-1] if kernel.with_coins else max(1031, 4)
     found = ["whatever would have come after what is found: it ends the judgement"] if ended else []
     found += [
         f"more than {slots[-1]} drafts, trees of drafts, drafts to which q gives no probability",
-        f"vocabularies above {widest:,} tokens",
+        "vocabularies other than those named",
         f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
     ]
     if len(slots) > 1:
         found.append(
             f"windows other than {_listed(map(str, slots))}; beyond {slots[0]} drafts, more than two slots that have a "
-            "choice"
+            "choice, more than two tokens and other dtypes"
         )
     if "batches" in checks and kernel.batch != "single":
         found.append(f"slips at one place of one batch size, or at sizes other than {batches.BOX}")
+        found.append(f"batches of each of these sizes over more than {batches.TOKENS} tokens, or in other dtypes")
         if not ended and (dropped := len(batches.SIZES) - len(sizes)):
             found.append(f"{dropped} of those batch sizes, which were not played")
     if names is not None:

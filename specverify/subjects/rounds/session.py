@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -18,14 +18,14 @@ from specverify.evidence.lags import CIRCULAR
 from specverify.evidence.result import Evidence
 from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
-from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope
+from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope, takes
 from specverify.subjects.rounds.batches import Batches
-from specverify.subjects.rounds.calls import recast
 from specverify.subjects.rounds.contexts import build, vocabulary
-from specverify.subjects.rounds.kernel import Fault, Kernel, KernelPlace, ShownRow
+from specverify.subjects.rounds.kernel import Kernel, KernelPlace, ShownRow
 from specverify.subjects.rounds.kinds import BARRED
 from specverify.subjects.rounds.pace import RESERVE, fit
-from specverify.subjects.rounds.sampling import CERTAIN, Trial, slots_of, trials, windows
+from specverify.subjects.rounds.sampling import Trial
+from specverify.subjects.rounds.trials import CERTAIN, slots_of, trials, windows
 from specverify.verdict import Kind, Verdict, combine
 
 COINS = (
@@ -131,8 +131,8 @@ class Session:
     def box(self) -> str:
         """What was played, in a few words."""
         sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
-        dtypes = [trial.name for trial in self.trials if trial.dtype is not None and trial.played]
-        return scope.box(self.kernel, (self.gamma, *self.windows), self.trials, sizes, dtypes)
+        dtypes = [str(trial.dtype).removeprefix("torch.") for trial in self.trials if trial.dtype and trial.played]
+        return scope.box(self.kernel, (self.gamma, *self.windows), self.trials, sizes, [*dict.fromkeys(dtypes)])
 
     def not_covered(self, *, ended: bool) -> list[str]:
         """What the judgement says nothing about; what a fault left unplayed is one line if it `ended` there."""
@@ -151,7 +151,9 @@ class Session:
             self.notes.append(f"it is too slow to be tried with forced coins: {pace:.2g} s a row")
         if "nan-rows" in self.checks:
             self.notes.append(contract.refuses_or_survives_nan(self.kernel, dense, self.gamma, self.seed))
-        self._refused_windows()
+        refused = takes.refused_windows(self.kernel, self.windows, self.seed)
+        self.windows = tuple(one for one in self.windows if one not in refused)
+        self._drop([trial.name for trial in self.trials if trial.gamma in refused], [*refused.values()])
         places = self._places(FEW_PLACES if pace > SLOW else PLACES) if coins else []
         for where, certain in places:
             self.notes.append(edges.edges(self.kernel, where) + (", q = None" if certain else ""))
@@ -164,7 +166,8 @@ class Session:
         verdicts: list[Verdict] = []
         if "independence" in self.checks and (verdict := self._independent(pace)) is not None:
             return verdict
-        self._refused_dtypes()
+        raising = takes.refused_trials(self.kernel, self.trials, self.gamma, self.seed)
+        self._drop(raising, [*raising.values()])
         parts: list[Trial | Batches] = [*self.trials, *([self.batches] if self.batches else [])]
         for part in parts:
             part.plan(self.alphas, self.beta)
@@ -174,6 +177,8 @@ class Session:
                 break
             if (verdict := self._look(rows)) is not None:
                 return verdict
+        slowest = takes.too_slow(self.trials, REACH * self.deadline.left / 2)
+        self._drop(slowest, [f"too slow for {', '.join(slowest)}: not played on"] if slowest else [])
         slow = self._fit()
         if (verdict := self._integrated(places)) is not None:
             verdicts.append(verdict)
@@ -186,35 +191,11 @@ class Session:
         kind = combine(verdict.kind for verdict in verdicts)
         return Verdict(kind, "; ".join(verdict.reason for verdict in verdicts if verdict.kind is kind))
 
-    def _refused_windows(self) -> None:
-        """Windows that the kernel raises for are dropped: it may be made for so many drafts."""
-        for window in self.windows:
-            given = contract.sample_round(self.kernel, slots_of(window), window, derived_seed(self.seed, 8), 64)
-            try:
-                self.kernel.verify(given, contract.generator(self.seed))
-            except Fault as fault:
-                if fault.verdict.kind is not Kind.ERROR:
-                    raise
-                self.notes.append(f"takes no {window} drafts: {fault.verdict.reason}")
-                self._drop([trial for trial in self.trials if trial.gamma == window > self.gamma])
-                self.windows = tuple(one for one in self.windows if one != window)
-
-    def _drop(self, refused: list[Trial]) -> None:
-        self.trials = [trial for trial in self.trials if trial not in refused]
+    def _drop(self, refused: Collection[str], why: Sequence[str]) -> None:
+        """Trials of these names are not played, or not on."""
+        self.notes += why
+        self.trials = [trial for trial in self.trials if trial.name not in refused]
         self.streams = [stream for each in self.trials for stream in each.streams]
-
-    def _refused_dtypes(self) -> None:
-        """Trials in dtypes that the kernel raises for are dropped."""
-        for trial in [trial for trial in self.trials if trial.dtype is not None]:
-            assert trial.dtype is not None
-            given = contract.sample_round(self.kernel, trial.contexts, self.gamma, derived_seed(self.seed, 8), 64)
-            try:
-                recast(self.kernel, trial.dtype).verify(given, contract.generator(self.seed))
-            except Fault as fault:
-                if fault.verdict.kind is not Kind.ERROR:
-                    raise
-                self.notes.append(f"takes no laws in {trial.name}: {fault.verdict.reason}")
-                self._drop([trial])
 
     def _places(self, plans: tuple[tuple[tuple[str, ...], int, int, bool], ...]) -> list[tuple[forced.Paths, bool]]:
         found = []
@@ -274,7 +255,12 @@ class Session:
                 location = locate.from_samples(trial.recent, trial.contexts, worst.context, certain=trial.certain)
                 self.location = {**location, "check": worst.check}
                 found = next(item for item in self.evidence if item.check == worst.check)
-                return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {locate.sentence(self.location)}")
+                only = (
+                    f"; a kernel that is not made for {trial.name.partition(',')[0]} should raise"
+                    if trial.dtype
+                    else ""
+                )
+                return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {locate.sentence(self.location)}{only}")
         return None
 
     def _look_at_batches(self, rows: int) -> Verdict | None:

@@ -1,0 +1,70 @@
+"""Kernels that are wrong where two things meet: a long vocabulary, a dtype, a long window, drafts without a law."""
+
+import re
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from specverify.subjects.round import judge_round
+from specverify.verdict import Kind
+
+
+def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, add=torch.float64):
+    """The token rule, which forgets the residual at some laws and slots, and makes another law of that of the bonus."""
+
+    def kernel(draft, q, p, lengths, coins, pick):
+        rows, gamma = draft.shape
+        law_of = one_hot(draft, p.shape[-1]).to(p) if q is None else q
+        ratio = (p[:, :-1] / law_of).gather(2, draft[..., None])[..., 0]
+        accepted = ((coins < ratio) & (torch.arange(gamma) < lengths[:, None])).cumprod(1).sum(1)
+        each, slot = torch.arange(rows), accepted.clamp(max=gamma - 1)
+        left = (p[each, slot] - law_of[each, slot]).clamp(min=0)
+        forgotten = forgets(p, q) & (slot >= late if late < 99 else torch.ones(rows, dtype=torch.bool))
+        left = torch.where(forgotten[:, None], p[each, slot], left)
+        edges = torch.where((accepted < lengths)[:, None], left, bonus(p[each, accepted])).cumsum(1, dtype=add)
+        return accepted, (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(1)
+
+    return kernel
+
+
+def first_block(law):
+    return law * (torch.arange(law.shape[1]) < 2048)
+
+
+WRONG = {
+    "64 tokens": (made(lambda p, q: p.shape[-1] % 32 == 0), "64 tokens"),
+    "a block": (made(bonus=first_block), "in slot . has probability 0"),
+    "no q": (made(lambda p, q: q is None and p.shape[-1] > 8), r"\d tokens, no draft law"),
+    "no q, late": (made(lambda p, q: q is None, late=4), r"window of \d+, no draft law"),
+    "no q, half": (made(lambda p, q: q is None and p.dtype != torch.float32), "bfloat16, no draft law"),
+    "a sum": (made(add=None), "bfloat16, each of 1,024 tokens.* a kernel that is not made for bfloat16 should raise"),
+}
+
+
+LONG = ("64 tokens", "no q", "no q, half")
+
+
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [pytest.param(*each, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, each in WRONG.items()],
+)
+def test_what_is_wrong_where_two_things_meet_is_refuted(subject, said):
+    found = judge_round(subject, gamma=2, delta=0.1, checks=("laws",), seconds=30)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert re.search(said, found.verdict.reason), found.verdict.reason
+
+
+def only_short(draft, q, p, lengths, coins, pick):
+    if p.shape[-1] > 256 or p.dtype != torch.float32:
+        raise ValueError("made for 256 tokens and float32")
+    return made()(draft, q, p, lengths, coins, pick)
+
+
+def test_what_a_kernel_raises_for_is_not_in_the_box():
+    found = judge_round(only_short, gamma=2, delta=0.1, checks=("laws",), seconds=30)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert "vocabularies of 2, 3, 4, 16, 64 and 256 tokens" in found.verdict.reason
+    assert found.verdict.reason.endswith("float32")
+    assert sum(note.startswith("takes no ") for note in found.notes) == 19
+    assert "vocabularies other than those named" in found.not_covered
