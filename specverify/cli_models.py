@@ -115,6 +115,8 @@ def sample(
         "command": _command(),
         "model": opened.name,
         "decoder": decoder,
+        "rule": rule,
+        "dtype": dtype.value,
         "window": window if named(decoder).drafts else None,
         "claim": str(getattr(made, "claim", "none is stated")),
         "seed": seed,
@@ -129,7 +131,8 @@ def sample(
     besides = ", which compiling is part of" if compile else ""
     kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
     typer.echo(
-        f"{number_of(n, 'image')} of {opened.name} by {decoder}: {passes:.1f} forward passes an image for "
+        f"{number_of(n, 'image')} of {opened.name} by {decoder}{f' with {rule}' if rule else ''}: "
+        f"{passes:.1f} forward passes an image for "
         f"{number_of(opened.length, 'token')}, {opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} "
         f"s{besides}"
     )

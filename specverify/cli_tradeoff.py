@@ -170,6 +170,9 @@ def _answer(
     from specverify.errors import InputError
     from specverify.tradeoff import answer, choose
 
+    if record["status"] == "partial":
+        planned, there = record["planned"], len(record["rows"])
+        typer.echo(f"partial: {there} of {planned} settings; those that are missing may be the ones to take")
     try:
         if min_speedup is not None:
             choices = choose.least_lossy(record, min_speedup, metric)

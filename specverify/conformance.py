@@ -137,8 +137,8 @@ def conformance(
     if missing := [name for name in _NEEDS if getattr(model, name, None) is None]:
         raise InputError(f"{type(model).__name__} is no model: it has no {', '.join(missing)}; see specverify/model.py")
     for what, value, least in (("batch", batch, 2), ("window", window, 2), ("positions", positions, 1)):
-        if value < least:
-            raise InputError(f"{what} is {value}; to compare anything it must be at least {least}")
+        if type(value) is not int or value < least:
+            raise InputError(f"{what} is {value}; to compare anything it must be a number of at least {least}, whole")
     if tolerance is None:
         tolerance = TOLERANCE[getattr(model, "precision", model.dtype)]
     checks: dict[str, None] = {}
@@ -213,9 +213,9 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
             context = _read(model, context, mine, done, begin)
             for place in range(begin, end):
                 law = model.laws(context, mine[:, :0])
-                check_laws(law, what=f"the law at position {place} of row {row}", vocab=model.vocab)
                 if law.dtype != model.dtype:
                     raise ContractError(f"the law at position {place} is of {law.dtype}; the model says {model.dtype}")
+                check_laws(law, what=f"the law at position {place} of row {row}", vocab=model.vocab)
                 weights = law[:, 0].float()
                 if model.eos is not None:  # behind an end all laws are one: go on, if anything else can follow
                     weights = weights.index_fill(1, torch.tensor(model.eos, device=weights.device), 0) + weights * 1e-9
@@ -297,11 +297,14 @@ def _walk(check: str, model: Any, context: Context, truth: _Truth, window: int, 
         if check == "rejection":
             model.laws(context, (draft + 1) % model.vocab)
         laws = model.laws(context, draft)
+        if laws.shape[1] != window + 1:
+            raise ContractError(f"for {window} drafts there came {laws.shape[1]} laws; w drafts have w + 1")
         check_laws(laws, what=f"{check}: a law from position {int(position.min())} on", vocab=model.vocab)
         place = (position - truth.begin).clamp(max=truth.end - truth.begin - 1)
         due = truth.laws.gather(1, place[..., None].expand(-1, -1, model.vocab))
         counts = (slots <= each[:, None]) & (position < truth.end)
-        found.look(check, laws, due, counts, position, _WORDS[check])
+        ahead = f", behind {truth.begin} tokens that were read in windows of up to {_CHUNK}," if truth.begin else ""
+        found.look(check, laws, due, counts, position, _WORDS[check].format(window) + ahead)
         count = torch.minimum(each + 1, truth.end - done).where(~still, 0)
         context, done = model.advance(context, right, count), done + count
         if not selected and bool((done - truth.begin > (truth.end - truth.begin) // 3).any()):
@@ -312,10 +315,10 @@ def _walk(check: str, model: Any, context: Context, truth: _Truth, window: int, 
 
 _WORDS = {
     "batch": "beside other rows",
-    "windows": "in a window whose drafts were all kept",
-    "rejection": "in a window, after rejected drafts",
-    "lengths": "in a window, with rows at different lengths",
-    "selection": "in a window, after rows were selected",
+    "windows": "in a window of {} drafts that were all kept",
+    "rejection": "in a window of {}, after rejected drafts",
+    "lengths": "in a window of {}, with rows at different lengths",
+    "selection": "in a window of {}, after rows were selected",
 }
 
 

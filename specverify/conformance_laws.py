@@ -39,7 +39,10 @@ def guided(model: Any, scale: float, tokens: Int[Tensor, "batch n"], tolerance: 
         for one in (model, model.like(guidance=1.0), model.like(guidance=0.0))
     )
     if float((c - u).abs().sum(-1).max()) / 2 <= floor:
-        return ["guidance: the law at scale 1 is that at scale 0, so conditions have no effect, or both are one prompt"]
+        return [
+            f"guidance: the law at scale 1 is that at scale 0 but for {floor:g} in total variation, so conditions have "
+            "no effect, or less than that, or both are one prompt"
+        ]
     error = (found - guidance(c, u, scale)).abs().sum(-1) / 2
     if float(error.max()) <= tolerance:
         return []

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -85,9 +85,9 @@ class Generating:
         self.run = run(build(self.name, self.settings), opened, len(prompts), Sampled(seed, 0, opened.device))
         if not getattr(generation_config, "return_dict_in_generate", False):
             return self.run.tokens
-        from transformers.generation import GenerateDecoderOnlyOutput
+        from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-        return GenerateDecoderOnlyOutput(sequences=self.run.tokens)
+        return GenerateDecoderOnlyOutput(sequences=cast("torch.LongTensor", self.run.tokens))
 
 
 def decoder(

@@ -292,7 +292,8 @@ def _judgement(
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
             "laws, lengths, dimensions, windows and batches other than those of the toys",
-            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last",
+            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last; "
+            "there, what is small (as if one row draws from p after a rejection) or cancels between settings",
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",
         ],

@@ -25,6 +25,8 @@ THREE = "sparse-3x5"
 """The toy of three tokens that is tried in every window."""
 SINGLE = (*VARIED, "eos-3x6", "markov-3x6")
 """Toys that are tried in float32, too."""
+FAR = ((3, 7, 4), (3, 7, 6), (2, 11, 10))
+"""Tokens, positions and window of models with two choices."""
 PROCESSED = ("temperature=0.7,top_k=3,top_p=0.8", "temperature=1.5,top_k=4,min_p=0.2", "top_p=0.9,temperature=2")
 _STEEP = ((10**8, 3, 1), (1, 10**8, 10**8), (2, 1, 10**7), (1, 1, 10**9), (3, 4, 5))
 
@@ -97,6 +99,22 @@ def _on_others(mode: Mode) -> Iterator[tuple[Case, int, int]]:
     for model, windows, precision in models:
         for window in windows if len(mode.windows) > 1 else mode.windows:
             yield replace(mode.case(model, window), precision=precision), model.vocab, model.length
+    for vocab, length, window in FAR if len(mode.windows) > 1 else ():
+        initial = "zero" if "zero" in mode.initials else mode.initials[0]
+        yield mode.case(_far(vocab, length), window, initial), vocab, 2  # as few worlds as two positions have
+
+
+def _far(vocab: int, length: int) -> Weights:
+    """Laws with a choice at the second position and at the last, which depends on it; elsewhere token 0 comes.
+
+    So drafts of 0 lead through a long window in few worlds, whose last slot has a choice and a draft from another law.
+    """
+    sure = tuple(int(token == 0) for token in range(vocab))
+    rows = [sure] * prefixes(vocab, length)
+    rows[prefixes(vocab, 1)] = (3, 4, 2)[:vocab]
+    for token, row in enumerate(scattered(vocab + 3, vocab)[3:]):
+        rows[prefixes(vocab, length - 1) + token * vocab ** (length - 3)] = row
+    return Weights(vocab, length, tuple(rows))
 
 
 def _is_guided(model: Weights) -> bool:

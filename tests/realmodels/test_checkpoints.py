@@ -9,6 +9,7 @@ from safetensors.torch import save
 from realmodels import store
 from realmodels.classifier import load_classifier
 from realmodels.digits import DigitsModel, load, load_transformer, names
+from realmodels.models import open_model
 from specverify.errors import InputError
 
 REMEDY = "train it again with: python -m realmodels.train digits-s --out "
@@ -169,6 +170,8 @@ def test_bad_labels_and_types_are_refused() -> None:
     assert model.start(5).labels.tolist() == [3, 7, 3, 7, 3]
     with pytest.raises(InputError, match=r"class labels \[4, 11\] are not all in 0\.\.10"):
         model.start_with(torch.tensor([4, 11]))
+    with pytest.raises(InputError, match=r"the condition 'cat' is no class; those of digits-s are 0\.\.9"):
+        open_model("digits-s", conditions=["cat"])
     with pytest.raises(InputError, match=r"class labels have shape \(0,\); give one label per row"):
         load(classes=())
     with pytest.raises(InputError, match=r"dtype torch\.int64 cannot hold logits"):

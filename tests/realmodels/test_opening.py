@@ -7,6 +7,7 @@ from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from folders import opened
@@ -90,6 +91,14 @@ def changed(folder, tmp_path, name, **settings):
     return copy
 
 
+def spoilt(folder, tmp_path, weight):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    tensors = safetensors.torch.load_file(copy / "model.safetensors")
+    tensors[weight][0] = float("nan")
+    safetensors.torch.save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    return copy
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
@@ -107,6 +116,12 @@ def changed(folder, tmp_path, name, **settings):
             lambda f, t: changed(f, t, "config.json", num_hidden_layers=3, layer_types=FULL),
             "missing keys, first",
         ),
+        (
+            "causal",
+            lambda f, t: changed(f, t, "config.json", num_hidden_layers=1, layer_types=FULL[:1]),
+            r"no place for model.layers.1.input_layernorm.weight: .* more layers than config.json says",
+        ),
+        ("causal", lambda f, t: spoilt(f, t, "model.norm.weight"), "hold NaN or infinity, first in model.norm.weight"),
         ("causal", lambda f, t: changed(f, t, "image-model.json", codes=60), "has the id 89, and the model 0..63"),
         ("causal", lambda f, t: changed(f, t, "image-model.json", grid=[4]), "wrong kind"),
         (

@@ -10,6 +10,7 @@ import rich.console
 from scipy.stats import norm
 
 from specverify import cli, cli_compare, compare
+from specverify.errors import InputError
 from specverify.report import record as records
 
 
@@ -92,32 +93,54 @@ def test_equal_measured_figures_differ_as_rarely_as_stated_and_real_differences_
     assert all(any(c.what == "m0" and c.sign == "worse" for c in found) for found in seen)
 
 
+SETTING = {"model": "digits-s", "n": 400, "window": 8, "batch": 100}
+
+
+def swept(value, *names, setting=SETTING, **said):
+    metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]} for name in names}
+    rows = [{"id": "a", "error": None, "metrics": metrics}]
+    return {"status": "complete", "length": 64, "setting": setting, "rows": rows, **said}
+
+
 @pytest.mark.parametrize(
-    ("name", "sign"), [("speedup", "better"), ("lockstep-8", "better"), ("fd", "worse"), ("bias", "worse")]
+    ("name", "sign"),
+    [("speedup", "better"), ("lockstep-8", "better"), ("fd", "worse"), ("bias", "worse"), ("recall", "other")],
 )
 def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
-    def row(value):
-        metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]}}
-        return {"status": "complete", "rows": [{"id": "a", "error": None, "metrics": metrics}]}
-
-    assert [c.sign for c in compare.sweeps(row(1.0), row(2.0))] == [sign]
-    assert compare.sweeps(row(1.0), row(1.001)) == []
+    assert [c.sign for c in compare.sweeps(swept(1.0, name), swept(2.0, name))] == [sign]
+    assert compare.sweeps(swept(1.0, name), swept(1.001, name)) == []
 
 
 def test_distances_in_other_features_are_not_compared():
-    def sweep(value, **said):
-        metrics = {name: {"value": value, "interval": [value - 0.01, value + 0.01]} for name in ("fd", "bias")}
-        return {"status": "complete", "rows": [{"id": "a", "error": None, "metrics": metrics}], **said}
-
     own, others = (
         {"features": {"network": network, "axes": axes}}
         for network, axes in (("cifar-classifier", None), ("EfficientNet-Lite0", 64))
     )
     for old, new, same in (({}, own, True), (others, others, True), ({}, others, False), (own, others, False)):
-        found = compare.sweeps(sweep(1.0, **old), sweep(2.0, **new))
+        found = compare.sweeps(swept(1.0, "fd", "bias", **old), swept(2.0, "fd", "bias", **new))
         assert {c.what for c in found if c.sign == "worse"} == ({"fd", "bias"} if same else {"bias"})
         moved = [(c.sign, c.new) for c in found if c.what == "features"]
         assert moved == ([] if same else [("other", "EfficientNet-Lite0 along 64 principal axes")])
+
+
+def test_sweeps_of_other_images_are_told_so_and_of_other_models_are_refused():
+    fewer = swept(2.0, "fd", "bias", setting=SETTING | {"n": 60, "window": 4})
+    found = compare.sweeps(swept(1.0, "fd", "bias"), fewer)
+    assert [(c.sign, c.what, c.old, c.new) for c in found[:2]] == [
+        ("other", "n", "400", "60"), ("other", "window", "8", "4"),
+    ]  # fmt: skip
+    assert [(c.sign, c.what) for c in found[2:]] == [("worse", "bias")]
+    with pytest.raises(InputError, match="one record is of digits-s, 64 tokens, the other of llama, 64 tokens"):
+        compare.sweeps(swept(1.0, "fd"), swept(1.0, "fd", setting=SETTING | {"model": "llama"}))
+
+
+def test_a_file_tells_what_it_is_a_record_of(tmp_path):
+    for schema, kind in (("specverify-tradeoff", "tradeoff"), ("specverify-record", "verify")):
+        (tmp_path / "renamed.json").write_text(json.dumps({"schema": schema, "version": 1}))
+        assert cli_compare.kind(tmp_path / "renamed.json") == kind
+    (tmp_path / "other.json").write_text(json.dumps({"schema": "specverify-bench"}))
+    with pytest.raises(InputError, match="is a record of bench, which is of one run"):
+        cli_compare.kind(tmp_path / "other.json")
 
 
 def test_the_command_exits_with_1_on_a_regression_alone(record, tmp_path, capsys):

@@ -132,6 +132,6 @@ def test_a_rule_without_effect_is_told_and_no_choice(record):
     moved = record | {"rows": [*record["rows"], alike, alike | {"id": "elsewhere", "drafting": "independent"}]}
     assert [one["id"] for one in choose.idle(moved)] == ["guidance-1/maximal/gsd/size=2"]
     assert len(choose.settings(moved)) == len(choose.settings(record)) + 1
-    assert "maximal/gsd/size=2. Their figures are those of lossless decoding" in choose.without_effect(moved)
+    assert "maximal/gsd/size=2. No draft was kept that the token rule rejects" in choose.without_effect(moved)
     assert "Without effect on this model" in answer.section(moved).intro
     assert all(line.cells[1] != "gsd" for line in tables.frontier(moved).rows if "independent" not in line.cells)

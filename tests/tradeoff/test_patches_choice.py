@@ -96,7 +96,7 @@ def test_a_metric_that_is_not_there_is_refused_before_the_work(monkeypatch, caps
 
 def test_the_command_asks_for_decoders_and_windows(monkeypatch, tmp_path, record):
     asked = []
-    monkeypatch.setattr(sweep, "measure", lambda *arguments: asked.append(arguments) or record)
+    monkeypatch.setattr(sweep, "measure", lambda *arguments: asked.append(arguments) or record | {"status": "complete"})
     with pytest.raises(SystemExit) as caught:
         cli.main(["tradeoff", "--model", "digits-diff", "--decoders", "cspd, sd-path", "--window", "2,8", "--out", "x"])
     assert caught.value.code == 0
