@@ -25,7 +25,7 @@ THREE = "sparse-3x5"
 """The toy of three tokens that is tried in every window."""
 SINGLE = (*VARIED, "eos-3x6", "markov-3x6")
 """Toys that are tried in float32, too."""
-FAR = ((3, 7, 4), (3, 7, 6), (2, 11, 10))
+FAR = ((3, 6, 4), (3, 8, 6), (2, 12, 10))
 """Tokens, positions and window of models with two choices."""
 PROCESSED = ("temperature=0.7,top_k=3,top_p=0.8", "temperature=1.5,top_k=4,min_p=0.2", "top_p=0.9,temperature=2")
 _STEEP = ((10**8, 3, 1), (1, 10**8, 10**8), (2, 1, 10**7), (1, 1, 10**9), (3, 4, 5))

@@ -1,5 +1,6 @@
 """Schedulers' own verifications as decoders: enumerated exactly, sampled as they are, and told what they return."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from specverify.claims import Lossless
-from specverify.decoders import Branch, sample
+from specverify.decoders import Branch, Jacobi, Speculative, sample
 from specverify.decoders.registry import Settings
 from specverify.errors import ContractError, InputError
 from specverify.evidence.bare import difference
@@ -17,13 +18,14 @@ from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.enumerate import enumerate_decoder, target_law
 from specverify.evidence.guard import Guarded
 from specverify.evidence.relay import runs_torch
-from specverify.evidence.search import evaluate, explain
+from specverify.evidence.search import SMALL, evaluate, explain
 from specverify.integrations.schedulers import Window, _choose, window
 from specverify.integrations.unprocessed import Processing
 from specverify.integrations.verification import Outcomes, Verified
 from specverify.processors import temperature, top_k, top_p
 from specverify.subjects.factory import as_factory
-from specverify.subjects.suite import nothing_to_cut, scattered
+from specverify.subjects.modes import find_modes
+from specverify.subjects.suite import FAR, _far, nothing_to_cut, scattered, suite
 from specverify.worlds import follow
 from toymodels.tables import prefixes
 
@@ -59,6 +61,32 @@ def test_and_on_models_that_end_or_have_zeros(more):
     vocab = 3 if "processors" in more else 2
     model = Weights(vocab, 3, scattered(Weights.laws(vocab, 3, more.get("span")), vocab), **more).model()
     assert off(window(examples.sjd, plain_first=False)(2), model) < 1e-12
+
+
+def late(ids, logits, q, last=4):
+    """Speculative Jacobi decoding, which forgets the residual in its late slots, and what it returns if it is right."""
+    p = logits.softmax(-1)
+    for slot in range(ids.shape[1] - 1):
+        draft, law = ids[0, slot + 1], q[0, slot + 1]
+        if torch.rand(()) >= p[0, slot, draft] / law[draft]:
+            left = p[0, slot] if slot >= last else (p[0, slot] - law).clamp(min=0)
+            behind = [torch.multinomial(law, 1)[0] for law in p[0, slot + 1 :]]
+            return slot + 1, torch.stack([*ids[0, 1 : slot + 1], torch.multinomial(left, 1)[0], *behind])[None], p
+    return len(p[0]), torch.cat([ids[0, 1:], torch.multinomial(p[0, -1], 1)])[None], p
+
+
+@pytest.mark.parametrize(("vocab", "length", "width"), FAR)
+def test_late_slots_of_long_windows_are_met_in_few_worlds(vocab, length, width):
+    model = _far(vocab, length).model()
+    right, wrong = (window(functools.partial(late, last=last), first="zero") for last in (99, width - 1))
+    assert off(right(width), model) < 1e-12
+    assert off(wrong(width), model) > 0.05
+
+
+def test_long_windows_are_among_the_first_that_are_followed():
+    (mode,) = find_modes(as_factory(lambda window: Speculative(Jacobi(), window)), Lossless(), SMALL, 0)
+    first = [(case.model, case.window) for _, case in suite([mode], Lossless())[:12]]
+    assert {(_far(vocab, length), width) for vocab, length, width in FAR} <= {*first}
 
 
 @pytest.mark.parametrize("initial", ["repeat-left", pytest.param("random", marks=pytest.mark.slow)])

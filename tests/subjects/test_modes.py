@@ -129,6 +129,20 @@ def test_one_that_is_asked_wrongly_there_is_refuted():
     assert wrong.verdict.kind is Kind.REFUTED
 
 
+def wrong_at_ends_inside(window, draft_model):
+    right, wrong = (
+        Speculative(DraftModel(draft_model), window, *more)
+        for more in ((), (Judge(accept_probability, lambda p, q, draft: p),))
+    )
+    return Either(right, wrong, lambda model: model.eos in (None, 0, model.vocab - 1))
+
+
+def test_an_end_that_is_neither_the_first_id_nor_the_last_is_tried():
+    found = judge_decoder(wrong_at_ends_inside, **QUICK)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "with 3 tokens" in found.verdict.reason
+
+
 @pytest.mark.parametrize("subject", [wide_if_long, wide_at_three])
 def test_windows_that_only_larger_models_show_are_varied(subject):
     (mode,) = find_modes(as_factory(subject), Lossless(), SMALL, 0)
