@@ -10,7 +10,7 @@ from specverify.subjects.round import judge_round
 from specverify.verdict import Kind
 
 
-def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, add=torch.float64):
+def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, left_over=lambda law: law, add=torch.float64):
     """The token rule, which forgets the residual at some laws and slots, and makes another law of that of the bonus."""
 
     def kernel(draft, q, p, lengths, coins, pick):
@@ -21,7 +21,7 @@ def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, add=torch.f
         each, slot = torch.arange(rows), accepted.clamp(max=gamma - 1)
         left = (p[each, slot] - law_of[each, slot]).clamp(min=0)
         forgotten = forgets(p, q) & (slot >= late if late < 99 else torch.ones(rows, dtype=torch.bool))
-        left = torch.where(forgotten[:, None], p[each, slot], left)
+        left = left_over(torch.where(forgotten[:, None], p[each, slot], left))
         edges = torch.where((accepted < lengths)[:, None], left, bonus(p[each, accepted])).cumsum(1, dtype=add)
         return accepted, (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(1)
 
@@ -32,17 +32,22 @@ def first_block(law):
     return law * (torch.arange(law.shape[1]) < 2048)
 
 
+def without_a_tile(law):
+    return law * ((torch.arange(law.shape[1]) // 128 != 1) | (law.shape[1] < 512))
+
+
 WRONG = {
     "64 tokens": (made(lambda p, q: p.shape[-1] % 32 == 0), "64 tokens"),
     "a block": (made(bonus=first_block), "in slot . has probability 0"),
     "no q": (made(lambda p, q: q is None and p.shape[-1] > 8), r"\d tokens, no draft law"),
     "no q, late": (made(lambda p, q: q is None, late=4), r"window of \d+, no draft law"),
-    "no q, half": (made(lambda p, q: q is None and p.dtype != torch.float32), "bfloat16, no draft law"),
+    "no q, half": (made(lambda p, q: q is None and p.dtype != torch.float32), r"float\d\d, no draft law"),
+    "a tile": (made(left_over=without_a_tile), "each of 1,024 tokens.*, in tiles"),
     "a sum": (made(add=None), "bfloat16, each of 1,024 tokens.* a kernel that is not made for bfloat16 should raise"),
 }
 
 
-LONG = ("64 tokens", "no q", "no q, half")
+LONG = ("64 tokens", "no q", "no q, half", "a tile")
 
 
 @pytest.mark.parametrize(
@@ -66,5 +71,5 @@ def test_what_a_kernel_raises_for_is_not_in_the_box():
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     assert "vocabularies of 2, 3, 4, 16, 64 and 256 tokens" in found.verdict.reason
     assert found.verdict.reason.endswith("float32")
-    assert sum(note.startswith("takes no ") for note in found.notes) == 19
+    assert sum(note.startswith("takes no ") for note in found.notes) == 21
     assert "vocabularies other than those named" in found.not_covered

@@ -34,13 +34,17 @@ SHARE = 0.05
 
 @dataclass
 class Stream:
-    """The counts of one check: blocks of them, each as many new rows as a look adds."""
+    """The counts of one check: blocks of them, each as many new rows as a look adds.
+
+    Of a tile of outcomes beside each other, if that is more than one, the sum is counted.
+    """
 
     check: str
     context: int
     law: Float[np.ndarray, " outcomes"]
     delta: float
     metric: str = TOTAL_VARIATION
+    tile: int = 1
     blocks: list[Int[np.ndarray, " outcomes"]] = field(default_factory=list)
 
     @property
@@ -65,7 +69,7 @@ class Trial:
         certain: whether q is kept from the kernel.
         by_rule: whether the token rule's own laws are tested as well.
         gamma: slots for drafts.
-        streams: one for each context, and then one more by the token rule.
+        streams: one for each context, then one more by the token rule, and those of tiles.
         dtype: of the laws; float32 if None.
         beside: whether a kernel may be without it: one that raises there, or is too slow.
         need: rows of each context that all its checks together take, or that there is time for.
@@ -152,6 +156,8 @@ class Trial:
             new = list(part.counts(self.contexts).numpy())
             if self.by_rule:
                 new += list(token_rule.counts(part, self.contexts, self.gamma).numpy())
+            tiled = [stream for stream in self.streams if stream.tile > 1]
+            new += [new[stream.context].reshape(-1, stream.tile).sum(1) for stream in tiled]
             counts = new if counts is None else [old + more for old, more in zip(counts, new, strict=True)]
         if counts is None:
             return tally, None

@@ -11,7 +11,9 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from specverify.evidence.result import TOTAL_VARIATION
 from specverify.subjects.rounds import token_rule
@@ -51,8 +53,8 @@ WIDEST = 4096
 """Beyond it little is played."""
 EVERY, FULL = 1031, ("dense", "early")
 """Size of a vocabulary of which (nearly) all tokens can come, and its laws."""
-EXACT = 1024
-"""The same in other dtypes, where no law is rounded."""
+EXACT, TILE = 1024, 128
+"""The same in each dtype, where no law is rounded; and tokens beside each other that are counted together, too."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float64)
 """What laws are also given in, where the kernel takes it."""
 COARSE = 0.1
@@ -60,7 +62,9 @@ COARSE = 0.1
 COARSER = 0.2
 """And over as many tokens, or in the widest vocabulary."""
 WINDOWS = (8, 16)
-"""Windows of more drafts than were asked for; one or two of their slots at a time have a choice."""
+"""Windows of more drafts than were asked for; by turns one or two of their slots have a choice."""
+OPEN = ("dense", "tied")
+"""Laws of two tokens that leave a choice at every slot, where that makes no more sequences than can be counted."""
 LONG = (
     f"{TOTAL_VARIATION} of what rounds emit that turn on a slot or two in windows of more drafts, each slot by itself"
 )
@@ -94,7 +98,7 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
         names: of the contexts, if not all.
         by_rule: whether the token rule's own laws are tested, too.
     """
-    found = []
+    found, coarse = [], max(delta, COARSE)
     for plan in _plans(kernel, gamma, delta):
         kept = tuple(each for each in plan.laws if names is None or each in names)
         if not kept or (plan.certain and not kernel.certain):
@@ -111,12 +115,20 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
                 Stream(f"token rule, {plan.name}: {context}", number, law, plan.delta)
                 for number, (context, law) in enumerate(zip(kept, laws, strict=True))
             ]
+        if plan.tokens == EXACT:
+            streams += [
+                Stream(f"{each.check}, in tiles", each.context, _tiled(each.law), coarse, ROUGH, TILE)
+                for each in streams
+            ]
         found.append(
             Trial(plan.name, contexts, plan.rounds, plan.certain, ruled, gamma, streams, plan.dtype, plan.beside)
         )
-    kept = tuple(each for each in SLOTS if names is None or each in names)
-    for window in windows(kernel, gamma) if kept else ():
-        found += [_long(window, kept, max(delta, COARSE), bare) for bare in (False, True) if kernel.certain or not bare]
+    for window in windows(kernel, gamma):
+        ways = [(SLOTS, bare) for bare in (False, True) if kernel.certain or not bare]
+        ways += [(OPEN, False)] * (2 ** (window + 1) <= CELLS)
+        for choices, bare in ways:
+            if kept := tuple(each for each in choices if names is None or each in names):
+                found.append(_long(window, kept, coarse, bare))
     return found
 
 
@@ -133,14 +145,19 @@ def _plans(kernel: Kernel, gamma: int, delta: float) -> Iterator[_Plan]:
         yield _Plan(name, WIDE, 4, 2, visible, width=width, beside=True)
         yield _Plan(f"{name}, {NO_LAW}", CERTAIN[:2], 4, 2, visible, certain=True, width=width, beside=True)
     yield _Plan(f"each of {EVERY:,} tokens", FULL, EVERY, 1, coarser, beside=True)
-    if kernel.batch == "single":
-        return  # those conventions take logarithms, which other dtypes round
-    for dtype, bare in itertools.product(DTYPES, (False, True)):
-        name, few = str(dtype).removeprefix("torch."), min(size, 3)
-        law = f", {NO_LAW}" * bare
-        yield _Plan(f"{name}{law}", ("sixteenths",), few, block, coarse, certain=bare, dtype=dtype, beside=True)
-        every = f"{name}, each of {EXACT:,} tokens{law}"
+    for dtype, bare in itertools.product((None, *DTYPES), (False, True)):
+        if dtype is not None and kernel.batch == "single":
+            continue  # those conventions take logarithms, which other dtypes round
+        name, without = str(dtype).removeprefix("torch."), f", {NO_LAW}" * bare
+        if dtype is not None:
+            few = min(size, 3)
+            yield _Plan(f"{name}{without}", ("sixteenths",), few, block, coarse, certain=bare, dtype=dtype, beside=True)
+        every = f"{f'{name}, ' * (dtype is not None)}each of {EXACT:,} tokens{without}"
         yield _Plan(every, ("dyadic",), EXACT, 1, coarser, certain=bare, dtype=dtype, beside=True)
+
+
+def _tiled(law: Float[np.ndarray, " outcomes"]) -> Float[np.ndarray, " tiles"]:
+    return np.asarray(law.reshape(-1, TILE).sum(1))
 
 
 def windows(kernel: Kernel, gamma: int) -> tuple[int, ...]:
@@ -150,8 +167,9 @@ def windows(kernel: Kernel, gamma: int) -> tuple[int, ...]:
 
 def _long(window: int, names: tuple[str, ...], delta: float, certain: bool) -> Trial:
     name, contexts = f"window of {window}" + f", {NO_LAW}" * certain, slots_of(window, names)
+    name += ", every slot" * (names[0] in OPEN)
     streams = [
-        Stream(f"{name}: {context}", number, law, delta, LONG)
+        Stream(f"{name}: {context}", number, law, delta, TOTAL_VARIATION if names[0] in OPEN else LONG)
         for number, (context, law) in enumerate(zip(names, contexts.joint().numpy(), strict=True))
     ]
     return Trial(name, contexts, 1, certain, False, window, streams)

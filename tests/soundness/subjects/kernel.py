@@ -52,7 +52,7 @@ def _inverting(total, beyond):
 
 
 def _sums(law):
-    return law.cumsum(1)
+    return law.cumsum(1, dtype=torch.float64 if law.dtype in (torch.float16, torch.bfloat16) else law.dtype)
 
 
 def _last_possible(law):
