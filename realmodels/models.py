@@ -81,6 +81,10 @@ def open_model(
     Raises:
         InputError: naming what is unknown, missing, damaged or does not fit, and the remedy.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such kind, or torch was built without it
+        raise InputError(f"device {str(device)!r} is not there: {str(error).splitlines()[0]}") from error
     model = _opened(name, guidance, dtype, device, conditions, processors, draft, **options)
     if not compiled:
         return model

@@ -232,9 +232,7 @@ def _judging(rule: str | None, model: ImageModel, *decoders: str) -> Judging | N
     from specverify.subjects.named import named
 
     if not any(named(name).takes_judging for name in decoders):
-        raise InputError(
-            f"--rule {rule}: {', '.join(decoders)} judge in their own way; rules go with sd, sjd and scd-*"
-        )
+        raise InputError(f"--rule {rule} does not go with {', '.join(decoders)}; rules go with sd, sjd and scd-*")
     name, _, text = rule.partition("=")
     try:
         value = float(text) if text else None

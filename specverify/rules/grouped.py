@@ -95,6 +95,8 @@ class Grouped:
 
         The paper reports sizes 3 to 50, and not its thresholds; these are those of the released code.
         """
+        if size < 0:
+            raise InputError(f"size {size}: how many neighbours a group has, at least 0")
         half = size // 2
         bound = math.inf if embedding is None else distance
         return cls(half, half, gap, bound, embedding, at_least_token=at_least_token)

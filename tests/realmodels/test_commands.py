@@ -60,7 +60,7 @@ def test_relaxed_rules_and_draft_models_go_along(tmp_path):
         (["sample", "digits-s", "--out", "grid.jpg"], "grid.jpg is neither a .png"),
         (["sample", "digits-z"], "unknown image model 'digits-z'; did you mean digits-s"),
         (["sample", "digits-s", "--rule", "gsd=x"], "'x' is not a number; write --rule gsd=VALUE"),
-        (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "judge in their own way; rules go with"),
+        (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "does not go with sjd-race; rules go with"),
         (["bench", "digits-s", "--window", "8;16"], "window '8;16' is not a list of numbers"),
         (["bench", "org/model"], "there is no folder org/model, .*specverify fetch org/model"),
     ],

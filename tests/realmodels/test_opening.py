@@ -33,6 +33,11 @@ def test_digits_open_by_name_with_what_an_image_model_has():
     assert model.like(guidance=1.0, processors=()).name == "digits-s"
 
 
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="device 'tpu' is not there: "):
+        open_model("digits-s", device="tpu")
+
+
 def opener(guidance, dtype, device, conditions, processors):
     return open_model("digits-s", guidance=guidance, conditions=conditions, processors=processors).like()
 
