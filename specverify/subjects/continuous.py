@@ -209,7 +209,7 @@ def _part(
     short = f"the time was up after {len(played.tokens):,} of {n:,} sequences" if len(played.tokens) < n else ""
     if short and verdict.kind is Kind.INCONCLUSIVE and isinstance(claim, Lossless):
         return _Part(one, None, short, tuple(evidence), played, unkept=note)
-    pool = continuous_pool.pooled(model, small, uniforms, played.batches)
+    pool = continuous_pool.pooled(str(one), model, small, uniforms, played.batches)
     return _Part(one, verdict, "", tuple(evidence), played, location, pool, note)
 
 

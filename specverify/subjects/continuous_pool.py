@@ -1,8 +1,9 @@
-"""Small batches and single rows of batches, of all settings together.
+"""Small batches and single rows of batches, of all settings together, and of each by itself.
 
 Right transforms are uniform whatever the law, the size of the batch and the row's place in it. They are counted in
 `CELLS` equal cells, by an e-process: of few values that are spread too widely or too narrowly it sees a smaller slip
-than Kolmogorov's distance does.
+than Kolmogorov's distance does. What shows in one setting alone is lost among the others, or cancels with them; what is
+small shows in all together. So both are looked at, at a share of the false-alarm rate each.
 """
 
 from __future__ import annotations
@@ -38,22 +39,25 @@ class Pooled:
     """The transforms of the small batches of one setting, and of the first rows and the last of all its batches.
 
     Attributes:
+        setting: its name.
         groups: the transforms of each check but the last, by its name.
         again: which values of small batches have a noise that came before in their batch.
         chance: the largest probability of that for a right decoder.
     """
 
+    setting: str
     groups: Mapping[str, Values]
     again: Bool[np.ndarray, " values"]
     chance: float
 
 
 def pooled(
-    model: ContinuousModel, small: Mapping[int, Tensor], uniforms: Transforms, batches: Sequence[int]
+    setting: str, model: ContinuousModel, small: Mapping[int, Tensor], uniforms: Transforms, batches: Sequence[int]
 ) -> Pooled | None:
     """What one setting adds; None if no small batches were played.
 
     Args:
+        setting: its name.
         model: the target.
         small: tokens by size of the batch, Float[batches, size, length, dim].
         uniforms: the transforms of the large batches, one after the other.
@@ -77,15 +81,15 @@ def pooled(
             groups[name].append(uniforms[start + row])
         start += size
     joined = {name: np.concatenate([part.ravel() for part in parts]) for name, parts in groups.items() if parts}
-    return Pooled(joined, np.concatenate(again), chance)
+    return Pooled(setting, joined, np.concatenate(again), chance)
 
 
 def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) -> list[Evidence]:
-    """The checks of all settings together, in the order of `NAMES`; of what was not played, none."""
+    """The checks of all settings, in the order of `NAMES`; of what was not played, none."""
     found = []
     for name in NAMES[:-1]:
-        if values := [part.groups[name] for part in parts if name in part.groups]:
-            found.append(_uniform(np.concatenate(values), name, alphas[name], beta))
+        if values := {part.setting: part.groups[name] for part in parts if name in part.groups}:
+            found.append(_worst(values, name, alphas[name], beta))
     if parts:
         again = np.concatenate([part.again for part in parts])
         by_chance = max(part.chance for part in parts)
@@ -97,6 +101,21 @@ def _rows(size: int) -> dict[str, int]:
     """The rows of a batch that are tested apart, by the name of their check."""
     inner = {name: place for name, place in INNER.items() if place < size - 1}
     return {FIRST: 0, LAST: size - 1, **inner} if size > 1 else {}
+
+
+def _worst(values: Mapping[str, Values], name: str, alpha: float, beta: float) -> Evidence:
+    """What all settings together say, or the one that says most."""
+    share = alpha / (len(values) + 1)
+    together = _uniform(np.concatenate([*values.values()]), name, share, beta)
+    apart = {setting: _uniform(own, name, share, beta) for setting, own in values.items()}
+    setting = min(apart, key=lambda each: apart[each].p_value or 0.0)
+    one = apart[setting]
+    if together.rejected or not one.rejected:
+        worst = together
+    else:
+        worst = replace(one, detail=f"{setting}: {one.detail}", delta=together.delta)
+    p_value = None if worst.p_value is None else min(1.0, worst.p_value * (len(values) + 1))
+    return replace(worst, p_value=p_value, alpha=alpha)
 
 
 def _uniform(values: Values, name: str, alpha: float, beta: float) -> Evidence:

@@ -1,0 +1,48 @@
+"""Small batches and places in them: what all settings show together, and what one shows alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from specverify.subjects.continuous_pool import NAMES, Pooled, checks
+
+ALPHAS = dict.fromkeys(NAMES, 1e-8)
+SETTINGS, VALUES = 17, 250
+
+
+@pytest.fixture
+def parts(seed):
+    rng = np.random.default_rng(seed)
+    return [
+        Pooled(f"toy {k}", {name: rng.random(VALUES) for name in NAMES[:-1]}, np.zeros(9, dtype=bool), 1e-9)
+        for k in range(SETTINGS)
+    ]
+
+
+def refuted(parts):
+    return {item.check: item.detail for item in checks(parts, ALPHAS, 1e-3) if item.rejected}
+
+
+def test_uniform_values_are_not_refuted(parts):
+    found = checks(parts, ALPHAS, 1e-3)
+    assert refuted(parts) == {}
+    assert [item.check for item in found] == list(NAMES)
+    assert {item.alpha for item in found} == {1e-8}
+    assert max(item.n for item in found[:-1]) == SETTINGS * VALUES
+
+
+def test_what_shows_in_one_setting_alone_is_not_lost_among_the_others(parts):
+    """42 values in the last cell are 1% of all: three standard deviations there."""
+    few = np.full(42, 0.97)
+    off = replace(parts[3], groups={**parts[3].groups, "batches of 1": few})
+    found = refuted([*parts[:3], off, *parts[4:]])
+    assert [*found] == ["batches of 1"]
+    assert found["batches of 1"].startswith("toy 3: tokens are ")
+
+
+def test_what_is_small_shows_in_all_together(parts):
+    moved = [replace(part, groups={**part.groups, "first rows": part.groups["first rows"] ** 1.25}) for part in parts]
+    found = refuted(moved)
+    assert [*found] == ["first rows"]
+    assert "toy" not in found["first rows"]
