@@ -184,7 +184,7 @@ def _part(
         n = main.sample_size(aim[0], alpha=alphas[MAIN], beta=beta)
         decoder = make(model)
         played = play(decoder, model, n, seed, early, deadline)
-        small, fault = play_small(decoder, model, derived_seed(seed, 0), deadline)
+        small, fault = play_small(decoder, model, derived_seed(seed, 0), deadline, one.often)
     except InputError as error:
         return _Part(one, None, f"it says {error}")
     except Exception as error:
@@ -292,8 +292,7 @@ def _judgement(
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
             "laws, lengths, dimensions, windows and batches other than those of the toys",
-            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last; "
-            "there, what is small (as if one row draws from p after a rejection) or cancels between settings",
+            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last",
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",
         ],

@@ -29,6 +29,8 @@ TRIAL = 64
 """Sequences of each trial run."""
 SMALL = {1: 7, 2: 4, 3: 2, 5: 2, 9: 4, 33: 1}
 """How many batches of each small size are played: a server's sizes, most odd, and one with seven inner rows."""
+PLACES = 9
+"""The size with seven inner rows."""
 WIDE, MORE = 4, 4
 """From so many dimensions on so many times as many: a batch costs the same there, and has more to say."""
 _APART = 1 << 20
@@ -140,8 +142,10 @@ def play(
 
 
 @torch.no_grad()
-def play_small(decoder: Any, model: ContinuousModel, seed: int, deadline: Deadline) -> tuple[dict[int, Tensor], str]:
-    """A few small batches of each size of `SMALL`.
+def play_small(
+    decoder: Any, model: ContinuousModel, seed: int, deadline: Deadline, often: int = 1
+) -> tuple[dict[int, Tensor], str]:
+    """A few small batches of each size of `SMALL`; of that with seven inner rows, so many times as many.
 
     Returns:
         their tokens by size, Float[batches, size, length, dim], and the first figure of a report that is false.
@@ -153,7 +157,7 @@ def play_small(decoder: Any, model: ContinuousModel, seed: int, deadline: Deadli
     fault = ""
     for size, batches in SMALL.items():
         parts: list[Played] = []
-        for number in range(batches * (MORE if model.dim >= WIDE else 1)):
+        for number in range(batches * (often if size == PLACES else 1) * (MORE if model.dim >= WIDE else 1)):
             if not deadline.over:
                 draws = Sampled(seed, _APART + size * 1024 + number, model.device)
                 parts.append(_block(decoder, model, size, draws))

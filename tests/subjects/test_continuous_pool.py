@@ -4,8 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from specverify.subjects.continuous_pool import NAMES, Pooled, checks
+from specverify.deadline import Deadline
+from specverify.decoders.continuous import DraftModel, Speculative, TokenRule
+from specverify.evidence.rosenblatt import transforms
+from specverify.subjects.continuous_play import play_small
+from specverify.subjects.continuous_pool import NAMES, Pooled, checks, pooled
+from specverify.subjects.continuous_suite import SUITE
 
 ALPHAS = dict.fromkeys(NAMES, 1e-8)
 SETTINGS, VALUES = 17, 250
@@ -46,3 +52,24 @@ def test_what_is_small_shows_in_all_together(parts):
     found = refuted(moved)
     assert [*found] == ["first rows"]
     assert "toy" not in found["first rows"]
+
+
+def test_one_row_that_forgets_the_residual_is_seen_by_its_place():
+    """Where drafts are a deviation off: 14% of total variation in each of its tokens."""
+    (one,) = [setting for setting in SUITE if setting.often > 1]
+    model = one.model()
+    decoder = Speculative(DraftModel(one.draft_model()), one.window, Row3())
+    small, fault = play_small(decoder, model, 0, Deadline(600), one.often)
+    assert not fault
+    some = torch.zeros(1, model.length, model.dim, dtype=model.dtype)  # of no batch
+    assert [*refuted([pooled(str(one), model, small, transforms(model, some), ())])] == ["rows at place 3"]
+
+
+class Row3(TokenRule):
+    """Row 3 draws from p after a rejection."""
+
+    def couple(self, p, q, draft, draws, where):
+        right = super().couple(p, q, draft, draws, where)
+        row = torch.arange(len(draft)).reshape(-1, *[1] * (where.ndim - 1)) == 3
+        lost = where & ~right.kept & row
+        return right._replace(value=torch.where(lost[..., None], p.sample(draws, lost), right.value))
