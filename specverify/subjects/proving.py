@@ -55,7 +55,7 @@ _OF_VECTORS = ("has no attribute 'dim'", "judges no ids")
 """What a decoder of vectors says to a model of ids."""
 AT_LEAST = 10.0
 """Seconds that may go by, however few are left, on what no verdict comes without: tiny models, twice, and samples."""
-FOLLOWED = 0.15
+FOLLOWED = 0.35
 """Share of the time in which somebody's Python is followed on models by name, and half as much again on drawn ones: it
 is slow, and what it does as it runs is seen by samples alone."""
 AS_FOLLOWED = 512

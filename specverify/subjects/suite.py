@@ -25,8 +25,8 @@ THREE = "sparse-3x5"
 """The toy of three tokens that is tried in every window."""
 SINGLE = (*VARIED, "eos-3x6", "markov-3x6")
 """Toys that are tried in float32, too."""
-FAR = ((3, 6, 4), (3, 8, 6), (2, 12, 10))
-"""Tokens, positions and window of models with two choices."""
+FAR = ((3, 6, 4), (3, 7, 5), (3, 8, 6), (2, 11, 8))
+"""Tokens, positions and window of models with one choice, anywhere."""
 PROCESSED = ("temperature=0.7,top_k=3,top_p=0.8", "temperature=1.5,top_k=4,min_p=0.2", "top_p=0.9,temperature=2")
 _STEEP = ((10**8, 3, 1), (1, 10**8, 10**8), (2, 1, 10**7), (1, 1, 10**9), (3, 4, 5))
 
@@ -105,15 +105,19 @@ def _on_others(mode: Mode) -> Iterator[tuple[Case, int, int]]:
 
 
 def _far(vocab: int, length: int) -> Weights:
-    """Laws with a choice at the second position and at the last, which depends on it; elsewhere token 0 comes.
+    """Laws with one choice behind the first tokens, which choose where and by which law; elsewhere token 0 comes.
 
-    So drafts of 0 lead through a long window in few worlds, whose last slot has a choice and a draft from another law.
+    So drafts of 0 lead through a long window in few worlds, each slot of which has a choice by turns.
     """
+    lead = 2 if vocab > 2 else 3
     sure = tuple(int(token == 0) for token in range(vocab))
-    rows = [sure] * prefixes(vocab, length)
-    rows[prefixes(vocab, 1)] = (3, 4, 2)[:vocab]
-    for token, row in enumerate(scattered(vocab + 3, vocab)[3:]):
-        rows[prefixes(vocab, length - 1) + token * vocab ** (length - 3)] = row
+    rows: list[tuple[int, ...]] = []
+    for position in range(length):
+        behind = vocab ** max(0, position - lead)
+        for code in range(vocab**position):
+            chosen = code // behind
+            here = position == lead + chosen % (length - lead)
+            rows.append((1,) * vocab if position < lead else _FAR[vocab][chosen] if here else sure)
     return Weights(vocab, length, tuple(rows))
 
 
@@ -146,6 +150,10 @@ def scattered(contexts: int, size: int) -> tuple[tuple[int, ...], ...]:
     """Weights from 1 to 9, different after each context."""
     numbers = range(contexts)
     return tuple(tuple(1 + ((c * 2654435761 + x * 40503 + 977) >> 7) % 9 for x in range(size)) for c in numbers)
+
+
+_FAR = {vocab: scattered(vocab**lead + 1, vocab)[1:] for vocab, lead in ((3, 2), (2, 3))}
+"""The laws of that choice, by the tokens before."""
 
 
 def label(case: Case) -> str:

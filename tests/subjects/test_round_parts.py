@@ -21,7 +21,6 @@ from specverify.subjects.rounds.trials import slots_of
 
 NAMES = tuple(KINDS)
 COINS = ("dense", "sparse target", "sharp")
-ONES_AND_THREES = torch.tensor([1.0, 1.0, 3.0, 3.0])
 
 
 def digest(contexts):
@@ -97,7 +96,9 @@ def test_each_context_has_laws_and_what_it_is_named_for(name):
         "late": (p[:, 0] == 0).all() and (p[:, 1:] > 0).all(),
         "halves": torch.equal(p.amax(-1), torch.full((len(p),), 0.5)) and (q.amax(-1) > 0.94).all(),
         "sixteenths": torch.equal(p.bfloat16().float(), p) and torch.equal((16 * q).round(), 16 * q),
-        "dyadic": torch.equal(p + q, torch.full_like(p, 0.5)) and torch.equal(p.sort().values[0] * 8, ONES_AND_THREES),
+        "certain sixteenths": torch.equal(p.bfloat16().float(), p) and (q == 1).any(-1).all(),
+        "tiles": torch.equal(p, torch.full_like(p, 0.25)) and torch.equal(p, q),  # one tile has all of so few
+        "equal tiles": torch.equal(p, q),
     }
     assert bool(named[name])
 
@@ -153,6 +154,18 @@ def test_a_wide_vocabulary_spreads_the_tokens_over_its_ends():
     assert given.p.shape == (1, 2, 1031)
     assert torch.equal(given.p[0, 0, contexts.ids], contexts.p[0, 0])
     assert given.p[0, 0].sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_half_of_the_tiles_have_three_times_the_mass_and_no_dtype_rounds_it():
+    contexts = build(("tiles", "equal tiles"), 1024, 1)
+    p, q = contexts.p[0, 0], contexts.q[0, 0]
+    for dtype in (torch.bfloat16, torch.float16):
+        assert torch.equal(p.to(dtype).float(), p)
+    by_tile = p.reshape(8, 128)
+    assert torch.equal(by_tile, by_tile[:, :1].expand(-1, 128))
+    assert (2048 * by_tile[:, 0]).sort().values.tolist() == [1] * 4 + [3] * 4
+    assert torch.equal(p + q, torch.full_like(p, 4 / 2048))
+    assert torch.equal(contexts.p[1, 0], contexts.q[1, 0])
 
 
 def test_processing_is_by_row():

@@ -10,8 +10,19 @@ from specverify.subjects.round import judge_round
 from specverify.verdict import Kind
 
 
-def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, left_over=lambda law: law, add=torch.float64):
-    """The token rule, which forgets the residual at some laws and slots, and makes another law of that of the bonus."""
+def made(
+    forgets=lambda p, q: False,
+    late=99,
+    bonus=lambda law: law,
+    left_over=lambda law: law,
+    add=torch.float64,
+    only=None,
+    wider=0,
+):
+    """The token rule with a slip: where the residual is forgotten, or what a law that is drawn from becomes.
+
+    Sums are in `add`: in the law's own dtype if that is None, and if the law is of the dtype `only` and `wider` enough.
+    """
 
     def kernel(draft, q, p, lengths, coins, pick):
         rows, gamma = draft.shape
@@ -22,32 +33,47 @@ def made(forgets=lambda p, q: False, late=99, bonus=lambda law: law, left_over=l
         left = (p[each, slot] - law_of[each, slot]).clamp(min=0)
         forgotten = forgets(p, q) & (slot >= late if late < 99 else torch.ones(rows, dtype=torch.bool))
         left = left_over(torch.where(forgotten[:, None], p[each, slot], left))
-        edges = torch.where((accepted < lengths)[:, None], left, bonus(p[each, accepted])).cumsum(1, dtype=add)
+        in_its_own = add is None and only in (None, p.dtype) and p.shape[-1] > wider
+        law = torch.where((accepted < lengths)[:, None], left, bonus(p[each, accepted]))
+        edges = law.cumsum(1, dtype=None if in_its_own else torch.float64)
         return accepted, (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(1)
 
     return kernel
-
-
-def first_block(law):
-    return law * (torch.arange(law.shape[1]) < 2048)
 
 
 def without_a_tile(law):
     return law * ((torch.arange(law.shape[1]) // 128 != 1) | (law.shape[1] < 512))
 
 
+def without_many(law):
+    return law * ((torch.arange(law.shape[1]) // 300 != 2) | (law.shape[1] < 512))
+
+
+def bonus_of_rows_that_have_drafts(draft, q, p, generator):
+    lengths = torch.full((len(draft),), draft.shape[1])
+    coins, pick = torch.rand(draft.shape, generator=generator), torch.rand(len(draft), generator=generator)
+    return made(bonus=without_many)(draft, q, p, lengths, coins, pick)
+
+
+def first_block(law):
+    return law * (torch.arange(law.shape[1]) < 2048)
+
+
 WRONG = {
-    "64 tokens": (made(lambda p, q: p.shape[-1] % 32 == 0), "64 tokens"),
-    "a block": (made(bonus=first_block), "in slot . has probability 0"),
+    "64 tokens": (made(lambda p, q: p.shape[-1] % 32 == 0), "(64|256) tokens"),
+    "a block": (made(bonus=first_block), "each of .* tokens.*: position 0 by tiles.* ids .* come too "),
+    "half sums": (made(add=None, only=torch.float16), "float16, each of .* position . inside of tiles"),
+    "wide sums": (made(add=None, wider=2048), r"float16, each of \d+,\d+ tokens, no draft law"),
+    "a bonus": (bonus_of_rows_that_have_drafts, "each of 1,024 tokens, equal tiles: position 1 by tiles"),
     "no q": (made(lambda p, q: q is None and p.shape[-1] > 8), r"\d tokens, no draft law"),
     "no q, late": (made(lambda p, q: q is None, late=4), r"window of \d+, no draft law"),
     "no q, half": (made(lambda p, q: q is None and p.dtype != torch.float32), r"float\d\d, no draft law"),
-    "a tile": (made(left_over=without_a_tile), "each of 1,024 tokens.*, in tiles"),
-    "a sum": (made(add=None), "bfloat16, each of 1,024 tokens.* a kernel that is not made for bfloat16 should raise"),
+    "a tile": (made(left_over=without_a_tile), "each of 1,024 tokens.* by tiles"),
+    "a sum": (made(add=None), "bfloat16, each of .* take float32 for them; a kernel that is not made for bfloat16"),
 }
 
 
-LONG = ("64 tokens", "no q", "no q, half", "a tile")
+LONG = ("64 tokens", "no q", "no q, half", "a tile", "wide sums", "a bonus", "half sums")
 
 
 @pytest.mark.parametrize(
@@ -71,5 +97,6 @@ def test_what_a_kernel_raises_for_is_not_in_the_box():
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     assert "vocabularies of 2, 3, 4, 16, 64 and 256 tokens" in found.verdict.reason
     assert found.verdict.reason.endswith("float32")
-    assert sum(note.startswith("takes no ") for note in found.notes) == 21
-    assert "vocabularies other than those named" in found.not_covered
+    (refused,) = [note for note in found.notes if note.startswith("takes no ")]
+    assert refused.endswith("more: it raised ValueError: made for 256 tokens and float32")
+    assert any(line.startswith("vocabularies other than those named") for line in found.not_covered)

@@ -20,7 +20,9 @@ cut               p has passed temperature 0.7, top-k, top-p and min-p, q a top-
 tied              probabilities are small multiples of each other, so that most ratios are 1/2, 1 or 2
 early, late       mass falls from id to id, and the last is forbidden; or rises, and the first is
 sixteenths        p and q are multiples of 1/16, so that no dtype rounds them
-dyadic            half of many tokens have three times the mass of the others, of q those of p's others; none is rounded
+certain sixteenths  p is the same, and q certain
+tiles             half of the tiles of 128 tokens have three times the mass of the others, in q the others do
+equal tiles       the same, and q is p, so that drafts are kept and a bonus token follows
 slot k of 8       p and q are certain of one token but at positions k, k + 8, ..., where they differ by 0.4
 barred slot k of 8  the same, where q knows no better than a coin, and p is certain there as well
 """
@@ -150,9 +152,19 @@ def _sixteenths(laws: Laws) -> tuple[Tensor, Tensor]:
     return tuple(parts[high_bits(laws.hashes(what), 31).argsort(-1)] for what in ("p", "q"))  # type: ignore[return-value]
 
 
-def _dyadic(laws: Laws) -> tuple[Tensor, Tensor]:
-    heavy = high_bits(laws.hashes("heavy"), 31).argsort(-1).argsort(-1) < laws.tokens // 2
-    return tuple((1 + 2 * half).double() / (2 * laws.tokens) for half in (heavy, ~heavy))  # type: ignore[return-value]
+def _certain(laws: Laws) -> Tensor:
+    return one_hot(laws.favourite(), laws.tokens).double()
+
+
+TILE = 128
+
+
+def _tiles(laws: Laws) -> tuple[Tensor, Tensor]:
+    tiles = -(-laws.tokens // TILE)
+    order = high_bits(branches(torch.tensor(seed(f"{laws.key}: heavy")), tiles), 31).argsort().argsort()
+    heavy = (order < tiles // 2).repeat_interleave(TILE)[: laws.tokens].expand(laws.nodes, -1)
+    weights = (1.0 + 2 * half.double() for half in (heavy, ~heavy))
+    return tuple(each / each.sum(-1, keepdim=True) for each in weights)  # type: ignore[return-value]
 
 
 STRIDE = 8
@@ -187,7 +199,7 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "other support": (lambda laws: (laws.sparse("p"), laws.sparse("q")), 1.0, None),
     "disjoint": (_disjoint, 1.0, None),
     "sharp": (_sharp, 1.0, None),
-    "one-hot draft": (lambda laws: (laws.dense("p"), one_hot(laws.favourite(), laws.tokens).double()), 1.0, None),
+    "one-hot draft": (lambda laws: (laws.dense("p"), _certain(laws)), 1.0, None),
     "cool": (_plain, 0.5, None),
     "warm": (_plain, 2.0, None),
     "top-k": (_plain, 1.0, 2),
@@ -203,7 +215,13 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "late": (lambda laws: (_falling(laws).flip(-1), laws.dense("q")), 1.0, None),
     "halves": (_halves, 1.0, None),
     "sixteenths": (_sixteenths, 1.0, None),
-    "dyadic": (_dyadic, 1.0, None),
+    "certain sixteenths": (
+        lambda laws: (_sixteenths(laws)[0], one_hot(laws.favourite(), laws.tokens).double()),
+        1.0,
+        None,
+    ),
+    "tiles": (_tiles, 1.0, None),
+    "equal tiles": (lambda laws: _tiles(laws)[:1] * 2, 1.0, None),
     **{name: (_open_at(slot), 1.0, None) for slot, name in enumerate(SLOTS)},
     **{name: (_barred_at(slot), 1.0, None) for slot, name in enumerate(BARRED)},
 }

@@ -76,6 +76,11 @@ def from_integral(found: Integrated, where: Paths, context: int, length: int, *,
 
 def sentence(location: KernelPlace) -> str:
     """A location in words."""
+    if "token" not in location:
+        return (
+            f"at position {location['position']} {location['where']} come {location['direction']}: "
+            f"{location['observed']:.4g} of all, {location['expected']:.4g} expected"
+        )
     return (
         f"in context '{location['context']}', position {location['position']} after {location['prefix']}, the "
         f"{location['branch']} token {location['token']} comes {location['direction']}: "

@@ -25,18 +25,50 @@ from specverify.judge import coarsest
 from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.calls import recast, rows_per_call
 from specverify.subjects.rounds.contexts import Contexts
-from specverify.subjects.rounds.kernel import Kernel
+from specverify.subjects.rounds.kernel import Kernel, KernelPlace
+from specverify.subjects.rounds.kinds import TILE
 from specverify.subjects.rounds.play import Played, play, shuffled
 
 SHARE = 0.05
 """Most of the time that one call may take."""
 
 
+@dataclass(frozen=True)
+class View:
+    """What is counted where there are too many tokens to count each: its tile of `TILE` ids, or its place inside.
+
+    Attributes:
+        position: of the token in its sequence.
+        inside: whether it is the place.
+    """
+
+    position: int
+    inside: bool
+
+    def __str__(self) -> str:
+        return f"position {self.position} {'inside of' if self.inside else 'by'} tiles"
+
+    def __call__(self, tokens: Int[torch.Tensor, "rows depth"]) -> Int[torch.Tensor, " rows"]:
+        """The number of what is counted, for each row."""
+        token = tokens[:, self.position]
+        return token % TILE if self.inside else token // TILE
+
+    def ids(self, number: int) -> str:
+        """Which ids have it."""
+        return f"ids {number} + {TILE} k" if self.inside else f"ids {number * TILE} to {number * TILE + TILE - 1}"
+
+
 @dataclass
 class Stream:
     """The counts of one check: blocks of them, each as many new rows as a look adds.
 
-    Of a tile of outcomes beside each other, if that is more than one, the sum is counted.
+    Attributes:
+        check: its name.
+        context: of the trial, by its number.
+        law: of what is counted.
+        delta, metric: what has to be seen.
+        view: what is counted of a row's tokens; None for the whole sequence.
+        blocks: the counts.
     """
 
     check: str
@@ -44,13 +76,25 @@ class Stream:
     law: Float[np.ndarray, " outcomes"]
     delta: float
     metric: str = TOTAL_VARIATION
-    tile: int = 1
+    view: View | None = None
     blocks: list[Int[np.ndarray, " outcomes"]] = field(default_factory=list)
 
     @property
     def test(self) -> EProcess:
         """What is made of the counts."""
         return _test(self.law.tobytes())
+
+    def place(self, view: View, context: str) -> KernelPlace:
+        """What comes too often or too rarely, where tokens are counted together."""
+        counts = np.sum(self.blocks, axis=0)
+        came = counts / counts.sum()
+        worst = int(np.abs(came - self.law).argmax())
+        more = bool(came[worst] > self.law[worst])
+        return {
+            "check": self.check, "context": context, "position": view.position, "branch": "any",
+            "where": view.ids(worst), "direction": "too often" if more else "too rarely",
+            "observed": float(came[worst]), "expected": float(self.law[worst]),
+        }  # fmt: skip
 
     def evidence(self, alpha: float, beta: float) -> Evidence:
         """What the counts say."""
@@ -69,7 +113,7 @@ class Trial:
         certain: whether q is kept from the kernel.
         by_rule: whether the token rule's own laws are tested as well.
         gamma: slots for drafts.
-        streams: one for each context, then one more by the token rule, and those of tiles.
+        streams: one for each context, then one more by the token rule; or of parts of the sequences of one context.
         dtype: of the laws; float32 if None.
         beside: whether a kernel may be without it: one that raises there, or is too slow.
         need: rows of each context that all its checks together take, or that there is time for.
@@ -153,11 +197,11 @@ class Trial:
             self.timed += min(size, left)
             self.recent.append(part)
             tally += part.tally
-            new = list(part.counts(self.contexts).numpy())
+            new = [] if self.streams[0].view else list(part.counts(self.contexts).numpy())
             if self.by_rule:
                 new += list(token_rule.counts(part, self.contexts, self.gamma).numpy())
-            tiled = [stream for stream in self.streams if stream.tile > 1]
-            new += [new[stream.context].reshape(-1, stream.tile).sum(1) for stream in tiled]
+            views = [(stream, stream.view) for stream in self.streams if stream.view]
+            new += [np.bincount(view(part.tokens).numpy(), minlength=len(stream.law)) for stream, view in views]
             counts = new if counts is None else [old + more for old, more in zip(counts, new, strict=True)]
         if counts is None:
             return tally, None

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from specverify.subjects.rounds import batches
 from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS
 from specverify.subjects.rounds.kernel import Kernel
+from specverify.subjects.rounds.kinds import TILE
 from specverify.subjects.rounds.sampling import Trial
 
 
 def box(
-    kernel: Kernel, slots: Sequence[int], trials: Sequence[Trial], sizes: Sequence[int], dtypes: Sequence[str]
+    kernel: Kernel, slots: Sequence[int], trials: Sequence[Trial], sizes: Sequence[int], dropped: Collection[int]
 ) -> str:
     """Vocabularies, drafts per row, batch sizes and dtypes that were played, in a few words.
 
@@ -19,9 +20,14 @@ def box(
         slots: for drafts: those asked for, then those of the longer windows.
         trials: what was played by sampling.
         sizes: of the batches that were tested apart; none if they were not.
-        dtypes: other than float32.
+        dropped: vocabularies over which not all was played.
     """
-    vocabularies = sorted({trial.contexts.vocab for trial in trials} | ({3} if not trials else set()))
+    plain = {trial.contexts.vocab for trial in trials if trial.dtype is None}
+    vocabularies = sorted(plain - {*dropped} or {3})
+    others: dict[str, set[int]] = {}
+    for trial in trials:
+        if trial.dtype is not None and trial.played:
+            others.setdefault(str(trial.dtype).removeprefix("torch."), set()).add(trial.contexts.vocab)
     if kernel.batch == "single":
         rows = "one row at a time"
     elif tuple(sizes) == batches.SIZES:
@@ -34,7 +40,11 @@ def box(
         f" (windows of {_listed(map(str, slots[1:]))} beside)" if len(slots) > 1 else ""
     )
     tokens = f"vocabularies of {_listed(f'{size:,}' for size in vocabularies)} tokens"
-    return f"{tokens}, {drafts}, {rows}, {_listed(['float32', *dtypes])}"
+    dtypes = "float32"
+    if others:
+        common = sorted(set.intersection(*others.values()))
+        dtypes += f" and, over {_listed(f'{size:,}' for size in common)} tokens, {_listed(others)}"
+    return f"{tokens}, {drafts}, {rows}, {dtypes}"
 
 
 def gaps(
@@ -57,7 +67,8 @@ def gaps(
     found = ["whatever would have come after what is found: it ends the judgement"] if ended else []
     found += [
         f"more than {slots[-1]} drafts, trees of drafts, drafts to which q gives no probability",
-        "vocabularies other than those named",
+        "vocabularies other than those named; of 16 to 1,031 tokens more than four that can come, of as many as 1,024 "
+        f"what neither tiles of {TILE} tokens nor places in them show, and what is recovered behind the first position",
         f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
     ]
     if len(slots) > 1:

@@ -18,7 +18,18 @@ from specverify.evidence.lags import CIRCULAR
 from specverify.evidence.result import Evidence
 from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
-from specverify.subjects.rounds import contract, edges, forced, independence, locate, reported, rounding, scope, takes
+from specverify.subjects.rounds import (
+    contract,
+    edges,
+    forced,
+    independence,
+    locate,
+    reported,
+    rounding,
+    scope,
+    takes,
+    words,
+)
 from specverify.subjects.rounds.batches import Batches
 from specverify.subjects.rounds.contexts import build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel, KernelPlace, ShownRow
@@ -110,6 +121,7 @@ class Session:
         self.evidence: list[Evidence] = []
         self.exact: list[IntegratedRow] = []
         self.notes: list[str] = []
+        self.dropped: set[int] = set()  # vocabularies over which not all was played
         self.location: KernelPlace | None = None
         self.certificate: ShownRow | None = None
 
@@ -131,8 +143,7 @@ class Session:
     def box(self) -> str:
         """What was played, in a few words."""
         sizes = [size for size, rows in self.batches.played.items() if rows] if self.batches else []
-        dtypes = [str(trial.dtype).removeprefix("torch.") for trial in self.trials if trial.dtype and trial.played]
-        return scope.box(self.kernel, (self.gamma, *self.windows), self.trials, sizes, [*dict.fromkeys(dtypes)])
+        return scope.box(self.kernel, (self.gamma, *self.windows), self.trials, sizes, self.dropped)
 
     def not_covered(self, *, ended: bool) -> list[str]:
         """What the judgement says nothing about; what a fault left unplayed is one line if it `ended` there."""
@@ -167,7 +178,7 @@ class Session:
         if "independence" in self.checks and (verdict := self._independent(pace)) is not None:
             return verdict
         raising = takes.refused_trials(self.kernel, self.trials, self.gamma, self.seed)
-        self._drop(raising, [*raising.values()])
+        self._drop(raising, [*dict.fromkeys(raising.values())])
         parts: list[Trial | Batches] = [*self.trials, *([self.batches] if self.batches else [])]
         for part in parts:
             part.plan(self.alphas, self.beta)
@@ -177,7 +188,7 @@ class Session:
                 break
             if (verdict := self._look(rows)) is not None:
                 return verdict
-        slowest = takes.too_slow(self.trials, REACH * self.deadline.left / 2)
+        slowest = takes.too_slow(self.trials, REACH * self.deadline.left)
         self._drop(slowest, [f"too slow for {', '.join(slowest)}: not played on"] if slowest else [])
         slow = self._fit()
         if (verdict := self._integrated(places)) is not None:
@@ -194,6 +205,7 @@ class Session:
     def _drop(self, refused: Collection[str], why: Sequence[str]) -> None:
         """Trials of these names are not played, or not on."""
         self.notes += why
+        self.dropped |= {one.contexts.vocab for one in self.trials if one.name in refused and one.dtype is None}
         self.trials = [trial for trial in self.trials if trial.name not in refused]
         self.streams = [stream for each in self.trials for stream in each.streams]
 
@@ -252,15 +264,16 @@ class Session:
             self.tally += tally
             if worst is not None:
                 self._collect()
-                location = locate.from_samples(trial.recent, trial.contexts, worst.context, certain=trial.certain)
-                self.location = {**location, "check": worst.check}
                 found = next(item for item in self.evidence if item.check == worst.check)
-                only = (
-                    f"; a kernel that is not made for {trial.name.partition(',')[0]} should raise"
-                    if trial.dtype
-                    else ""
-                )
-                return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {locate.sentence(self.location)}{only}")
+                if worst.view is not None:
+                    self.location = worst.place(worst.view, trial.contexts.names[0])
+                else:
+                    location = locate.from_samples(trial.recent, trial.contexts, worst.context, certain=trial.certain)
+                    self.location = {**location, "check": worst.check}
+                where = locate.sentence(self.location)
+                if trial.dtype is not None:
+                    where += "; " + words.rounded(str(trial.dtype).removeprefix("torch."))
+                return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {where}")
         return None
 
     def _look_at_batches(self, rows: int) -> Verdict | None:

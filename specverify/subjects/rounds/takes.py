@@ -15,6 +15,8 @@ from specverify.verdict import Kind
 
 ROWS = 64
 """Of the call that tells."""
+SHOWN = 4
+"""Trials that one reason names."""
 
 
 def refused_windows(kernel: Kernel, windows: Sequence[int], seed: int) -> dict[int, str]:
@@ -33,13 +35,18 @@ def refused_trials(kernel: Kernel, trials: Sequence[Trial], gamma: int, seed: in
     Raises:
         Fault: it breaks its contract there.
     """
-    found = {}
+    names: dict[str, list[str]] = {}
     for trial in trials:
         if trial.beside:
             given = kernel if trial.dtype is None else recast(kernel, trial.dtype)
             if why := _raised(given, trial.contexts, gamma, seed, certain=trial.certain):
-                found[trial.name] = f"takes no {'' if trial.dtype is None else 'laws in '}{trial.name}: {why}"
-    return found
+                names.setdefault(why.partition(" (given tensors")[0], []).append(trial.name)
+    return {name: _refusal(each, why) for why, each in names.items() for name in each}
+
+
+def _refusal(names: Sequence[str], why: str) -> str:
+    more = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"takes no {'; '.join(names[:SHOWN])}{more}: {why}"
 
 
 def too_slow(trials: Sequence[Trial], seconds: float) -> list[str]:

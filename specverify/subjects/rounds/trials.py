@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from specverify.evidence.result import TOTAL_VARIATION
 from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.kinds import SLOTS
-from specverify.subjects.rounds.sampling import Stream, Trial
+from specverify.subjects.rounds.kinds import SLOTS, TILE
+from specverify.subjects.rounds.sampling import Stream, Trial, View
 
 LAWS = (
     "dense",
@@ -44,23 +42,23 @@ LAWS = (
     "cut",
     "tied",
 )
-CERTAIN = ("dense", "sparse target", "sharp", "top-k", "greedy")
+CERTAIN = ("dense", "sparse target", "sharp", "top-k", "greedy", "one-hot draft")
 TWO_ROUNDS = ("dense", "sparse target", "one-hot draft", "greedy")
 WIDE = ("dense", "other support")
-WIDTHS = (16, 64, 256, 1031, 4096, 32_000)
+WIDTHS = (16, 64, 256, 1031)
 """Sizes of wide vocabularies, of which four tokens can come: those that fill the tiles of kernels, and a prime."""
-WIDEST = 4096
-"""Beyond it little is played."""
 EVERY, FULL = 1031, ("dense", "early")
 """Size of a vocabulary of which (nearly) all tokens can come, and its laws."""
-EXACT, TILE = 1024, 128
-"""The same in each dtype, where no law is rounded; and tokens beside each other that are counted together, too."""
+TILED = (1024, 4096, 32_768)
+"""The same where no dtype rounds a law, and tokens are counted by their tile and by their place in it."""
+SINGLE = (64, EVERY, TILED[0])
+"""Of these sizes, those for a kernel that takes a row at a time, and so is slow."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float64)
 """What laws are also given in, where the kernel takes it."""
 COARSE = 0.1
 """What has to be seen over a wide vocabulary, and in other dtypes."""
 COARSER = 0.2
-"""And over as many tokens, or in the widest vocabulary."""
+"""And where as many tokens can come."""
 WINDOWS = (8, 16)
 """Windows of more drafts than were asked for; by turns one or two of their slots have a choice."""
 OPEN = ("dense", "tied")
@@ -98,7 +96,7 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
         names: of the contexts, if not all.
         by_rule: whether the token rule's own laws are tested, too.
     """
-    found, coarse = [], max(delta, COARSE)
+    found, coarse = list[Trial](), max(delta, COARSE)
     for plan in _plans(kernel, gamma, delta):
         kept = tuple(each for each in plan.laws if names is None or each in names)
         if not kept or (plan.certain and not kernel.certain):
@@ -115,14 +113,14 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
                 Stream(f"token rule, {plan.name}: {context}", number, law, plan.delta)
                 for number, (context, law) in enumerate(zip(kept, laws, strict=True))
             ]
-        if plan.tokens == EXACT:
-            streams += [
-                Stream(f"{each.check}, in tiles", each.context, _tiled(each.law), coarse, ROUGH, TILE)
-                for each in streams
-            ]
         found.append(
             Trial(plan.name, contexts, plan.rounds, plan.certain, ruled, gamma, streams, plan.dtype, plan.beside)
         )
+    if names is None or "tiles" in names:
+        for vocab, dtype, bare in itertools.product(TILED, (None, *DTYPES), (False, True)):
+            if _meet(kernel, vocab, dtype, bare):
+                found.append(_in_tiles(vocab, dtype, bare, gamma, coarse if vocab == TILED[0] else max(delta, COARSER)))
+        found.append(_in_tiles(TILED[0], None, False, gamma, coarse, "equal tiles"))
     for window in windows(kernel, gamma):
         ways = [(SLOTS, bare) for bare in (False, True) if kernel.certain or not bare]
         ways += [(OPEN, False)] * (2 ** (window + 1) <= CELLS)
@@ -140,24 +138,51 @@ def _plans(kernel: Kernel, gamma: int, delta: float) -> Iterator[_Plan]:
     yield _Plan("one round", LAWS, size, block, delta)
     yield _Plan(NO_LAW, CERTAIN, size, block, delta, certain=True)
     yield _Plan("two rounds", TWO_ROUNDS, three, longer, delta, rounds=2)
+    single = kernel.batch == "single"
     for width in WIDTHS:
-        visible, name = coarse if width <= WIDEST else coarser, f"{width:,} tokens"
-        yield _Plan(name, WIDE, 4, 2, visible, width=width, beside=True)
-        yield _Plan(f"{name}, {NO_LAW}", CERTAIN[:2], 4, 2, visible, certain=True, width=width, beside=True)
+        if not single or width in SINGLE:
+            name = f"{width:,} tokens"
+            yield _Plan(name, WIDE, 4, 2, coarse, width=width, beside=True)
+            yield _Plan(
+                f"{name}, {NO_LAW}", ("dense", "one-hot draft"), 4, 2, coarse, certain=True, width=width, beside=True
+            )
     yield _Plan(f"each of {EVERY:,} tokens", FULL, EVERY, 1, coarser, beside=True)
-    for dtype, bare in itertools.product((None, *DTYPES), (False, True)):
-        if dtype is not None and kernel.batch == "single":
-            continue  # those conventions take logarithms, which other dtypes round
-        name, without = str(dtype).removeprefix("torch."), f", {NO_LAW}" * bare
-        if dtype is not None:
-            few = min(size, 3)
-            yield _Plan(f"{name}{without}", ("sixteenths",), few, block, coarse, certain=bare, dtype=dtype, beside=True)
-        every = f"{f'{name}, ' * (dtype is not None)}each of {EXACT:,} tokens{without}"
-        yield _Plan(every, ("dyadic",), EXACT, 1, coarser, certain=bare, dtype=dtype, beside=True)
+    for dtype, without in itertools.product(() if single else DTYPES, (False, True)):
+        name = str(dtype).removeprefix("torch.") + f", {NO_LAW}" * without
+        kind = "certain sixteenths" if without else "sixteenths"
+        yield _Plan(name, (kind,), min(size, 3), block, coarse, certain=without, dtype=dtype, beside=True)
 
 
-def _tiled(law: Float[np.ndarray, " outcomes"]) -> Float[np.ndarray, " tiles"]:
-    return np.asarray(law.reshape(-1, TILE).sum(1))
+def _meet(kernel: Kernel, vocab: int, dtype: torch.dtype | None, bare: bool) -> bool:
+    """Whether a vocabulary of which all tokens can come is played with this."""
+    if bare and not kernel.certain:
+        return False
+    if kernel.batch == "single":  # those conventions take logarithms, which other dtypes round
+        return dtype is None and vocab in SINGLE
+    return dtype is None or vocab == TILED[0] or (bare and (vocab < TILED[-1] or dtype != torch.float64))
+
+
+def _in_tiles(
+    vocab: int, dtype: torch.dtype | None, bare: bool, gamma: int, delta: float, laws: str = "tiles"
+) -> Trial:
+    """A trial over a vocabulary of which all tokens can come, at the first position and at the one behind it.
+
+    There the law is uniform, of the target as of the drafts: behind drafts that are kept, a bonus token is met there by
+    a kernel that has no rows without drafts.
+    """
+    name = f"{f'{dtype}, '.removeprefix('torch.') * (dtype is not None)}each of {vocab:,} tokens" + f", {NO_LAW}" * bare
+    name += f", {laws}" * (laws != "tiles")
+    contexts = replace(build((laws,), vocab, 1, key=name), depth=2)
+    each = contexts.p[0].double().reshape(2, -1, TILE)
+    streams = [
+        Stream(f"{name}: {view}", 0, law / law.sum(), delta, ROUGH, view)
+        for position in (0, 1)
+        for view, law in (
+            (View(position, inside=False), each[position].sum(1).numpy()),
+            (View(position, inside=True), each[position].sum(0).numpy()),
+        )
+    ]
+    return Trial(name, contexts, 1, bare, False, gamma, streams, dtype, beside=True)
 
 
 def windows(kernel: Kernel, gamma: int) -> tuple[int, ...]:

@@ -126,3 +126,11 @@ def _aligned(table: list[list[str]]) -> list[str]:
 
 def _entry(name: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<{_LEFT}}", subsequent_indent=" " * _LEFT)
+
+
+def rounded(dtype: str) -> str:
+    """What to do about a kernel that is wrong in a dtype."""
+    return (
+        f"sums over many tokens, and coins, are coarse in {dtype}: take float32 for them; a kernel that is not made "
+        f"for {dtype} should raise"
+    )
