@@ -51,7 +51,7 @@ EVERY, FULL = 1031, ("dense", "early")
 """Size of a vocabulary of which (nearly) all tokens can come, and its laws."""
 TILED = (1024, 4096, 32_768)
 """The same where no dtype rounds a law, and tokens are counted by their tile and by their place in it."""
-SINGLE = (64, EVERY, TILED[0])
+SINGLE = (64, EVERY)
 """Of these sizes, those for a kernel that takes a row at a time, and so is slow."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float64)
 """What laws are also given in, where the kernel takes it."""
@@ -59,6 +59,8 @@ COARSE = 0.1
 """What has to be seen over a wide vocabulary, and in other dtypes."""
 COARSER = 0.2
 """And where as many tokens can come."""
+SEEN = dict(zip(TILED, (COARSE, COARSER, 0.3), strict=True))
+"""The same of tiles, and of places in them."""
 WINDOWS = (8, 16)
 """Windows of more drafts than were asked for; by turns one or two of their slots have a choice."""
 OPEN = ("dense", "tied")
@@ -119,8 +121,9 @@ def trials(kernel: Kernel, gamma: int, delta: float, names: Collection[str] | No
     if names is None or "tiles" in names:
         for vocab, dtype, bare in itertools.product(TILED, (None, *DTYPES), (False, True)):
             if _meet(kernel, vocab, dtype, bare):
-                found.append(_in_tiles(vocab, dtype, bare, gamma, coarse if vocab == TILED[0] else max(delta, COARSER)))
-        found.append(_in_tiles(TILED[0], None, False, gamma, coarse, "equal tiles"))
+                found.append(_in_tiles(vocab, dtype, bare, gamma, max(delta, SEEN[vocab])))
+        if kernel.batch != "single":
+            found.append(_in_tiles(TILED[0], None, False, gamma, coarse, "equal tiles"))
     for window in windows(kernel, gamma):
         ways = [(SLOTS, bare) for bare in (False, True) if kernel.certain or not bare]
         ways += [(OPEN, False)] * (2 ** (window + 1) <= CELLS)
@@ -158,8 +161,10 @@ def _meet(kernel: Kernel, vocab: int, dtype: torch.dtype | None, bare: bool) -> 
     if bare and not kernel.certain:
         return False
     if kernel.batch == "single":  # those conventions take logarithms, which other dtypes round
-        return dtype is None and vocab in SINGLE
-    return dtype is None or vocab == TILED[0] or (bare and (vocab < TILED[-1] or dtype != torch.float64))
+        return False
+    if vocab == TILED[-1]:  # few, for what they cost: drafts without a law where sums are coarse
+        return bare == (dtype is not None) and dtype != torch.float64
+    return dtype is None or vocab == TILED[0] or bare
 
 
 def _in_tiles(
