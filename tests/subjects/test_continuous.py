@@ -151,7 +151,7 @@ def test_a_row_of_one_place_is_told_from_the_others():
     uniforms[3::10] = 0.1 + 0.8 * uniforms[3::10]
     alphas = dict.fromkeys(continuous_pool.NAMES, 1e-8)
     for due, rows in (({"rows at place 3"}, uniforms), (set(), generator.random((6000, 6, 1)))):
-        part = continuous_pool.pooled(model, small, rows, [10] * 600)
+        part = continuous_pool.pooled("one", model, small, rows, [10] * 600)
         found = continuous_pool.checks([part], alphas, 1e-3)
         assert [item.check for item in found] == list(continuous_pool.NAMES)
         assert {item.check for item in found if item.rejected} == due
