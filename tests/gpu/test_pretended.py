@@ -74,7 +74,7 @@ def test_decoders_say_the_tokens_that_they_say_on_a_cpu(pretended, name):
     assert pretended.moves == before, "a step copies from one device to the other, and so waits"
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_image_models_say_the_tokens_that_they_say_on_a_cpu(pretended, guidance):
     decoder = registry.build("scd-mc", registry.Settings(8))
     here, there = (open_model("digits-s", guidance=guidance, device=device) for device in ("cpu", NAME))

@@ -75,9 +75,8 @@ def late(ids, logits, q, last=4):
     return len(p[0]), torch.cat([ids[0, 1:], torch.multinomial(p[0, -1], 1)])[None], p
 
 
-@pytest.mark.parametrize(
-    ("vocab", "length", "width"), [FAR[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in FAR[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("vocab", "length", "width"), FAR)
 def test_late_slots_of_long_windows_are_met_in_few_worlds(vocab, length, width):
     model = _far(vocab, length).model()
     right, wrong = (window(functools.partial(late, last=last), first="zero") for last in (99, width - 1))

@@ -111,7 +111,7 @@ def test_compiled_passes_conform():
     assert found.ok, str(found)
 
 
-@pytest.mark.parametrize("name", ["mnist-vq", "random:tiny"])
+@pytest.mark.parametrize("name", [pytest.param("mnist-vq", marks=pytest.mark.slow), "random:tiny"])
 def test_recorded_passes_change_nothing(name):
     """Rows are dropped within a batch, and a second batch has a cache of its own."""
     plain, model = (open_model(name, guidance=2.0) for _ in range(2))

@@ -73,7 +73,7 @@ WRONG = {
 }
 
 
-LONG = ("64 tokens", "no q", "no q, half", "a tile", "wide sums", "a bonus", "half sums")
+LONG = ("no q, late", "64 tokens", "no q", "no q, half", "a tile", "wide sums", "a bonus", "half sums")
 
 
 @pytest.mark.parametrize(

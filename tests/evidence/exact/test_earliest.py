@@ -108,6 +108,7 @@ WRONG = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_decoder_is_proved(name):
     found = prove(lambda settings: Racing(RIGHT[name]), SMALL, seed=1)
@@ -155,6 +156,7 @@ class OfTheFirst(ListGumbel):
         return number.clamp(max=0), law
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("rule", [ByTheDraft(), OfTheFirst()], ids=lambda rule: type(rule).__name__)
 def test_lists_that_are_judged_otherwise_differ(rule):
     box = Box(2, 2, 2, drafts=True)

@@ -98,6 +98,7 @@ IN_ORDERS = {
 """Of two tokens the residual has one only, which wins any race: but a symbol does not know it."""
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [*RIGHT, *IN_ORDERS])
 def test_a_right_decoder_is_proved(name):
     pick = (RIGHT | IN_ORDERS)[name]

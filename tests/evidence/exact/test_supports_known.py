@@ -80,6 +80,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_who_is_wrong_only_where_something_is_0_is_not_proved(name, seed):
     wrong, p, q = WRONG[name]
