@@ -97,7 +97,7 @@ def judge_round(
         delta: total variation, of the sequence that is completed from one context, that has to be seen; None to aim
             at 0.02, and to answer with what is reached in time.
         seconds: of the processor. How many rows are played is planned for delta, and cut to what fits into this time;
-            ordinary kernels need less than half of the default.
+            ordinary kernels need two thirds of the default.
         checks: of `CHECKS`.
         contexts: which contexts of `rounds/contexts.py` are used; all of them if None.
         rule: "token" for a kernel that says it follows the token rule: then the law of how many drafts it accepts, and

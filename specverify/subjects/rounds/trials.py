@@ -68,6 +68,7 @@ OPEN = ("dense", "tied")
 LONG = (
     f"{TOTAL_VARIATION} of what rounds emit that turn on a slot or two in windows of more drafts, each slot by itself"
 )
+WHOLE = f"{TOTAL_VARIATION} of what rounds emit in windows of more drafts, of which every slot has a choice"
 ROUGH = f"{TOTAL_VARIATION} over wide vocabularies or in other dtypes"
 NO_LAW = "no draft law"
 
@@ -199,7 +200,7 @@ def _long(window: int, names: tuple[str, ...], delta: float, certain: bool) -> T
     name, contexts = f"window of {window}" + f", {NO_LAW}" * certain, slots_of(window, names)
     name += ", every slot" * (names[0] in OPEN)
     streams = [
-        Stream(f"{name}: {context}", number, law, delta, TOTAL_VARIATION if names[0] in OPEN else LONG)
+        Stream(f"{name}: {context}", number, law, delta, WHOLE if names[0] in OPEN else LONG)
         for number, (context, law) in enumerate(zip(names, contexts.joint().numpy(), strict=True))
     ]
     return Trial(name, contexts, 1, certain, False, window, streams)
