@@ -126,6 +126,9 @@ def validate(
             show_default="those of --suite",
         ),
     ] = None,
+    gamma: Annotated[
+        int | None, typer.Option(min=1, help="Slots for drafts of a kernel; others are tried beside.", show_default="3")
+    ] = None,
     limit: Limit = None,
     memory: Memory = None,
     out: Annotated[
@@ -151,7 +154,7 @@ def validate(
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
-    asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target}
+    asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target, "gamma": gamma}
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:

@@ -38,7 +38,7 @@ from specverify.subjects.machine import memory as machine_memory
 if TYPE_CHECKING:  # they need torch: a subject that cannot be found is said before, and both processes load it at once
     from specverify.subjects.judgement import Judgement
 
-TOLD = ("delta", "suite", "toy", "target")  # options that a command line takes as they are
+TOLD = ("delta", "suite", "toy", "target", "gamma")  # options that a command line takes as they are
 KEPT = 20  # lines of what a subject prints; of each, at most 500 characters
 
 

@@ -100,3 +100,21 @@ def test_what_a_kernel_raises_for_is_not_in_the_box():
     (refused,) = [note for note in found.notes if note.startswith("takes no ")]
     assert refused.endswith("more: it raised ValueError: made for 256 tokens and float32")
     assert any(line.startswith("vocabularies other than those named") for line in found.not_covered)
+
+
+def made_for_four(draft, q, p, lengths, coins, pick):
+    if draft.shape[1] != 4:
+        raise ValueError(f"made for 4 drafts, got {draft.shape[1]}")
+    return made()(draft, q, p, lengths, coins, pick)
+
+
+def test_a_kernel_for_one_number_of_drafts_is_told_how_to_be_judged():
+    found = judge_round(made_for_four, seconds=5)
+    assert found.verdict.kind is Kind.ERROR
+    assert "made for 4 drafts, got 3" in found.verdict.reason
+    assert found.verdict.reason.endswith("rows have up to 3 drafts: --gamma says another number")
+
+
+@pytest.mark.slow
+def test_and_is_judged_with_that():
+    assert judge_round(made_for_four, gamma=4, delta=0.1, checks=("laws",), seconds=20).verdict.kind is Kind.CONSISTENT

@@ -45,7 +45,13 @@ def reproducible(kernel: Kernel, contexts: Contexts, gamma: int, seed: int) -> N
     """
     given = sample_round(kernel, contexts, gamma, derived_seed(seed, 2))
     used = generator(seed)
-    first, again, other = kernel.verify(given, used), kernel.verify(given, generator(seed)), generator(seed + 1)
+    try:
+        first, again, other = kernel.verify(given, used), kernel.verify(given, generator(seed)), generator(seed + 1)
+    except Fault as fault:
+        if fault.verdict.kind is not Kind.ERROR:
+            raise
+        reason = f"{fault.verdict.reason}; rows have up to {gamma} drafts: --gamma says another number"
+        raise Fault(Kind.ERROR, reason, fault.certificate, fault.location) from fault
     if not same(first, again):
         raise Fault(
             Kind.REFUTED, "the same generator state gave two different outcomes: it draws from something else as well"
