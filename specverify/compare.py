@@ -9,7 +9,7 @@ What was enumerated is compared to 1e-9; what was measured by its 95% intervals:
 farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
 depend on what else the machine did: they are told where they differ by more than `SLOWER`, and are no regression. Nor
 is recall: one image that lies far from all others may make most of it (Naeem et al. 2020, arXiv 2002.09797), which the
-images at hand do not tell; in sweeps of equal decoders it moved by twice its interval.
+images at hand do not tell.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def _status(old: Record | Sweep, new: Record | Sweep) -> Iterator[Change]:
 
 def _settings(old: Sweep, new: Sweep) -> Iterator[Change]:
     """What was asked for otherwise, other than seeds and machines."""
+    unsaid = {"dtype": "float32", "processors": ""}
     for name in ("n", "window", "batch", "dtype", "conditions", "processors"):
-        one, other = (record["setting"].get(name) for record in (old, new))
+        one, other = (record["setting"].get(name, unsaid.get(name)) for record in (old, new))
         if one != other:
             yield Change("other", "all settings", name, str(one), str(other))
 

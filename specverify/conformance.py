@@ -138,7 +138,7 @@ def conformance(
         raise InputError(f"{type(model).__name__} is no model: it has no {', '.join(missing)}; see specverify/model.py")
     for what, value, least in (("batch", batch, 2), ("window", window, 2), ("positions", positions, 1)):
         if type(value) is not int or value < least:
-            raise InputError(f"{what} is {value}; to compare anything it must be a number of at least {least}, whole")
+            raise InputError(f"{what} is {value}; to compare anything it must be a whole number of at least {least}")
     if tolerance is None:
         tolerance = TOLERANCE[getattr(model, "precision", model.dtype)]
     checks: dict[str, None] = {}

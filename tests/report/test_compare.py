@@ -225,3 +225,8 @@ def test_an_exact_law_that_is_gone_is_a_regression(record):
     gone = copy.deepcopy(record)
     next(c for c in gone["cells"] if c["id"] == cell["id"])["exact"] = None
     assert [(c.sign, c.where, c.new) for c in compare.campaigns(record, gone)] == [("worse", cell["id"], "not known")]
+
+
+def test_what_an_earlier_record_leaves_unsaid_is_no_other_setting():
+    said = swept(1.0, "bias", setting=SETTING | {"dtype": "float32", "processors": "", "conditions": None})
+    assert compare.sweeps(swept(1.0, "bias"), said) == []

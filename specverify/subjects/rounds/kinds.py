@@ -157,6 +157,7 @@ def _certain(laws: Laws) -> Tensor:
 
 
 TILE = 128
+"""Tokens beside each other that are counted together where there are too many to count each."""
 
 
 def _tiles(laws: Laws) -> tuple[Tensor, Tensor]:
@@ -215,11 +216,7 @@ KINDS: dict[str, tuple[Callable[[Laws], tuple[Tensor, Tensor]], float, int | Non
     "late": (lambda laws: (_falling(laws).flip(-1), laws.dense("q")), 1.0, None),
     "halves": (_halves, 1.0, None),
     "sixteenths": (_sixteenths, 1.0, None),
-    "certain sixteenths": (
-        lambda laws: (_sixteenths(laws)[0], one_hot(laws.favourite(), laws.tokens).double()),
-        1.0,
-        None,
-    ),
+    "certain sixteenths": (lambda laws: (_sixteenths(laws)[0], _certain(laws)), 1.0, None),
     "tiles": (_tiles, 1.0, None),
     "equal tiles": (lambda laws: _tiles(laws)[:1] * 2, 1.0, None),
     **{name: (_open_at(slot), 1.0, None) for slot, name in enumerate(SLOTS)},

@@ -155,6 +155,11 @@ class Trial:
         return min(coarsest(stream.delta, slack) / stream.delta for stream in self.streams)
 
     @property
+    def kind(self) -> str:
+        """The dtype of the laws, in a word."""
+        return str(self.dtype or torch.float32).removeprefix("torch.")
+
+    @property
     def reached(self) -> int:
         """How far it has got towards what is wanted."""
         return self.played

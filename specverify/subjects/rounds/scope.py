@@ -27,7 +27,7 @@ def box(
     others: dict[str, set[int]] = {}
     for trial in trials:
         if trial.dtype is not None and trial.played:
-            others.setdefault(str(trial.dtype).removeprefix("torch."), set()).add(trial.contexts.vocab)
+            others.setdefault(trial.kind, set()).add(trial.contexts.vocab)
     if kernel.batch == "single":
         rows = "one row at a time"
     elif tuple(sizes) == batches.SIZES:

@@ -205,7 +205,8 @@ class Session:
     def _drop(self, refused: Collection[str], why: Sequence[str]) -> None:
         """Trials of these names are not played, or not on."""
         self.notes += why
-        self.dropped |= {one.contexts.vocab for one in self.trials if one.name in refused and one.dtype is None}
+        gone = [trial for trial in self.trials if trial.name in refused]
+        self.dropped |= {trial.contexts.vocab for trial in gone if trial.beside and trial.dtype is None}
         self.trials = [trial for trial in self.trials if trial.name not in refused]
         self.streams = [stream for each in self.trials for stream in each.streams]
 
@@ -272,7 +273,7 @@ class Session:
                     self.location = {**location, "check": worst.check}
                 where = locate.sentence(self.location)
                 if trial.dtype is not None:
-                    where += "; " + words.rounded(str(trial.dtype).removeprefix("torch."))
+                    where += "; " + words.rounded(trial.kind)
                 return Verdict(Kind.REFUTED, f"{found.check}: {found.detail}; {where}")
         return None
 

@@ -52,7 +52,7 @@ EVERY, FULL = 1031, ("dense", "early")
 TILED = (1024, 4096, 32_768)
 """The same where no dtype rounds a law, and tokens are counted by their tile and by their place in it."""
 SINGLE = (64, EVERY)
-"""Of these sizes, those for a kernel that takes a row at a time, and so is slow."""
+"""Of these sizes, those for a kernel that takes a row at a time: it is slow, and its logarithms are rounded by dtypes."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float64)
 """What laws are also given in, where the kernel takes it."""
 COARSE = 0.1
@@ -152,16 +152,18 @@ def _plans(kernel: Kernel, gamma: int, delta: float) -> Iterator[_Plan]:
             )
     yield _Plan(f"each of {EVERY:,} tokens", FULL, EVERY, 1, coarser, beside=True)
     for dtype, without in itertools.product(() if single else DTYPES, (False, True)):
-        name = str(dtype).removeprefix("torch.") + f", {NO_LAW}" * without
+        name = _word(dtype) + f", {NO_LAW}" * without
         kind = "certain sixteenths" if without else "sixteenths"
         yield _Plan(name, (kind,), min(size, 3), block, coarse, certain=without, dtype=dtype, beside=True)
 
 
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _meet(kernel: Kernel, vocab: int, dtype: torch.dtype | None, bare: bool) -> bool:
     """Whether a vocabulary of which all tokens can come is played with this."""
-    if bare and not kernel.certain:
-        return False
-    if kernel.batch == "single":  # those conventions take logarithms, which other dtypes round
+    if kernel.batch == "single" or (bare and not kernel.certain):
         return False
     if vocab == TILED[-1]:  # few, for what they cost: drafts without a law where sums are coarse
         return bare == (dtype is not None) and dtype != torch.float64
@@ -176,8 +178,8 @@ def _in_tiles(
     There the law is uniform, of the target as of the drafts: behind drafts that are kept, a bonus token is met there by
     a kernel that has no rows without drafts.
     """
-    name = f"{f'{dtype}, '.removeprefix('torch.') * (dtype is not None)}each of {vocab:,} tokens" + f", {NO_LAW}" * bare
-    name += f", {laws}" * (laws != "tiles")
+    kind = "" if dtype is None else f"{_word(dtype)}, "
+    name = f"{kind}each of {vocab:,} tokens" + f", {NO_LAW}" * bare + f", {laws}" * (laws != "tiles")
     contexts = replace(build((laws,), vocab, 1, key=name), depth=2)
     each = contexts.p[0].double().reshape(2, -1, TILE)
     streams = [

@@ -130,7 +130,7 @@ def _entry(name: str, text: str) -> list[str]:
 
 def rounded(dtype: str) -> str:
     """What to do about a kernel that is wrong in a dtype."""
-    return (
-        f"sums over many tokens, and coins, are coarse in {dtype}: take float32 for them; a kernel that is not made "
-        f"for {dtype} should raise"
+    coarse = (
+        f"sums over many tokens, and coins, are coarse in {dtype}: take float32 for them; " if "16" in dtype else ""
     )
+    return f"{coarse}a kernel that is not made for {dtype} should raise"
