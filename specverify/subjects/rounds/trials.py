@@ -52,7 +52,7 @@ EVERY, FULL = 1031, ("dense", "early")
 TILED = (1024, 4096, 32_768)
 """The same where no dtype rounds a law, and tokens are counted by their tile and by their place in it."""
 SINGLE = (64, EVERY)
-"""Of these sizes, those for a kernel that takes a row at a time: it is slow, and its logarithms are rounded by dtypes."""
+"""Of these sizes, those for a kernel that takes a row at a time: it is slow, and dtypes round its logarithms."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float64)
 """What laws are also given in, where the kernel takes it."""
 COARSE = 0.1
