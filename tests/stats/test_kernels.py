@@ -18,7 +18,7 @@ CONTROLS = [name for name in rounds.names() if not rounds.get(name).lossy]
 LOSSY = [name for name in rounds.names() if rounds.get(name).lossy]
 SEEDS = 20
 DELTA = 0.2
-"""Some 3,000 rows of each of the 38 laws; false alarms are as rare at any n."""
+"""Some 3,000 rows of each law; false alarms are as rare at any n."""
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

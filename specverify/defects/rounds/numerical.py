@@ -9,7 +9,7 @@ from torch import Tensor
 
 from specverify.defects.rounds.defect import made
 from specverify.subjects.rounds.kernel import Kernel, Outcome, Round
-from specverify.subjects.rounds.reference import Parts, verify
+from specverify.subjects.rounds.reference import Parts, inverse, verify
 
 
 def _coarse_race(bits: int) -> Kernel:
@@ -43,6 +43,22 @@ def _fall_through(law: Tensor, pick: Tensor, *, last: bool) -> Tensor:
 def _half_sums(law: Tensor, pick: Tensor) -> Tensor:
     edges = (law / law.sum(-1, keepdim=True)).cumsum(-1).half().float()
     return (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(-1)
+
+
+def _own_sums(law: Tensor, pick: Tensor) -> Tensor:
+    """Inversion by a running sum in the dtype of the law."""
+    edges = law.cumsum(-1, dtype=law.dtype)
+    return (edges[:, :-1] <= pick[:, None] * edges[:, -1:]).sum(-1)
+
+
+def _without_tile(law: Tensor, pick: Tensor) -> Tensor:
+    """Inversion that passes over the ids from 128 to 255, where there are at least 512."""
+    return inverse(law * ((torch.arange(law.shape[-1]) // 128 != 1) | (law.shape[-1] < 512)), pick)
+
+
+def _first_block(given: Round) -> Tensor:
+    """The bonus laws without the ids from 2,048 on."""
+    return given.p * (torch.arange(given.p.shape[-1]) < 2048)
 
 
 DEFECTS = (
@@ -90,5 +106,32 @@ DEFECTS = (
         "Edges between tokens are rounded to float16, which moves them by up to 1/4096.",
         "none; the more tokens, the more it shows",
         Parts(choose=_half_sums),
+    ),
+    made(
+        "running-sum-stands-still",
+        "numerical",
+        "standard",
+        "mutation: cumsum in the dtype of the laws",
+        "The distribution function is summed in bfloat16, where small parts of a large sum are lost.",
+        "laws in half precision with many small parts",
+        Parts(choose=_own_sums),
+    ),
+    made(
+        "tile-never-chosen",
+        "numerical",
+        "standard",
+        "mutation: a loop over tiles that is one short in the middle",
+        "One tile of 128 ids is passed over when a token is drawn.",
+        "a vocabulary of several tiles, and mass on all of them",
+        Parts(choose=_without_tile),
+    ),
+    made(
+        "bonus-from-the-first-block",
+        "bonus token",
+        "standard",
+        "mutation: a bonus token drawn by one block of threads",
+        "A bonus token is one of the first 2,048 ids, whatever p says of the others.",
+        "a vocabulary of more than 2,048 tokens, all drafts kept",
+        Parts(bonus=_first_block),
     ),
 )

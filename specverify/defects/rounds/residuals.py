@@ -39,6 +39,15 @@ def _nan_as_zero(scene: Scene) -> Tensor:
     return torch.where(left.sum(-1, keepdim=True) > 0, left, first)
 
 
+def _wide_path(scene: Scene) -> Tensor:
+    return scene.p if scene.p.shape[-1] % 32 == 0 else residual(scene.p, scene.q)
+
+
+def _certain_late(scene: Scene) -> Tensor:
+    late = (torch.arange(scene.draft.shape[1]) >= 4) & (scene.given.q is None)
+    return torch.where(late[:, None], scene.p, residual(scene.p, scene.q))
+
+
 def _equals_kept(scene: Scene) -> Tensor:
     return residual(torch.where(scene.p == scene.q, 2 * scene.p, scene.p), scene.q)
 
@@ -133,5 +142,23 @@ DEFECTS = (
         "Tokens to which p and q give exactly the same keep all of p in the residual, where nothing is left of them.",
         "p and q equal to the last bit at some tokens, and not at others",
         Parts(recover=_equals_kept),
+    ),
+    made(
+        "wide-path-recovers-from-target",
+        "residual",
+        "standard",
+        "mutation: a second path, for vocabularies of full vectors",
+        "Where the vocabulary is a multiple of 32, another path is taken, which replaces a rejected draft from p.",
+        "a vocabulary of a multiple of 32 tokens",
+        Parts(recover=_wide_path),
+    ),
+    made(
+        "certain-late-drafts-recover-from-target",
+        "residual",
+        "standard",
+        "mutation: the rejected token is taken out of p in the first slots alone",
+        "A draft without a law in the fifth slot or later is replaced from p, which may be the rejected token again.",
+        "windows of at least 5 drafts without a law",
+        Parts(recover=_certain_late),
     ),
 )
