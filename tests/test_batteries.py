@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import toymodels
 from specverify import calibration, killmatrix, plan, planner, planner_calls
@@ -12,7 +13,7 @@ from specverify.decoders import Autoregressive, sample
 from specverify.defects import rounds
 from specverify.evidence.discrete import sequence_counts
 from specverify.evidence.sequences import target_law
-from specverify.evidence.tokens import traced
+from specverify.evidence.tokens import reduce, traced
 from specverify.subjects.round import CHECKS, judge_round
 from specverify.subjects.sampler_checks import Counts, Rows
 from specverify.subjects.trace import judge_trace
@@ -58,7 +59,7 @@ def test_what_a_sample_cannot_tell_is_left_out(counted):
 
 def test_a_check_of_traces_has_the_name_of_its_evidence(whole):
     names = traces.names(whole)
-    assert set(names) == set(traces.CHECKS) - {"ranks"}
+    assert set(names) == set(traces.CHECKS) - {"ranks", "ids", "PIT by id", "branches"}
     found = traces.carry_out(whole, dict.fromkeys(names, 1e-6), 1e-6)
     assert tuple(item.check for item in found) == names
     assert not any(item.rejected for item in found)
@@ -88,7 +89,20 @@ def test_a_trace_is_judged_by_the_whole_list(tokens):
     model = toymodels.toy("recurrent-3x6")
     laws = model.laws(model.start(N), tokens[:, :-1])
     found = judge_trace({"tokens": tokens.numpy(), "logprobs": laws.log().numpy()}, delta=0.1)
-    assert {item.check for item in found.evidence} == set(traces.CHECKS) - {"copies"}
+    assert {item.check for item in found.evidence} == set(traces.CHECKS) - {"copies", "PIT by id", "branches"}
+
+
+def test_a_trace_is_judged_by_what_it_says_of_branches_and_ids(tokens):
+    laws = toymodels.toy("recurrent-3x6").laws(toymodels.toy("recurrent-3x6").start(N), tokens[:, :-1])
+    statistics = reduce(laws, tokens, np.random.default_rng(0))
+    kinds = torch.zeros_like(tokens).where(statistics.choice, -1)
+    by_id = np.random.default_rng(1).random(tokens.shape)
+    found = traces.Traced(statistics, kinds=kinds, transforms=(statistics.pit.numpy(), by_id))
+    names = [name for name in traces.names(found) if name in traces.APART]
+    assert names == ["PIT by id", "branches"]
+    evidence = traces.carry_out(found, dict.fromkeys(names, 1e-6), 1e-6)
+    assert [item.check for item in evidence] == names
+    assert not any(item.rejected for item in evidence)
 
 
 def test_black_boxes_are_judged_by_names_of_the_lists():

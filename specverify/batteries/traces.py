@@ -9,6 +9,9 @@
     leaks                               improbable tokens come no more often than they should
     tempering                           laws are neither flatter nor sharper
     ranks                               each rank comes as often as its mass
+    ids                                 and each group of ids, and what came before
+    PIT by id                           where those are not known: transforms are uniform by id, too
+    branches                            and those of bonus tokens, and at each slot of a window
     repeated rows                       no row repeats an earlier one
     copies                              nor the row at its place in another run
     neighbouring rows                   rows, in the order in which they came, are independent
@@ -21,15 +24,18 @@ A sample that was drawn has no ranks and no order that could depend on its rows:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.evidence.borrowed import Borrowed
+from specverify.evidence.branches import Branches
 from specverify.evidence.copies import Copies, Repeats
+from specverify.evidence.ids import Groups, Ids
 from specverify.evidence.lags import PitLags, Transforms
 from specverify.evidence.leaks import Leaks
 from specverify.evidence.order import Neighbours
@@ -49,9 +55,12 @@ class Traced:
         rows: the tokens and the log-probability of each row, to look for repeated ones; None leaves that out.
         runs: rows of two runs; None leaves copies out.
         masses: what the laws gave to each rank; None leaves ranks out.
+        groups: what they gave to each group of ids; None leaves ids out.
+        kinds: where each token that had a choice came from (`branches.kinds`); None leaves branches out.
         logged: the statistics of rows in the order in which they came, where that may depend on them; None for no such.
         order: where each row came in that order; None for no such.
-        transforms: of several kinds, to look for noise that is used again at any distance; none leaves that out.
+        transforms: by probability, and by id if that is known, to look for noise that is used again at any distance;
+            none leaves that out.
         tempered: whether the statistics have what `Tempering` needs.
         closed: whether many positions may be without a choice, as in logs.
         finest: the smallest probability that the laws tell from 0.
@@ -61,6 +70,8 @@ class Traced:
     rows: tuple[Int[Tensor, "rows length"], Float[Tensor, " rows"]] | None = None
     runs: tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]] | None = None
     masses: Masses | None = None
+    groups: Groups | None = None
+    kinds: Int[Tensor, "rows length"] | None = None
     logged: TokenStatistics | None = None
     order: Int[np.ndarray, " rows"] | None = None
     transforms: tuple[Transforms, ...] = ()
@@ -109,6 +120,23 @@ CHECKS: dict[str, Check] = {
         lambda trace: trace.masses is not None,
         lambda check, trace, rates: check.check(trace.masses, trace.statistics.choice, **rates),
     ),
+    "ids": Check(
+        lambda trace: Ids(trace.groups.vocab if trace.groups is not None else 2),
+        lambda trace: trace.groups is not None,
+        lambda check, trace, rates: check.check(trace.groups, trace.statistics.choice, **rates),
+    ),
+    "PIT by id": Check(
+        lambda trace: PitUniformity(fitted=trace.closed, by_id=True),
+        lambda trace: trace.groups is None and len(trace.transforms) > 1,
+        lambda check, trace, rates: check.check(
+            replace(trace.statistics, pit=torch.from_numpy(trace.transforms[1])), **rates
+        ),
+    ),
+    "branches": Check(
+        lambda trace: Branches(),
+        lambda trace: trace.kinds is not None and bool(trace.transforms),
+        lambda check, trace, rates: check.check(trace.statistics, trace.transforms, trace.kinds, **rates),
+    ),
     "repeated rows": Check(
         lambda trace: Repeats(),
         lambda trace: trace.rows is not None and trace.size[0] > 1,
@@ -149,7 +177,9 @@ AGAIN = (
     "rows with another's noise",
 )
 """Those that explain nothing more where any other rejects: who has a wrong law has dependent transforms."""
-LOGGED = ("ranks", "repeated rows", *AGAIN)
+APART = ("ids", "PIT by id", "branches")
+"""Those that say themselves which tokens are wrong, at whatever position."""
+LOGGED = ("ranks", *APART, "repeated rows", *AGAIN)
 """Those that a sample which was drawn has not in its battery; pairs of rows and of calls only a black box has."""
 SAMPLED = tuple(name for name in CHECKS if name not in LOGGED)
 """Those of a sample that was drawn, rather than logged: its rows are as they were drawn, and its laws are known."""

@@ -50,3 +50,21 @@ def _expected(variance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     n = len(variance)
     before = np.concatenate([[0.0], np.cumsum(variance)[:-1]])
     return np.asarray(n * (1 + before) / np.arange(1, n + 1))
+
+
+def mixed_log_e(excess: Float[np.ndarray, " sums"], spread: Float[np.ndarray, " sums"]) -> Float[np.ndarray, " sums"]:
+    """The same of many sums at once, of which no more is known than what they came to.
+
+    All stakes are bet at once, as a standard normal law weighs them: E exp(a X - a^2 W) = exp(X^2 / (2 + 4 W)) /
+    sqrt(1 + 2 W). It is an e-value whatever the order was.
+
+    Args:
+        excess: X, the sum of the differences.
+        spread: W, the sum of (X_t^2 + 2 V_t) / 6.
+    """
+    return np.asarray(excess**2 / (2 + 4 * spread) - 0.5 * np.log1p(2 * spread))
+
+
+def mixed_edge(spread: float, log_e: float) -> float:
+    """The sum from which `mixed_log_e` reaches a value."""
+    return math.sqrt((2 + 4 * spread) * (log_e + 0.5 * math.log1p(2 * spread)))

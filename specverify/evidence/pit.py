@@ -63,10 +63,12 @@ class PitUniformity:
         together: tokens that are right or wrong together, by a coin that is not in the trace. With 1, `delta` is that
             of the trace at hand; with the length of a row, of the mean over traces whose rows are independent.
         fitted: whether positions without a choice are left out, for logs in which there are many.
+        by_id: whether the transforms that it is given go through laws by id, instead of by falling probability.
     """
 
     together: int = 1
     fitted: bool = False
+    by_id: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.together, "together")
@@ -84,9 +86,10 @@ class PitUniformity:
             min(1.0, dilution * PitUniformity(together).smallest_detectable(size, alpha=share * alpha, beta=beta))
             for together in (self.together, statistics.pit.shape[1])
         )
-        side = "likely" if signed > 0 else "unlikely"
+        side = ("lower" if signed > 0 else "higher") if self.by_id else "likely" if signed > 0 else "unlikely"
+        of = "ids" if self.by_id else "tokens"
         return Evidence(
-            check="PIT uniformity",
+            check="PIT by id" if self.by_id else "PIT uniformity",
             statistic=distance,
             p_value=p_value,
             alpha=alpha,
@@ -103,7 +106,7 @@ class PitUniformity:
             blind=f"{CANCEL}; delta is of the conditional law given all before it, averaged over this trace: where a "
             f"coin decides for a whole row, the mean over traces is seen from {over_rows:.3g}",
             detail=f"largest deviation {signed:+.4g} at level {level:.3g}"
-            + (f": {side} tokens come too often" if p_value <= alpha else "")
+            + (f": {side} {of} come too often" if p_value <= alpha else "")
             + _impossible_note(impossible),
             coverage=_coverage(statistics) | {"choice": n, "delta over rows": over_rows},
             data={"histogram": np.histogram(pit, bins=50, range=(0, 1))[0].tolist()},

@@ -95,7 +95,7 @@ class Batches:
         for name, calls in self.pending.items():
             tokens = torch.cat([some for some, _ in calls])
             model = self.models[name]
-            trace, _ = statistics(model, tokens, self.generator)
+            trace, *_ = statistics(model, tokens, self.generator)
             cell = np.minimum((trace.pit.numpy() * CELLS).astype(np.int64), CELLS - 1)
             used = trace.open.numpy()
             ratios = (trace.surprisal[..., None] * torch.tensor(TILTS) - trace.tilted).numpy()

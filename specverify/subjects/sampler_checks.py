@@ -28,6 +28,7 @@ from specverify.errors import InputError
 from specverify.evidence.copies import Copies
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.finite import TotalVariation
+from specverify.evidence.ids import Groups
 from specverify.evidence.independence import Dispersion
 from specverify.evidence.pit import PitUniformity
 from specverify.evidence.result import COPIES, Evidence
@@ -156,7 +157,7 @@ class Rows:
 
     of_tokens = (
         "PIT uniformity", "PIT by position", "surprisal", "surprisal by position and entropy", "leaks", "tempering",
-        "pairs of positions", "rows with another's noise",
+        "ids", "pairs of positions", "rows with another's noise",
     )  # fmt: skip
     checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "repeated rows"), 1.0)
     main = "PIT uniformity"
@@ -165,6 +166,7 @@ class Rows:
     def __init__(self, model: Model, generator: np.random.Generator) -> None:
         self.model, self.generator = model, generator
         self.parts: list[TokenStatistics] = []
+        self.groups: Groups | None = None
         self.by_id: list[Float[np.ndarray, "rows length"]] = []
         self.tokens: list[Tensor] = []
 
@@ -175,7 +177,11 @@ class Rows:
 
     def add(self, tokens: Int[Tensor, "rows length"], rates: Rates) -> bool:
         """See Tally. Forbidden tokens and repeated rows refute before the end."""
-        trace, by_id = statistics(self.model, tokens, self.generator)
+        trace, by_id, groups = statistics(self.model, tokens, self.generator)
+        if self.groups is None:
+            self.groups = groups
+        else:
+            self.groups.join(groups)
         self.parts.append(trace)
         self.by_id.append(by_id)
         self.tokens.append(tokens)
@@ -184,7 +190,8 @@ class Rows:
     def evidence(self, rates: Rates, beta: float) -> list[Evidence]:
         """See Tally."""
         trace = tree.join(self.parts)
-        traced = traces.Traced(trace, transforms=(trace.pit.numpy(), np.concatenate(self.by_id)))
+        transforms = (trace.pit.numpy(), np.concatenate(self.by_id))
+        traced = traces.Traced(trace, groups=self.groups, transforms=transforms)
         found = traces.carry_out(traced, {name: rates[name] for name in self.of_tokens}, beta)
         return [*found, self._repeats(rates, beta)]
 

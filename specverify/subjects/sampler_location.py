@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from specverify.batteries.traces import AGAIN
+from specverify.batteries.traces import AGAIN, APART
 from specverify.errors import number_of
 from specverify.evidence.conditional import Conditionals
 from specverify.evidence.result import Evidence
@@ -102,10 +102,11 @@ def place_in_trace(evidence: Sequence[Evidence]) -> Along | None:
     Returns:
         position, certain, direction (whether likely or surprising tokens come too often), the excess surprisal in nats
         per token, the Kolmogorov distance at each position, and the names of the checks that refute. None where tokens
-        have the right laws everywhere, and only their noise comes again, or what the log says of them is wrong.
+        have the right laws at every position, and only their noise comes again, what the log says of them is wrong, or
+        what is wrong is an id or a branch, wherever it comes.
     """
     refuting = [item.check for item in evidence if item.rejected]
-    if set(refuting) <= {*AGAIN, LOG_CHECK}:
+    if set(refuting) <= {*AGAIN, *APART, LOG_CHECK}:
         return None
     by_name = {item.check: item for item in evidence}
     positions, surprisal = by_name["PIT by position"], by_name["surprisal"]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify.evidence.ids import Groups
 from specverify.evidence.lags import PitLags
 from specverify.evidence.result import Evidence
 from specverify.evidence.tokens import TokenStatistics, by_id, reduce
@@ -24,8 +25,8 @@ PAIRS: Mapping[str, float] = {"pairs of rows": 1.0, "first tokens of rows": 1.0,
 
 def statistics(
     model: Model, tokens: Int[Tensor, "rows length"], generator: np.random.Generator
-) -> tuple[TokenStatistics, Float[np.ndarray, "rows length"]]:
-    """What `reduce` makes of the tokens, and their transforms `by_id`.
+) -> tuple[TokenStatistics, Float[np.ndarray, "rows length"], Groups]:
+    """What `reduce` makes of the tokens, their transforms `by_id`, and what came of each group of ids.
 
     Positions behind an end of sequence do not count: their transforms are drawn.
     """
@@ -37,7 +38,9 @@ def statistics(
     found = reduce(laws, tokens, generator, counted=counted)
     p = laws.double().cpu()
     below = (p.cumsum(2) - p).gather(2, tokens[..., None])[..., 0]
-    return found, by_id(found, below, generator)
+    groups = Groups(tokens, model.vocab, counted)
+    groups.add(p, slice(None), slice(None))
+    return found, by_id(found, below, generator), groups
 
 
 def pairs_of_rows(
@@ -54,7 +57,7 @@ def pairs_of_rows(
     """
     size = len(calls[0])
     tokens = torch.cat(list(calls))
-    trace, by_id = statistics(model, tokens, generator)
+    trace, by_id, _ = statistics(model, tokens, generator)
     transforms = [trace.pit.numpy(), by_id]
     apart = {
         "pairs of rows": _below(size, (*range(1, NEAR + 1), *FAR, size // 2, (size + 1) // 2)),

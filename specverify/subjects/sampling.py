@@ -24,6 +24,7 @@ from specverify.evidence.bare import sequences
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.found import Outcome
+from specverify.evidence.ids import Groups
 from specverify.evidence.result import Evidence
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import reduce
@@ -52,7 +53,7 @@ APART = 12
 """Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
 CROWD = 1_024
 """Tokens of the model that is too large for any enumeration."""
-SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")
+SPOKEN = (*(name for name in traces.SAMPLED if name != "copies"), "ids")
 """Checks of tokens of models that are too large for any law of sequences."""
 FAR = 64
 """Positions of one of seven tokens, whose sequences are too long for any."""
@@ -163,7 +164,9 @@ def carry_out(
         generator = np.random.default_rng([number, place])
         if task.law is None:
             laws = task.model.laws(task.model.start(len(tokens)), tokens[:, :-1])
-            trace = traces.Traced(reduce(laws, tokens, generator))
+            groups = Groups(tokens, task.model.vocab)
+            groups.add(laws, slice(None), slice(None))
+            trace = traces.Traced(reduce(laws, tokens, generator), groups=groups)
             for evidence in traces.carry_out(trace, dict.fromkeys(SPOKEN, alpha), BETA):
                 yield task, replace(evidence, check=f"{task.name}: {evidence.check}")
             continue

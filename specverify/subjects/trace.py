@@ -19,7 +19,8 @@ A trace is a npz or safetensors file (or a dict of arrays) of S sequences of N p
 p is the law after all processors, in nats. Which positions count may depend on earlier tokens alone: a row that is cut
 short because of what its next token was biases every test. Lists of the most probable tokens must be the same whichever
 token was drawn. Rows may come in any order. What is counted are the tokens whose law left a choice: a token that is
-logged as certain shows nothing. Written by an engine, the smallest form that tests all:
+logged as certain shows nothing. With laws, or lists of the most probable tokens, each group of ids is counted; the last
+form sees a lack of ids that are neighbours, by `below`, and no more of them. Written by an engine, it is the smallest:
 
     import numpy as np
 
@@ -48,7 +49,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
 from specverify.errors import InputError, number_of
+from specverify.evidence.branches import kinds
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, aims, check_delta, check_rates
 from specverify.evidence.tokens import by_id
@@ -127,7 +129,7 @@ def judge_trace(
         verdict=verdict,
         evidence=evidence,
         location=place_in_trace(evidence) if verdict.kind is Kind.REFUTED else None,
-        not_covered=not_covered(trace),
+        not_covered=not_covered(trace, evidence),
         reproduce=f"judge_trace({called!r}, seed={seed}, delta={delta}, alpha={alpha:g}, beta={beta:g})",
         seconds=time.perf_counter() - start,
         notes=(_box(trace), *_findings(trace, evidence, verdict), *trace.notes),
@@ -142,16 +144,18 @@ def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta:
     """
     order = generator.permutation(len(trace.tokens))
     mixed = tree.rows(trace, torch.from_numpy(order))
-    kinds = [mixed.statistics.pit.numpy()]
+    transforms = [mixed.statistics.pit.numpy()]
     if mixed.below is not None:
-        kinds.append(by_id(mixed.statistics, mixed.below, generator))
+        transforms.append(by_id(mixed.statistics, mixed.below, generator))
     traced = traces.Traced(
         mixed.statistics,
         rows=(mixed.tokens, mixed.log_p),
         masses=mixed.masses,
+        groups=trace.groups,
+        kinds=None if mixed.branch is None else kinds(mixed.branch, mixed.statistics.choice),
         logged=trace.statistics,
         order=order,
-        transforms=tuple(kinds),
+        transforms=tuple(transforms),
         tempered=trace.tempered,
         closed=True,
         finest=trace.finest,
@@ -305,7 +309,7 @@ def _coverage(trace: Trace) -> Coverage:
     return Coverage(drafts, accepted + recovered, accepted, recovered)
 
 
-def not_covered(trace: Trace) -> list[str]:
+def not_covered(trace: Trace, evidence: Sequence[Evidence]) -> list[str]:
     """What a trace says nothing about; never empty."""
     sequences, length = trace.tokens.shape
     closed = int(trace.counted.sum()) - int(trace.statistics.choice.sum())
@@ -314,14 +318,22 @@ def not_covered(trace: Trace) -> list[str]:
         "together, which of them is wrong it cannot tell",
         f"lengths above {length} tokens, other settings than those of these {number_of(sequences, 'sequence')}",
     ]
+    if trace.groups is None:
+        seen = "" if trace.below is None else ", but for neighbours that have a share of all mass"
+        notes.append(
+            f"ids that come too often or too rarely, and tokens that came before{seen}: it needs logprobs, or top_ids"
+        )
     if trace.below is None:
         notes.append("numbers that are used again to draw by id, under laws that differ: it needs `below`")
     if closed:
         notes.append(
             f"{number_of(closed, 'token')} logged as certain, or as good as certain: nothing tests that they were"
         )
+    if length > 1:
+        alone = next(item.delta for item in evidence if item.check == "PIT by position")
+        notes.append(f"one position alone, where the transforms of its tokens are off by less than {alone:.2g}")
     if trace.branch is None:
-        notes.append("whether a draft was verified or rejected: the trace has no `branch`")
+        notes.append("bonus tokens and slots of a window apart, and whether a draft was verified: it has no `branch`")
     else:
         notes.append("whether `branch` says what was done: it is taken at its word")
     if not trace.tempered:

@@ -20,6 +20,7 @@ from torch import Tensor
 from specverify import tree
 from specverify.decoders.protocol import Branch
 from specverify.errors import BudgetError, InputError
+from specverify.evidence.ids import Groups
 from specverify.evidence.ranks import Masses, masses
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.model import row_mask
@@ -53,6 +54,7 @@ class Trace:
         misreported: of the emitted tokens' log-probabilities, logged beside the laws: how many there are, how many
             are not what the laws say, and by how much at most; None where they are not logged.
         below: the mass of smaller ids than the emitted one, where the log has them.
+        groups: what the laws gave to each group of ids, where the log has them.
     """
 
     tokens: Int[Tensor, "sequences length"]
@@ -67,6 +69,7 @@ class Trace:
     named: bool
     misreported: tuple[int, int, float] | None
     below: Float[Tensor, "sequences length"] | None = None
+    groups: Groups | None = None
 
     @property
     def log_p(self) -> Float[Tensor, " sequences"]:
@@ -111,19 +114,21 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
     found: Masses | None = None
     named = False
     smaller: Tensor | None = None
+    groups: Groups | None = None
     if form is REDUCED:
         statistics = given(source, counted, generator)
         smaller = below(source, counted) if BELOW in names else None
     else:
         parts: list[tuple[TokenStatistics, Masses, Tensor]] = []
         columns = torch.ones(source.shape(form[-1])[2], dtype=torch.bool)
+        groups = Groups(tokens, _vocab(source, form, tokens, counted), counted)
         for block in _blocks(tokens, source.shape(form[-1])[2]):
             if time.perf_counter() > deadline:
                 done = sum(len(part.pit) for part, *_ in parts)
                 raise BudgetError(
                     f"the time was up after {done:,} of {tokens.numel():,} tokens; give more seconds, or a part of them"
                 )
-            statistics, some, ahead, columns_here = _reduced(source, form, tokens, counted, block, generator)
+            statistics, some, ahead, columns_here = _reduced(source, form, tokens, counted, block, generator, groups)
             parts.append((statistics, some, ahead))
             columns &= columns_here
         statistics, found, smaller = tree.map_tensors(
@@ -149,6 +154,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         named=named,
         misreported=reported,
         below=smaller,
+        groups=groups,
     )
 
 
@@ -226,10 +232,12 @@ def _reduced(
     counted: Tensor,
     block: Block,
     generator: np.random.Generator,
+    groups: Groups,
 ) -> tuple[TokenStatistics, Masses, Tensor, Tensor]:
     """The statistics of a block, each token as a row of its own; and the places of a list that always name it.
 
-    Before those, the mass of smaller ids; of lists, of those that are listed, and the rest has the largest.
+    Before those, the mass of smaller ids; of lists, of those that are listed, and the rest has the largest. The laws of
+    what is listed go into the groups.
     """
     emitted, counts = tokens[block].reshape(-1, 1), counted[block].reshape(-1, 1)
     logprobs = _logprobs(source, form[-1], block, counts)
@@ -241,6 +249,9 @@ def _reduced(
         listed = ids.shape[1]
         token = emitted
         emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack, block)
+        ids = ids.clamp(0, groups.vocab - 1)  # what does not count may hold anything
+        shape = (block[0].stop - block[0].start, -1, listed)
+        groups.add_lists(laws[:, :-1].reshape(shape), ids.reshape(shape), *block)
         before = torch.cat([(ids < token) | (emitted == listed), torch.zeros_like(token, dtype=torch.bool)], 1)
     else:
         vocab = logprobs.shape[1]
@@ -257,6 +268,7 @@ def _reduced(
             )
         laws = laws / laws.sum(1, keepdim=True)
         before = torch.arange(vocab) < emitted
+        groups.add(laws.reshape(block[0].stop - block[0].start, -1, vocab), *block)
     found = masses(laws, emitted[:, 0], listed=listed).where(counts)
     return (
         reduce(laws[:, None, :], emitted, generator, counted=counts),
@@ -264,6 +276,17 @@ def _reduced(
         (laws * before).sum(1, keepdim=True),
         columns,
     )
+
+
+def _vocab(source: Source, form: tuple[str, ...], tokens: Tensor, counted: Tensor) -> int:
+    """How many ids there are; of lists, one more than the largest that came or is listed."""
+    if form is not TOP:
+        return source.shape(form[-1])[2]
+    largest = int(tokens.where(counted, 0).max())
+    for block in _blocks(tokens, source.shape("top_ids")[2]):
+        listed = torch.from_numpy(source.read("top_ids", *block).astype(np.int64))
+        largest = max(largest, int(listed.where(counted[block][..., None], 0).max()))
+    return largest + 1
 
 
 def _logprobs(source: Source, name: str, block: Block, counts: Tensor) -> Float[Tensor, "tokens options"]:

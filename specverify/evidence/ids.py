@@ -1,0 +1,277 @@
+"""Does every group of ids come as often as its laws say: ids side by side, ids in step, and tokens that came before?
+
+Transforms go through a law by falling probability, where an id has another place in each. What is wrong with an id
+wherever it stands (a tile that is never drawn, one of two lanes that is drawn too often, a penalty for what came
+before) cancels there. Here ids are counted by themselves, and in blocks of 2, 4, 8, ... neighbours and classes modulo
+2, 4, 8, ...; and so are tokens that came before in their row, that came a few places before, and the token that came
+after the one before, the last time. All is known before a token is drawn but whether it is one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from specverify.evidence import design
+from specverify.evidence.martingale import mixed_edge
+from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates, check_size
+from specverify.evidence.sums import Sums, any_of, few_of, one_of
+
+WIDE = 1_024
+"""Groups of a size from which they are summed up one by one where only some ids are listed."""
+ROOM = 1 << 23
+"""Rows times ids that are looked at at once, for what came before."""
+LAGS = 8
+"""Places before a token at which the same one is looked for."""
+SIZES = 32
+"""Powers of 2 that a vocabulary may go up to; each has a share of alpha, since logs may say only which ids came."""
+AGAIN = (
+    "tokens that came before in their row",
+    "the token that followed the one before, the last time that one came",
+    *(f"the token {lag} places before" if lag > 1 else "the token before, again" for lag in range(1, LAGS + 1)),
+)
+
+
+class Groups:
+    """What came, and what was due, of each group: laws are added some at a time, and dropped.
+
+    Args:
+        tokens: all tokens of a trace.
+        vocab: ids go from 0 to one less.
+        counted: tokens that count, the first ones of a row; None for all.
+    """
+
+    def __init__(
+        self,
+        tokens: Int[Tensor, "sequences length"],
+        vocab: int,
+        counted: Bool[Tensor, "sequences length"] | None = None,
+    ) -> None:
+        self.vocab = vocab
+        self.tokens = tokens.clamp(0, vocab - 1)
+        self.size = tokens.numel() if counted is None else int(counted.sum())
+        self.counted = torch.ones_like(tokens, dtype=torch.bool) if counted is None else counted
+        self.followed = _followed(self.tokens, vocab)
+        self.blocks: list[Sums] = []
+        self.classes: list[Sums] = []
+        self.again: list[Sums] = []
+
+    def add(self, laws: Float[Tensor, "rows positions vocab"], rows: slice, positions: slice) -> None:
+        """Add some tokens."""
+        counts = self.counted[rows, positions]
+        mass, token = laws[counts].double(), self.tokens[rows, positions][counts]
+        came = mass.gather(1, token[:, None])[:, 0] > 0
+        self.blocks = _added(self.blocks, _blocks(mass, token, came))
+        half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
+        folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
+        self.classes = _added(self.classes, _classes(folded, token % half, came))
+        since, others, place = self._before(rows, positions)
+        due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, others.clamp(min=0)).double()]
+        self._add_again(torch.cat(due, 2), came, since, others, place, rows, positions)
+
+    def add_lists(
+        self,
+        laws: Float[Tensor, "rows positions listed"],
+        ids: Int[Tensor, "rows positions listed"],
+        rows: slice,
+        positions: slice,
+    ) -> None:
+        """Add some tokens of which only the laws of some ids are known, each named once; no others are counted."""
+        step = max(1, ROOM // self.vocab)
+        for first in range(0, len(laws), step):
+            some = slice(rows.start + first, min(rows.stop, rows.start + first + step))
+            self._add_lists(laws[first : first + step], ids[first : first + step], some, positions)
+
+    def _add_lists(self, laws: Tensor, ids: Tensor, rows: slice, positions: slice) -> None:
+        counts = self.counted[rows, positions]
+        mass, where, token = laws[counts].double(), ids[counts], self.tokens[rows, positions][counts]
+        came = (where == token[:, None]).any(1)
+        blocks: list[Sums] = []
+        size = self.vocab
+        while size > WIDE:
+            blocks.append(few_of(where >> len(blocks), mass, token >> len(blocks), came, size))
+            size = (size + 1) // 2
+        dense = mass.new_zeros(len(mass), size).scatter_add(1, where >> len(blocks), mass)
+        self.blocks = _added(self.blocks, [*blocks, *_blocks(dense, token >> len(blocks), came)])
+        classes: list[Sums] = []
+        half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
+        while half > WIDE:
+            classes.append(few_of(where % half, mass, token % half, came, half))
+            half //= 2
+        dense = mass.new_zeros(len(mass), half).scatter_add(1, where % half, mass)
+        self.classes = _added(self.classes, [*classes, *_classes(dense, token % half, came)])
+        since, others, place = self._before(rows, positions)
+        seen = since.expand(-1, ids.shape[1], -1).gather(2, ids) < place
+        due = [(laws.double() * seen).sum(2, keepdim=True)]
+        due += [((ids == other[..., None]) * laws).sum(2, keepdim=True).double() for other in others.unbind(2)]
+        self._add_again(torch.cat(due, 2), came, since, others, place, rows, positions)
+
+    def join(self, other: Groups) -> None:
+        """Add what another one, of other rows, has found."""
+        self.blocks, self.classes = _added(self.blocks, other.blocks), _added(self.classes, other.classes)
+        self.again, self.size = _added(self.again, other.again), self.size + other.size
+
+    def _before(self, rows: slice, positions: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each id came first in its row, [rows, 1, vocab]; the ids of the others of `AGAIN`, or -1; places."""
+        tokens, never = self.tokens[rows], self.tokens.shape[1]
+        since = torch.full((len(tokens), self.vocab), never).scatter_reduce(
+            1, tokens, torch.arange(never).expand_as(tokens), "amin"
+        )
+        lagged = [pad(tokens, (lag, 0), value=-1)[:, :never] for lag in range(1, LAGS + 1)]
+        others = torch.stack([self.followed[rows], *lagged], 2)
+        return since[:, None], others[:, positions], torch.arange(never)[positions][:, None]
+
+    def _add_again(
+        self, due: Tensor, known: Tensor, since: Tensor, others: Tensor, place: Tensor, rows: slice, positions: slice
+    ) -> None:
+        """Of `AGAIN`; `known` says of the tokens that count whether they are possible, and listed."""
+        token, counts = self.tokens[rows, positions][..., None], self.counted[rows, positions]
+        came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, others == token], 2)
+        # what stands for none has no mass
+        mass = torch.cat([due[..., :1], torch.where(others >= 0, due[..., 1:], 0.0)], 2)
+        self.again = _added(self.again, [any_of(mass[counts], came[counts] & known[:, None])])
+
+
+def _added(sums: list[Sums], more: list[Sums]) -> list[Sums]:
+    return [one + other for one, other in zip(sums, more, strict=True)] if sums else more
+
+
+def _blocks(mass: Tensor, token: Tensor, came: Tensor) -> list[Sums]:
+    """Of 1, 2, 4, ... ids side by side, while there are two blocks."""
+    found = []
+    while mass.shape[1] > 1:
+        found.append(one_of(mass, token, came))
+        mass = pad(mass, (0, mass.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2)
+        token = token // 2
+    return found
+
+
+def _classes(mass: Tensor, token: Tensor, came: Tensor) -> list[Sums]:
+    """Of ids modulo as many as there are, which is a power of 2, and modulo every smaller one but 1."""
+    found = []
+    while mass.shape[1] > 1:
+        found.append(one_of(mass, token, came))
+        half = mass.shape[1] // 2
+        mass, token = mass[:, :half] + mass[:, half:], token % half
+    return found
+
+
+def _followed(tokens: Int[Tensor, "sequences length"], vocab: int) -> Int[Tensor, "sequences length"]:
+    """At each place, what came after the token before it when that came the last time; -1 where it had not."""
+    rows, length = tokens.shape
+    every, last = torch.arange(rows), torch.full((rows, vocab), -1)
+    found = torch.full((rows, length), -1)
+    for place in range(1, length):
+        before = tokens[:, place - 1]
+        at = last[every, before]
+        found[:, place] = torch.where(at >= 0, tokens[every, (at + 1).clamp(max=length - 1)], -1)
+        last[every, before] = place - 1
+    return found
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Test of the counts of each group of ids against its mass.
+
+    Each is a sum of differences of mean 0 and known variance (`martingale.mixed_log_e`); the weighted mean of the
+    e-values is one, so that the false-alarm rate holds at every n. Half the weight is that of what came before, half is
+    shared by the sizes of groups, and then by those of a size. `delta` is the total variation that the mass of any one
+    group is off by, averaged over the tokens that had a choice, which n counts: groups of few ids are seen from less.
+
+    Attributes:
+        vocab: number of ids, for planning alone; `check` uses the trace's own.
+    """
+
+    vocab: int = 2
+
+    def __post_init__(self) -> None:
+        check_size(self.vocab, "vocab")
+
+    def check(self, found: Groups, choice: Bool[Tensor, "sequences length"], *, alpha: float, beta: float) -> Evidence:
+        """Test a trace.
+
+        Args:
+            found: all its tokens.
+            choice: those that had one.
+            alpha: false-alarm rate.
+            beta: miss rate that delta is stated for.
+        """
+        check_rates(alpha, beta)
+        n, size = int(choice.sum()), found.size
+        log_es, names, sums = zip(*_weighted(found), strict=True)
+        total = float(np.logaddexp.reduce(np.concatenate(log_es)))
+        worst = max(range(len(log_es)), key=lambda i: float(log_es[i].max()))
+        place = int(log_es[worst].argmax())
+        came, due = int(sums[worst].came[place]), float(sums[worst].due[place])
+        p_value = min(1.0, math.exp(-max(total, 0.0)))
+        seen = Ids(found.vocab).smallest_detectable(max(size, 1), alpha=alpha, beta=beta)
+        return Evidence(
+            check="ids",
+            statistic=total,
+            p_value=p_value,
+            alpha=alpha,
+            beta=beta,
+            delta=min(1.0, seen * size / max(n, 1)),
+            metric=TOTAL_VARIATION,
+            n=n,
+            rejected=p_value <= alpha,
+            basis="finite-sample bound",
+            power="asymptotic",
+            estimate=abs(came - due) / max(n, 1),
+            vacuous="" if n else "every law is as good as certain",
+            blind="differences that cancel within every group of ids, or over the tokens of a trace",
+            detail=f"{names[worst](place)}: {came:,} came, {due:,.1f} are due",
+            coverage={"tokens": size, "choice": n},
+        )
+
+    def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
+        """The mass of one group that n tokens miss being off by with probability at most beta, at most 1."""
+        check_rates(alpha, beta)
+        check_size(n)
+        least = _scales(self.vocab) * 2 * SIZES * 2 ** (self.vocab - 1).bit_length()
+        # a coin's variance is at most 1/4, so that its differences spread by 1/8
+        edge = mixed_edge(n / 8, math.log(least / alpha))
+        return min(1.0, (edge + math.sqrt(n * math.log(1 / beta) / 2)) / n)
+
+    def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
+        """The number of tokens that misses a group that is off by delta with probability at most beta."""
+        check_delta(delta)
+        return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+
+
+def _scales(vocab: int) -> int:
+    """Sizes of blocks, and numbers of classes."""
+    powers = max(1, (vocab - 1).bit_length())
+    return 2 * powers - 1
+
+
+def _weighted(found: Groups) -> Iterator[tuple[Float[np.ndarray, " groups"], Callable[[int], str], Sums]]:
+    """For each size of groups: logarithms of their e-values with their weights, how to name one, and its sums."""
+    for again in found.again:
+        yield again.log_e() - math.log(2 * len(AGAIN)), AGAIN.__getitem__, again
+    share = math.log(2 * SIZES * _scales(found.vocab))
+    for power, sums in enumerate(found.blocks):
+        yield sums.log_e() - share - _bits(sums), partial(_block, 1 << power), sums
+    for sums in found.classes:
+        yield sums.log_e() - share - _bits(sums), partial(_class, len(sums.due)), sums
+
+
+def _bits(sums: Sums) -> float:
+    """The logarithm of how many groups there are, up to the next power of 2."""
+    return (len(sums.due) - 1).bit_length() * math.log(2)
+
+
+def _block(size: int, place: int) -> str:
+    return f"id {place}" if size == 1 else f"ids {place * size:,} to {(place + 1) * size - 1:,}"
+
+
+def _class(modulus: int, place: int) -> str:
+    return f"ids {place:,}, {place + modulus:,}, {place + 2 * modulus:,}, ..."

@@ -1,0 +1,87 @@
+"""How often events came and how often they were due, summed over the tokens of a trace.
+
+Of an event whose probability m is known before it comes or not (c = 1 or 0), c - m has mean 0 and variance m (1 - m),
+whatever came before: over all tokens these are what `martingale` bets on. It needs four sums alone, so that events may
+be as many as a vocabulary has ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.evidence.martingale import mixed_log_e
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each event: how often it came, sum of m, and of c m and m^2, which the spread is made of."""
+
+    came: Float[Tensor, " events"]
+    due: Float[Tensor, " events"]
+    cross: Float[Tensor, " events"]
+    square: Float[Tensor, " events"]
+
+    def __add__(self, other: Sums) -> Sums:
+        """Of the tokens of both."""
+        return Sums(self.came + other.came, self.due + other.due, self.cross + other.cross, self.square + other.square)
+
+    def log_e(self) -> Float[np.ndarray, " events"]:
+        """Logarithms of e-values against coming as often as due."""
+        # (c - m)^2 + 2 m (1 - m) = c - 2 c m + 2 m - m^2, as c is 0 or 1
+        spread = (self.came - 2 * self.cross + 2 * self.due - self.square) / 6
+        return mixed_log_e((self.came - self.due).numpy(), spread.clamp(min=0).numpy())
+
+
+def one_of(mass: Float[Tensor, "tokens events"], place: Int[Tensor, " tokens"], came: Bool[Tensor, " tokens"]) -> Sums:
+    """Of events of which at most one comes.
+
+    Args:
+        mass: of each.
+        place: which one came.
+        came: whether any did.
+    """
+    own, nothing = mass.gather(1, place[:, None])[:, 0], torch.zeros(mass.shape[1], dtype=mass.dtype)
+    return Sums(
+        nothing.index_add(0, place, came.to(mass.dtype)),
+        mass.sum(0),
+        nothing.index_add(0, place, own * came),
+        (mass * mass).sum(0),
+    )
+
+
+def any_of(mass: Float[Tensor, "tokens events"], came: Bool[Tensor, "tokens events"]) -> Sums:
+    """Of events of which several may come."""
+    return Sums(came.to(mass.dtype).sum(0), mass.sum(0), (mass * came).sum(0), (mass * mass).sum(0))
+
+
+def few_of(
+    where: Int[Tensor, "tokens listed"],
+    mass: Float[Tensor, "tokens listed"],
+    place: Int[Tensor, " tokens"],
+    came: Bool[Tensor, " tokens"],
+    events: int,
+) -> Sums:
+    """Of many events of which at most one comes, where each token has mass at some of them alone.
+
+    An event that is named twice has the sum of both, but its spread as if they were two, which is more.
+
+    Args:
+        where: the events that have mass.
+        mass: of each.
+        place: which one came.
+        came: whether any did.
+        events: how many there are.
+    """
+    own = torch.where(where == place[:, None], mass, 0.0).amax(1)
+    nothing = torch.zeros(events, dtype=mass.dtype)
+    return Sums(
+        nothing.index_add(0, place, came.to(mass.dtype)),
+        nothing.index_add(0, where.flatten(), mass.flatten()),
+        nothing.index_add(0, place, own * came),
+        nothing.index_add(0, where.flatten(), (mass * mass).flatten()),
+    )

@@ -1,0 +1,122 @@
+"""Logs of engines that are wrong with some ids wherever these stand: transforms by probability do not see it."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.evidence import borrowed
+from specverify.subjects.trace import judge_trace
+from specverify.verdict import Kind
+
+POSITION = "PIT by position"
+VOCAB, ROWS, LENGTH = 256, 1_000, 24
+TABLE = (torch.rand(61, VOCAB, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 4).numpy()
+TABLE /= TABLE.sum(1, keepdims=True)
+SLIPS = {
+    "right": np.ones(VOCAB),
+    "a tile": np.where(np.arange(VOCAB) // 32 == 5, 0, 1),
+    "lanes": np.where(np.arange(VOCAB) % 4 == 1, 0.7, 1.1),
+}
+
+
+@pytest.fixture(autouse=True)
+def _few_rows(monkeypatch):
+    """Rows that are held against each other, of which these tests need no more."""
+    monkeypatch.setattr(borrowed, "BUDGET", 1 << 16)
+
+
+def log(slip):
+    """Tokens of an engine that draws by laws which are changed so, and the laws themselves."""
+    generator, tokens, laws = np.random.default_rng(7), np.zeros((ROWS, LENGTH), np.int64), []
+    state = np.zeros(ROWS, np.int64)
+    for place in range(LENGTH):
+        laws.append(TABLE[state])
+        edges = (laws[-1] * SLIPS[slip]).cumsum(1)
+        tokens[:, place] = (edges <= generator.random((ROWS, 1)) * edges[:, -1:]).sum(1)
+        state = (31 * state + 7 * tokens[:, place] + place) % 61
+    return tokens, np.log(np.stack(laws, 1))
+
+
+def full(tokens, laws):
+    return {"tokens": tokens, "logprobs": laws}
+
+
+def lists(tokens, laws):
+    ids = np.argsort(-laws, -1)[..., :60]
+    return {"tokens": tokens, "top_ids": ids, "top_logprobs": np.take_along_axis(laws, ids, -1)}
+
+
+def reduced(tokens, laws):
+    p = np.exp(laws)
+    own = np.take_along_axis(p, tokens[..., None], 2)[..., 0]
+    entropy = -(p * laws).sum(2)
+    ahead = np.where(p > own[..., None], p, 0).sum(2)
+    return {
+        "tokens": tokens,
+        "logprob": np.log(own),
+        "entropy": entropy,
+        "variance": (p * (-laws - entropy[..., None]) ** 2).sum(2),
+        "pit_low": ahead,
+        "pit_high": ahead + own,
+        "below": np.where(np.arange(VOCAB) < tokens[..., None], p, 0).sum(2),
+    }
+
+
+FORMS = {"full": full, "lists": lists, "reduced": reduced}
+SAID = {
+    ("a tile", "full"): r"ids: ids 160 to 191: 0 came, 2,\d\d\d\.\d are due",
+    ("a tile", "lists"): r"ids: ids 160 to 191: 0 came, 2,\d\d\d\.\d are due",
+    ("a tile", "reduced"): r"PIT by id: largest deviation .* ids come too often",
+    ("lanes", "full"): r"ids: ids 1, 5, 9, \.\.\.: 4,\d\d\d came",
+    ("lanes", "lists"): r"ids: ids 1, 5, 9, \.\.\.: \d,\d\d\d came",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("slip", SLIPS)
+def test_ids_that_come_too_seldom_are_named_where_the_log_can_tell(slip, form):
+    found = judge_trace(FORMS[form](*log(slip)))
+    if (slip, form) in SAID:
+        assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+        assert re.search(SAID[slip, form], found.verdict.reason), found.verdict.reason
+        assert found.location is None, "it is wrong at no position more than at others"
+    else:
+        assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    unseen = [note for note in found.not_covered if note.startswith("ids that come")]
+    assert bool(unseen) == (form == "reduced"), "what the log cannot tell is said"
+
+
+def test_what_a_log_cannot_tell_of_ids_without_the_mass_below_is_said():
+    arrays = reduced(*log("a tile"))
+    del arrays["below"]
+    found = judge_trace(arrays)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert (
+        "ids that come too often or too rarely, and tokens that came before: it needs logprobs, or top_ids"
+        in found.not_covered
+    )
+
+
+def test_one_position_alone_needs_more_and_that_is_said():
+    found = judge_trace(full(*log("right")))
+    by_name = {item.check: item for item in found.evidence}
+    level = by_name["PIT by position"].delta
+    assert (
+        f"one position alone, where the transforms of its tokens are off by less than {level:.2g}" in found.not_covered
+    )
+
+
+def test_bonus_tokens_of_another_law_are_named():
+    tokens, laws = log("right")
+    branch = np.tile([2, 3, 4], (ROWS, LENGTH // 3))
+    assert judge_trace({**full(tokens, laws), "branch": branch}).verdict.kind is Kind.CONSISTENT
+    # of the bonus tokens a third are the most probable token; nothing that comes after depends on them
+    greedy = (branch == 4) & (np.random.default_rng(0).random(branch.shape) < 0.3)
+    greedy[:, :-1] = False
+    found = judge_trace({**full(np.where(greedy, laws.argmax(2), tokens), laws), "branch": branch})
+    assert found.verdict.kind is Kind.REFUTED
+    by_name = {item.check: item for item in found.evidence}
+    assert by_name["branches"].rejected
+    assert "bonus tokens" in by_name["branches"].detail
