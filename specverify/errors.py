@@ -30,7 +30,16 @@ class ContractError(SpecverifyError):
 
 
 class DependentRowsError(ContractError):
-    """A decoder whose draws were not the same ones when other rows, or more of them, were in the batch."""
+    """A decoder whose draws were not the same ones when other rows, or more of them, were in the batch.
+
+    Args:
+        text: what was seen.
+        at: the row that was seen to do otherwise, and how many there were; None where no one row is known.
+    """
+
+    def __init__(self, text: str, at: tuple[int, int] | None = None) -> None:
+        super().__init__(text)
+        self.at = at
 
 
 class Unfinished(SpecverifyError):

@@ -86,10 +86,12 @@ class Seen:
     Attributes:
         apart: how a row was seen to do otherwise than alone; empty if none did.
         largest: the largest batch that was run.
+        row: which one it was, of that batch.
     """
 
     apart: str
     largest: int
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def company(decoder: Any, model: Model, seed: int, deadline: Deadline) -> Seen:
         deadline: after which no batch is begun.
     """
     if apart := _dealt(decoder, model, seed):
-        return Seen(f"of {DEALT} rows that begin with conditions of their own, {apart}", 1)
+        return Seen(f"of {DEALT} rows that begin with conditions of their own, {apart[0]}", DEALT, apart[1])
     runs = []
     for row in range(ROWS):
         if deadline.over:
@@ -156,11 +158,11 @@ def company(decoder: Any, model: Model, seed: int, deadline: Deadline) -> Seen:
             if what == "from the start":
                 state = decoder.init(model, size, alone.coins(seed, rows, steps - 1))
             if apart := _run(decoder, model, seed, alone, (rows, steps), state, STEPS):
-                return Seen(f"in a batch of {size:,} rows {what}, {apart}", size)
+                return Seen(f"in a batch of {size:,} rows {what}, {apart[0]}", size, apart[1])
         for what, rows in _of_twins(len(twins.last), size, number, generator):
             steps = torch.zeros_like(rows)
             if apart := _run(decoder, model, seed, twins, (rows, steps), twins.after(rows, steps), 1):
-                return Seen(f"in a batch of {size:,} rows {what}, {apart}", size)
+                return Seen(f"in a batch of {size:,} rows {what}, {apart[0]}", size, apart[1])
     return Seen("", SIZES[-1])
 
 
@@ -173,8 +175,8 @@ def _alone(decoder: Any, model: Model, seed: int, row: int) -> list[State]:
     return states
 
 
-def _dealt(decoder: Any, model: Model, seed: int) -> str:
-    """How a row whose condition is its own does otherwise than alone, from the start to the end; empty if none does."""
+def _dealt(decoder: Any, model: Model, seed: int) -> tuple[str, int] | None:
+    """How a row whose condition is its own does otherwise than alone, from the start to the end, and which one."""
     rows = torch.arange(DEALT)
     runs = [_alone(decoder, Dealt(model, row), seed, row) for row in range(DEALT)]
     alone = Alone.of(runs, rows, torch.zeros_like(rows))
@@ -227,12 +229,12 @@ def _of_twins(
 
 def _run(
     decoder: Any, model: Model, seed: int, alone: Alone, batch: tuple[Tensor, Tensor], state: State, ahead: int
-) -> str:
-    """How a row of this batch does otherwise than alone in the steps that are ahead; empty if none does."""
+) -> tuple[str, int] | None:
+    """How a row of this batch does otherwise than alone in the steps that are ahead, and which one; None if none."""
     rows, gone = batch
     for steps in (gone + number for number in range(ahead)):
         if bool(state.done.all()):
-            return ""
+            return None
         state, _ = decoder.step(state, model, alone.coins(seed, rows, steps))
         due = alone.after(rows, steps + 1)
         other = (state.tokens != due.tokens).any(1) | (state.length != due.length)
@@ -241,8 +243,8 @@ def _run(
             return (
                 f"{int(other.sum()):,} do otherwise than alone with the same coins, such as row {place}, which "
                 f"comes to {_committed(state, place)} instead of {_committed(due, place)}"
-            )
-    return ""
+            ), place
+    return None
 
 
 def _committed(state: State, row: int) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
-from specverify.errors import DependentRowsError, InputError
+from specverify.errors import ContractError, DependentRowsError, InputError
 from specverify.evidence.bare import affordable, difference
 from specverify.evidence.cases import Case
 from specverify.evidence.company import SIZES, company
@@ -34,8 +36,20 @@ def beside(factory: Factory, mode: Mode, seed: int) -> str:
     except InputError as error:
         return f"it says {error}"
     if seen.apart:
-        raise DependentRowsError(seen.apart)
+        raise DependentRowsError(seen.apart, (seen.row, seen.largest))
     return "" if seen.largest == SIZES[-1] else f"time ran out after batches of {seen.largest}"
+
+
+def row_apart(factory: Factory, modes: Sequence[Mode], seed: int) -> tuple[int, int]:
+    """A row that does otherwise among others than alone, and how many there are; of 0 if none is seen to."""
+    for mode in modes:
+        try:
+            beside(factory, mode, seed)
+        except DependentRowsError as error:
+            return error.at or (0, 0)
+        except ContractError:
+            continue  # as in company it cannot be run at all, which says nothing of one row
+    return 0, 0
 
 
 def without_guard(factory: Factory, case: Case, seed: int, most: int, deadline: Deadline) -> tuple[str, int]:

@@ -37,7 +37,7 @@ from specverify.evidence.relay import runs_torch
 from specverify.evidence.rounding import floor
 from specverify.evidence.search import evaluate, guarded
 from specverify.subjects import proofs, sampling
-from specverify.subjects.beside import beside, without_guard
+from specverify.subjects.beside import beside, row_apart, without_guard
 from specverify.subjects.certificate import certificate
 from specverify.subjects.certificate_schema import Certificate
 from specverify.subjects.describe import describe, listed
@@ -316,6 +316,7 @@ class Proving(Refuting):
     def _sample(self, modes: Sequence[Mode]) -> None:
         """Sample the decoder as it is; where that has another law than what was enumerated, that is the judgement."""
         # Also when the time is over: no proof is given of code that nobody has seen run.
+        apart = row_apart(self.factory, modes, self.plan.seed) if self.dependence else None
         tasks, late, deadline = [], list[str](), Deadline(max(AT_LEAST, self.plan.deadline.left))
         for mode in modes:
             for model in mode.ends():
@@ -331,7 +332,7 @@ class Proving(Refuting):
                     self.missed["it is followed where it is enumerated, and runs as it is where it is sampled"].append(
                         "what it does otherwise when it is not followed, but for what the samples see"
                     )
-            tasks += sampling.tasks(mode, self.outcomes, self.claim, bool(self.dependence), self.plan.toys is None)
+            tasks += sampling.tasks(mode, self.outcomes, self.claim, apart, self.plan.toys is None)
         deadline = Deadline(max(AT_LEAST, self.plan.deadline.left))
         for task, evidence in sampling.carry_out(self.factory, tasks, self.plan.seed, deadline):
             if evidence is None:

@@ -45,6 +45,8 @@ LARGER = ((1, 400), (65, 26_000), (1_000, 40_000))
 SMALLER = ((2, 2_400), (3, 3_600), (5, 6_000), (7, 8_400), (12, 14_400))
 """The same where rows depend on each other, so that batches are all that there is: of the largest tiny model, and of
 the smallest, which shows a slip of one row best."""
+ONE = 2_400
+"""Sequences of a row that was seen to depend on others in a larger batch."""
 FEW = ((7, 140), (1_000, 10_000))
 """The same where only some toys are asked for."""
 ALL_THERE_IS = 10_000, 300_000
@@ -82,21 +84,30 @@ class Task:
     places: tuple[int, ...] = ()
 
 
-def tasks(mode: Mode, outcomes: Sequence[Outcome], claim: Claim, dependent: bool, others: bool) -> list[Task]:
+def tasks(
+    mode: Mode,
+    outcomes: Sequence[Outcome],
+    claim: Claim,
+    apart: tuple[int, int] | None,
+    others: bool,
+) -> list[Task]:
     """What is sampled of a mode: what was enumerated, in batches of every size, and what could not be.
 
     Args:
         mode: how the decoder is run.
         outcomes: what was enumerated.
         claim: what it claims; only a lossless decoder is held to the target law where nothing was enumerated.
-        dependent: whether its rows depend on each other, so that batches are all that there is.
+        apart: where its rows depend on each other, so that batches are all that there is: a row that was seen to, and
+            of how many (`beside.row_apart`); None where they do not.
         others: whether large models are sampled, too, and batches of every size.
     """
     found = []
-    for model, sizes in _plan(mode, dependent, others):
+    for model, sizes in _plan(mode, apart is not None, others):
         case = mode.case(model)
         listed = next((o for o in outcomes if o.case == case), None)
         found += [] if listed is None else _against(listed, sizes)
+        if listed is not None and apart is not None and model == mode.tiny[0] and apart[1] > APART:
+            found += [replace(_against(listed, [(apart[1], ONE * apart[1])])[0], places=apart[:1])]
     return found + (_unlisted(mode, others) if isinstance(claim, Lossless) else [])
 
 

@@ -83,6 +83,8 @@ class Shared(Disturbed):
 def test_rows_that_depend_on_others_are_seen(decoder):
     seen = company(decoder, TARGET, 0, Deadline(60))
     assert "do otherwise than alone with the same coins" in seen.apart
+    assert f"such as row {seen.row}, " in seen.apart
+    assert f"in a batch of {seen.largest:,} rows" in seen.apart
 
 
 class OneWay(Disturbed):

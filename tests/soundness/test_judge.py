@@ -51,9 +51,16 @@ def test_rows_that_depend_on_each_other_are_no_counterexample(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), [("LastRow", "batches of 2"), ("Ninth", "12, row 9"), ("Fifths", "5, row 0")]
+    ("name", "rows"),
+    [
+        ("LastRow", "batches of 2"),
+        ("Ninth", "12, row 9"),
+        ("Fifths", "5, row 0"),
+        ("Fortieth", "64, row 40"),
+        ("Thousandth", "1,024, row 1000"),
+    ],
 )
-def test_a_slip_of_one_row_of_a_batch_is_refuted_by_small_batches(name, rows, tmp_path):
+def test_a_slip_of_one_row_of_a_batch_is_refuted_by_samples_of_that_row(name, rows, tmp_path):
     found = validate(f"judge.py:{name}", tmp_path)
     assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
     assert rows in " ".join(found["verdict"]["reason"].split())

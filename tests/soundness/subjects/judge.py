@@ -177,6 +177,20 @@ class Ninth(Right):
         return torch.arange(len(x)) == 9
 
 
+class Fortieth(Right):
+    """In one row of large batches."""
+
+    def slips(self, state, model, p, q, x):
+        return torch.arange(len(x)) == 40
+
+
+class Thousandth(Right):
+    """In one row of very large batches."""
+
+    def slips(self, state, model, p, q, x):
+        return torch.arange(len(x)) == 1_000
+
+
 class Fifths(Right):
     """In the first row of batches of five."""
 
