@@ -25,6 +25,7 @@ from specverify.decoders import registry, sample
 from specverify.errors import InputError
 from specverify.evidence.copies import halves
 from specverify.evidence.design import AlphaBudget
+from specverify.evidence.ids import Groups
 from specverify.evidence.result import Evidence, check_delta, check_rates
 from specverify.evidence.sequences import target_law
 from specverify.evidence.sequential import EProcess
@@ -255,7 +256,9 @@ def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_P
     length = model.length
     with torch.no_grad():
         laws = model.laws(model.start(len(tokens)), tokens[:, :-1])
-    trace = traces.Traced(reduce(laws, tokens, generator), runs=halves(tokens))
+    groups = Groups(tokens, model.vocab)
+    groups.add(laws, slice(None), slice(None))
+    trace = traces.Traced(reduce(laws, tokens, generator), runs=halves(tokens), groups=groups)
     found = trace.statistics
     deviation = math.sqrt(float(found.variance[found.open].mean()))
     is_open = float(found.open.double().mean())

@@ -12,6 +12,7 @@ from specverify.cells import checks
 from specverify.decoders import Autoregressive, sample
 from specverify.defects import rounds
 from specverify.evidence.discrete import sequence_counts
+from specverify.evidence.ids import Groups
 from specverify.evidence.sequences import target_law
 from specverify.evidence.tokens import reduce, traced
 from specverify.subjects.round import CHECKS, judge_round
@@ -35,10 +36,11 @@ def counted(tokens):
 @pytest.fixture(scope="module")
 def whole(tokens):
     model = toymodels.toy("recurrent-3x6")
-    statistics = traced(model, tokens, 1000, np.random.default_rng(0))
+    groups = Groups(tokens, 3)
+    statistics = traced(model, tokens, 1000, np.random.default_rng(0), groups)
     rows = (tokens, -statistics.surprisal.sum(1))
     runs = (tokens[: N // 2], tokens[N // 2 :])
-    return traces.Traced(statistics, rows, runs, logged=statistics, transforms=(statistics.pit.numpy(),))
+    return traces.Traced(statistics, rows, runs, groups=groups, logged=statistics, transforms=(statistics.pit.numpy(),))
 
 
 def test_a_check_of_counts_has_the_name_of_its_evidence(counted):
@@ -59,7 +61,7 @@ def test_what_a_sample_cannot_tell_is_left_out(counted):
 
 def test_a_check_of_traces_has_the_name_of_its_evidence(whole):
     names = traces.names(whole)
-    assert set(names) == set(traces.CHECKS) - {"ranks", "ids", "PIT by id", "branches"}
+    assert set(names) == set(traces.CHECKS) - {"ranks", "PIT by id", "branches"}
     found = traces.carry_out(whole, dict.fromkeys(names, 1e-6), 1e-6)
     assert tuple(item.check for item in found) == names
     assert not any(item.rejected for item in found)

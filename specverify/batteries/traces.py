@@ -179,7 +179,7 @@ AGAIN = (
 """Those that explain nothing more where any other rejects: who has a wrong law has dependent transforms."""
 APART = ("ids", "PIT by id", "branches")
 """Those that say themselves which tokens are wrong, at whatever position."""
-LOGGED = ("ranks", *APART, "repeated rows", *AGAIN)
+LOGGED = ("ranks", "PIT by id", "branches", "repeated rows", *AGAIN)
 """Those that a sample which was drawn has not in its battery; pairs of rows and of calls only a black box has."""
 SAMPLED = tuple(name for name in CHECKS if name not in LOGGED)
 """Those of a sample that was drawn, rather than logged: its rows are as they were drawn, and its laws are known."""

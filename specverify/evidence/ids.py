@@ -56,24 +56,24 @@ class Groups:
         counted: Bool[Tensor, "sequences length"] | None = None,
     ) -> None:
         self.vocab = vocab
-        self.tokens = tokens.clamp(0, vocab - 1)
+        self.tokens = tokens.cpu().clamp(0, vocab - 1)
         self.size = tokens.numel() if counted is None else int(counted.sum())
-        self.counted = torch.ones_like(tokens, dtype=torch.bool) if counted is None else counted
+        self.counted = torch.ones_like(self.tokens, dtype=torch.bool) if counted is None else counted
         self.followed = _followed(self.tokens, vocab)
         self.blocks: list[Sums] = []
         self.classes: list[Sums] = []
         self.again: list[Sums] = []
 
     def add(self, laws: Float[Tensor, "rows positions vocab"], rows: slice, positions: slice) -> None:
-        """Add some tokens."""
-        counts = self.counted[rows, positions]
-        mass, token = laws[counts].double(), self.tokens[rows, positions][counts]
+        """Add some tokens, by laws on any device."""
+        counts = self.counted[rows, positions].to(laws.device)
+        mass, token = laws[counts].double(), self.tokens[rows, positions].to(laws.device)[counts]
         came = mass.gather(1, token[:, None])[:, 0] > 0
         self.blocks = _added(self.blocks, _blocks(mass, token, came))
         half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
         folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
         self.classes = _added(self.classes, _classes(folded, token % half, came))
-        since, others, place = self._before(rows, positions)
+        since, others, place = (each.to(laws.device) for each in self._before(rows, positions))
         due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, others.clamp(min=0)).double()]
         self._add_again(torch.cat(due, 2), came, since, others, place, rows, positions)
 
@@ -133,7 +133,7 @@ class Groups:
         self, due: Tensor, known: Tensor, since: Tensor, others: Tensor, place: Tensor, rows: slice, positions: slice
     ) -> None:
         """Of `AGAIN`; `known` says of the tokens that count whether they are possible, and listed."""
-        token, counts = self.tokens[rows, positions][..., None], self.counted[rows, positions]
+        token, counts = (each[rows, positions].to(due.device) for each in (self.tokens[..., None], self.counted))
         came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, others == token], 2)
         # what stands for none has no mass
         mass = torch.cat([due[..., :1], torch.where(others >= 0, due[..., 1:], 0.0)], 2)

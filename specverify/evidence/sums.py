@@ -45,18 +45,19 @@ def one_of(mass: Float[Tensor, "tokens events"], place: Int[Tensor, " tokens"], 
         place: which one came.
         came: whether any did.
     """
-    own, nothing = mass.gather(1, place[:, None])[:, 0], torch.zeros(mass.shape[1], dtype=mass.dtype)
+    own, nothing = mass.gather(1, place[:, None])[:, 0], mass.new_zeros(mass.shape[1])
     return Sums(
-        nothing.index_add(0, place, came.to(mass.dtype)),
-        mass.sum(0),
-        nothing.index_add(0, place, own * came),
-        (mass * mass).sum(0),
+        nothing.index_add(0, place, came.to(mass.dtype)).cpu(),
+        mass.sum(0).cpu(),
+        nothing.index_add(0, place, own * came).cpu(),
+        (mass * mass).sum(0).cpu(),
     )
 
 
 def any_of(mass: Float[Tensor, "tokens events"], came: Bool[Tensor, "tokens events"]) -> Sums:
     """Of events of which several may come."""
-    return Sums(came.to(mass.dtype).sum(0), mass.sum(0), (mass * came).sum(0), (mass * mass).sum(0))
+    sums = (came.to(mass.dtype), mass, mass * came, mass * mass)
+    return Sums(*(each.sum(0).cpu() for each in sums))
 
 
 def few_of(
@@ -78,7 +79,7 @@ def few_of(
         events: how many there are.
     """
     own = torch.where(where == place[:, None], mass, 0.0).amax(1)
-    nothing = torch.zeros(events, dtype=mass.dtype)
+    nothing = mass.new_zeros(events)
     return Sums(
         nothing.index_add(0, place, came.to(mass.dtype)),
         nothing.index_add(0, where.flatten(), mass.flatten()),

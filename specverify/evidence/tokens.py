@@ -16,6 +16,7 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.errors import InputError
+from specverify.evidence.ids import Groups
 from specverify.model import Model, check_laws
 
 # Inverse temperatures 1 - tilt at which `reduce` records the normaliser of p ** (1 - tilt).
@@ -125,7 +126,11 @@ def by_id(
 
 @torch.no_grad()
 def traced(
-    model: Model, tokens: Int[Tensor, "rows length"], batch: int, generator: np.random.Generator
+    model: Model,
+    tokens: Int[Tensor, "rows length"],
+    batch: int,
+    generator: np.random.Generator,
+    groups: Groups | None = None,
 ) -> TokenStatistics:
     """Statistics of sequences under the laws that a model gives at each token.
 
@@ -136,14 +141,19 @@ def traced(
         tokens: sequences that were decoded in batches of this size.
         batch: rows that ran together.
         generator: see `reduce`.
+        groups: of these tokens; what the laws give to each group of ids is added.
     """
-    rows = []
+    rows: list[TokenStatistics] = []
     for some in tokens.to(model.device).split(batch):
         context, places, before = model.start(len(some)), [], None
         for part in some.split(max(1, AT_ONCE // (len(some) * model.vocab)), 1):
             if before is not None:
                 context = model.advance(context, before, torch.full_like(before[:, 0], before.shape[1]))
-            places.append(reduce(model.laws(context, part[:, :-1]), part, generator))
+            laws = model.laws(context, part[:, :-1])
+            places.append(reduce(laws, part, generator))
+            if groups is not None:
+                row, place = batch * len(rows), sum(each.pit.shape[1] for each in places[:-1])
+                groups.add(laws, slice(row, row + len(part)), slice(place, place + part.shape[1]))
             before = part
         one = [torch.cat([getattr(place, field.name) for place in places], 1) for field in fields(TokenStatistics)]
         rows.append(TokenStatistics(*one))

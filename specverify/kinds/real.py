@@ -15,6 +15,7 @@ from specverify.decoders import Branch, Decoder, Run, sample
 from specverify.errors import ContractError
 from specverify.evidence.as_judged import AsJudged
 from specverify.evidence.copies import halves
+from specverify.evidence.ids import Groups
 from specverify.evidence.tokens import TokenStatistics, traced
 from specverify.kinds.kind import (
     CellKind,
@@ -55,15 +56,16 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         timed_sample(cell, setting, decoder, model, result)
         result["claim"] = str(NOTHING)
         return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
-    half = model.precision in HALF
+    half, groups = model.precision in HALF, None
     seam = "" if half or real_of(cell, setting).ships else _seam(model)
     run = timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(seed_of(cell, setting, 1))
     if half:
         run, statistics, seam = _again(cell, setting, model, decoder, generator)
     else:
-        statistics = traced(model, run.tokens, cell.batch or BLOCK, generator)
-    trace = traces.Traced(statistics, runs=halves(run.tokens))
+        groups = Groups(run.tokens, model.vocab)
+        statistics = traced(model, run.tokens, cell.batch or BLOCK, generator, groups)
+    trace = traces.Traced(statistics, runs=halves(run.tokens), groups=groups)
     evidence = traces.carry_out(trace, alphas_of(cell, checks(cell), setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
     if (shown := _images(model, run.tokens[:IMAGES])) is not None:

@@ -55,7 +55,7 @@ APART = 12
 """Rows of batches of up to so many are held against the law by themselves, too: a slip of one drowns among others."""
 CROWD = 1_024
 """Tokens of the model that is too large for any enumeration."""
-SPOKEN = (*(name for name in traces.SAMPLED if name != "copies"), "ids")
+SPOKEN = tuple(name for name in traces.SAMPLED if name != "copies")
 """Checks of tokens of models that are too large for any law of sequences."""
 FAR = 64
 """Positions of one of seven tokens, whose sequences are too long for any."""

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from specverify.decoders import Autoregressive, sample
 from specverify.evidence.design import rate_excess
 from specverify.evidence.ids import AGAIN, LAGS, Groups, Ids
+from specverify.evidence.tokens import traced
+from toymodels import toy
 
 ALL = slice(None)
 
@@ -209,3 +212,14 @@ def test_a_log_without_a_choice_says_nothing():
     found = Ids().check(groups, torch.zeros(50, 2, dtype=torch.bool), alpha=0.5, beta=0.5)
     assert found.vacuous
     assert not found.rejected
+
+
+@pytest.mark.parametrize("room", [1 << 27, 60 * 5 * 16])  # laws of a batch at once, and of a few positions
+def test_groups_are_taken_along_where_a_model_is_read(room, monkeypatch):
+    monkeypatch.setattr("specverify.evidence.tokens.AT_ONCE", room)
+    model = toy("hash-16x24")
+    tokens = sample(Autoregressive(), model, 150, 0).tokens
+    read, whole = Groups(tokens, model.vocab), Groups(tokens, model.vocab)
+    traced(model, tokens, 60, np.random.default_rng(0), read)
+    whole.add(model.laws(model.start(150), tokens[:, :-1]), ALL, ALL)
+    same(read, whole)
