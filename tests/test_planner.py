@@ -50,7 +50,7 @@ def need(planned, toy_name, check):
 
 
 def test_a_smaller_discrepancy_takes_more_samples(fine, coarse):
-    assert len(fine.needs) == len(coarse.needs) == 15
+    assert len(fine.needs) == len(coarse.needs) == 17
     for one, other in zip(fine.needs, coarse.needs, strict=True):
         assert (one.toy, one.check) == (other.toy, other.check)
         if one.n is None:

@@ -9,7 +9,8 @@
     leaks                               improbable tokens come no more often than they should
     tempering                           laws are neither flatter nor sharper
     ranks                               each rank comes as often as its mass
-    ids                                 and each group of ids, and what came before
+    ids                                 and each group of ids
+    repetition                          and what came before in the row
     PIT by id                           where those are not known: transforms are uniform by id, too
     branches                            and those of bonus tokens, and at each slot of a window
     repeated rows                       no row repeats an earlier one
@@ -125,6 +126,11 @@ CHECKS: dict[str, Check] = {
         lambda trace: trace.groups is not None,
         lambda check, trace, rates: check.check(trace.groups, trace.statistics.choice, **rates),
     ),
+    "repetition": Check(
+        lambda trace: Ids(trace.groups.vocab if trace.groups is not None else 2, before=True),
+        lambda trace: trace.groups is not None and trace.size[1] > 1,
+        lambda check, trace, rates: check.check(trace.groups, trace.statistics.choice, **rates),
+    ),
     "PIT by id": Check(
         lambda trace: PitUniformity(fitted=trace.closed, by_id=True),
         lambda trace: trace.groups is None and len(trace.transforms) > 1,
@@ -177,7 +183,7 @@ AGAIN = (
     "rows with another's noise",
 )
 """Those that explain nothing more where any other rejects: who has a wrong law has dependent transforms."""
-APART = ("ids", "PIT by id", "branches")
+APART = ("ids", "repetition", "PIT by id", "branches")
 """Those that say themselves which tokens are wrong, at whatever position."""
 LOGGED = ("ranks", "PIT by id", "branches", "repeated rows", *AGAIN)
 """Those that a sample which was drawn has not in its battery; pairs of rows and of calls only a black box has."""
@@ -191,9 +197,11 @@ def names(trace: Traced) -> tuple[str, ...]:
 
 
 def telling(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """All but the rejections in `AGAIN`, where there are others."""
-    other = any(item.rejected and item.check not in AGAIN for item in evidence)
-    return [item for item in evidence if not (other and item.rejected and item.check in AGAIN)]
+    """All but the rejections in `AGAIN`, where there are others; who uses noise again repeats tokens, too."""
+    for mute in ((*AGAIN, "repetition"), ("repetition",)):
+        if any(item.rejected and item.check not in mute for item in evidence):
+            return [item for item in evidence if not (item.rejected and item.check in mute)]
+    return list(evidence)
 
 
 def carry_out(trace: Traced, alphas: Mapping[str, float], beta: float) -> list[Evidence]:

@@ -33,7 +33,7 @@ GRID = 4
 """Of the pairs."""
 ALONG, ACROSS = "PIT pairs, positions 1 apart", "PIT pairs, rows 1 apart"
 
-BESIDE = ("copies", "ids", *battery.LOGGED)
+BESIDE = ("copies", "ids", "repetition", *battery.LOGGED)
 """Those of the battery that look at something else than the statistics of tokens."""
 TOOLS = tuple(name for name in battery.CHECKS if name not in BESIDE)
 """The checks of the battery that a trace of statistics can be tried by."""

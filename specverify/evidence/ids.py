@@ -38,6 +38,8 @@ AGAIN = (
     "the token that followed the one before, the last time that one came",
     *(f"the token {lag} places before" if lag > 1 else "the token before, again" for lag in range(1, LAGS + 1)),
 )
+Weighed = tuple[Float[np.ndarray, " groups"], Callable[[int], str], Sums]
+"""Logarithms of e-values with their weights, how to name one, and what they were made of."""
 
 
 class Groups:
@@ -182,15 +184,17 @@ class Ids:
     """Test of the counts of each group of ids against its mass.
 
     Each is a sum of differences of mean 0 and known variance (`martingale.mixed_log_e`); the weighted mean of the
-    e-values is one, so that the false-alarm rate holds at every n. Half the weight is that of what came before, half is
-    shared by the sizes of groups, and then by those of a size. `delta` is the total variation that the mass of any one
-    group is off by, averaged over the tokens that had a choice, which n counts: groups of few ids are seen from less.
+    e-values is one, so that the false-alarm rate holds at every n. The weight is shared by the sizes of groups, and
+    then by those of a size. `delta` is the total variation that the mass of any one group is off by, averaged over the
+    tokens that had a choice, which n counts: groups of few ids are seen from less.
 
     Attributes:
         vocab: number of ids, for planning alone; `check` uses the trace's own.
+        before: look at what came before in the row instead: all in one, and a token at each of some places.
     """
 
     vocab: int = 2
+    before: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.vocab, "vocab")
@@ -206,15 +210,15 @@ class Ids:
         """
         check_rates(alpha, beta)
         n, size = int(choice.sum()), found.size
-        log_es, names, sums = zip(*_weighted(found), strict=True)
+        log_es, names, sums = zip(*(_again if self.before else _groups)(found), strict=True)
         total = float(np.logaddexp.reduce(np.concatenate(log_es)))
         worst = max(range(len(log_es)), key=lambda i: float(log_es[i].max()))
         place = int(log_es[worst].argmax())
         came, due = int(sums[worst].came[place]), float(sums[worst].due[place])
         p_value = min(1.0, math.exp(-max(total, 0.0)))
-        seen = Ids(found.vocab).smallest_detectable(max(size, 1), alpha=alpha, beta=beta)
+        seen = Ids(found.vocab, self.before).smallest_detectable(max(size, 1), alpha=alpha, beta=beta)
         return Evidence(
-            check="ids",
+            check="repetition" if self.before else "ids",
             statistic=total,
             p_value=p_value,
             alpha=alpha,
@@ -236,7 +240,7 @@ class Ids:
         """The mass of one group that n tokens miss being off by with probability at most beta, at most 1."""
         check_rates(alpha, beta)
         check_size(n)
-        least = _scales(self.vocab) * 2 * SIZES * 2 ** (self.vocab - 1).bit_length()
+        least = len(AGAIN) if self.before else _scales(self.vocab) * SIZES * 2 ** (self.vocab - 1).bit_length()
         # a coin's variance is at most 1/4, so that its differences spread by 1/8
         edge = mixed_edge(n / 8, math.log(least / alpha))
         return min(1.0, (edge + math.sqrt(n * math.log(1 / beta) / 2)) / n)
@@ -253,11 +257,14 @@ def _scales(vocab: int) -> int:
     return 2 * powers - 1
 
 
-def _weighted(found: Groups) -> Iterator[tuple[Float[np.ndarray, " groups"], Callable[[int], str], Sums]]:
-    """For each size of groups: logarithms of their e-values with their weights, how to name one, and its sums."""
+def _again(found: Groups) -> Iterator[Weighed]:
     for again in found.again:
-        yield again.log_e() - math.log(2 * len(AGAIN)), AGAIN.__getitem__, again
-    share = math.log(2 * SIZES * _scales(found.vocab))
+        yield again.log_e() - math.log(len(AGAIN)), AGAIN.__getitem__, again
+
+
+def _groups(found: Groups) -> Iterator[Weighed]:
+    """For each size of groups."""
+    share = math.log(SIZES * _scales(found.vocab))
     for power, sums in enumerate(found.blocks):
         yield sums.log_e() - share - _bits(sums), partial(_block, 1 << power), sums
     for sums in found.classes:

@@ -157,7 +157,7 @@ class Rows:
 
     of_tokens = (
         "PIT uniformity", "PIT by position", "surprisal", "surprisal by position and entropy", "leaks", "tempering",
-        "ids", "pairs of positions", "rows with another's noise",
+        "ids", "repetition", "pairs of positions", "rows with another's noise",
     )  # fmt: skip
     checks: Mapping[str, float] = dict.fromkeys((*of_tokens, "repeated rows"), 1.0)
     main = "PIT uniformity"

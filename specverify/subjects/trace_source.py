@@ -34,7 +34,10 @@ class Source(Protocol):
         """The rounding of its floating-point numbers, relative to 1."""
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
-        """All of an array, or some rows and of them some positions; an array's blocks are asked for in order."""
+        """All of an array, or some rows and of them some positions.
+
+        An array's blocks are asked for in order; who asks for the first again begins anew.
+        """
 
 
 @contextlib.contextmanager
@@ -121,6 +124,7 @@ class Npz:
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         self.archive, self.path = archive, path
         self.streams: dict[str, tuple[Any, tuple[int, ...], np.dtype[Any]]] = {}
+        self.begun: set[str] = set()
 
     def names(self) -> list[str]:
         """See Source."""
@@ -136,7 +140,11 @@ class Npz:
 
     def read(self, name: str, rows: slice = ALL, positions: slice = ALL) -> np.ndarray:
         """See Source."""
+        if name in self.begun and not (rows.start or positions.start):
+            self.begun.remove(name)
+            del self.streams[name]
         stream, shape, dtype = self._stream(name)
+        self.begun.add(name)
         wanted = [len(range(*part.indices(size))) for part, size in zip((rows, positions), shape, strict=False)]
         size = (*wanted, *shape[2:])
         count = math.prod(size)
@@ -162,6 +170,7 @@ class Npz:
             if fortran and len(shape) > 1:  # columns first, as `array.T` is saved: turned round as a whole
                 self.streams[name] = stream, shape[::-1], dtype
                 stream = io.BytesIO(np.ascontiguousarray(self.read(name).T).tobytes())
+                self.begun.remove(name)
             self.streams[name] = stream, shape, dtype
         return self.streams[name]
 

@@ -25,10 +25,10 @@ def drawn(laws, generator):
     return torch.multinomial(flat, 1, generator=generator).reshape(laws.shape[:2])
 
 
-def judged(laws, tokens, alpha=1e-6, beta=1e-6):
+def judged(laws, tokens, before=False, alpha=1e-6, beta=1e-6):
     groups = Groups(tokens, laws.shape[2])
     groups.add(laws, ALL, ALL)
-    return Ids().check(groups, torch.ones_like(tokens, dtype=torch.bool), alpha=alpha, beta=beta)
+    return Ids(before=before).check(groups, torch.ones_like(tokens, dtype=torch.bool), alpha=alpha, beta=beta)
 
 
 def same(one, other, exactly=True):
@@ -126,8 +126,9 @@ def _only(laws, top, tokens):
     return groups
 
 
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("vocab", [2, 24])
-def test_false_alarms_of_perfect_logs(vocab, seed):
+def test_false_alarms_of_perfect_logs(vocab, before, seed):
     generator, alpha, trials, alarms = torch.Generator().manual_seed(seed), 0.05, 200, 0
     table = peaked(vocab, 1, vocab, generator)[:, 0]
     for _ in range(trials):
@@ -135,7 +136,7 @@ def test_false_alarms_of_perfect_logs(vocab, seed):
         for place in range(1, 15):  # what came before decides what comes
             tokens[:, place] = torch.multinomial(table[tokens[:, place - 1]], 1, generator=generator)[:, 0]
         laws = torch.cat([torch.eye(vocab)[:1].expand(20, 1, vocab), table[tokens[:, :-1]]], 1)
-        alarms += judged(laws, tokens, alpha=alpha).rejected
+        alarms += judged(laws, tokens, before, alpha=alpha).rejected
     assert rate_excess(alarms, trials, alpha) > 1e-6
 
 
@@ -200,7 +201,7 @@ def test_what_is_wrong_with_ids_wherever_they_stand_is_seen_and_named(slip, voca
             change = wrong and place > 0
             due = slip(laws[-1], tokens)[:, 0] if change else laws[-1][:, 0]
             tokens = torch.cat([tokens, torch.multinomial(due, 1, generator=generator)], 1)
-        found = judged(torch.cat(laws, 1), tokens)
+        found = judged(torch.cat(laws, 1), tokens, before=slip in (penalty, copied))
         assert found.rejected == wrong, found.detail
     assert re.search(said, found.detail), found.detail
 

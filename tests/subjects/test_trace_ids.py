@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from specverify.evidence import borrowed
+from specverify.subjects import trace_file
 from specverify.subjects.trace import judge_trace
 from specverify.verdict import Kind
 
@@ -86,6 +87,18 @@ def test_ids_that_come_too_seldom_are_named_where_the_log_can_tell(slip, form):
         assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
     unseen = [note for note in found.not_covered if note.startswith("ids that come")]
     assert bool(unseen) == (form == "reduced"), "what the log cannot tell is said"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_lists_are_read_twice_from_a_file_in_blocks(save, order, tmp_path, monkeypatch):
+    arrays = {name: np.array(each[:300], order=order) for name, each in lists(*log("a tile")).items()}
+    due = judge_trace(arrays)
+    save(tmp_path / "log.npz", **arrays)
+    monkeypatch.setattr(trace_file, "BLOCK", 60 * LENGTH * 7)  # seven rows at once
+    found = judge_trace(tmp_path / "log.npz")
+    assert found.verdict.reason == due.verdict.reason
+    assert "ids 160 to 191: 0 came" in found.verdict.reason
 
 
 def test_what_a_log_cannot_tell_of_ids_without_the_mass_below_is_said():
