@@ -42,7 +42,7 @@ ALPHA, BETA = 1e-6, 0.01
 SIZES = ((1, 100), (2, 400), (7, 1_400), (65, 6_500), (1_000, 20_000))
 """Rows of a batch, and sequences that are drawn in such batches."""
 LARGER = ((1, 400), (65, 26_000), (1_000, 40_000))
-SMALLER = ((2, 2_400), (3, 3_600), (5, 6_000), (7, 8_400), (12, 14_400))
+SMALLER = ((2, 4_800), (3, 5_400), (5, 9_000), (7, 12_600), (12, 21_600))
 """The same where rows depend on each other, so that batches are all that there is: of the largest tiny model, and of
 the smallest, which shows a slip of one row best."""
 ONE = 2_400
