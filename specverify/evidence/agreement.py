@@ -12,9 +12,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from scipy import stats
 
+from specverify.evidence.before import AGAIN, earlier, others
 from specverify.evidence.discrete import SAFETY
 from specverify.evidence.result import NATS, Evidence
 
@@ -269,6 +271,44 @@ def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, be
         vacuous="" if seen else f"{n} rows are too few to learn from a third of them",
         detail=f"of tokens that came more often in a third of A's rows than of B's, the rest of A has a share that is "
         f"{pairs.mean():.3g} larger than in B",
+    )
+
+
+def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
+    """Do tokens that came before in their row come as often in both logs, each of `AGAIN`?
+
+    The share of a row's tokens that do is compared by signs (see `surprisal`), so that it is seen how a penalty for
+    repetition, or one of two engines' noise, changes rows whose tokens have the same law at each position.
+    """
+    shares = []
+    for each in map(torch.from_numpy, tokens):
+        came = torch.cat([(earlier(each) >= 0)[..., None], others(each) == each[..., None]], 2) & (each >= 0)[..., None]
+        shares.append(came.sum(1).double() / (each >= 0).sum(1, keepdim=True).clamp(min=1))
+    pairs = (shares[0] - shares[1]).numpy()
+    tests = 2 * len(AGAIN)
+    tails = [_by_signs(side * column - drift) for column in pairs.T for side in (1, -1)]
+    worst = int(np.argmin(tails)) // 2
+    first, second = (float(share[:, worst].mean()) for share in shares)
+    column = pairs[:, 0]
+    error = max(EQUAL, float(column.std(ddof=1)) / math.sqrt(len(column))) if len(column) > 1 else EQUAL
+    below, shifts = column - column.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
+    least = bisect.bisect_left(shifts, True, key=lambda shift: tests * _by_signs(below + shift) <= alpha)
+    seen = least < len(shifts)
+    p_value = min(1.0, tests * min(tails))
+    return Evidence(
+        check="repetition",
+        statistic=float(pairs[:, worst].mean()),
+        p_value=p_value,
+        alpha=alpha,
+        beta=beta,
+        delta=drift + float(shifts[least]) if seen else 0.0,
+        metric="share of tokens",
+        n=len(column),
+        rejected=p_value <= alpha,
+        basis="finite-sample bound",
+        power="asymptotic",
+        vacuous="" if seen else f"{len(column)} rows are too few",
+        detail=f"{AGAIN[worst]}: {first:.3g} of A's tokens, {second:.3g} of B's",
     )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from specverify.evidence import design
+from specverify.evidence.before import AGAIN, others
 from specverify.evidence.martingale import mixed_edge
 from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates, check_size
 from specverify.evidence.sums import Sums, any_of, few_of, one_of
@@ -28,16 +29,9 @@ from specverify.evidence.sums import Sums, any_of, few_of, one_of
 WIDE = 1_024
 """Groups of a size from which they are summed up one by one where only some ids are listed."""
 ROOM = 1 << 23
-"""Rows times ids that are looked at at once, for what came before."""
-LAGS = 8
-"""Places before a token at which the same one is looked for."""
+"""Tokens times groups, or rows times ids, that are looked at at once where only some ids are listed."""
 SIZES = 32
 """Powers of 2 that a vocabulary may go up to; each has a share of alpha, since logs may say only which ids came."""
-AGAIN = (
-    "tokens that came before in their row",
-    "the token that followed the one before, the last time that one came",
-    *(f"the token {lag} places before" if lag > 1 else "the token before, again" for lag in range(1, LAGS + 1)),
-)
 Weighed = tuple[Float[np.ndarray, " groups"], Callable[[int], str], Sums]
 """Logarithms of e-values with their weights, how to name one, and what they were made of."""
 
@@ -61,7 +55,6 @@ class Groups:
         self.tokens = tokens.cpu().clamp(0, vocab - 1)
         self.size = tokens.numel() if counted is None else int(counted.sum())
         self.counted = torch.ones_like(self.tokens, dtype=torch.bool) if counted is None else counted
-        self.followed = _followed(self.tokens, vocab)
         self.blocks: list[Sums] = []
         self.classes: list[Sums] = []
         self.again: list[Sums] = []
@@ -75,9 +68,9 @@ class Groups:
         half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
         folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
         self.classes = _added(self.classes, _classes(folded, token % half, came))
-        since, others, place = (each.to(laws.device) for each in self._before(rows, positions))
-        due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, others.clamp(min=0)).double()]
-        self._add_again(torch.cat(due, 2), came, since, others, place, rows, positions)
+        since, named, place = (each.to(laws.device) for each in self._before(rows, positions))
+        due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, named.clamp(min=0)).double()]
+        self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
 
     def add_lists(
         self,
@@ -87,7 +80,7 @@ class Groups:
         positions: slice,
     ) -> None:
         """Add some tokens of which only the laws of some ids are known, each named once; no others are counted."""
-        step = max(1, ROOM // self.vocab)
+        step = max(1, ROOM // max(self.vocab, laws.shape[1] * min(self.vocab, WIDE)))
         for first in range(0, len(laws), step):
             some = slice(rows.start + first, min(rows.stop, rows.start + first + step))
             self._add_lists(laws[first : first + step], ids[first : first + step], some, positions)
@@ -110,11 +103,11 @@ class Groups:
             half //= 2
         dense = mass.new_zeros(len(mass), half).scatter_add(1, where % half, mass)
         self.classes = _added(self.classes, [*classes, *_classes(dense, token % half, came)])
-        since, others, place = self._before(rows, positions)
+        since, named, place = self._before(rows, positions)
         seen = since.expand(-1, ids.shape[1], -1).gather(2, ids) < place
         due = [(laws.double() * seen).sum(2, keepdim=True)]
-        due += [((ids == other[..., None]) * laws).sum(2, keepdim=True).double() for other in others.unbind(2)]
-        self._add_again(torch.cat(due, 2), came, since, others, place, rows, positions)
+        due += [((ids == other[..., None]) * laws).sum(2, keepdim=True).double() for other in named.unbind(2)]
+        self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
 
     def join(self, other: Groups) -> None:
         """Add what another one, of other rows, has found."""
@@ -127,18 +120,16 @@ class Groups:
         since = torch.full((len(tokens), self.vocab), never).scatter_reduce(
             1, tokens, torch.arange(never).expand_as(tokens), "amin"
         )
-        lagged = [pad(tokens, (lag, 0), value=-1)[:, :never] for lag in range(1, LAGS + 1)]
-        others = torch.stack([self.followed[rows], *lagged], 2)
-        return since[:, None], others[:, positions], torch.arange(never)[positions][:, None]
+        return since[:, None], others(tokens)[:, positions], torch.arange(never)[positions][:, None]
 
     def _add_again(
-        self, due: Tensor, known: Tensor, since: Tensor, others: Tensor, place: Tensor, rows: slice, positions: slice
+        self, due: Tensor, known: Tensor, since: Tensor, named: Tensor, place: Tensor, rows: slice, positions: slice
     ) -> None:
         """Of `AGAIN`; `known` says of the tokens that count whether they are possible, and listed."""
         token, counts = (each[rows, positions].to(due.device) for each in (self.tokens[..., None], self.counted))
-        came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, others == token], 2)
+        came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, named == token], 2)
         # what stands for none has no mass
-        mass = torch.cat([due[..., :1], torch.where(others >= 0, due[..., 1:], 0.0)], 2)
+        mass = torch.cat([due[..., :1], torch.where(named >= 0, due[..., 1:], 0.0)], 2)
         self.again = _added(self.again, [any_of(mass[counts], came[counts] & known[:, None])])
 
 
@@ -163,19 +154,6 @@ def _classes(mass: Tensor, token: Tensor, came: Tensor) -> list[Sums]:
         found.append(one_of(mass, token, came))
         half = mass.shape[1] // 2
         mass, token = mass[:, :half] + mass[:, half:], token % half
-    return found
-
-
-def _followed(tokens: Int[Tensor, "sequences length"], vocab: int) -> Int[Tensor, "sequences length"]:
-    """At each place, what came after the token before it when that came the last time; -1 where it had not."""
-    rows, length = tokens.shape
-    every, last = torch.arange(rows), torch.full((rows, vocab), -1)
-    found = torch.full((rows, length), -1)
-    for place in range(1, length):
-        before = tokens[:, place - 1]
-        at = last[every, before]
-        found[:, place] = torch.where(at >= 0, tokens[every, (at + 1).clamp(max=length - 1)], -1)
-        last[every, before] = place - 1
     return found
 
 

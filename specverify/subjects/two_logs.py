@@ -15,6 +15,7 @@ seeds of their own in each log, and held against each other:
     whole rows              that of rows, where they come again
     tokens by prompt        the law of each position's token behind each prompt, where there are several
     frequencies             how often tokens come wherever, learned from a third of the rows
+    repetition              how often tokens come that came before in their row, at each of some distances
     surprisal               the mean of a row's log-probabilities
     the same tokens         what both say of one token behind the same tokens: equal, off by rounding, or not; and
                             whether tokens behind the same tokens are said to have more than all probability together
@@ -58,7 +59,7 @@ DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B",
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
     "dependence between rows of one log, but for rows that come again",
-    "dependence of tokens that are not neighbours, or of three, where rows do not come again",
+    "dependence of tokens that are not neighbours, or of three, where rows do not come again and tokens do not, either",
     "tokens that came in neither log, and tokens too rare to be counted apart",
     "other prompts, lengths and settings than those of the logs",
 )
@@ -125,7 +126,7 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
     logprobs = None if one.logprob is None or two.logprob is None else (one.logprob, two.logprob)
     budget, several = AlphaBudget(alpha), len(np.unique(prompts)) > 1
     laws = LAWS if several else LAWS[:3]
-    names = [*laws, "frequencies", *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
+    names = [*laws, "frequencies", "repetition", *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
     budget.allocate(names)
     rates = {name: {"alpha": budget.spend(name), "beta": beta} for name in names}
     notes, found, drift, said = [], [], 0.0, EQUAL
@@ -144,6 +145,8 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
             found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
         found.append(agreement.surprisal(tokens, logprobs, said, **rates["surprisal"]))
     found.append(agreement.frequencies(tokens, drift, **rates["frequencies"]))
+    if one.tokens.shape[1] > 1:
+        found.append(agreement.repetition(tokens, drift, **rates["repetition"]))
     sizes = np.unique(one.prompt, return_counts=True)[1].tolist()
     for name, codes, width in _parts(*tokens, one.prompt if several else None):
         alone, rate = Homogeneity(drift * width), rates[name]["alpha"]

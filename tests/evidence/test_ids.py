@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from specverify.decoders import Autoregressive, sample
+from specverify.evidence.before import AGAIN, LAGS
 from specverify.evidence.design import rate_excess
-from specverify.evidence.ids import AGAIN, LAGS, Groups, Ids
+from specverify.evidence.ids import Groups, Ids
 from specverify.evidence.tokens import traced
 from toymodels import toy
 
