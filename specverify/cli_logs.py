@@ -12,7 +12,9 @@ FLOOR = 0.06
 
 
 def compare_logs(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A log: tokens, and logprob, lengths, prompt (.npz).")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="A log: tokens; logprob, lengths, prompt. npz or safetensors.")
+    ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another engine's, sampled with other seeds.")],
     seed: Annotated[int, typer.Option(help="Of the order of the rows, which is no evidence; at least 0.")] = 0,
     delta: Annotated[

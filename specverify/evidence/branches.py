@@ -8,7 +8,7 @@ alone. Whether a draft was kept is not, and kept drafts are likelier than others
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,13 @@ class Branches:
             blind="differences within an eighth of the mass, and those that cancel over the tokens of a kind",
             detail=detail,
             coverage={name: int((kind == place).sum()) for place, name in enumerate(KINDS)},
+            data={
+                "unseen": [
+                    (name, here, _nats(here, float(statistics.variance[kind == place].mean()), alpha, beta))
+                    for place, name in enumerate(KINDS)
+                    if (here := int((kind == place).sum()))
+                ]
+            },
         )
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
@@ -112,6 +119,22 @@ class Branches:
         """The number of tokens that misses delta with probability at most beta."""
         check_delta(delta)
         return design.sample_size(lambda n: self.smallest_detectable(n, alpha=alpha, beta=beta), delta)
+
+
+def unseen(evidence: Sequence[Evidence]) -> list[str]:
+    """What the test of branches has not seen of each kind, as a line; none where it was not carried out."""
+    found = [item for item in evidence if item.check == "branches" and not item.vacuous]
+    return [
+        "tokens of one kind alone, where their surprisal is off by less than "
+        + ", ".join(f"{nats:.2g} nats ({n:,} {name})" for name, n, nats in item.data["unseen"])
+        for item in found
+    ]
+
+
+def _nats(n: int, variance: float, alpha: float, beta: float) -> float:
+    """The mean surprisal of n tokens of so much variance each that is missed with probability at most beta."""
+    edge = mixed_edge(n * variance / 2, math.log(STREAMS / alpha))
+    return (edge + math.sqrt(2 * n * variance * math.log(1 / beta))) / n
 
 
 def _streams(

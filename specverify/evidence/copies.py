@@ -171,6 +171,10 @@ class Again:
         return least_share(enough, n, beta) if enough <= n else 1.0
 
 
+RARE = math.log(1e-4)
+"""A chance from which on a row that repeats another is worth a word of its own."""
+
+
 @dataclass(frozen=True)
 class Repeats:
     """Test of rows that equal an earlier one, whatever the law of each row is (its prompt may be its own).
@@ -221,7 +225,8 @@ class Repeats:
             vacuous="" if delta < 1 else "rows are too short, or too few, for a repetition to mean anything",
             blind="rows that are probable anyway, and rows that differ in a single token",
             detail=f"{int(repeated.sum())} of {n} rows repeat an earlier one"
-            + (f", where {expected:.3g} were to be expected" if repeated.any() else ""),
+            + (f", where {expected:.3g} were to be expected" if repeated.any() else "")
+            + (f"; one of them by a chance of {math.exp(least):.2g}" if (least := log_chance.min()) < RARE else ""),
             coverage={"rows": n, "repeated": int(repeated.sum())},
         )
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +27,38 @@ from specverify.evidence.martingale import mixed_edge
 from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates, check_size
 from specverify.evidence.sums import Sums, any_of, few_of, one_of
 
+T = TypeVar("T", Sums, "Unlisted")
 WIDE = 1_024
 """Groups of a size from which they are summed up one by one where only some ids are listed."""
 ROOM = 1 << 23
 """Tokens times groups, or rows times ids, that are looked at at once where only some ids are listed."""
+FACTORS = tuple(1 + 2.0**power for power in range(-4, 11))
+"""By how much more often than due an id may come, where only a bound of what is due is known."""
 SIZES = 32
 """Powers of 2 that a vocabulary may go up to; each has a share of alpha, since logs may say only which ids came."""
-Weighed = tuple[Float[np.ndarray, " groups"], Callable[[int], str], Sums]
+Weighed = tuple[Float[np.ndarray, " groups"], Callable[[int], str], "Sums | Unlisted"]
 """Logarithms of e-values with their weights, how to name one, and what they were made of."""
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """How often each id came where it was not listed, and how often at most it was due there."""
+
+    came: Float[Tensor, " ids"]
+    due: Float[Tensor, " ids"]
+
+    def __add__(self, other: Unlisted) -> Unlisted:
+        """Of the tokens of both."""
+        return Unlisted(self.came + other.came, self.due + other.due)
+
+    def log_e(self) -> Float[np.ndarray, " ids"]:
+        """Logarithms of e-values against coming no more often than that.
+
+        For any factor f above 1, f^C exp((1 - f) B) is a supermartingale where C counts coins that have no more than
+        B in all; the factors are `FACTORS`, in equal parts.
+        """
+        each = [self.came * math.log(factor) + (1 - factor) * self.due for factor in FACTORS]
+        return (torch.stack(each).logsumexp(0) - math.log(len(FACTORS))).numpy()
 
 
 class Groups:
@@ -58,6 +83,7 @@ class Groups:
         self.blocks: list[Sums] = []
         self.classes: list[Sums] = []
         self.again: list[Sums] = []
+        self.unlisted: list[Unlisted] = []
 
     def add(self, laws: Float[Tensor, "rows positions vocab"], rows: slice, positions: slice) -> None:
         """Add some tokens, by laws on any device."""
@@ -79,7 +105,10 @@ class Groups:
         rows: slice,
         positions: slice,
     ) -> None:
-        """Add some tokens of which only the laws of some ids are known, each named once; no others are counted."""
+        """Add some tokens of which only the laws of some ids are known, each named once, or -1 for none.
+
+        Of all others no more is known than that they are no likelier than the least of those.
+        """
         step = max(1, ROOM // max(self.vocab, laws.shape[1] * min(self.vocab, WIDE)))
         for first in range(0, len(laws), step):
             some = slice(rows.start + first, min(rows.stop, rows.start + first + step))
@@ -89,6 +118,8 @@ class Groups:
         counts = self.counted[rows, positions]
         mass, where, token = laws[counts].double(), ids[counts], self.tokens[rows, positions][counts]
         came = (where == token[:, None]).any(1)
+        self.unlisted = _added(self.unlisted, [_unlisted(mass, where, token, came, self.vocab)])
+        mass, where = mass.where(where >= 0, 0.0), where.clamp(min=0)
         blocks: list[Sums] = []
         size = self.vocab
         while size > WIDE:
@@ -104,7 +135,7 @@ class Groups:
         dense = mass.new_zeros(len(mass), half).scatter_add(1, where % half, mass)
         self.classes = _added(self.classes, [*classes, *_classes(dense, token % half, came)])
         since, named, place = self._before(rows, positions)
-        seen = since.expand(-1, ids.shape[1], -1).gather(2, ids) < place
+        seen = since.expand(-1, ids.shape[1], -1).gather(2, ids.clamp(min=0)) < place
         due = [(laws.double() * seen).sum(2, keepdim=True)]
         due += [((ids == other[..., None]) * laws).sum(2, keepdim=True).double() for other in named.unbind(2)]
         self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
@@ -113,6 +144,7 @@ class Groups:
         """Add what another one, of other rows, has found."""
         self.blocks, self.classes = _added(self.blocks, other.blocks), _added(self.classes, other.classes)
         self.again, self.size = _added(self.again, other.again), self.size + other.size
+        self.unlisted = _added(self.unlisted, other.unlisted)
 
     def _before(self, rows: slice, positions: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Where each id came first in its row, [rows, 1, vocab]; the ids of the others of `AGAIN`, or -1; places."""
@@ -133,8 +165,14 @@ class Groups:
         self.again = _added(self.again, [any_of(mass[counts], came[counts] & known[:, None])])
 
 
-def _added(sums: list[Sums], more: list[Sums]) -> list[Sums]:
+def _added(sums: list[T], more: list[T]) -> list[T]:
     return [one + other for one, other in zip(sums, more, strict=True)] if sums else more
+
+
+def _unlisted(mass: Tensor, where: Tensor, token: Tensor, came: Tensor, vocab: int) -> Unlisted:
+    most = torch.minimum(torch.where(mass > 0, mass, torch.inf).amin(1), (1 - mass.sum(1)).clamp(min=0))
+    listed = mass.new_zeros(vocab).index_add(0, where[where >= 0], most[:, None].expand_as(where)[where >= 0])
+    return Unlisted(torch.bincount(token[~came], minlength=vocab).double(), (most.sum() - listed).clamp(min=0))
 
 
 def _blocks(mass: Tensor, token: Tensor, came: Tensor) -> list[Sums]:
@@ -210,7 +248,8 @@ class Ids:
             estimate=abs(came - due) / max(n, 1),
             vacuous="" if n else "every law is as good as certain",
             blind="differences that cancel within every group of ids, or over the tokens of a trace",
-            detail=f"{names[worst](place)}: {came:,} came, {due:,.1f} are due",
+            detail=f"{names[worst](place)}: {came:,} came, {due:,.1f} are due"
+            + (" at most" if isinstance(sums[worst], Unlisted) else ""),
             coverage={"tokens": size, "choice": n},
         )
 
@@ -230,9 +269,8 @@ class Ids:
 
 
 def _scales(vocab: int) -> int:
-    """Sizes of blocks, and numbers of classes."""
-    powers = max(1, (vocab - 1).bit_length())
-    return 2 * powers - 1
+    """Sizes of blocks, numbers of classes, and what is not listed."""
+    return 2 * max(1, (vocab - 1).bit_length())
 
 
 def _again(found: Groups) -> Iterator[Weighed]:
@@ -245,11 +283,13 @@ def _groups(found: Groups) -> Iterator[Weighed]:
     share = math.log(SIZES * _scales(found.vocab))
     for power, sums in enumerate(found.blocks):
         yield sums.log_e() - share - _bits(sums), partial(_block, 1 << power), sums
+    for rare in found.unlisted:
+        yield rare.log_e() - share - _bits(rare), "id {} where it is in no list".format, rare
     for sums in found.classes:
         yield sums.log_e() - share - _bits(sums), partial(_class, len(sums.due)), sums
 
 
-def _bits(sums: Sums) -> float:
+def _bits(sums: Sums | Unlisted) -> float:
     """The logarithm of how many groups there are, up to the next power of 2."""
     return (len(sums.due) - 1).bit_length() * math.log(2)
 

@@ -23,6 +23,7 @@ from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, c
 EDGES = (1, 2, 4, 8, 32)
 """The last rank of each bucket."""
 NAMES = ("rank 1", "rank 2", "ranks 3 to 4", "ranks 5 to 8", "ranks 9 to 32", "ranks above 32", "unlisted")
+UNLISTED = len(NAMES) - 1
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 """Masses of the most probable token between which it is counted apart: the surer, the fewer exceptions are due."""
 ALWAYS_LISTED = (
@@ -74,7 +75,7 @@ def masses(
     own = laws.gather(1, emitted[:, None])
     ahead = (tokens > own) | ((tokens == own) & (torch.arange(count) < emitted[:, None]))
     place = torch.bucketize(ahead.sum(1) + 1, torch.tensor(EDGES))
-    place = torch.where(emitted >= count, len(NAMES) - 1, place)
+    place = torch.where(emitted >= count, UNLISTED, place)
     smallest = torch.where(tokens > 0, tokens, torch.inf).amin(1, keepdim=True)
     least = torch.where(tokens == smallest, tokens, 0).sum(1)
     came = (own == smallest) & (emitted[:, None] < count)

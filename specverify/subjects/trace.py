@@ -6,7 +6,7 @@ A trace is a npz or safetensors file (or a dict of arrays) of S sequences of N p
     and one of
     logprobs       Float[S, N, V]   log p of every token at each position, given the tokens before it
     top_ids        Int[S, N, K]     or only the K most probable tokens ...
-    top_logprobs   Float[S, N, K]   ... and their log p; the others are then one outcome
+    top_logprobs   Float[S, N, K]   ... and their log p (id -1 and -inf fill a list up); the others are one outcome
     logprob, entropy, variance, pit_low, pit_high
                    Float[S, N]      or only log p(x) of the emitted token x; the mean and the variance of -log p under
                                     p; and F(x) - p(x) and F(x), F adding up p from the most probable token down
@@ -20,7 +20,7 @@ p is the law after all processors, in nats. Which positions count may depend on 
 short because of what its next token was biases every test. Lists of the most probable tokens must be the same whichever
 token was drawn. Rows may come in any order. What is counted are the tokens whose law left a choice: a token that is
 logged as certain shows nothing. With laws, or lists of the most probable tokens, each group of ids is counted; the last
-form sees a lack of ids that are neighbours, by `below`, and no more of them. Written by an engine, it is the smallest:
+form sees by `below` what one part of the vocabulary lacks, and no more. It is the smallest, and written by an engine:
 
     import numpy as np
 
@@ -61,7 +61,7 @@ from specverify.batteries import traces
 from specverify.claims import Claim, Lossless
 from specverify.decoders.protocol import Branch
 from specverify.errors import InputError, number_of
-from specverify.evidence.branches import kinds
+from specverify.evidence import branches
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.result import KOLMOGOROV, Evidence, aims, check_delta, check_rates
 from specverify.evidence.tokens import by_id
@@ -152,7 +152,7 @@ def examine(trace: Trace, generator: np.random.Generator, *, alpha: float, beta:
         rows=(mixed.tokens, mixed.log_p),
         masses=mixed.masses,
         groups=trace.groups,
-        kinds=None if mixed.branch is None else kinds(mixed.branch, mixed.statistics.choice),
+        kinds=None if mixed.branch is None else branches.kinds(mixed.branch, mixed.statistics.choice),
         logged=trace.statistics,
         order=order,
         transforms=tuple(transforms),
@@ -201,6 +201,8 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, aim: float, sl
     verdict = judge_evidence(claim, traces.telling(evidence), _coverage(trace), {MAIN: aim}, slack)
     if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, coarsest(aim, slack))):
         return Verdict(verdict.kind, f"{verdict.reason}: {remedy} {_counts(trace)}")
+    if verdict.kind is Kind.CONSISTENT and 2 * trace.unlisted > int(trace.counted.sum()):
+        return Verdict(Kind.INCONCLUSIVE, f"most tokens were in no list, and not tested: list more {_counts(trace)}")
     if verdict.kind is Kind.CONSISTENT and (certain := _certain(trace)):
         return Verdict(Kind.INCONCLUSIVE, certain)
     reason = verdict.reason
@@ -231,7 +233,8 @@ def _always_named(evidence: list[Evidence]) -> bool:
 
 def _counts(trace: Trace) -> str:
     choice, counted = int(trace.statistics.choice.sum()), int(trace.counted.sum())
-    return f"({number_of(counted, 'token')}, of which {choice:,} had a choice)"
+    unlisted = f"; {trace.unlisted:,} were in no list, as one outcome" if trace.unlisted else ""
+    return f"({number_of(counted, 'token')}, of which {choice:,} had a choice{unlisted})"
 
 
 def _certain(trace: Trace) -> str:
@@ -325,6 +328,9 @@ def not_covered(trace: Trace, evidence: Sequence[Evidence]) -> list[str]:
         )
     if trace.below is None:
         notes.append("numbers that are used again to draw by id, under laws that differ: it needs `below`")
+    if trace.unlisted:
+        share = trace.unlisted / int(trace.counted.sum())
+        notes.append(f"which ids came where they were in no list, as {share:.1%} of the tokens, but for single ones")
     if closed:
         notes.append(
             f"{number_of(closed, 'token')} logged as certain, or as good as certain: nothing tests that they were"
@@ -335,7 +341,7 @@ def not_covered(trace: Trace, evidence: Sequence[Evidence]) -> list[str]:
     if trace.branch is None:
         notes.append("bonus tokens and slots of a window apart, and whether a draft was verified: it has no `branch`")
     else:
-        notes.append("whether `branch` says what was done: it is taken at its word")
+        notes += ["whether `branch` says what was done: it is taken at its word", *branches.unseen(evidence)]
     if not trace.tempered:
         notes.append("tempering and the masses of ranks: they need the laws themselves")
     return notes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ from specverify import tree
 from specverify.decoders.protocol import Branch
 from specverify.errors import BudgetError, InputError
 from specverify.evidence.ids import Groups
-from specverify.evidence.ranks import Masses, masses
+from specverify.evidence.ranks import UNLISTED, Masses, masses
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.model import row_mask
 from specverify.subjects.trace_given import BELOW, COARSE, REDUCED, ROUNDING, Block, below, coarse, first, given
+from specverify.subjects.trace_lists import TOP, rest_last, told_apart
 from specverify.subjects.trace_source import Arrays, Source, opened
 
 BLOCK = 1 << 23
 """Probabilities that are read at once."""
 LAWS = ("logprobs",)
-TOP = ("top_ids", "top_logprobs")
 FORMS = {LAWS: "full laws", TOP: "the most probable tokens and the rest as one outcome", REDUCED: "reduced laws"}
 FINEST = 1e-9
 """The smallest tail of a law that is looked at where the law itself is logged."""
@@ -70,6 +70,11 @@ class Trace:
     misreported: tuple[int, int, float] | None
     below: Float[Tensor, "sequences length"] | None = None
     groups: Groups | None = None
+
+    @property
+    def unlisted(self) -> int:
+        """Tokens that were in no list."""
+        return 0 if self.masses is None else int((self.masses.place == UNLISTED)[self.counted].sum())
 
     @property
     def log_p(self) -> Float[Tensor, " sequences"]:
@@ -167,11 +172,12 @@ def tokens_of(source: Source) -> tuple[Int[Tensor, "sequences length"], Bool[Ten
     tokens = _whole(source, "tokens")
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {tuple(tokens.shape)}; a trace has Int[sequences, length], neither 0")
-    if bool((bad := tokens < 0).any()):
+    counted = _counted(source, tokens)
+    if bool((bad := counted & (tokens < 0)).any()):
         raise InputError(
-            f"tokens hold {int(tokens.min())}, {first(bad)}; token ids are at least 0 (give ragged rows by lengths)"
+            f"tokens hold {int(tokens[bad].min())}, {first(bad)}; ids are at least 0 (give ragged rows by lengths)"
         )
-    return tokens, _counted(source, tokens)
+    return tokens, counted
 
 
 def _whole(source: Source, name: str) -> Int[Tensor, "*shape"]:
@@ -248,10 +254,11 @@ def _reduced(
         columns = ((ids == emitted) | ~counts).all(0)
         listed = ids.shape[1]
         token = emitted
-        emitted, laws = _with_rest(ids, logprobs.exp(), emitted, counts, slack, block)
-        ids = ids.clamp(0, groups.vocab - 1)  # what does not count may hold anything
+        ids, emitted, laws = told_apart(ids, logprobs.exp(), emitted, counts, slack, block)
+        ids = ids.clamp(max=groups.vocab - 1)  # what does not count may hold anything
         shape = (block[0].stop - block[0].start, -1, listed)
         groups.add_lists(laws[:, :-1].reshape(shape), ids.reshape(shape), *block)
+        # what fills up a list has no mass
         before = torch.cat([(ids < token) | (emitted == listed), torch.zeros_like(token, dtype=torch.bool)], 1)
     else:
         vocab = logprobs.shape[1]
@@ -270,8 +277,11 @@ def _reduced(
         before = torch.arange(vocab) < emitted
         groups.add(laws.reshape(block[0].stop - block[0].start, -1, vocab), *block)
     found = masses(laws, emitted[:, 0], listed=listed).where(counts)
+    statistics = reduce(laws[:, None, :], emitted, generator, counted=counts)
+    if form is TOP:
+        statistics = replace(statistics, pit=rest_last(statistics, laws, emitted, generator))
     return (
-        reduce(laws[:, None, :], emitted, generator, counted=counts),
+        statistics,
         found,
         (laws * before).sum(1, keepdim=True),
         columns,
@@ -304,24 +314,6 @@ def _logprobs(source: Source, name: str, block: Block, counts: Tensor) -> Float[
             "logarithm)"
         )
     return flat.clamp(max=0)
-
-
-def _with_rest(
-    ids: Tensor, top: Tensor, emitted: Tensor, counts: Tensor, slack: float, block: Block
-) -> tuple[Tensor, Tensor]:
-    """The emitted outcome, a place in the list or the rest behind it, and the law over those."""
-    twice = ids.sort(1).values.diff(dim=1) == 0
-    if bool((bad := (twice & counts).any(1)).any()):
-        raise InputError(f"top_ids name a token twice at one position, {first(bad, block)}; list each once")
-    rest = 1 - top.sum(1, keepdim=True)
-    if bool((bad := (rest < -slack) & counts).any()):
-        raise InputError(
-            f"top_logprobs sum to {float(1 - rest.min()):.4g} in probability at one position, {first(bad, block)}"
-        )
-    laws = torch.cat([top, rest.clamp(min=0)], 1)
-    is_listed = ids == emitted
-    place = torch.where(is_listed.any(1), is_listed.int().argmax(1), ids.shape[1])
-    return place[:, None], laws / laws.sum(1, keepdim=True)
 
 
 def _misreported(source: Source, statistics: TokenStatistics, found: Masses, counted: Tensor) -> tuple[int, int, float]:

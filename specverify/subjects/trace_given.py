@@ -50,6 +50,7 @@ def given(source: Source, counted: Tensor, generator: np.random.Generator) -> To
     if bool((bad := off > ROUNDING).any()):
         raise InputError(
             f"pit_high - pit_low differs from exp(logprob) by up to {float(off.max()):.3g}, {first(bad)}; both are p(x)"
+            + ("; 16 bits are too few for them: log float32" if any(coarse(source, name) for name in REDUCED) else "")
         )
     if bool((bad := counted & ((values["entropy"] < 0) | (values["variance"] < 0))).any()):
         raise InputError(f"entropy and variance are at least 0; not so {first(bad)}")

@@ -225,3 +225,18 @@ def test_groups_are_taken_along_where_a_model_is_read(room, monkeypatch):
     traced(model, tokens, 60, np.random.default_rng(0), read)
     whole.add(model.laws(model.start(150), tokens[:, :-1]), ALL, ALL)
     same(read, whole)
+
+
+def test_false_alarms_where_only_a_bound_is_known(seed):
+    generator, alpha, trials, alarms = torch.Generator().manual_seed(seed), 0.05, 200, 0
+    laws = torch.full((40, 6, 12), 1 / 12, dtype=torch.float64)  # what is not listed is as probable as it can be
+    for _ in range(trials):
+        tokens = drawn(laws, generator)
+        groups = Groups(tokens, 12)
+        ids = torch.rand(40, 6, 12, generator=generator).argsort(2)[..., :3]
+        groups.add_lists(laws[..., :3], ids, slice(0, 40), slice(0, 6))
+        alarms += Ids().check(groups, torch.ones_like(tokens, dtype=torch.bool), alpha=alpha, beta=0.1).rejected
+    assert rate_excess(alarms, trials, alpha) > 1e-6
+    (unlisted,) = groups.unlisted
+    assert int(unlisted.came.sum()) == int((ids != tokens[..., None]).all(2).sum())
+    assert float(unlisted.due.sum()) == pytest.approx(240 * 9 / 12)

@@ -235,7 +235,7 @@ REDUCED = {
         ({"tokens": None}, "the trace holds logprobs; it needs tokens"),
         ({"tokens": np.zeros(5, int)}, r"tokens have shape \(5,\); a trace has Int\[sequences, length\]"),
         ({"tokens": np.zeros((5, 24))}, "tokens has dtype float64; give ids, as integers"),
-        ({"tokens": np.full((5, 24), -1)}, "tokens hold -1, first in row 0 at position 0; token ids are at least 0"),
+        ({"tokens": np.full((5, 24), -1)}, "tokens hold -1, first in row 0 at position 0; ids are at least 0"),
         ({"tokens": np.full((5, 24), 16)}, "tokens hold 16, but logprobs are of 16 tokens, first in row 0 at"),
         (
             {"logprobs": LAW[:4]},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from specverify.errors import InputError
 from specverify.evidence import borrowed
 from specverify.subjects import trace_file
 from specverify.subjects.trace import judge_trace
@@ -133,3 +134,73 @@ def test_bonus_tokens_of_another_law_are_named():
     by_name = {item.check: item for item in found.evidence}
     assert by_name["branches"].rejected
     assert "bonus tokens" in by_name["branches"].detail
+
+
+def few(tokens, laws, k, other=None):
+    """Lists of k tokens, of an engine that emits another one wherever its token is in no list."""
+    ids = np.argsort(-laws, -1)[..., :k]
+    listed = (ids == tokens[..., None]).any(-1)
+    tokens = tokens if other is None else np.where(listed, tokens, other(ids))
+    return {"tokens": tokens, "top_ids": ids, "top_logprobs": np.take_along_axis(laws, ids, -1)}
+
+
+def first_unlisted(ids):
+    """The smallest id that is in no list."""
+    return (np.sort(ids, -1) == np.arange(ids.shape[-1])).cumprod(-1).sum(-1)
+
+
+def test_an_id_that_comes_wherever_the_token_is_in_no_list_is_seen():
+    tokens, laws = log("right")
+    right, wrong = judge_trace(few(tokens, laws, 60)), judge_trace(few(tokens, laws, 60, first_unlisted))
+    assert right.verdict.kind is Kind.CONSISTENT, right.verdict.reason
+    (share,) = [note for note in right.not_covered if note.startswith("which ids came where they were in no list")]
+    unlisted = int((right_places := few(tokens, laws, 60)["top_ids"] != tokens[..., None]).all(-1).sum())
+    assert f"{unlisted / right_places[..., 0].size:.1%} of the tokens" in share
+    assert f"; {unlisted:,} were in no list, as one outcome)" in right.verdict.reason
+    assert wrong.verdict.kind is Kind.REFUTED, wrong.verdict.reason
+    assert re.search(r"ids: id 0 where it is in no list: \d,\d\d\d came, [\d.]+ are due at most", wrong.verdict.reason)
+
+
+def test_lists_that_hold_few_of_the_tokens_say_too_little():
+    found = judge_trace(few(*log("right"), 5))
+    assert found.verdict.kind is Kind.INCONCLUSIVE
+    assert found.verdict.reason.startswith("most tokens were in no list, and not tested: list more (24,000 tokens")
+
+
+def test_what_goes_from_the_lists_to_the_rest_at_one_position_is_seen():
+    tokens, laws = log("right")
+    generator = np.random.default_rng(5)
+    flat = np.exp(0.5 * laws[:, 5])
+    edges = flat.cumsum(1)
+    tokens[:, 5] = (edges <= generator.random((ROWS, 1)) * edges[:, -1:]).sum(1)
+    found = judge_trace(few(tokens, laws, 40))
+    assert found.verdict.kind is Kind.REFUTED
+    assert found.location["position"] == 5, "the laws behind it are the log's own, and are right"
+
+
+def test_lists_may_be_filled_up_and_rows_padded_with_anything():
+    arrays = few(*log("right"), 60)
+    lengths = np.random.default_rng(3).integers(1, LENGTH + 1, ROWS)
+    behind = np.arange(LENGTH) >= lengths[:, None]
+    plain = judge_trace({**arrays, "lengths": lengths})
+    for filler in (-1, 0):
+        ids = np.concatenate([arrays["top_ids"], np.full((ROWS, LENGTH, 2), filler)], 2)
+        logprobs = np.concatenate([arrays["top_logprobs"], np.full((ROWS, LENGTH, 2), -np.inf)], 2)
+        ids[behind], logprobs[behind] = -100, np.nan
+        padded = {"tokens": np.where(behind, -1, arrays["tokens"]), "top_ids": ids, "top_logprobs": logprobs}
+        found = judge_trace({**padded, "lengths": lengths})
+        assert found.verdict.reason == plain.verdict.reason
+    twice = {**arrays, "top_ids": np.where(np.arange(60) == 3, arrays["top_ids"][..., :1], arrays["top_ids"])}
+    with pytest.raises(InputError, match="list each once, and fill up what is shorter with ids of -1"):
+        judge_trace(twice)
+
+
+def test_kinds_of_tokens_that_are_few_say_from_what_they_are_seen():
+    tokens, laws = log("right")
+    branch = np.tile([2, 3, 4], (ROWS, LENGTH // 3))
+    found = judge_trace({**full(tokens, laws), "branch": branch})
+    (line,) = [note for note in found.not_covered if note.startswith("tokens of one kind alone")]
+    assert re.search(
+        r"off by less than 0\.\d+ nats \(8,000 bonus tokens\), 0\.\d+ nats \(8,000 drafts at slot 0\)", line
+    )
+    assert "slot 2" not in line

@@ -111,6 +111,35 @@ def test_a_slip_in_the_residual_is_told_by_tokens(seed):
     assert "not the same: " in found.verdict.reason
 
 
+def penalised(factor, seed, n=1_200, vocab=64, length=24):
+    """Rows of an engine that takes a part of the mass of what came before in a row, and logs laws without that."""
+    table = np.random.default_rng(1).random((61, vocab)) ** 6
+    table /= table.sum(1, keepdims=True)
+    generator, rows = np.random.default_rng(seed), np.arange(n)
+    tokens, logprob, state = np.zeros((n, length), np.int64), np.zeros((n, length)), np.zeros(n, np.int64)
+    seen = np.zeros((n, vocab), dtype=bool)
+    for place in range(length):
+        edges = (table[state] * np.where(seen, factor, 1)).cumsum(1)
+        tokens[:, place] = (edges <= generator.random((n, 1)) * edges[:, -1:]).sum(1)
+        logprob[:, place] = np.log(table[state, tokens[:, place]])
+        seen[rows, tokens[:, place]] = True
+        state = (31 * state + 7 * tokens[:, place] + place) % 61
+    return {"tokens": tokens, "logprob": logprob}
+
+
+@pytest.mark.parametrize("said", [dict, bare], ids=["with log-probabilities", "without"])
+@pytest.mark.parametrize("factor", [1.0, 0.7])
+def test_a_penalty_for_repetition_is_told(factor, said, seed):
+    found = compare_logs(said(penalised(1.0, seed)), said(penalised(factor, seed + 1)))
+    by_name = {item.check: item for item in found.evidence}
+    assert by_name["repetition"].delta < 0.1
+    if factor == 1:
+        assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    else:
+        assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+        assert "repetition: tokens that came before in their row: 0.1" in found.verdict.reason
+
+
 def test_logs_of_one_noise_say_nothing(seed):
     model = toy("hash-16x24")
     one = log(model, seed, 400)
