@@ -123,7 +123,7 @@ CHECKS: dict[str, Check] = {
     ),
     "ids": Check(
         lambda trace: Ids(trace.groups.vocab if trace.groups is not None else 2),
-        lambda trace: trace.groups is not None,
+        lambda trace: trace.groups is not None and trace.groups.vocab > 1,
         lambda check, trace, rates: check.check(trace.groups, trace.statistics.choice, **rates),
     ),
     "repetition": Check(

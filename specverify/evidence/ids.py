@@ -30,6 +30,8 @@ from specverify.evidence.sums import Sums, any_of, few_of, one_of
 T = TypeVar("T", Sums, "Unlisted")
 WIDE = 1_024
 """Groups of a size from which they are summed up one by one where only some ids are listed."""
+CACHED = 1 << 18
+"""Probabilities that are summed up at once: as many as a processor has at hand."""
 ROOM = 1 << 23
 """Tokens times groups, or rows times ids, that are looked at at once where only some ids are listed."""
 FACTORS = tuple(1 + 2.0**power for power in range(-4, 11))
@@ -88,12 +90,17 @@ class Groups:
     def add(self, laws: Float[Tensor, "rows positions vocab"], rows: slice, positions: slice) -> None:
         """Add some tokens, by laws on any device."""
         counts = self.counted[rows, positions].to(laws.device)
-        mass, token = laws[counts].double(), self.tokens[rows, positions].to(laws.device)[counts]
-        came = mass.gather(1, token[:, None])[:, 0] > 0
-        self.blocks = _added(self.blocks, _blocks(mass, token, came))
+        token = self.tokens[rows, positions].to(laws.device)[counts]
+        came = torch.zeros_like(token, dtype=torch.bool)
         half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
-        folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
-        self.classes = _added(self.classes, _classes(folded, token % half, came))
+        chosen, step = counts.flatten().nonzero()[:, 0], max(1, CACHED // self.vocab)
+        for first in range(0, max(1, len(token)), step):
+            some = slice(first, first + step)
+            mass = laws.flatten(0, 1)[chosen[some]].double()
+            came[some] = mass.gather(1, token[some, None])[:, 0] > 0
+            self.blocks = _added(self.blocks, _blocks(mass, token[some], came[some]))
+            folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
+            self.classes = _added(self.classes, _classes(folded, token[some] % half, came[some]))
         since, named, place = (each.to(laws.device) for each in self._before(rows, positions))
         due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, named.clamp(min=0)).double()]
         self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
@@ -180,7 +187,8 @@ def _blocks(mass: Tensor, token: Tensor, came: Tensor) -> list[Sums]:
     found = []
     while mass.shape[1] > 1:
         found.append(one_of(mass, token, came))
-        mass = pad(mass, (0, mass.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2)
+        mass = pad(mass, (0, mass.shape[1] % 2)) if mass.shape[1] % 2 else mass
+        mass = mass[:, 0::2] + mass[:, 1::2]
         token = token // 2
     return found
 

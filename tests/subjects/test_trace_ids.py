@@ -204,3 +204,9 @@ def test_kinds_of_tokens_that_are_few_say_from_what_they_are_seen():
         r"off by less than 0\.\d+ nats \(8,000 bonus tokens\), 0\.\d+ nats \(8,000 drafts at slot 0\)", line
     )
     assert "slot 2" not in line
+
+
+def test_a_vocabulary_of_one_token_has_no_groups():
+    found = judge_trace({"tokens": np.zeros((30, 4), np.int64), "logprobs": np.zeros((30, 4, 1))})
+    assert found.verdict.kind is not Kind.REFUTED
+    assert "ids" not in {item.check for item in found.evidence}
