@@ -276,6 +276,8 @@ def _findings(trace: Trace, evidence: list[Evidence], verdict: Verdict) -> Itera
             f"the log rather than the tokens may be wrong: {same:,} rows log exactly the laws of the row before them, "
             "after other tokens"
         )
+    if not bool(trace.counted.all()) and any(item.rejected and item.check == "ids" for item in evidence):
+        yield "an id that ends rows looks so, too, where `lengths` leave it out, or rows were chosen by how they ended"
     surprisal = found["surprisal"]
     if surprisal.rejected and (surprisal.estimate or 0.0) < 0 and not surprisal.coverage["impossible"]:
         yield (

@@ -210,3 +210,14 @@ def test_a_vocabulary_of_one_token_has_no_groups():
     found = judge_trace({"tokens": np.zeros((30, 4), np.int64), "logprobs": np.zeros((30, 4, 1))})
     assert found.verdict.kind is not Kind.REFUTED
     assert "ids" not in {item.check for item in found.evidence}
+
+
+@pytest.mark.parametrize("counts_the_end", [True, False])
+def test_an_end_that_lengths_leave_out_is_told(counts_the_end):
+    tokens, laws = log("right")
+    ends = np.isin(tokens, range(40, 48))  # each of eight ids ends a row
+    lengths = np.where(ends.any(1), ends.argmax(1) + counts_the_end, LENGTH)
+    found = judge_trace({**full(tokens, laws), "lengths": lengths})
+    told = [note for note in found.notes if note.startswith("an id that ends rows looks so, too, where `lengths`")]
+    assert found.verdict.kind is (Kind.CONSISTENT if counts_the_end else Kind.REFUTED), found.verdict.reason
+    assert bool(told) != counts_the_end
