@@ -277,8 +277,8 @@ def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, be
 def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
     """Do tokens that came before in their row come as often in both logs, each of `AGAIN`?
 
-    The share of a row's tokens that do is compared by signs (see `surprisal`), so that it is seen how a penalty for
-    repetition, or one of two engines' noise, changes rows whose tokens have the same law at each position.
+    The share of a row's tokens that do is compared by signs, whose sum exceeds s with probability at most
+    exp(-s^2 / (2 sum d^2)) (Hoeffding): a penalty for repetition changes rows whose tokens have one law at each place.
     """
     shares = []
     for each in map(torch.from_numpy, tokens):
@@ -286,13 +286,13 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         shares.append(came.sum(1).double() / (each >= 0).sum(1, keepdim=True).clamp(min=1))
     pairs = (shares[0] - shares[1]).numpy()
     tests = 2 * len(AGAIN)
-    tails = [_by_signs(side * column - drift) for column in pairs.T for side in (1, -1)]
+    tails = [_hoeffding(side * column - drift) for column in pairs.T for side in (1, -1)]
     worst = int(np.argmin(tails)) // 2
     first, second = (float(share[:, worst].mean()) for share in shares)
     column = pairs[:, 0]
     error = max(EQUAL, float(column.std(ddof=1)) / math.sqrt(len(column))) if len(column) > 1 else EQUAL
     below, shifts = column - column.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
-    least = bisect.bisect_left(shifts, True, key=lambda shift: tests * _by_signs(below + shift) <= alpha)
+    least = bisect.bisect_left(shifts, True, key=lambda shift: tests * _hoeffding(below + shift) <= alpha)
     seen = least < len(shifts)
     p_value = min(1.0, tests * min(tails))
     return Evidence(
@@ -310,6 +310,11 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         vacuous="" if seen else f"{len(column)} rows are too few",
         detail=f"{AGAIN[worst]}: {first:.3g} of A's tokens, {second:.3g} of B's",
     )
+
+
+def _hoeffding(apart: Float[np.ndarray, " pairs"]) -> float:
+    """A simpler bound of the same."""
+    return math.exp(-(max(0.0, float(apart.sum())) ** 2) / max(1e-300, 2 * float((apart**2).sum())))
 
 
 def _by_signs(apart: Float[np.ndarray, " pairs"]) -> float:

@@ -83,6 +83,7 @@ def test_miss_rate_of_a_share_that_is_off_by_delta(seed):
 LOSSLESS = [name for name in registry.names("ids") if not registry.entry(name).relaxed]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_lossless_decoders_are_right_at_every_kind(name, seed):
     target = toy("hash-16x24")

@@ -90,6 +90,7 @@ def test_ids_that_come_too_seldom_are_named_where_the_log_can_tell(slip, form):
     assert bool(unseen) == (form == "reduced"), "what the log cannot tell is said"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_lists_are_read_twice_from_a_file_in_blocks(save, order, tmp_path, monkeypatch):
