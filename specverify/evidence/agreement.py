@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy import stats
 
-from specverify.evidence.before import AGAIN, earlier, others
+from specverify.evidence.before import REPEATED, earlier, others
 from specverify.evidence.discrete import SAFETY
 from specverify.evidence.result import NATS, Evidence
 
@@ -252,48 +253,42 @@ def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, be
     means = (score[codes].sum(2) / lengths)[:, third:]
     pairs = (means[0] - means[1]) / 2  # at most the total variation of how often tokens come
     p_value = _by_signs(pairs - drift)
-    error = max(EQUAL, float(pairs.std(ddof=1)) / math.sqrt(len(pairs))) if len(pairs) > 1 else EQUAL
-    below, shifts = pairs - pairs.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
-    least = bisect.bisect_left(shifts, True, key=lambda shift: _by_signs(below + shift) <= alpha)
-    seen = least < len(shifts)
+    shift = _least_shift(pairs, _by_signs, alpha, beta)
     return Evidence(
         check="frequencies",
         statistic=float(pairs.mean()),
         p_value=p_value,
         alpha=alpha,
         beta=beta,
-        delta=drift + float(shifts[least]) if seen else 0.0,
+        delta=drift + shift if shift < math.inf else 0.0,
         metric="share of tokens",
         n=n,
         rejected=p_value <= alpha,
         basis="finite-sample bound",
         power="asymptotic",
-        vacuous="" if seen else f"{n} rows are too few to learn from a third of them",
+        vacuous="" if shift < math.inf else f"{n} rows are too few to learn from a third of them",
         detail=f"of tokens that came more often in a third of A's rows than of B's, the rest of A has a share that is "
         f"{pairs.mean():.3g} larger than in B",
     )
 
 
 def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
-    """Do tokens that came before in their row come as often in both logs, each of `AGAIN`?
+    """Do tokens that came before in their row come as often in both logs, each of `REPEATED`?
 
     The share of a row's tokens that do is compared by signs, whose sum exceeds s with probability at most
     exp(-s^2 / (2 sum d^2)) (Hoeffding): a penalty for repetition changes rows whose tokens have one law at each place.
+    `delta` is of tokens that came anywhere before.
     """
     shares = []
     for each in map(torch.from_numpy, tokens):
         came = torch.cat([(earlier(each) >= 0)[..., None], others(each) == each[..., None]], 2) & (each >= 0)[..., None]
         shares.append(came.sum(1).double() / (each >= 0).sum(1, keepdim=True).clamp(min=1))
     pairs = (shares[0] - shares[1]).numpy()
-    tests = 2 * len(AGAIN)
+    tests = 2 * len(REPEATED)
     tails = [_hoeffding(side * column - drift) for column in pairs.T for side in (1, -1)]
     worst = int(np.argmin(tails)) // 2
     first, second = (float(share[:, worst].mean()) for share in shares)
-    column = pairs[:, 0]
-    error = max(EQUAL, float(column.std(ddof=1)) / math.sqrt(len(column))) if len(column) > 1 else EQUAL
-    below, shifts = column - column.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
-    least = bisect.bisect_left(shifts, True, key=lambda shift: tests * _hoeffding(below + shift) <= alpha)
-    seen = least < len(shifts)
+    shift = _least_shift(pairs[:, 0], _hoeffding, alpha / tests, beta)
     p_value = min(1.0, tests * min(tails))
     return Evidence(
         check="repetition",
@@ -301,15 +296,25 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         p_value=p_value,
         alpha=alpha,
         beta=beta,
-        delta=drift + float(shifts[least]) if seen else 0.0,
+        delta=drift + shift if shift < math.inf else 0.0,
         metric="share of tokens",
-        n=len(column),
+        n=len(pairs),
         rejected=p_value <= alpha,
         basis="finite-sample bound",
         power="asymptotic",
-        vacuous="" if seen else f"{len(column)} rows are too few",
-        detail=f"{AGAIN[worst]}: {first:.3g} of A's tokens, {second:.3g} of B's",
+        vacuous="" if shift < math.inf else f"{len(pairs)} rows are too few",
+        detail=f"{REPEATED[worst]}: {first:.3g} of A's tokens, {second:.3g} of B's",
     )
+
+
+def _least_shift(
+    pairs: Float[np.ndarray, " pairs"], tail: Callable[[np.ndarray], float], alpha: float, beta: float
+) -> float:
+    """By how much such differences have to be off to be seen but with probability beta; infinite if by none."""
+    error = max(EQUAL, float(pairs.std(ddof=1)) / math.sqrt(len(pairs))) if len(pairs) > 1 else EQUAL
+    below, shifts = pairs - pairs.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
+    least = bisect.bisect_left(shifts, True, key=lambda shift: tail(below + shift) <= alpha)
+    return float(shifts[least]) if least < len(shifts) else math.inf
 
 
 def _hoeffding(apart: Float[np.ndarray, " pairs"]) -> float:

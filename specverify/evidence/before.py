@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 LAGS = 8
 """Places before a token at which the same one is looked for."""
-AGAIN = (
+REPEATED = (
     "tokens that came before in their row",
     "the token that followed the one before, the last time that one came",
     *(f"the token {lag} places before" if lag > 1 else "the token before, again" for lag in range(1, LAGS + 1)),
@@ -25,7 +25,7 @@ def earlier(tokens: Int[Tensor, "rows length"]) -> Int[Tensor, "rows length"]:
 
 
 def others(tokens: Int[Tensor, "rows length"]) -> Int[Tensor, "rows length kinds"]:
-    """The token that each of `AGAIN` but the first speaks of at each place; -1 where there is none."""
+    """The token that each of `REPEATED` but the first speaks of at each place; -1 where there is none."""
     length = tokens.shape[1]
     place = pad(earlier(tokens)[:, :-1], (1, 0), value=-1)
     followed = torch.where(place >= 0, tokens.gather(1, (place + 1).clamp(min=0, max=length - 1)), -1)

@@ -19,8 +19,8 @@ from torch import Tensor
 from specverify.decoders.protocol import Branch
 from specverify.evidence import design
 from specverify.evidence.martingale import mixed_edge, mixed_log_e
-from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates, check_size
-from specverify.evidence.sums import any_of
+from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates
+from specverify.evidence.sums import any_of, smallest_share
 from specverify.evidence.tokens import TokenStatistics
 
 SLOTS = 8
@@ -110,10 +110,7 @@ class Branches:
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
         """The share of n tokens beyond a level that is missed with probability at most beta, at most 1."""
-        check_rates(alpha, beta)
-        check_size(n)
-        edge = mixed_edge(n / 8, math.log(STREAMS / alpha))
-        return min(1.0, (edge + math.sqrt(n * math.log(1 / beta) / 2)) / n)
+        return smallest_share(n, STREAMS, alpha=alpha, beta=beta)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of tokens that misses delta with probability at most beta."""

@@ -22,15 +22,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from specverify.evidence import design
-from specverify.evidence.before import AGAIN, others
-from specverify.evidence.martingale import mixed_edge
+from specverify.evidence.before import REPEATED, others
 from specverify.evidence.result import TOTAL_VARIATION, Evidence, check_delta, check_rates, check_size
-from specverify.evidence.sums import Sums, any_of, few_of, one_of
+from specverify.evidence.sums import Sums, any_of, few_of, one_of, smallest_share
 
 T = TypeVar("T", Sums, "Unlisted")
 WIDE = 1_024
 """Groups of a size from which they are summed up one by one where only some ids are listed."""
-CACHED = 1 << 18
+CACHED = 1 << 17
 """Probabilities that are summed up at once: as many as a processor has at hand."""
 ROOM = 1 << 23
 """Tokens times groups, or rows times ids, that are looked at at once where only some ids are listed."""
@@ -154,7 +153,7 @@ class Groups:
         self.unlisted = _added(self.unlisted, other.unlisted)
 
     def _before(self, rows: slice, positions: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each id came first in its row, [rows, 1, vocab]; the ids of the others of `AGAIN`, or -1; places."""
+        """Where each id came first in its row, [rows, 1, vocab]; the ids of the others of `REPEATED`, or -1; places."""
         tokens, never = self.tokens[rows], self.tokens.shape[1]
         since = torch.full((len(tokens), self.vocab), never).scatter_reduce(
             1, tokens, torch.arange(never).expand_as(tokens), "amin"
@@ -164,7 +163,7 @@ class Groups:
     def _add_again(
         self, due: Tensor, known: Tensor, since: Tensor, named: Tensor, place: Tensor, rows: slice, positions: slice
     ) -> None:
-        """Of `AGAIN`; `known` says of the tokens that count whether they are possible, and listed."""
+        """Of `REPEATED`; `known` says of the tokens that count whether they are possible, and listed."""
         token, counts = (each[rows, positions].to(due.device) for each in (self.tokens[..., None], self.counted))
         came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, named == token], 2)
         # what stands for none has no mass
@@ -263,12 +262,8 @@ class Ids:
 
     def smallest_detectable(self, n: int, *, alpha: float, beta: float) -> float:
         """The mass of one group that n tokens miss being off by with probability at most beta, at most 1."""
-        check_rates(alpha, beta)
-        check_size(n)
-        least = len(AGAIN) if self.before else _scales(self.vocab) * SIZES * 2 ** (self.vocab - 1).bit_length()
-        # a coin's variance is at most 1/4, so that its differences spread by 1/8
-        edge = mixed_edge(n / 8, math.log(least / alpha))
-        return min(1.0, (edge + math.sqrt(n * math.log(1 / beta) / 2)) / n)
+        events = len(REPEATED) if self.before else _scales(self.vocab) * SIZES * 2 ** (self.vocab - 1).bit_length()
+        return smallest_share(n, events, alpha=alpha, beta=beta)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of tokens that misses a group that is off by delta with probability at most beta."""
@@ -283,7 +278,7 @@ def _scales(vocab: int) -> int:
 
 def _again(found: Groups) -> Iterator[Weighed]:
     for again in found.again:
-        yield again.log_e() - math.log(len(AGAIN)), AGAIN.__getitem__, again
+        yield again.log_e() - math.log(len(REPEATED)), REPEATED.__getitem__, again
 
 
 def _groups(found: Groups) -> Iterator[Weighed]:

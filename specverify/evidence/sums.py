@@ -7,6 +7,7 @@ be as many as a vocabulary has ids.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.evidence.martingale import mixed_log_e
+from specverify.evidence.martingale import mixed_edge, mixed_log_e
+from specverify.evidence.result import check_rates, check_size
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Sums:
         # (c - m)^2 + 2 m (1 - m) = c - 2 c m + 2 m - m^2, as c is 0 or 1
         spread = (self.came - 2 * self.cross + 2 * self.due - self.square) / 6
         return mixed_log_e((self.came - self.due).numpy(), spread.clamp(min=0).numpy())
+
+
+def smallest_share(n: int, events: int, *, alpha: float, beta: float) -> float:
+    """The share of n tokens that one of so many events is off by, and is missed with probability at most beta."""
+    check_rates(alpha, beta)
+    check_size(n)
+    # a coin's variance is at most 1/4, so that its differences spread by 1/8
+    edge = mixed_edge(n / 8, math.log(events / alpha))
+    return min(1.0, (edge + math.sqrt(n * math.log(1 / beta) / 2)) / n)
 
 
 def one_of(mass: Float[Tensor, "tokens events"], place: Int[Tensor, " tokens"], came: Bool[Tensor, " tokens"]) -> Sums:

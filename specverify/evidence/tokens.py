@@ -16,15 +16,13 @@ from torch import Tensor
 
 from specverify import tree
 from specverify.errors import InputError
-from specverify.evidence.ids import Groups
+from specverify.evidence.ids import CACHED, Groups
 from specverify.model import Model, check_laws
 
 # Inverse temperatures 1 - tilt at which `reduce` records the normaliser of p ** (1 - tilt).
 TILTS = (-0.3, -0.1, -0.03, -0.01, -0.003, 0.003, 0.01, 0.03, 0.1, 0.3)
 AT_ONCE = 1 << 27
 """Numbers of the laws that a model is asked for at once: half a gigabyte in single precision."""
-CACHED = 1 << 16
-"""Numbers of them that are reduced at once: as many as a processor has at hand."""
 CHOICE = 0.0079
 """The entropy from which a law is said to leave a choice, in nats: that of a coin that falls wrong once in a thousand.
 
@@ -181,12 +179,11 @@ def _part(laws: Tensor, tokens: Tensor, uniform: Tensor) -> tuple[Tensor, ...]:
     entropy = (p * surprise).sum(1)
     variance = (p * (surprise - entropy[:, None]) ** 2).sum(1)
     # p ** (1 - tilt) = p exp(tilt surprisal), summed over the possible tokens
-    raised = {tilt: (tilt * surprise).exp() for tilt in (0.003, 0.01)}
-    for tilt, third in ((0.03, 0.01), (0.1, 0.03), (0.3, 0.1)):
-        raised[tilt] = raised[third] * raised[third] * raised[third]
-        if tilt == 0.1:
-            raised[tilt] *= raised[0.01]
-    tilted = [(p * raised[tilt] if tilt > 0 else p / raised[-tilt]).sum(1).log() for tilt in TILTS]
+    least, small = (0.003 * surprise).exp(), (0.01 * surprise).exp()
+    thrice = small * small * small
+    tenfold = thrice * thrice * thrice * small
+    raised = (least, small, thrice, tenfold, tenfold * tenfold * tenfold)  # those of `TILTS` above 0
+    tilted = [(p / each).sum(1).log() for each in reversed(raised)] + [(p * each).sum(1).log() for each in raised]
     return (
         pit.clamp(0, 1),
         surprise.gather(1, tokens[:, None])[:, 0],

@@ -59,7 +59,7 @@ DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B",
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
     "dependence between rows of one log, but for rows that come again",
-    "dependence of tokens that are not neighbours, or of three, where rows do not come again and tokens do not, either",
+    "dependence of tokens that are not neighbours, or of three, where neither rows nor tokens come again",
     "tokens that came in neither log, and tokens too rare to be counted apart",
     "other prompts, lengths and settings than those of the logs",
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from specverify.decoders import Autoregressive, sample
-from specverify.evidence.before import AGAIN, LAGS
+from specverify.evidence.before import LAGS, REPEATED
 from specverify.evidence.design import rate_excess
 from specverify.evidence.ids import Groups, Ids
 from specverify.evidence.tokens import traced
@@ -80,7 +80,7 @@ def test_what_came_before_is_known_by_its_place(seed):
     groups = Groups(tokens, 4)
     groups.add(laws, ALL, ALL)
     (again,) = groups.again
-    came, due = np.zeros(len(AGAIN)), np.zeros(len(AGAIN))
+    came, due = np.zeros(len(REPEATED)), np.zeros(len(REPEATED))
     for row, law in zip(tokens.tolist(), laws, strict=True):
         for place, token in enumerate(row):
             before = row[:place]
