@@ -117,16 +117,27 @@ def test_black_boxes_are_judged_by_names_of_the_lists():
 
 @pytest.fixture(scope="module")
 def kernel():
-    found = judge_round(rounds.get("token-rule").kernel, delta=0.5, seconds=20, checks=("standard",))
-    return {item.check for item in found.evidence}
+    """The judgement of a right kernel, with all of `standard`."""
+    return judge_round(rounds.get("token-rule").kernel, delta=0.5, seconds=20, checks=("standard",))
 
 
 def test_a_kernel_is_judged_by_the_whole_list_and_by_no_other_check(kernel):
-    groups = (*calls.STANDARD, "reports")
-    streams = [check for check in kernel if ": " in check]
-    assert kernel >= set(calls.names(calls.STANDARD, streams))
-    assert set(calls.names(groups, streams)) - kernel == {"accepted counts"}, "this convention reports none"
+    groups, judged = (*calls.STANDARD, "reports"), {item.check for item in kernel.evidence}
+    streams = [check for check in judged if ": " in check]
+    assert judged >= set(calls.names(calls.STANDARD, streams))
+    assert set(calls.names(groups, streams)) - judged == {"accepted counts"}, "this convention reports none"
     assert {"one round: dense", "window of 16: slot 7"} & set(streams)
+
+
+def test_the_box_of_a_kernel_is_stated(kernel):
+    for words in (
+        "2, 3, 4, 16, 64, 256, 1,024, 1,031",
+        "0 to 3 drafts per row (windows of 8 and 16 beside)",
+        "batches of 1 to 40",
+        "bfloat16",
+    ):
+        assert words in kernel.verdict.reason
+    assert any("batches above 4,096 rows" in gap for gap in kernel.not_covered)
 
 
 def test_the_groups_of_calls_are_those_that_can_be_asked_for():

@@ -13,6 +13,7 @@ wide()   four tokens, one position: after a rejection three are left
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -110,16 +111,19 @@ def _of_rows(kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _
         table = torch.tensor([both[model] for both in laws] + [[int(each) for each in line] for line in only])
 
         def weights(position: Tensor, state: Tensor, table: Tensor = table) -> Tensor:
-            def at(place: int) -> Tensor:
-                return state.gather(1, (length - position + place).clamp(0, length - 1)[:, None])[:, 0]
-
-            found = row(position, at)
+            found = row(position, functools.partial(_token, state, position))
             return table[torch.where(found == _NONE, len(laws) + (state[:, -1] + 1) % vocab, found)]
 
         recursion = Recursion(initial=(0,) * length, update=shifted, weights=weights)
         name = f"{own}{kind}-{vocab}x{length}"
         models.append(StateModel(name, vocab, length, recursion, torch.float64, torch.device("cpu")))
     return models[0], models[1]
+
+
+def _token(state: Tensor, position: Tensor, place: int) -> Tensor:
+    """The token at a place, in states of the last tokens."""
+    length = state.shape[1]
+    return state.gather(1, (length - position + place).clamp(0, length - 1)[:, None])[:, 0]
 
 
 def _laws(prefix: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

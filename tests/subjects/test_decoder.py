@@ -18,6 +18,8 @@ from specverify.rules.token import at, residual
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind
 
+pytestmark = pytest.mark.usefixtures("seldom_together")
+
 QUICK = {"examples": 10, "toys": ("guided-2x5",)}
 """Enough where only the outline of a judgement is looked at; whole ones are in tests/soundness."""
 

@@ -11,6 +11,8 @@ from specverify.rules.token import at
 from specverify.subjects.decoder import judge_decoder
 from specverify.verdict import Kind
 
+pytestmark = pytest.mark.usefixtures("seldom_together")
+
 QUICK = {"examples": 10, "toys": ("guided-2x5",)}
 
 

@@ -25,6 +25,8 @@ from specverify.subjects.for_all import ForAll, for_all
 from specverify.subjects.modes import find_modes
 from specverify.verdict import Kind, Verdict
 
+pytestmark = pytest.mark.usefixtures("seldom_together")
+
 PROVED = Verdict(Kind.PROVED, "exact TV at most 1e-16")
 
 

@@ -65,12 +65,12 @@ def test_whatever_ends_validate_ends_all_that_the_subject_started(tmp_path, how)
 
 
 def test_the_time_limit_is_of_the_processor_and_of_all_its_processes():
-    judgement = judge("computes_for_ever", limit=6)
+    judgement = judge("computes_for_ever", limit=3)
     assert judgement.verdict.kind is Kind.ERROR
     assert judgement.verdict.reason.startswith(
-        "gave no answer within 6 s of processor time (--limit sets another), in "
+        "gave no answer within 3 s of processor time (--limit sets another), in "
     )
-    assert judgement.reproduce.endswith("--level sampler --seed 0 --seconds 5 --limit 6")
+    assert judgement.reproduce.endswith("--level sampler --seed 0 --seconds 5 --limit 3")
 
 
 def test_memory_is_limited_by_default(monkeypatch):

@@ -21,6 +21,8 @@ from specverify.subjects.for_all import LENGTH, _needed, for_all
 from specverify.subjects.modes import find_modes
 from specverify.verdict import Kind
 
+pytestmark = pytest.mark.usefixtures("seldom_together")
+
 SHORT = 8
 QUICK = {"examples": 10, "toys": ("dense-2x8",)}
 

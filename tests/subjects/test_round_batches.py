@@ -284,17 +284,6 @@ def test_a_kernel_that_was_slow_at_first_gets_all_its_rows():
     assert not any("too slow for all rows" in note for note in judgement.notes)
 
 
-def test_the_box_is_stated(whole):
-    for words in (
-        "2, 3, 4, 16, 64, 256, 1,024, 1,031",
-        "0 to 1 drafts per row (windows of 8 and 16 beside)",
-        "batches of 1 to 40",
-        "bfloat16",
-    ):
-        assert words in whole.verdict.reason
-    assert any("batches above 4,096 rows" in gap for gap in whole.not_covered)
-
-
 def test_a_row_that_large_batches_alone_get_wrong_is_no_pass():
     """With its coins given a row follows its place in the batch: the law over coins is none, which is told."""
 

@@ -182,7 +182,7 @@ def ragged(target, draft, n, seed, window=3, slips=lambda row, slot, behind: Fal
         ({"window": 5, "slips": lambda row, slot, behind: slot == 4}, "late", 1),
         pytest.param({"window": 5, "bonus_of_draft": True}, "late", 1, marks=pytest.mark.slow),
         pytest.param({"slips": lambda row, slot, behind: behind >= 2}, "rows", 2, marks=pytest.mark.slow),
-        ({"slips": lambda row, slot, behind: row == 2}, "wide", 3),
+        pytest.param({"slips": lambda row, slot, behind: row == 2}, "wide", 3, marks=pytest.mark.slow),
     ],
     ids=["last slot", "bonus", "behind", "third row"],
 )

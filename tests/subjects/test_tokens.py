@@ -17,6 +17,8 @@ from specverify.subjects.proving import Proving
 from specverify.subjects.tokens import takes
 from specverify.verdict import Kind, Verdict
 
+pytestmark = pytest.mark.usefixtures("seldom_together")
+
 VECTORS = {"toys": ["gauss-1x6"], "delta": 0.3}
 
 
