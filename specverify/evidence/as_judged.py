@@ -20,6 +20,7 @@ from specverify import tree
 from specverify.decoders.protocol import Decoder, Info, State
 from specverify.draws import Draws
 from specverify.errors import ContractError
+from specverify.evidence.ids import Groups
 from specverify.evidence.tokens import TokenStatistics, reduce
 from specverify.model import Context, Model
 
@@ -83,6 +84,9 @@ class AsJudged:
         n: sequences that will be drawn, in whatever batches, one batch after the other.
         generator: see `reduce`.
 
+    Attributes:
+        groups: what came of each group of ids, under the same laws.
+
     Raises:
         ContractError: from a step of another kind, or one that commits a token behind others than it showed the model.
     """
@@ -98,6 +102,7 @@ class AsJudged:
         rows = min(n, max(1, LAWS // (places * vocab)))
         self._laws = torch.full((rows, places, vocab), torch.nan, dtype=model.dtype)
         self._n = n
+        self.groups = Groups(torch.zeros(0, length, dtype=torch.int64), vocab)
 
     def init(self, model: Model, batch: int, draws: Draws) -> State:
         """See Decoder."""
@@ -130,6 +135,9 @@ class AsJudged:
         where, of = place[here, at], row[here]
         law, token = laws[here, at][:, None], came[here, at][:, None]
         self._found.append((of.cpu(), where.cpu(), reduce(law, token, self.generator)))
+        groups = Groups(after.tokens, laws.shape[-1])
+        groups.add_at(law[:, 0], here.cpu(), where.cpu())
+        self.groups.join(groups)
         kept = (of < len(self._laws)) & (where % self._every == 0)
         self._laws[of[kept].cpu(), where[kept].cpu() // self._every] = law[kept, 0].to(self._laws)
 

@@ -79,7 +79,7 @@ class Groups:
     ) -> None:
         self.vocab = vocab
         self.tokens = tokens.cpu().clamp(0, vocab - 1)
-        self.size = tokens.numel() if counted is None else int(counted.sum())
+        self.size = 0
         self.counted = torch.ones_like(self.tokens, dtype=torch.bool) if counted is None else counted
         self.blocks: list[Sums] = []
         self.classes: list[Sums] = []
@@ -88,21 +88,37 @@ class Groups:
 
     def add(self, laws: Float[Tensor, "rows positions vocab"], rows: slice, positions: slice) -> None:
         """Add some tokens, by laws on any device."""
-        counts = self.counted[rows, positions].to(laws.device)
-        token = self.tokens[rows, positions].to(laws.device)[counts]
-        came = torch.zeros_like(token, dtype=torch.bool)
+        every = torch.arange(self.tokens.shape[0])[rows], torch.arange(self.tokens.shape[1])[positions]
+        chosen = self.counted[rows, positions].flatten().nonzero()[:, 0]
+        row, place = (each.flatten()[chosen] for each in torch.meshgrid(*every, indexing="ij"))
+        self.add_at(laws.flatten(0, 1), row, place, chosen)
+
+    def add_at(
+        self,
+        laws: Float[Tensor, "some vocab"],
+        rows: Int[Tensor, " counted"],
+        places: Int[Tensor, " counted"],
+        chosen: Int[Tensor, " counted"] | None = None,
+    ) -> None:
+        """Add tokens of these rows and places, by the law of each or, of all that are given, those `chosen`."""
+        chosen = torch.arange(len(rows)) if chosen is None else chosen
+        self.size += len(rows)
+        every, own = rows.unique(return_inverse=True)
+        tokens = self.tokens[every]
+        since, named = self._since(tokens), others(tokens)[own, places]
         half = 1 << max(0, (self.vocab - 1).bit_length() - 1)
-        chosen, step = counts.flatten().nonzero()[:, 0], max(1, CACHED // self.vocab)
-        for first in range(0, max(1, len(token)), step):
-            some = slice(first, first + step)
-            mass = laws.flatten(0, 1)[chosen[some]].double()
-            came[some] = mass.gather(1, token[some, None])[:, 0] > 0
-            self.blocks = _added(self.blocks, _blocks(mass, token[some], came[some]))
+        for some in torch.arange(len(rows)).split(max(1, CACHED // self.vocab)):
+            mass = laws[chosen[some].to(laws.device)].double()
+            token, other = (each.to(laws.device) for each in (self.tokens[rows[some], places[some]], named[some]))
+            came = mass.gather(1, token[:, None])[:, 0] > 0
+            self.blocks = _added(self.blocks, _blocks(mass, token, came))
             folded = mass[:, :half] + pad(mass[:, half:], (0, 2 * half - self.vocab))
-            self.classes = _added(self.classes, _classes(folded, token[some] % half, came[some]))
-        since, named, place = (each.to(laws.device) for each in self._before(rows, positions))
-        due = [(laws.double() * (since < place)).sum(2, keepdim=True), laws.gather(2, named.clamp(min=0)).double()]
-        self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
+            self.classes = _added(self.classes, _classes(folded, token % half, came))
+            seen = (since[own[some]] < places[some, None]).to(laws.device)
+            # what stands for none has no mass
+            due = [(mass * seen).sum(1, keepdim=True), mass.gather(1, other.clamp(min=0)).where(other >= 0, 0.0)]
+            again = torch.cat([seen.gather(1, token[:, None]), other == token[:, None]], 1)
+            self.again = _added(self.again, [any_of(torch.cat(due, 1), again & came[:, None])])
 
     def add_lists(
         self,
@@ -124,6 +140,7 @@ class Groups:
         counts = self.counted[rows, positions]
         mass, where, token = laws[counts].double(), ids[counts], self.tokens[rows, positions][counts]
         came = (where == token[:, None]).any(1)
+        self.size += len(token)
         self.unlisted = _added(self.unlisted, [_unlisted(mass, where, token, came, self.vocab)])
         mass, where = mass.where(where >= 0, 0.0), where.clamp(min=0)
         blocks: list[Sums] = []
@@ -140,11 +157,17 @@ class Groups:
             half //= 2
         dense = mass.new_zeros(len(mass), half).scatter_add(1, where % half, mass)
         self.classes = _added(self.classes, [*classes, *_classes(dense, token % half, came)])
-        since, named, place = self._before(rows, positions)
-        seen = since.expand(-1, ids.shape[1], -1).gather(2, ids.clamp(min=0)) < place
-        due = [(laws.double() * seen).sum(2, keepdim=True)]
-        due += [((ids == other[..., None]) * laws).sum(2, keepdim=True).double() for other in named.unbind(2)]
-        self._add_again(torch.cat(due, 2), came, since, named, place, rows, positions)
+        own, place = counts.nonzero(as_tuple=True)
+        tokens, place = self.tokens[rows], torch.arange(self.tokens.shape[1])[positions][place]
+        since, other = self._since(tokens), others(tokens)[own, place]
+        where = ids[counts]
+        seen = since[own[:, None], where.clamp(min=0)] < place[:, None]
+        due = [(laws[counts].double() * seen).sum(1, keepdim=True)]
+        due += [((where == one[:, None]) * laws[counts]).sum(1, keepdim=True).double() for one in other.unbind(1)]
+        named = torch.cat([(since[own, token] < place)[:, None], other == token[:, None]], 1)
+        # what stands for none has no mass
+        mass = torch.cat(due, 1).where(pad(other >= 0, (1, 0), value=True), 0.0)
+        self.again = _added(self.again, [any_of(mass, named & came[:, None])])
 
     def join(self, other: Groups) -> None:
         """Add what another one, of other rows, has found."""
@@ -152,23 +175,11 @@ class Groups:
         self.again, self.size = _added(self.again, other.again), self.size + other.size
         self.unlisted = _added(self.unlisted, other.unlisted)
 
-    def _before(self, rows: slice, positions: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each id came first in its row, [rows, 1, vocab]; the ids of the others of `REPEATED`, or -1; places."""
-        tokens, never = self.tokens[rows], self.tokens.shape[1]
-        since = torch.full((len(tokens), self.vocab), never).scatter_reduce(
-            1, tokens, torch.arange(never).expand_as(tokens), "amin"
-        )
-        return since[:, None], others(tokens)[:, positions], torch.arange(never)[positions][:, None]
-
-    def _add_again(
-        self, due: Tensor, known: Tensor, since: Tensor, named: Tensor, place: Tensor, rows: slice, positions: slice
-    ) -> None:
-        """Of `REPEATED`; `known` says of the tokens that count whether they are possible, and listed."""
-        token, counts = (each[rows, positions].to(due.device) for each in (self.tokens[..., None], self.counted))
-        came = torch.cat([since.expand(-1, len(place), -1).gather(2, token) < place, named == token], 2)
-        # what stands for none has no mass
-        mass = torch.cat([due[..., :1], torch.where(named >= 0, due[..., 1:], 0.0)], 2)
-        self.again = _added(self.again, [any_of(mass[counts], came[counts] & known[:, None])])
+    def _since(self, tokens: Int[Tensor, "rows length"]) -> Int[Tensor, "rows vocab"]:
+        """The first place of each id in each row; the length where there is none."""
+        never = tokens.shape[1]
+        places = torch.arange(never).expand_as(tokens)
+        return torch.full((len(tokens), self.vocab), never).scatter_reduce(1, tokens, places, "amin")
 
 
 def _added(sums: list[T], more: list[T]) -> list[T]:

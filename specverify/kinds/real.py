@@ -56,12 +56,12 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         timed_sample(cell, setting, decoder, model, result)
         result["claim"] = str(NOTHING)
         return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
-    half, groups = model.precision in HALF, None
+    half = model.precision in HALF
     seam = "" if half or real_of(cell, setting).ships else _seam(model)
     run = timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(seed_of(cell, setting, 1))
     if half:
-        run, statistics, seam = _again(cell, setting, model, decoder, generator)
+        run, statistics, groups, seam = _again(cell, setting, model, decoder, generator)
     else:
         groups = Groups(run.tokens, model.vocab)
         statistics = traced(model, run.tokens, cell.batch or BLOCK, generator, groups)
@@ -83,7 +83,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
 
 def _again(
     cell: Cell, setting: Setting, model: ImageModel, decoder: Decoder, generator: np.random.Generator
-) -> tuple[Run, TokenStatistics, str]:
+) -> tuple[Run, TokenStatistics, Groups, str]:
     """The same run once more, out of time: its tokens under the laws that judged them, and what these laws are worth.
 
     Raises:
@@ -102,7 +102,7 @@ def _again(
         f"tokens are held against the laws of the passes that judged them, which differ from those of single tokens by "
         f"{apart}: nothing finer than that is said of plain decoding"
     )
-    return run, noting.statistics(), words
+    return run, noting.statistics(), noting.groups, words
 
 
 def _seam(model: ImageModel) -> str:

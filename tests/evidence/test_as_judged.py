@@ -1,6 +1,7 @@
 """Tokens under the laws of the passes that judged them."""
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from specverify.decoders import registry, sample
 from specverify.errors import ContractError
 from specverify.evidence import as_judged
 from specverify.evidence.as_judged import AsJudged
+from specverify.evidence.copies import halves
+from specverify.evidence.ids import Groups
 from specverify.evidence.tokens import TokenStatistics, reduce, traced
 from toymodels import toy
 from toymodels.tables import TableModel, prefixes
@@ -54,14 +57,19 @@ def test_where_windows_are_single_tokens_all_is_as_read_again(name, eos, seed):
     model = table(3, 5, seed, eos)
     found, run = judged(name, model, 120, seed)
     assert torch.equal(run.tokens, sample(decoder(name), model, 120, seed, 50).tokens)
-    mine, due = found.statistics(), traced(model, run.tokens, 50, np.random.default_rng(0))
     came = run.branch > 0
+    groups = Groups(run.tokens, model.vocab, came)
+    mine, due = found.statistics(), traced(model, run.tokens, 50, np.random.default_rng(0), groups)
     for field in fields(TokenStatistics):
         if field.name != "pit":
             each, other = (getattr(one, field.name) for one in (mine, due))
             torch.testing.assert_close(each[came], other[came], rtol=1e-9, atol=1e-9)
             assert not bool(each[~came].any()), "nothing is left behind an end"
     assert bool(((mine.pit > 0) & (mine.pit < 1)).all())
+    for name in ("blocks", "classes", "again"):
+        for one, two in zip(getattr(found.groups, name), getattr(groups, name), strict=True):
+            np.testing.assert_allclose(one.log_e(), two.log_e(), atol=1e-9)
+    assert found.groups.size == groups.size == int(came.sum())
     apart = found.apart(run.tokens)
     assert apart.largest < 1e-12
     assert apart.rows == 50
@@ -156,3 +164,36 @@ def test_the_statistics_of_one_token_are_those_that_reduce_gives():
     due = reduce(law.expand(4, 1, 3), run.tokens, np.random.default_rng(0))
     assert torch.equal(found.statistics().surprisal, due.surprisal)
     assert torch.equal(found.statistics().pit, due.pit)
+
+
+class _Moved:
+    """A model that gives all of one id's mass to the next one's."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def laws(self, context, draft):
+        laws = self.inner.laws(context, draft).clone()
+        laws[..., 5] += laws[..., 4]
+        laws[..., 4] = 0
+        return laws
+
+
+def test_an_id_that_never_comes_is_seen_under_laws_that_depend_on_the_window():
+    model, right = BySlot(toy("hash-16x24")), decoder("sjd")
+    wrong = SimpleNamespace(
+        name="wrong",
+        claim=right.claim,
+        init=right.init,
+        step=lambda state, inner, draws: right.step(state, _Moved(inner), draws),
+    )
+    for judging in (right, wrong):
+        found = AsJudged(judging, model, 400, np.random.default_rng(1))
+        run = sample(found, model, 400, 1, 100)
+        trace = traces.Traced(found.statistics(), runs=halves(run.tokens), groups=found.groups)
+        evidence = {item.check: item for item in traces.carry_out(trace, RATES, 1e-3)}
+        assert evidence["ids"].rejected is (judging is wrong)
+    assert evidence["ids"].detail.startswith("id 4: 0 came, ")

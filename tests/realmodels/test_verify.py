@@ -164,6 +164,7 @@ def test_in_half_precision_tokens_are_held_against_the_laws_that_judged_them(mad
     alphas = dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4)
     result = carry_out(cell, Setting("quick", 0, "cpu", alphas, own))
     assert not [row["check"] for row in result["evidence"] if row["rejected"]]
+    assert {"ids", "repetition"} <= {row["check"] for row in result["evidence"]}
     said = re.search(
         r"the laws of the passes that judged them, which differ from those of single tokens by (\S+) in total "
         r"variation on average and (\S+) at most, over 1,600 laws of 100 sequences: nothing finer",
