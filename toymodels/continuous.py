@@ -2,13 +2,15 @@
 
 A state of dim + 2 numbers takes in every token, s' = tanh(R s + U x + c), and the next law's means, scales,
 correlations and weights are functions of it. The matrices come from the hash of the name, so that a name fixes its laws
-for ever, up to the last digits of tanh and exp: `continuous_digests.json` holds digests of laws at fixed contexts, and
-a test compares. Laws are made in double precision, by the same operations whatever the batch, and rounded once.
+for ever, up to the last digits of tanh and exp: `continuous_digests.json` holds digests of laws at fixed contexts of
+those in the catalogue, and a test compares. A family has toys of any size ("gauss-3x7"). Laws are made in double
+precision, by the same operations whatever the batch, and rounded once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +34,7 @@ class Family:
 
     Attributes:
         make: (state, weights, dim) -> the next token's law.
-        sizes: DIMxLENGTH of its toys.
+        sizes: DIMxLENGTH of those that campaigns use.
         summary: what is special about it.
     """
 
@@ -110,14 +112,25 @@ def names() -> tuple[str, ...]:
     return _TOYS.names()
 
 
+def known(name: str) -> bool:
+    """Whether there is a toy of that name: of any size, those in the catalogue are the ones that campaigns use."""
+    return _sized(name) is not None
+
+
 def toy(name: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> ContinuousModel:
-    """The toy of that name.
+    """The toy of that name; a family has toys of any size.
 
     Raises:
         InputError: there is none; the message lists names that are close.
     """
-    family, dim, length = _TOYS[name]
-    return ContinuousToy(name, dim, length, family, dtype, torch.device(device))
+    kind, dim, length = _sized(name) or _TOYS[name]
+    return ContinuousToy(name, dim, length, _FAMILIES[kind], dtype, torch.device(device))
+
+
+def _sized(name: str) -> tuple[str, int, int] | None:
+    """The family, dimension and length that a name says."""
+    found = re.fullmatch(r"([a-z]+)-([1-9]\d?)x([1-9]\d{0,3})", name)
+    return (found[1], int(found[2]), int(found[3])) if found and found[1] in _FAMILIES else None
 
 
 def digest(model: ContinuousModel) -> str:
@@ -203,7 +216,7 @@ _FAMILIES = {
 _TOYS = Catalogue(
     "continuous toy",
     {
-        f"{kind}-{size}": (family, int(size.split("x")[0]), int(size.split("x")[1]))
+        f"{kind}-{size}": (kind, int(size.split("x")[0]), int(size.split("x")[1]))
         for kind, family in _FAMILIES.items()
         for size in family.sizes
     },

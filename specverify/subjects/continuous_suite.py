@@ -75,9 +75,17 @@ SUITE = (
     Setting("equal-4x4", "shifted", 3),
     Setting("gauss-8x4", "wider", 3),
     Setting("gauss-16x4", "shifted", 3),
+    Setting("gauss-3x7", "shifted", 4),
+    Setting("full-5x5", "shifted", 6, "float32"),
+    Setting("mix-3x5", "near", 4),
+    Setting("chain-5x5", "wider", 4),
+    Setting("full-7x9", "wider", 7),
+    Setting("gauss-17x3", "near", 2, "float32"),
 )
 """The cheap ones first: each kind of law, windows from 1 to beyond the length, drafts from one law with the target's to
 none in common, both precisions."""
+
+_TOYS = {one.toy for one in SUITE}
 
 
 def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
@@ -90,7 +98,7 @@ def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
         if continuous.toy(name).name.startswith("score"):
             raise InputError(f"toy {name!r}: each of its transforms costs a quadrature; choose toys with closed forms")
     chosen = [one for one in SUITE if toys is None or one.toy in toys]
-    chosen += [Setting(toy, "wider", 3) for toy in toys or () if toy not in {one.toy for one in SUITE}]
+    chosen += [Setting(toy, "wider", 3) for toy in toys or () if toy not in _TOYS]
     drafts, windows = "draft_model" in factory.takes, "window" in factory.takes
     adapted = [
         replace(one, draft=one.draft if drafts else None, window=one.window if windows else None) for one in chosen

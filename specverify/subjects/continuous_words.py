@@ -11,7 +11,6 @@ from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT
 from specverify.subjects.continuous_play import SMALL
 from specverify.subjects.continuous_suite import Setting
-from toymodels import continuous
 
 _LAWS = {
     "gauss": "Gaussians",
@@ -61,7 +60,7 @@ def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
         tried: the settings.
         rows: sequences drawn in each.
     """
-    models = [continuous.toy(one.toy) for one in tried]
+    models = [one.model() for one in tried]
     windows = [one.window for one in tried if one.window is not None]
     laws = dict.fromkeys(_LAWS.get(one.toy.split("-")[0], one.toy) for one in tried)
     drafts = dict.fromkeys(one.draft for one in tried if one.draft)

@@ -87,7 +87,7 @@ def judge_decoder(
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
     toys = toys if toy is None else (toy,)
-    tokens = "vectors" if toy in continuous.names() else tokens
+    tokens = "vectors" if toy is not None and continuous.known(toy) else tokens
     toys = toys if target is None else ()
     notes: tuple[str, ...] = ()
     of_vectors = partial(judge_continuous, factory, claim, seed=seed, seconds=seconds, toys=toys)
@@ -122,7 +122,7 @@ def judge_decoder(
 
 def _check(toy: str | None, target: str | None, of: Tokens) -> None:
     """Whether a decoder of ids, or of vectors, can be judged on what was asked for."""
-    if toy is not None and (toy in continuous.names()) != (of == "vectors"):
+    if toy is not None and continuous.known(toy) != (of == "vectors"):
         raise OptionError(
             f"toy {toy!r} has no {of}, which are what this decoder takes; `specverify list models` has others"
         )

@@ -243,8 +243,8 @@ def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
         raise InputError(f"give a {' or a '.join(asked)}, not both: each says on what a subject is judged")
     if isinstance(suite := asked.get("suite"), str):
         named(suite)
-    if (toy := asked.get("toy")) is not None and (level == "sampler" or toy not in continuous.names()):
-        if toy in continuous.names():
+    if (toy := asked.get("toy")) is not None and (level == "sampler" or not continuous.known(toy)):
+        if continuous.known(toy):
             raise InputError(f"toy {toy!r} is one of vectors; a sampler has ids: what draws vectors has init and step")
         toymodels.toy(toy)
     if (target := asked.get("target")) is None:

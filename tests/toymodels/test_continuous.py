@@ -12,7 +12,7 @@ from specverify.errors import InputError
 from specverify.laws import Chain, CheckedContinuous, ContinuousModel, Gaussian, at, select
 from specverify.rules.reflection import equal_covariance, overlap
 from specverify.rules.rejection import accept_probability
-from toymodels.continuous import digest, fixed_tokens, names, toy
+from toymodels.continuous import digest, fixed_tokens, known, names, toy
 from toymodels.continuous_drafts import alter, draft, kinds
 
 DIGESTS = json.loads((Path(toymodels.__file__).parent / "continuous_digests.json").read_text())
@@ -180,12 +180,25 @@ def test_fixed_tokens_are_fixed_and_spread():
 
 
 def test_unknown_names_list_close_ones():
-    with pytest.raises(InputError, match=r"unknown continuous toy 'gauss-1x7'; did you mean .*gauss-1x6.*\?"):
-        toy("gauss-1x7")
+    for name in ("gaus-1x6", "gauss-0x6", "gauss-1x0", "gauss-1x06", "gauss-100x6"):
+        with pytest.raises(InputError, match=rf"unknown continuous toy '{name}'; did you mean .*gauss-1x6.*\?"):
+            toy(name)
+        assert not known(name)
     with pytest.raises(InputError, match=r"unknown continuous toy '!'; known: gauss-1x6, .*score-1x4"):
         toy("!")
     with pytest.raises(InputError, match=r"unknown draft model 'wide'; did you mean wider"):
         draft("wide", toy("gauss-1x6"))
+
+
+@pytest.mark.parametrize("name", ["gauss-3x7", "full-7x2", "mix-3x5", "chain-5x2", "equal-17x3"])
+def test_a_family_has_toys_of_any_size(name):
+    assert known(name)
+    assert name not in names()
+    model, (dim, length) = toy(name), map(int, name.partition("-")[2].split("x"))
+    assert (model.name, model.dim, model.length) == (name, dim, length)
+    tokens = fixed_tokens(2, length, dim).to(model.dtype)
+    law = model.laws(model.start(2), tokens[:, :-1])
+    assert law.sample(Sampled(0), torch.ones(2, length, dtype=torch.bool)).shape == (2, length, dim)
 
 
 def test_laws_of_networks_need_drafts_of_their_own():
