@@ -5,10 +5,13 @@
     disjoint    moved by 40
     wider       standard deviations times 1.5^(1 / sqrt(dim)), so that the overlap depends little on the dimension
     narrower    divided by it: p / q has no bound
+    leaning     means moved by one standard deviation, by other amounts in each coordinate
+    other       all of it: means moved so by half of one, standard deviations wider in one coordinate and narrower in
+                the next, correlations halved, each component with another one's weight
     identical   the target itself
 
-Of chains towards known data, shifting moves the data, which leaves the covariances of all transitions, and widening
-stretches the transitions.
+What is altered in one way, and alike in all coordinates, makes some wrong formulas right. Of chains towards known data,
+shifting moves the data, which leaves the covariances of all transitions, and widening stretches the transitions.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specverify import tree
 from specverify.catalogue import near
 from specverify.errors import InputError
 from specverify.laws import Chain, ContinuousModel, Denoised, FullGaussian, Gaussian, Law, Mixture
 from specverify.model import Context
 
-_MOVED = {"shifted": 1.0, "near": 0.025, "disjoint": 40.0}
+_MOVED = {"shifted": 1.0, "near": 0.025, "disjoint": 40.0, "leaning": 1.0}
 _STRETCHED = {"wider": 1.5, "narrower": 1 / 1.5}
+_OTHER = "other"
 
 
 class Altered:
@@ -51,7 +56,7 @@ class Altered:
 
 def kinds() -> tuple[str, ...]:
     """The kinds of draft model."""
-    return (*_MOVED, *_STRETCHED, "identical")
+    return (*_MOVED, *_STRETCHED, _OTHER, "identical")
 
 
 def draft(kind: str, target: ContinuousModel) -> ContinuousModel:
@@ -67,33 +72,51 @@ def draft(kind: str, target: ContinuousModel) -> ContinuousModel:
 
 def alter(kind: str, law: Law) -> Law:
     """The law of a draft model of that kind beside a target law."""
+    if kind == _OTHER:
+        return _otherwise(law)
     if kind in _MOVED:
-        return _move(law, _MOVED[kind])
+        along = _leaning if kind == "leaning" else _alternating
+        return _move(law, _MOVED[kind] * along(law.dim, next(tree.tensors(law))))
     return _stretch(law, _STRETCHED[kind] ** (law.dim**-0.5))
 
 
-def _move(law: Law, by: float) -> Law:
-    """A law moved by a vector of length `by` in units of its standard deviations, of alternating signs."""
+def _otherwise(law: Law) -> Law:
+    """A law altered in all that it has."""
+    like = next(tree.tensors(law))
+    moved = _move(law, _leaning(law.dim, like) / 2)
+    factor = 1.5 ** _alternating(law.dim, like)
+    if isinstance(moved, Chain) and isinstance(moved.condition, Denoised):
+        return _stretch(Chain(Denoised(_mixed(moved.condition.data), moved.condition.stretch), moved.head), 1.2)
+    if isinstance(moved, FullGaussian):
+        half = (moved.cholesky + moved.cholesky.diagonal(dim1=-2, dim2=-1).diag_embed()) / 2
+        return FullGaussian(moved.mean, half * factor[:, None])
+    return _stretch(_mixed(moved) if isinstance(moved, Mixture) else moved, factor)
+
+
+def _mixed(law: Mixture) -> Mixture:
+    return Mixture(law.log_weight.roll(1, -1), law.mean, law.scale)
+
+
+def _move(law: Law, by: Float[Tensor, " dim"]) -> Law:
+    """A law moved by a vector in units of its standard deviations."""
     if isinstance(law, Chain) and isinstance(law.condition, Denoised):
         return Chain(Denoised(_moved_mixture(law.condition.data, by), law.condition.stretch), law.head)
     if isinstance(law, Mixture):
         return _moved_mixture(law, by)
     if isinstance(law, Gaussian):
-        return Gaussian(law.mean + by * _alternating(law.dim, law.mean) * law.scale, law.scale)
+        return Gaussian(law.mean + by * law.scale, law.scale)
     if isinstance(law, FullGaussian):
-        direction = _alternating(law.dim, law.mean).expand_as(law.mean)
-        return FullGaussian(law.colour(by * direction).to(law.mean.dtype), law.cholesky)
+        return FullGaussian(law.colour(by.expand_as(law.mean)).to(law.mean.dtype), law.cholesky)
     raise _unknown(law)
 
 
-def _moved_mixture(law: Mixture, by: float) -> Mixture:
+def _moved_mixture(law: Mixture, by: Tensor) -> Mixture:
     """All components moved by one vector: an average scale is the unit."""
-    unit = _alternating(law.dim, law.mean) * law.scale.mean(-2, keepdim=True)
-    return Mixture(law.log_weight, law.mean + by * unit, law.scale)
+    return Mixture(law.log_weight, law.mean + by * law.scale.mean(-2, keepdim=True), law.scale)
 
 
-def _stretch(law: Law, factor: float) -> Law:
-    """A law whose standard deviations, or whose transitions', are multiplied."""
+def _stretch(law: Law, factor: float | Tensor) -> Law:
+    """A law whose standard deviations, or whose transitions', are multiplied, by one factor or one a coordinate."""
     if isinstance(law, Chain) and isinstance(law.condition, Denoised):
         return Chain(Denoised(law.condition.data, law.condition.stretch * factor), law.head)
     if isinstance(law, Mixture):
@@ -114,3 +137,10 @@ def _alternating(dim: int, like: Tensor) -> Float[Tensor, " dim"]:
     sign = torch.ones(dim, dtype=like.dtype, device=like.device)
     sign[1::2] = -1
     return sign / math.sqrt(dim)
+
+
+def _leaning(dim: int, like: Tensor) -> Float[Tensor, " dim"]:
+    """The unit vector along (1, -1/2, 1/3, ..)."""
+    size = 1 / torch.arange(1, dim + 1, dtype=like.dtype, device=like.device)
+    scale: Tensor = math.sqrt(dim) / torch.linalg.vector_norm(size)
+    return _alternating(dim, like) * size * scale

@@ -3,6 +3,7 @@
     uniformity              all transforms are uniform
     coordinates             at each position and dimension
     positions, dimensions   pairs are independent at all distances along a sequence, and within a token
+    across                  so are other coordinates, of one token and the next
     rows                    across the batch, at `ROWS` distances
     noise that comes again  no transform, nor its mirror image, comes twice anywhere in the first sequences
     atoms                   no value is shared by many tokens
@@ -11,7 +12,7 @@
     tokens                  no token of several dimensions came before
 
 Transforms are Rosenblatt's (`evidence/rosenblatt.py`). The last four rest on equal values, and see shares of
-tokens that are too small for the first five.
+tokens that are too small for the first six.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from specverify.evidence.repeats import ROUNDING, Atoms, Repeats, copies, repeat
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattLags, RosenblattUniformity, Transforms
 
-ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 64, 128)
-"""Distances between rows: neighbours, half of a batch of `BATCH`, and the same row of the next."""
+ROWS = (*range(1, 34), 48, 64, 96, 128)
+"""Distances between rows: neighbours, parts of a batch of `BATCH`, and the same row of the next."""
 BATCH = 128
 """Rows of the batches that a sample begins with; what uses noise twice shows within a few of them."""
 AGAIN = "noise that comes again"
@@ -44,6 +45,7 @@ def names(length: int, dim: int) -> tuple[str, ...]:
     found = ["uniformity", "coordinates"]
     found += ["positions"] if length > 1 else []
     found += ["dimensions"] if dim > 1 else []
+    found += ["across"] if length > 1 and dim > 1 else []
     found += ["rows", AGAIN, "atoms", "noise atoms"]
     found += ["repeats"] if length * dim > 1 else []
     found += ["tokens"] if dim > 1 else []
@@ -95,6 +97,15 @@ def _positions(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) 
 
 def _dimensions(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
     return RosenblattLags("dimension").check(uniforms, alpha=alpha, beta=beta)
+
+
+def _across(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
+    """Coordinates one behind the other, token after token: as far apart as two tokens that stand side by side are."""
+    size, length, dim = uniforms.shape
+    lags = tuple(lag for lag in range(1, 2 * dim) if lag != dim)
+    flat = uniforms.reshape(size, length * dim, 1)
+    found = RosenblattLags("position", lags).check(flat, alpha=alpha, beta=beta)
+    return replace(found, detail=found.detail.replace("positions ", "coordinates "))
 
 
 def _rows(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
@@ -149,6 +160,7 @@ CHECKS: dict[str, Callable[[Tokens, Transforms, float, float], Evidence]] = {
     "coordinates": _coordinates,
     "positions": _positions,
     "dimensions": _dimensions,
+    "across": _across,
     "rows": _rows,
     AGAIN: _again,
     "atoms": _atoms,
@@ -157,6 +169,6 @@ CHECKS: dict[str, Callable[[Tokens, Transforms, float, float], Evidence]] = {
     "tokens": _tokens,
 }
 """(tokens, transforms, alpha, beta) -> evidence."""
-LAW = ("uniformity", "coordinates", "positions", "dimensions", "rows")
+LAW = ("uniformity", "coordinates", "positions", "dimensions", "across", "rows")
 VALUES = ("atoms", "noise atoms", "repeats", "tokens")
 """Those of the transforms' law, and those of equal values."""

@@ -291,7 +291,8 @@ def _judgement(
         location=refuted[0].location if refuted else None,
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
-            "laws, lengths, dimensions, windows and batches other than those of the toys",
+            "laws, dimensions, lengths, windows, drafts and precisions other than those of the settings, or together "
+            "otherwise than there (checks are named after settings); other batches",
             f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last",
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",

@@ -32,7 +32,7 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
     def worst(*names: str) -> float:
         return max((value for name in names for value in seen.get(name, ())), default=0.0)
 
-    small, pairs = worst(*continuous_pool.NAMES[:-1]), worst("positions", "dimensions", "rows")
+    small, pairs = worst(*continuous_pool.NAMES[:-1]), worst("positions", "dimensions", "across", "rows")
     kept = seen.get(KEPT, ())
     parts = [
         f"a Kolmogorov distance of {delta:.3g} of the transforms of all tokens of a setting",
@@ -41,7 +41,7 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
             if small
             else []
         ),
-        *([f"a total variation of {pairs:.2g} of the cells of two transforms at any one distance"] if pairs else []),
+        *([f"a total variation of {pairs:.2g} of the cells of two transforms at a distance"] if pairs else []),
         f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
         f"copies of a share of {worst('repeats', 'tokens', AGAIN):.1g}",
         *(
@@ -73,7 +73,8 @@ def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
         ", ".join(laws),
         *([f"drafts {', '.join(drafts)}"] if drafts else []),
     ]
-    return f"{number_of(len(tried), 'setting')}, {number_of(sum(rows), 'sequence')} ({'; '.join(parts)})"
+    each = "each of one law, size, draft, window and precision: " if len(tried) > 1 else ""
+    return f"{number_of(len(tried), 'setting')}, {number_of(sum(rows), 'sequence')} ({each}{'; '.join(parts)})"
 
 
 def _span(values: Sequence[int]) -> str:

@@ -117,6 +117,8 @@ def judge_decoder(
         return of_vectors()
     if found.verdict.kind not in (Kind.REFUTED, Kind.ERROR) and takes(factory, "vectors"):
         found = replace(found, not_covered=(*found.not_covered, OVER_VECTORS))
+    if found.verdict.kind is Kind.ERROR and takes(factory, "vectors"):
+        notes += ("judged over ids; it takes vectors, too, over which `--level continuous` judges it",)
     return replace(found, notes=(*found.notes, *notes))
 
 

@@ -1,0 +1,77 @@
+"""Where decoders of vectors are judged: what a wrong formula may hold for is not all that is tried."""
+
+import numpy as np
+import pytest
+import torch
+
+from specverify.batteries import vectors
+from specverify.subjects.continuous_suite import SUITE
+from toymodels import continuous
+from toymodels.continuous_drafts import alter
+
+FAMILIES = ("gauss", "equal", "full", "mix", "chain")
+MODELS = {one: one.model() for one in SUITE}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_is_met_in_more_than_two_dimensions_and_in_both_precisions(family):
+    own = {one: model for one, model in MODELS.items() if one.toy.startswith(f"{family}-")}
+    assert max(model.dim for model in own.values()) > 2
+    assert {one.dtype for one in own} == {"float64", "float32"}
+    drafts = {one.draft for one, model in own.items() if model.dim > 1}
+    assert drafts & {"other", "leaning"}
+
+
+def test_dimensions_lie_below_at_and_beyond_powers_of_two():
+    dims = {model.dim for model in MODELS.values()}
+    assert {1, 2, 3, 4, 5, 8, 16, 17} <= dims
+    assert {model.dim % 4 for one, model in MODELS.items() if one.dtype == "float32"} == {0, 1, 2, 3}
+
+
+def test_the_last_slot_of_a_large_window_is_met_in_more_than_one_dimension():
+    assert any(one.window >= 8 and model.length > one.window + 1 and model.dim > 1 for one, model in MODELS.items())
+
+
+@pytest.mark.parametrize("toy", ["gauss-3x4", "full-3x4", "mix-3x4"])
+def test_another_draft_differs_in_all_that_a_law_has(toy):
+    model = continuous.toy(toy)
+    law = model.laws(model.start(2), torch.zeros(2, 0, 3, dtype=model.dtype))
+    other, leaning = alter("other", law), alter("leaning", law)
+    moved = (law.whiten(other.mean) if toy.startswith(("gauss", "full")) else (other.mean - law.mean)[..., 0, :])[
+        0, 0
+    ].abs()
+    assert len(set(np.round(moved.flatten().tolist(), 6))) == moved.numel(), "no two coordinates are moved alike"
+    if toy.startswith("full"):
+        ratio = other.cholesky[0, 0] / law.cholesky[0, 0]
+        assert float((ratio[1, 0] / ratio[1, 1]).abs()) == pytest.approx(0.5)
+        assert torch.equal(leaning.cholesky, law.cholesky)
+        return
+    ratio = other.scale[0, 0] / law.scale[0, 0]
+    assert float(ratio.min()) < 1 < float(ratio.max())
+    assert torch.equal(leaning.scale, law.scale)
+    if toy.startswith("mix"):
+        assert not torch.allclose(other.log_weight, law.log_weight)
+
+
+def test_what_a_coordinate_takes_from_another_one_of_the_token_before_is_seen_by_its_own_check():
+    uniforms = np.random.default_rng(0).random((4000, 5, 3))
+    tokens = torch.from_numpy(np.random.default_rng(1).random(uniforms.shape))
+    alphas = dict.fromkeys(vectors.LAW, 1e-6)
+    right = vectors.carry_out(tokens, uniforms, alphas, 1e-3, vectors.LAW)
+    assert not any(item.rejected for item in right.values())
+    wrong = uniforms.copy()
+    for place in range(1, 5):
+        wrong[:, place, 2] = (wrong[:, place - 1, 0] + 0.25) % 1
+    found = vectors.carry_out(tokens, wrong, alphas, 1e-3, vectors.LAW)
+    assert [name for name, item in found.items() if item.rejected] == ["across"]
+    assert "most deviant: coordinates 5 apart" in found["across"].detail
+
+
+def test_rows_half_of_sixteen_to_a_hundred_and_twenty_eight_apart_are_looked_at():
+    assert set(vectors.ROWS) >= {*range(1, 34), 48, 64, 96, 128}
+    uniforms = np.random.default_rng(0).random((4096, 2, 1))
+    for row in range(16, 4096, 32):
+        uniforms[row : row + 16] = (uniforms[row - 16 : row] + 0.25) % 1
+    found = vectors.carry_out(torch.from_numpy(uniforms), uniforms, {"rows": 1e-6}, 1e-3, ("rows",))["rows"]
+    assert found.rejected
+    assert "rows 16 apart" in found.detail
