@@ -6,8 +6,7 @@
     wider       standard deviations times 1.5^(1 / sqrt(dim)), so that the overlap depends little on the dimension
     narrower    divided by it: p / q has no bound
     leaning     means moved by one standard deviation, by other amounts in each coordinate
-    other       all of it: means moved so by half of one, standard deviations wider in one coordinate and narrower in
-                the next, correlations halved, each component with another one's weight
+    other       in all: means by half of that, standard deviations up and down, correlations halved, other weights
     identical   the target itself
 
 What is altered in one way, and alike in all coordinates, makes some wrong formulas right. Of chains towards known data,

@@ -175,7 +175,7 @@ def test_randomness_of_its_own_is_found():
         ({"alpha": 0.0}, "alpha is 0.0; a false-alarm rate lies strictly between 0 and 1"),
         ({"delta": 0.0}, "delta is 0.0"),
         ({"seconds": 0.0}, "seconds is 0.0; give the decoder some time"),
-        ({"toys": ["gauss-9x9"]}, "unknown continuous toy 'gauss-9x9'"),
+        ({"toys": ["gaus-9x9"]}, "unknown continuous toy 'gaus-9x9'"),
         ({"toys": ["score-1x4"]}, "toy 'score-1x4': each of its transforms costs a quadrature"),
         ({"claim": ClusterLossless(((0,), (1,)))}, "vectors have no clusters to judge the claim"),
     ],
