@@ -87,6 +87,8 @@ SUITE = (
 """Each kind of law, in dimensions beside and between the powers of 2; windows from 1 to beyond the length, and well
 within it; drafts from one law with the target's to none in common; both precisions. What tells most is early: those
 behind it may have no time left."""
+
+
 def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
     """Those that differ in what the subject takes.
 
