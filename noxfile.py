@@ -48,7 +48,7 @@ def run_tests(session: nox.Session, *options: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite (some eleven minutes on 2 cores). `-- --seed 1` varies every seed."""
+    """The test suite (some ten minutes on 2 cores, its environment included). `-- --seed 1` varies every seed."""
     install(session, "tests")
     run_tests(session)
 
