@@ -39,7 +39,7 @@ def test_a_slip_between_tokens_or_in_a_few_of_them_is_refuted(subject, said, tmp
         ("BAND", "full-3x4/leaning/w2"),
         ("LATE", "gauss-2x12/wider/w8"),
         ("FOURS", "equal-4x4/leaning/w2/float32"),
-        ("LENGTH", "equal-4x4/leaning/w2/float32"),
+        ("LENGTH", "full-3x4/leaning/w2"),
         ("SIXTEEN", "rows 16 apart"),
     ],
 )
