@@ -59,8 +59,7 @@ def test_right_twins_are_consistent_in_the_box_that_is_told(subject, tmp_path):
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
     reason = found["verdict"]["reason"]
     assert all(
-        part in reason
-        for part in ("dimensions 1, 2, 3, 4", "lengths 3, 4, 5, 6", "batches of 1, 2, 3, 5, 9, 33", "float32")
+        part in reason for part in ("dimensions 1, 2, 3, 4", "12, 40", "batches of 1, 2, 3, 5, 9, 33", "float32")
     )
     assert "a Kolmogorov distance of 0.01 of the transforms" in reason
     assert "total variation of whole sequences" in found["not_covered"][-1]
