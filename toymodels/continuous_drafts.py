@@ -6,11 +6,12 @@
     wider       standard deviations times 1.5^(1 / sqrt(dim)), so that the overlap depends little on the dimension
     narrower    divided by it: p / q has no bound
     leaning     means moved by one standard deviation, by other amounts in each coordinate
-    other       in all: means by half of that, standard deviations up and down, correlations halved, other weights
+    other       in means, standard deviations, correlations and weights, each by an amount that depends on the law
     identical   the target itself
 
-What is altered in one way, and alike in all coordinates, makes some wrong formulas right. Of chains towards known data,
-shifting moves the data, which leaves the covariances of all transitions, and widening stretches the transitions.
+What is altered in one way, alike in all coordinates or at all positions, makes some wrong formulas right. Of chains
+towards known data, shifting moves the data, which leaves the covariances of all transitions, and widening stretches the
+transitions.
 """
 
 from __future__ import annotations
@@ -80,20 +81,35 @@ def alter(kind: str, law: Law) -> Law:
 
 
 def _otherwise(law: Law) -> Law:
-    """A law altered in all that it has."""
-    like = next(tree.tensors(law))
-    moved = _move(law, _leaning(law.dim, like) / 2)
-    factor = 1.5 ** _alternating(law.dim, like)
-    if isinstance(moved, Chain) and isinstance(moved.condition, Denoised):
-        return _stretch(Chain(Denoised(_mixed(moved.condition.data), moved.condition.stretch), moved.head), 1.2)
-    if isinstance(moved, FullGaussian):
-        half = (moved.cholesky + moved.cholesky.diagonal(dim1=-2, dim2=-1).diag_embed()) / 2
-        return FullGaussian(moved.mean, half * factor[:, None])
-    return _stretch(_mixed(moved) if isinstance(moved, Mixture) else moved, factor)
+    """A law altered in all that it has, by amounts that are functions of it: other ones after each prefix, too."""
+    if isinstance(law, Chain) and isinstance(law.condition, Denoised):
+        data, stretch = law.condition.data, law.condition.stretch
+        factor = (0.3 * torch.sin(3 * data.mean[..., 0, 0])).exp()
+        return Chain(Denoised(_another(data), stretch * factor), law.head)
+    if isinstance(law, Mixture):
+        return _another(law)
+    if isinstance(law, Gaussian):
+        return Gaussian(*_moved_and_stretched(law.mean, law.scale))
+    if isinstance(law, FullGaussian):
+        scale = law.cholesky.diagonal(dim1=-2, dim2=-1)
+        mean, stretched = _moved_and_stretched(law.mean, scale)
+        share = 0.5 + 0.4 * torch.sin(4 * law.mean[..., None] - 3 * law.mean[..., None, :])
+        below = law.cholesky.tril(-1) * share * (stretched / scale)[..., None]
+        return FullGaussian(mean, below + stretched.diag_embed())
+    raise _unknown(law)
 
 
-def _mixed(law: Mixture) -> Mixture:
-    return Mixture(law.log_weight.roll(1, -1), law.mean, law.scale)
+def _another(law: Mixture) -> Mixture:
+    """Each component altered by itself, and what it weighs."""
+    weight = torch.log_softmax(law.log_weight + torch.sin(7 * law.mean.sum(-1)), -1)
+    return Mixture(weight, *_moved_and_stretched(law.mean, law.scale))
+
+
+def _moved_and_stretched(mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Each coordinate by an amount of its own, less in many."""
+    some, width = torch.arange(mean.shape[-1], dtype=mean.dtype, device=mean.device), mean.shape[-1] ** -0.5
+    moved = mean + 0.8 * width * scale * torch.sin(5 * mean + some)
+    return moved, scale * (0.5 * width * torch.sin(4 * mean + 3 * scale + 2 * some)).exp()
 
 
 def _move(law: Law, by: Float[Tensor, " dim"]) -> Law:

@@ -292,7 +292,8 @@ def _judgement(
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
             "laws, dimensions, lengths, windows, drafts and precisions other than those of the settings, or together "
-            "otherwise than there (checks are named after settings); other batches",
+            "otherwise than there (checks are named after settings); other batches; mixtures of more than 6 "
+            "components, diffusion heads of other than 6 steps, standard deviations below 0.17 or above 1.9",
             f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last",
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",

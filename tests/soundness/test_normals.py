@@ -36,6 +36,8 @@ def test_a_slip_between_tokens_or_in_a_few_of_them_is_refuted(subject, said, tmp
     [
         ("CENTRE", "gauss-2x6/other/w3"),
         ("WEIGHT", "mix-2x4/other/w3"),
+        ("FIRST", "gauss-2x6/other/w3"),
+        ("COMPONENT", "mix-2x4/other/w3"),
         ("BAND", "full-3x4/leaning/w2"),
         ("LATE", "gauss-2x12/wider/w8"),
         ("FOURS", "equal-4x4/leaning/w2/float32"),

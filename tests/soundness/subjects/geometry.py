@@ -37,6 +37,22 @@ def with_one_weight(p, q, x, draws, where):
     return plain(p, replace(q, log_weight=p.log_weight) if isinstance(q, Mixture) else q, x, draws, where)
 
 
+def as_at_first(p, q, x, draws, where):
+    """How far the draft is off at the first slot of a window, or in the first component, is used for all of them."""
+    if isinstance(q, Mixture):
+        off, wider = (q.mean - p.mean)[..., :1, :], (q.scale / p.scale)[..., :1, :]
+        return plain(p, Mixture(q.log_weight, p.mean + off, p.scale * wider), x, draws, where)
+    if isinstance(q, Gaussian):
+        off, wider = ((q.mean - p.mean) / p.scale)[:, :1], (q.scale / p.scale)[:, :1]
+        q = Gaussian(p.mean + off * p.scale, p.scale * wider)
+    return plain(p, q, x, draws, where)
+
+
+def only_components(p, q, x, draws, where):
+    """The same for mixtures alone."""
+    return (as_at_first if isinstance(q, Mixture) else plain)(p, q, x, draws, where)
+
+
 def late_ones_kept(p, q, x, draws, where):
     """Coins for six slots alone."""
     return plain(p, q, x, draws, where, where & (torch.arange(where.shape[1]) >= 6))
@@ -87,6 +103,8 @@ class Stratified(DraftModel):
 right = made(plain)
 CENTRE = made(about_one_centre)
 WEIGHT = made(with_one_weight)
+FIRST = made(as_at_first)
+COMPONENT = made(only_components)
 BAND = made(
     plain, view=lambda law: replace(law, cholesky=law.cholesky.triu(-1)) if isinstance(law, FullGaussian) else law
 )
