@@ -53,7 +53,7 @@ from specverify.verdict import Kind, Verdict, combine
 
 __all__ = ["SUITE", "Setting", "judge_continuous"]
 
-_NO_VOCAB = "has no attribute 'vocab'"
+NO_VOCAB = "has no attribute 'vocab'"
 MAIN = "uniformity"
 _SHARES = {MAIN: 8.0, "coordinates": 8.0}
 """Parts of the false-alarm rate: what a subtle slip shows in, and what locates it, take more than copies do."""
@@ -218,7 +218,7 @@ def _broken(one: Setting, error: Exception) -> _Part:
     reason, hint = str(error), ""
     if not isinstance(error, SpecverifyError):
         said = " ".join(reason.split()) or "no message"
-        hint = "; decoders of models over ids are judged by judge_decoder" if _NO_VOCAB in said else ""
+        hint = "; decoders of models over ids are judged by judge_decoder" if NO_VOCAB in said else ""
         reason = f"raised {type(error).__name__}: {said}{place_of(error)}"
     if one.dtype != "float64":
         return _Part(one, None, f"an error in {one.dtype}: {reason}")

@@ -17,7 +17,7 @@ from specverify.errors import InputError, OptionError
 from specverify.evidence.budget import Budget
 from specverify.evidence.search import SMALL
 from specverify.subjects import target_file
-from specverify.subjects.continuous import judge_continuous
+from specverify.subjects.continuous import NO_VOCAB, judge_continuous
 from specverify.subjects.factory import as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import own_claim
@@ -117,8 +117,14 @@ def judge_decoder(
         return of_vectors()
     if found.verdict.kind not in (Kind.REFUTED, Kind.ERROR) and takes(factory, "vectors"):
         found = replace(found, not_covered=(*found.not_covered, OVER_VECTORS))
-    if found.verdict.kind is Kind.ERROR and takes(factory, "vectors"):
-        notes += ("judged over ids; it takes vectors, too, over which `--level continuous` judges it",)
+    if found.verdict.kind is Kind.ERROR:
+        if takes(factory, "vectors"):
+            notes += ("judged over ids; it takes vectors, too, over which `--level continuous` judges it",)
+        elif NO_VOCAB in found.verdict.reason:
+            notes += (
+                "judged over ids; what takes vectors of one size alone is judged on a toy of that, such as "
+                "`--toy gauss-3x9` (3 dimensions, 9 positions)",
+            )
     return replace(found, notes=(*found.notes, *notes))
 
 

@@ -16,6 +16,8 @@ from specverify.subjects.here import judge_here
 from specverify.subjects.proving import Proving
 from specverify.subjects.tokens import takes
 from specverify.verdict import Kind, Verdict
+from toymodels.continuous import toy
+from toymodels.continuous_drafts import draft
 
 pytestmark = pytest.mark.usefixtures("seldom_together")
 
@@ -136,3 +138,26 @@ def test_one_that_breaks_the_contract_is_told_so_of_the_tokens_that_it_asks_for(
 def test_an_earlier_name_of_a_level_is_understood():
     assert resolve.by_todays_name("continuous", {"delta": 0.1}) == ("decoder", {"tokens": "vectors", "delta": 0.1})
     assert resolve.by_todays_name("round", None) == ("round", {})
+
+
+class BackToFront(Speculative):
+    """Right over vectors; over ids it asks for draws of fewer rows than there are."""
+
+    def step(self, state, model, draws):
+        if getattr(model, "vocab", None) is not None:
+            draws.bernoulli(torch.ones(1), torch.ones(1, dtype=torch.bool))
+        return super().step(state, model, draws)
+
+
+def test_an_error_over_ids_says_how_vectors_are_judged():
+    judgement = judge_decoder(lambda window, draft_model: BackToFront(DraftModel(draft_model), window))
+    assert judgement.verdict.kind is Kind.ERROR
+    assert any("`--level continuous` judges it" in note for note in judgement.notes)
+
+
+def test_a_draft_of_vectors_of_one_size_asks_for_a_toy_of_that_size():
+    own = Speculative(DraftModel(draft("narrower", toy("gauss-3x9"))), 3)
+    judgement = judge_decoder(own)
+    assert judgement.verdict.kind is Kind.ERROR
+    assert any("`--toy gauss-3x9`" in note for note in judgement.notes)
+    assert judge_decoder(own, toy="gauss-3x9", delta=0.1).verdict.kind is Kind.CONSISTENT
