@@ -54,15 +54,17 @@ def check_writable(folder: Path) -> None:
     made: list[Path] = []
     try:
         for path in reversed(missing):
-            path.mkdir()
-            made.append(path)
+            with contextlib.suppress(FileExistsError):  # another command has just made it
+                path.mkdir()
+                made.append(path)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".specverify-"):
             pass
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
     finally:
         for path in reversed(made):
-            path.rmdir()
+            with contextlib.suppress(OSError):  # another command writes there already
+                path.rmdir()
 
 
 def check_own(schema: str, record: Path, *written: Path) -> None:
