@@ -108,7 +108,7 @@ class ContinuousToy:
 
 
 def names() -> tuple[str, ...]:
-    """Every toy's name, family-DIMxLENGTH."""
+    """The names in the catalogue, family-DIMxLENGTH."""
     return _TOYS.names()
 
 

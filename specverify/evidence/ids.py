@@ -157,17 +157,23 @@ class Groups:
             half //= 2
         dense = mass.new_zeros(len(mass), half).scatter_add(1, where % half, mass)
         self.classes = _added(self.classes, [*classes, *_classes(dense, token % half, came)])
+        self._add_again(laws[counts].double(), ids[counts], token, came, rows, positions)
+
+    def _add_again(
+        self, mass: Tensor, where: Tensor, token: Tensor, came: Tensor, rows: slice, positions: slice
+    ) -> None:
+        """Of `REPEATED`, by lists."""
+        counts = self.counted[rows, positions]
         own, place = counts.nonzero(as_tuple=True)
         tokens, place = self.tokens[rows], torch.arange(self.tokens.shape[1])[positions][place]
         since, other = self._since(tokens), others(tokens)[own, place]
-        where = ids[counts]
         seen = since[own[:, None], where.clamp(min=0)] < place[:, None]
-        due = [(laws[counts].double() * seen).sum(1, keepdim=True)]
-        due += [((where == one[:, None]) * laws[counts]).sum(1, keepdim=True).double() for one in other.unbind(1)]
+        due = [(mass * seen).sum(1, keepdim=True)]
+        due += [((where == one[:, None]) * mass).sum(1, keepdim=True) for one in other.unbind(1)]
         named = torch.cat([(since[own, token] < place)[:, None], other == token[:, None]], 1)
         # what stands for none has no mass
-        mass = torch.cat(due, 1).where(pad(other >= 0, (1, 0), value=True), 0.0)
-        self.again = _added(self.again, [any_of(mass, named & came[:, None])])
+        known = torch.cat(due, 1).where(pad(other >= 0, (1, 0), value=True), 0.0)
+        self.again = _added(self.again, [any_of(known, named & came[:, None])])
 
     def join(self, other: Groups) -> None:
         """Add what another one, of other rows, has found."""

@@ -31,6 +31,12 @@ def test_a_slip_between_tokens_or_in_a_few_of_them_is_refuted(subject, said, tmp
     assert said in found["verdict"]["reason"]
 
 
+def test_noise_that_comes_again_is_seen_by_its_own_check_where_rows_tell_it_first(tmp_path):
+    found = validate("normals.py:DIAGONAL", tmp_path, *OPTIONS)
+    (again,) = (item for item in found["evidence"] if item["check"].endswith(": noise that comes again"))
+    assert again["rejected"]
+
+
 @pytest.mark.parametrize(
     ("subject", "said"),
     [

@@ -132,14 +132,9 @@ def test_playing_on_where_the_evidence_is_highest_keeps_the_rate(seed):
     assert alarms <= runs * alpha + 4 * np.sqrt(runs * alpha)
 
 
-@pytest.fixture(scope="module")
-def whole():
-    """The judgement of a right kernel, with all of `standard`."""
-    return judge_round(kernel("right", Parts()), gamma=1, delta=0.1, checks=("standard",))
-
-
 @pytest.mark.slow
-def test_a_right_kernel_passes_with_the_delta_that_was_planned(whole):
+def test_a_right_kernel_passes_with_the_delta_that_was_planned():
+    whole = judge_round(kernel("right", Parts()), gamma=1, delta=0.1, checks=("standard",))
     assert whole.verdict.kind is Kind.CONSISTENT, whole.verdict.reason
     evidence = {item.check: item for item in whole.evidence}
     sizes, batches = evidence["batch sizes"], Batches(kernel("right", Parts()), 1, 0.1)
