@@ -54,8 +54,8 @@ def check_writable(folder: Path) -> None:
     made: list[Path] = []
     try:
         for path in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another command has just made it
-                path.mkdir()
+            with contextlib.suppress(FileExistsError):  # another command has just made it, or taken away what it made
+                path.mkdir(parents=True)
                 made.append(path)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".specverify-"):
             pass
