@@ -34,7 +34,8 @@ def install(session: nox.Session, *extras: str, torch: str = TORCH, constraints:
     # Not session.create_tmp(): it moves TMPDIR into the project, and every pytest there then obeys our pyproject.toml.
     file = Path(session.virtualenv.location).resolve() / "constraints.txt"
     file.write_text("\n".join(line for line in constraints if not line.startswith(OF_TORCH)) + "\n", encoding="utf-8")
-    session.install("-c", str(file), torch, f"-e.[{','.join(extras)}]" if extras else "-e.")
+    # What is imported is compiled then: pip would compile all that it installs, which is half of its time.
+    session.install("--no-compile", "-c", str(file), torch, f"-e.[{','.join(extras)}]" if extras else "-e.")
 
 
 def run_tests(session: nox.Session, *options: str) -> None:

@@ -7,9 +7,8 @@ themselves.
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy import stats
 from specverify.evidence.before import REPEATED, earlier, others
 from specverify.evidence.discrete import SAFETY
 from specverify.evidence.result import NATS, Evidence
+from specverify.evidence.signs import by_signs, hoeffding, least_shift
 
 EQUAL = 1e-3
 """Nats that are no difference: single precision."""
@@ -29,8 +29,12 @@ CONTRADICTED = 1.5
 """Probability of tokens behind the same tokens, by one log alone, from which on they are behind other prompts."""
 LEAST = -1e3
 """A log-probability below which all are alike."""
+PARTS = 16
+"""Of a row, of which each has a mean surprisal of its own."""
 FEW = 100
 """Rows from which on a mean is taken as normal; fewer are compared by signs."""
+TINY = 1e-12
+"""A standard error of what does not vary."""
 Tokens = Int[np.ndarray, "rows length"]
 LogProbs = Float[np.ndarray, "rows length"]
 
@@ -191,37 +195,42 @@ def slope(found: Events, *, alpha: float, beta: float) -> Evidence:
     )
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What a part of a row's tokens have for their mean surprisal in both logs.
+
+    Attributes:
+        words: which part.
+        one, two: nats a token.
+        score: how many standard errors they are apart, beyond drift.
+        p_value: of that.
+        delta: nats that would have been seen; infinite if none.
+    """
+
+    words: str
+    one: float
+    two: float
+    score: float
+    p_value: float
+    delta: float
+
+
 def surprisal(
     tokens: tuple[Tokens, Tokens], logprobs: tuple[LogProbs, LogProbs], drift: float, *, alpha: float, beta: float
 ) -> Evidence:
-    """Test of the mean surprisal of a row's tokens, where a difference of `drift` is none.
+    """Test of the mean surprisal of a row's tokens and of each of its parts, where a difference of `drift` is none.
 
-    Welch's; of few rows by signs: if both logs have one law, the difference of two rows that are paired by their places
-    has either sign with the same probability, and a sum of them exceeds s with probability at most
-    exp(-t s) prod cosh(t d), whatever t (Hoeffding).
+    A part that is too hot and another that is too cold may have the mean that is due together. `delta` is of rows.
     """
-    means = [
-        -np.maximum(logprob, LEAST).sum(1) / np.maximum((row >= 0).sum(1), 1)
-        for row, logprob in zip(tokens, logprobs, strict=True)
-    ]
-    n = len(means[0])
-    apart = float(means[0].mean() - means[1].mean())
-    error = math.sqrt(sum(float(x.var(ddof=1)) for x in means) / n) if n > 1 else 0.0
-    score = max(0.0, abs(apart) - drift) / error if error else 0.0
-    if n >= FEW:
-        p_value = min(1.0, SAFETY * 2 * float(stats.norm.sf(score)))
-        reach = float(stats.norm.isf(alpha / (2 * SAFETY))) + float(stats.norm.isf(beta))
-        delta = drift + reach * error
-    else:
-        pairs = means[0] - means[1]
-        p_value = min(1.0, 2 * _by_signs(math.copysign(1.0, apart) * pairs - drift))
-        below = pairs - apart - float(stats.norm.isf(beta)) * error
-        shifts = max(error, EQUAL) * np.geomspace(1, 1e3, 200)
-        least = bisect.bisect_left(shifts, True, key=lambda shift: 2 * _by_signs(below + shift) <= alpha)
-        delta = drift + float(shifts[least]) if least < len(shifts) else math.inf
+    length = tokens[0].shape[1]
+    cuts = np.linspace(0, length, min(PARTS, length) + 1).round().astype(int).tolist()
+    parts = [(0, length), *(itertools.pairwise(cuts) if length > 1 else ())]
+    found = [_means(tokens, logprobs, part, drift, alpha / len(parts), beta) for part in parts]
+    worst = min(found, key=lambda means: means.p_value)
+    p_value, delta, n = min(1.0, len(parts) * worst.p_value), found[0].delta, len(tokens[0])
     return Evidence(
         check="surprisal",
-        statistic=score,
+        statistic=worst.score,
         p_value=p_value,
         alpha=alpha,
         beta=beta,
@@ -231,45 +240,39 @@ def surprisal(
         rejected=p_value <= alpha,
         basis="asymptotic" if n >= FEW else "finite-sample bound",
         power="asymptotic",
-        estimate=abs(apart),
+        estimate=abs(found[0].one - found[0].two),
         vacuous="" if delta < math.inf else f"{n} rows are too few for a mean",
-        detail=f"the mean surprisal of a row is {means[0].mean():.5g} nats a token in A and {means[1].mean():.5g} in B",
+        detail=f"the mean surprisal of {worst.words} is {worst.one:.5g} nats a token in A and {worst.two:.5g} in B",
     )
 
 
-def frequencies(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
-    """Do tokens that came more often in a third of the one log's rows than of the other's do so in the rest?
-
-    Of each token it is learned in which log it came more often, wherever; the others' rows are scored by it, 1 and -1 a
-    token, and compared by signs (see `surprisal`): where logs have one law, what was learned says nothing of the rest.
-    """
-    n = len(tokens[0])
-    third = n // 3
-    names, codes = np.unique(np.concatenate(tokens), return_inverse=True)
-    codes = codes.reshape(2, n, -1)
-    learned = [np.bincount(part[:third].ravel(), minlength=len(names)) for part in codes]
-    score = np.where(names >= 0, np.sign(learned[0] - learned[1]), 0)
-    lengths = np.maximum((names[codes] >= 0).sum(2), 1)
-    means = (score[codes].sum(2) / lengths)[:, third:]
-    pairs = (means[0] - means[1]) / 2  # at most the total variation of how often tokens come
-    p_value = _by_signs(pairs - drift)
-    shift = _least_shift(pairs, _by_signs, alpha, beta)
-    return Evidence(
-        check="frequencies",
-        statistic=float(pairs.mean()),
-        p_value=p_value,
-        alpha=alpha,
-        beta=beta,
-        delta=drift + shift if shift < math.inf else 0.0,
-        metric="share of tokens",
-        n=n,
-        rejected=p_value <= alpha,
-        basis="finite-sample bound",
-        power="asymptotic",
-        vacuous="" if shift < math.inf else f"{n} rows are too few to learn from a third of them",
-        detail=f"of tokens that came more often in a third of A's rows than of B's, the rest of A has a share that is "
-        f"{pairs.mean():.3g} larger than in B",
-    )
+def _means(
+    tokens: tuple[Tokens, Tokens],
+    logprobs: tuple[LogProbs, LogProbs],
+    part: tuple[int, int],
+    drift: float,
+    alpha: float,
+    beta: float,
+) -> _Means:
+    """Welch's test, of rows that reach so far; of few rows by signs."""
+    count = [(row[:, part[0] : part[1]] >= 0).sum(1) for row in tokens]
+    total = [-np.maximum(row[:, part[0] : part[1]], LEAST).sum(1) for row in logprobs]
+    words = "a row" if part == (0, tokens[0].shape[1]) else f"positions {part[0]} to {part[1] - 1}"
+    few = min(int((each > 0).sum()) for each in count) < FEW
+    there = [(count[0] > 0) & (count[1] > 0)] * 2 if few else [each > 0 for each in count]
+    means = [(t[here] / c[here]) for t, c, here in zip(total, count, there, strict=True)]
+    if min(map(len, means)) < 2:
+        return _Means(words, 0.0, 0.0, 0.0, 1.0, math.inf)
+    one, two = (float(each.mean()) for each in means)
+    apart = one - two
+    error = math.sqrt(sum(float(each.var(ddof=1)) / len(each) for each in means))
+    score = max(0.0, abs(apart) - drift) / max(error, TINY)
+    if not few:
+        reach = float(stats.norm.isf(alpha / (2 * SAFETY))) + float(stats.norm.isf(beta))
+        return _Means(words, one, two, score, min(1.0, SAFETY * 2 * float(stats.norm.sf(score))), drift + reach * error)
+    pairs = means[0] - means[1]
+    p_value = min(1.0, 2 * by_signs(math.copysign(1.0, apart) * pairs - drift))
+    return _Means(words, one, two, score, p_value, drift + least_shift(pairs, by_signs, alpha / 2, beta))
 
 
 def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, beta: float) -> Evidence:
@@ -285,11 +288,11 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         shares.append(came.sum(1).double() / (each >= 0).sum(1, keepdim=True).clamp(min=1))
     pairs = (shares[0] - shares[1]).numpy()
     tests = 2 * len(REPEATED)
-    tails = [_hoeffding(side * column - drift) for column in pairs.T for side in (1, -1)]
-    worst = int(np.argmin(tails)) // 2
+    tails = np.minimum(hoeffding(pairs - drift), hoeffding(-pairs - drift))
+    worst = int(tails.argmin())
     first, second = (float(share[:, worst].mean()) for share in shares)
-    shift = _least_shift(pairs[:, 0], _hoeffding, alpha / tests, beta)
-    p_value = min(1.0, tests * min(tails))
+    shift = least_shift(pairs[:, 0], lambda apart: float(hoeffding(apart)), alpha / tests, beta)
+    p_value = min(1.0, tests * float(tails.min()))
     return Evidence(
         check="repetition",
         statistic=float(pairs[:, worst].mean()),
@@ -305,28 +308,3 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         vacuous="" if shift < math.inf else f"{len(pairs)} rows are too few",
         detail=f"{REPEATED[worst]}: {first:.3g} of A's tokens, {second:.3g} of B's",
     )
-
-
-def _least_shift(
-    pairs: Float[np.ndarray, " pairs"], tail: Callable[[np.ndarray], float], alpha: float, beta: float
-) -> float:
-    """By how much such differences have to be off to be seen but with probability beta; infinite if by none."""
-    error = max(EQUAL, float(pairs.std(ddof=1)) / math.sqrt(len(pairs))) if len(pairs) > 1 else EQUAL
-    below, shifts = pairs - pairs.mean() - float(stats.norm.isf(beta)) * error, error * np.geomspace(1, 1e3, 200)
-    least = bisect.bisect_left(shifts, True, key=lambda shift: tail(below + shift) <= alpha)
-    return float(shifts[least]) if least < len(shifts) else math.inf
-
-
-def _hoeffding(apart: Float[np.ndarray, " pairs"]) -> float:
-    """A simpler bound of the same."""
-    return math.exp(-(max(0.0, float(apart.sum())) ** 2) / max(1e-300, 2 * float((apart**2).sum())))
-
-
-def _by_signs(apart: Float[np.ndarray, " pairs"]) -> float:
-    """A bound for the probability that differences with random signs add up to so much."""
-    scale = float(np.abs(apart).max(initial=0.0))
-    if scale == 0 or apart.sum() <= 0:
-        return 1.0
-    tilts = np.geomspace(0.01, 100.0, 60)[:, None] / scale
-    logs = np.logaddexp(tilts * apart, -tilts * apart) - math.log(2)
-    return float(np.exp(min(0.0, (logs.sum(1) - tilts[:, 0] * apart.sum()).min())))

@@ -14,9 +14,12 @@ seeds of their own in each log, and held against each other:
     neighbouring tokens     that of each two that follow each other
     whole rows              that of rows, where they come again
     tokens by prompt        the law of each position's token behind each prompt, where there are several
-    frequencies             how often tokens come wherever, learned from a third of the rows
+    ends                    where rows end, and with which token
+    frequencies             how often tokens come, learned from a third of the rows: wherever, by position, by prompt
+    neighbours, threes,     the same of tokens that follow each other, and of two as far apart as where tokens depend
+    distances               most on each other, such as the one above in an image
     repetition              how often tokens come that came before in their row, at each of some distances
-    surprisal               the mean of a row's log-probabilities
+    surprisal               the mean of a row's log-probabilities, and of each part's of a row
     the same tokens         what both say of one token behind the same tokens: equal, off by rounding, or not; and
                             whether tokens behind the same tokens are said to have more than all probability together
     slope                   whether such differences go with the log-probability, as a temperature makes them
@@ -43,10 +46,13 @@ from specverify.evidence.agreement import EQUAL, EVENTS
 from specverify.evidence.copies import Again, Copies, Repeats
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.homogeneity import Homogeneity
+from specverify.evidence.learned import check as learned
+from specverify.evidence.learned import third
 from specverify.evidence.result import Evidence, check_delta, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.two_logs_file import Pair, load, paired
+from specverify.subjects.two_logs_views import views
 from specverify.verdict import Kind, Verdict
 
 FLOOR = 0.06
@@ -54,12 +60,17 @@ FLOOR = 0.06
 LAWS = ("tokens by position", "neighbouring tokens", "whole rows", "tokens by prompt")
 EXACT = ("slope", "the same tokens")
 """What tells most where it rejects: the laws themselves."""
+LEARNED = ("frequencies by position", "frequencies by prompt", "neighbours", "threes", "distances")
+"""What tells least of where it is: it is told where none of `LAWS` rejects."""
 DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B", "repeated rows of both")
 """What these reject is the independence of rows, without which nothing else counts."""
+ENDS = ("rows whose last token is {}", "rows of {} tokens", "rows whose length is in sixteenth {} of all lengths")
+"""What is looked at where rows end."""
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
     "dependence between rows of one log, but for rows that come again",
-    "dependence of tokens that are not neighbours, or of three, where neither rows nor tokens come again",
+    "dependence of tokens at other distances than the 16 at which they depend most, or of four, where neither rows nor "
+    "tokens come again",
     "tokens that came in neither log, and tokens too rare to be counted apart",
     "other prompts, lengths and settings than those of the logs",
 )
@@ -110,7 +121,7 @@ def compare_logs(
         subject=f"{named[0]} and {named[1]}",
         level="trace",
         claim="the same law",
-        verdict=_verdict(evidence, alpha, delta, floor),
+        verdict=_verdict(pair, evidence, alpha, delta, floor),
         evidence=evidence,
         location=_location(evidence),
         not_covered=NOT_COVERED,
@@ -126,7 +137,10 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
     logprobs = None if one.logprob is None or two.logprob is None else (one.logprob, two.logprob)
     budget, several = AlphaBudget(alpha), len(np.unique(prompts)) > 1
     laws = LAWS if several else LAWS[:3]
-    names = [*laws, "frequencies", "repetition", *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
+    learning = third(one.prompt)
+    looked = dict(views(np.stack(tokens), one.prompt, learning))
+    ends = ["ends"] if (one.tokens < 0).any() or (two.tokens < 0).any() else []
+    names = [*laws, *looked, "repetition", *ends, *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
     budget.allocate(names)
     rates = {name: {"alpha": budget.spend(name), "beta": beta} for name in names}
     notes, found, drift, said = [], [], 0.0, EQUAL
@@ -144,13 +158,17 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
             found.append(agreement.same_tokens(same, floor))
             found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
         found.append(agreement.surprisal(tokens, logprobs, said, **rates["surprisal"]))
-    found.append(agreement.frequencies(tokens, drift, **rates["frequencies"]))
+    found += [learned(name, some, learning, drift, **rates[name]) for name, some in looked.items()]
     if one.tokens.shape[1] > 1:
         found.append(agreement.repetition(tokens, drift, **rates["repetition"]))
     sizes = np.unique(one.prompt, return_counts=True)[1].tolist()
     for name, codes, width in _parts(*tokens, one.prompt if several else None):
         alone, rate = Homogeneity(drift * width), rates[name]["alpha"]
         found.append(alone.check(codes[0], codes[1], alpha=rate, beta=beta, name=name, sizes=sizes))
+    if ends:
+        first, second = _ends(*tokens)
+        # A row ends by its last token, and by none before it.
+        found.append(Homogeneity(2 * drift).check(first, second, **rates["ends"], name="ends", sizes=sizes))
     found += _independent(pair, rates, sizes)
     return found, notes
 
@@ -191,7 +209,16 @@ def _parts(
         yield "tokens by prompt", (of + first + 1, of + second + 1), 1
 
 
-def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, floor: float) -> Verdict:
+def _ends(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row its last token, its length, and which sixteenth of all lengths that is in."""
+    lengths = [(x >= 0).sum(1) for x in (first, second)]
+    cuts = np.unique(np.quantile(np.concatenate(lengths), np.arange(1, 16) / 16))
+    last = [np.where(n > 0, x[np.arange(len(x)), n - 1], -1) for x, n in zip((first, second), lengths, strict=True)]
+    parts = [np.stack([x, n, np.searchsorted(cuts, n)], 1) for x, n in zip(last, lengths, strict=True)]
+    return parts[0], parts[1]
+
+
+def _verdict(pair: Pair, evidence: Sequence[Evidence], alpha: float, delta: float | None, floor: float) -> Verdict:
     found = {item.check: item for item in evidence}
     if again := [item for item in evidence if item.check in DEPENDENT and item.rejected]:
         return Verdict(
@@ -200,8 +227,9 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
             "for each row, and log the array prompt if there are several (greedy decoding has no law to compare)",
         )
     if off := [item for item in evidence if item.rejected]:
-        exact = {name: place for place, name in enumerate(EXACT)}
-        worst = min(off, key=lambda item: (exact.get(item.check, len(exact)), item.p_value or 0.0))
+        exact, plain = {name: place for place, name in enumerate(EXACT)}, any(item.check in LAWS for item in off)
+        told = [item for item in off if not (plain and item.check in LEARNED)]
+        worst = min(told, key=lambda item: (exact.get(item.check, len(exact)), item.p_value or 0.0))
         others = [item.check for item in off if item is not worst]
         return Verdict(Kind.REFUTED, f"not the same: {_said(worst)}" + (f" (so {', '.join(others)})" if others else ""))
     main = found[LAWS[0]]
@@ -221,26 +249,37 @@ def _verdict(evidence: Sequence[Evidence], alpha: float, delta: float | None, fl
     words = "the same law as far as n shows"
     if apart > EQUAL:
         words = f"the same up to bf16 numerics: log-probabilities up to {apart:.3g} nats apart (floor {floor:g})"
-    seen = f"{main.delta:.3g} (total variation of a position's token)"
-    if main.vacuous:
-        seen = (
-            f"{found['surprisal'].delta:.3g} (nats a token, of the mean surprisal) and "
-            f"{found['frequencies'].delta:.3g} (share of tokens that come more often in one; each token by itself came "
-            "too seldom)"
-        )
     return Verdict(
         Kind.CONSISTENT,
-        f"{words}; delta = {seen}, alpha = {alpha:.2g}, beta = {main.beta:.2g}, n = {main.n:,} rows of each",
+        f"{words}; delta = {_seen(found)}, alpha = {alpha:.2g}, beta = {main.beta:.2g}, n = {main.n:,} rows of each"
+        + pair.left,
     )
+
+
+def _seen(found: Mapping[str, Evidence]) -> str:
+    """What would have been seen, of what."""
+    main, often, behind = found[LAWS[0]], found["frequencies"], found.get("frequencies by prompt")
+    parts = [f"{main.delta:.3g} (total variation of a position's token)"]
+    if main.vacuous:
+        parts = [f"{found['surprisal'].delta:.3g} (nats a token, of the mean surprisal; each token at a position by "
+                 "itself came too seldom)"]  # fmt: skip
+    if not often.vacuous:
+        parts.append(f"{often.delta:.3g} (how often each token comes, wherever)")
+    if behind and not behind.vacuous:
+        parts.append(f"{behind.delta:.3g} (the same behind each prompt)")
+    together = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
+    return together + (" (prompts were not told apart: too few rows of each)" if behind and behind.vacuous else "")
 
 
 def _said(item: Evidence) -> str:
     """A finding, in the words of its check."""
-    if item.check not in LAWS or not item.coverage["by cells"]:
+    if item.check not in (*LAWS, "ends") or not item.coverage["by cells"]:
         return f"{item.check}: {item.detail}"
     one, two, part, others = (int(item.coverage[name]) for name in ("first", "second", "part", "together"))
     others -= 1
     what = f"token {item.coverage['outcome']} at position {part}" + (f" with {others:,} rarer ones" if others else "")
+    if item.check == "ends":
+        what = f"{ENDS[part].format(item.coverage['outcome'])}{f' and {others:,} rarer kinds' if others else ''}"
     if item.check == "neighbouring tokens":
         what = f"{_several('two tokens', others)} at positions {part} and {part + 1}"
     if item.check == "whole rows":

@@ -50,11 +50,17 @@ class Log:
 
 @dataclass(frozen=True)
 class Pair:
-    """As many rows of both; `order` are the first rows of each as they came, to look for copies."""
+    """As many rows of both.
+
+    Attributes:
+        order: the first rows of each as they came, to look for copies.
+        left: which were not compared, in words that a sentence may end with; empty if all were.
+    """
 
     one: Log
     two: Log
     order: tuple[np.ndarray, np.ndarray]
+    left: str = ""
 
 
 def load(source: str | Path | Mapping[str, Any]) -> Log:
@@ -129,4 +135,17 @@ def paired(one: Log, two: Log, generator: np.random.Generator) -> Pair:
     count = min(len(one.tokens), len(two.tokens))
     whole = [log.rows(np.arange(count), length).tokens for log in (one, two)]
     mixed = generator.permutation(len(first))
-    return Pair(one.rows(first[mixed], length), two.rows(second[mixed], length), (whole[0], whole[1]))
+    left = _left(one, two, len(first))
+    return Pair(one.rows(first[mixed], length), two.rows(second[mixed], length), (whole[0], whole[1]), left)
+
+
+def _left(one: Log, two: Log, compared: int) -> str:
+    """Which rows were not compared, in words."""
+    rows = [f"{len(log.tokens) - compared:,} of {which}" for log, which in ((one, "A"), (two, "B"))
+            if len(log.tokens) > compared]  # fmt: skip
+    if not rows:
+        return ""
+    alone = [np.setdiff1d(x.prompt, y.prompt) for x, y in ((one, two), (two, one))]
+    why = [f"{len(x):,} prompts, such as {x[0]}, are in {which} alone"
+           for x, which in zip(alone, "AB", strict=True) if len(x)]  # fmt: skip
+    return f"; {' and '.join(rows)} were not compared: " + (" and ".join(why) or "the other log has fewer")

@@ -91,13 +91,13 @@ def test_another_law_is_told_by_what_each_engine_says(what, seed):
 
 
 def test_and_by_tokens_where_the_engine_logs_what_it_had_before(seed):
-    n = 40_000
+    n = 80_000
     cut, warm = (log(processed(text), seed + 1, n, said=TOY) for text in ("top_k=2", "temperature=1.05"))
     plain = log(TOY, seed, n)
     found = compare_logs(bare(plain), bare(cut))
     assert found.verdict.reason.startswith("not the same: ")
     assert found.verdict.kind is Kind.REFUTED
-    assert "tokens by position: token 2 at position 2 came 3," in found.verdict.reason
+    assert "tokens by position: token 2 at position 2 came " in found.verdict.reason
     assert found.location == {"position": 2}
     found = compare_logs(plain, warm)
     assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
