@@ -21,6 +21,7 @@ from torch import Tensor
 from specverify import tree
 from specverify.catalogue import Catalogue
 from specverify.laws import Chain, ContinuousModel, Denoised, Denoiser, FullGaussian, Gaussian, Law, Mixture
+from toymodels.continuous_heads import Fork
 from toymodels.hashing import branches, high_bits, seed
 
 STEPS = 6
@@ -193,6 +194,33 @@ def _chain(state: Tensor, weights: _Weights, dim: int) -> Chain:
     return Chain(Denoised(alone, torch.ones_like(state[..., 0])), Denoiser(dim, STEPS))
 
 
+def _varied(state: Tensor, weights: _Weights, dim: int) -> Chain:
+    chain, row = _chain(0.4 * state, weights, dim), weights.rows("noise", 1, state.shape[-1])
+    return Chain(
+        Denoised(chain.condition.data, torch.exp(0.7 * torch.tanh(2 * _apply(row, state)))[..., 0]), chain.head
+    )
+
+
+def _forked(state: Tensor, weights: _Weights, dim: int) -> Chain:
+    calm = 0.4 * state
+    plain = _gauss(calm, weights, dim)
+    share = 0.25 * torch.tanh(_apply(weights.rows("weight", 1, state.shape[-1]), state)) + 0.5
+    side = torch.tensor([-1.0, 1.0], dtype=state.dtype, device=state.device)[:, None]
+    apart = side * (1.2 + 0.4 * weights("apart", dim))
+    spread = plain.scale[..., None, :] * torch.exp(0.3 * weights("spread", 2, dim))
+    data = Mixture(torch.cat([share, 1 - share], -1).log(), plain.mean[..., None, :] + apart, 0.6 * spread)
+    return Chain(data, Fork(dim, STEPS))
+
+
+def _calm(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
+    little = 0.6 * dim**-0.5
+    plain, width = _gauss(little * state, weights, dim), state.shape[-1]
+    across = torch.arange(dim, device=state.device)
+    turn = 1 + little * state[..., (across[:, None] + across) % width]
+    lower = (weights("lower", dim, dim) * turn).tril(-1) * (1.5 / dim**0.5)
+    return FullGaussian(plain.mean, plain.scale[..., None] * (lower + torch.eye(dim, device=state.device)))
+
+
 def _score(state: Tensor, weights: _Weights, dim: int) -> Chain:
     return Chain(Denoised(_mix(state, weights, dim), torch.ones_like(state[..., 0])), Denoiser(dim, STEPS))
 
@@ -210,6 +238,9 @@ _FAMILIES = {
     "full": Family(_full, ("2x4", "8x4"), "Gaussians with correlated coordinates"),
     "mix": Family(_mix, ("1x6", "2x4"), "mixtures of Gaussians, one more of them than dimensions"),
     "chain": Family(_chain, ("1x4", "2x4", "8x3", "16x3"), "linear-Gaussian diffusion heads of 6 steps"),
+    "varied": Family(_varied, ("1x4", "2x4"), "linear diffusion heads whose noise depends on the tokens before"),
+    "forked": Family(_forked, ("2x4",), "diffusion heads of 6 steps that go one of two ways, known in closed form"),
+    "calm": Family(_calm, ("8x4", "17x3"), "correlated Gaussians that depend little on the tokens before"),
     "score": Family(_score, ("1x4",), "diffusion heads of 6 steps that denoise a mixture"),
     "equal": Family(_equal, ("1x6", "4x4", "16x4"), "Gaussians whose covariance is the same after every prefix"),
 }

@@ -72,6 +72,8 @@ def draft(kind: str, target: ContinuousModel) -> ContinuousModel:
 
 def alter(kind: str, law: Law) -> Law:
     """The law of a draft model of that kind beside a target law."""
+    if isinstance(law, Chain) and isinstance(law.condition, Mixture):
+        return Chain(alter(kind, law.condition), law.head)
     if kind == _OTHER:
         return _otherwise(law)
     if kind in _MOVED:

@@ -3,7 +3,7 @@
     uniformity              all transforms are uniform
     coordinates             at each position and dimension
     positions, dimensions   pairs are independent at all distances along a sequence, and within a token
-    across                  so are other coordinates, of one token and the next
+    places                  any two coordinates of a sequence, and of one sequence and the next
     rows                    across the batch, at `ROWS` distances
     noise that comes again  no transform, nor its mirror image, comes twice anywhere in the first sequences
     atoms                   no value is shared by many tokens
@@ -26,6 +26,7 @@ from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
+from specverify.evidence.places import RosenblattPlaces
 from specverify.evidence.repeats import ROUNDING, Atoms, Repeats, copies, repeated, within_rows
 from specverify.evidence.result import Evidence
 from specverify.evidence.rosenblatt import RosenblattLags, RosenblattUniformity, Transforms
@@ -45,7 +46,7 @@ def names(length: int, dim: int) -> tuple[str, ...]:
     found = ["uniformity", "coordinates"]
     found += ["positions"] if length > 1 else []
     found += ["dimensions"] if dim > 1 else []
-    found += ["across"] if length > 1 and dim > 1 else []
+    found += ["places"] if length * dim > 1 else []
     found += ["rows", AGAIN, "atoms", "noise atoms"]
     found += ["repeats"] if length * dim > 1 else []
     found += ["tokens"] if dim > 1 else []
@@ -99,13 +100,8 @@ def _dimensions(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float)
     return RosenblattLags("dimension").check(uniforms, alpha=alpha, beta=beta)
 
 
-def _across(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
-    """Coordinates one behind the other, token after token: as far apart as two tokens that stand side by side are."""
-    size, length, dim = uniforms.shape
-    lags = tuple(lag for lag in range(1, 2 * dim) if lag != dim)
-    flat = uniforms.reshape(size, length * dim, 1)
-    found = RosenblattLags("position", lags).check(flat, alpha=alpha, beta=beta)
-    return replace(found, detail=found.detail.replace("positions ", "coordinates "))
+def _places(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
+    return RosenblattPlaces().check(uniforms, alpha=alpha, beta=beta)
 
 
 def _rows(tokens: Tokens, uniforms: Transforms, alpha: float, beta: float) -> Evidence:
@@ -160,7 +156,7 @@ CHECKS: dict[str, Callable[[Tokens, Transforms, float, float], Evidence]] = {
     "coordinates": _coordinates,
     "positions": _positions,
     "dimensions": _dimensions,
-    "across": _across,
+    "places": _places,
     "rows": _rows,
     AGAIN: _again,
     "atoms": _atoms,
@@ -169,6 +165,6 @@ CHECKS: dict[str, Callable[[Tokens, Transforms, float, float], Evidence]] = {
     "tokens": _tokens,
 }
 """(tokens, transforms, alpha, beta) -> evidence."""
-LAW = ("uniformity", "coordinates", "positions", "dimensions", "across", "rows")
+LAW = ("uniformity", "coordinates", "positions", "dimensions", "places", "rows")
 VALUES = ("atoms", "noise atoms", "repeats", "tokens")
 """Those of the transforms' law, and those of equal values."""

@@ -17,6 +17,7 @@ from scipy import optimize, special
 
 from specverify.calibration.trial import Measured, gather
 from specverify.evidence.bounds import acceptance, at_most
+from specverify.evidence.places import RosenblattPlaces
 from specverify.evidence.ratio import RatioMean, RatioSymmetry
 from specverify.evidence.repeats import Atoms, Repeats
 from specverify.evidence.result import Evidence
@@ -97,6 +98,7 @@ TOOLS: dict[str, Tool] = {
     "overlap from both sides": Tool(RatioSymmetry(), _ratios(lambda off: factor_apart(off))),
     "Rosenblatt pairs": Tool(RosenblattPairs(grid=GRID), _pairs),
     "Rosenblatt pairs at all distances": Tool(RosenblattLags(lags=(1, 2, 3), grid=GRID), _apart),
+    "Rosenblatt pairs of places": Tool(RosenblattPlaces(grid=GRID, length=4), _apart),
     "atoms": Tool(Atoms(CHANCE), _values),
     "repeated values": Tool(Repeats(CHANCE), _values),
 }

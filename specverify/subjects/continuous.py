@@ -32,7 +32,7 @@ import numpy as np
 from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import InputError, SpecverifyError
+from specverify.errors import InputError, SpecverifyError, number_of
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
 from specverify.evidence.result import Evidence, aims, check_rates
@@ -58,6 +58,8 @@ MAIN = "uniformity"
 _SHARES = {MAIN: 8.0, "coordinates": 8.0}
 """Parts of the false-alarm rate: what a subtle slip shows in, and what locates it, take more than copies do."""
 _EVERYWHERE = "all settings"
+_LATE = "the time was up"
+"""Why a setting is left out that the subject did not refuse; `seconds` gives it more."""
 
 
 def judge_continuous(
@@ -112,7 +114,7 @@ def judge_continuous(
         if any(part.kind is Kind.REFUTED for part in parts):
             parts.append(_Part(one, None, "it was refuted before"))
         elif deadline.over:
-            parts.append(_Part(one, None, "the time was up"))
+            parts.append(_Part(one, None, _LATE))
         else:
             parts.append(_part(factory, one, claim, alphas[str(one)], aim, beta, derived_seed(seed, number), deadline))
     if isinstance(claim, Lossless) and not any(part.kind is Kind.REFUTED for part in parts):
@@ -206,7 +208,7 @@ def _part(
         verdict = Verdict(verdict.kind, f"{one}: {verdict.reason}")
     elif false := played.false_figure or fault:
         verdict = Verdict(Kind.ERROR, f"what it says of itself is false: {false}; on {one}")
-    short = f"the time was up after {len(played.tokens):,} of {n:,} sequences" if len(played.tokens) < n else ""
+    short = f"{_LATE} after {len(played.tokens):,} of {n:,} sequences" if len(played.tokens) < n else ""
     if short and verdict.kind is Kind.INCONCLUSIVE and isinstance(claim, Lossless):
         return _Part(one, None, short, tuple(evidence), played, unkept=note)
     pool = continuous_pool.pooled(str(one), model, small, uniforms, played.batches)
@@ -334,7 +336,11 @@ def _overall(
         for item in part.evidence:
             seen.setdefault(item.check, []).append(item.delta)
     tried = [part.setting for part in judged if part.setting]
-    where = box(tried, [len(each.tokens) for each in played])
+    sizes = sorted({size for part in judged if part.small for size in part.small.sizes})
+    where = box(tried, [len(each.tokens) for each in played], sizes)
+    missed = sum(part.left_out.startswith(_LATE) for part in parts)
+    if missed > len(tried):
+        return Verdict(Kind.INCONCLUSIVE, f"{_LATE} for {number_of(missed, 'setting')}; it was judged on {where}")
     rates = f"each would have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}"
     reached = max([aim, *seen.get(MAIN, ())])
     late = f"; in more seconds {aim:g} could have been seen" if reached > aim else ""

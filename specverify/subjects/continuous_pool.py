@@ -18,7 +18,7 @@ from torch import Tensor
 from specverify.batteries.vectors import AGAIN, folded
 from specverify.evidence.repeats import copies, within_rows
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import BLIND, Transforms, transforms
+from specverify.evidence.rosenblatt import BLIND, RosenblattLags, Transforms, transforms
 from specverify.evidence.sequential import EProcess
 from specverify.laws import ContinuousModel
 from specverify.subjects.continuous_location import direction
@@ -29,7 +29,11 @@ FIRST, LAST = "first rows", "last rows"
 INNER = {f"rows at place {place}": place for place in range(1, 8)}
 """Rows that are neither first nor last, by their place in a batch from 0."""
 _AGAIN = f"{AGAIN} in a small batch"
-NAMES = (*(f"batches of {size}" for size in SMALL), FIRST, LAST, *INNER, _AGAIN)
+PLACES = (*(f"batches of {size}" for size in SMALL), FIRST, LAST, *INNER)
+"""The checks of the law of small batches' tokens, and of those of rows at one place of any."""
+TOGETHER = tuple(f"two rows in batches of {size}" for size in SMALL if size > 1)
+"""Those of the dependence of their rows."""
+NAMES = (*PLACES, *TOGETHER, _AGAIN)
 """The checks of small batches, and of rows of any."""
 Values = Float[np.ndarray, " values"]
 
@@ -40,15 +44,19 @@ class Pooled:
 
     Attributes:
         setting: its name.
-        groups: the transforms of each check but the last, by its name.
+        groups: the transforms of each of `PLACES`, by its name.
+        together: those of small batches, a column for each row of the batch, by the names `TOGETHER`.
         again: which values of small batches have a noise that came before in their batch.
         chance: the largest probability of that for a right decoder.
+        sizes: of the small batches.
     """
 
     setting: str
     groups: Mapping[str, Values]
+    together: Mapping[str, Float[np.ndarray, "values rows"]]
     again: Bool[np.ndarray, " values"]
     chance: float
+    sizes: tuple[int, ...]
 
 
 def pooled(
@@ -66,13 +74,16 @@ def pooled(
     if not small:
         return None
     again, chance = [], 0.0
-    groups: dict[str, list[np.ndarray]] = {name: [] for name in NAMES[:-1]}
+    groups: dict[str, list[np.ndarray]] = {name: [] for name in PLACES}
+    together = {}
     for size, tokens in small.items():
         found = transforms(model, tokens.flatten(0, 1)).reshape(len(tokens), size, -1)
         cells, each = folded(found, model.dtype)
         again.append(within_rows(cells.reshape(len(tokens), -1)))
         chance = max(chance, each * size * found.shape[2])
         groups[f"batches of {size}"].append(found)
+        if size > 1:
+            together[f"two rows in batches of {size}"] = found.swapaxes(1, 2).reshape(-1, size)
         for name, row in _rows(size).items():
             groups[name].append(found[:, row])
     start = 0
@@ -81,15 +92,21 @@ def pooled(
             groups[name].append(uniforms[start + row])
         start += size
     joined = {name: np.concatenate([part.ravel() for part in parts]) for name, parts in groups.items() if parts}
-    return Pooled(setting, joined, np.concatenate(again), chance)
+    return Pooled(setting, joined, together, np.concatenate(again), chance, tuple(small))
 
 
 def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) -> list[Evidence]:
     """The checks of all settings, in the order of `NAMES`; of what was not played, none."""
     found = []
-    for name in NAMES[:-1]:
+    for name in PLACES:
         if values := {part.setting: part.groups[name] for part in parts if name in part.groups}:
             found.append(_worst(values, name, alphas[name], beta))
+    for name in TOGETHER:
+        if rows := [part.together[name] for part in parts if name in part.together]:
+            # A row of a batch is where a position of a sequence would be.
+            of_all = RosenblattLags("position").check(np.concatenate(rows)[..., None], alpha=alphas[name], beta=beta)
+            said = of_all.detail.replace("positions ", "rows ")
+            found.append(replace(of_all, check=name, detail=said))
     if parts:
         again = np.concatenate([part.again for part in parts])
         by_chance = max(part.chance for part in parts)

@@ -9,7 +9,6 @@ from specverify.errors import number_of
 from specverify.seeds import BLOCK
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT
-from specverify.subjects.continuous_play import SMALL
 from specverify.subjects.continuous_suite import Setting
 
 _LAWS = {
@@ -17,7 +16,10 @@ _LAWS = {
     "equal": "Gaussians",
     "full": "correlated Gaussians",
     "mix": "mixtures",
+    "calm": "correlated Gaussians",
     "chain": "linear diffusion heads",
+    "forked": "diffusion heads that go one of two ways",
+    "varied": "linear diffusion heads with noise that depends on the tokens before",
 }
 
 
@@ -32,7 +34,8 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
     def worst(*names: str) -> float:
         return max((value for name in names for value in seen.get(name, ())), default=0.0)
 
-    small, pairs = worst(*continuous_pool.NAMES[:-1]), worst("positions", "dimensions", "across", "rows")
+    small = worst(*continuous_pool.PLACES)
+    pairs, together = worst("positions", "dimensions", "places", "rows"), worst(*continuous_pool.TOGETHER)
     kept = seen.get(KEPT, ())
     parts = [
         f"a Kolmogorov distance of {delta:.3g} of the transforms of all tokens of a setting",
@@ -41,7 +44,12 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
             if small
             else []
         ),
-        *([f"a total variation of {pairs:.2g} of the cells of two transforms at a distance"] if pairs else []),
+        *(
+            [f"a total variation of {pairs:.2g} of the cells of two transforms of a sequence, or of rows at a distance"]
+            if pairs
+            else []
+        ),
+        *([f"of {together:.2g} of those of two rows in a small batch"] if together else []),
         f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
         f"copies of a share of {worst('repeats', 'tokens', AGAIN):.1g}",
         *(
@@ -53,12 +61,13 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
     return ", ".join(parts)
 
 
-def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
+def box(tried: Sequence[Setting], rows: Sequence[int], small: Sequence[int]) -> str:
     """The range of what was tried, in words.
 
     Args:
         tried: the settings.
         rows: sequences drawn in each.
+        small: sizes of small batches that were played.
     """
     models = [one.model() for one in tried]
     windows = [one.window for one in tried if one.window is not None]
@@ -68,7 +77,7 @@ def box(tried: Sequence[Setting], rows: Sequence[int]) -> str:
         f"dimensions {_span([model.dim for model in models])}",
         f"lengths {_span([model.length for model in models])}",
         *([f"windows {_span(windows)}"] if windows else []),
-        f"batches of {', '.join(map(str, SMALL))}, {BATCH} and up to {min(BLOCK, max(rows)):,} rows",
+        f"batches of {', '.join(map(str, (*small, BATCH)))} and up to {min(BLOCK, max(rows)):,} rows",
         " and ".join(dict.fromkeys(one.dtype for one in tried)),
         ", ".join(laws),
         *([f"drafts {', '.join(drafts)}"] if drafts else []),

@@ -9,8 +9,8 @@ import torch
 from specverify.deadline import Deadline
 from specverify.decoders.continuous import DraftModel, Speculative, TokenRule
 from specverify.evidence.rosenblatt import transforms
-from specverify.subjects.continuous_play import play_small
-from specverify.subjects.continuous_pool import NAMES, Pooled, checks, pooled
+from specverify.subjects.continuous_play import SMALL, play_small
+from specverify.subjects.continuous_pool import NAMES, PLACES, TOGETHER, Pooled, checks, pooled
 from specverify.subjects.continuous_suite import SUITE
 
 ALPHAS = dict.fromkeys(NAMES, 1e-8)
@@ -21,7 +21,14 @@ SETTINGS, VALUES = 17, 250
 def parts(seed):
     rng = np.random.default_rng(seed)
     return [
-        Pooled(f"toy {k}", {name: rng.random(VALUES) for name in NAMES[:-1]}, np.zeros(9, dtype=bool), 1e-9)
+        Pooled(
+            f"toy {k}",
+            {name: rng.random(VALUES) for name in PLACES},
+            {name: rng.random((VALUES // 2, int(name.split()[-1]))) for name in TOGETHER},
+            np.zeros(9, dtype=bool),
+            1e-9,
+            tuple(SMALL),
+        )
         for k in range(SETTINGS)
     ]
 
@@ -35,7 +42,7 @@ def test_uniform_values_are_not_refuted(parts):
     assert refuted(parts) == {}
     assert [item.check for item in found] == list(NAMES)
     assert {item.alpha for item in found} == {1e-8}
-    assert max(item.n for item in found[:-1]) == SETTINGS * VALUES
+    assert max(item.n for item in found if item.check in PLACES) == SETTINGS * VALUES
 
 
 def test_what_shows_in_one_setting_alone_is_not_lost_among_the_others(parts):
@@ -52,6 +59,19 @@ def test_what_is_small_shows_in_all_together(parts):
     found = refuted(moved)
     assert [*found] == ["first rows"]
     assert "toy" not in found["first rows"]
+
+
+def test_two_rows_of_a_small_batch_that_depend_on_each_other_are_told_by_the_size(parts):
+    """Each is uniform by itself, and never equal to the other."""
+    name = "two rows in batches of 5"
+    moved = []
+    for part in parts:
+        rows = part.together[name].copy()
+        rows[:, 3] = (rows[:, 1] + 0.2) % 1
+        moved.append(replace(part, together={**part.together, name: rows}))
+    found = refuted(moved)
+    assert [*found] == [name]
+    assert "most deviant: rows 2 apart" in found[name]
 
 
 def test_one_row_that_forgets_the_residual_is_seen_by_its_place():
