@@ -57,6 +57,7 @@ class _Weights:
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.device = name, device
         self._known: dict[str, Tensor] = {}
+        self._columns: dict[str, tuple[Tensor, ...]] = {}
 
     def __call__(self, block: str, *shape: int) -> Float[Tensor, "*any"]:
         if block not in self._known:
@@ -66,10 +67,12 @@ class _Weights:
             self._known[block] = (high_bits(hashes, 53).double() / 2**52 - 1).to(self.device)
         return self._known[block]
 
-    def rows(self, block: str, out: int, width: int) -> Float[Tensor, "out width"]:
-        """A matrix whose rows have length 1."""
-        matrix = self(block, out, width)
-        return matrix / matrix.square().sum(-1, keepdim=True).sqrt()
+    def rows(self, block: str, out: int, width: int) -> tuple[Float[Tensor, " out"], ...]:
+        """A matrix whose rows have length 1, by its columns."""
+        if block not in self._columns:
+            matrix = self(block, out, width)
+            self._columns[block] = (matrix / matrix.square().sum(-1, keepdim=True).sqrt()).unbind(1)
+        return self._columns[block]
 
 
 class ContinuousToy:
@@ -225,11 +228,13 @@ def _score(state: Tensor, weights: _Weights, dim: int) -> Chain:
     return Chain(Denoised(_mix(state, weights, dim), torch.ones_like(state[..., 0])), Denoiser(dim, STEPS))
 
 
-def _apply(matrix: Float[Tensor, "out width"], vector: Float[Tensor, "*any width"]) -> Float[Tensor, "*any out"]:
-    """Matrix times vector, summed in one order whatever the batch, so that a row's law never depends on the others."""
-    total = torch.zeros((), dtype=vector.dtype, device=vector.device)
-    for column, value in zip(matrix.unbind(1), vector.unbind(-1), strict=True):
-        total = total + column * value[..., None]
+def _apply(
+    columns: tuple[Float[Tensor, " out"], ...], vector: Float[Tensor, "*any width"]
+) -> Float[Tensor, "*any out"]:
+    """A matrix times a vector, summed in one order whatever the batch: a row's law never depends on the others."""
+    total = columns[0] * vector[..., :1]
+    for number in range(1, len(columns)):
+        total += columns[number] * vector[..., number : number + 1]
     return total
 
 
