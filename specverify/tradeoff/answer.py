@@ -13,10 +13,10 @@ from specverify.report.tables import UNKNOWN, interval, number
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table as Section
 from specverify.tradeoff import choose, tables
-from specverify.tradeoff.choose import Choice, Contender
+from specverify.tradeoff.choose import Choice, Contender, by_rule
 from specverify.tradeoff.choose_clock import Timing, by_clock
 from specverify.tradeoff.clock import CLOCKS, pace, processor
-from specverify.tradeoff.remarks import by_rule, lost, plain
+from specverify.tradeoff.remarks import lost, plain
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 
 USUAL = {"bias": 0.02, "fd": 0.25}
@@ -56,7 +56,7 @@ def section(record: Sweep) -> Section:
             "longer."
         )
         rows = [line for choice in choices for line in _lines(record, choices, choice)]
-    columns = ("guidance#", "what costs", "the setting", f"beside {PLAIN}", heading, "z#", "FD above AR#")
+    columns = ("guidance#", "what costs", "the setting", f"beside {PLAIN}", heading, "surprisal z#", "FD above AR#")
     return Section("answer", "The setting to take", intro, columns, tuple(rows))
 
 
@@ -131,7 +131,7 @@ def _clocked(choice: Choice, timing: Timing) -> str:
     if choice.by == "speed-up":
         return f"{words}, at least {limit}" if timing.confirmed else f"the fastest is {name}, {words}, at least {limit}"
     if timing.pace.value <= 1:
-        return f"none of the {timing.among} within the loss is faster: the fastest is {name}, {words}"
+        return f"none of {timing.among} within the loss is faster: the fastest is {name}, {words}"
     doubt = "" if timing.confirmed else ": not confirmed to be faster"
     return f"{words}, at least {limit}{doubt} (the fastest of {timing.among} within the loss)"
 

@@ -44,6 +44,8 @@ from specverify.tradeoff.shape import Row, Sweep, scale_of
 CONFIDENCE = 0.95
 SHOWN = 4
 """Settings without effect that are named."""
+NOTHING = 5e-7
+"""Losses below it are rounding."""
 RELATIVE = {"fd": 1, "kd": 1, "accuracy": -1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
 """Metrics that are compared with AR's: 1 where more of it is worse, -1 where less is."""
 METRICS = ("bias", "surprisal", "pit", *RELATIVE)
@@ -269,6 +271,11 @@ def without_effect(record: Sweep) -> str:
         "that their figures differ from those of lossless decoding by chance alone. A rule with a distance leaves out "
         "tokens that are farther away, and GSD's 0.5 was chosen for another model's embedding."
     )
+
+
+def by_rule(row: Row, metric: str, value: float) -> bool:
+    """Whether a loss is 0 by construction: the bias that a lossless rule's own laws give."""
+    return metric == "bias" and row["claim"] == str(Lossless()) and abs(value) < NOTHING
 
 
 @dataclass(frozen=True)

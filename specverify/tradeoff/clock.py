@@ -2,9 +2,9 @@
 
 A machine is not as fast at one time as at another, so that what counts as noise is what whole runs differ by, not the
 batches or images within one. Two plain runs show it, and so do the settings of one window, whose passes do the same
-work: what is common to all is the deviation of the logarithm of a run's seconds per pass, `drift`. Where the rule or its
-parameter changes the work after all, that counts as drift, too, and intervals are wider for it. Decoders of patches draft
-in different ways: there runs are alike if decoder and window are.
+work: what is common to all is the deviation of the logarithm of a run's seconds per pass, `drift`. Where the rule or
+its parameter changes the work after all, that counts as drift, too, and intervals are wider for it. Decoders of patches
+draft in different ways: there runs are alike if decoder and window are.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def basis(record: Sweep) -> str:
         each = [f"{found.deviation:.0%} {_where(what)}" for what, found in drifts.items()]
         runs = max(found.runs for found in drifts.values())
         said.append(
-            f"intervals of seconds are from what {runs} runs of equal windows differ by per pass ({' and '.join(each)}, "
-            "a standard deviation), not from what the images of one run do"
+            f"intervals of seconds are from what {runs} runs of equal windows differ by per pass (a standard deviation "
+            f"of {' and '.join(each)}), not from what the images of one run do"
         )
     return "; ".join(said) + "." if said else ""
 

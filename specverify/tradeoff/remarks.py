@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specverify.claims import Lossless
 from specverify.errors import number_of
 from specverify.rules import registry
 from specverify.tradeoff import decoders
-from specverify.tradeoff.choose import CONFIDENCE, Choice, Contender, loss, settings, without_effect
+from specverify.tradeoff.choose import CONFIDENCE, NOTHING, Choice, Contender, by_rule, loss, settings, without_effect
 from specverify.tradeoff.choose_clock import fastest_of_all, together
 from specverify.tradeoff.clock import CLOCKS, basis
 from specverify.tradeoff.plan import AR, DRAFTING, LOSSLESS, repeats, sweep_of
 from specverify.tradeoff.shape import Row, Sweep, Timed
 
 BY_RULE = "0 by its rule, not measured"
-_NOTHING = 5e-7
-"""Losses below it are rounding."""
 _NOISE = {"fd": "FD", "kd": "KD", "accuracy": "accuracy"}
 
 
@@ -28,11 +25,6 @@ def remarks(record: Sweep, choices: Sequence[Choice]) -> list[str]:
     return [one for one in (*said, unmeasured(record), without_effect(record)) if one]
 
 
-def by_rule(row: Row, metric: str, value: float) -> bool:
-    """Whether a loss is 0 by construction: the bias that a lossless rule's own laws give."""
-    return metric == "bias" and row["claim"] == str(Lossless()) and abs(value) < _NOTHING
-
-
 def lost(row: Row, metric: str, one: Contender) -> str:
     """A loss with its limit, unless nothing was measured."""
     if by_rule(row, metric, one.loss):
@@ -42,7 +34,7 @@ def lost(row: Row, metric: str, one: Contender) -> str:
 
 def plain(value: float) -> str:
     """A figure; rounding is 0."""
-    return f"{value:.3g}" if abs(value) >= _NOTHING else "0"
+    return f"{value:.3g}" if abs(value) >= NOTHING else "0"
 
 
 def noise(record: Sweep) -> str:

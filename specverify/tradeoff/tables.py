@@ -7,7 +7,7 @@ from specverify.report import tables
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
 from specverify.tradeoff import spaces
-from specverify.tradeoff.choose import idle, loss
+from specverify.tradeoff.choose import by_rule, idle, loss
 from specverify.tradeoff.clock import gain
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Metric, Row, Sweep
@@ -259,8 +259,12 @@ def called(rule: str) -> str:
 
 
 def cells(row: Row, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Metrics with their intervals."""
-    return tuple(_figure(row["metrics"].get(name), name) for name in names)
+    """Metrics with their intervals; a bias that is 0 whatever is drawn says so."""
+    found = [(name, row["metrics"].get(name)) for name in names]
+    return tuple(
+        "0 by its rule" if metric is not None and by_rule(row, name, metric["value"]) else _figure(metric, name)
+        for name, metric in found
+    )
 
 
 def _figure(metric: Metric | None, name: str) -> str:
