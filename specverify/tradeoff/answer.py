@@ -71,11 +71,12 @@ def _lines(record: Sweep, choices: Sequence[Choice], choice: Choice) -> list[Lin
         found.append(_line(record, choice, "passes, claims to be lossless", choice.free.id, words, choice.free))
     for what in CLOCKS:
         timing = by_clock(record, choices, choice, what)
-        if timing.one is not None:
-            taken = _taken(choice, timing)
-            told = timing.one if taken == timing.one.id else None
-            cost = _cost(record, by_id[timing.one.id], what)
-            found.append(_line(record, choice, cost, taken, _clocked(choice, timing), told))
+        if not any(row[what] for row in record["rows"]):
+            continue
+        taken = _taken(choice, timing)
+        told = timing.one if timing.one is not None and taken == timing.one.id else None
+        cost = _cost(record, by_id[one.id if timing.one is None else timing.one.id], what)
+        found.append(_line(record, choice, cost, taken, _clocked(choice, timing), told))
     return found
 
 
@@ -115,8 +116,8 @@ def _where(what: Timed) -> str:
 
 def _taken(choice: Choice, timing: Timing) -> str:
     """What a clock says to take: its best setting, or plain decoding where that is faster."""
-    assert timing.one is not None  # whoever asks has seen to it
-    assert timing.pace is not None
+    if timing.one is None or timing.pace is None:
+        return PLAIN
     if choice.by == "speed-up":
         return timing.one.id if timing.confirmed else "none is confirmed"
     return timing.one.id if timing.pace.value > 1 else PLAIN
@@ -124,8 +125,8 @@ def _taken(choice: Choice, timing: Timing) -> str:
 
 def _clocked(choice: Choice, timing: Timing) -> str:
     """How fast the best by a clock is, and what of that is confirmed."""
-    assert timing.one is not None  # whoever asks has seen to it
-    assert timing.pace is not None
+    if timing.one is None or timing.pace is None:
+        return "none that was timed is confirmed to lose so little"
     limit = UNKNOWN if timing.slowest is None else f"{timing.slowest:.3g}"
     words, name = timing.pace.words(" times as fast"), timing.one.id.partition("/")[2]
     if choice.by == "speed-up":
@@ -154,8 +155,9 @@ def show(record: Sweep, choices: Sequence[Choice], choice: Choice, console: Cons
         console.print(Text("it claims to be lossless: what loss it shows is noise if it is"))
     for what in CLOCKS:
         timing = by_clock(record, choices, choice, what)
-        if timing.one is not None:
-            console.print(Text(f"by {_cost(record, rows[timing.one.id], what)}: "), end="")
+        if any(row[what] for row in record["rows"]):
+            cost = _cost(record, rows[one.id if timing.one is None else timing.one.id], what)
+            console.print(Text(f"by {cost}: "), end="")
             console.print(Text(_taken(choice, timing), style="bold"))
             console.print(Text(f"  {_clocked(choice, timing)}"))
     console.print(_others(record, choice, one))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from specverify.errors import number_of
 from specverify.report.tables import UNKNOWN, interval, number
 from specverify.tradeoff.plan import AR
 from specverify.tradeoff.shape import Row, Sweep, Timed
@@ -140,11 +141,12 @@ def basis(record: Sweep) -> str:
     drifts = {what: found for what in CLOCKS if (found := drift(record, what)) is not None}
     said = []
     if known:
-        batches, single = (_span([len(one[what]) for one in known]) for what in ("seconds_per_image", "seconds_alone"))
+        batches = _span([len(one["seconds_per_image"]) for one in known], "batch")
+        single = _span([len(one["seconds_alone"]) for one in known], "image")
         spread = all("labels_alone" in one and len(set(one["labels_alone"])) > 1 for one in known)
         classes = "of different classes" if spread else "all of the first class"
         said.append(
-            f"Seconds of a setting rest on {batches} batches of {record['setting']['batch']}, and on {single} images "
+            f"Seconds of a setting rest on {batches} of {record['setting']['batch']}, and on {single} "
             f"decoded alone, {classes}, scaled to the mean number of passes of all its images"
         )
     if apart := [f"{_apart(record, what):.0%} {_where(what)}" for what in CLOCKS if _apart(record, what) > 0]:
@@ -163,8 +165,9 @@ def _where(what: Timed) -> str:
     return "alone" if what == "seconds_alone" else "in a batch"
 
 
-def _span(counts: list[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+def _span(counts: list[int], what: str) -> str:
+    least = "" if min(counts) == max(counts) else f"{min(counts)} to "
+    return least + number_of(max(counts), what)
 
 
 def _apart(record: Sweep, what: Timed) -> float:

@@ -73,8 +73,11 @@ def unmeasured(record: Sweep) -> str:
     rows = [row for row in record["rows"] if row["error"] is None]
     there = {row["rule"] for row in rows}
     patches = record["tokens"] == "patches"
-    own = [name for name in decoders.names() if name not in record["omitted"]]
-    names = own if patches else [LOSSLESS, *registry.names()]
+    model = record["setting"]["model"]
+    if patches:
+        names = [name for name in decoders.names() if decoders.why_not(name, model) is None]
+    else:
+        names = [LOSSLESS, *registry.names()]
     absent = [name for name in names if name not in there and not repeats(name)]
     parts = [f"{'decoders' if patches else 'rules'} {', '.join(absent)}"] if absent else []
     if not patches:
@@ -104,12 +107,14 @@ def _of_one_value(rows: Sequence[Row]) -> list[int]:
 def _limits(choices: Sequence[Choice]) -> str:
     settings_, share = number_of(choices[0].compared, "setting"), f"{CONFIDENCE:.0%}"
     timed = together(choices) // len(CLOCKS)
-    of_time = "all of them" if choices[0].by == "speed-up" else f"the {timed} that are within the loss"
+    of_time = "all of them" if choices[0].by == "speed-up" else f"{number_of(timed, 'setting')} within the loss"
+    seconds = f"; all those of seconds with {share}, for {of_time} by both clocks" if timed else ""
+    least = 1 - (3 if timed else 2) * (1 - CONFIDENCE)
     return (
         "At least and at most are normal limits: Student's quantiles of the bootstrap's deviation, those of seconds of "
         f"the drift of runs. All those of loss hold with {share}, for {settings_} at once; all those of passes with "
-        f"{share}; all those of seconds with {share}, for {of_time} by both clocks; everything together with at "
-        f"least {1 - 3 * (1 - CONFIDENCE):.0%}. What stands in square brackets is a 95% interval of a setting alone."
+        f"{share}{seconds}; everything together with at least {least:.0%}. What stands in square brackets is a "
+        "95% interval of a setting alone."
     )
 
 

@@ -109,7 +109,7 @@ def test_real_images_are_measured_by_their_features_alone():
 def test_sweeps_take_it(monkeypatch):
     monkeypatch.setattr(shared, "SINGLE", 1)
     setting = Setting(NAME, n=66, window=8, batch=40, resamples=5)
-    sweep._check(setting)
+    sweep._check(setting, (), 1)
     rows = [measure.carry_out(cell, setting) for cell in (Cell(REAL), Cell(LOSSLESS, 1.5, "maximal"))]
     assert [row["error"] for row in rows] == [None, None]
     assert rows[0]["images"] is None
