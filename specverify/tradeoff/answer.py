@@ -15,7 +15,7 @@ from specverify.report.tables import Table as Section
 from specverify.tradeoff import choose, tables
 from specverify.tradeoff.choose import Choice, Contender, by_rule
 from specverify.tradeoff.choose_clock import Timing, by_clock
-from specverify.tradeoff.clock import CLOCKS, pace, processor
+from specverify.tradeoff.clock import CLOCKS, pace, processor, where
 from specverify.tradeoff.remarks import lost, plain
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
 
@@ -103,15 +103,11 @@ def _fewer(record: Sweep, row: Row, one: Contender) -> str:
     """A setting's passes, and what they are worth by the clock."""
     drafts = f", and {_value(row, 'draft_passes')} of the draft model" if "draft_passes" in row["metrics"] else ""
     paces = [(found, what) for what in CLOCKS if (found := pace(record, row, what)) is not None]
-    times = "; ".join(f"{_where(what)} {found.words(' times as fast')}" for found, what in paces)
+    times = "; ".join(f"{where(what)} {found.words(' times as fast')}" for found, what in paces)
     return (
         f"{one.speedup:.3g} times fewer, at least {one.slowest:.3g} ({_value(row, 'lockstep-64')} in lock-step of 64)"
         f"{drafts}{f'; by the clock {times}' if times else ''}"
     )
-
-
-def _where(what: Timed) -> str:
-    return "alone" if what == "seconds_alone" else "in a batch"
 
 
 def _taken(choice: Choice, timing: Timing) -> str:
@@ -173,7 +169,7 @@ def _figures(record: Sweep, row: Row, one: Contender, choice: Choice) -> Table:
         f"{_measured(metrics[name])} at batch {size}" for size in (8, 64) if (name := f"lockstep-{size}") in metrics
     ]
     paces = [(found, what) for what in CLOCKS if (found := pace(record, row, what)) is not None]
-    times = [f"{_where(what)} {found.words(' times as fast as AR')}" for found, what in paces]
+    times = [f"{where(what)} {found.words(' times as fast as AR')}" for found, what in paces]
     z = UNKNOWN if row["z"] is None else f"{row['z']:+.1f}"
     table = Table.grid(padding=(0, 1, 0, 0))
     for words in (

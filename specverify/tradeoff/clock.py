@@ -149,10 +149,10 @@ def basis(record: Sweep) -> str:
             f"Seconds of a setting rest on {batches} of {record['setting']['batch']}, and on {single} "
             f"decoded alone, {classes}, scaled to the mean number of passes of all its images"
         )
-    if apart := [f"{_apart(record, what):.0%} {_where(what)}" for what in CLOCKS if _apart(record, what) > 0]:
+    if apart := [f"{_apart(record, what):.0%} {where(what)}" for what in CLOCKS if _apart(record, what) > 0]:
         said.append(f"two plain runs differ by up to {' and '.join(apart)}")
     if drifts:
-        each = [f"{found.deviation:.0%} {_where(what)}" for what, found in drifts.items()]
+        each = [f"{found.deviation:.0%} {where(what)}" for what, found in drifts.items()]
         runs = max(found.runs for found in drifts.values())
         said.append(
             f"intervals of seconds are from what {runs} runs of equal windows differ by per pass (a standard deviation "
@@ -161,7 +161,8 @@ def basis(record: Sweep) -> str:
     return "; ".join(said) + "." if said else ""
 
 
-def _where(what: Timed) -> str:
+def where(what: Timed) -> str:
+    """A clock, in words."""
     return "alone" if what == "seconds_alone" else "in a batch"
 
 
