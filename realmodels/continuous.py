@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -209,6 +210,12 @@ class ContinuousDigits:
     def conditions(self) -> tuple[int, ...]:
         """The classes."""
         return tuple(self.classes.tolist())
+
+    def like(self, *, conditions: Sequence[int]) -> ContinuousDigits:
+        """The same weights for other classes."""
+        other = copy.copy(self)
+        other.classes = self._labels(torch.tensor(list(conditions), dtype=torch.int64))
+        return other
 
     def row_bytes(self, window: int) -> int:
         """See `realmodels.images.ImageModel`."""

@@ -168,7 +168,7 @@ def _answer(
 ) -> bool:
     """Print the answers, to the usual question if none was asked, and the frontier; whether one has no setting."""
     from specverify.errors import InputError
-    from specverify.tradeoff import answer, choose
+    from specverify.tradeoff import answer, answer_frontier, choose
 
     if record["status"] == "partial":
         planned, there = record["planned"], len(record["rows"])
@@ -186,8 +186,8 @@ def _answer(
         typer.echo(str(error))
         choices = []
     for choice in choices:
-        answer.show(record, choice, console)
-    answer.frontier(record, console)
+        answer.show(record, choices, choice, console)
+    answer_frontier.show(record, choices, console)
     if max_loss is None and min_speedup is None:
         typer.echo("no limit was asked for: --max-loss and --min-speedup (with --metric) ask other questions")
     return any(choice.chosen is None for choice in choices)

@@ -35,7 +35,10 @@ def summary(record: Record) -> Group:
         headings = ("on the real model", "fewer passes", "draft passes", "faster, one", "batch")
         parts += [
             listing(costs, headings),
-            Text("faster, one image at a time and in a batch: than plain decoding, by the clock", style="dim"),
+            Text(
+                "faster, one image at a time and in a batch: than plain decoding, by the clock; below 1 is slower",
+                style="dim",
+            ),
             Text(),
         ]
     rows = attention.attention(record).rows

@@ -1,27 +1,30 @@
-"""What a sweep says first, in a terminal and on its page: the setting to take, what was confirmed, and the frontier."""
+"""What a sweep says first, on its page and in a terminal: the setting to take, for each kind of cost."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from specverify.errors import InputError, number_of
-from specverify.report.listing import listing
 from specverify.report.tables import UNKNOWN, interval, number
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table as Section
-from specverify.tradeoff import choose, tables, tables_patches
-from specverify.tradeoff.choose import CONFIDENCE, Choice, Contender
-from specverify.tradeoff.plan import AR
+from specverify.tradeoff import choose, tables
+from specverify.tradeoff.choose import Choice, Contender, by_rule
+from specverify.tradeoff.choose_clock import Timing, by_clock
+from specverify.tradeoff.clock import CLOCKS, pace, processor, where
+from specverify.tradeoff.remarks import lost, plain
 from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
-from specverify.tradeoff.tables import faster, within
 
 USUAL = {"bias": 0.02, "fd": 0.25}
 """Losses that a question is about if nobody asked one."""
 FREE = "the fewest passes that claim to be lossless"
 SHOWN = 5
-"""Further settings that are listed, and rows of the frontier."""
+"""Further settings that are listed."""
+PLAIN = "plain decoding"
 
 
 def usual(record: Sweep, metric: str | None = None) -> list[Choice]:
@@ -35,96 +38,127 @@ def usual(record: Sweep, metric: str | None = None) -> list[Choice]:
 
 
 def section(record: Sweep) -> Section:
-    """The answer to the usual question as a table: the fastest setting that loses little, and the lossless one."""
+    """The answer to the usual question as a table: a setting for each kind of cost, at each guidance."""
     rows: list[Line] = []
-    choices: list[Choice] = []
+    heading = "loss"
     try:
         choices = usual(record)
     except InputError as error:
         intro = f"There is no answer yet: {error}."
     else:
+        first = choices[0]
+        heading = f"loss of {first.metric}"
         intro = (
-            f"Limits hold with {CONFIDENCE:.0%} for all at once ({number_of(choices[0].compared, 'setting')}), on "
-            f"{choices[0].images:,} images of each; what stands in square brackets, of a setting alone. Passes are the "
-            "target's, in round brackets in a batch of 64 that waits for its slowest image; a draft model's are extra."
+            f"Of {number_of(first.compared, 'setting')} measured and compared, on {first.images:,} images of each, the "
+            f"best that is confirmed to lose at most {first.asked:g} of {first.metric}, for each kind of cost. Passes "
+            "of the target are what counts where one over many tokens takes no longer than one over a single token, as "
+            f"on a GPU with time to spare; seconds were measured on {processor(record)}, where fewer passes may take "
+            "longer."
         )
-        intro = f"{by_clock(record)} {intro} {choose.without_effect(record)}".strip()
-    by_id = {row["id"]: row for row in record["rows"]}
-    for choice in choices:
-        one = choice.chosen or choice.nearest
-        assert one is not None  # there are settings, or there would be no choice
-        what = choice.question if choice.chosen else f"{choice.question}: none is confirmed; {_more(choice, one)}"
-        rows.append(_line(record, by_id[one.id], one, what))
-        if choice.free is not None and choice.free is not one:
-            rows.append(_line(record, by_id[choice.free.id], choice.free, FREE))
-    columns = ("what", "setting", "fewer passes#", "draft passes#", "faster in a batch#", "faster alone#", "loss#")
+        rows = [line for choice in choices for line in _lines(record, choices, choice)]
+    columns = ("guidance#", "what costs", "the setting", f"beside {PLAIN}", heading, "surprisal z#", "FD above AR#")
     return Section("answer", "The setting to take", intro, columns, tuple(rows))
 
 
-def by_clock(record: Sweep) -> str:
-    """What the best setting gains in seconds, which fewer passes need not; empty if none was timed."""
-    said = []
-    kinds: tuple[tuple[Timed, str], ...] = (("seconds_per_image", "in a batch"), ("seconds_alone", "alone"))
-    for kind, where in kinds:
-        gains = [faster(record, row, kind) for row in record["rows"] if row["rule"] != AR]
-        if known := [gain for gain in gains if gain is not None]:
-            best = max(known)
-            said.append(f"{best:.2g} times as fast {where}{' (slower)' if best < 1 else ''}")
-    return f"By the clock the best of all settings, beside plain decoding, is {' and '.join(said)}." if said else ""
+def _lines(record: Sweep, choices: Sequence[Choice], choice: Choice) -> list[Line]:
+    by_id = {row["id"]: row for row in record["rows"]}
+    one = choice.chosen or choice.nearest
+    assert one is not None  # there are settings, or there would be no choice
+    none = "" if choice.chosen else f"none is confirmed; {_more(one)} "
+    found = [_line(record, choice, "passes", one.id, f"{none}{_fewer(record, by_id[one.id], one)}", one)]
+    if choice.free is not None and choice.free is not one:
+        words = _fewer(record, by_id[choice.free.id], choice.free)
+        found.append(_line(record, choice, "passes, claims to be lossless", choice.free.id, words, choice.free))
+    for what in CLOCKS:
+        timing = by_clock(record, choices, choice, what)
+        if not any(row[what] for row in record["rows"]):
+            continue
+        taken = _taken(choice, timing)
+        told = timing.one if timing.one is not None and taken == timing.one.id else None
+        cost = _cost(record, by_id[one.id if timing.one is None else timing.one.id], what)
+        found.append(_line(record, choice, cost, taken, _clocked(choice, timing), told))
+    return found
 
 
-def _line(record: Sweep, row: Row, one: Contender, what: str) -> Line:
-    kinds: tuple[Timed, ...] = ("seconds_per_image", "seconds_alone")
-    times = [number(faster(record, row, kind), 3) + interval(within(record, row, kind), 3) for kind in kinds]
-    drafts = _value(row, "draft_passes") if "draft_passes" in row["metrics"] else "0"
-    fewer = f"{one.speedup:.3g}, at least {one.slowest:.3g} ({_value(row, 'lockstep-64')})"
-    return Line((what, one.id, fewer, drafts, *times, f"{_plain(one.loss)}, at most {_plain(one.most)}"))
+def _line(record: Sweep, choice: Choice, cost: str, taken: str, words: str, one: Contender | None) -> Line:
+    """A line of the answer; plain decoding, which is no contender, loses nothing."""
+    start = (f"{choice.guidance:g}", cost, taken.removeprefix(f"guidance-{choice.guidance:g}/"), words)
+    if one is None:
+        return Line((*start, UNKNOWN, UNKNOWN, UNKNOWN))
+    row = next(row for row in record["rows"] if row["id"] == one.id)
+    z = UNKNOWN if row["z"] is None else f"{row['z']:+.1f}"
+    return Line((*start, lost(row, choice.metric, one), z, tables.distances(record, row)[1]))
 
 
-def show(record: Sweep, choice: Choice, console: Console) -> None:
-    """One answer: the setting with its speed and loss, the lossless one beside it, and what was confirmed of it."""
+def _cost(record: Sweep, row: Row, what: Timed) -> str:
+    """A clock, and how many images or batches of a setting it was read over."""
+    times = row.get("times")
+    count = "" if times is None else f" ({len(times[what])} of them)"
+    if what == "seconds_alone":
+        return f"seconds, images alone{count}"
+    return f"seconds, batches of {min(record['setting']['batch'], record['setting']['n'])}{count}"
+
+
+def _fewer(record: Sweep, row: Row, one: Contender) -> str:
+    """A setting's passes, and what they are worth by the clock."""
+    drafts = f", and {_value(row, 'draft_passes')} of the draft model" if "draft_passes" in row["metrics"] else ""
+    paces = [(found, what) for what in CLOCKS if (found := pace(record, row, what)) is not None]
+    times = "; ".join(f"{where(what)} {found.words(' times as fast')}" for found, what in paces)
+    return (
+        f"{one.speedup:.3g} times fewer, at least {one.slowest:.3g} ({_value(row, 'lockstep-64')} in lock-step of 64)"
+        f"{drafts}{f'; by the clock {times}' if times else ''}"
+    )
+
+
+def _taken(choice: Choice, timing: Timing) -> str:
+    """What a clock says to take: its best setting, or plain decoding where that is faster."""
+    if timing.one is None or timing.pace is None:
+        return PLAIN
+    if choice.by == "speed-up":
+        return timing.one.id if timing.confirmed else "none is confirmed"
+    return timing.one.id if timing.pace.value > 1 else PLAIN
+
+
+def _clocked(choice: Choice, timing: Timing) -> str:
+    """How fast the best by a clock is, and what of that is confirmed."""
+    if timing.one is None or timing.pace is None:
+        return "none that was timed is confirmed to lose so little"
+    limit = UNKNOWN if timing.slowest is None else f"{timing.slowest:.3g}"
+    words, name = timing.pace.words(" times as fast"), timing.one.id.partition("/")[2]
+    if choice.by == "speed-up":
+        return f"{words}, at least {limit}" if timing.confirmed else f"the fastest is {name}, {words}, at least {limit}"
+    if timing.pace.value <= 1:
+        return f"none of {timing.among} within the loss is faster: the fastest is {name}, {words}"
+    doubt = "" if timing.confirmed else ": not confirmed to be faster"
+    return f"{words}, at least {limit}{doubt} (the fastest of {timing.among} within the loss)"
+
+
+def show(record: Sweep, choices: Sequence[Choice], choice: Choice, console: Console) -> None:
+    """One answer: the setting with its speed and loss, the lossless one beside it, and what each clock says."""
     rows = {row["id"]: row for row in record["rows"]}
     console.print()
     console.print(Text(f"{choice.question}, at guidance {choice.guidance:g}:"))
     one = choice.chosen or choice.nearest
     assert one is not None  # there are settings, or there would be no choice
     if choice.chosen is None:
-        console.print(Text(f"no setting is confirmed on {choice.images:,} images; {_more(choice, one)}"))
+        console.print(Text(f"no setting is confirmed on {choice.images:,} images; {_more(one)}"))
     console.print(Text(one.id, style="bold" if choice.chosen else ""))
     console.print(_figures(record, rows[one.id], one, choice))
     if choice.free is not None and choice.free is not one:
         console.print(Text(f"{FREE}: {choice.free.id}"))
         console.print(_figures(record, rows[choice.free.id], choice.free, choice))
-    elif choice.free is one:
+    elif choice.free is one and not by_rule(rows[one.id], choice.metric, one.loss):
         console.print(Text("it claims to be lossless: what loss it shows is noise if it is"))
-    console.print(_others(choice, one))
-    for said in filter(None, (by_clock(record), choose.without_effect(record))):
-        console.print(Text(said))
-    console.print(Text(_confirmed(choice), style="dim"))
-
-
-def frontier(record: Sweep, console: Console) -> None:
-    """The first rows of the report's frontier."""
-    patches = record["tokens"] == "patches"
-    rows = (tables_patches if patches else tables).best(record)
-    if not rows:
-        return
-    loss = "fd" if patches else "bias"
-    heading = f"FD above AR, n = {record['setting']['n']:,}" if patches else "bias per token"
-    lines = []
-    for row in rows[:SHOWN]:
-        gains = (_short(faster(record, row, what)) for what in ("seconds_per_image", "seconds_alone"))
-        lost = tables.distances(record, row)[1] if patches else tables.cells(row, (loss,))[0]
-        drafts = _value(row, "draft_passes") if "draft_passes" in row["metrics"] else "0"
-        fewer = (_value(row, "speedup"), _value(row, "lockstep-64"), drafts)
-        lines.append((row["id"].partition("/")[2], *fewer, *gains, lost.partition(" [")[0]))
-    headings = ("the frontier", "passes", "lock-step 64", "draft passes", "in time", "alone", heading)
-    table = listing(lines, headings, drop=("lock-step 64", "alone"))
-    console.print()
-    console.print(table)
-    more = f"; {len(rows) - SHOWN} more in the report" if len(rows) > SHOWN else ""
-    words = "speed-ups in forward passes of the target (rows replaced; lock-step), in time in a batch, and alone"
-    console.print(Text(f"{words}{more}. {tables.barred(record)}".rstrip(), style="dim"))
+    for what in CLOCKS:
+        timing = by_clock(record, choices, choice, what)
+        if any(row[what] for row in record["rows"]):
+            cost = _cost(record, rows[one.id if timing.one is None else timing.one.id], what)
+            console.print(Text(f"by {cost}: "), end="")
+            console.print(Text(_taken(choice, timing), style="bold"))
+            console.print(Text(f"  {_clocked(choice, timing)}"))
+    console.print(_others(record, choice, one))
+    said = "within (what was asked for) and best (of those within): shares of bootstrap replicates"
+    console.print(Text(said, style="dim"))
 
 
 def _figures(record: Sweep, row: Row, one: Contender, choice: Choice) -> Table:
@@ -134,19 +168,17 @@ def _figures(record: Sweep, row: Row, one: Contender, choice: Choice) -> Table:
     together = [
         f"{_measured(metrics[name])} at batch {size}" for size in (8, 64) if (name := f"lockstep-{size}") in metrics
     ]
-    ways: tuple[tuple[Timed, str], ...] = (("seconds_per_image", "in a batch"), ("seconds_alone", "alone"))
-    times = [
-        f"{words} {number(gain, 3)} times as fast as AR{interval(within(record, row, what), 3)}"
-        for what, words in ways
-        if (gain := faster(record, row, what)) is not None
-    ]
+    paces = [(found, what) for what in CLOCKS if (found := pace(record, row, what)) is not None]
+    times = [f"{where(what)} {found.words(' times as fast as AR')}" for found, what in paces]
+    z = UNKNOWN if row["z"] is None else f"{row['z']:+.1f}"
     table = Table.grid(padding=(0, 1, 0, 0))
     for words in (
         ("  passes", f"{one.speedup:.3g} times fewer (at least {one.slowest:.3g}), rows replaced as they finish"),
         ("", f"{number(target, 3)} of the target an image; {added}"),
         ("  lock-step", ", ".join(together) or UNKNOWN),
         ("  seconds", "; ".join(times) or UNKNOWN),
-        ("  loss", f"{_plain(one.loss)} (at most {_plain(one.most)}) of {_metric(choice)}"),
+        ("  loss", f"of {_metric(choice)}: {lost(row, choice.metric, one)}"),
+        ("", f"z of surprisal {z}; FD above AR {tables.distances(record, row)[1]}"),
     ):
         table.add_row(*map(Text, words))
     return table
@@ -156,33 +188,23 @@ def _metric(choice: Choice) -> str:
     return f"fd above AR's, both at n = {choice.images:,}" if choice.metric == "fd" else choice.metric
 
 
-def _more(choice: Choice, one: Contender) -> str:
+def _more(one: Contender) -> str:
     if one.needed is None:
         return "the nearest does not seem to be within what was asked for, on any number of images:"
     return f"the nearest would be by some {one.needed:,} images of each (--n), if its figures are what they seem:"
 
 
-def _confirmed(choice: Choice) -> str:
-    return (
-        f"at least, at most, low, high: limits that hold with {CONFIDENCE:.0%} for all at once "
-        f"({number_of(choice.compared, 'setting')}), on {choice.images:,} images of each, so that choosing among them "
-        "spoils none; within (what was asked for) and best (of those within): shares of bootstrap replicates; "
-        "brackets: 95% intervals of a setting alone"
-    )
-
-
-def _others(choice: Choice, first: Contender) -> Table:
+def _others(record: Sweep, choice: Choice, first: Contender) -> Table:
+    rows = {row["id"]: row for row in record["rows"]}
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for name in ("setting", "speed-up", "low", "loss", "high", "within", "best"):
         table.add_column(name, justify="left" if name == "setting" else "right", overflow="fold")
     for one in [first, *choice.others[:SHOWN]]:
-        numbers = (_plain(value) for value in (one.speedup, one.slowest, one.loss, one.most))
-        table.add_row(Text(one.id.partition("/")[2]), *numbers, f"{one.satisfies:.0%}", f"{one.best:.0%}")
+        of_rule = by_rule(rows[one.id], choice.metric, one.loss)
+        losses = ("by rule", UNKNOWN) if of_rule else (plain(one.loss), plain(one.most))
+        numbers = (plain(one.speedup), plain(one.slowest), *losses, f"{one.satisfies:.0%}", f"{one.best:.0%}")
+        table.add_row(Text(one.id.partition("/")[2]), *numbers)
     return table
-
-
-def _plain(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 5e-7 else "0"
 
 
 def _measured(metric: Metric) -> str:
@@ -190,8 +212,4 @@ def _measured(metric: Metric) -> str:
 
 
 def _value(row: Row, name: str) -> str:
-    return _short(row["metrics"][name]["value"]) if name in row["metrics"] else UNKNOWN
-
-
-def _short(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g}"
+    return f"{row['metrics'][name]['value']:.3g}" if name in row["metrics"] else UNKNOWN

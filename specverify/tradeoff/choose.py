@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -43,9 +44,12 @@ from specverify.tradeoff.shape import Row, Sweep, scale_of
 CONFIDENCE = 0.95
 SHOWN = 4
 """Settings without effect that are named."""
+NOTHING = 5e-7
+"""Losses below it are rounding."""
 RELATIVE = {"fd": 1, "kd": 1, "accuracy": -1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
 """Metrics that are compared with AR's: 1 where more of it is worse, -1 where less is."""
 METRICS = ("bias", "surprisal", "pit", *RELATIVE)
+By = Literal["loss", "speed-up"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Choice:
 
     Attributes:
         question: what was asked for.
+        asked: the most loss, or the least speed-up: `by` says which.
+        by: what is limited, "loss" or "speed-up".
         guidance: of the settings that were compared.
         metric: what counts as loss.
         compared: settings, of all guidances, that the limits hold for at once.
@@ -87,9 +93,12 @@ class Choice:
             confirmed.
         free: the fastest setting whose decoder claims to be lossless: whatever loss it shows is noise if it is. None if
             there is none.
+        contenders: all settings of the guidance, in the order of merit.
     """
 
     question: str
+    asked: float
+    by: By
     guidance: float
     metric: str
     compared: int
@@ -98,6 +107,7 @@ class Choice:
     nearest: Contender | None
     others: tuple[Contender, ...]
     free: Contender | None
+    contenders: tuple[Contender, ...]
 
 
 def metrics(model: str) -> tuple[str, ...]:
@@ -119,6 +129,8 @@ def fastest(record: Sweep, max_loss: float, metric: str | None = None) -> list[C
         record,
         metric,
         f"the fewest passes with a loss of {metric} of at most {max_loss:g}",
+        max_loss,
+        "loss",
         within=lambda speed, loss: loss <= max_loss,
         merit=lambda speed, loss: speed,
         satisfies=lambda one: one.most <= max_loss,
@@ -139,6 +151,8 @@ def least_lossy(record: Sweep, min_speedup: float, metric: str | None = None) ->
         record,
         metric,
         f"the least loss of {metric} at a speed-up of at least {min_speedup:g}",
+        min_speedup,
+        "speed-up",
         within=lambda speed, loss: speed >= min_speedup,
         merit=lambda speed, loss: -loss,
         satisfies=lambda one: one.slowest >= min_speedup,
@@ -170,6 +184,8 @@ def _choose(
     record: Sweep,
     metric: str,
     question: str,
+    asked: float,
+    by: By,
     *,
     within: Paired,
     merit: Paired,
@@ -207,7 +223,8 @@ def _choose(
         others = [one for one in contenders if one is not chosen and one is not nearest and one.satisfies > 0]
         lossless = {row["id"] for row in rows if row["claim"] == str(Lossless())}
         free = max((one for one in contenders if one.id in lossless), key=lambda one: one.speedup, default=None)
-        choices.append(Choice(question, scale, metric, len(compared), images, chosen, nearest, tuple(others), free))
+        counts, rest = (metric, len(compared), images), (tuple(others), free, tuple(contenders))
+        choices.append(Choice(question, asked, by, scale, *counts, chosen, nearest, *rest))
     if not choices:
         raise InputError("the sweep holds no finished setting beside a finished AR run; let it come to its end")
     return choices
@@ -254,6 +271,11 @@ def without_effect(record: Sweep) -> str:
         "that their figures differ from those of lossless decoding by chance alone. A rule with a distance leaves out "
         "tokens that are farther away, and GSD's 0.5 was chosen for another model's embedding."
     )
+
+
+def by_rule(row: Row, metric: str, value: float) -> bool:
+    """Whether a loss is 0 by construction: the bias that a lossless rule's own laws give."""
+    return metric == "bias" and row["claim"] == str(Lossless()) and abs(value) < NOTHING
 
 
 @dataclass(frozen=True)

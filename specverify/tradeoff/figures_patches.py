@@ -10,10 +10,10 @@ from matplotlib.ticker import StrMethodFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture, Style
+from specverify.tradeoff.clock import Pace, pace
 from specverify.tradeoff.figures import READ, baselines, legend, quality_over_speed, samples
 from specverify.tradeoff.shape import Row, Sweep, Timed
 from specverify.tradeoff.shown import groups_of, series_of
-from specverify.tradeoff.tables import faster, within
 from specverify.tradeoff.tables_patches import overlaps
 
 _STYLES = {
@@ -96,10 +96,10 @@ def _times(record: Sweep, guidance: float, rows: list[Row], style: dict[str, Sty
         axis.axhline(1, color=grey, linewidth=0.6)
         for series, sweep in groupby(rows, key=series_of):
             own = list(sweep)
-            x, y = [row["metrics"]["speedup"]["value"] for row in own], [faster(record, row, what) for row in own]
-            gains = [math.nan if gain is None else gain for gain in y]
+            x, paces = [row["metrics"]["speedup"]["value"] for row in own], [pace(record, row, what) for row in own]
+            gains = [math.nan if one is None else one.value for one in paces]
             axis.errorbar(
-                x, gains, yerr=_bars(record, own, what, gains), color=style[series].colour, linewidth=1.0,
+                x, gains, yerr=_bars(paces), color=style[series].colour, linewidth=1.0,
                 marker=style[series].marker, elinewidth=0.6,
             )  # fmt: skip
             best[what] = max(best.get(what, 0.0), *gains)
@@ -116,7 +116,7 @@ def _times(record: Sweep, guidance: float, rows: list[Row], style: dict[str, Sty
     )
     caption = (
         "AR's time over each setting's, of target and draft model together: processor time of a thread on a CPU, wall "
-        "time on a GPU; bars are 95% intervals over batches and over images, where there are several. Below 1 a "
+        "time on a GPU; bars are 95% intervals, from what runs of one decoder and window differ by. Below 1 a "
         "decoder takes longer than AR, however few its passes: every pass runs the head at all positions of the "
         "window, and drafts are made one by one."
     )
@@ -128,8 +128,7 @@ def _times(record: Sweep, guidance: float, rows: list[Row], style: dict[str, Sty
     return drawing.picture(figure, f"times-guidance-{guidance:g}", title, caption, alt)
 
 
-def _bars(record: Sweep, rows: list[Row], what: Timed, gains: list[float]) -> list[list[float]]:
+def _bars(paces: list[Pace | None]) -> list[list[float]]:
     """Lengths of error bars, [2, settings]; none where there is no interval."""
-    ends = [within(record, row, what) or (gain, gain) for row, gain in zip(rows, gains, strict=True)]
-    low = [gain - first for (first, _), gain in zip(ends, gains, strict=True)]
-    return [low, [last - gain for (_, last), gain in zip(ends, gains, strict=True)]]
+    ends = [(0.0, 0.0, 0.0) if one is None else (one.value, *(one.within or (one.value, one.value))) for one in paces]
+    return [[value - low for value, low, _ in ends], [high - value for value, _, high in ends]]

@@ -9,9 +9,10 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from specverify.report import drawing
 from specverify.report.drawing import FRAME, Picture
+from specverify.tradeoff.clock import pace
 from specverify.tradeoff.shape import Row, Sweep, Timed
 from specverify.tradeoff.shown import swept
-from specverify.tradeoff.tables import called, faster, value_of
+from specverify.tradeoff.tables import called, value_of
 
 _TIMES: dict[str, Timed] = {
     "speed-up in time, in a batch": "seconds_per_image",
@@ -74,5 +75,5 @@ def _value(record: Sweep, row: Row, title: str) -> float:
     """Of a panel: a metric, or AR's time over the row's."""
     if title not in _TIMES:
         return value_of(row, _PANELS[title])
-    gain = faster(record, row, _TIMES[title])
-    return math.nan if gain is None else gain
+    found = pace(record, row, _TIMES[title])
+    return math.nan if found is None else found.value

@@ -22,14 +22,24 @@ from specverify.rules import registry
 from specverify.rules.clusters import partition_from_embedding
 from specverify.tradeoff import patches
 from specverify.tradeoff.plan import AR, LOSSLESS, REAL, Cell
-from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, opened, seed_of, shown, timed
+from specverify.tradeoff.setting import (
+    IMAGES,
+    Setting,
+    alone,
+    costs,
+    decode,
+    distance,
+    opened,
+    places,
+    seed_of,
+    shown,
+    timed,
+)
 from specverify.tradeoff.shape import Images, Metric, Row
 from specverify.tradeoff.watch import Watched
 
 KEPT = ("speedup", "bias", "surprisal", "pit", *quality.METRICS)
 """Metrics whose replicates a row keeps: what a setting can be chosen by."""
-SINGLE = 8
-"""Images decoded one at a time, for the time that one takes alone."""
 _RATES = {"alpha": 1e-6, "beta": 1e-6}
 """The checks' statistics are wanted here, not their verdicts, so that these have no part in a row."""
 
@@ -114,10 +124,11 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     watched, decoder, plain = _decoders(cell, setting, model)
     if setting.compiled:  # each batch once before: passes are compiled by their shapes, which is not the decoder's
         passes = float(decode(plain, model, cell, setting).run.passes.double().mean())
-        alone(plain, model, cell, setting, passes, SINGLE)
+        alone(_singles(plain, model), cell, setting, passes)
     decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
     run, labels = decoded.run, decoded.labels
-    timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))
+    single = alone(_singles(plain, model), cell, setting, float(run.passes.double().mean()))
+    timed(row, decoded, single, model.conditions)
     row["claim"] = str(decoder.claim)
 
     tokens, judge = run.tokens.cpu(), judges.judge(setting.model)
@@ -148,6 +159,11 @@ def _pictures(model: ImageModel, tokens: Int[Tensor, "n length"], labels: Int[Te
         return None
     kept = IMAGES if images.shape[1] == side**2 else IMAGES // 2  # colours take more room
     return shown(images[:kept], labels[:kept])
+
+
+def _singles(decoder: Decoder, model: ImageModel) -> list[tuple[Decoder, ImageModel]]:
+    """The decoder with the model for each image alone; its drafts come from the model itself."""
+    return [(decoder, model.like(conditions=[model.conditions[place]])) for place in places(model.conditions)]
 
 
 def _decoders(cell: Cell, setting: Setting, model: ImageModel) -> tuple[Watched | None, Decoder, Decoder]:

@@ -32,13 +32,11 @@ from specverify.draws import Sampled
 from specverify.laws import Chain, Gaussian, Mixture, repeated
 from specverify.tradeoff.decoders import build, draft_name
 from specverify.tradeoff.plan import Cell
-from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, seed_of, shown, timed
+from specverify.tradeoff.setting import IMAGES, Setting, alone, costs, decode, distance, places, seed_of, shown, timed
 from specverify.tradeoff.shape import Row
 from specverify.tradeoff.watch_patches import WatchedPatches
 
 PerToken = Float[np.ndarray, "n length"]
-SINGLE = 4
-"""Images decoded one at a time, for the time that one takes alone."""
 RANKS = 4
 """Fresh draws from a chain that a coordinate is ranked among."""
 FRESH = 16
@@ -49,13 +47,15 @@ def decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     """Measure a decoder: metrics, and what is no metric into the row."""
     model = _model(setting.model, cell.guidance, setting.device)
     name = draft_name(setting.model)
-    plain = build(cell, None if name is None else _model(name, cell.guidance, setting.device))
+    draft = None if name is None else _model(name, cell.guidance, setting.device)
+    plain = build(cell, draft)
     decoder, watched = watch(plain, seed_of(cell, setting, 3))
     with head_evaluations(model, watched) as count:
         decoded = decode(decoder, model, cell, setting, lambda: watched.seconds if watched else 0.0)
     row["head_evaluations"] = count[0] / setting.n
     run, labels = decoded.run, decoded.labels
-    timed(row, decoded, alone(plain, model, cell, setting, float(run.passes.double().mean()), SINGLE))
+    single = alone(_singles(cell, model, draft), cell, setting, float(run.passes.double().mean()))
+    timed(row, decoded, single, model.conditions)
     row["claim"] = str(plain.claim)
 
     patches = run.tokens.cpu()
@@ -135,6 +135,15 @@ def _fresh(law: Chain, draws: Sampled, where: Bool[Tensor, "batch length"]) -> F
     for t in range(law.steps, 0, -1):
         x = chain.transition(t, x).sample(draws, where)
     return x
+
+
+def _singles(
+    cell: Cell, model: ContinuousDigits, draft: ContinuousDigits | None
+) -> Iterator[tuple[Decoder, ContinuousDigits]]:
+    """A decoder and the model for each image alone: target and draft model are given its class."""
+    for place in places(model.conditions):
+        own = [model.conditions[place]]
+        yield build(cell, None if draft is None else draft.like(conditions=own)), model.like(conditions=own)
 
 
 @cache

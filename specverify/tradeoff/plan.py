@@ -107,8 +107,8 @@ def plan(asked: Asked | None = None) -> tuple[Cell, ...]:
     rules = asked.rules
     if not kinds or (rules is not None and not rules):
         raise InputError("a sweep needs a rule and a drafting at least; leave the option out for all")
-    names = [name for name in registry.names() if name not in _SAME] if rules is None else list(dict.fromkeys(rules))
-    sweeps = [_sweep(name) for name in (LOSSLESS, *(name for name in names if name != LOSSLESS))]
+    names = [name for name in registry.names() if not repeats(name)] if rules is None else list(dict.fromkeys(rules))
+    sweeps = [sweep_of(name) for name in (LOSSLESS, *(name for name in names if name != LOSSLESS))]
     middle = windows[len(windows) // 2]
     cells = [
         Cell(rule, scale, kind, parameter, value, window=window)
@@ -149,7 +149,13 @@ def matching(cells: list[Cell], only: str | None, like: Cell) -> list[Cell]:
     return found
 
 
-def _sweep(name: str) -> list[tuple[str, str | None, float | None]]:
+def repeats(name: str) -> bool:
+    """Whether another rule's sweep has a rule's settings already."""
+    return name in _SAME
+
+
+def sweep_of(name: str) -> list[tuple[str, str | None, float | None]]:
+    """The usual settings of a rule: its name, its parameter and the parameter's value, from timid to bold."""
     if name == LOSSLESS:
         return [(name, None, None)]
     rule = registry.rule(name)

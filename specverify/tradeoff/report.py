@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specverify.errors import number_of
+from specverify.errors import InputError, number_of
 from specverify.report import page
 from specverify.report.drawing import Picture
 from specverify.report.page import Written
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
-from specverify.tradeoff import answer, tables, tables_patches
+from specverify.tradeoff import answer, remarks, tables, tables_patches
 from specverify.tradeoff.shape import Sweep
 
 _TITLE = "# Speed against quality"
@@ -27,6 +27,10 @@ def write(record: Sweep, out: Path) -> Written:
 def text(record: Sweep, pictures: list[Picture], html: bool) -> str:
     """The report as one HTML file, or as Markdown with its pictures in `figures/`."""
     own = tables_patches if record["tokens"] == "patches" else tables
+    try:
+        choices = answer.usual(record)
+    except InputError:  # the answer says why there is none
+        choices = []
     return page.render(
         html,
         Path(__file__).parent / "templates",
@@ -35,6 +39,7 @@ def text(record: Sweep, pictures: list[Picture], html: bool) -> str:
         failed=[row for row in record["rows"] if row["error"] is not None],
         introduction=own.introduction(record),
         answer=answer.section(record),
+        remarks=remarks.remarks(record, choices),
         frontier=own.frontier(record),
         tables=[own.speed(record), own.quality(record), *own.others(record)],
         provenance=_provenance(record),

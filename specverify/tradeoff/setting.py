@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from specverify.seeds import derived_seed
 from specverify.tradeoff.plan import Cell
 from specverify.tradeoff.shape import Images, Row
 
+SINGLE = 10
+"""Images decoded one at a time, of classes that lie far apart, for the time that one takes alone."""
 IMAGES = 20
 """Images that a row keeps: two of each class, or one where they have colours."""
 
@@ -113,29 +116,39 @@ def decode(
     return Decoded(run, labels, sum(times), full or each)
 
 
-def alone(
-    decoder: Decoder,
-    model: AnyModel,
-    cell: Cell,
-    setting: Setting,
-    passes: float,
-    images: int,
-) -> list[float]:
-    """The seconds that each image takes alone, at the mean number of passes: alone, all are of the first class."""
-    clock, seed = environment.clock(model.device), derived_seed(setting.seed, cell.repeat)
-    found = []
-    for number in range(images):
+def places(conditions: Sequence[Any]) -> list[int]:
+    """Where the conditions stand that images alone are decoded for: all in turn, or as many as there are images."""
+    many = len(conditions)
+    return [number * many // SINGLE if many > SINGLE else number % many for number in range(SINGLE)]
+
+
+def alone(pairs: Iterable[tuple[Decoder, AnyModel]], cell: Cell, setting: Setting, passes: float) -> list[float]:
+    """The seconds that an image takes alone, at the mean number of passes of all images.
+
+    Args:
+        pairs: for each image a decoder and a model whose first condition is the image's.
+        cell, setting: what is measured.
+        passes: forward passes of the setting's images, on average.
+    """
+    seed, found = derived_seed(setting.seed, cell.repeat), []
+    for number, (decoder, model) in enumerate(pairs):
+        clock = environment.clock(model.device)
         start = clock()
         run = sample(decoder, model, 1, seed, 1, number)
         found.append((clock() - start) / float(run.passes.sum()) * passes)
     return found
 
 
-def timed(row: Row, decoded: Decoded, alone: list[float]) -> None:
+def timed(row: Row, decoded: Decoded, alone: list[float], conditions: Sequence[Any]) -> None:
     """Write into a row what its images took, and what each batch and each image alone did."""
     row["seconds_per_image"] = decoded.seconds / len(decoded.labels)
     row["seconds_alone"] = sum(alone) / len(alone)
-    row["times"] = {"seconds_per_image": decoded.each, "seconds_alone": alone}
+    labels = images.labels(conditions, len(conditions)).tolist()
+    row["times"] = {
+        "seconds_per_image": decoded.each,
+        "seconds_alone": alone,
+        "labels_alone": [labels[place] for place in places(conditions)],
+    }
 
 
 def costs(run: Run, length: int, weight: Int[np.ndarray, "resamples n"]) -> dict[str, Estimate]:

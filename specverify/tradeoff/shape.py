@@ -69,6 +69,9 @@ class Times(TypedDict):
 
     seconds_per_image: Annotated[list[Amount], Field(min_length=1)]
     seconds_alone: Annotated[list[Amount], Field(min_length=1)]
+    labels_alone: NotRequired[
+        Annotated[list[Count], Field(description="the class of each image alone; the first one's if it is not said")]
+    ]
 
 
 @closed

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-from scipy import stats
-
 from specverify.errors import InputError
 from specverify.report import tables
 from specverify.report.tables import Row as Line
-from specverify.report.tables import Table, number
+from specverify.report.tables import Table
 from specverify.tradeoff import spaces
-from specverify.tradeoff.choose import idle, loss
+from specverify.tradeoff.choose import by_rule, idle, loss
+from specverify.tradeoff.clock import gain
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
-from specverify.tradeoff.shape import Metric, Row, Sweep, Timed
+from specverify.tradeoff.shape import Metric, Row, Sweep
 
 LIMITS = (
     "Settings differ in speed by forward passes. On a processor that is busy already, such as a CPU with a large "
@@ -132,8 +128,8 @@ def speed(record: Sweep) -> Table:
         "speed",
         "Speed, and the price of a token",
         "Passes: forward passes of the target per image, with 95% intervals over images; there is no draft model. "
-        f"{REPLACED}Times of one image, in a batch and alone, and AR's over them, with 95% intervals over batches and "
-        "over images: processor time of a thread on a CPU, wall time on a GPU. "
+        f"{REPLACED}Times of one image, in a batch and alone, and AR's over them, with 95% intervals from what runs of "
+        "equal windows differ by: processor time of a thread on a CPU, wall time on a GPU. "
         "Gain: acceptance above the token rule's; bias: total variation of the token's law from the target's; excess: "
         f"bias less gain, at least 0 for any rule. All three per token, from the laws of {steps(record)}; the law of a "
         f"whole image of {record['length']} tokens is within {record['length']} times the bias of the target's.",
@@ -263,8 +259,12 @@ def called(rule: str) -> str:
 
 
 def cells(row: Row, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Metrics with their intervals."""
-    return tuple(_figure(row["metrics"].get(name), name) for name in names)
+    """Metrics with their intervals; a bias that is 0 whatever is drawn says so."""
+    found = [(name, row["metrics"].get(name)) for name in names]
+    return tuple(
+        "0 by its rule" if metric is not None and by_rule(row, name, metric["value"]) else _figure(metric, name)
+        for name, metric in found
+    )
 
 
 def _figure(metric: Metric | None, name: str) -> str:
@@ -285,46 +285,6 @@ def _figure(metric: Metric | None, name: str) -> str:
 def measured(record: Sweep, with_real: bool) -> list[Row]:
     """The rows that have figures."""
     return [row for row in record["rows"] if row["error"] is None and (with_real or row["rule"] != REAL)]
-
-
-def faster(record: Sweep, row: Row, what: Timed) -> float | None:
-    """AR's time, the mean of its two runs, over this setting's: `what` is "seconds_alone" or "seconds_per_image"."""
-    plain = [one[what] for one in record["rows"] if one["rule"] == AR and one["guidance"] == row["guidance"]]
-    known = [value for value in plain if value is not None]
-    own = row[what]
-    return sum(known) / len(known) / own if known and own else None
-
-
-def _times(row: Row, what: Timed) -> list[float]:
-    """What the row's time is a mean of."""
-    times = row.get("times")
-    return [] if times is None else times[what]
-
-
-def within(record: Sweep, row: Row, what: Timed) -> tuple[float, float] | None:
-    """The 95% interval of `faster`, by Welch's t over batches or images; None where one of the two has only one."""
-    own = _times(row, what)
-    plain = [
-        one
-        for other in record["rows"]
-        if other["rule"] == AR and other["guidance"] == row["guidance"]
-        for one in _times(other, what)
-    ]
-    value = faster(record, row, what)
-    if value is None or min(len(own), len(plain)) < 2 or min(*own, *plain) <= 0:
-        return None
-    parts = [(np.log(times).var(ddof=1) / len(times), len(times)) for times in (own, plain)]
-    variance = float(sum(part for part, _ in parts))
-    if variance == 0:
-        return value, value
-    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
-    reach = math.exp(float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance))
-    return value / reach, value * reach
-
-
-def gain(record: Sweep, row: Row, what: Timed) -> str:
-    """`faster` with its interval."""
-    return number(faster(record, row, what), 3) + tables.interval(within(record, row, what), 3)
 
 
 def value_of(row: Row, metric: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from specverify.report import tables as report
 from specverify.report.tables import Row as Line
 from specverify.report.tables import Table
+from specverify.tradeoff.clock import gain
 from specverify.tradeoff.plan import AR, KNOWN_WRONG, REAL
 from specverify.tradeoff.shape import Row, Sweep
 from specverify.tradeoff.tables import (
@@ -17,7 +18,6 @@ from specverify.tradeoff.tables import (
     cells,
     distance_names,
     distances,
-    gain,
     headed,
     judged_by,
     known,
@@ -161,8 +161,8 @@ def speed(record: Sweep) -> Table:
         "Passes: forward passes of the target's transformer per image, and of the draft model's, with 95% intervals "
         f"over images. {REPLACED}Both count the target's passes alone. Head: laws, or denoising steps of chains, per "
         "image that the target's head was asked for, padding included. Times of one image, in a batch and alone, and "
-        "AR's over them, with 95% intervals over batches and over images: processor time of a thread on a CPU, wall "
-        "time on a GPU, of target and draft model together.",
+        "AR's over them, with 95% intervals from what runs of one decoder differ by: processor time of a thread on a "
+        "CPU, wall time on a GPU, of target and draft model together.",
         (
             *NAMES, "claim", "passes#", "draft passes#", "speed-up#", "lock-step, 8#", "lock-step, 64#", "acceptance#",
             "head#", "ms per image#", "speed-up in time#", "ms alone#", "speed-up alone#",

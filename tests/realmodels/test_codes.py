@@ -14,6 +14,7 @@ from specverify.decoders.registry import Settings, build
 from specverify.decoders.run import sample
 from specverify.errors import InputError
 from specverify.tradeoff import measure, sweep
+from specverify.tradeoff import setting as shared
 from specverify.tradeoff.plan import LOSSLESS, REAL, Cell
 from specverify.tradeoff.setting import Setting
 
@@ -106,9 +107,9 @@ def test_real_images_are_measured_by_their_features_alone():
 
 @pytest.mark.slow
 def test_sweeps_take_it(monkeypatch):
-    monkeypatch.setattr(measure, "SINGLE", 1)
+    monkeypatch.setattr(shared, "SINGLE", 1)
     setting = Setting(NAME, n=66, window=8, batch=40, resamples=5)
-    sweep._check(setting)
+    sweep._check(setting, (), 1)
     rows = [measure.carry_out(cell, setting) for cell in (Cell(REAL), Cell(LOSSLESS, 1.5, "maximal"))]
     assert [row["error"] for row in rows] == [None, None]
     assert rows[0]["images"] is None

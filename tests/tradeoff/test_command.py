@@ -39,11 +39,12 @@ def test_the_command_names_the_setting_to_take(run, tmp_path):
     assert "the fewest passes with a loss of bias of at most 0.1, at guidance 1:" in text
     assert "guidance-1/maximal/timid/k=1 passes 3.5 times fewer (at least 3.38), rows replaced" in text
     assert "18.3 of the target an image; no draft model lock-step 2.75 [2.6" in text
-    assert "seconds in a batch 1 times as fast as AR [0." in text
-    assert "loss 0.05 (at most 0.0735) of bias" in text
+    assert "seconds alone 1 times as fast as AR [0." in text
+    assert "loss of bias: 0.05, at most 0.0735" in text
+    assert "by seconds, batches of 50 (2 of them): plain decoding none of 2 within the loss is faster" in text
     assert "the fewest passes that claim to be lossless: guidance-1/maximal/lossless passes 3 times" in text
-    assert "limits that hold with 95% for all at once (5 settings), on 100 images of each" in text
-    assert "the frontier passes lock-step 64" in text
+    assert "All those of loss hold with 95%, for 5 settings at once; all those of passes with 95%" in text
+    assert "the frontier guidance passes in a batch alone bias per token FD above AR" in text
     shared, folder, asked, *_ = run.asked[0]
     assert (shared, folder, asked) == (Setting(), tmp_path, Asked(["gsd", "cool"], guidance=[1.0, 2.0]))
 

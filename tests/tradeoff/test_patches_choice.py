@@ -22,13 +22,16 @@ def hand_made(name, speedup, fd, claim="lossless", pit=0.004):
         "id": f"guidance-1/{name}",
         "rule": rule,
         "guidance": 1.0,
+        "drafting": None,
         "window": None if rule == AR else int(window),
         "parameter": None,
         "value": None,
         "claim": claim,
         "n": 40,
+        "z": None,
         "seconds_per_image": 0.01,
         "seconds_alone": None,
+        "times": None,
         "error": None,
         "metrics": {
             metric: {
@@ -53,7 +56,8 @@ def record():
         hand_made("sd-4", 2.5, 0.4),
     ]
     return {
-        "rows": rows, "setting": {"model": "digits-diff", "n": 40}, "tokens": "patches", "omitted": {"sd": "no density"}
+        "rows": rows, "setting": {"model": "digits-diff", "n": 40, "batch": 40}, "tokens": "patches",
+        "omitted": {"sd": "no density"}, "hardware": {"accelerator": None},
     }  # fmt: skip
 
 
