@@ -35,6 +35,8 @@ FEW = 100
 """Rows from which on a mean is taken as normal; fewer are compared by signs."""
 TINY = 1e-12
 """A standard error of what does not vary."""
+NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+"""No events."""
 Tokens = Int[np.ndarray, "rows length"]
 LogProbs = Float[np.ndarray, "rows length"]
 
@@ -68,7 +70,7 @@ def events(
     tokens: tuple[Tokens, Tokens],
     logprobs: tuple[LogProbs, LogProbs],
     prompts: np.ndarray,
-    most: float,
+    named: bool,
     floor: float,
 ) -> Events | None:
     """Tokens that both logs have behind the same tokens.
@@ -77,14 +79,15 @@ def events(
         tokens: of the two logs, as many rows of each; -1 behind an end.
         logprobs: of these tokens, by each engine's own account.
         prompts: which prompt each row answers, of the one log and then of the other.
-        most: nats by which one log may contradict itself.
-        floor: nats that both may be apart.
+        named: whether that is known.
+        floor: nats that both may be apart, and by which one log may contradict itself.
 
     Returns:
-        None if it does so by more, as where prompts are not told apart.
+        None if both do so by more, where prompts are not known.
     """
     n = len(tokens[0])
     token, logprob = np.concatenate(tokens), np.concatenate(logprobs)
+    step = np.concatenate([stored(each) for each in logprobs])
     context = np.unique(prompts, return_inverse=True)[1].ravel()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     where, worst, ahead = "", -1.0, 0
@@ -94,20 +97,33 @@ def events(
         kinds, index, code = np.unique(key, return_index=True, return_inverse=True)
         code = code.ravel()
         counted = token[index, place] >= 0
-        means, there, both = [], [], counted
+        means, there, both, steps, split, again = [], [], counted, np.zeros(len(kinds)), [], []
         for half in (slice(0, n), slice(n, None)):
             count = np.bincount(code[half], minlength=len(kinds))
             mean = np.bincount(code[half], logprob[half, place], len(kinds)) / np.maximum(count, 1)
-            if np.abs(logprob[half, place] - mean[code[half]]).max(initial=0.0) > most:
-                return None
+            steps = steps + np.bincount(code[half], step[half, place], len(kinds)) / np.maximum(count, 1)
+            split.append(np.abs(logprob[half, place] - mean[code[half]]) - 2 * step[half, place])
+            again.append(int(((count > 1) & counted)[code[half]].sum()))
             means.append(mean)
             there.append((count > 0) & counted)
             both = both & (count > 0)
+        says = [each.max(initial=0.0) > floor for each in split]
+        if all(says) and not named:
+            return None
+        if any(says) and not all(says):
+            own = int(says[1])
+            if again[1 - own] < max(EVENTS, again[own] / 2):
+                return None
+            row = token[own * n + int(split[own].argmax()), : place + 1].tolist()
+            told = f"{'AB'[own]} says of {row[-1]} behind {row[:-1]} log-probabilities that are {split[own].max():.3g} "
+            return Events(
+                *NOTHING, "", (float(split[own].max()), f"{told}nats off their mean, and the other log does not")
+            )
         behind = context[index]
         said = [np.where(here, np.exp(mean), 0.0) for here, mean in zip(there, means, strict=True)]
         sums = [np.bincount(behind, share) for share in (*said, np.maximum(*said))]
         most_of_one = np.maximum(*sums[:2])
-        if most < math.inf and most_of_one.max() > CONTRADICTED:
+        if not named and most_of_one.max() > CONTRADICTED:
             return None
         more = np.where(most_of_one > CONTRADICTED, 0.0, sums[2] - np.maximum(most_of_one, 1.0))
         if more.max() > max(limit - 1, beyond[0]):
@@ -116,6 +132,7 @@ def events(
             together = f"behind {row} tokens are said to have a probability of {sums[2][at]:.3g} together"
             beyond = float(more.max()), together
         off = np.where(both, means[0] - means[1], 0.0)
+        off = np.sign(off) * np.maximum(np.abs(off) - steps, 0.0)
         if both.any():
             parts.append((context[index][both] + ahead, (means[0] + means[1])[both] / 2, off[both]))
             if abs(off).max() > worst:
@@ -127,9 +144,17 @@ def events(
         if not both.any():
             break
     if not parts:
-        return Events(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), "", beyond)
+        return Events(*NOTHING, "", beyond)
     groups, values, apart = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Events(groups, values, apart, where, beyond)
+
+
+def stored(logprob: LogProbs) -> LogProbs:
+    """By how much each log-probability may be rounded since it was written down in bfloat16: half a step; else 0."""
+    single = logprob.astype(np.float32)
+    if (single != logprob).any() or (single.view(np.uint32) & 0xFFFF).any():
+        return np.zeros_like(logprob)
+    return np.asarray(np.exp2(np.frexp(logprob)[1] - 9.0) * (logprob != 0))
 
 
 def same_tokens(found: Events, floor: float) -> Evidence:
@@ -288,10 +313,11 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         shares.append(came.sum(1).double() / (each >= 0).sum(1, keepdim=True).clamp(min=1))
     pairs = (shares[0] - shares[1]).numpy()
     tests = 2 * len(REPEATED)
-    tails = np.minimum(hoeffding(pairs - drift), hoeffding(-pairs - drift))
+    apart = math.tanh(drift / 2)  # in total variation, at most
+    tails = np.minimum(hoeffding(pairs - apart), hoeffding(-pairs - apart))
     worst = int(tails.argmin())
     first, second = (float(share[:, worst].mean()) for share in shares)
-    shift = least_shift(pairs[:, 0], lambda apart: float(hoeffding(apart)), alpha / tests, beta)
+    shift = least_shift(pairs[:, 0], lambda shifted: float(hoeffding(shifted)), alpha / tests, beta)
     p_value = min(1.0, tests * float(tails.min()))
     return Evidence(
         check="repetition",
@@ -299,7 +325,7 @@ def repetition(tokens: tuple[Tokens, Tokens], drift: float, *, alpha: float, bet
         p_value=p_value,
         alpha=alpha,
         beta=beta,
-        delta=drift + shift if shift < math.inf else 0.0,
+        delta=apart + shift if shift < math.inf else 0.0,
         metric="share of tokens",
         n=len(pairs),
         rejected=p_value <= alpha,

@@ -43,16 +43,14 @@ class View:
 
     Attributes:
         outcome: at each place; -1 where there is none.
-        group: which places are looked at by themselves, too; None for no such.
         what: outcomes, in words.
-        where: a group's, with its number.
+        groups: by which places are looked at by themselves, too, each with what a group is in words, with its number.
         tokens: how many make an outcome, each of which may be off by rounding.
     """
 
     outcome: Places
-    group: Places | None
     what: str
-    where: str = ""
+    groups: Sequence[tuple[Places, str]] = ()
     tokens: int = 1
 
 
@@ -91,14 +89,18 @@ def check(
         name: of the check.
         views: the one that is farthest off is told.
         learning: the rows that are learned from; `third`.
-        drift: nats by which log-probabilities may be apart, in laws that count as one.
+        drift: nats by which log-probabilities may be apart, in laws that count as one: by tanh(drift / 2) in total
+            variation, at most.
         alpha: false-alarm rate.
-        beta: miss rate that delta is stated for.
+        beta: miss rate that delta is stated for, of the first view.
     """
-    tests = 2 * len(views)
-    found = [_look(view, learning, drift * view.tokens, alpha / tests, beta) for view in views]
+    tests = sum(1 + len(view.groups) for view in views)
+    found = [
+        _look(view, learning, math.tanh(drift * view.tokens / 2), alpha / tests, None if number else beta)
+        for number, view in enumerate(views)
+    ]
     worst = min(found, key=lambda each: each.p_value)
-    p_value, delta = min(1.0, tests * worst.p_value), max(each.delta for each in found)
+    p_value, delta = min(1.0, tests * worst.p_value), found[0].delta
     return Evidence(
         check=name,
         statistic=worst.share,
@@ -118,7 +120,7 @@ def check(
     )
 
 
-def _look(view: View, learning: Bool[np.ndarray, " rows"], drift: float, alpha: float, beta: float) -> _Found:
+def _look(view: View, learning: Bool[np.ndarray, " rows"], drift: float, alpha: float, beta: float | None) -> _Found:
     code = _coded(view.outcome)
     kinds = int(code.max(initial=0)) + 2  # the last is for places that have no outcome
     code = np.where(code < 0, kinds - 1, code)
@@ -133,20 +135,29 @@ def _look(view: View, learning: Bool[np.ndarray, " rows"], drift: float, alpha: 
     share, whole = float(pairs.mean()) if len(pairs) else 0.0, by_signs(pairs - drift)
     said = f"of {view.what} that came more often in a third of A's rows than of B's, the rest of A has a share"
     words = f"{said} that is {share:.3g} larger than in B"
-    p_value = whole
-    if view.group is not None and len(pairs):
-        by_group, where, size = _groups(view.group[:, ~learning], scored * weight, weight * (rest < kinds - 1), drift)
-        if by_group < whole:
-            p_value, words = by_group, f"{view.where.format(where)}: {words} of all, {size} of those here"
-    return _Found(p_value, share, words, _least(rest, weight, learned, kinds, drift, pairs, alpha, beta))
+    p_value, own = whole, scored * weight
+    for group, where in view.groups if len(pairs) else ():
+        by_group, which, size = _groups(group[:, ~learning], own, weight * (rest < kinds - 1), drift)
+        if by_group < p_value:
+            p_value, words = (
+                by_group,
+                f"{where.format(which)}: {said} that is {share:.3g} larger than in B, {size} here",
+            )
+    least = math.inf if beta is None else _least(rest, weight, learned, kinds, drift, pairs, alpha, beta)
+    return _Found(p_value, share, words, least)
 
 
 def _groups(
     group: Places, scored: Float[np.ndarray, "2 rows places"], weight: Float[np.ndarray, "2 rows places"], drift: float
 ) -> tuple[float, int, str]:
     """The group that is farthest off by itself: a bound, its number, and its share, in words."""
-    names, number, count = np.unique(np.where(weight > 0, group, -1), return_inverse=True, return_counts=True)
-    number, rows = number.reshape(group.shape), group.shape[1]
+    rows, group = group.shape[1], np.where(weight > 0, group, -1)
+    if int(group.max(initial=0)) < MOST // 4:
+        number, count = group + 1, np.bincount(group.ravel() + 1)
+        names = np.arange(len(count)) - 1
+    else:
+        names, number, count = np.unique(group, return_inverse=True, return_counts=True)
+        number = number.reshape(group.shape)
     fit = np.flatnonzero((names >= 0) & (count >= ENOUGH))
     # How often a group came in both together says nothing of the one or the other.
     fit = fit[np.argsort(-count[fit], kind="stable")[: max(1, MOST // rows)]]

@@ -15,6 +15,7 @@ seeds of their own in each log, and held against each other:
     whole rows              that of rows, where they come again
     tokens by prompt        the law of each position's token behind each prompt, where there are several
     ends                    where rows end, and with which token
+    rows as wholes          the law of a row's mean surprisal, and of how many of its tokens differ
     frequencies             how often tokens come, learned from a third of the rows: wherever, by position, by prompt
     neighbours, threes,     the same of tokens that follow each other, and of two as far apart as where tokens depend
     distances               most on each other, such as the one above in an image
@@ -41,7 +42,7 @@ from typing import Any
 import numpy as np
 
 from specverify.errors import InputError
-from specverify.evidence import agreement
+from specverify.evidence import agreement, rows
 from specverify.evidence.agreement import EQUAL, EVENTS
 from specverify.evidence.copies import Again, Copies, Repeats
 from specverify.evidence.design import AlphaBudget
@@ -51,7 +52,7 @@ from specverify.evidence.learned import third
 from specverify.evidence.result import Evidence, check_delta, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
-from specverify.subjects.two_logs_file import Pair, load, paired
+from specverify.subjects.two_logs_file import Log, Pair, load, paired
 from specverify.subjects.two_logs_views import views
 from specverify.verdict import Kind, Verdict
 
@@ -60,7 +61,7 @@ FLOOR = 0.06
 LAWS = ("tokens by position", "neighbouring tokens", "whole rows", "tokens by prompt")
 EXACT = ("slope", "the same tokens")
 """What tells most where it rejects: the laws themselves."""
-LEARNED = ("frequencies by position", "frequencies by prompt", "neighbours", "threes", "distances")
+LEARNED = ("frequencies by position", "frequencies by prompt", "ends by prompt", "neighbours", "threes", "distances")
 """What tells least of where it is: it is told where none of `LAWS` rejects."""
 DEPENDENT = ("copies", "rows again", "repeated rows of A", "repeated rows of B", "repeated rows of both")
 """What these reject is the independence of rows, without which nothing else counts."""
@@ -69,8 +70,8 @@ ENDS = ("rows whose last token is {}", "rows of {} tokens", "rows whose length i
 NOT_COVERED = (
     "which of the two is right: a log judges the other, and neither is a target",
     "dependence between rows of one log, but for rows that come again",
-    "dependence of tokens at other distances than the 16 at which they depend most, or of four, where neither rows nor "
-    "tokens come again",
+    "dependence of tokens at other distances than the 16 at which they depend most, of three that do not follow each "
+    "other or lie one and such a distance apart, or of four, where neither rows nor tokens come again",
     "tokens that came in neither log, and tokens too rare to be counted apart",
     "other prompts, lengths and settings than those of the logs",
 )
@@ -140,14 +141,22 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
     learning = third(one.prompt)
     looked = dict(views(np.stack(tokens), one.prompt, learning))
     ends = ["ends"] if (one.tokens < 0).any() or (two.tokens < 0).any() else []
-    names = [*laws, *looked, "repetition", *ends, *(["surprisal", "slope"] if logprobs else []), *DEPENDENT]
+    names = [
+        *laws,
+        *looked,
+        "repetition",
+        "rows as wholes",
+        *ends,
+        *(["surprisal", "slope"] if logprobs else []),
+        *DEPENDENT,
+    ]
     budget.allocate(names)
     rates = {name: {"alpha": budget.spend(name), "beta": beta} for name in names}
-    notes, found, drift, said = [], [], 0.0, EQUAL
+    notes, found, drift, said = [], [], 0.0, 0.0
     if logprobs is None:
         notes.append("log-probabilities are not in both logs, and were not compared")
     else:
-        same = agreement.events(tokens, logprobs, prompts, math.inf if one.named else floor, floor)
+        same = agreement.events(tokens, logprobs, prompts, one.named, floor)
         if same is None:
             notes.append("rows have prompts of their own; log the array prompt to have log-probabilities compared")
             drift = said = floor
@@ -157,8 +166,10 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
             said = floor if len(same.apart) < EVENTS else max(drift, EQUAL)
             found.append(agreement.same_tokens(same, floor))
             found += [agreement.slope(same, **rates["slope"])] if same.most > EQUAL else []
+        said += _written(one, two)
         found.append(agreement.surprisal(tokens, logprobs, said, **rates["surprisal"]))
     found += [learned(name, some, learning, drift, **rates[name]) for name, some in looked.items()]
+    found.append(rows.check(tokens, logprobs, said, **rates["rows as wholes"]))
     if one.tokens.shape[1] > 1:
         found.append(agreement.repetition(tokens, drift, **rates["repetition"]))
     sizes = np.unique(one.prompt, return_counts=True)[1].tolist()
@@ -171,6 +182,15 @@ def _evidence(pair: Pair, alpha: float, beta: float, floor: float) -> tuple[list
         found.append(Homogeneity(2 * drift).check(first, second, **rates["ends"], name="ends", sizes=sizes))
     found += _independent(pair, rates, sizes)
     return found, notes
+
+
+def _written(*logs: Log) -> float:
+    """By how much means of log-probabilities may be apart since they were written down in bfloat16."""
+    return sum(
+        float(agreement.stored(log.logprob).sum()) / max(1, int((log.tokens >= 0).sum()))
+        for log in logs
+        if log.logprob is not None
+    )
 
 
 def _independent(pair: Pair, rates: Mapping[str, Mapping[str, float]], sizes: Sequence[int]) -> Iterator[Evidence]:
@@ -247,6 +267,8 @@ def _verdict(pair: Pair, evidence: Sequence[Evidence], alpha: float, delta: floa
     same = found.get("the same tokens")
     apart = 0.0 if same is None or same.estimate is None else same.estimate
     words = "the same law as far as n shows"
+    if same is None and "surprisal" in found:
+        words += f", up to log-probabilities that are {floor:g} nats apart (which prompts rows answer is not known)"
     if apart > EQUAL:
         words = f"the same up to bf16 numerics: log-probabilities up to {apart:.3g} nats apart (floor {floor:g})"
     return Verdict(
@@ -265,6 +287,8 @@ def _seen(found: Mapping[str, Evidence]) -> str:
                  "itself came too seldom)"]  # fmt: skip
     if not often.vacuous:
         parts.append(f"{often.delta:.3g} (how often each token comes, wherever)")
+    if (next_ones := found.get("neighbours")) and not next_ones.vacuous:
+        parts.append(f"{next_ones.delta:.3g} (which tokens follow which)")
     if behind and not behind.vacuous:
         parts.append(f"{behind.delta:.3g} (the same behind each prompt)")
     together = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]

@@ -19,6 +19,12 @@ SAMPLE = 200_000
 """Tokens by which distances are chosen."""
 KINDS = 64
 """Of tokens, there."""
+TRIPLES = 4
+"""Of these distances, the nearest ones, that are looked at with the token before, too."""
+PERIODS = (8, 16, 32)
+"""Windows and lines of images, whose places are looked at by themselves."""
+MANY = 1 << 16
+"""Ids from which on they are numbered anew, since three of them are one number."""
 Tokens = Int[np.ndarray, "2 rows length"]
 
 
@@ -32,26 +38,50 @@ def views(
         prompt: which.
         learning: the rows that are learned from, by which distances are chosen.
     """
-    length, kinds, none = tokens.shape[2], int(tokens.max(initial=0)) + 1, tokens < 0
-    yield "frequencies", [View(tokens, tokens, "tokens", "token {}")]
+    length, none = tokens.shape[2], tokens < 0
+    code = tokens if tokens.max(initial=0) < MANY else np.unique(tokens, return_inverse=True)[1].reshape(tokens.shape)
+    code = np.where(none, -1, code)
+    kinds = int(code.max(initial=0)) + 1
     position = np.broadcast_to(np.arange(length), tokens.shape)
-    placed = View(
-        np.where(none, -1, position * kinds + tokens),
-        position * BLOCKS // length,
-        "tokens at positions",
-        f"part {{}} of {BLOCKS} of a row",
-    )
-    yield "frequencies by position", [placed]
-    if len(np.unique(prompt)) > 1:
-        of = np.broadcast_to(np.unique(prompt, return_inverse=True)[1].reshape(-1, 1), tokens.shape)
-        named = np.broadcast_to(prompt.reshape(-1, 1), tokens.shape)
-        behind = View(np.where(none, -1, of * kinds + tokens), named, "tokens behind a prompt", "prompt {}")
-        yield "frequencies by prompt", [behind]
+    block = position * BLOCKS // length
+    parts = [(block, f"part {{}} of {BLOCKS} of a row")]
+    yield "frequencies", [View(code, "tokens", [(tokens, "token {}")])]
+    yield "frequencies by position", [View(np.where(none, -1, position * kinds + code), "tokens at positions", parts)]
+    several, of = len(np.unique(prompt)) > 1, np.unique(prompt, return_inverse=True)[1].reshape(-1, 1)
+    named = [(np.broadcast_to(prompt.reshape(-1, 1), tokens.shape), "prompt {}")]
+    lengths = (~none).sum(2)
+    if several:
+        yield "frequencies by prompt", [View(np.where(none, -1, of * kinds + code), "tokens behind a prompt", named)]
+        if none.any():
+            last = np.take_along_axis(code, np.maximum(lengths - 1, 0)[..., None], 2)
+            yield (
+                "ends by prompt",
+                [
+                    View((of.ravel() * (length + 1) + lengths)[..., None], "lengths behind a prompt"),
+                    View(np.where(last < 0, -1, of * kinds + last), "last tokens behind a prompt"),
+                ],
+            )
     if length > 1:
-        yield "neighbours", [_apart(tokens, 1, kinds)]
+        pairs = _apart(code, 1, kinds)
+        ending = np.minimum((lengths[..., None] - 1 - position) // 8, BLOCKS)
+        places = [(x[:, :, 1:], words) for x, words in (*parts, (ending, "eight {} from the end"),
+                  *((position % period, f"place {{}} of every {period}") for period in PERIODS))]  # fmt: skip
+        looked = [View(pairs, "two neighbours", [(tokens[:, :, :-1], "behind token {}"), *places], 2)]
+        if several:
+            behind = np.where(pairs < 0, -1, of * kinds**2 + pairs)
+            looked.append(View(behind, "two neighbours behind a prompt", [(x[:, :, 1:], y) for x, y in named], 2))
+        yield "neighbours", looked
     if length > 2:
-        yield "threes", [_threes(tokens, kinds)]
-        yield "distances", [_apart(tokens, lag, kinds) for lag in distances(tokens[:, learning])]
+        lags = distances(code[:, learning])
+        earlier = [(tokens[:, :, :-lag], f"{lag} places behind token {{}}") for lag in lags]
+        yield "distances", [View(_apart(code, lag, kinds), f"two tokens {lag} places apart", [group], 2)
+                            for lag, group in zip(lags, earlier, strict=True)]  # fmt: skip
+        # Of an image what stands to the left and above together.
+        yield "threes", [
+            View(_threes(code, 2, kinds), "three tokens in a row", (), 3),
+            *(View(_threes(code, lag, kinds), f"tokens with the one before and that {lag} places before", (), 3)
+              for lag in lags[:TRIPLES] if lag > 2),
+        ]  # fmt: skip
 
 
 def distances(tokens: Tokens) -> list[int]:
@@ -78,15 +108,13 @@ def _dependence(one: np.ndarray, two: np.ndarray) -> float:
     return float((score - free) / np.sqrt(2 * free))
 
 
-def _apart(tokens: Tokens, lag: int, kinds: int) -> View:
-    """Two tokens, so many places apart; grouped by the first."""
-    first, second = tokens[:, :, :-lag], tokens[:, :, lag:]
-    what = "two neighbours" if lag == 1 else f"two tokens {lag} places apart"
-    where = "behind token {}" if lag == 1 else f"{lag} places behind token {{}}"
-    return View(np.where(second < 0, -1, first * kinds + second), first, what, where, 2)
+def _apart(code: Tokens, lag: int, kinds: int) -> Tokens:
+    """Two tokens, so many places apart."""
+    first, second = code[:, :, :-lag], code[:, :, lag:]
+    return np.where(second < 0, -1, first * kinds + second)
 
 
-def _threes(tokens: Tokens, kinds: int) -> View:
-    first, second, last = tokens[:, :, :-2], tokens[:, :, 1:-1], tokens[:, :, 2:]
-    outcome = np.where(last < 0, -1, (first * kinds + second) * kinds + last)
-    return View(outcome, None, "three tokens in a row", "", 3)
+def _threes(code: Tokens, lag: int, kinds: int) -> Tokens:
+    """A token, the one before, and the one so many places before."""
+    first, second, last = code[:, :, :-lag], code[:, :, lag - 1 : -1], code[:, :, lag:]
+    return np.where(last < 0, -1, (first * kinds + second) * kinds + last)

@@ -159,7 +159,7 @@ def test_frequencies_tell_laws_apart_no_more_often_than_alpha(seed):
         found = 0
         for _ in range(runs):
             tokens = generator.choice(len(p), (2, 30, 6), p=p)
-            views = [View(tokens, tokens, "tokens", "token {}")]
+            views = [View(tokens, "tokens", [(tokens, "token {}")])]
             found += check("frequencies", views, third(np.zeros(30, int)), 0.0, alpha=0.02, beta=0.1).rejected
         assert found <= 0.02 * runs + 4 * np.sqrt(0.02 * runs)
 
