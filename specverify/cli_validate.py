@@ -108,9 +108,10 @@ def validate(
             show_default="standard; smallest with --exact",
         ),
     ] = None,
-    toy: Annotated[
-        str | None,
+    toys: Annotated[
+        list[str] | None,
         typer.Option(
+            "--toy",
             metavar="NAME",
             help="One toy, of those of `specverify list models`, on which a decoder or a sampler is judged.",
             show_default="all that suit",
@@ -154,6 +155,9 @@ def validate(
     files.check_writable(out or default_out(reference))
     if report is not None:
         records.load(report / records.NAME)  # a record that cannot be added to is said before the work
+    if toys and len(toys) > 1:
+        raise InputError(f"--toy was given {len(toys)} times ({', '.join(toys)}); judge it on one toy at a time")
+    toy = toys[0] if toys else None
     asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target, "gamma": gamma}
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)

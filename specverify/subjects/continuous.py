@@ -21,6 +21,7 @@ raising `InputError`, and is not judged there.
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ from specverify.judge import Coverage, judge_evidence
 from specverify.seeds import derived_seed
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT, first_drafts
-from specverify.subjects.continuous_location import locate
+from specverify.subjects.continuous_location import locate, said
 from specverify.subjects.continuous_play import Played, play, play_small, trial
 from specverify.subjects.continuous_suite import SUITE, Setting, maker, settings
 from specverify.subjects.continuous_words import box, sentence
@@ -199,13 +200,9 @@ def _part(
     # What was at stake is asked over all settings: here a draft may never be kept.
     verdict = _relaxed(claim, evidence[1]) if isinstance(claim, Relaxed) else _lossless(evidence, aim)
     location = locate(uniforms, played, evidence, str(one)) if verdict.kind is Kind.REFUTED else None
-    if location and "direction" in location:
-        reason = f"tokens are {location['direction']} ({verdict.reason}, n = {len(played.tokens):,})"
-        if "position" in location:
-            reason = f"at position {location['position']}, dimension {location['dimension']} {reason}"
-        verdict = Verdict(verdict.kind, f"{one}: {reason}")
-    elif verdict.kind is not Kind.CONSISTENT:
-        verdict = Verdict(verdict.kind, f"{one}: {verdict.reason}")
+    if verdict.kind is not Kind.CONSISTENT:
+        words = verdict.reason if location is None else said(location, verdict.reason, evidence[1], len(played.tokens))
+        verdict = Verdict(verdict.kind, f"{one}: {words}")
     elif false := played.false_figure or fault:
         verdict = Verdict(Kind.ERROR, f"what it says of itself is false: {false}; on {one}")
     short = f"{_LATE} after {len(played.tokens):,} of {n:,} sequences" if len(played.tokens) < n else ""
@@ -275,7 +272,7 @@ def _judgement(
 ) -> Judgement:
     seed, seconds, delta, aim, alpha, beta = plan
     judged = [part for part in parts if part.verdict is not None]
-    verdict = _overall(factory, claim, judged, parts, aim, alpha, beta)
+    verdict = _overall(factory, claim, judged, parts, (seconds, aim, alpha, beta))
     refuted = [part for part in judged if part.kind is Kind.REFUTED]
     missed: dict[str, list[str]] = {}
     for part in parts:
@@ -313,10 +310,9 @@ def _overall(
     claim: Claim,
     judged: Sequence[_Part],
     parts: Sequence[_Part],
-    aim: float,
-    alpha: float,
-    beta: float,
+    plan: tuple[float, float, float, float],
 ) -> Verdict:
+    seconds, aim, alpha, beta = plan
     if not judged:
         if cut := next((part for part in parts if part.evidence), None):
             return Verdict(Kind.INCONCLUSIVE, f"{cut}: {cut.left_out}, which see {cut.evidence[0].delta:.3g}")
@@ -340,7 +336,9 @@ def _overall(
     where = box(tried, [len(each.tokens) for each in played], sizes)
     missed = sum(part.left_out.startswith(_LATE) for part in parts)
     if missed > len(tried):
-        return Verdict(Kind.INCONCLUSIVE, f"{_LATE} for {number_of(missed, 'setting')}; it was judged on {where}")
+        enough = math.ceil(1.5 * seconds * (missed + len(tried)) / max(1, len(tried)))
+        left = f"{_LATE} for {number_of(missed, 'setting')} (some {enough} seconds would do for all)"
+        return Verdict(Kind.INCONCLUSIVE, f"{left}; it was judged on {where}")
     rates = f"each would have been missed with probability at most {beta:.2g}; alpha = {alpha:.2g}"
     reached = max([aim, *seen.get(MAIN, ())])
     late = f"; in more seconds {aim:g} could have been seen" if reached > aim else ""

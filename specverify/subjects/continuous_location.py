@@ -17,6 +17,8 @@ SHOWN = 8
 """Coordinates that are listed at most."""
 RARE = 1e-6
 """The p-value up to which a slot is said to deviate; no verdict rests on it."""
+TELLING = 1e-3
+"""The p-value below which a coordinate by itself is told of, where pairs are rejected."""
 
 
 def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], label: str) -> OfVectors:
@@ -54,6 +56,25 @@ def locate(uniforms: Transforms, played: Played, evidence: Sequence[Evidence], l
             {"check": item.check, "p": item.p_value, "found": item.detail} for item in evidence if item.rejected
         ]
     return found
+
+
+def said(found: OfVectors, reason: str, coordinates: Evidence, n: int) -> str:
+    """What was rejected, with where and which way where that is known.
+
+    Args:
+        found: what `locate` found.
+        reason: what was rejected.
+        coordinates: the check of each coordinate.
+        n: sequences.
+    """
+    if "direction" in found:
+        words = f"tokens are {found['direction']} ({reason}, n = {n:,})"
+        if "position" in found:
+            words = f"at position {found['position']}, dimension {found['dimension']} {words}"
+        return words
+    # A slip in the law of some tokens may show in pairs first, which hold earlier tokens, too.
+    alone = coordinates.p_value is not None and coordinates.p_value < TELLING
+    return f"{reason}; each by itself: {coordinates.detail}" if alone else reason
 
 
 def _slots(uniforms: Transforms, played: Played) -> list[Slot]:

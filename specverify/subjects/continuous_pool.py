@@ -18,7 +18,7 @@ from torch import Tensor
 from specverify.batteries.vectors import AGAIN, folded
 from specverify.evidence.repeats import copies, within_rows
 from specverify.evidence.result import Evidence
-from specverify.evidence.rosenblatt import BLIND, RosenblattLags, Transforms, transforms
+from specverify.evidence.rosenblatt import BLIND, RosenblattLags, RosenblattPairs, Transforms, transforms
 from specverify.evidence.sequential import EProcess
 from specverify.laws import ContinuousModel
 from specverify.subjects.continuous_location import direction
@@ -31,8 +31,9 @@ INNER = {f"rows at place {place}": place for place in range(1, 8)}
 _AGAIN = f"{AGAIN} in a small batch"
 PLACES = (*(f"batches of {size}" for size in SMALL), FIRST, LAST, *INNER)
 """The checks of the law of small batches' tokens, and of those of rows at one place of any."""
-TOGETHER = tuple(f"two rows in batches of {size}" for size in SMALL if size > 1)
-"""Those of the dependence of their rows."""
+MIRRORED, HALVES, NEXT = "rows mirrored in a batch", "rows half a batch apart", "one batch and the next"
+TOGETHER = (*(f"two rows in batches of {size}" for size in SMALL if size > 1), MIRRORED, HALVES, NEXT)
+"""Those of the dependence of rows: of small batches, of large ones, and of small batches on each other."""
 NAMES = (*PLACES, *TOGETHER, _AGAIN)
 """The checks of small batches, and of rows of any."""
 Values = Float[np.ndarray, " values"]
@@ -45,7 +46,7 @@ class Pooled:
     Attributes:
         setting: its name.
         groups: the transforms of each of `PLACES`, by its name.
-        together: those of small batches, a column for each row of the batch, by the names `TOGETHER`.
+        together: transforms that must not depend on each other, side by side, by the names `TOGETHER`.
         again: which values of small batches have a noise that came before in their batch.
         chance: the largest probability of that for a right decoder.
         sizes: of the small batches.
@@ -75,7 +76,7 @@ def pooled(
         return None
     again, chance = [], 0.0
     groups: dict[str, list[np.ndarray]] = {name: [] for name in PLACES}
-    together = {}
+    together: dict[str, list[np.ndarray]] = {}
     for size, tokens in small.items():
         found = transforms(model, tokens.flatten(0, 1)).reshape(len(tokens), size, -1)
         cells, each = folded(found, model.dtype)
@@ -83,16 +84,26 @@ def pooled(
         chance = max(chance, each * size * found.shape[2])
         groups[f"batches of {size}"].append(found)
         if size > 1:
-            together[f"two rows in batches of {size}"] = found.swapaxes(1, 2).reshape(-1, size)
+            together[f"two rows in batches of {size}"] = [found.swapaxes(1, 2).reshape(-1, size)]
+        together.setdefault(NEXT, []).append(_paired(found[:-1], found[1:]))
         for name, row in _rows(size).items():
             groups[name].append(found[:, row])
     start = 0
     for size in batches:
         for name, row in _rows(size).items():
             groups[name].append(uniforms[start + row])
+        batch, half = uniforms[start : start + size], size // 2
+        together.setdefault(MIRRORED, []).append(_paired(batch[:half], batch[size - half :][::-1]))
+        together.setdefault(HALVES, []).append(_paired(batch[:half], batch[half : 2 * half]))
         start += size
     joined = {name: np.concatenate([part.ravel() for part in parts]) for name, parts in groups.items() if parts}
-    return Pooled(setting, joined, together, np.concatenate(again), chance, tuple(small))
+    pairs = {name: np.concatenate(parts) for name, parts in together.items()}
+    return Pooled(setting, joined, pairs, np.concatenate(again), chance, tuple(small))
+
+
+def _paired(first: Transforms, second: Transforms) -> Float[np.ndarray, "values rows"]:
+    """The transforms of the one beside those of the other."""
+    return np.stack([first.ravel(), second.ravel()], 1)
 
 
 def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) -> list[Evidence]:
@@ -102,9 +113,11 @@ def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) ->
         if values := {part.setting: part.groups[name] for part in parts if name in part.groups}:
             found.append(_worst(values, name, alphas[name], beta))
     for name in TOGETHER:
-        if rows := [part.together[name] for part in parts if name in part.together]:
+        rows = [part.together[name] for part in parts if name in part.together]
+        if sum(map(len, rows)):
             # A row of a batch is where a position of a sequence would be.
-            of_all = RosenblattLags("position").check(np.concatenate(rows)[..., None], alpha=alphas[name], beta=beta)
+            two: RosenblattLags | RosenblattPairs = RosenblattPairs() if rows[0].shape[1] == 2 else RosenblattLags()
+            of_all = two.check(np.concatenate(rows)[..., None], alpha=alphas[name], beta=beta)
             said = of_all.detail.replace("positions ", "rows ")
             found.append(replace(of_all, check=name, detail=said))
     if parts:

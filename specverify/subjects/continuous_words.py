@@ -49,7 +49,7 @@ def sentence(seen: Mapping[str, Sequence[float]], delta: float) -> str:
             if pairs
             else []
         ),
-        *([f"of {together:.2g} of those of two rows in a small batch"] if together else []),
+        *([f"of {together:.2g} of those of two rows in a small batch"] if 0 < together < 1 else []),
         f"an atom of mass {worst('atoms', 'noise atoms'):.1g}",
         f"copies of a share of {worst('repeats', 'tokens', AGAIN):.1g}",
         *(

@@ -37,57 +37,14 @@ def test_noise_that_comes_again_is_seen_by_its_own_check_where_rows_tell_it_firs
     assert again["rejected"]
 
 
-@pytest.mark.parametrize(
-    ("subject", "said"),
-    [
-        ("CENTRE", "gauss-2x6/other/w3"),
-        ("WEIGHT", "mix-2x4/other/w3"),
-        ("FIRST", "gauss-2x6/other/w3"),
-        ("COMPONENT", "mix-2x4/other/w3"),
-        ("BAND", "full-3x4/leaning/w2"),
-        ("LATE", "calm-2x12/wider/w8"),
-        ("FOURS", "equal-4x4/leaning/w2/float32"),
-        ("LENGTH", "full-3x4/leaning/w2"),
-        ("SIXTEEN", "rows 16 apart"),
-    ],
-)
-def test_what_is_right_for_drafts_that_differ_alike_is_refuted_on_others(subject, said, tmp_path):
-    """They were consistent: means and spreads were never altered together, nor weights, nor any coordinate more than
-    another; correlated ones had two coordinates, windows ended beyond the length, and float32 one setting."""
-    found = validate(f"geometry.py:{subject}", tmp_path, "--level", "decoder")
-    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
-    assert said in found["verdict"]["reason"]
-
-
-@pytest.mark.parametrize(
-    ("subject", "said"),
-    [
-        ("STRATA", "two rows in batches of "),
-        ("HANDED", "places: of "),
-        ("SCHEDULE", "varied-1x4/w2"),
-        ("MIRRORS", "varied-1x4/w2"),
-        ("LINEAR", "forked-2x4/w2"),
-        ("WIDE", "calm-8x4/w3"),
-    ],
-)
-def test_what_is_wrong_without_a_draft_model_is_refuted_where_guesses_are_kept(subject, said, tmp_path):
-    """They were consistent: in many dimensions no guess was kept, a head's noise was the same for all tokens and the
-    head linear, rows of small batches were held against each other for equal noise alone, and two tokens at a distance
-    by one coordinate."""
-    found = validate(f"unaided.py:{subject}", tmp_path, "--level", "decoder")
-    assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
-    assert said in found["verdict"]["reason"]
-
-
-@pytest.mark.parametrize(
-    "subject", ["unaided.py:right", "normals.py:FRESH", "normals.py:ROUNDED", "normals.py:honest", "geometry.py:right"]
-)
+@pytest.mark.parametrize("subject", ["normals.py:FRESH", "normals.py:ROUNDED", "normals.py:honest"])
 def test_right_twins_are_consistent_in_the_box_that_is_told(subject, tmp_path):
     found = validate(subject, tmp_path, *OPTIONS)
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
     reason = found["verdict"]["reason"]
     assert all(
-        part in reason for part in ("dimensions 1, 2, 3, 4", "12, 40", "batches of 1, 2, 3, 5, 9, 33", "float32")
+        part in reason
+        for part in ("dimensions 1, 2, 3, 4", "12, 40", "batches of 1, 2, 3, 4, 5, 8, 9, 16, 33", "float32")
     )
     assert "a Kolmogorov distance of 0.01 of the transforms" in reason
     assert "total variation of whole sequences" in found["not_covered"][-1]

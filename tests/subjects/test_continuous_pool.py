@@ -9,12 +9,18 @@ import torch
 from specverify.deadline import Deadline
 from specverify.decoders.continuous import DraftModel, Speculative, TokenRule
 from specverify.evidence.rosenblatt import transforms
+from specverify.laws import Gaussian
 from specverify.subjects.continuous_play import SMALL, play_small
 from specverify.subjects.continuous_pool import NAMES, PLACES, TOGETHER, Pooled, checks, pooled
 from specverify.subjects.continuous_suite import SUITE
 
 ALPHAS = dict.fromkeys(NAMES, 1e-8)
 SETTINGS, VALUES = 17, 250
+
+
+def _columns(name):
+    """Transforms that stand side by side in what a check of dependence looks at."""
+    return int(name.split()[-1]) if name.split()[-1].isdigit() else 2
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def parts(seed):
         Pooled(
             f"toy {k}",
             {name: rng.random(VALUES) for name in PLACES},
-            {name: rng.random((VALUES // 2, int(name.split()[-1]))) for name in TOGETHER},
+            {name: rng.random((VALUES // 2, _columns(name))) for name in TOGETHER},
             np.zeros(9, dtype=bool),
             1e-9,
             tuple(SMALL),
@@ -72,6 +78,39 @@ def test_two_rows_of_a_small_batch_that_depend_on_each_other_are_told_by_the_siz
     found = refuted(moved)
     assert [*found] == [name]
     assert "most deviant: rows 2 apart" in found[name]
+
+
+@pytest.mark.parametrize("name", ["rows mirrored in a batch", "rows half a batch apart", "one batch and the next"])
+def test_batches_whose_rows_depend_on_each_other_in_reverse_or_by_halves_or_on_the_batch_before_are_told(name, seed):
+    (one,) = [setting for setting in SUITE if setting.often > 1]
+    model, generator = one.model(), np.random.default_rng(seed)
+    uniforms, small = generator.random((384, model.length, 1)), generator.random((60, 2, model.length, 1))
+    for batch in (uniforms[:128], uniforms[128:]):
+        half = len(batch) // 2
+        if name == "rows mirrored in a batch":
+            batch[half:] = (batch[:half][::-1] + 0.3) % 1
+        if name == "rows half a batch apart":
+            batch[half:] = (batch[:half] + 0.3) % 1
+    if name == "one batch and the next":
+        small[1::2] = 1 - small[::2]
+    tokens = torch.special.ndtri(torch.from_numpy(small))
+    found = pooled(str(one), Uniform(model), {2: tokens}, uniforms, (128, 256))
+    assert [item.check for item in checks([found], ALPHAS, 1e-3) if item.rejected] == [name]
+
+
+class Uniform:
+    """A model whose tokens are standard normal, whatever came before."""
+
+    def __init__(self, model):
+        self.name, self.length, self.dim = model.name, model.length, model.dim
+        self.dtype, self.device = model.dtype, model.device
+
+    def start(self, batch):
+        return torch.zeros(batch)
+
+    def laws(self, context, draft):
+        mean = torch.zeros(len(draft), draft.shape[1] + 1, self.dim, dtype=self.dtype)
+        return Gaussian(mean, torch.ones_like(mean))
 
 
 def test_one_row_that_forgets_the_residual_is_seen_by_its_place():

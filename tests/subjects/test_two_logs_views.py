@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from specverify.evidence.learned import View, check, third
 from specverify.subjects.two_logs import compare_logs
@@ -204,3 +205,97 @@ def test_outcomes_of_too_many_kinds_share_codes_and_are_told_all_the_same(seed):
                          enumerate((moves(64), moves(64), misled(64, 0.5))))  # fmt: skip
     assert compare_logs({"tokens": names[one]}, {"tokens": names[other]}).verdict.kind is Kind.REFUTED
     assert not [e.check for e in compare_logs({"tokens": names[one]}, {"tokens": names[right]}).evidence if e.rejected]
+
+
+def turned(prompt, shift, seed, length=64):
+    """Rows whose tokens follow each other as their prompt says, each token as often as any other."""
+    generator, start = np.random.default_rng(seed), 7 * ((prompt + shift) % 10)
+    tokens = np.zeros((len(prompt), length), dtype=np.int64)
+    tokens[:, 0] = generator.integers(64, size=len(prompt))
+    for place in range(1, length):
+        free = generator.integers(64, size=len(prompt))
+        tokens[:, place] = np.where(generator.random(len(prompt)) < 0.5, (tokens[:, place - 1] + start) % 64, free)
+    return {"tokens": tokens, "prompt": prompt}
+
+
+def test_neighbours_behind_another_prompt_are_told_where_tokens_come_equally_often(seed):
+    prompt = np.repeat(np.arange(10), 40)
+    one, right, other = (turned(prompt, shift, seed + number) for number, shift in enumerate((0, 0, 1)))
+    found = compare_logs(one, other)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "neighbours: of two neighbours behind a prompt that came more often" in found.verdict.reason
+    assert compare_logs(one, right).verdict.kind is Kind.CONSISTENT
+
+
+def test_lengths_that_another_request_has_are_told_from_two_rows_of_each_prompt(seed):
+    generator = np.random.default_rng(seed)
+    prompt, due = np.repeat(np.arange(200), 2), generator.integers(8, 64, size=200)
+    tokens = generator.integers(16, size=(3, 400, 64))
+    one, right, other = ({"tokens": rows, "prompt": prompt, "lengths": due[(prompt + shift) % 200]}
+                         for rows, shift in zip(tokens, (0, 0, 1), strict=True))  # fmt: skip
+    found = compare_logs(one, other)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "ends by prompt: of l" in found.verdict.reason
+    assert compare_logs(one, right).verdict.kind is Kind.CONSISTENT
+
+
+def tempered(seed, powers, n=400, length=64):
+    """Rows of a chain at temperatures of their own; each logs what it was drawn from."""
+    parts = []
+    for number, power in enumerate(powers):
+        law = moves(64) ** power
+        parts.append(walk(law / law.sum(1, keepdims=True), n // len(powers), length, seed + 10 * number, first=1))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.random.default_rng(seed).permutation(n)
+    return {name: array[order] for name, array in joined.items()}
+
+
+def test_a_temperature_of_each_request_is_told_by_rows_as_wholes_and_by_what_one_log_says_twice(seed):
+    one, right, other = (tempered(seed + 100 * number, powers) for number, powers in
+                         enumerate([(1.0,), (1.0,), (1.3, 0.75)]))  # fmt: skip
+    found = compare_logs(one, other)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    told = {item.check: item.detail for item in found.evidence if item.rejected}
+    assert re.match(r"a row's mean surprisal is at most [\d.]+ in \d+ rows of 400 more of [AB]", told["rows as wholes"])
+    assert told["the same tokens"].startswith("B says of ")
+    assert told["the same tokens"].endswith(" nats off their mean, and the other log does not")
+    assert compare_logs(one, right).verdict.kind is Kind.CONSISTENT
+
+
+def as_bf16(found):
+    """The log with log-probabilities that were written down in bfloat16."""
+    return {**found, "logprob": torch.from_numpy(found["logprob"]).bfloat16().double().numpy()}
+
+
+@pytest.mark.parametrize("spread", [0.004, 1.0])
+def test_log_probabilities_that_were_written_down_in_bfloat16_are_one_law(spread, seed):
+    """Of two values between the same steps one may be rounded up and the other down: from 8 nats on 0.0625 apart."""
+    law = np.exp(spread * np.random.default_rng(1).normal(size=6_000))
+    law /= law.sum()
+    logs = []
+    for number in range(2):
+        generator = np.random.default_rng(seed + number)
+        tokens = generator.choice(6_000, (600, 12), p=law)
+        logs.append({"tokens": tokens, "logprob": np.log(law[tokens]) + generator.normal(0, 1e-3, tokens.shape)})
+    for first, second in ((logs[0], as_bf16(logs[1])), (as_bf16(logs[0]), as_bf16(logs[1]))):
+        found = compare_logs(first, second)
+        assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+
+
+@pytest.mark.parametrize("shape", ["prompts", "lengths", "constant"])
+def test_rows_of_one_law_are_rejected_no_more_often_than_stated(shape, seed):
+    """At alpha = 0.2 of all checks: 60 pairs of logs of rows that have prompts, lengths or laws of their own."""
+    false = 0
+    for number in range(60):
+        generator = np.random.default_rng([seed % 2**32, number])
+        prompt = np.repeat(np.arange(12), generator.integers(1, 12, size=12))
+        laws = generator.dirichlet(np.full(16, 0.02 if shape == "constant" else 0.5), size=12)
+        logs = []
+        for _ in range(2):
+            tokens = np.stack([generator.choice(16, 24, p=laws[each]) for each in prompt])
+            logprob = np.log(np.maximum(laws[prompt[:, None], tokens], 1e-300))
+            log = {"tokens": tokens, "logprob": logprob, "prompt": prompt}
+            logs.append(log | ({"lengths": generator.integers(1, 25, size=len(prompt))} if shape == "lengths" else {}))
+        evidence = compare_logs(*logs, alpha=0.2).evidence
+        false += any(item.rejected for item in evidence)
+    assert false <= 23  # 12 at most are expected; more than 23 come of these once in 1,000

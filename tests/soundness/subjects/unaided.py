@@ -50,6 +50,56 @@ class Stratified(Jacobi):
         return super().carry(before, after, draft, laws, count, Strata(draws))
 
 
+class Mirrored(Strata):
+    """Draws whose normal numbers of the second half of a batch are those of the first in reverse, a quarter on."""
+
+    def normal(self, like, where):
+        noise = self._draws.normal(like, where)
+        if len(noise) % 4:
+            return noise
+        half = torch.special.ndtr(noise[: len(noise) // 2].double())
+        turned = torch.special.ndtri(((half + 0.25) % 1).clamp(1e-15, 1 - 1e-15)).flip(0)
+        return torch.cat([noise[: len(noise) // 2], turned.to(noise.dtype)])
+
+
+class Reversed(Jacobi):
+    def carry(self, before, after, draft, laws, count, draws):
+        return super().carry(before, after, draft, laws, count, Mirrored(draws))
+
+
+class Alternating:
+    """Single images come in pairs: every second one has the noise of the one before with the other sign."""
+
+    def __init__(self, window):
+        self.inner, self.kept, self.second = right(window), [], False
+
+    def init(self, model, batch, draws):
+        if batch == 1:
+            self.second = bool(self.kept) and not self.second
+            self.left = list(self.kept) if self.second else None
+            self.kept = [] if not self.second else self.kept
+        return self.inner.init(model, batch, draws)
+
+    def step(self, state, model, draws):
+        return self.inner.step(state, model, Signed(draws, self) if len(state.length) == 1 else draws)
+
+
+class Signed(Strata):
+    """Draws that are kept, or are those that were kept, with the other sign."""
+
+    def __init__(self, draws, of):
+        super().__init__(draws)
+        self._of = of
+
+    def normal(self, like, where):
+        noise = self._draws.normal(like, where)
+        if self._of.left is None:
+            self._of.kept.append(noise)
+            return noise
+        earlier = self._of.left.pop(0) if self._of.left else noise
+        return -earlier if earlier.shape == noise.shape else noise
+
+
 @dataclass(frozen=True)
 class Handed:
     """Plain decoding whose noise goes on to the next coordinate, of the token two behind, at two positions of four."""
@@ -137,3 +187,5 @@ SCHEDULE = made(by_one_schedule, view=PathRule().view)
 MIRRORS = made(by_mirrors, view=PathRule().view)
 LINEAR = made(Reflection().couple, view=first_order, redraw="noise")
 WIDE = made(without_residual_where_wide)
+MIRRORED = made(exactly, drafting=Reversed, redraw="noise")
+ALTERNATING = Alternating
