@@ -29,6 +29,10 @@ from specverify.errors import number_of
             ("list", "models", "--real", "mnist-vq"),
             "--real and --condition say whose cells to list; write specverify list cells ",
         ),
+        (
+            ("validate", "scd", "--toy", "dense-2x3", "--toy", "dense-3x2"),
+            "--toy was given 2 times (dense-2x3, dense-3x2); judge it on one toy at a time",
+        ),
         (("validate", "scd", "--levl", "round"), "unknown option --levl; did you mean --level"),
         (("verify", "--tier", "quik"), "unknown --tier 'quik'; did you mean quick?"),
         (("verify", "--device", "abacus"), "unknown --device 'abacus'; known: cpu, cuda"),

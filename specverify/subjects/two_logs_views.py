@@ -87,13 +87,12 @@ def views(
 def distances(tokens: Tokens) -> list[int]:
     """The distances of 2 and more at which tokens depend most on each other."""
     length = tokens.shape[2]
-    every = tokens.reshape(-1, length)
-    # Neither log comes before the other.
-    step = max(1, every.size // SAMPLE)
-    small = np.where(every < 0, -1, every * 40503 // 8 % KINDS)[::step].astype(np.int64)
+    step = max(1, tokens.size // SAMPLE)
+    small = np.where(tokens < 0, -1, tokens * 40503 // 8 % KINDS)[:, ::step].astype(np.int64)
     last = min(length - 1, FARTHEST)
-    scores = np.array([_dependence(small[:, :-lag], small[:, lag:]) for lag in range(2, last + 1)])
-    return sorted((2 + np.argsort(-scores, kind="stable")[:DISTANCES]).tolist())
+    # In either log: what they have together might cancel.
+    scores = [max(_dependence(each[:, :-lag], each[:, lag:]) for each in small) for lag in range(2, last + 1)]
+    return sorted((2 + np.argsort(-np.array(scores), kind="stable")[:DISTANCES]).tolist())
 
 
 def _dependence(one: np.ndarray, two: np.ndarray) -> float:
