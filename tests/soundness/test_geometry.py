@@ -29,4 +29,4 @@ def test_what_is_right_for_drafts_that_differ_alike_is_refuted_on_others(subject
 def test_the_right_twin_is_consistent(tmp_path):
     found = validate("geometry.py:right", tmp_path, "--level", "decoder")
     assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
-    assert "drafts near, disjoint" in found["verdict"]["reason"]
+    assert "drafts disjoint, other" in found["verdict"]["reason"]

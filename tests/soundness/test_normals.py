@@ -13,7 +13,7 @@ OPTIONS = ("--level", "continuous")
         ("RING4", "positions 4 apart"),
         ("RING9", "positions 9 apart"),
         ("MIRRORED", "rows"),
-        ("DIAGONAL", "rows 19 apart"),
+        ("DIAGONAL", " of the next row"),
         ("SHARED", "dimensions 1 apart"),
         ("CLAMPED", "atoms: the most frequent of"),
         ("ZERO", "is 0, "),
