@@ -27,7 +27,7 @@ from specverify.subjects.continuous_watch import Watched, check_shapes, drafted,
 
 TRIAL = 64
 """Sequences of each trial run."""
-SMALL = {1: 7, 2: 4, 3: 2, 4: 3, 5: 2, 8: 2, 9: 4, 16: 2, 33: 1}
+SMALL = {1: 7, 2: 4, 3: 2, 4: 2, 5: 1, 8: 1, 9: 4, 16: 1, 33: 1}
 """How many batches of each small size are played: a server's sizes, odd ones, and one with seven inner rows."""
 PLACES = 9
 """The size with seven inner rows."""
