@@ -116,7 +116,7 @@ def judge_decoder(
         _check(toy, target, "vectors")
         return of_vectors()
     if found.verdict.kind not in (Kind.REFUTED, Kind.ERROR) and takes(factory, "vectors"):
-        found = replace(found, not_covered=(OVER_VECTORS, *found.not_covered))
+        found = replace(found, not_covered=(*found.not_covered[:1], OVER_VECTORS, *found.not_covered[1:]))
     if found.verdict.kind is Kind.ERROR:
         if takes(factory, "vectors"):
             notes += ("judged over ids; it takes vectors, too, over which `--level continuous` judges it",)
