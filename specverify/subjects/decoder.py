@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from specverify.catalogue import near
 from specverify.claims import Claim, ClusterLossless, Lossless, Relaxed
 from specverify.deadline import Deadline
 from specverify.declared import Tokens
@@ -26,7 +27,7 @@ from specverify.subjects.refuting import Plan
 from specverify.subjects.tokens import takes
 from specverify.verdict import Kind
 from specverify.worlds import Pace
-from toymodels import continuous
+from toymodels import continuous, names
 
 EXAMPLES = 300
 """Cases that are drawn before a decoder is taken to be right."""
@@ -87,6 +88,8 @@ def judge_decoder(
         raise InputError(f"{claim!r} is no claim; choose Lossless(), Relaxed(tv) or ClusterLossless(partition)")
     factory = as_factory(subject, name)
     toys = toys if toy is None else (toy,)
+    if toy is not None and toy not in names() and not continuous.known(toy):
+        raise InputError(f"unknown toy model {toy!r}; {near(toy, (*names(), *continuous.names()))}")
     tokens = "vectors" if toy is not None and continuous.known(toy) else tokens
     toys = toys if target is None else ()
     notes: tuple[str, ...] = ()

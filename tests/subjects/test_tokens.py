@@ -161,3 +161,11 @@ def test_a_draft_of_vectors_of_one_size_asks_for_a_toy_of_that_size():
     assert judgement.verdict.kind is Kind.ERROR
     assert any("`--toy gauss-3x9`" in note for note in judgement.notes)
     assert judge_decoder(own, toy="gauss-3x9", delta=0.1).verdict.kind is Kind.CONSISTENT
+
+
+@pytest.mark.parametrize(
+    ("toy", "meant"), [("gaus-2x6", "gauss-2x6"), ("calm-8x4x", "calm-8x4"), ("dense-3x7", "dense-3x6")]
+)
+def test_a_misspelt_toy_is_told_of_those_of_ids_and_of_vectors(toy, meant):
+    with pytest.raises(InputError, match=f"unknown toy model '{toy}'; did you mean .*{meant}"):
+        judge_decoder("sd", toy=toy)

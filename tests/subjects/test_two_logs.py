@@ -92,8 +92,8 @@ def test_another_law_is_told_by_what_each_engine_says(what, seed):
 
 def test_and_by_tokens_where_the_engine_logs_what_it_had_before(seed):
     n = 80_000
-    cut, warm = (log(processed(text), seed + 1, n, said=TOY) for text in ("top_k=2", "temperature=1.05"))
-    plain = log(TOY, seed, n)
+    plain, warm = log(TOY, seed, n), log(processed("temperature=1.05"), seed + 1, n, said=TOY)
+    cut = log(processed("top_k=2"), seed + 1, n // 2)
     found = compare_logs(bare(plain), bare(cut))
     assert found.verdict.reason.startswith("not the same: ")
     assert found.verdict.kind is Kind.REFUTED
