@@ -174,11 +174,24 @@ def _mean(state: Tensor, weights: _Weights, dim: int) -> Tensor:
 
 
 def _full(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
-    plain, width = _gauss(state, weights, dim), state.shape[-1]
+    return _correlated(_gauss(state, weights, dim), _turn(state, dim), weights)
+
+
+def _calm(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
+    little = 0.6 * dim**-0.5
+    return _correlated(_gauss(little * state, weights, dim), 1 + little * _turn(state, dim), weights)
+
+
+def _turn(state: Tensor, dim: int) -> Float[Tensor, "*any dim dim"]:
+    """What the state makes of each correlation."""
     across = torch.arange(dim, device=state.device)
-    turn = state[..., (across[:, None] + across) % width]
+    return state[..., (across[:, None] + across) % state.shape[-1]]
+
+
+def _correlated(plain: Gaussian, turn: Float[Tensor, "*any dim dim"], weights: _Weights) -> FullGaussian:
+    dim = plain.dim
     lower = (weights("lower", dim, dim) * turn).tril(-1) * (1.5 / dim**0.5)
-    return FullGaussian(plain.mean, plain.scale[..., None] * (lower + torch.eye(dim, device=state.device)))
+    return FullGaussian(plain.mean, plain.scale[..., None] * (lower + torch.eye(dim, device=turn.device)))
 
 
 def _mix(state: Tensor, weights: _Weights, dim: int) -> Mixture:
@@ -213,15 +226,6 @@ def _forked(state: Tensor, weights: _Weights, dim: int) -> Chain:
     spread = plain.scale[..., None, :] * torch.exp(0.3 * weights("spread", 2, dim))
     data = Mixture(torch.cat([share, 1 - share], -1).log(), plain.mean[..., None, :] + apart, 0.6 * spread)
     return Chain(data, Fork(dim, STEPS))
-
-
-def _calm(state: Tensor, weights: _Weights, dim: int) -> FullGaussian:
-    little = 0.6 * dim**-0.5
-    plain, width = _gauss(little * state, weights, dim), state.shape[-1]
-    across = torch.arange(dim, device=state.device)
-    turn = 1 + little * state[..., (across[:, None] + across) % width]
-    lower = (weights("lower", dim, dim) * turn).tril(-1) * (1.5 / dim**0.5)
-    return FullGaussian(plain.mean, plain.scale[..., None] * (lower + torch.eye(dim, device=state.device)))
 
 
 def _score(state: Tensor, weights: _Weights, dim: int) -> Chain:

@@ -13,7 +13,7 @@ KEEPS, NOISE = 0.95, 0.15
 
 
 class Fork:
-    """The first transition goes one of two ways, by the sign of a coordinate; the others are linear.
+    """The first transition goes one of two ways, by a coordinate of the noise; the others are linear.
 
     The condition is a Mixture of two: the state behind the first transition has its law, so that a token's is one of
     two Gaussians, too. What takes a head for linear, or follows one way alone, is far off.

@@ -27,6 +27,8 @@ EVENTS = 20
 """Tokens behind the same tokens from which on a slope is looked at."""
 CONTRADICTED = 1.5
 """Probability of tokens behind the same tokens, by one log alone, from which on they are behind other prompts."""
+FAR = 40
+"""Rows that one log says another thing in, and the other has none of: one law has 2^-40 for it."""
 LEAST = -1e3
 """A log-probability below which all are alike."""
 PARTS = 16
@@ -83,7 +85,8 @@ def events(
         floor: nats that both may be apart, and by which one log may contradict itself.
 
     Returns:
-        None if both do so by more, where prompts are not known.
+        None if one does so by more, where prompts are not known; but if only the other one does not, and in so many
+        rows that chance would not put them all into one log, that is what was found.
     """
     n = len(tokens[0])
     token, logprob = np.concatenate(tokens), np.concatenate(logprobs)
@@ -102,23 +105,21 @@ def events(
             count = np.bincount(code[half], minlength=len(kinds))
             mean = np.bincount(code[half], logprob[half, place], len(kinds)) / np.maximum(count, 1)
             steps = steps + np.bincount(code[half], step[half, place], len(kinds)) / np.maximum(count, 1)
-            split.append(np.abs(logprob[half, place] - mean[code[half]]) - 2 * step[half, place])
+            off = logprob[half, place] - mean[code[half]]
+            split.append(np.sign(off) * np.maximum(np.abs(off) - 2 * step[half, place], 0.0))
             again.append(int(((count > 1) & counted)[code[half]].sum()))
             means.append(mean)
             there.append((count > 0) & counted)
             both = both & (count > 0)
-        says = [each.max(initial=0.0) > floor for each in split]
-        if all(says) and not named:
+        says = [bool((np.abs(each) > floor).any()) for each in split]
+        own = int(says[1])
+        if sum(says) == 1 and again[1 - own] >= again[own] / 2 and _apart(split[own], code, own * n, floor) >= FAR:
+            far = int(np.abs(split[own]).argmax())
+            row, most = token[own * n + far, : place + 1].tolist(), float(np.abs(split[own][far]))
+            told = f"{'AB'[own]} says of {row[-1]} behind {row[:-1]} log-probabilities that are {most:.3g} nats off "
+            return Events(*NOTHING, "", (most, f"{told}their mean, and the other log does not"))
+        if any(says) and not named:
             return None
-        if any(says) and not all(says):
-            own = int(says[1])
-            if again[1 - own] < max(EVENTS, again[own] / 2):
-                return None
-            row = token[own * n + int(split[own].argmax()), : place + 1].tolist()
-            told = f"{'AB'[own]} says of {row[-1]} behind {row[:-1]} log-probabilities that are {split[own].max():.3g} "
-            return Events(
-                *NOTHING, "", (float(split[own].max()), f"{told}nats off their mean, and the other log does not")
-            )
         behind = context[index]
         said = [np.where(here, np.exp(mean), 0.0) for here, mean in zip(there, means, strict=True)]
         sums = [np.bincount(behind, share) for share in (*said, np.maximum(*said))]
@@ -147,6 +148,12 @@ def events(
         return Events(*NOTHING, "", beyond)
     groups, values, apart = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Events(groups, values, apart, where, beyond)
+
+
+def _apart(off: Float[np.ndarray, " rows"], code: Int[np.ndarray, " all"], start: int, floor: float) -> int:
+    """In how many rows of a log, at least, another thing is said than in most rows behind the same tokens."""
+    own, kinds = code[start : start + len(off)], int(code.max()) + 1
+    return int(np.minimum(*(np.bincount(own[side * off > floor], minlength=kinds) for side in (1, -1))).sum())
 
 
 def stored(logprob: LogProbs) -> LogProbs:

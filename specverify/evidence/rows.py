@@ -33,7 +33,7 @@ def check(
     Args:
         tokens: of the two logs, as many rows of each; -1 behind an end.
         logprobs: of these tokens; None if they are not logged.
-        drift: nats that means may be apart.
+        drift: nats that means may be apart; shares of tokens, in law, by no more.
         alpha: false-alarm rate.
         beta: miss rate that delta is stated for, the distance of the laws of what a row has.
     """

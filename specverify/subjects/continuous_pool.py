@@ -115,11 +115,9 @@ def checks(parts: Sequence[Pooled], alphas: Mapping[str, float], beta: float) ->
     for name in TOGETHER:
         rows = [part.together[name] for part in parts if name in part.together]
         if sum(map(len, rows)):
-            # A row of a batch is where a position of a sequence would be.
-            two: RosenblattLags | RosenblattPairs = RosenblattPairs() if rows[0].shape[1] == 2 else RosenblattLags()
-            of_all = two.check(np.concatenate(rows)[..., None], alpha=alphas[name], beta=beta)
-            said = of_all.detail.replace("positions ", "rows ")
-            found.append(replace(of_all, check=name, detail=said))
+            pairs = RosenblattPairs("row") if rows[0].shape[1] == 2 else RosenblattLags("row")
+            told = pairs.check(np.concatenate(rows).T[..., None], alpha=alphas[name], beta=beta)
+            found.append(replace(told, check=name))
     if parts:
         again = np.concatenate([part.again for part in parts])
         by_chance = max(part.chance for part in parts)

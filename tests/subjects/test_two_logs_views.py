@@ -262,6 +262,20 @@ def test_a_temperature_of_each_request_is_told_by_rows_as_wholes_and_by_what_one
     assert compare_logs(one, right).verdict.kind is Kind.CONSISTENT
 
 
+def test_a_few_rows_that_one_log_says_another_thing_in_are_no_finding(seed):
+    """One law may put as many rows of a prompt that is not logged into one log alone."""
+    one, other = tempered(seed, (1.0,)), tempered(seed + 50, (1.0,))
+    other["logprob"][:20, 0] -= 0.5
+    found = compare_logs(one, other)
+    assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
+    assert "which prompts rows answer is not known" in found.verdict.reason
+    assert "rows have prompts of their own" in found.notes[0]
+    other["logprob"][:200, 0] -= 0.5
+    found = compare_logs(one, other)
+    assert found.verdict.kind is Kind.REFUTED
+    assert "the same tokens: B says of " in found.verdict.reason
+
+
 def as_bf16(found):
     """The log with log-probabilities that were written down in bfloat16."""
     return {**found, "logprob": torch.from_numpy(found["logprob"]).bfloat16().double().numpy()}
