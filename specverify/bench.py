@@ -24,7 +24,6 @@ from torch import Tensor
 
 from specverify import costs, environment
 from specverify.bench_shape import Bench, Pass, Row
-from specverify.conformance import Waits
 from specverify.decoders.judging import Judging
 from specverify.decoders.protocol import Decoder
 from specverify.decoders.registry import Settings
@@ -32,6 +31,7 @@ from specverify.decoders.run import Run, sample
 from specverify.errors import InputError
 from specverify.model import Model
 from specverify.subjects.named import named, running
+from specverify.waits import Waits
 
 PLAIN = "ar"
 USUAL = ("sjd", "scd-mc", "scd-gs")

@@ -9,98 +9,44 @@
 The truth that all is held against are the laws of each sequence alone, one token per pass. Against them are held, each
 from a fresh start, in the same tokens:
 
-    batch      sequences beside each other, one token per pass
-    windows    windows whose drafts are all kept, and wider ones
-    rejection  windows whose last drafts are wrong, each read again with others before it is taken
-    lengths    the same where each row keeps another number, so that rows lie at different lengths, and some stand still
-    selection  the same after rows were dropped, doubled and put into another order in the middle
-    end        windows that reach beyond the last position
-    memory     whether laws depend on tokens before the last: if they hardly do, no wrong cache could show
-    guidance   the guided law beside those that it is made of, at scales 1 and 0
-    waiting    whether a pass or an advance waits for the device
+    batch       sequences beside each other, one token per pass
+    windows     windows whose drafts are all kept, and wider ones
+    rejection   windows of changing widths, down to none, whose last drafts are wrong, each read with others before
+    lengths     the same where each row keeps another number, or none, so that rows lie at different lengths
+    selection   the same while rows are put into another order, doubled and dropped again
+    end         windows that reach beyond the last position
+    starts      windows of sequences while others are begun and read
+    conditions  rows that have different conditions, whose laws must differ behind the same tokens
+    memory      how much laws depend on tokens before the last: if they hardly do, no wrong cache could show
+    guidance    the guided law beside those that it is made of, at scales 1 and 0
+    waiting     whether a pass or an advance waits for the device
 
 All are compared at every position of the first and the last `positions`, and of as many somewhere between; the rest of
 a long sequence is read in windows. What was looked at stands in the result: other places, rows and windows were not.
 Differences are total variation distances. Processors are left out: they act on each law alone, and at their thresholds
-rounding would decide.
+rounding would decide. Whether single tokens are read as they should be is for a model's own code to say.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from specverify import tree
-from specverify.conformance_laws import guided, memory
+from specverify.conformance_laws import conditions, guided, memory
 from specverify.conformance_result import Conformance as Conformance
 from specverify.conformance_result import raised
+from specverify.conformance_walk import CHUNK, WIDE, Differences, Truth, Widths, kept, mixed, read
 from specverify.errors import ContractError, InputError, SpecverifyError
 from specverify.model import Context, Model, check_laws
+from specverify.waits import Waits
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Total variation that rounding may leave between passes of different shapes, by the type of the weights."""
-_WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
-_CHUNK = 32
-WIDE = 16
-"""Drafts of the wider windows, unless `window` is more: what decoders have by default."""
 _NEEDS = ("name", "vocab", "length", "dtype", "device", "start", "laws", "advance")
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """The laws of sequences alone, at the positions of a stretch.
-
-    Attributes:
-        begin, end: of the stretch.
-        tokens: the sequences, whole.
-        laws: of the stretch.
-    """
-
-    begin: int
-    end: int
-    tokens: Int[Tensor, "batch length"]
-    laws: Float[Tensor, "batch positions vocab"]
-
-    def rows(self, index: Tensor) -> _Truth:
-        """Some sequences."""
-        return _Truth(self.begin, self.end, self.tokens[index], self.laws[index])
-
-
-class _Differences:
-    """Where laws differ from the truth: the first place of each check, and the largest of all."""
-
-    def __init__(self, tolerance: float) -> None:
-        self.tolerance, self.largest = tolerance, 0.0
-        self.found: dict[str, str] = {}
-
-    def look(self, check: str, laws: Tensor, due: Tensor, counts: Tensor, position: Tensor, what: str) -> None:
-        """Compare laws where they count.
-
-        Args:
-            laws, due: Float[batch, n, vocab].
-            counts: Bool[batch, n].
-            position: Int[batch, n], of each law.
-            what: the sentence's end.
-        """
-        error = ((laws.double() - due.double()).abs().sum(-1) / 2).nan_to_num(nan=1.0).where(counts, 0)
-        self.largest = max(self.largest, float(error.max()))
-        wrong = error > self.tolerance
-        if check in self.found or not bool(wrong.any()):
-            return
-        earliest = int(position[wrong].min())
-        row, slot = ((position == earliest) & wrong).nonzero()[0].tolist()
-        self.found[check] = (
-            f"{check}: at position {earliest} of row {row} the law {what} differs from the one of that sequence alone, "
-            f"one token per pass, by {float(error[row, slot]):.3g} in total variation ({slot} drafts before it in its "
-            f"window; {int(wrong.sum())} such laws in that pass)"
-        )
 
 
 @torch.no_grad()
@@ -144,15 +90,23 @@ def conformance(
     checks: dict[str, None] = {}
     findings: list[str] = []
     largest = 0.0
+    sensitive: list[float] = []
+    own = list(getattr(model, "conditions", ())) if _like(model) else []
+    given = [own[row % len(own)] for row in range(batch)] if len({repr(each) for each in own}) > 1 else []
     for which, variant in _variants(model):
-        differences = _Differences(tolerance)
+        differences = Differences(tolerance)
         try:
             truths = list(_alone(variant, batch, positions, seed))
             for check in _compare(variant, truths, window, seed, differences):
                 checks[check] = None
-            begun = truths[0].tokens[:, : min(truths[0].end, _CHUNK)]
-            findings.extend(which + sentence for sentence in memory(variant, begun, tolerance))
+            begun = truths[0].tokens[:, : min(truths[0].end, CHUNK)]
+            if len(given) > 1:
+                findings.extend(which + sentence for sentence in conditions(variant, given, begun[:, :-1], tolerance))
+                checks["conditions"] = None
+            lost, shown = memory(variant, begun, tolerance)
+            findings.extend(which + sentence for sentence in lost)
             checks["memory"] = None
+            sensitive.extend([] if shown is None else [shown])
             if (scale := _scale(variant)) is not None:
                 findings.extend(guided(variant, scale, begun[:, :-1], tolerance))
                 checks["guidance"] = None
@@ -164,9 +118,20 @@ def conformance(
         largest = max(largest, differences.largest)
     stretches = ", ".join(f"{begin} to {end - 1}" for begin, end in _stretches(model.length, positions, seed))
     looked = (
-        f"{batch} rows, windows of {window} and {max(window, WIDE)} drafts, positions {stretches} of {model.length}"
+        f"{batch} rows{_of(own, batch)}, windows of up to {window} and of {max(window, WIDE)} drafts, positions "
+        f"{stretches} of {model.length}"
     )
-    return Conformance(model.name, tuple(checks), looked, tuple(findings), largest, tolerance)
+    return Conformance(
+        model.name, tuple(checks), looked, tuple(findings), largest, tolerance, min(sensitive, default=None)
+    )
+
+
+def _of(conditions: list[Any], batch: int) -> str:
+    """How many conditions were looked at."""
+    if not conditions:
+        return ""
+    n = min(batch, len(conditions))
+    return f" of {n} conditions" if n > 1 else " of one condition, so that none could show in another's place"
 
 
 def _stretches(length: int, positions: int, seed: int) -> list[tuple[int, int]]:
@@ -200,7 +165,7 @@ def _variants(model: Any) -> Iterator[tuple[str, Any]]:
         yield "without guidance, ", bare.like(guidance=1.0)
 
 
-def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth]:
+def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[Truth]:
     """Sequences drawn from the model, each alone, and the laws of their first and last positions."""
     length = model.length
     stretches = _stretches(length, positions, seed)
@@ -209,8 +174,8 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
     laws: list[list[Tensor]] = [[] for _ in stretches]
     for row in range(batch):
         context, mine, done = _start_alone(model, batch, row), tokens[row : row + 1], 0
-        for (begin, end), kept in zip(stretches, laws, strict=True):
-            context = _read(model, context, mine, done, begin)
+        for (begin, end), mine_at in zip(stretches, laws, strict=True):
+            context = read(model, context, mine, done, begin)
             for place in range(begin, end):
                 law = model.laws(context, mine[:, :0])
                 if law.dtype != model.dtype:
@@ -221,10 +186,10 @@ def _alone(model: Any, batch: int, positions: int, seed: int) -> Iterator[_Truth
                     weights = weights.index_fill(1, torch.tensor(model.eos, device=weights.device), 0) + weights * 1e-9
                 mine[:, place] = torch.multinomial(weights, 1, generator=generator)[:, 0]
                 context = model.advance(context, mine[:, place : place + 1], torch.ones_like(mine[:, 0]))
-                kept.append(law)
+                mine_at.append(law)
             done = end
-    for (begin, end), kept in zip(stretches, laws, strict=True):
-        yield _Truth(begin, end, tokens, torch.cat(kept, 1).unflatten(1, (batch, end - begin))[0])
+    for (begin, end), found in zip(stretches, laws, strict=True):
+        yield Truth(begin, end, tokens, torch.cat(found, 1).unflatten(1, (batch, end - begin))[0])
 
 
 def _start_alone(model: Any, batch: int, row: int) -> Context:
@@ -233,29 +198,40 @@ def _start_alone(model: Any, batch: int, row: int) -> Context:
     return tree.rows(model.start(batch), torch.tensor([row], device=model.device))
 
 
-def _read(model: Any, context: Context, tokens: Tensor, begin: int, end: int) -> Context:
-    """The context after all tokens up to `end`, from one of those up to `begin`."""
-    while begin < end:
-        part = tokens[:, begin : min(begin + _CHUNK, end)]
-        model.laws(context, part[:, :-1])
-        context = model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
-        begin += part.shape[1]
-    return context
-
-
-def _compare(model: Any, truths: list[_Truth], window: int, seed: int, found: _Differences) -> Iterator[str]:
+def _compare(model: Any, truths: list[Truth], window: int, seed: int, found: Differences) -> Iterator[str]:
     """Carry out each check; yields its name."""
-    batch = len(truths[0].tokens)
-    sizes = {"batch": [0], "windows": [window, max(window, WIDE)]}
-    for check in ("batch", "windows", "rejection", "lengths", "selection"):
-        generator = torch.Generator().manual_seed(seed + 1)
+    for check, each in (("batch", [0]), ("windows", [window, max(window, WIDE)])):
         for truth in truths:
-            for size in sizes.get(check, [window]):
-                context = _read(model, model.start(batch), truth.tokens, 0, truth.begin)
-                _walk(check, model, context, truth, size, generator, found)
+            for width in each:
+                kept(check, model, truth, width, found)
         yield check
-    last = truths[-1]
-    context = _read(model, model.start(batch), last.tokens, 0, last.end - 1)
+    for check in ("rejection", "lengths", "selection"):
+        random = torch.Generator().manual_seed(seed + 1)
+        widths = Widths(window, random)
+        while widths.handed < widths.enough:
+            for truth in truths:
+                mixed(check, model, truth, widths, found, random)
+        yield check
+    _end(model, truths[-1], window, found)
+    yield "end"
+    _starts(model, truths[0], window, found)
+    yield "starts"
+    context = read(model, model.start(len(truths[0].tokens)), truths[0].tokens, 0, 1)
+    draft = truths[0].tokens[:, 1:2]
+    model.laws(context, draft)
+    with Waits() as watch:
+        model.laws(context, draft)
+        model.advance(context, draft, torch.ones_like(draft[:, 0]))
+    if watch.seen:
+        what = f"waiting: a pass or an advance waits for the device ({', '.join(sorted(watch.seen))}), which costs time"
+        found.found["waiting"] = f"{what} with every token; decide nothing by a tensor's value"
+    yield "waiting"
+
+
+def _end(model: Model, last: Truth, window: int, found: Differences) -> None:
+    """The law of the last position, with drafts behind it that no sequence has."""
+    batch = len(last.tokens)
+    context = read(model, model.start(batch), last.tokens, 0, last.end - 1)
     beyond = torch.cat([last.tokens[:, -1:], last.tokens[:, :window]], 1)
     laws = model.laws(context, beyond)
     check_laws(laws, what="a law beyond the last position", vocab=model.vocab)
@@ -263,77 +239,19 @@ def _compare(model: Any, truths: list[_Truth], window: int, seed: int, found: _D
     again = model.laws(context, beyond[:, :0])
     for some, what in ((laws[:, :1], "before drafts beyond the end"), (again, "read again after those")):
         found.look("end", some, last.laws[:, -1:], torch.ones_like(place, dtype=torch.bool), place, what)
-    yield "end"
-    context = _read(model, model.start(batch), last.tokens, 0, 1)
-    model.laws(context, last.tokens[:, 1:2])
-    with Waits() as watch:
-        model.laws(context, last.tokens[:, 1:2])
-        model.advance(context, last.tokens[:, 1:2], torch.ones_like(last.tokens[:, 0]))
-    if watch.seen:
-        what = f"waiting: a pass or an advance waits for the device ({', '.join(sorted(watch.seen))}), which costs time"
-        found.found["waiting"] = f"{what} with every token; decide nothing by a tensor's value"
-    yield "waiting"
 
 
-def _walk(check: str, model: Any, context: Context, truth: _Truth, window: int, random: Any, found: Any) -> None:
-    """Go through a stretch in windows, of which some drafts are right and the rest wrong."""
-    tokens, device = truth.tokens, truth.tokens.device
-    slots, length = torch.arange(window + 1, device=device), tokens.shape[1]
-    done = torch.full_like(tokens[:, 0], truth.begin)
-    selected = check != "selection"
-    while bool((done < truth.end).any()):
-        batch, position = len(tokens), done[:, None] + slots
-        right = tokens.gather(1, position.clamp(max=length - 1))
-        each = torch.randint(0, window + 1, (batch,), generator=random).to(device)
-        still = torch.zeros_like(done, dtype=torch.bool)
-        if check in ("batch", "windows"):
-            each = torch.full_like(each, window)
-        elif check == "rejection":
-            each = each[:1].expand(batch)
-        else:
-            still = (torch.rand(batch, generator=random) < 0.15).to(device)
-        shift = torch.randint(1, max(model.vocab, 2), right.shape, generator=random).to(device)
-        draft = torch.where(slots < each[:, None], right, (right + shift) % model.vocab)[:, :window]
-        if check == "rejection":
-            model.laws(context, (draft + 1) % model.vocab)
-        laws = model.laws(context, draft)
-        if laws.shape[1] != window + 1:
-            raise ContractError(f"for {window} drafts there came {laws.shape[1]} laws; w drafts have w + 1")
-        check_laws(laws, what=f"{check}: a law from position {int(position.min())} on", vocab=model.vocab)
-        place = (position - truth.begin).clamp(max=truth.end - truth.begin - 1)
-        due = truth.laws.gather(1, place[..., None].expand(-1, -1, model.vocab))
-        counts = (slots <= each[:, None]) & (position < truth.end)
-        ahead = f", behind {truth.begin} tokens that were read in windows of up to {_CHUNK}," if truth.begin else ""
-        found.look(check, laws, due, counts, position, _WORDS[check].format(window) + ahead)
-        count = torch.minimum(each + 1, truth.end - done).where(~still, 0)
-        context, done = model.advance(context, right, count), done + count
-        if not selected and bool((done - truth.begin > (truth.end - truth.begin) // 3).any()):
-            order = torch.arange(batch, device=device).flip(0)[: max(batch - 1, 1)]
-            order, selected = torch.cat([order, order[:1]]), True
-            context, done, truth, tokens = tree.rows(context, order), done[order], truth.rows(order), tokens[order]
-
-
-_WORDS = {
-    "batch": "beside other rows",
-    "windows": "in a window of {} drafts that were all kept",
-    "rejection": "in a window of {}, after rejected drafts",
-    "lengths": "in a window of {}, with rows at different lengths",
-    "selection": "in a window of {}, after rows were selected",
-}
-
-
-class Waits(TorchDispatchMode):
-    """Notes what reads a tensor's values on the host, or makes a shape of them, for which a device is waited for.
-
-    Attributes:
-        seen: operations, and how often.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function.name() in _WAITS:
-            self.seen[function.name()] += 1
-        return function(*args, **(kwargs or {}))
+def _starts(model: Model, first: Truth, window: int, found: Differences) -> None:
+    """Two batches of sequences, the one with other tokens, read in turn, as a model and a draft made of it are."""
+    batch, place = len(first.tokens), torch.arange(first.end, device=first.tokens.device).expand(len(first.tokens), -1)
+    other = (first.tokens + 1) % model.vocab
+    one, two, done = model.start(batch), model.start(batch + 1), 0
+    while done < first.end:
+        end = min(done + window + 1, first.end)
+        part, beside = (tokens[:, done:end] for tokens in (first.tokens, torch.cat([other, other[:1]])))
+        laws = model.laws(one, part[:, :-1])
+        model.laws(two, beside[:, :-1])
+        where, due = place[:, done:end], first.laws[:, done:end]
+        found.look("starts", laws, due, where >= 0, where, f"in a window of {window}, while other rows are begun")
+        one = model.advance(one, part, torch.full_like(part[:, 0], part.shape[1]))
+        two, done = model.advance(two, beside, torch.full_like(beside[:, 0], part.shape[1])), end

@@ -1,4 +1,4 @@
-"""What one window of laws tells of a model: whether it remembers, and whether its guidance is guidance."""
+"""What one window of laws tells of a model: what it heeds and remembers, and whether its guidance is guidance."""
 
 from __future__ import annotations
 
@@ -10,25 +10,65 @@ from torch import Tensor
 
 from specverify.processors import guidance
 
+PLACES = 8
+"""Places at which a token is changed to see how much a law depends on it."""
 
-def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> list[str]:
-    """A finding, if no law changes when tokens before the last are others; nothing where there are fewer than three."""
-    half = tokens.shape[1] // 2
-    if half < 1 or tokens.shape[1] < 3:
-        return []
-    others = tokens.clone()
-    others[:, :half] = (others[:, :half] + 1) % model.vocab
-    if model.eos is not None:
-        others = torch.where(others == model.eos, (tokens + 2) % model.vocab, others)
-    one, other = (model.laws(model.start(len(each)), each[:, :-1])[:, half + 1 :] for each in (tokens, others))
-    change = float((one - other).abs().sum(-1).max()) / 2
-    if change > 2 * tolerance:
-        return []
+HARDLY = 0.1
+"""A share of places below which a wrong cache could hardly show."""
+
+
+def conditions(model: Any, given: list[Any], tokens: Int[Tensor, "batch n"], tolerance: float) -> list[str]:
+    """A finding, if rows with different conditions have the same laws behind the same tokens.
+
+    Args:
+        model: whose laws they are.
+        given: each row's condition.
+        tokens: of which the first row's are put into all.
+        tolerance: what is no difference.
+    """
+    laws = model.laws(model.start(len(given)), tokens[:1].expand(len(given), -1)).double()
+    for row in range(len(given)):
+        for other in range(row):
+            if repr(given[row]) == repr(given[other]):
+                continue
+            if float((laws[row] - laws[other]).abs().sum(-1).max()) / 2 <= tolerance:
+                return [
+                    f"conditions: behind the same {tokens.shape[1]} tokens all laws of row {row}, whose condition is "
+                    f"{repr(given[row])[:60]}, are those of row {other}, whose condition is {repr(given[other])[:60]}, "
+                    f"but for {tolerance:g} in total variation: another row's condition in its place could not show"
+                ]
+    return []
+
+
+def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tuple[list[str], float | None]:
+    """Whether laws depend on tokens before the last so much that a wrong one among them would show.
+
+    Returns:
+        a finding, if hardly one would; and at which share of the places a single other token changes some law behind
+        the next by more than the tolerance, None where there are fewer than three tokens, and so no such place.
+    """
+    n = tokens.shape[1]
+    if n < 3:
+        return [], None
+    before = model.laws(model.start(len(tokens)), tokens[:, :-1])
+    most = []
+    for place in torch.linspace(0, n - 3, min(PLACES, n - 2)).round().long().tolist():
+        other = (tokens[:, place] + 1) % model.vocab
+        if model.eos is not None:
+            other = torch.where(other == model.eos, (tokens[:, place] + 2) % model.vocab, other)
+        changed = torch.cat([tokens[:, :place], other[:, None], tokens[:, place + 1 : -1]], 1)
+        after = model.laws(model.start(len(tokens)), changed)
+        most.append((after - before)[:, place + 2 :].double().abs().sum(-1).amax(1) / 2)
+    change = torch.stack(most)
+    share = float((change > tolerance).double().mean())
+    if share >= HARDLY:
+        return [], share
     return [
-        f"memory: with other tokens up to position {half - 1} no law behind position {half} changes by more than "
-        f"{change:.3g} in total variation, no more than twice what is no finding ({tolerance:g}): a wrong cache could "
-        "not show here; run this on weights whose laws depend on what came before"
-    ]
+        f"memory: another token further back than the last one changes laws by {float(change.median()):.3g} in total "
+        f"variation (the median of {change.numel()}), and by more than what is no finding ({tolerance:g}) in "
+        f"{100 * share:.0f}% of places: a wrong cache could hardly show here; run this in float32, or on weights whose "
+        "laws depend more on what came before"
+    ], share
 
 
 def guided(model: Any, scale: float, tokens: Int[Tensor, "batch n"], tolerance: float) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from specverify.errors import ContractError
 
+MOSTLY = 0.9
+"""A share of places below which a result says that it saw little."""
 _OURS = str(Path(__file__).with_name("conformance"))
 
 
@@ -23,6 +25,8 @@ class Conformance:
         largest: the largest difference of any check, in total variation: in half precision, how far windows change
             the law.
         tolerance: what is no finding.
+        sensitive: at which share of the places another token, further back than the last one, changes a law by more;
+            None where no place is further back.
     """
 
     model: str
@@ -31,6 +35,7 @@ class Conformance:
     findings: tuple[str, ...]
     largest: float
     tolerance: float
+    sensitive: float | None
 
     @property
     def ok(self) -> bool:
@@ -43,10 +48,17 @@ class Conformance:
             raise ContractError("\n".join(self.findings))
 
     def __str__(self) -> str:
-        held = f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}"
         if self.ok:
-            return f"{held}; the largest difference is {self.largest:.2g}. Looked at: {self.looked}"
+            held = f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}"
+            return f"{held}; the largest difference is {self.largest:.2g}{self._seen()}. Looked at: {self.looked}"
         return "\n".join([f"{self.model}: {len(self.findings)} found, of {self.looked}", *self.findings])
+
+    def _seen(self) -> str:
+        """What one wrong token in a cache would do."""
+        if self.sensitive is None:
+            return ""
+        seen = f"another token further back than the last one would show in {100 * self.sensitive:.0f}% of places"
+        return f"; {seen}" + ("" if self.sensitive >= MOSTLY else " (in more of them in float32, or on other weights)")
 
 
 def raised(error: Exception) -> str:

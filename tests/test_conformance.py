@@ -1,6 +1,7 @@
 """Models that keep their word, and models with one slip each, of the kinds that key-value caches invite."""
 
 import dataclasses
+import functools
 
 import folders
 import pytest
@@ -12,6 +13,7 @@ from realmodels.models import open_model
 from realmodels.ragged import Ragged
 from specverify.conformance import conformance
 from specverify.errors import ContractError, InputError
+from specverify.waits import Waits
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def test_a_right_model_conforms_and_says_what_was_compared(model):
         "lengths",
         "selection",
         "end",
+        "starts",
         "waiting",
+        "conditions",
         "memory",
         "guidance",
     )
@@ -120,7 +124,36 @@ def test_a_slip_in_advancing_is_found(model, monkeypatch, changed, check):
 def test_rows_that_are_not_gathered_are_found(model, monkeypatch):
     slip(monkeypatch, Ragged, "select", lambda right, self, index: None)
     found = conformance(model, batch=3)
-    assert {sentence.removeprefix("without guidance, ").split(":")[0] for sentence in found.findings} == {"selection"}
+    assert {sentence.removeprefix("without guidance, ").split(":")[0] for sentence in found.findings} == {
+        "selection",
+        "error",
+    }
+
+
+def lone_tokens_at_the_first_rows_place(right, self, slots):
+    """A short way for one token a pass, written as if rows never had different lengths."""
+    found = right(self, slots)
+    return found if found.shape[1] > 1 else found[:1].expand_as(found)
+
+
+def test_a_short_way_for_one_token_is_taken_with_rows_at_different_lengths(model, monkeypatch):
+    slip(monkeypatch, session.Session, "positions", lone_tokens_at_the_first_rows_place)
+    found = conformance(model.like(guidance=1.0, conditions=[[1, 9, 2]]), batch=3)
+    assert {sentence.split(":")[0] for sentence in found.findings} == {"lengths", "selection"}
+    assert all("in a window of 0, with rows at different lengths" in sentence for sentence in found.findings)
+
+
+def test_rows_of_one_condition_are_told_from_rows_that_heed_theirs(model, monkeypatch):
+    one = conformance(model.like(conditions=[[1, 9, 2]]), batch=3)
+    assert one.ok
+    assert "conditions" not in one.checks
+    assert "3 rows of one condition, so that none could show in another's place" in str(one)
+    right = model.network.prompt
+    monkeypatch.setattr(model.network, "prompt", lambda condition: right([1, 9, 2]))
+    same = conformance(model.like(guidance=1.0, conditions=folders.prompts(4)), batch=3)
+    (sentence,) = same.findings
+    assert sentence.startswith("conditions: behind the same ")
+    assert "laws of row 1" in sentence
 
 
 def test_swapped_guidance_is_found_and_named(model, monkeypatch):
@@ -140,7 +173,7 @@ def test_guidance_without_effect_is_found(model):
     assert any("conditions have no effect" in sentence for sentence in found.findings)
 
 
-class Waits:
+class Looks:
     """A toy that looks at a value in every pass."""
 
     def __init__(self, inner, wrong=None):
@@ -157,14 +190,16 @@ class Waits:
 
 
 def test_waiting_for_the_device_is_found():
-    (sentence,) = conformance(Waits(toymodels.toy("dense-3x6"))).findings
+    (sentence,) = conformance(Looks(toymodels.toy("dense-3x6"))).findings
     assert sentence.startswith("waiting: a pass or an advance waits for the device (aten::_local_scalar_dense)")
 
 
 def test_where_no_wrong_cache_could_show_nothing_passes():
-    uniform = Waits(toymodels.toy("dense-3x6"), lambda laws: torch.full_like(laws, 1 / 3))
+    uniform = Looks(toymodels.toy("dense-3x6"), lambda laws: torch.full_like(laws, 1 / 3))
     (sentence,) = conformance(uniform).findings
-    assert sentence.startswith("memory: with other tokens up to position 2 no law behind position 3 changes by more")
+    assert sentence.startswith(
+        "memory: another token further back than the last one changes laws by 0 in total variation"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +212,7 @@ def test_where_no_wrong_cache_could_show_nothing_passes():
     ],
 )
 def test_what_is_no_law_is_a_finding(wrong, said):
-    (sentence,) = conformance(Waits(toymodels.toy("dense-3x6"), wrong)).findings
+    (sentence,) = conformance(Looks(toymodels.toy("dense-3x6"), wrong)).findings
     assert said in sentence
 
 
@@ -223,7 +258,7 @@ def in_the_middle(laws, positions):
 def test_wide_windows_and_middles_are_looked_at(changed, check):
     right, found = conformance(Changed()), conformance(Changed(changed))
     assert right.ok, str(right)
-    assert "Looked at: 4 rows, windows of 5 and 16 drafts, positions 0 to 23, " in str(right)
+    assert "Looked at: 4 rows, windows of up to 5 and of 16 drafts, positions 0 to 23, " in str(right)
     assert str(right).endswith(" of 80")
     assert any(finding.startswith(f"{check}: at position") for finding in found.findings), str(found)
 
@@ -246,6 +281,74 @@ def test_a_cache_on_the_model_itself_is_told_where_it_belongs():
     assert not found.ok
     assert "(test_conformance.py:" in found.findings[0]
     assert "all that a pass looks at lies in the context" in found.findings[0]
+
+
+def test_a_second_start_that_takes_the_first_ones_cache_is_found():
+    class Last(Changed):
+        def start(self, batch):
+            self.scale = torch.zeros(batch, dtype=torch.int64)
+            return super().start(batch)
+
+        def sums(self, context, tokens):
+            found = super().sums(context, tokens)
+            return found + 17 * (len(self.scale) != len(found))
+
+    found = conformance(Last())
+    assert any(sentence.startswith("starts: at position") for sentence in found.findings)
+    assert any("while other rows are begun" in sentence for sentence in found.findings)
+
+
+def test_how_many_wrong_tokens_would_show_is_said():
+    def flat(much, laws, _):
+        return (1 - much) / 16 + much * laws
+
+    assert "another token further back than the last one would show in 100% of places. Looked" in str(
+        conformance(Changed())
+    )
+    lost = conformance(Changed(functools.partial(flat, 1e-10)))
+    assert lost.sensitive == 0
+    assert (
+        "by more than what is no finding (1e-09) in 0% of places: a wrong cache could hardly show" in lost.findings[0]
+    )
+    some = conformance(Changed(lambda laws, places: torch.where(places[..., None] < 9, laws, flat(0, laws, 0))))
+    assert some.ok
+    assert 0 < some.sensitive < 0.9
+    assert "% of places (in more of them in float32, or on other weights). Looked at" in str(some)
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        (lambda x: x.tolist(), "Tensor.tolist"),
+        (lambda x: x.cpu(), "Tensor.cpu"),
+        (lambda x: x.numpy(), "Tensor.numpy"),
+        (lambda x: int(x[0]), "aten::_local_scalar_dense"),
+        (lambda x: x[x > 1], "aten::index"),
+        (lambda x: x.clone().masked_fill_(x > 1, 0)[x > 1], "aten::index"),
+        (lambda x: x.clone().__setitem__(x > 1, 0), "aten::index_put_"),
+        (lambda x: x.masked_select(x > 1), "aten::masked_select"),
+        (lambda x: x.unique(), "aten::_unique2"),
+        (lambda x: x.repeat_interleave(x), "aten::repeat_interleave"),
+        (lambda x: torch.where(x > 1), "aten::nonzero"),
+        (lambda x: torch.allclose(x, x), "aten::allclose"),
+    ],
+)
+def test_what_waits_is_seen_on_a_cpu(read, named):
+    x = torch.arange(4)
+    with Waits() as watch:
+        read(x)
+    assert watch.seen == {named: 1}
+
+
+def test_what_does_not_wait_is_not_seen():
+    x = torch.arange(4)
+    with Waits() as watch:
+        x.masked_fill(x > 1, 0)[x]
+        x[:, None].expand(4, 2).repeat_interleave(2, 0).double()
+        x.repeat_interleave(x, output_size=6)
+        torch.where(x > 1, x, 0)
+        x.clone()[1] = 2
+    assert not watch.seen
 
 
 def test_what_is_no_model_is_refused():

@@ -18,7 +18,7 @@ LAYERS = (
     ("catalogue", "checksum", "claims", "declared", "environment", "files", "model", "noise", "outcomes", "seeds"),
     ("fetched",),
     ("opening", "room"),
-    ("cell", "draws", "enumerated", "processors"),
+    ("cell", "draws", "enumerated", "processors", "waits"),
     ("conformance", "plan", "worlds"),
     ("recorded",),
     ("laws",),
