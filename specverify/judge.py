@@ -18,6 +18,9 @@ from specverify.verdict import Kind, Verdict
 
 BLIND = 0.5
 """No discrepancy above it is an answer, of whatever metric, where nothing finer was asked for."""
+SLIGHT = 20
+"""Drafts that must be kept, and rejected, for samples to say anything of what is done then."""
+KEPT, REPLACED = "what is done when drafts are kept", "what replaces rejected drafts"
 EXACT_TOLERANCE = 1e-12
 """Total variation that float64 rounding may leave between two exact laws."""
 
@@ -47,6 +50,12 @@ class Coverage:
         if self.recovered <= 0:
             return "no draft token was rejected, so the residual was never drawn"
         return None
+
+    def slight(self) -> list[str]:
+        """What samples can hardly say, where no pass would be vacuous: each as what, and how often it was done."""
+        due = {KEPT: self.accepted, REPLACED: self.recovered} if self.drafts and not self.gap() else {}
+        of = f"of {self.verified:,.0f} drafts that were judged"
+        return [f"{what}: {number:,.0f} {of} were" for what, number in due.items() if number < SLIGHT]
 
 
 def judge_exact(

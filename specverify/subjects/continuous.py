@@ -45,7 +45,7 @@ from specverify.subjects.continuous_kept import KEPT, first_drafts
 from specverify.subjects.continuous_location import locate, said
 from specverify.subjects.continuous_play import Played, play, play_small, trial
 from specverify.subjects.continuous_suite import SUITE, Setting, maker, settings
-from specverify.subjects.continuous_words import box, sentence
+from specverify.subjects.continuous_words import box, hardly, sentence
 from specverify.subjects.factory import Factory, as_factory
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import OfVectors, Pair
@@ -290,6 +290,7 @@ def _judgement(
         location=refuted[0].location if refuted else None,
         not_covered=[
             *(f"{'; '.join(what)}: {why}" for why, what in missed.items()),
+            *hardly([(p.setting, p.played.verified, p.played.accepted) for p in judged if p.setting and p.played]),
             "laws, dimensions, lengths, windows, drafts and precisions other than those of the settings, or together "
             "otherwise than there (checks are named after settings); other batches; mixtures of more than 6 "
             "components, diffusion heads of other than 6 steps, standard deviations below 0.17 or above 1.9",

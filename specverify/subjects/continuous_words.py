@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from specverify import judge
 from specverify.batteries.vectors import AGAIN, BATCH
 from specverify.errors import number_of
 from specverify.seeds import BLOCK
@@ -84,6 +85,21 @@ def box(tried: Sequence[Setting], rows: Sequence[int], small: Sequence[int]) -> 
     ]
     each = "each of one law, size, draft, window and precision: " if len(tried) > 1 else ""
     return f"{number_of(len(tried), 'setting')}, {number_of(sum(rows), 'sequence')} ({each}{'; '.join(parts)})"
+
+
+def hardly(tried: Sequence[tuple[Setting, int, int]]) -> list[str]:
+    """Where a slip in keeping drafts, or in what replaces them, could not show, in words; nothing if there is no such.
+
+    Args:
+        tried: settings, and how many drafts were judged and kept there. Those whose draft model is the law itself, or
+            has nothing in common with it, are as they are meant.
+    """
+    meant = [(str(one), judged, kept) for one, judged, kept in tried if one.draft not in ("identical", "disjoint")]
+    few = {
+        judge.KEPT: [name for name, judged, kept in meant if judged and kept < judge.SLIGHT],
+        judge.REPLACED: [name for name, judged, kept in meant if judged and judged - kept < judge.SLIGHT],
+    }
+    return [f"{what}, in {', '.join(names)}: fewer than {judge.SLIGHT} were" for what, names in few.items() if names]
 
 
 def _span(values: Sequence[int]) -> str:

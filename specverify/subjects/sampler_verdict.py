@@ -249,6 +249,7 @@ def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
         notes.append(
             "what happens inside: whether a draft was verified or rejected, and which branch a token came from"
         )
+    notes += [f"on {one.case.name}, {what}" for one in series for what in _coverage(one.inside).slight()]
     if isinstance(claim, Relaxed):
         notes.append("sequences too long for their joint law to be known, such as those of hash-16x24")
     notes.append("models of other sizes, vocabularies and lengths than these toys', and other processors and guidance")

@@ -180,3 +180,18 @@ def test_evidence_that_cannot_see_enough_is_inconclusive(items, reason):
 def test_statistics_cannot_judge_a_relaxed_claim():
     with pytest.raises(InputError, match="test losslessness"):
         judge_evidence(Relaxed(0.1), [evidence()], REAL, {"joint": 0.02})
+
+
+def test_what_was_done_too_seldom_to_tell_is_said():
+    assert REAL.slight() == [
+        "what is done when drafts are kept: 6 of 10 drafts that were judged were",
+        "what replaces rejected drafts: 4 of 10 drafts that were judged were",
+    ]
+    assert Coverage(True, 4000.0, 3981.0, 19.0).slight() == [
+        "what replaces rejected drafts: 19 of 4,000 drafts that were judged were"
+    ]
+    assert Coverage(True, 4000.0, 3980.0, 20.0).slight() == []
+    assert Coverage(False, 0.0, 0.0, 0.0).slight() == []
+    vacuous = Coverage(True, 4000.0, 4000.0, 0.0)
+    assert vacuous.gap()
+    assert vacuous.slight() == []

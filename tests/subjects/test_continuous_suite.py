@@ -10,7 +10,10 @@ from specverify.batteries import vectors
 from specverify.decoders import Autoregressive, sample
 from specverify.decoders.registry import Settings, build
 from specverify.evidence.rosenblatt import RosenblattUniformity, transforms
+from specverify.subjects.continuous import judge_continuous
 from specverify.subjects.continuous_suite import SUITE
+from specverify.subjects.continuous_words import hardly
+from specverify.verdict import Kind
 from toymodels import continuous
 from toymodels.continuous_drafts import alter
 
@@ -113,3 +116,15 @@ def test_rows_half_of_sixteen_to_a_hundred_and_twenty_eight_apart_are_looked_at(
     found = vectors.carry_out(torch.from_numpy(uniforms), uniforms, {"rows": 1e-6}, 1e-3, ("rows",))["rows"]
     assert found.rejected
     assert "rows 16 apart" in found.detail
+
+
+def test_a_setting_in_which_hardly_a_draft_is_kept_is_said():
+    """Without a draft model next to no guess is right in 24 dimensions, so that keeping one is not tested there."""
+    judgement = judge_continuous(build("sjd", Settings(3, "left-law")), toys=["gauss-24x4"], seconds=20, alpha=1e-6)
+    assert judgement.verdict.kind is Kind.CONSISTENT
+    assert judgement.not_covered[0] == "what is done when drafts are kept, in gauss-24x4: fewer than 20 were"
+    kept, rejected = SUITE[0], next(one for one in SUITE if one.draft not in ("identical", "disjoint"))
+    assert hardly([(rejected, 4000, 3981)]) == [f"what replaces rejected drafts, in {rejected}: fewer than 20 were"]
+    assert hardly([(rejected, 4000, 3980), (rejected, 0, 0)]) == []
+    assert kept.draft == "disjoint"
+    assert hardly([(kept, 4000, 0)]) == []
