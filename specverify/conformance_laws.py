@@ -17,7 +17,7 @@ HARDLY = 0.1
 """A share of places below which a wrong cache could hardly show."""
 
 
-def conditions(model: Any, given: list[Any], tokens: Int[Tensor, "batch n"], tolerance: float) -> list[str]:
+def conditions(model: Any, given: list[Any], tokens: Int[Tensor, "batch n"], tolerance: float) -> dict[str, str]:
     """A finding, if rows with different conditions have the same laws behind the same tokens.
 
     Args:
@@ -26,21 +26,22 @@ def conditions(model: Any, given: list[Any], tokens: Int[Tensor, "batch n"], tol
         tokens: of which the first row's are put into all.
         tolerance: what is no difference.
     """
-    laws = model.laws(model.start(len(given)), tokens[:1].expand(len(given), -1)).double()
+    laws = model.laws(model.start(len(given)), tokens[:1].repeat(len(given), 1)).double().clone()
     for row in range(len(given)):
         for other in range(row):
             if repr(given[row]) == repr(given[other]):
                 continue
             if float((laws[row] - laws[other]).abs().sum(-1).max()) / 2 <= tolerance:
-                return [
+                sentence = (
                     f"conditions: behind the same {tokens.shape[1]} tokens all laws of row {row}, whose condition is "
                     f"{repr(given[row])[:60]}, are those of row {other}, whose condition is {repr(given[other])[:60]}, "
                     f"but for {tolerance:g} in total variation: another row's condition in its place could not show"
-                ]
-    return []
+                )
+                return {"conditions": sentence}
+    return {}
 
 
-def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tuple[list[str], float | None]:
+def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tuple[dict[str, str], float | None]:
     """Whether laws depend on tokens before the last so much that a wrong one among them would show.
 
     Returns:
@@ -49,8 +50,8 @@ def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tupl
     """
     n = tokens.shape[1]
     if n < 3:
-        return [], None
-    before = model.laws(model.start(len(tokens)), tokens[:, :-1])
+        return {}, None
+    before = model.laws(model.start(len(tokens)), tokens[:, :-1]).clone()
     most = []
     for place in torch.linspace(0, n - 3, min(PLACES, n - 2)).round().long().tolist():
         other = (tokens[:, place] + 1) % model.vocab
@@ -62,34 +63,37 @@ def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tupl
     change = torch.stack(most)
     share = float((change > tolerance).double().mean())
     if share >= HARDLY:
-        return [], share
-    return [
+        return {}, share
+    sentence = (
         f"memory: another token further back than the last one changes laws by {float(change.median()):.3g} in total "
         f"variation (the median of {change.numel()}), and by more than what is no finding ({tolerance:g}) in "
         f"{100 * share:.0f}% of places: a wrong cache could hardly show here; run this in float32, or on weights whose "
-        "laws depend more on what came before"
-    ], share
+        "laws depend more on what came before. A model that is to heed the last token alone has no cache to be wrong"
+    )
+    return {"memory": sentence}, share
 
 
-def guided(model: Any, scale: float, tokens: Int[Tensor, "batch n"], tolerance: float) -> list[str]:
+def guided(model: Any, scale: float, tokens: Int[Tensor, "batch n"], tolerance: float) -> dict[str, str]:
     """A finding, if the law at a scale is not made of those at scales 1 and 0 as guidance makes it."""
     tolerance, floor = tolerance * (1 + 2 * scale), tolerance
     found, c, u = (
-        one.laws(one.start(len(tokens)), tokens).double()
+        one.laws(one.start(len(tokens)), tokens).double().clone()
         for one in (model, model.like(guidance=1.0), model.like(guidance=0.0))
     )
     if float((c - u).abs().sum(-1).max()) / 2 <= floor:
-        return [
+        sentence = (
             f"guidance: the law at scale 1 is that at scale 0 but for {floor:g} in total variation, so conditions have "
             "no effect, or less than that, or both are one prompt"
-        ]
+        )
+        return {"guidance": sentence}
     error = (found - guidance(c, u, scale)).abs().sum(-1) / 2
     if float(error.max()) <= tolerance:
-        return []
+        return {}
     row, place = divmod(int(error.argmax()), error.shape[1])
     swapped = (found - guidance(u, c, scale)).abs().sum(-1) / 2
     why = "; it is the law with the two rows swapped" if float(swapped.max()) <= tolerance else ""
-    return [
+    sentence = (
         f"guidance: at position {place} of row {row} the law at scale {scale:g} differs by {float(error.max()):.3g} in "
         f"total variation from u^(1 - s) c^s, with c the law at scale 1 and u that at scale 0{why}"
-    ]
+    )
+    return {"guidance": sentence}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from specverify.errors import ContractError
 
 MOSTLY = 0.9
 """A share of places below which a result says that it saw little."""
-_OURS = str(Path(__file__).with_name("conformance"))
+_OURS = tuple(str(Path(__file__).with_name(name)) for name in ("conformance", "waits"))
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Conformance:
         tolerance: what is no finding.
         sensitive: at which share of the places another token, further back than the last one, changes a law by more;
             None where no place is further back.
+        costs: what costs time and changes no law, as a sentence; empty if nothing is known of.
     """
 
     model: str
@@ -36,6 +41,7 @@ class Conformance:
     largest: float
     tolerance: float
     sensitive: float | None
+    costs: str
 
     @property
     def ok(self) -> bool:
@@ -50,8 +56,11 @@ class Conformance:
     def __str__(self) -> str:
         if self.ok:
             held = f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}"
-            return f"{held}; the largest difference is {self.largest:.2g}{self._seen()}. Looked at: {self.looked}"
-        return "\n".join([f"{self.model}: {len(self.findings)} found, of {self.looked}", *self.findings])
+            held = f"{held}; the largest difference is {self.largest:.2g}{self._seen()}. Looked at: {self.looked}"
+            return "\n".join([held, *filter(None, [self.costs])])
+        first = "; begin with the first, from which others may follow" if len(self.findings) > 1 else ""
+        head = f"{self.model}: {len(self.findings)} found{first}. Looked at: {self.looked}"
+        return "\n".join([head, *self.findings, *filter(None, [self.costs])])
 
     def _seen(self) -> str:
         """What one wrong token in a cache would do."""
@@ -61,12 +70,46 @@ class Conformance:
         return f"; {seen}" + ("" if self.sensitive >= MOSTLY else " (in more of them in float32, or on other weights)")
 
 
-def raised(error: Exception) -> str:
-    """What a model raised, where, and what it may have overlooked."""
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
-    where = f" ({places[-1].filename.rpartition('/')[2]}:{places[-1].lineno}, in {places[-1].name})" if places else ""
+def looked_at(model: Any, conditions: int, batch: int, widest: int, stretches: str) -> str:
+    """At what was looked, in words, and at what was not."""
+    some = min(batch, conditions)
+    of = f"{some} of its {conditions} conditions" if some < conditions else f"{some} conditions"
+    rows = f"{batch} rows of {of}" if some > 1 else f"{batch} rows of one condition" if some else f"{batch} rows"
+    blind = [
+        *(["the condition of another row in the place of its own"] if some == 1 else []),
+        *(["its processors"] if getattr(model, "processors", ()) else []),
+        *(["what comes behind an end of sequence"] if model.eos is not None else []),
+    ]
+    away = f". Not looked at: {', '.join(blind)}" if blind else ""
     return (
-        f"the model raised {type(error).__name__}: {error}{where}; rows of a context are dropped, doubled and put in "
-        "another order, and a context may be read again, so all that a pass looks at lies in the context, in tensors "
-        "of one row for each sequence, and not on the model"
+        f"{rows} and 1 to {2 * batch} of them, windows of 0 to {widest} drafts, positions {stretches} of "
+        f"{model.length}{away}"
     )
+
+
+def remedy(largest: float, tolerance: float, by_type: Mapping[torch.dtype, float]) -> str:
+    """What to say where differences are such as weights of less precision make."""
+    types = [str(kind).removeprefix("torch.") for kind, most in by_type.items() if tolerance < most >= largest]
+    return (
+        f"no difference is above {largest:.2g}, and {tolerance:g} is allowed by the type of the laws: if it computes "
+        f"in {' or '.join(types)}, say so by an attribute of the model, such as `precision = torch.{types[0]}`"
+    )
+
+
+def raised(error: Exception, doing: str) -> str:
+    """What a model raised, where, and what it may have overlooked.
+
+    Args:
+        error: what was raised.
+        doing: the check that was under way.
+    """
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    last = places[-1] if places else None
+    where = f" ({last.filename.rpartition('/')[2]}:{last.lineno}, in {last.name})" if last else ""
+    rows = (
+        "; a context's rows are dropped, doubled and put in another order, so a row's cache must be found by tensors "
+        "in the context that have a row for each sequence"
+    )
+    known = f" in the check `{doing}`" if doing else ""
+    selected = doing in ("", "alone", "selection", "forks", "own")
+    return f"the model raised {type(error).__name__}: {error}{where}{known}{rows if selected else ''}"

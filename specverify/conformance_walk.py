@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,12 +15,9 @@ from specverify import tree
 from specverify.errors import ContractError
 from specverify.model import Context, Model, check_laws
 
-CHUNK = 32
-"""Tokens of a window in which what lies before a stretch is read."""
-WIDE = 16
-"""Drafts of the widest windows, unless `window` is more: what decoders have by default."""
-LEAST = 3
-"""How often each width comes, at least."""
+LEAST = 2
+"""How often each width comes with each number of drafts that are kept, at least."""
+_KEEPS = ("none", "some", "all")
 
 
 @dataclass(frozen=True)
@@ -43,114 +41,154 @@ class Truth:
 
 
 class Differences:
-    """Where laws differ from the truth: the first place of each check, and the largest of all."""
+    """Where laws differ from the truth: the first place of each check, and the largest of all.
+
+    Attributes:
+        largest: in total variation.
+        found: a sentence of each check that found one.
+        doing: the check that is under way.
+    """
 
     def __init__(self, tolerance: float) -> None:
-        self.tolerance, self.largest = tolerance, 0.0
+        self.tolerance, self.largest, self.doing = tolerance, 0.0, ""
         self.found: dict[str, str] = {}
 
-    def look(self, check: str, laws: Tensor, due: Tensor, counts: Tensor, position: Tensor, what: str) -> None:
+    def look(self, laws: Tensor, due: Tensor, counts: Tensor, position: Tensor, what: str, begin: int = 0) -> None:
         """Compare laws where they count.
 
         Args:
             laws, due: Float[batch, n, vocab].
             counts: Bool[batch, n].
             position: Int[batch, n], of each law.
-            what: the sentence's end.
+            what: where the laws are from, in words.
+            begin: position before which all tokens were read in windows.
         """
         error = ((laws.double() - due.double()).abs().sum(-1) / 2).nan_to_num(nan=1.0).where(counts, 0)
         self.largest = max(self.largest, float(error.max()))
         wrong = error > self.tolerance
-        if check in self.found or not bool(wrong.any()):
+        if self.doing in self.found or not bool(wrong.any()):
             return
         earliest = int(position[wrong].min())
         row, slot = ((position == earliest) & wrong).nonzero()[0].tolist()
-        self.found[check] = (
-            f"{check}: at position {earliest} of row {row} the law {what} differs from the one of that sequence alone, "
-            f"one token per pass, by {float(error[row, slot]):.3g} in total variation ({slot} drafts before it in its "
-            f"window; {int(wrong.sum())} such laws in that pass)"
+        ahead = f" (what is before position {begin} in windows)" if begin else ""
+        self.found[self.doing] = (
+            f"{self.doing}: at position {earliest} of row {row} the law {what} differs from the one of that sequence "
+            f"alone, one token per pass{ahead}, by {float(error[row, slot]):.3g} in total variation ({slot} drafts "
+            f"before it in its window; {int(wrong.sum())} such laws in that pass)"
         )
 
 
-class Widths:
-    """Widths of windows, each of 0 to `window` and the widest, in an order that is shuffled again and again.
+class Windows:
+    """How wide windows are, and how many of their drafts are kept, in an order that is shuffled again and again.
+
+    Each width of 0 to `window`, one between, and the widest come with no draft kept, with some, and with all.
 
     Attributes:
         handed: how many were handed out.
         enough: how many are to be.
     """
 
-    def __init__(self, window: int, random: torch.Generator) -> None:
-        self._all, self._random = [*range(window + 1), max(window, WIDE)], random
-        self._left: list[int] = []
+    def __init__(self, window: int, widest: int, random: torch.Generator) -> None:
+        self._random, self._between = random, (min(window + 1, widest), widest)
+        widths = (*range(window + 1), None, widest)
+        self._all = [(width, keep) for width in widths for keep in _KEEPS]
+        self._left: list[tuple[int | None, str]] = []
         self.handed, self.enough = 0, LEAST * len(self._all)
 
-    def __next__(self) -> int:
+    def __next__(self) -> tuple[int, str]:
         if not self._left:
             self._left = [self._all[i] for i in torch.randperm(len(self._all), generator=self._random).tolist()]
         self.handed += 1
-        return self._left.pop()
+        width, keep = self._left.pop()
+        if width is None:
+            low, high = self._between
+            width = int(torch.randint(low, high + 1, (), generator=self._random))
+        return width, keep
 
 
-def read(model: Model, context: Context, tokens: Tensor, begin: int, end: int) -> Context:
-    """The context after all tokens up to `end`, from one of those up to `begin`."""
+def like_of(model: Any) -> Callable[..., Any] | None:
+    """What gives the model with other settings, as an image model has it."""
+    found: Callable[..., Any] | None = getattr(model, "like", None)
+    return found
+
+
+def read(model: Model, context: Context, tokens: Tensor, begin: int, end: int, chunk: int) -> Context:
+    """The context after all tokens up to `end`, from one of those up to `begin`, in windows of `chunk` drafts."""
     while begin < end:
-        part = tokens[:, begin : min(begin + CHUNK, end)]
+        part = tokens[:, begin : min(begin + chunk + 1, end)]
         model.laws(context, part[:, :-1])
         context = model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
         begin += part.shape[1]
     return context
 
 
-def kept(check: str, model: Model, truth: Truth, width: int, found: Differences) -> None:
+def kept(model: Model, context: Context, truth: Truth, width: int, found: Differences) -> None:
     """Go through a stretch in windows of one width whose drafts are all right."""
-    context = read(model, model.start(len(truth.tokens)), truth.tokens, 0, truth.begin)
-    what = "beside other rows" if width == 0 else f"in a window of {width} that were all kept"
+    what = f"in a window of {width} that were all kept" if width else "beside other rows"
     done = torch.full_like(truth.tokens[:, 0], truth.begin)
     while bool((done < truth.end).any()):
         place = done[:, None] + torch.arange(width + 1, device=done.device)
         right = truth.tokens.gather(1, place.clamp(max=truth.tokens.shape[1] - 1))
-        _look(check, model, context, right[:, :width], truth, place, place < truth.end, what, found)
+        _look(model, context, right[:, :width], truth, place, place < truth.end, what, found)
         count = torch.minimum(torch.full_like(done, width + 1), truth.end - done)
         context, done = model.advance(context, right, count), done + count
 
 
-def mixed(check: str, model: Model, truth: Truth, widths: Widths, found: Differences, random: torch.Generator) -> None:
+def mixed(
+    model: Model,
+    context: Context,
+    truth: Truth,
+    windows: Windows,
+    found: Differences,
+    random: torch.Generator,
+    how: str,
+    begin: int | None = None,
+) -> None:
     """Go through a stretch in windows of all widths, of which some drafts are right and the rest wrong.
 
     Args:
-        check: `rejection`, where all rows keep as many, and each context is read once with other drafts before; or
-            `lengths`, where each row keeps another number, and some stand still; or `selection`, where rows are put
-            into another order, doubled and dropped besides, as decoders do that draft in chains.
+        how: `rejection`, where all rows keep as many, and a way that is taken back is gone before each pass; or
+            `lengths`, where each row keeps another number, and some stand still; or `selection`, where rows change
+            places, come twice and are dropped besides.
+        begin: where in the stretch the context is; at its beginning, if None.
     """
-    context = read(model, model.start(len(truth.tokens)), truth.tokens, 0, truth.begin)
-    done = torch.full_like(truth.tokens[:, 0], truth.begin)
-    moves, moved = itertools.cycle(_MOVES), ""
+    length = truth.tokens.shape[1]
+    done = torch.full_like(truth.tokens[:, 0], truth.begin if begin is None else begin)
+    sizes, moved = itertools.cycle(_sizes(len(done))), ""
     while bool((done < truth.end).any()):
-        width, batch, device = next(widths), len(done), done.device
+        (width, keep), batch, device = next(windows), len(done), done.device
         slots = torch.arange(width + 1, device=device)
         place = done[:, None] + slots
-        right = truth.tokens.gather(1, place.clamp(max=truth.tokens.shape[1] - 1))
+        right = truth.tokens.gather(1, place.clamp(max=length - 1))
         each = torch.randint(0, width + 1, (batch,), generator=random).to(device)
         still = (torch.rand(batch, generator=random) < 0.15).to(device)
-        if check == "rejection":
-            each, still = each[:1].expand(batch), still.new_zeros(batch)
-            other = torch.randint(0, model.vocab, (batch, next(widths)), generator=random).to(device)
-            model.laws(context, other)
+        if keep != "some":
+            each = torch.full_like(each, width if keep == "all" else 0)
+        if how == "rejection":
+            each, still = each[:1].expand(batch), torch.zeros_like(still)
+            _astray(model, context, length - done, next(windows)[0], random)
         shift = torch.randint(1, max(model.vocab, 2), right.shape, generator=random).to(device)
         draft = torch.where(slots < each[:, None], right, (right + shift) % model.vocab)[:, :width]
-        what = f"in a window of {width}, {_WORDS[check]}{moved}"
-        _look(check, model, context, draft, truth, place, (slots <= each[:, None]) & (place < truth.end), what, found)
+        what = f"in a window of {width}, {_WORDS[how]}{moved}"
+        _look(model, context, draft, truth, place, (slots <= each[:, None]) & (place < truth.end), what, found)
         count = torch.minimum(each + 1, truth.end - done).where(~still, 0)
         context, done = model.advance(context, right, count), done + count
-        if check == "selection":
-            moved, orders = next(moves)
-            for index in orders(len(done), device):
+        if how == "selection" and (size := next(sizes)):
+            moved = f", after {batch} rows became {size}"
+            for index in _order(batch, size, random, device):
                 context, done, truth = tree.rows(context, index), done[index], truth.rows(index)
 
 
+def _astray(model: Model, context: Context, left: Tensor, width: int, random: torch.Generator) -> None:
+    """Go some tokens on that are none of a sequence's, and read those behind them, as drafts are made."""
+    other = torch.randint(0, model.vocab, (len(left), width), generator=random).to(left.device)
+    part = int(torch.randint(0, width + 1, (), generator=random))
+    model.laws(context, other[:, : max(part - 1, 0)])
+    gone = model.advance(context, other[:, :part], left.clamp(max=part)) if part else context
+    model.laws(gone, other[:, part:])
+
+
 def _look(
-    check: str,
     model: Model,
     context: Context,
     draft: Tensor,
@@ -164,42 +202,27 @@ def _look(
     laws, width = model.laws(context, draft), draft.shape[1]
     if laws.shape[1] != width + 1:
         raise ContractError(f"for {width} drafts there came {laws.shape[1]} laws; w drafts have w + 1")
-    check_laws(laws, what=f"{check}: a law from position {int(place.min())} on", vocab=model.vocab)
-    slot = (place - truth.begin).clamp(max=truth.end - truth.begin - 1)
+    check_laws(laws, what=f"{found.doing}: a law from position {int(place.min())} on", vocab=model.vocab)
+    slot = (place - truth.begin).clamp(min=0, max=truth.end - truth.begin - 1)
     due = truth.laws.gather(1, slot[..., None].expand(-1, -1, model.vocab))
-    ahead = f", behind {truth.begin} tokens that were read in windows of up to {CHUNK}," if truth.begin else ""
-    found.look(check, laws, due, counts, place, what + ahead)
+    found.look(laws, due, counts, place, what, truth.begin)
 
 
-def _exchanged(rows: int, device: torch.device) -> Iterator[Tensor]:
-    """The other way round, the first one in the place of the last but one as well."""
-    order = torch.arange(rows, device=device).flip(0)[: max(rows - 1, 1)]
-    yield torch.cat([order, order[:1]])
+def _sizes(batch: int) -> list[int]:
+    """How many rows there are next, again and again; 0 where they stay: all numbers up to twice as many, nearly."""
+    moves = (batch - 1, 2 * batch, batch + 1, 1, batch + 2, 2, batch, 2 * batch - 1)
+    return [size for move in moves for size in (move, 0)]
 
 
-def _doubled(rows: int, device: torch.device) -> Iterator[Tensor]:
-    yield torch.arange(rows, device=device).repeat_interleave(2)
+def _order(rows: int, size: int, random: torch.Generator, device: torch.device) -> list[Tensor]:
+    """Which rows stay, in two steps: those that are dropped or doubled, and another order."""
+    some = torch.randperm(rows, generator=random)[:size]
+    more = torch.randint(0, rows, (size - len(some),), generator=random)
+    return [torch.cat([some, more]).sort().values.to(device), torch.randperm(size, generator=random).to(device)]
 
 
-def _dropped(rows: int, device: torch.device) -> Iterator[Tensor]:
-    """Every second one, and these in turn by one place."""
-    yield torch.arange(rows, device=device)[1::2]
-    yield torch.arange(rows // 2, device=device).roll(1)
-
-
-def _stayed(rows: int, device: torch.device) -> Iterator[Tensor]:
-    yield from ()
-
-
-_MOVES = (
-    (", behind rows that changed places", _exchanged),
-    (", behind rows that changed places", _stayed),
-    (", behind rows that were doubled", _doubled),
-    (", behind rows that were dropped", _dropped),
-    (", behind rows that were dropped", _stayed),
-)
 _WORDS = {
-    "rejection": "behind rejected drafts",
+    "rejection": "after others that were rejected",
     "lengths": "with rows at different lengths",
     "selection": "with rows at different lengths",
 }

@@ -11,6 +11,7 @@ that there is one target law `p`.
 A context is a structure of tensors whose first axis is the batch (see `tree.py`), so that rows can be gathered, dropped
 and merged. `advance` may rely on one thing: each row's `tokens[:count - 1]` are the draft that the last `laws` call on
 this context was given. This is what lets a key-value cache roll back by not advancing; `Passes` looks whether it holds.
+Going back is the same: a context may be read again after others were made of it, which then are of no use any more.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def test_sixty_four_rows_in_windows_up_to_thirty_two_are_the_rows_alone(folder, 
 def test_it_conforms(folder, guidance):
     found = conformance(opened(folder, guidance), batch=3, positions=8)
     assert found.ok, str(found)
+    assert not found.costs
     assert ("guidance" in found.checks) == (guidance != 1)
 
 
@@ -84,6 +85,7 @@ def test_half_precision_conforms_within_its_rounding(folder, dtype):
     model = opened(folder, 3.0, dtype=dtype)
     found = conformance(model, batch=2, positions=4)
     assert found.ok, str(found)
+    assert not found.costs
     draft = torch.arange(16).view(8, 2) % model.vocab
     fine = opened(folder, 3.0)
     coarse = (model.laws(model.start(8), draft) - fine.laws(fine.start(8), draft)).abs().sum(-1).max() / 2

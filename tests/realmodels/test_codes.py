@@ -54,6 +54,7 @@ def test_it_opens_by_name_with_what_an_image_model_has(model):
 def test_it_conforms(guidance):
     found = conformance(open_model(NAME, guidance=guidance), batch=3, positions=6)
     assert found.ok, str(found)
+    assert not found.costs
     assert "memory" in found.checks
 
 

@@ -109,6 +109,7 @@ def test_a_model_with_passes_of_its_own_is_not_compiled():
 def test_compiled_passes_conform():
     found = conformance(open_model("mnist-vq", guidance=2.0, compiled=True), batch=2, positions=3)
     assert found.ok, str(found)
+    assert not found.costs
 
 
 @pytest.mark.parametrize("name", [pytest.param("mnist-vq", marks=pytest.mark.slow), "random:tiny"])

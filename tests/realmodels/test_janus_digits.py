@@ -123,6 +123,7 @@ def test_sampling_by_custom_generate_is_that_of_the_model_by_its_name(theirs, gu
 def test_it_conforms(guidance):
     found = conformance(open_model(NAME, guidance=guidance), batch=3, positions=6)
     assert found.ok, str(found)
+    assert not found.costs
     assert "memory" in found.checks
 
 

@@ -225,7 +225,9 @@ def test_digits_with_options_are_not_called_as_they_ship(few, tmp_path):
 
 
 def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monkeypatch):
-    found = Conformance("janus", ("batch", "end"), "2 rows", ("windows: at position 3 of row 1 ...",), 0.4, 1e-4, 1.0)
+    found = Conformance(
+        "janus", ("batch", "end"), "2 rows", ("windows: at position 3 of row 1 ...",), 0.4, 1e-4, 1.0, ""
+    )
     monkeypatch.setattr(kind, "conformance", lambda *_, **__: found)
     cell = Cell("real", "ar", "janus", guidance=1.0, n=4, batch=2)
     result = carry_out(cell, Setting("quick", 0, "cpu", {}, Real(str(made["janus"]), PROMPTS)))
