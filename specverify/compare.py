@@ -2,8 +2,8 @@
 
 Cells (of a campaign) and settings (of a sweep) are matched by id; where both records have them, judged subjects, the
 pairs of a kill matrix and the rates of a calibration by their names. A change is a *regression* where a verdict gets
-worse, a known-wrong decoder is no longer caught, a rate no longer holds, one of these is gone, forward passes grow, or
-a measured quality gets worse. Distances in other features are not compared.
+worse, a known-wrong decoder is no longer caught, a rate no longer holds, one of these or a figure is gone, forward
+passes grow, or a measured quality gets worse. Distances in other features are not compared.
 
 What was enumerated is compared to 1e-9; what was measured by its 95% intervals: two figures differ where they lie
 farther apart than a normal difference would with a chance of `ALPHA`, shared out over all figures compared. Seconds
@@ -168,12 +168,20 @@ def sweeps(old: Sweep, new: Sweep) -> list[Change]:
         moved = [Change("other", "all settings", "features", spaces.space(old), spaces.space(new))]
     if old["setting"]["n"] != new["setting"]["n"]:
         without |= {"fd"}  # whose bias depends on how many images there are
+    asked = list(_settings(old, new))
     return [
         *_status(old, new),
-        *_settings(old, new),
+        *asked,
         *broken,
         *moved,
-        *_measured([(one["id"], _metrics(one, without), _metrics(other, without)) for one, other in both]),
+        *_measured(
+            [
+                (one["id"], _metrics(one, without), _metrics(other, without))
+                for one, other in both
+                if not (one["error"] or other["error"])  # which is told
+            ],
+            "other" if asked else "worse",
+        ),
         *_there(before, after),
     ]
 
@@ -233,12 +241,16 @@ def _error(interval: Sequence[float]) -> float:
     return (interval[1] - interval[0]) / (2 * 1.96)
 
 
-def _measured(pairs: Sequence[tuple[str, Mapping[str, Figure], Mapping[str, Figure]]]) -> Iterator[Change]:
+def _measured(
+    pairs: Sequence[tuple[str, Mapping[str, Figure], Mapping[str, Figure]]], gone: Sign = "worse"
+) -> Iterator[Change]:
+    """Figures that differ by more than noise, and those that are `gone`."""
     count = sum(len(one.keys() & other.keys()) for _, one, other in pairs)
     noise = float(norm.isf(ALPHA / (2 * max(1, count))))
     for where, one, other in pairs:
         for name in one:
             if name not in other:
+                yield Change(gone, where, name, number(one[name].value), "not measured")
                 continue
             old, new = one[name], other[name]
             apart = new.value - old.value

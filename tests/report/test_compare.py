@@ -123,6 +123,18 @@ def test_distances_in_other_features_are_not_compared():
         assert moved == ([] if same else [("other", "EfficientNet-Lite0 along 64 principal axes")])
 
 
+def test_a_figure_that_is_gone_is_a_regression_unless_other_things_were_asked_for():
+    both, one = swept(1.0, "bias", "accuracy"), swept(1.0, "bias")
+    gone = compare.Change("worse", "a", "accuracy", "1", "not measured")
+    assert compare.sweeps(both, one) == [gone]
+    assert compare.sweeps(one, both) == []
+    smaller = swept(1.0, "bias", setting=SETTING | {"batch": 8})
+    assert [(c.sign, c.what) for c in compare.sweeps(both, smaller)] == [("other", "batch"), ("other", "accuracy")]
+    failed = copy.deepcopy(one)
+    failed["rows"][0] |= {"error": "out of memory", "metrics": {}}
+    assert [(c.sign, c.what) for c in compare.sweeps(both, failed)] == [("worse", "error")]
+
+
 def test_sweeps_of_other_images_are_told_so_and_of_other_models_are_refused():
     fewer = swept(2.0, "fd", "bias", setting=SETTING | {"n": 60, "window": 4})
     found = compare.sweeps(swept(1.0, "fd", "bias"), fewer)
