@@ -9,7 +9,7 @@
 The truth that all is held against are the laws of each sequence alone, one token per pass. Against them are held, each
 from a fresh start, in the same tokens:
 
-    own         laws that the caller writes to, and that a later pass leaves alone
+    own         laws that the caller writes to, and that later calls leave alone; what the caller gives is left alone
     alone       one sequence in windows, of which drafts are kept and rejected
     batch       sequences beside each other, one token per pass
     windows     windows whose drafts are all kept, and wider ones
@@ -17,6 +17,8 @@ from a fresh start, in the same tokens:
     lengths     the same where each row keeps another number, or none, so that rows lie at different lengths
     selection   the same while rows are dropped, come twice and change places, in batches of all sizes
     forks       rows that come twice, and go on with other tokens each
+    twins       sequences that differ at one early place alone, as a cache of prefixes may overlook
+    ended       rows beside one that has ended, of a model that has an end
     end         windows that reach beyond the last position
     starts      windows of sequences while others are begun and read
     conditions  rows that have different conditions, whose laws must differ behind the same tokens
@@ -28,7 +30,8 @@ What fails `alone` is wrong in windows; what fails `batch` mixes rows; what fail
 all rows for equally long; what fails `selection` or `forks` alone does not take a row's cache along.
 
 All are compared at every position of the first and the last `positions`, and of as many somewhere between; the rest of
-a long sequence is read in windows. What was looked at stands in the result: other places, rows and windows were not.
+a long sequence is read in windows. Own, forks, twins, ended, starts, conditions and memory are looked at in the first
+`positions` alone. What was looked at stands in the result: other places, rows and windows were not.
 Differences are total variation distances. Processors are left out: they act on each law alone, and at their thresholds
 rounding would decide. Whether single tokens are read as they should be is for a model's own code to say.
 """
@@ -41,8 +44,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specverify.conformance_checks import compare, start_alone, step, waits
+from specverify.conformance_checks import compare, start_alone, step
 from specverify.conformance_laws import conditions, guided, memory
+from specverify.conformance_own import waits
 from specverify.conformance_result import Conformance as Conformance
 from specverify.conformance_result import looked_at, raised, remedy
 from specverify.conformance_walk import Differences, Truth, like_of, read
@@ -124,7 +128,7 @@ def conformance(
             checks["memory"] = None
             sensitive.extend([] if shown is None else [shown])
             if (scale := _scale(variant)) is not None:
-                sentences |= guided(variant, scale, begun[:, :-1], tolerance)
+                sentences |= guided(variant, scale, truths, widest, tolerance)
                 checks["guidance"] = None
             costs = costs or waits(variant, truths[0].tokens)
             checks["waiting"] = None
@@ -134,7 +138,8 @@ def conformance(
             sentences["error"] = f"error: {raised(error, differences.doing)}"
         largest = max(largest, differences.largest)
     findings = _sentences(found)
-    if findings and precision is None and tolerance < largest <= max(TOLERANCE.values()):
+    everywhere = {"alone", "batch", "windows"} & {check for each in found for check in each}  # as rounding is
+    if everywhere and precision is None and tolerance < largest <= max(TOLERANCE.values()):
         said = (remedy(largest, tolerance, TOLERANCE),)
         findings = said + findings if largest <= TOLERANCE[torch.float32] else findings + said
     stretches = ", ".join(f"{begin} to {end - 1}" for begin, end in _stretches(model.length, positions, seed))
@@ -189,6 +194,8 @@ def _alone(model: Any, batch: int, positions: int, widest: int, seed: int) -> It
     stretches = _stretches(model.length, positions, seed)
     generator = torch.Generator(model.device).manual_seed(seed)
     tokens = torch.randint(0, model.vocab, (batch, model.length), generator=generator, device=model.device)
+    if model.eos is not None:  # between the stretches, too, no sequence ends
+        tokens = torch.where(tokens == model.eos, (tokens + 1) % model.vocab, tokens)
     laws: list[list[Tensor]] = [[] for _ in stretches]
     for row in range(batch):
         context, mine, done = start_alone(model, batch, row), tokens[row : row + 1], 0

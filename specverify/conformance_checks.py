@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from specverify import tree
+from specverify.conformance_own import own
 from specverify.conformance_walk import Differences, Truth, Windows, kept, like_of, mixed, read
 from specverify.errors import ContractError
 from specverify.model import Context, Model, check_laws
-from specverify.waits import Waits
 
 
 def start_alone(model: Any, batch: int, row: int) -> Context:
@@ -49,7 +49,7 @@ def step(
             if place == fork:
                 weights.scatter_(1, tokens[:, place : place + 1], 1e-18)
             tokens[:, place] = torch.multinomial(weights, 1, generator=generator)[:, 0]
-        context = model.advance(context, tokens[:, place : place + 1], torch.ones_like(tokens[:, 0]))
+        context = model.advance(context, tokens[:, place : place + 1].clone(), torch.ones_like(tokens[:, 0]))
         laws.append(law)
     return context, torch.cat(laws, 1)
 
@@ -60,7 +60,7 @@ def compare(model: Any, truths: list[Truth], widths: tuple[int, int], seed: int,
     first, batch = truths[0], len(truths[0].tokens)
     random = torch.Generator().manual_seed(seed + 1)
     found.doing = "own"
-    _own(model, first, widths, found)
+    own(model, first, widths, found)
     yield found.doing
     found.doing = "alone"
     one = first.rows(torch.tensor([0], device=first.tokens.device))
@@ -89,6 +89,14 @@ def compare(model: Any, truths: list[Truth], widths: tuple[int, int], seed: int,
         found.doing = "forks"
         _forks(model, first, widths, random, found)
         yield found.doing
+        if (twins := _twins(model, first)) is not None:
+            found.doing = "twins"
+            _beside(model, first, twins, widths, random, found)
+            yield found.doing
+        if model.eos is not None:
+            found.doing = "ended"
+            _ended(model, first, widths, random, found)
+            yield found.doing
     for check, carry_out in (("end", _end), ("starts", _starts)):
         found.doing = check
         carry_out(model, truths[-1] if check == "end" else first, widths, found)
@@ -103,13 +111,64 @@ def _forks(model: Any, first: Truth, widths: tuple[int, int], random: torch.Gene
     for row in range(2):
         mine = tokens[row : row + 1]
         laws.append(step(model, start_alone(model, batch, row), mine, (0, first.end), generator, at)[1])
-    truth = Truth(0, first.end, torch.cat([first.tokens[:2], tokens]), torch.cat([first.laws[:2], *laws]))
+    others = Truth(0, first.end, tokens, torch.cat(laws))
+    _beside(model, first, others, widths, random, found, at)
+
+
+def _twins(model: Any, first: Truth) -> Truth | None:
+    """Two sequences that differ from those at one early place alone, or None where there is no other token."""
+    tokens = first.tokens[:2].clone()
+    other = (tokens[:, 1] + 1) % model.vocab
+    if model.eos is not None:
+        other = torch.where(other == model.eos, (other + 1) % model.vocab, other)
+    if bool((other == tokens[:, 1]).any()):
+        return None
+    tokens[:, 1] = other
+    generator = torch.Generator(model.device)
+    laws = [
+        step(
+            model,
+            start_alone(model, len(first.tokens), row),
+            tokens[row : row + 1],
+            (0, first.end),
+            generator,
+            first.end,
+        )
+        for row in range(2)
+    ]
+    return Truth(0, first.end, tokens, torch.cat([law for _, law in laws]))
+
+
+def _beside(
+    model: Any,
+    first: Truth,
+    others: Truth,
+    widths: tuple[int, int],
+    random: torch.Generator,
+    found: Differences,
+    at: int = 0,
+) -> None:
+    """Two sequences and two others of the same rows, which are one up to a position, beside each other."""
+    truth = Truth(0, first.end, *(torch.cat([one[:2], two]) for one, two in _pairs(first, others)))
     windows = Windows(*widths, random)
     while windows.handed < windows.enough:
-        two = tree.rows(model.start(batch), torch.arange(2, device=tokens.device))
-        context = read(model, two, tokens, 0, at, widths[1])
-        context = tree.rows(context, torch.tensor([0, 1, 0, 1], device=tokens.device))
+        two = tree.rows(model.start(len(first.tokens)), torch.arange(2, device=truth.tokens.device))
+        context = read(model, two, others.tokens, 0, at, widths[1])
+        context = tree.rows(context, torch.tensor([0, 1, 0, 1], device=truth.tokens.device))
         mixed(model, context, truth, windows, found, random, "lengths", at)
+
+
+def _pairs(first: Truth, others: Truth) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return (first.tokens, others.tokens), (first.laws, others.laws)
+
+
+def _ended(model: Any, first: Truth, widths: tuple[int, int], random: torch.Generator, found: Differences) -> None:
+    """Rows beside one that has ended, which are compared alone."""
+    tokens, looked = first.tokens.clone(), torch.ones_like(first.tokens[:, 0], dtype=torch.bool)
+    tokens[0, 2:], looked[0] = model.eos, False
+    truth, windows = Truth(0, first.end, tokens, first.laws, looked), Windows(*widths, random)
+    while windows.handed < windows.enough:
+        mixed(model, model.start(len(tokens)), truth, windows, found, random, "lengths")
 
 
 def _end(model: Model, last: Truth, widths: tuple[int, int], found: Differences) -> None:
@@ -128,63 +187,20 @@ def _end(model: Model, last: Truth, widths: tuple[int, int], found: Differences)
 
 
 def _starts(model: Model, first: Truth, widths: tuple[int, int], found: Differences) -> None:
-    """Batches of sequences, of which others have other tokens, read in turn, as a model and a draft made of it are."""
+    """Batches of sequences read in turn, others with other tokens, some begun when the first is on its way."""
     window, batch, end = widths[0], len(first.tokens), first.end
     other = (first.tokens + 1) % model.vocab
-    texts = [first.tokens, other, torch.cat([other, other[:1]])]
-    contexts = [model.start(len(text)) for text in texts]
+    texts = [first.tokens, other, torch.cat([other, other[:1]]), other]
+    going: list[tuple[Context, int]] = []
     for begin in range(0, end, window + 1):
-        parts = [text[:, begin : min(begin + window + 1, end)] for text in texts]
-        read_ = [model.laws(context, part[:, :-1]) for context, part in zip(contexts, parts, strict=True)]
-        place = torch.arange(begin, begin + parts[0].shape[1], device=other.device).expand(batch, -1)
-        due = first.laws[:, begin : begin + parts[0].shape[1]]
-        found.look(read_[0], due, place >= 0, place, f"in a window of {window}, while other rows are begun,")
-        contexts = [
-            model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
-            for context, part in zip(contexts, parts, strict=True)
-        ]
-
-
-def _own(model: Model, first: Truth, widths: tuple[int, int], found: Differences) -> None:
-    """Whether laws are the caller's own."""
-    for rows in (1, len(first.tokens)):
-        tokens = first.tokens[:rows, : min(widths[0] + 1, first.end)]
-        context = tree.rows(model.start(len(first.tokens)), torch.arange(rows, device=tokens.device))
-        laws = model.laws(context, tokens[:, :-1])
-        copy = laws.clone()
-        model.laws(context, (tokens[:, :-1] + 1) % model.vocab)
-        if not torch.equal(laws, copy):
-            found.found["own"] = (
-                f"own: a pass of {rows} rows changed the laws that the pass before it had given: they are the caller's "
-                "own; hand out a copy of a buffer that is used again"
-            )
-            return
-        laws.zero_()
-        again = model.laws(context, tokens[:, :-1])
-        if float((again - copy).abs().sum(-1).max()) / 2 > found.tolerance:
-            found.found["own"] = (
-                f"own: laws of {rows} rows that the caller wrote to came out changed when they were asked for again: "
-                "they are the caller's own; hand out a copy of what is kept"
-            )
-            return
-
-
-def waits(model: Any, tokens: Tensor) -> str:
-    """What a pass or an advance waits for, in words; empty if for nothing."""
-    first, then = tokens[:, :1], tokens[:, 1:2]
-    context = model.start(len(tokens))
-    model.laws(context, first[:, :0])
-    if tokens.shape[1] > 1:
-        context = model.advance(context, first, torch.ones_like(first[:, 0]))
-        model.laws(context, then)
-        first = then
-    draft = first[:, : then.shape[1]]
-    with Waits() as watch:
-        model.laws(context, draft)
-        model.advance(context, first, torch.ones_like(first[:, 0]))
-    if not watch.seen:
-        return ""
-    return (
-        f"waiting: a pass or an advance waits for a GPU, if it runs on one ({', '.join(sorted(watch.seen))}), which "
-        "costs time with every token, and changes no law; decide nothing by a tensor's value"
-    )
+        for text in texts[len(going) : len(going) + (1 if going else 2)]:
+            going.append((model.start(len(text)), 0))
+        for number, (context, at) in enumerate(going):
+            part = texts[number][:, at : min(at + window + 1, end)]
+            laws = model.laws(context, part[:, :-1])
+            if number == 0:
+                place = torch.arange(begin, begin + part.shape[1], device=other.device).expand(batch, -1)
+                due = first.laws[:, begin : begin + part.shape[1]]
+                found.look(laws, due, place >= 0, place, f"in a window of {window}, while other rows are begun,")
+            after = model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
+            going[number] = after, at + part.shape[1]

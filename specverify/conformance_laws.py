@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from specverify.conformance_walk import Truth, read
 from specverify.processors import guidance
 
 PLACES = 8
@@ -46,10 +47,10 @@ def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tupl
 
     Returns:
         a finding, if hardly one would; and at which share of the places a single other token changes some law behind
-        the next by more than the tolerance, None where there are fewer than three tokens, and so no such place.
+        the next by more than the tolerance, None where there is no such place or token.
     """
     n = tokens.shape[1]
-    if n < 3:
+    if n < 3 or model.vocab == 1:
         return {}, None
     before = model.laws(model.start(len(tokens)), tokens[:, :-1]).clone()
     most = []
@@ -73,27 +74,54 @@ def memory(model: Any, tokens: Int[Tensor, "batch n"], tolerance: float) -> tupl
     return {"memory": sentence}, share
 
 
-def guided(model: Any, scale: float, tokens: Int[Tensor, "batch n"], tolerance: float) -> dict[str, str]:
-    """A finding, if the law at a scale is not made of those at scales 1 and 0 as guidance makes it."""
-    tolerance, floor = tolerance * (1 + 2 * scale), tolerance
-    found, c, u = (
-        one.laws(one.start(len(tokens)), tokens).double().clone()
-        for one in (model, model.like(guidance=1.0), model.like(guidance=0.0))
-    )
-    if float((c - u).abs().sum(-1).max()) / 2 <= floor:
-        sentence = (
-            f"guidance: the law at scale 1 is that at scale 0 but for {floor:g} in total variation, so conditions have "
-            "no effect, or less than that, or both are one prompt"
-        )
-        return {"guidance": sentence}
-    error = (found - guidance(c, u, scale)).abs().sum(-1) / 2
-    if float(error.max()) <= tolerance:
+def guided(model: Any, scale: float, truths: list[Truth], chunk: int, tolerance: float) -> dict[str, str]:
+    """A finding, if the law at a scale is not made of those at scales 1 and 0 as guidance makes it.
+
+    Args:
+        model: at its scale.
+        scale: of guidance.
+        truths: stretches, in whose tokens laws are compared, in windows.
+        chunk: drafts of the windows.
+        tolerance: of the laws; that of guided ones grows with the scale.
+    """
+    models = model, model.like(guidance=1.0), model.like(guidance=0.0)
+    tokens, done, effect = truths[0].tokens, 0, 0.0
+    contexts = [one.start(len(tokens)) for one in models]
+    for truth in truths:
+        contexts = [
+            read(one, context, tokens, done, truth.begin, chunk) for one, context in zip(models, contexts, strict=True)
+        ]
+        for place in range(truth.begin, truth.end, chunk + 1):
+            done = min(place + chunk + 1, truth.end)
+            part = tokens[:, place:done]
+            found, c, u = (
+                one.laws(context, part[:, :-1]).double().clone() for one, context in zip(models, contexts, strict=True)
+            )
+            effect = max(effect, float((c - u).abs().sum(-1).max()) / 2)
+            if said := _unguided(found, c, u, scale, tolerance * (1 + 2 * scale), place):
+                return {"guidance": said}
+            count = torch.full_like(part[:, 0], part.shape[1])
+            contexts = [one.advance(context, part, count) for one, context in zip(models, contexts, strict=True)]
+    if effect > tolerance:
         return {}
-    row, place = divmod(int(error.argmax()), error.shape[1])
-    swapped = (found - guidance(u, c, scale)).abs().sum(-1) / 2
-    why = "; it is the law with the two rows swapped" if float(swapped.max()) <= tolerance else ""
     sentence = (
-        f"guidance: at position {place} of row {row} the law at scale {scale:g} differs by {float(error.max()):.3g} in "
-        f"total variation from u^(1 - s) c^s, with c the law at scale 1 and u that at scale 0{why}"
+        f"guidance: the law at scale 1 is that at scale 0 but for {tolerance:g} in total variation, so conditions have "
+        "no effect, or less than that, or both are one prompt"
     )
     return {"guidance": sentence}
+
+
+def _unguided(found: Tensor, c: Tensor, u: Tensor, scale: float, tolerance: float, begin: int) -> str:
+    """Where guided laws are not what guidance makes, in words; empty if they are."""
+    error = (found - guidance(c, u, scale)).abs().sum(-1) / 2
+    if float(error.max()) <= tolerance:
+        return ""
+    place = int(error.amax(0).argmax())
+    row = int(error[:, place].argmax())
+    swapped = (found - guidance(u, c, scale)).abs().sum(-1) / 2
+    why = "; it is the law with the two rows swapped" if float(swapped[:, place].max()) <= tolerance else ""
+    return (
+        f"guidance: at position {begin + place} of row {row} the law at scale {scale:g} differs by "
+        f"{float(error[row, place]):.3g} in total variation from u^(1 - s) c^s, with c the law at scale 1 and u that "
+        f"at scale 0{why}"
+    )

@@ -111,5 +111,6 @@ def raised(error: Exception, doing: str) -> str:
         "in the context that have a row for each sequence"
     )
     known = f" in the check `{doing}`" if doing else ""
-    selected = doing in ("", "alone", "selection", "forks", "own")
+    shaped = isinstance(error, RuntimeError | IndexError | ValueError)
+    selected = shaped and doing in ("", "alone", "selection", "forks", "own")
     return f"the model raised {type(error).__name__}: {error}{where}{known}{rows if selected else ''}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specverify import tree
@@ -28,16 +28,19 @@ class Truth:
         begin, end: of the stretch.
         tokens: the sequences, whole.
         laws: of the stretch.
+        looked: whose laws are compared; all, if None.
     """
 
     begin: int
     end: int
     tokens: Int[Tensor, "batch length"]
     laws: Float[Tensor, "batch positions vocab"]
+    looked: Bool[Tensor, " batch"] | None = None
 
     def rows(self, index: Tensor) -> Truth:
         """Some sequences."""
-        return Truth(self.begin, self.end, self.tokens[index], self.laws[index])
+        looked = None if self.looked is None else self.looked[index]
+        return Truth(self.begin, self.end, self.tokens[index], self.laws[index], looked)
 
 
 class Differences:
@@ -52,6 +55,10 @@ class Differences:
     def __init__(self, tolerance: float) -> None:
         self.tolerance, self.largest, self.doing = tolerance, 0.0, ""
         self.found: dict[str, str] = {}
+
+    def note(self, check: str, sentence: str) -> None:
+        """Keep the first sentence of a check."""
+        self.found.setdefault(check, f"{check}: {sentence}")
 
     def look(self, laws: Tensor, due: Tensor, counts: Tensor, position: Tensor, what: str, begin: int = 0) -> None:
         """Compare laws where they count.
@@ -115,7 +122,7 @@ def like_of(model: Any) -> Callable[..., Any] | None:
 def read(model: Model, context: Context, tokens: Tensor, begin: int, end: int, chunk: int) -> Context:
     """The context after all tokens up to `end`, from one of those up to `begin`, in windows of `chunk` drafts."""
     while begin < end:
-        part = tokens[:, begin : min(begin + chunk + 1, end)]
+        part = tokens[:, begin : min(begin + chunk + 1, end)].clone()
         model.laws(context, part[:, :-1])
         context = model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
         begin += part.shape[1]
@@ -167,25 +174,47 @@ def mixed(
         if how == "rejection":
             each, still = each[:1].expand(batch), torch.zeros_like(still)
             _astray(model, context, length - done, next(windows)[0], random)
-        shift = torch.randint(1, max(model.vocab, 2), right.shape, generator=random).to(device)
-        draft = torch.where(slots < each[:, None], right, (right + shift) % model.vocab)[:, :width]
+        draft = _wrong(model, right, random).where(slots >= each[:, None], right)[:, :width]
         what = f"in a window of {width}, {_WORDS[how]}{moved}"
         _look(model, context, draft, truth, place, (slots <= each[:, None]) & (place < truth.end), what, found)
         count = torch.minimum(each + 1, truth.end - done).where(~still, 0)
-        context, done = model.advance(context, right, count), done + count
-        if how == "selection" and (size := next(sizes)):
-            moved = f", after {batch} rows became {size}"
-            for index in _order(batch, size, random, device):
-                context, done, truth = tree.rows(context, index), done[index], truth.rows(index)
+        size = next(sizes) if how == "selection" else 0
+        orders = _order(batch, size, random, device) if size else []
+        early = bool(torch.rand((), generator=random) < 0.5)  # rows may be selected between a pass and its advance
+        for index in orders if early else ():
+            context, done, truth = tree.rows(context, index), done[index], truth.rows(index)
+            right, count = right[index], count[index]
+        if how != "rejection" and bool(torch.rand((), generator=random) < 0.5):
+            right = right[:, : max(1, int(count.max()))]
+        tokens, number = right.clone(), count.clone()
+        context, done = model.advance(context, tokens, number), done + count
+        if not (torch.equal(tokens, right) and torch.equal(number, count)):
+            found.note("own", f"in the check `{how}` advance wrote to the tokens or the counts that it was given")
+        for index in () if early else orders:
+            context, done, truth = tree.rows(context, index), done[index], truth.rows(index)
+        moved = f", after {batch} rows became {size}" if size else moved
+
+
+def _wrong(model: Model, right: Tensor, random: torch.Generator) -> Tensor:
+    """Other tokens than the right ones, of which some end a sequence."""
+    shift = torch.randint(1, max(model.vocab, 2), right.shape, generator=random).to(right.device)
+    other = (right + shift) % model.vocab
+    if model.eos is None:
+        return other
+    end = (torch.rand(right.shape, generator=random) < 0.3).to(right.device) & (right != model.eos)
+    return other.masked_fill(end, model.eos)
 
 
 def _astray(model: Model, context: Context, left: Tensor, width: int, random: torch.Generator) -> None:
-    """Go some tokens on that are none of a sequence's, and read those behind them, as drafts are made."""
+    """Go some tokens on that are none of a sequence's, at once or one by one, and read on, as drafts are made."""
     other = torch.randint(0, model.vocab, (len(left), width), generator=random).to(left.device)
     part = int(torch.randint(0, width + 1, (), generator=random))
-    model.laws(context, other[:, : max(part - 1, 0)])
-    gone = model.advance(context, other[:, :part], left.clamp(max=part)) if part else context
-    model.laws(gone, other[:, part:])
+    each = 1 if bool(torch.rand((), generator=random) < 0.5) else max(part, 1)
+    for begin in range(0, part, each):
+        some = other[:, begin : begin + each]
+        model.laws(context, some[:, :-1])
+        context = model.advance(context, some, (left - begin).clamp(min=0, max=each))
+    model.laws(context, other[:, part:])
 
 
 def _look(
@@ -199,12 +228,17 @@ def _look(
     found: Differences,
 ) -> None:
     """Read a window, and compare its laws where they count."""
-    laws, width = model.laws(context, draft), draft.shape[1]
+    given, width = draft.clone(), draft.shape[1]
+    laws = model.laws(context, given)
+    if not torch.equal(given, draft):
+        found.note("own", f"a pass {what} wrote to the drafts that it was given, which are the caller's")
     if laws.shape[1] != width + 1:
         raise ContractError(f"for {width} drafts there came {laws.shape[1]} laws; w drafts have w + 1")
     check_laws(laws, what=f"{found.doing}: a law from position {int(place.min())} on", vocab=model.vocab)
     slot = (place - truth.begin).clamp(min=0, max=truth.end - truth.begin - 1)
     due = truth.laws.gather(1, slot[..., None].expand(-1, -1, model.vocab))
+    if truth.looked is not None:
+        counts = counts & truth.looked[:, None]
     found.look(laws, due, counts, place, what, truth.begin)
 
 

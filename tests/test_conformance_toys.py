@@ -1,36 +1,14 @@
 """Toys of which one thing is changed, as caches and kernels go wrong, and what `conformance` says of them."""
 
+import copy
 import functools
 
 import pytest
 import torch
+from changed import Changed
 from findings import checks_of
 
-import toymodels
 from specverify.conformance import conformance
-
-
-class Changed:
-    """A toy of which one thing is changed."""
-
-    def __init__(self, changed=lambda laws, place: laws, dtype=torch.float64):
-        self.inner, self.changed, self.dtype = toymodels.toy("hash-16x24"), changed, dtype
-        self.vocab, self.length, self.eos, self.device = 16, 80, None, self.inner.device
-        self.name = "changed"
-
-    def start(self, batch):
-        return torch.zeros(batch, 1, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
-
-    def laws(self, context, draft):
-        sums, place = self.sums(context, draft), context[1]
-        logits = torch.sin((sums[..., None] + 1.0) * torch.arange(1.0, 17.0, dtype=torch.float64))
-        return self.changed(logits.softmax(-1), place[:, None] + torch.arange(sums.shape[1]))
-
-    def sums(self, context, tokens):
-        return torch.cat([context[0], tokens], 1).cumsum(1)
-
-    def advance(self, context, tokens, count):
-        return self.sums(context, tokens).gather(1, count[:, None]), context[1] + count
 
 
 def in_wide_windows(laws, positions):
@@ -109,7 +87,7 @@ class Table(Changed):
 
 def test_rows_that_share_a_cache_are_found_where_they_go_on_with_other_tokens():
     found = conformance(Table())
-    assert checks_of(found) == {"forks", "starts"}
+    assert checks_of(found) == {"forks", "twins", "starts", "error"}
     assert found.findings[0].startswith("forks: at position ")
 
 
@@ -150,21 +128,109 @@ def test_a_context_that_advancing_spoils_is_found():
     assert conformance(InPlace()).findings[0].startswith("alone: at position 0 of row 0 the law in a window of ")
 
 
-def test_laws_in_a_buffer_that_is_used_again_are_named():
-    buffers = {}
+def test_a_cache_of_prefixes_that_overlooks_what_stands_before_is_found():
+    """Pages of four tokens, each known by its own tokens alone."""
+    known = {}
 
-    def used_again(laws, _):
-        buffer = buffers.setdefault(laws.shape, torch.empty_like(laws))
-        return buffer.copy_(laws)
+    class Pages(Changed):
+        def start(self, batch):
+            return torch.zeros(batch, self.length + 17, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
 
-    found = conformance(Changed(used_again))
-    assert found.findings[0].startswith("own: a pass of 1 rows changed the laws that the pass before it had given")
-    remembered = {}
+        def sums(self, context, tokens):
+            return torch.cat([self.states(*context)[:, None], tokens], 1).cumsum(1)
 
-    def once(laws, place):
-        return remembered.setdefault((str(laws.tolist()), str(place.tolist())), laws)
+        def states(self, text, place):
+            states = []
+            for row, end in zip(text.tolist(), place.tolist(), strict=True):
+                state = 0
+                for begin in range(0, end, 4):
+                    page = tuple(row[begin : min(begin + 4, end)])
+                    grown = state + sum(page)
+                    state = known.setdefault((begin, page), grown) if len(page) == 4 else grown
+                states.append(state)
+            return torch.tensor(states)
 
-    assert conformance(Changed(once)).findings[0].startswith("own: laws of 1 rows that the caller wrote to came out")
+        def advance(self, context, tokens, count):
+            text, place = context[0].clone(), context[1]
+            for row in range(len(text)):
+                begin, n = int(place[row]), int(count[row])
+                text[row, begin : begin + n] = tokens[row, :n]
+            return text, place + count
+
+    assert "twins" in checks_of(conformance(Pages(), positions=12))
+
+
+def test_a_pool_that_another_start_takes_is_found_by_those_that_begin_later():
+    class Pool(Changed):
+        def start(self, batch):
+            self.taken = getattr(self, "taken", 0) + 1
+            zeros = torch.zeros(batch, dtype=torch.int64)
+            return zeros[:, None], zeros, zeros + self.taken
+
+        def sums(self, context, tokens):
+            late = (context[2] < self.taken) & (context[1] > 6)  # pages that it took last belong to another now
+            return super().sums(context, tokens) + late[:, None]
+
+        def advance(self, context, tokens, count):
+            return *super().advance(context, tokens, count), context[2]
+
+    assert {"starts"} == checks_of(conformance(Pool()))
+
+
+def test_rows_beside_one_that_has_ended_are_looked_at():
+    class Ends(Changed):
+        eos = 5
+
+        def __init__(self, wrong=False):
+            super().__init__()
+            self.eos, self.wrong = 5, wrong
+
+        def start(self, batch):
+            return *super().start(batch), torch.zeros(batch, dtype=torch.int64)
+
+        def advance(self, context, tokens, count):
+            ended = ((tokens == 5) & (torch.arange(tokens.shape[1]) < count[:, None])).any(1)
+            return *super().advance(context, tokens, count), context[2] | ended
+
+        def sums(self, context, tokens):
+            beside = self.wrong * ((context[2] == 0) & bool(context[2].any()))
+            return super().sums(context, tokens) + beside[:, None]
+
+    right = conformance(Ends())
+    assert right.ok, str(right)
+    assert "ended" in right.checks
+    assert {"ended"} == checks_of(conformance(Ends(wrong=True)))
+
+
+@pytest.mark.parametrize("ends", [80, 20])
+def test_guidance_is_looked_at_behind_the_first_window(ends):
+    class Guided(Changed):
+        conditions, guidance = (0, 1), 3.0
+
+        def like(self, **changed):
+            other = copy.copy(self)
+            for name in changed.keys() & {"conditions", "guidance"}:
+                setattr(other, name, changed[name])
+            return other
+
+        def start(self, batch):
+            sums, place = super().start(batch)
+            return sums, place, torch.tensor([self.conditions[row % len(self.conditions)] for row in range(batch)])
+
+        def laws(self, context, draft):
+            sums, place = self.sums(context, draft), context[1][:, None] + torch.arange(draft.shape[1] + 1)
+            waves = torch.arange(1.0, 17.0, dtype=torch.float64)
+            c, u = (torch.sin((sums + shift + 1.0)[..., None] * waves) for shift in (context[2][:, None] * 0.1, 0.3))
+            scale = torch.where(place < ends, self.guidance, 1.0 if self.guidance > 1 else self.guidance)
+            return (u + scale[..., None] * (c - u)).softmax(-1)
+
+        def advance(self, context, tokens, count):
+            return *super().advance(context, tokens, count), context[2]
+
+    found = conformance(Guided())
+    assert checks_of(found) == (set() if ends == 80 else {"guidance"})
+    if ends == 20:
+        assert found.findings[0].startswith("guidance: at position 2")
 
 
 def test_rounding_finer_than_the_type_of_the_laws_is_told_the_remedy():
