@@ -110,6 +110,8 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
         raise InputError(f"{folder} does not fit into {device} as {dtype}; use bfloat16, or a larger device") from error
     except Exception as error:  # what a damaged folder raises is anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "does not support" in str(error):  # an attention that takes masks of windows, say
+            remedy = "this class of transformers cannot be read in windows here; the folder may be whole"
         raise InputError(
             f"{folder} cannot be loaded as {kind} ({type(error).__name__}: {' '.join(lines[:3])[:400]}); {remedy}"
         ) from error
@@ -125,7 +127,10 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
             "transformers may have one, or more layers than config.json says; see the architecture there"
         )
     if key := next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None):
-        raise InputError(f"the weights in {folder} hold NaN or infinity, first in {key}; {remedy}")
+        raise InputError(
+            f"the weights in {folder} hold NaN or infinity, first in {key}; of your own training, take an "
+            f"earlier step, or else {remedy}"
+        )
     return model.requires_grad_(False).eval()
 
 

@@ -285,6 +285,12 @@ def _not_covered(cells: Sequence[Cell], results: dict[str, Result], real: Real) 
     drawn = [r for r in results.values() if r["kind"] == "real" and "pit" in r["figures"]]
     if bare := sum("images" not in r["figures"] for r in drawn):
         notes.append(f"pictures of {bare} real cells: nothing here makes pixels of their codes")
+    if apart := [r["figures"]["apart"] for r in drawn if "apart" in r["figures"]]:
+        mean, largest = (max(one[name] for one in apart) for name in ("mean", "largest"))
+        notes.append(
+            f"plain decoding on {real.label} in {real.dtype}, more finely than the laws of windows are from those of "
+            f"single tokens: {mean:.2g} in total variation on average, {largest:.2g} at most"
+        )
     if silent:
         names = ", ".join(dict.fromkeys(r["settings"].get("rule", r["decoder"]) for r in silent))
         notes.append(

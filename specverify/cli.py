@@ -33,7 +33,16 @@ from specverify import (
     deadline,
     files,
 )
-from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, asked_real
+from specverify.cli_opening import (
+    Batch,
+    Compile,
+    Conditions,
+    Dtype,
+    DtypeOption,
+    Guidance,
+    Processors,
+    asked_real,
+)
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard, Tier
 from specverify.errors import ERROR, INTERRUPTED, InputError, SpecverifyError, Unfinished, printable
 from specverify.memory import keep_freed
@@ -97,12 +106,8 @@ def verify(
     condition: Conditions = None,
     processors: Processors = "",
     dtype: DtypeOption = Dtype.float32,
-    guidance: Annotated[
-        str | None, typer.Option(metavar="SCALE,...", help="Of the real model.", show_default="1,1.5")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Of its images, those decoded together at most.", show_default="400")
-    ] = None,
+    guidance: Guidance = None,
+    batch: Batch = None,
     compile: Compile = False,
 ) -> None:
     """Check every decoder, write record.json, the report and junit.xml, and exit with the verdict's code.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specverify import cli_fetch, declared
-from specverify.cli_opening import Conditions, asked_real
+from specverify.cli_opening import Batch, Conditions, Dtype, DtypeOption, Guidance, Processors, asked_real
 from specverify.cli_study import Tier
 from specverify.errors import InputError
 from specverify.subjects import resolve
@@ -35,16 +35,24 @@ def list_names(
         ),
     ] = None,
     condition: Conditions = None,
+    processors: Processors = "",
+    dtype: DtypeOption = Dtype.float32,
+    guidance: Guidance = None,
+    batch: Batch = None,
 ) -> None:
     """List what can be named on the command line, and what a plan holds."""
     if what is Kind.cells:
         from specverify.plan import plan
 
-        for cell in plan(tier.value, real=asked_real(real, condition)):
+        asked = asked_real(real, condition, dtype, processors, guidance=guidance, batch=batch)
+        for cell in plan(tier.value, real=asked):
             typer.echo(cell.id)
         return
-    if real is not None or condition is not None:
-        raise InputError("--real and --condition say whose cells to list; write specverify list cells --real MODEL")
+    if asked_real(real, condition, dtype, processors, guidance=guidance, batch=batch) is not None:
+        raise InputError(
+            "--real, --condition and what goes with them say whose cells to list; write specverify list cells --real "
+            "MODEL"
+        )
     from rich.console import Console
 
     from specverify.report.listing import listing
@@ -59,6 +67,9 @@ def list_names(
         if kind is Kind.models and (fetched := cli_fetch.lines()):
             console.print()
             console.print(listing(fetched, ("models, fetched", "")))
+        if kind is Kind.models and (others := declared.installed_models()):
+            console.print()
+            console.print(listing(others, ("models, of other packages", "")))
         if kind is Kind.models:
             console.print()
             console.print(listing(declared.sizes(), ("models of random weights, to be timed", "sizes of")))

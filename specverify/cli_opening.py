@@ -38,6 +38,8 @@ Processors = Annotated[
     str, typer.Option(metavar="NAME=VALUE,...", help="Such as temperature=0.9,top_k=100.", show_default="none")
 ]
 DtypeOption = Annotated[Dtype, typer.Option(help="Of the weights.")]
+Guidance = Annotated[str | None, typer.Option(metavar="SCALE,...", help="Of the real model.", show_default="1,1.5")]
+Batch = Annotated[int | None, typer.Option(help="Of its images, those decoded together at most.", show_default="400")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model's passes with torch, which takes minutes at first.")
 ]

@@ -11,6 +11,7 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
@@ -143,6 +144,13 @@ def few_sequences(vocab: int, length: int) -> bool:
 def models() -> Lines:
     """Toys and trained models over ids."""
     return [*_toys("toymodels.catalogue", "token"), *_trained(*_OF_IDS)]
+
+
+def installed_models() -> Lines:
+    """Image models that other packages open, by the name of an entry point."""
+    return [
+        (entry.name, f"opened by {entry.value}") for entry in metadata.entry_points(group="specverify.image_models")
+    ]
 
 
 def trained() -> list[str]:

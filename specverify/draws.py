@@ -98,7 +98,8 @@ class Sampled:
         if bool(self.fault):
             raise ContractError(
                 "the decoder asked for a draw without noise, or with NaN, negative or all-zero probabilities; "
-                "run it under the enumerator, which names the draw, and check that drafts have q > 0"
+                "run it under the enumerator, which names the draw, check that drafts have q > 0, and that the model's "
+                "laws hold no NaN (specverify.conformance)"
             )
 
     def accept_run(

@@ -27,7 +27,7 @@ from specverify.errors import number_of
         ),
         (
             ("list", "models", "--real", "mnist-vq"),
-            "--real and --condition say whose cells to list; write specverify list cells ",
+            "--real, --condition and what goes with them say whose cells to list; write specverify list cells ",
         ),
         (
             ("validate", "scd", "--toy", "dense-2x3", "--toy", "dense-3x2"),

@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 from dataclasses import asdict, fields
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def test_decoders_have_their_summaries():
     for lines, tokens in ((declared.decoders(), "ids"), (declared.continuous_decoders(), "vectors")):
         assert lines == [(name, registry.entry(name).summary) for name in registry.names(tokens)]
     assert {name for name, _ in declared.decoders() + declared.continuous_decoders()} == set(registry.names())
+
+
+def test_models_of_other_packages_are_listed(monkeypatch):
+    found = [metadata.EntryPoint("mine", "some_package:opener", models.GROUP)]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: found if group == models.GROUP else [])
+    assert declared.installed_models() == [("mine", "opened by some_package:opener")]
 
 
 def test_models_are_those_that_can_be_loaded_with_their_sizes():

@@ -8,6 +8,7 @@ from specverify.decoders import Autoregressive, sample
 from specverify.errors import number_of
 from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, opened, seed_of, timed_sample
 from specverify.model import Model
+from specverify.opening import Real
 from specverify.report.shape_cells import Cell as Result
 from specverify.seeds import BLOCK
 from specverify.verdict import Kind, Verdict
@@ -40,8 +41,13 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     return Verdict(
         Kind.CONSISTENT,
         f"{number_of(len(differing), 'sequence')}, {number_of(run.tokens.numel(), 'token')}: each equals plain "
-        "decoding's",
+        "decoding's, in float64",
     )
 
 
-KIND = CellKind(carry_out, on_device=of_real_model, speaks_of="{}")
+def _not_covered(real: Real) -> list[str]:
+    """Precisions in which it is not looked whether the same tokens come."""
+    return [] if real.dtype == "float64" else [f"whether the same tokens come in {real.dtype}: that is run in float64"]
+
+
+KIND = CellKind(carry_out, on_device=of_real_model, speaks_of="{}", not_covered=_not_covered)

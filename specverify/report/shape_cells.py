@@ -200,6 +200,16 @@ class Accepted(TypedDict):
 
 
 @closed
+class Apart(TypedDict):
+    """Total variation between the laws that judged tokens and those of single tokens, in half precision."""
+
+    mean: Rate
+    largest: Rate
+    laws: Count
+    sequences: Count
+
+
+@closed
 class Figures(TypedDict, total=False):
     """Numbers behind the report's pictures."""
 
@@ -213,6 +223,7 @@ class Figures(TypedDict, total=False):
     passes: Passes
     images: Images
     accepted: Accepted
+    apart: Apart
 
 
 @closed

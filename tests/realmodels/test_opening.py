@@ -180,6 +180,15 @@ def test_damaged_weights_are_refused(made, tmp_path):
         opened(folder)
 
 
+def test_a_class_that_cannot_be_read_in_windows_is_not_called_damaged(made, monkeypatch):
+    def refuses(*_, **__):
+        raise ValueError("Other does not support an attention implementation through scaled_dot_product_attention yet")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuses)
+    with pytest.raises(InputError, match=r"cannot be read in windows here; the folder may be whole$"):
+        opened(made["causal"])
+
+
 def test_what_cannot_be_opened_says_what_can(made):
     for name, said in (
         ("digit-s", "did you mean digits-s"),

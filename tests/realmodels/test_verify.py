@@ -234,6 +234,16 @@ def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monke
     assert result["verdict"] == {"kind": "ERROR", "reason": "windows: at position 3 of row 1 ..."}
 
 
+def test_cells_are_listed_as_they_would_be_run(made, tmp_path):
+    bare = shutil.copytree(made["causal"], tmp_path / "bare")
+    settings = json.loads((bare / "image-model.json").read_text())
+    (bare / "image-model.json").write_text(json.dumps({**settings, "unconditional": None}))
+    asked = ["list", "cells", "--real", bare, "--condition", "[1, 2]"]
+    with pytest.raises(InputError, match=r"needs a prompt without condition"):
+        ran(*asked)
+    assert "real/scd-mc/bare/w16/repeat-left/g1/b50" in ran(*asked, "--guidance", 1, "--batch", 50).splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,0 +1,49 @@
+"""Whether it is the model whose passes disagree, where a decoder is refuted on it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from realmodels.images import ImageModel
+from specverify.conformance import TOLERANCE
+from specverify.errors import ContractError
+from specverify.evidence.tokens import TokenStatistics
+
+ROWS = 8
+"""Images that are read again, one by one."""
+
+
+@torch.no_grad()
+def demand(model: ImageModel, tokens: Int[Tensor, "images length"], statistics: TokenStatistics, batch: int) -> None:
+    """Read some images again, each alone, one token per pass, and hold that against what tested them.
+
+    Args:
+        model: on which they were drawn.
+        tokens: all that were drawn.
+        statistics: of them, under the laws that tested them.
+        batch: rows that ran together, dealt the model's conditions in turn.
+
+    Raises:
+        ContractError: a token has another probability there, by more than rounding, so that its laws are not one.
+    """
+    tolerance = TOLERANCE[model.precision]
+    for row in torch.linspace(0, len(tokens) - 1, min(ROWS, len(tokens))).round().long().tolist():
+        condition = model.conditions[row % batch % len(model.conditions)]
+        alone, mine = model.like(conditions=[condition]), tokens[row : row + 1].to(model.device)
+        context = alone.start(1)
+        for place in range(model.length):
+            token = mine[:, place : place + 1]
+            single = float(alone.laws(context, token[:, :0])[0, 0, token[0, 0]])
+            context = alone.advance(context, token, torch.ones_like(token[:, 0]))
+            together = 0.0
+            if not bool(statistics.impossible[row, place]):
+                together = float((-statistics.surprisal[row, place]).exp())
+            if abs(single - together) > tolerance:
+                raise ContractError(
+                    f"the model's passes disagree: image {row} has, at position {place}, a token of probability "
+                    f"{together:.4g} in the passes that test it, of {min(batch, len(tokens))} images each, and of "
+                    f"{single:.4g} in that image alone, one token per pass; no decoder can be judged on it: hold it "
+                    "against specverify.conformance, with as many rows, conditions and positions"
+                )

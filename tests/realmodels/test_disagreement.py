@@ -1,0 +1,96 @@
+"""Models whose passes disagree: no decoder is refuted for it, and none is said to hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from realmodels import session
+from realmodels.models import open_model
+from specverify.cell import Cell
+from specverify.cells import carry_out
+from specverify.decoders import sample
+from specverify.decoders.registry import Settings, build
+from specverify.errors import ContractError
+from specverify.evidence.tokens import traced
+from specverify.kinds import disagreement
+from specverify.kinds import real as kind
+from specverify.kinds.kind import Setting
+from specverify.opening import Real
+
+PROMPTS = ((1, 7, 2), (1, 2))
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    """Makes laws flatter, by so much, in the passes that `where` says, given rows, drafts and places."""
+
+    def change(much, where):
+        right = session.ImageTransformer.laws
+
+        def laws(self, context, draft):
+            found = right(self, context, draft)
+            place = context.length[:, None] + torch.arange(found.shape[1])
+            flat = (1 - much) * found + much / found.shape[-1]
+            return torch.where(where(len(draft), draft.shape[1], place)[..., None], flat, found)
+
+        monkeypatch.setattr(session.ImageTransformer, "laws", laws)
+
+    return change
+
+
+def carried_out(folder, decoder, *, n, dtype="float32", window=None):
+    own = Real(str(folder), PROMPTS, dtype, guidance=(1.0,), batch=100)
+    initial = None if window is None else "repeat-left"
+    cell = Cell("real", decoder, folder.name, window, initial, guidance=1.0, n=n, batch=100)
+    alphas = dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4)
+    return carry_out(cell, Setting("quick", 0, "cpu", alphas, own))
+
+
+def in_large_batches(rows, drafts, place):
+    return torch.full_like(place, rows > 8, dtype=torch.bool)
+
+
+def behind_a_draft(rows, drafts, place):
+    return (place > place[:, :1]) & torch.tensor(rows > 8)
+
+
+@pytest.mark.parametrize(("decoder", "window"), [("ar", None), ("scd-mc", 4)])
+def test_a_decoder_that_is_refuted_where_passes_disagree_is_not_judged(made, wrong, decoder, window):
+    """Plain decoding, too: its tokens are drawn one by one, and tested in one pass over all of them."""
+    wrong(0.5, behind_a_draft)
+    verdict = carried_out(made["janus"], decoder, n=600, window=window)["verdict"]
+    assert verdict["kind"] == "ERROR", verdict
+    assert "the model's passes disagree: image " in verdict["reason"]
+    assert "of 100 images each, and of " in verdict["reason"]
+    assert "no decoder can be judged on it: hold it against specverify.conformance" in verdict["reason"]
+
+
+def test_only_passes_that_disagree_are_named(made, wrong):
+    model = open_model(str(made["janus"]), guidance=1.0, conditions=PROMPTS)
+    run = sample(build("ar", Settings(1)), model, 40, 0, 20)
+    statistics = traced(model, run.tokens, 20, np.random.default_rng(0))
+    assert disagreement.demand(model, run.tokens, statistics, 20) is None
+    wrong(0.5, in_large_batches)
+    wide = traced(model, run.tokens, 20, np.random.default_rng(0))
+    with pytest.raises(ContractError, match=r"image 0 has, at position \d+, a token of probability \S+ in the passes"):
+        disagreement.demand(model, run.tokens, wide, 20)
+
+
+def test_a_known_wrong_decoder_is_still_refuted(made):
+    own = Real(str(made["janus"]), PROMPTS, batch=100)
+    cell = Cell("defect", "residual-rewarped", "janus", 4, "repeat-left", guidance=1.0, n=600, batch=100)
+    alphas = dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4)
+    verdict = carry_out(cell, Setting("quick", 0, "cpu", alphas, own))["verdict"]
+    assert verdict["kind"] == "REFUTED"
+    assert "laws of windows and of single tokens differ by at most" in verdict["reason"], "what was looked at is said"
+
+
+def test_in_half_precision_nothing_is_said_that_is_finer_than_the_laws_are_apart(made, wrong):
+    wrong(0.3, behind_a_draft)
+    result = carried_out(made["janus"], "scd-mc", n=5000, dtype="bfloat16", window=4)
+    assert not [row["check"] for row in result["evidence"] if row["rejected"]]
+    assert result["verdict"]["kind"] == "INCONCLUSIVE"
+    assert "that is more than the 0.0" in result["verdict"]["reason"]
+    apart = result["figures"]["apart"]
+    assert 0.01 < apart["mean"] < apart["largest"] < 0.3
+    assert (apart["laws"], apart["sequences"]) == (1600, 100)
