@@ -98,8 +98,7 @@ class Sampled:
         if bool(self.fault):
             raise ContractError(
                 "the decoder asked for a draw without noise, or with NaN, negative or all-zero probabilities; "
-                "run it under the enumerator, which names the draw, check that drafts have q > 0, and that the model's "
-                "laws hold no NaN (specverify.conformance)"
+                "run it under the enumerator, which names the draw; drafts need q > 0, and models laws without NaN"
             )
 
     def accept_run(

@@ -16,7 +16,7 @@ ROWS = 8
 
 
 @torch.no_grad()
-def demand(model: ImageModel, tokens: Int[Tensor, "images length"], statistics: TokenStatistics, batch: int) -> None:
+def look(model: ImageModel, tokens: Int[Tensor, "images length"], statistics: TokenStatistics, batch: int) -> None:
     """Read some images again, each alone, one token per pass, and hold that against what tested them.
 
     Args:

@@ -85,7 +85,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         result["figures"]["accepted"] = _accepted(model, run)
     verdict = judged(cell, decoder.claim, evidence, run, result, DELTA_REAL[setting.tier])
     if verdict.kind is Kind.REFUTED and own:
-        disagreement.demand(model, run.tokens, statistics, cell.batch or BLOCK)
+        disagreement.look(model, run.tokens, statistics, cell.batch or BLOCK)
     if verdict.kind is Kind.CONSISTENT and half and apart.mean > evidence[0].delta:
         return Verdict(
             Kind.INCONCLUSIVE,

@@ -69,11 +69,11 @@ def test_only_passes_that_disagree_are_named(made, wrong):
     model = open_model(str(made["janus"]), guidance=1.0, conditions=PROMPTS)
     run = sample(build("ar", Settings(1)), model, 40, 0, 20)
     statistics = traced(model, run.tokens, 20, np.random.default_rng(0))
-    assert disagreement.demand(model, run.tokens, statistics, 20) is None
+    assert disagreement.look(model, run.tokens, statistics, 20) is None
     wrong(0.5, in_large_batches)
     wide = traced(model, run.tokens, 20, np.random.default_rng(0))
     with pytest.raises(ContractError, match=r"image 0 has, at position \d+, a token of probability \S+ in the passes"):
-        disagreement.demand(model, run.tokens, wide, 20)
+        disagreement.look(model, run.tokens, wide, 20)
 
 
 def test_a_known_wrong_decoder_is_still_refuted(made):
