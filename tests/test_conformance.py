@@ -92,7 +92,7 @@ def see_next(right, self, slots):
 )
 def test_a_slip_in_what_a_pass_is_told_is_found(model, monkeypatch, name, changed, checks):
     slip(monkeypatch, session.Session, name, changed)
-    found = conformance(model.like(conditions=[[1, 9, 2]]), batch=3)
+    found = conformance(model.like(conditions=[[1, 9, 2]], guidance=1.0), batch=3)
     assert checks <= findings.checks_of(found)
     assert all("at position" in sentence and "of row" in sentence for sentence in found.findings)
     with pytest.raises(ContractError, match="total variation"):
@@ -121,7 +121,7 @@ def token_before_the_last(right, self, context, tokens, count):
 )
 def test_a_slip_in_advancing_is_found(model, monkeypatch, changed, check):
     slip(monkeypatch, session.ImageTransformer, "advance", changed)
-    assert check in findings.checks_of(conformance(model, batch=3))
+    assert check in findings.checks_of(conformance(model.like(guidance=1.0), batch=3))
 
 
 def test_rows_that_are_not_gathered_are_found(model, monkeypatch):

@@ -196,5 +196,5 @@ def test_a_draft_that_neither_law_allows_is_named():
     decoder = Speculative(Mislabelled(draft("perturbed", subject)), 2, Block())
     with pytest.raises(ContractError, match="accept_run was asked with probability nan; a draft with q = 0"):
         enumerate_decoder(decoder, subject)
-    with pytest.raises(ContractError, match="check that drafts have q > 0"):
+    with pytest.raises(ContractError, match="drafts need q > 0"):
         sample(decoder, subject, 8, 0)

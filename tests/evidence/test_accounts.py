@@ -248,3 +248,42 @@ def test_rows_selected_from_a_context_take_along_what_it_has_read():
     assert model.breach == ""
     model.advance(selected, torch.tensor([[2, 0, 1], [0, 1, 1]]), torch.tensor([3, 3]))
     assert "all but the last, [2, 0], must be the draft" in model.breach
+
+
+class TokenByToken(Subject):
+    """Advances by what it keeps one token at a time, with no pass between: a cache never sees all but the last."""
+
+    def step(self, state, model, draws):
+        return super().step(state, Split(model), draws)
+
+
+class Split:
+    def __init__(self, model):
+        self.inner = model
+        for part in ("name", "vocab", "length", "eos", "dtype", "device", "start", "laws"):
+            setattr(self, part, getattr(model, part))
+
+    def advance(self, context, tokens, count):
+        for slot in range(tokens.shape[1]):
+            context = self.inner.advance(context, tokens[:, slot : slot + 1], (count > slot).long())
+        return context
+
+
+def test_a_context_is_read_before_it_is_advanced():
+    guard = Guarded(TokenByToken())
+    sequences(guard, MODEL, 50, 0)
+    assert guard.breach.startswith(
+        "advance was given a context that no pass has read, so that a cache holds nothing of"
+    )
+    model = Watched(MODEL)
+    context, token = model.start(2), torch.tensor([[1], [0]])
+    model.laws(context, token[:, :0])
+    once = model.advance(context, token, torch.tensor([1, 0]))
+    assert model.breach == ""
+    model.advance(once, token, torch.tensor([0, 1]))  # this row was read, and has not moved since
+    assert model.breach == ""
+    model.laws(once, token)
+    model.advance(once, token, torch.tensor([1, 1]))
+    assert model.breach == ""
+    model.advance(model.start(2), token, torch.tensor([1, 1]))
+    assert "make a pass on a context (one over no drafts will do) before advancing it" in model.breach

@@ -58,7 +58,7 @@ def behind_a_draft(rows, drafts, place):
 def test_a_decoder_that_is_refuted_where_passes_disagree_is_not_judged(made, wrong, decoder, window):
     """Plain decoding, too: its tokens are drawn one by one, and tested in one pass over all of them."""
     wrong(0.5, behind_a_draft)
-    verdict = carried_out(made["janus"], decoder, n=600, window=window)["verdict"]
+    verdict = carried_out(made["janus"], decoder, n=400, window=window)["verdict"]
     assert verdict["kind"] == "ERROR", verdict
     assert "the model's passes disagree: image " in verdict["reason"]
     assert "of 100 images each, and of " in verdict["reason"]
@@ -78,19 +78,20 @@ def test_only_passes_that_disagree_are_named(made, wrong):
 
 def test_a_known_wrong_decoder_is_still_refuted(made):
     own = Real(str(made["janus"]), PROMPTS, batch=100)
-    cell = Cell("defect", "residual-rewarped", "janus", 4, "repeat-left", guidance=1.0, n=600, batch=100)
+    cell = Cell("defect", "residual-rewarped", "janus", 4, "repeat-left", guidance=1.0, n=400, batch=100)
     alphas = dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4)
     verdict = carry_out(cell, Setting("quick", 0, "cpu", alphas, own))["verdict"]
     assert verdict["kind"] == "REFUTED"
     assert "laws of windows and of single tokens differ by at most" in verdict["reason"], "what was looked at is said"
 
 
-def test_in_half_precision_nothing_is_said_that_is_finer_than_the_laws_are_apart(made, wrong):
-    wrong(0.3, behind_a_draft)
-    result = carried_out(made["janus"], "scd-mc", n=5000, dtype="bfloat16", window=4)
-    assert not [row["check"] for row in result["evidence"] if row["rejected"]]
+def test_in_half_precision_nothing_is_said_that_is_finer_than_the_laws_are_apart(made, wrong, monkeypatch):
+    monkeypatch.setitem(kind.DELTA_REAL, "quick", dict.fromkeys(kind.DELTA_REAL["quick"], 0.2))
+    wrong(0.25, behind_a_draft)
+    result = carried_out(made["janus"], "scd-mc", n=800, dtype="bfloat16", window=4)
+    assert not [row["check"] for row in result["evidence"] if row["rejected"]], result["verdict"]
     assert result["verdict"]["kind"] == "INCONCLUSIVE"
     assert "that is more than the 0.0" in result["verdict"]["reason"]
     apart = result["figures"]["apart"]
-    assert 0.01 < apart["mean"] < apart["largest"] < 0.3
+    assert 0.04 < apart["mean"] < apart["largest"] < 0.5
     assert (apart["laws"], apart["sequences"]) == (1600, 100)
