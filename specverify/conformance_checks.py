@@ -14,6 +14,9 @@ from specverify.conformance_walk import Differences, Truth, Windows, kept, like_
 from specverify.errors import ContractError
 from specverify.model import Context, Model, check_laws
 
+NEAR = 64
+"""Where stretches may begin that are gone through again and again: what is before them is read each time."""
+
 
 def start_alone(model: Any, batch: int, row: int) -> Context:
     """The context of one row that nothing is beside."""
@@ -79,11 +82,12 @@ def compare(model: Any, truths: list[Truth], widths: tuple[int, int], seed: int,
                 kept(model, read(model, model.start(batch), truth.tokens, 0, truth.begin, widest), truth, width, found)
         yield check
     for check in ("rejection", "lengths", "selection"):
-        found.doing, windows = check, Windows(window, widest, random)
-        while windows.handed < windows.enough:
-            for truth in truths:
+        found.doing, windows, going = check, Windows(window, widest, random), truths
+        while going is truths or windows.handed < windows.enough:
+            for truth in going:
                 context = read(model, model.start(batch), truth.tokens, 0, truth.begin, widest)
                 mixed(model, context, truth, windows, found, random, check)
+            going = [truth for truth in truths if truth.begin <= NEAR]
         yield check
     if first.end > 3:
         found.doing = "forks"

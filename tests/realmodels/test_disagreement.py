@@ -8,6 +8,7 @@ from realmodels import session
 from realmodels.models import open_model
 from specverify.cell import Cell
 from specverify.cells import carry_out
+from specverify.conformance import conformance
 from specverify.decoders import sample
 from specverify.decoders.registry import Settings, build
 from specverify.errors import ContractError
@@ -34,6 +35,7 @@ def wrong(monkeypatch):
             return torch.where(where(len(draft), draft.shape[1], place)[..., None], flat, found)
 
         monkeypatch.setattr(session.ImageTransformer, "laws", laws)
+        monkeypatch.setattr(kind, "_SEAMS", {})
 
     return change
 
@@ -74,6 +76,21 @@ def test_only_passes_that_disagree_are_named(made, wrong):
     wide = traced(model, run.tokens, 20, np.random.default_rng(0))
     with pytest.raises(ContractError, match=r"image 0 has, at position \d+, a token of probability \S+ in the passes"):
         disagreement.look(model, run.tokens, wide, 20)
+
+
+def test_what_is_found_of_a_model_is_found_once(made, monkeypatch):
+    asked = []
+
+    def once(model, **said):
+        asked.append((model.guidance, said["widest"]))
+        return conformance(model, **said)
+
+    monkeypatch.setattr(kind, "_SEAMS", {})
+    monkeypatch.setattr(kind, "conformance", once)
+    for decoder, window in (("ar", None), ("scd-mc", 4), ("sjd", 4), ("sjd", 20)):
+        verdict = carried_out(made["janus"], decoder, n=40, window=window)["verdict"]
+        assert "laws of windows and of single tokens differ by at most" in verdict["reason"]
+    assert asked == [(1.0, 16), (1.0, 20)]
 
 
 def test_a_known_wrong_decoder_is_still_refuted(made):

@@ -229,6 +229,7 @@ def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monke
         "janus", ("batch", "end"), "2 rows", ("windows: at position 3 of row 1 ...",), 0.4, 1e-4, 1.0, ""
     )
     monkeypatch.setattr(kind, "conformance", lambda *_, **__: found)
+    monkeypatch.setattr(kind, "_SEAMS", {})
     cell = Cell("real", "ar", "janus", guidance=1.0, n=4, batch=2)
     result = carry_out(cell, Setting("quick", 0, "cpu", {}, Real(str(made["janus"]), PROMPTS)))
     assert result["verdict"] == {"kind": "ERROR", "reason": "windows: at position 3 of row 1 ..."}
