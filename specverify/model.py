@@ -9,9 +9,10 @@ that there is one target law `p`.
     advance(context, tokens, count)  -> context after each row's first `count` tokens
 
 A context is a structure of tensors whose first axis is the batch (see `tree.py`), so that rows can be gathered, dropped
-and merged. `advance` may rely on one thing: the context was read, and each row's `tokens[:count - 1]` are the draft
-that the last `laws` call on it was given. This lets a key-value cache roll back by not advancing; `Passes` looks
-whether it holds. A context may be read again after others were made of it, which then are of no use any more.
+and merged. `advance` may rely on one thing: each row's `tokens[:count - 1]` are the draft that the last `laws` call on
+this context was given. This is what lets a key-value cache roll back by not advancing; `Passes` looks whether it holds,
+and `evidence.cached` whether a cache would hold what is committed. Going back is the same: a context may be read again
+after others were made of it, which then are of no use any more.
 """
 
 from __future__ import annotations
@@ -139,13 +140,13 @@ class Passes:
 
     Attributes:
         made: the passes, the last one last.
-        lent: contexts that were handed out, and which of their rows are further than the one that they were made of.
+        lent: contexts that were handed out.
         state: tensors that were there before; a context may be any of them.
     """
 
     def __init__(self, kept: int | None = None, state: Any = None) -> None:
         self.made: deque[Pass] = deque(maxlen=kept)
-        self.lent: list[tuple[Context, Bool[Tensor, " batch"]]] = []
+        self.lent: list[Context] = []
         self.state = list(tree.tensors(state))
 
     def was_there(self, context: Context) -> bool:
@@ -156,11 +157,11 @@ class Passes:
     def breach(self, context: Context, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> str:
         """How an `advance` breaks the contract: a row commits tokens that the last pass on its context did not read.
 
-        Empty if it does not; a row's last token need not have been read, but what is before it must.
+        Empty if it does not; a row's last token need not have been read.
         """
         unread = (count > 1) & ~self._read(context, tokens, count)
         if not bool(unread.any()):
-            return self._skipped(context, count)
+            return ""
         row = int(unread.int().argmax())
         relied_on = tokens[row, : int(count[row]) - 1].tolist()
         last = next((made for made in reversed(self.made) if made.read(context)), None)
@@ -173,16 +174,6 @@ class Passes:
             "before advance one over the tokens that are kept, or make one before each token"
         )
 
-    def _skipped(self, context: Context, count: Int[Tensor, " batch"]) -> str:
-        """How a row is advanced twice, or from its start, with no pass between; empty if none is."""
-        moved = next((moved for known, moved in self.lent if same_tensors(known, context)), None)
-        if moved is None or not bool(((count > 0) & moved).any()) or any(made.read(context) for made in self.made):
-            return ""
-        return (
-            "advance was given a context that no pass has read, so that a cache holds nothing of its last token: make "
-            "a pass on a context (one over no drafts will do) before advancing it"
-        )
-
     def _read(self, context: Context, tokens: Tensor, count: Tensor) -> Bool[Tensor, " batch"]:
         """For each row, whether a pass on its context read all but the last of its tokens."""
         for made in reversed(self.made):
@@ -191,7 +182,7 @@ class Passes:
                 agreed = (made.draft[:, :size] == tokens[:, :size]).long().cumprod(1).sum(1)
                 return agreed >= count - 1
         found = torch.zeros_like(count, dtype=torch.bool)
-        if self.was_there(context) or any(same_tensors(lent, context) for lent, _ in self.lent):
+        if self.was_there(context) or any(same_tensors(lent, context) for lent in self.lent):
             return found
         bits = tree.to_bits((tokens[:, :0], context))
         for read in (count[count > 1] - 1).unique().tolist():

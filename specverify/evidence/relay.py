@@ -110,7 +110,7 @@ class Watched:
     def start(self, batch: int) -> Context:
         """The inner model's."""
         context = self.inner.start(batch)
-        self.passes.lent.append((context, torch.ones(batch, dtype=torch.bool, device=self.device)))
+        self.passes.lent.append(context)
         return context
 
     def laws(self, context: Context, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
@@ -125,7 +125,7 @@ class Watched:
         check_count(tokens, count, self.vocab)
         self.breach = self.breach or self.passes.breach(context, tokens, count)
         after = self.inner.advance(context, tokens, count)
-        self.passes.lent.append((after, count > 0))
+        self.passes.lent.append(after)
         if (ahead := self.ahead(context)) is not None:
             self._ahead.append((after, ahead + count))
         return after

@@ -20,6 +20,7 @@ from specverify.deadline import Deadline
 from specverify.decoders.protocol import Branch
 from specverify.draws import Sampled
 from specverify.errors import ContractError, InputError
+from specverify.evidence.cached import Cached
 from specverify.laws import CheckedContinuous, ContinuousModel, Law
 from specverify.model import Context
 from specverify.seeds import BLOCK
@@ -105,7 +106,7 @@ def trial(make: Callable[[ContinuousModel], Any], model: ContinuousModel) -> Non
     """A few sequences of a decoder, with a model that looks at every call.
 
     Raises:
-        ContractError: it breaks the protocol, or its sequences do not follow from `draws`.
+        ContractError: it breaks the protocol, its sequences do not follow from `draws`, or a cache would not hold them.
     """
     checked = _Blaming(model)
     decoder = make(checked)
@@ -119,6 +120,10 @@ def trial(make: Callable[[ContinuousModel], Any], model: ContinuousModel) -> Non
             )
         if torch.equal(first, other):
             raise ContractError("other seeds give the same sequences: its randomness does not come from `draws`")
+    noted = Cached(checked)
+    play(decoder, noted, TRIAL, 2)
+    if noted.breach:
+        raise ContractError(noted.breach)
 
 
 @torch.no_grad()

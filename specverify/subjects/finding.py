@@ -57,7 +57,8 @@ class Findings:
             any(mode.shown for mode in modes) or any(e.verified > 0 for e in exact),
             sum(e.verified for e in exact),
             sum(e.accepted for e in exact),
-            sum(e.branches["recovered"] for e in exact),
+            # The residual may be drawn in the next step, as a token that has no draft there.
+            sum(max(e.branches["recovered"], e.verified - e.accepted) for e in exact),
         )
         if (gap := coverage.gap()) and not isinstance(self.claim, Relaxed):
             return Verdict(Kind.VACUOUS, gap)

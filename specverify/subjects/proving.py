@@ -8,7 +8,8 @@ In this order, so that a wrong decoder hears soon:
 3.  It is enumerated on every model that it takes, the cheap ones first, in many windows (`suite.py`). Only then, since
     it takes seconds, are rows in batches of many sizes held against the same rows alone.
 4.  A search draws models, for a case that nobody thought of; of a relaxed decoder, for the case that is farthest off.
-5.  It is sampled as it is, without the guard and in batches of several sizes (`sampling.py`).
+5.  It is sampled as it is, without the guard and in batches of several sizes (`sampling.py`); on toys that have a cache
+    of keys and values, it is looked whether that would hold what it commits (`cache.py`).
 6.  If it is lossless so far, it is tried to prove it for every law at once (`for_all.py`).
 
 Whatever breaks its claim in 1 to 3 is handed to a search to be made small (`refuting.py`). What is said of all the rest
@@ -45,7 +46,7 @@ from specverify.subjects.finding import OWN_PATH, Findings, apart, differ, sampl
 from specverify.subjects.for_all import ForAll, for_all
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.modes import Mode, find_modes
-from specverify.subjects.refuting import ALONE, STRETCH, Reached, Refuting
+from specverify.subjects.refuting import ALONE, FEWER, STRETCH, Reached, Refuting
 from specverify.subjects.resolve import claim_text
 from specverify.subjects.suite import label, nothing_to_cut, suite
 from specverify.subjects.tokens import takes
@@ -60,8 +61,6 @@ FOLLOWED = 0.35
 is slow, and what it does as it runs is seen by samples alone."""
 AS_FOLLOWED = 512
 """Sequences that such a decoder must give with and without the guard, which its Python cannot tell apart."""
-FEWER = 16
-"""Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
 
 
 class OfVectors(Exception):
@@ -182,6 +181,7 @@ class Proving(Refuting):
             self._stretch(modes)
         if not self.dependence:
             self._sample(modes)
+        self.look_at_caches(modes, self.slow)
         if not self.outcomes:
             within = "the time; give it more seconds" if self._late else f"{self.budget.worlds:,} worlds"
             raise BudgetError(f"no model could be enumerated within {within}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from specverify.evidence.found import Counterexample, Outcome
 from specverify.evidence.result import Evidence
 from specverify.evidence.search import Search, evaluate, explain, problem_of, search
 from specverify.evidence.smaller import smaller
+from specverify.subjects.cache import breaches
 from specverify.subjects.describe import headline
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
@@ -33,6 +35,10 @@ CLIMB, STRETCH = 20, 160
 """Cases that are tried to see how far off a decoder can be: a refuted one, and a relaxed one."""
 SHORT = 6
 """Longest sequences of the former, shorter than those that are searched: it is but a word beside a refutation."""
+LEAST, MOST = 5.0, 20.0
+"""Seconds of the processor in which it is looked what a cache would hold, however many are left."""
+FEWER = 16
+"""Cases, cheapest first, of a decoder whose every world has to be a batch of its own."""
 ALONE = 400
 """Worlds of an enumeration where every world is a batch of its own, which takes a millisecond or two for each."""
 COMPANY = 5.0
@@ -130,6 +136,18 @@ class Refuting:
             raise ContractError(f"on {label(case)} it broke its claim once and not again: it keeps state between calls")
         self.widest.insert(0, case)
         self.conclude(mode, found, reason)
+
+    def look_at_caches(self, modes: Sequence[Mode], slow: bool) -> None:
+        """Run it on toys with a cache, which would not hold what no pass has shown.
+
+        Raises:
+            ContractError: it would not hold what is committed.
+        """
+        deadline = Deadline(max(LEAST, min(MOST, self.plan.deadline.left)))
+        for what, why in breaches(self.factory, modes, self.plan.seed, slow, deadline):
+            if not why:
+                raise ContractError(what)
+            self.missed[why].append(what)
 
     def broken(self, mode: Mode, case: Case, error: ContractError) -> None:
         """Conclude with the smallest case in which the decoder breaks down."""
