@@ -16,12 +16,10 @@ from specverify.subjects.sampling import FAR
 from specverify.subjects.suite import label
 from toymodels.wide import large
 
-ROWS = ((1, 32), (7, 512))
-"""Rows of a batch, and sequences that are drawn in such batches of each tiny model."""
-FEW = ((1, 4), (7, 21))
-"""The same of a decoder that is slow."""
-LONG = 32
-"""Sequences of `FAR` positions, in one batch."""
+ROWS, FEW = ((1, 16), (64, 512)), ((1, 2), (7, 14))
+"""Rows of a batch, and sequences that are drawn in such batches of each tiny model; and of a decoder that is slow."""
+LONG = ((1, 4), (64, 64))
+"""The same of sequences of `FAR` positions, in each window."""
 MESSAGE = 200
 """Characters of somebody's error message that are repeated."""
 
@@ -55,13 +53,14 @@ def _runs(modes: Sequence[Mode], slow: bool) -> Iterator[tuple[str, Settings, Mo
     """What is run: a name, the settings, the target, rows of a batch and sequences."""
     for mode in modes:
         for weights in mode.ends():
-            for window in mode.windows:
-                case = mode.case(weights, window)
-                target = case.target()
-                for rows, n in FEW if slow else ROWS:
-                    yield label(case), case.settings(target), target, rows, n
-        if not slow:
-            initial: Any = mode.initials[0] or "repeat-left"
-            model = large("large", 7, FAR)
-            other = large("large-draft", 7, FAR) if mode.drafts else None
-            yield f"{FAR} positions", Settings(mode.windows[-1] or 1, initial, other), model, LONG, LONG
+            case = mode.case(weights)
+            target = case.target()
+            for rows, n in FEW if slow else ROWS:
+                yield label(case), case.settings(target), target, rows, n
+        initial: Any = mode.initials[0] or "repeat-left"
+        model = large("large", 7, FAR)
+        other = large("large-draft", 7, FAR) if mode.drafts else None
+        for window in () if slow else mode.windows:
+            for rows, n in LONG:
+                name = f"{FAR} positions" + ("" if window is None else f", window {window}")
+                yield name, Settings(window or 1, initial, other), model, rows, n
