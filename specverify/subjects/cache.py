@@ -40,6 +40,9 @@ def breaches(
         what is wrong and an empty string, or what was not looked at and why.
     """
     for number, (name, settings, model, rows, n) in enumerate(_runs(modes, slow)):
+        if deadline.over:
+            yield f"whether a cache would hold what it commits, on {name}", "time ran out"
+            continue
         try:
             if breach := held(factory.build, settings, model, rows, n, derived_seed(seed, number), deadline):
                 yield f"on {name}, {rows} at once, {breach}", ""

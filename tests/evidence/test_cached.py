@@ -93,18 +93,17 @@ def noted(decoder, model, rows=16):
 @pytest.mark.parametrize("name", registry.names("ids"))
 def test_our_decoders_of_ids_show_their_caches_all(name):
     entered = 0
-    for model in (MODEL, toy("eos-3x6"), toy("hash-16x24")):
-        for window in (1, 3):
-            for other in (None, draft("perturbed", model)):
-                try:
-                    settings = Settings(window, "repeat-left", other)
-                    registry.build(name, settings)
-                except InputError:
-                    continue  # with a draft model, or without
-                entered += 1
-                build = lambda made: registry.build(name, made)  # noqa: E731
-                assert held(build, settings, model, 16, 32, 0, Deadline(60)) == ""
-    assert entered >= 3
+    for model, window in ((toy("eos-3x6"), 1), (toy("hash-16x24"), 3)):
+        for other in (None, draft("perturbed", model)):
+            try:
+                settings = Settings(window, "repeat-left", other)
+                registry.build(name, settings)
+            except InputError:
+                continue  # with a draft model, or without
+            entered += 1
+            build = lambda made: registry.build(name, made)  # noqa: E731
+            assert held(build, settings, model, 16, 16, 0, Deadline(60)) == ""
+    assert entered >= 2
 
 
 @pytest.mark.parametrize("name", registry.names("vectors"))
