@@ -90,7 +90,7 @@ def conformance(
         seed: of the sequences, which are drawn from the model, and of what is kept of each window.
 
     Returns:
-        what was found. Takes some `batch * 3 * positions` passes of one row and as many of the batch.
+        what was found. By default, of 576 positions, it takes 633 passes of one row and 769 of several.
 
     Raises:
         InputError: for a size that is too small, and for what is no model.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
@@ -12,9 +11,8 @@ from specverify.model import Model
 from specverify.seeds import derived_seed
 from specverify.subjects.factory import Factory
 from specverify.subjects.modes import Mode
-from specverify.subjects.sampling import FAR
+from specverify.subjects.sampling import FAR, beyond
 from specverify.subjects.suite import label
-from toymodels.wide import large
 
 ROWS, FEW = ((1, 16), (64, 512)), ((1, 2), (7, 14))
 """Rows of a batch, and sequences that are drawn in such batches of each tiny model; and of a decoder that is slow."""
@@ -60,10 +58,7 @@ def _runs(modes: Sequence[Mode], slow: bool) -> Iterator[tuple[str, Settings, Mo
             target = case.target()
             for rows, n in FEW if slow else ROWS:
                 yield label(case), case.settings(target), target, rows, n
-        initial: Any = mode.initials[0] or "repeat-left"
-        model = large("large", 7, FAR)
-        other = large("large-draft", 7, FAR) if mode.drafts else None
         for window in () if slow else mode.windows:
+            name = f"{FAR} positions" + ("" if window is None else f", window {window}")
             for rows, n in LONG:
-                name = f"{FAR} positions" + ("" if window is None else f", window {window}")
-                yield name, Settings(window or 1, initial, other), model, rows, n
+                yield name, *beyond(mode, 7, FAR, window), rows, n

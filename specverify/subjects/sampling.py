@@ -138,13 +138,18 @@ def _unlisted(mode: Mode, others: bool) -> list[Task]:
         found.append(Task(f"{vocab} tokens", case.settings(model), model, rows, n, target_law(model)))
     if not others:
         return found
-    initial: Any = mode.initials[0] or "repeat-left"
     for name, vocab, length in (f"{CROWD:,} tokens", CROWD, 4), (f"{FAR} positions", 7, FAR):
-        model, other = large("large", vocab, length), large("large-draft", vocab, length)
-        model = Processed(model, parse_processors(mode.processors)) if mode.processors else model
-        settings = Settings(window or 1, initial, other if mode.drafts else None)
+        settings, model = beyond(mode, vocab, length, window)
         found.append(Task(name, settings, model, 512, 2_048, None))
     return found
+
+
+def beyond(mode: Mode, vocab: int, length: int, window: int | None) -> tuple[Settings, Model]:
+    """A target that is too large for any enumeration, and what a decoder of it is made with."""
+    initial: Any = mode.initials[0] or "repeat-left"
+    model: Model = large("large", vocab, length)
+    settings = Settings(window or 1, initial, large("large-draft", vocab, length) if mode.drafts else None)
+    return settings, Processed(model, parse_processors(mode.processors)) if mode.processors else model
 
 
 def carry_out(

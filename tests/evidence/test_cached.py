@@ -22,7 +22,7 @@ class Through:
     """A model whose passes are made in another way."""
 
     def __init__(self, model):
-        self.inner, self.before = model, None
+        self.inner = model
         self.name, self.length, self.dtype, self.device = model.name, model.length, model.dtype, model.device
 
     def __getattr__(self, name):
@@ -36,25 +36,8 @@ class OnACopy(Through):
         return self.inner.laws(tree.rows(context, torch.arange(len(drafts))), drafts)
 
 
-class BackAndOn(Through):
-    """After each pass the context before is read once more, over other tokens, and then of no more use."""
-
-    def laws(self, context, drafts):
-        laws = self.inner.laws(context, drafts)
-        if self.before is not None:
-            self.inner.laws(self.before, (drafts[:, :1] + 1) % self.vocab if drafts.shape[1] else self.two(drafts))
-        return laws
-
-    def two(self, drafts):
-        return torch.zeros(len(drafts), 2, dtype=torch.int64)
-
-    def advance(self, context, tokens, count):
-        self.before = context
-        return self.inner.advance(context, tokens, count)
-
-
-class BackFirst(BackAndOn):
-    """The same before the pass, which writes anew what was written over: right, if it reads all that is kept."""
+class BackFirst(Through):
+    """Before each pass its context is read over other tokens, which the pass writes over: right."""
 
     def laws(self, context, drafts):
         self.inner.laws(context, (drafts + 1) % self.vocab)
@@ -119,7 +102,6 @@ def test_our_decoders_of_vectors_show_theirs_all(name):
     [
         (OnACopy, Autoregressive(), "would hold nothing in place of what a sequence begins with, when a context of 1 "),
         (OnACopy, Speculative(Jacobi(), 2), "would hold nothing in place of what a sequence begins with"),
-        (BackAndOn, Autoregressive(), ""),
         (BackFirst, Speculative(Jacobi(), 2), ""),
         (InParts, Speculative(Jacobi(), 2), ""),
     ],

@@ -1,10 +1,16 @@
 """The box of a proof: it names what was enumerated, and nothing else."""
 
+from dataclasses import replace
+
+import torch
+
 from specverify.claims import Lossless
 from specverify.decoders import Jacobi, Speculative
 from specverify.evidence.cases import Case, Weights
 from specverify.evidence.search import evaluate
 from specverify.subjects.box import box, outside
+from specverify.subjects.finding import Findings
+from specverify.verdict import Kind
 
 
 def outcomes(*cases):
@@ -39,3 +45,14 @@ def test_what_lies_outside_is_never_empty():
     assert any("half precision" in line for line in lines)
     assert any("thousands of steps" in line for line in lines)
     assert any("recognises" in line for line in lines)
+
+
+def test_a_residual_that_is_drawn_in_another_step_is_no_missing_one():
+    """Where drafts were rejected something was at stake, whatever the token that came for one is called."""
+    (outcome,) = outcomes(Case("dense-3x6", window=2))
+    exact = outcome.exact
+    assert exact.verified > exact.accepted > 0
+    for accepted, kind in ((exact.accepted, Kind.PROVED), (exact.verified, Kind.VACUOUS)):
+        renamed = replace(exact, accepted=accepted, branches={**exact.branches, "recovered": 0.0})
+        found = Findings(Lossless(), [replace(outcome, exact=renamed)], [], [], 0, torch.float64, "")
+        assert found.verdict([]).kind is kind
