@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
+from specverify.integrations.attention import Pass
 from specverify.integrations.pretrained import pretrained
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
@@ -49,13 +50,19 @@ class Output:
 
 @dataclass(frozen=True)
 class Causal:
-    """A toy as a callable: ids Int[batch, n], the first a start, to `Output`; other arguments are ignored."""
+    """A toy as a callable: ids Int[batch, n], the first a start, to `Output`.
+
+    Of what else it is given, positions and the mask count: see `integrations.attention`.
+    """
 
     model: Model
 
-    def __call__(self, ids: Int[Tensor, "batch n"], *_: object, **__: object) -> Output:
+    def __call__(self, ids: Int[Tensor, "batch n"], *_: object, attention_mask: Any = None, **others: Any) -> Output:
         """One forward pass."""
-        return Output(self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log())
+        return Output(Pass.of(ids, **others).logits(attention_mask, self._logits))
+
+    def _logits(self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"]) -> Float[Tensor, "batch n vocab"]:
+        return self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log()
 
 
 Step = Callable[[Any, Any, Tensor], Tensor]

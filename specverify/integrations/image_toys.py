@@ -19,24 +19,25 @@
                 is `pad` have the unconditional law, wherever in the batch they are
 
 All take `past_key_values` and `cache`, which hold the tokens and are cropped as those of transformers are, or by
-assignment to `key_cache` and `value_cache`; the laws follow from what they hold.
+assignment to `key_cache` and `value_cache`; the laws follow from what they hold, at the positions at which it was read,
+and from what the attention mask shows of it (`integrations.attention`).
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.pretrained import library, logits_by_kind, pretrained, toy_model
-from specverify.integrations.unprocessed import IMPOSSIBLE
+from specverify.integrations.attention import HIDDEN, Pass
+from specverify.integrations.grammar import Grammar
+from specverify.integrations.pretrained import library, pretrained, toy_model
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
@@ -45,73 +46,6 @@ from specverify.subjects.shortened import guided_still
 Interface = Literal["llama", "chameleon", "janus"]
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
 """(model, prompt) -> ids of `model.size` places or more, behind the prompt or with it."""
-
-
-@dataclass(frozen=True)
-class Grammar:
-    """How an image is written in ids.
-
-    Attributes:
-        image: how many ids images have.
-        length: tokens of an image.
-        width: tokens of a row, behind which there is a `row_end`; None if rows do not end.
-        first: the id of image token 0.
-    """
-
-    image: int
-    length: int
-    width: int | None = None
-    first: int = 4
-
-    @property
-    def row_end(self) -> int:
-        """Ends a row."""
-        return self.first + self.image
-
-    @property
-    def begin(self) -> int:
-        """Begins an image: the last id of a prompt."""
-        return self.row_end + 1
-
-    @property
-    def condition(self) -> int:
-        """What the image is to show."""
-        return self.row_end + 2
-
-    @property
-    def unconditional(self) -> int:
-        """No condition."""
-        return self.row_end + 3
-
-    @property
-    def vocab(self) -> int:
-        """All ids."""
-        return self.row_end + 4
-
-    @property
-    def size(self) -> int:
-        """Ids of an image, with those that end its rows."""
-        return self.length + (self.length // self.width if self.width else 0)
-
-    def ends_row(self, places: int) -> Bool[Tensor, " places"]:
-        """Which of the places of an image end a row."""
-        place = torch.arange(places)
-        return place % (self.width + 1) == self.width if self.width else torch.zeros(places, dtype=torch.bool)
-
-    def tokens(self, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch m"]:
-        """The image tokens among ids; whatever ids stand there, for drafts may break the grammar."""
-        return (ids[:, ~self.ends_row(ids.shape[1])] - self.first).clamp(0, self.image - 1)
-
-    def logits(
-        self, toys: tuple[Model, ...], ids: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch n+1 vocab"]:
-        """Logits of all ids at each place of an image, the one behind these included."""
-        laws = logits_by_kind(toys, self.tokens(ids), kind)
-        ends = self.ends_row(ids.shape[1] + 1)
-        logits = laws.new_full((len(ids), len(ends), self.vocab), IMPOSSIBLE)
-        logits[:, ends, self.row_end] = 0.0
-        logits[:, ~ends, self.first : self.row_end] = laws[:, : int((~ends).sum())]
-        return logits
 
 
 def chameleon(model: Model, unconditional: Model | None = None, *, width: int | None = None, first: int = 4) -> Any:
@@ -246,14 +180,6 @@ def _read(ids: Any, prompt: Int[Tensor, "batch prompt"], model: Any) -> Int[Tens
     return image
 
 
-def _hides_condition(mask: Tensor | None, rows: int) -> Bool[Tensor, " rows"]:
-    """Rows whose last query does not see the first id, in a mask of any rank; one of 4 dimensions may be additive."""
-    if mask is None:
-        return torch.zeros(rows, dtype=torch.bool)
-    seen = mask.reshape(len(mask), -1, mask.shape[-1])[:, -1, 0].expand(rows)
-    return seen < 0 if mask.ndim == 4 and mask.is_floating_point() else seen == 0
-
-
 class _Layers:
     """`key_cache` or `value_cache` of earlier releases: what the layers hold, read and assigned by number."""
 
@@ -295,19 +221,9 @@ def _image_model() -> Any:
         def empty_cache(self) -> Any:
             return _cache_class()()
 
-        def logits_of(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-            grammar, prompt = self.grammar, tokens[:, :2]
-            known = (prompt[:, 0] == grammar.condition) | (prompt[:, 0] == grammar.unconditional)
-            if not bool(known.all()) or bool((prompt[:, 1:] != grammar.begin).any()):
-                raise ValueError(
-                    f"sequences begin with {grammar.condition} or {grammar.unconditional}, the condition, and "
-                    f"{grammar.begin}, which begins an image; not {tokens[0].tolist()}"
-                )
-            kind = (prompt[:, 0] == grammar.unconditional) | _hides_condition(mask, len(tokens)).to(tokens.device)
-            logits = grammar.logits(self.toys, tokens[:, 2:], kind.long())
-            if tokens.shape[1] == 1:
-                return torch.zeros_like(logits)
-            return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)  # behind the condition: whatever
+        def logits_of(self, tokens: Tensor, length: Tensor) -> Tensor:
+            """See `toy_model`; of the condition itself, whatever."""
+            return self.grammar.behind(self.toys, tokens, length)
 
     return ImageModel
 
@@ -327,19 +243,26 @@ class _Janus(torch.nn.Module):
         return _embedded(ids)
 
     def _hidden(
-        self, inputs_embeds: Tensor, past_key_values: Any = None, cache: Any = None, **unused: Any
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        cache: Any = None,
+        **others: Any,
     ) -> SimpleNamespace:
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
-        ids = inputs_embeds[..., 0].round().long()
-        slots = ids[:, None, :, None]
-        seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
-        if seen.shape[1] < 3 or bool((seen[:, 2] != self.grammar.begin).any()):
-            raise ValueError(f"prompts are [bos, condition or pad, begin]; not {seen[0, :3].tolist()}")
-        kind = (seen[:, 1] == self.pad).long()
-        logits = logits_by_kind(self.toys, self.grammar.tokens(seen[:, 3:]), kind)
-        logits = torch.cat([torch.zeros_like(logits[:, :1]).expand(-1, 2, -1), logits], 1)[:, -ids.shape[1] :]
+        read = Pass.of(inputs_embeds[..., 0].round().long(), cache, **others)
+        logits = read.logits(attention_mask, self._logits_of)
         return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
+
+    def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:
+        """Of a prompt, whatever."""
+        if bool((tokens[:, 0] != self.bos).any()):
+            raise ValueError(f"sequences begin with {self.bos}; not {tokens[0].tolist()}")
+        ids = torch.cat([tokens[:, 1:2].masked_fill(tokens[:, 1:2] == HIDDEN, self.pad), tokens[:, 2:]], 1)
+        logits = self.grammar.behind(self.toys, ids, length - 1)
+        return torch.nn.functional.pad(logits, (0, 0, 1, 0))
 
 
 def _embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:

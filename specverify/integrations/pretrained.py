@@ -1,7 +1,7 @@
 """A toy as a model of Hugging Face transformers: a `PreTrainedModel` whose key-value cache holds the tokens themselves.
 
-Its laws follow from what the cache holds, so that a rollback that is forgotten, or off by one, changes them as it would
-change those of a transformer.
+Its laws follow from what the cache holds, from positions and from the attention mask (`integrations.attention`), so
+that a rollback that is forgotten, or off by one, changes them as it would change those of a transformer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
+from specverify.integrations.attention import Pass
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
@@ -25,8 +26,8 @@ from specverify.model import Model
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
 
-    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with. It
-    takes no padding.
+    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with;
+    what pads it must be hidden by the attention mask.
 
     Args:
         model: the law of sequences.
@@ -93,29 +94,24 @@ def toy_model() -> Any:
             self,
             input_ids: Tensor,
             attention_mask: Tensor | None = None,
+            position_ids: Tensor | None = None,
             past_key_values: Any = None,
             cache: Any = None,
             use_cache: bool = True,
-            **unused: Any,
+            **others: Any,
         ) -> Any:
             """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
             cache = past_key_values if cache is None else cache
             if cache is None and use_cache:
                 cache = self.empty_cache()
-            seen = input_ids
-            if cache is not None:
-                slots = input_ids[:, None, :, None]
-                seen = cache.update(slots, slots, 0)[0][:, 0, :, 0]
-            logits = self.logits_of(seen, attention_mask)[:, -input_ids.shape[1] :]
-            return output(logits=logits, **{cache_name: cache})
+            read = Pass.of(input_ids, cache, position_ids, **others)
+            return output(logits=read.logits(attention_mask, self.logits_of), **{cache_name: cache})
 
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
 
-        def logits_of(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-            """Logits behind each of the tokens of whole sequences; the mask is what `forward` was given."""
-            if mask is not None and mask.ndim == 2 and not bool(mask.all()):
-                raise ValueError("a toy takes no padding; leave attention_mask out")
+        def logits_of(self, tokens: Tensor, length: Tensor) -> Tensor:
+            """Logits behind each of the tokens of sequences; see `attention.Behind`."""
             vocab = self.toys[0].vocab
             kind = tokens[:, 0] - vocab
             if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):

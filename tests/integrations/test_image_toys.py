@@ -79,7 +79,7 @@ def test_a_hidden_condition_and_the_id_of_none_are_the_same(rank):
     mask = torch.ones(2, 6)
     mask[1, 0] = 0
     if rank != 2:
-        mask = mask[:, None].expand(2, 6, 6)
+        mask = mask[:, None].expand(2, 6, 6).tril()
     if rank == 4:
         mask = mask[:, None].bool()
     if rank == "additive":
@@ -89,6 +89,23 @@ def test_a_hidden_condition_and_the_id_of_none_are_the_same(rank):
     without = ids.clone()
     without[0, 0] = g.unconditional
     torch.testing.assert_close(model(input_ids=without).logits[0], hidden)
+
+
+@pytest.mark.parametrize("place", [None, [0, 0, 1, 2, 3]])
+def test_a_mask_may_hide_januss_condition_with_positions_or_without(place):
+    model = janus(*pair())
+    ids = torch.tensor([[model.bos, model.grammar.condition, model.grammar.begin, 0, 2]])
+    none = ids.clone()
+    none[0, 1] = model.pad
+    hides = torch.tensor([[1, 0, 1, 1, 1]])
+    place = place if place is None else torch.tensor([place])
+    read = [
+        model.language_model.model(inputs_embeds=model.prepare_gen_img_embeds(one), attention_mask=mask, **asked)
+        for one, mask, asked in ((none, None, {}), (ids, hides, {"position_ids": place}), (ids, None, {}))
+    ]
+    pad, hidden, shown = (out.last_hidden_state[:, 2:] for out in read)
+    torch.testing.assert_close(pad, hidden)
+    assert not torch.equal(pad, shown)
 
 
 def test_logits_are_the_laws_of_image_ids_and_rows_end_where_they_must():
@@ -127,8 +144,13 @@ def test_prompts_that_begin_no_image_are_refused():
     with pytest.raises(ValueError, match="begins an image; not"):
         model(input_ids=torch.tensor([[model.grammar.first, model.grammar.begin]]))
     other = janus(pair()[0])
-    with pytest.raises(ValueError, match="prompts are"):
-        other.language_model.model(inputs_embeds=other.prepare_gen_img_embeds(torch.tensor([[0, 1, 2]])))
+    for ids, says in (
+        ([0, 1, 2], "begin with 7; not"),
+        ([7, 1, 5], "begin with 5 or 6"),
+        ([7, 5, 2], "begins an image"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            other.language_model.model(inputs_embeds=other.prepare_gen_img_embeds(torch.tensor([ids])))
     with pytest.raises(InputError, match="rows of 0 tokens"):
         chameleon(pair()[0], width=0)
 

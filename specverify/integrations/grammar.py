@@ -1,0 +1,98 @@
+"""How an image is written in ids, and what its law is at each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specverify.integrations.pretrained import logits_by_kind
+from specverify.integrations.unprocessed import IMPOSSIBLE
+from specverify.model import Model
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How an image is written in ids.
+
+    Attributes:
+        image: how many ids images have.
+        length: tokens of an image.
+        width: tokens of a row, behind which there is a `row_end`; None if rows do not end.
+        first: the id of image token 0.
+    """
+
+    image: int
+    length: int
+    width: int | None = None
+    first: int = 4
+
+    @property
+    def row_end(self) -> int:
+        """Ends a row."""
+        return self.first + self.image
+
+    @property
+    def begin(self) -> int:
+        """Begins an image: the last id of a prompt."""
+        return self.row_end + 1
+
+    @property
+    def condition(self) -> int:
+        """What the image is to show."""
+        return self.row_end + 2
+
+    @property
+    def unconditional(self) -> int:
+        """No condition."""
+        return self.row_end + 3
+
+    @property
+    def vocab(self) -> int:
+        """All ids."""
+        return self.row_end + 4
+
+    @property
+    def size(self) -> int:
+        """Ids of an image, with those that end its rows."""
+        return self.length + (self.length // self.width if self.width else 0)
+
+    def ends_row(self, places: int) -> Bool[Tensor, " places"]:
+        """Which of the places of an image end a row."""
+        place = torch.arange(places)
+        return place % (self.width + 1) == self.width if self.width else torch.zeros(places, dtype=torch.bool)
+
+    def tokens(self, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch m"]:
+        """The image tokens among ids; whatever ids stand there, for drafts may break the grammar."""
+        return (ids[:, ~self.ends_row(ids.shape[1])] - self.first).clamp(0, self.image - 1)
+
+    def logits(
+        self, toys: tuple[Model, ...], ids: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch n+1 vocab"]:
+        """Logits of all ids at each place of an image, the one behind these included."""
+        laws = logits_by_kind(toys, self.tokens(ids), kind)
+        ends = self.ends_row(ids.shape[1] + 1)
+        logits = laws.new_full((len(ids), len(ends), self.vocab), IMPOSSIBLE)
+        logits[:, ends, self.row_end] = 0.0
+        logits[:, ~ends, self.first : self.row_end] = laws[:, : int((~ends).sum())]
+        return logits
+
+    def behind(
+        self, toys: tuple[Model, ...], ids: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows n vocab"]:
+        """Logits behind each id of a condition and an image; see `attention.Behind`. A mask may hide the condition."""
+        first = ids[:, :1]
+        bare = first == self.begin
+        begin = ids[:, :1].where(bare, ids[:, 1:2])[length > 1]
+        known = bare | (first == self.condition) | (first == self.unconditional)
+        if not bool(known[length > 0].all()) or bool((begin != self.begin).any()):
+            raise ValueError(
+                f"sequences begin with {self.condition} or {self.unconditional}, the condition, and {self.begin}, "
+                f"which begins an image; not {ids[0, : int(length[0])].tolist()}"
+            )
+        shown = torch.nn.functional.pad(ids[:, 2:], (0, 1), value=self.first)[:, : ids.shape[1] - 1]
+        logits = self.logits(toys, ids[:, 1:].where(bare, shown), (first != self.condition)[:, 0].long())
+        later = torch.nn.functional.pad(logits[:, :-1], (0, 0, 1, 0))
+        return logits.where(bare[..., None], later)
