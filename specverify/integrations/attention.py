@@ -66,16 +66,21 @@ class Pass:
             raise ValueError("the cache's keys and values hold different ids; what is done to one is due to the other")
         return cls(keys[:, 0, :, 0], keys[:, 0, :, 1], past, ids.shape[1])
 
-    def logits(self, mask: Any, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
-        """Logits behind each id of the pass; of an id that sees nothing they are all the same.
+    def logits(self, behind: Behind, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
+        """Logits behind the ids of the pass; of an id that sees nothing they are all the same.
 
         Args:
-            mask: `attention_mask`, if any.
             behind: the model's law.
+            mask: `attention_mask`, if any.
+            keep: `logits_to_keep`: of so many last ids, 0 for all, or of those that a tensor names.
 
         Raises:
             ValueError: a mask of another shape or kind.
         """
+        logits = self._logits(behind, mask)
+        return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
+
+    def _logits(self, behind: Behind, mask: Any) -> Float[Tensor, "batch queries vocab"]:
         if self._plain(mask):
             return behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
         sees = self._shown(mask)

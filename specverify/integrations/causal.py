@@ -52,14 +52,22 @@ class Output:
 class Causal:
     """A toy as a callable: ids Int[batch, n], the first a start, to `Output`.
 
-    Of what else it is given, positions and the mask count: see `integrations.attention`.
+    Of what else it is given, the mask, positions and `logits_to_keep` count: see `integrations.attention`.
     """
 
     model: Model
 
-    def __call__(self, ids: Int[Tensor, "batch n"], *_: object, attention_mask: Any = None, **others: Any) -> Output:
+    def __call__(
+        self,
+        ids: Int[Tensor, "batch n"],
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        logits_to_keep: Any = 0,
+        **others: Any,
+    ) -> Output:
         """One forward pass."""
-        return Output(Pass.of(ids, **others).logits(attention_mask, self._logits))
+        read = Pass.of(ids, None, position_ids, **others)
+        return Output(read.logits(self._logits, attention_mask, logits_to_keep))
 
     def _logits(self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"]) -> Float[Tensor, "batch n vocab"]:
         return self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log()

@@ -253,7 +253,7 @@ class _Janus(torch.nn.Module):
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
         read = Pass.of(inputs_embeds[..., 0].round().long(), cache, **others)
-        logits = read.logits(attention_mask, self._logits_of)
+        logits = read.logits(self._logits_of, attention_mask)
         return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:

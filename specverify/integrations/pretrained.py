@@ -98,6 +98,7 @@ def toy_model() -> Any:
             past_key_values: Any = None,
             cache: Any = None,
             use_cache: bool = True,
+            logits_to_keep: int | Tensor = 0,
             **others: Any,
         ) -> Any:
             """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
@@ -105,7 +106,7 @@ def toy_model() -> Any:
             if cache is None and use_cache:
                 cache = self.empty_cache()
             read = Pass.of(input_ids, cache, position_ids, **others)
-            return output(logits=read.logits(attention_mask, self.logits_of), **{cache_name: cache})
+            return output(logits=read.logits(self.logits_of, attention_mask, logits_to_keep), **{cache_name: cache})
 
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()

@@ -112,7 +112,14 @@ def nothing(mask):
     assert not mask[0, 1]
 
 
+def last(model):
+    """Of the last two ids, and of those that are named, as all at once have them."""
+    two = laws(model, IDS, logits_to_keep=2)
+    return torch.cat([laws(model, IDS, logits_to_keep=torch.arange(4)), two], 1)
+
+
 SAME = {
+    "logits of some ids": last,
     "padded": padded,
     "positions that begin late": lambda model: padded(model, positions="late"),
     "padded, by slots": lambda model: padded(model, positions="slots"),
