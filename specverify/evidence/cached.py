@@ -2,9 +2,10 @@
 
 Toys answer by the tokens that were committed, whatever was read. A cache holds what passes were shown, in the slots
 where it stood, and rolls back by not advancing. So each context here has slots beside it, which passes write to in
-place, as in `realmodels.session`: the token that was committed last and the drafts behind it. Contexts that are made of
-one by `advance` share its slots; rows that are selected take theirs along. Whenever a context is read, what is
-committed before its last token must lie in its slots.
+place, as in `realmodels.session`: the token that was committed last and the drafts behind it. What lies in a slot was
+computed from all before it, and is written down as a number of all tokens up to there. Contexts that are made of one by
+`advance` share its slots; rows that are selected take theirs along. Whenever a context is read, the slots before its
+last token must hold what is committed, computed behind what is committed.
 
     noted = Cached(model)
     ...                      # decode with it: laws and tokens are those of the model
@@ -13,20 +14,23 @@ committed before its last token must lie in its slots.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Bool, Int, Num
 from torch import Tensor
 
+from specverify import tree
 from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
-from specverify.errors import BudgetError
-from specverify.evidence.bare import sequences
+from specverify.draws import Sampled
 from specverify.model import AnyModel, Context, Model, row_mask
+
+_NOTHING, _BEGINS = 0, 1
+_FOLD, _TOKEN, _DIM = 6364136223846793005, 2862933555777941757, 3935559000370003845
+"""Odd, of 62 bits and more: numbers of different tokens meet by chance alone."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,17 @@ class _Held:
 
     Attributes:
         inner: the model's.
-        tokens: what was committed; position i is slot i + 1.
+        due: of what is committed, the number of all tokens up to each; first that of what a sequence begins with.
         length: how many of them.
-        slots: what passes have shown; the first is what a sequence begins with, the last what lies past the end.
+        ended: whether one of them is the end.
+        slots: the numbers of what passes have shown; the last slot is what lies past the end.
     """
 
     inner: Any
-    tokens: Num[Tensor, "batch length *dim"]
+    due: Int[Tensor, "batch slots"]
     length: Int[Tensor, " batch"]
-    slots: Num[Tensor, "batch slots *dim"]
+    ended: Bool[Tensor, " batch"]
+    slots: Int[Tensor, "batch slots"]
 
 
 class Cached:
@@ -56,12 +62,7 @@ class Cached:
     def __init__(self, model: AnyModel) -> None:
         self.inner, self.breach = model, ""
         self.name, self.length, self.dtype, self.device = model.name, model.length, model.dtype, model.device
-        dim = getattr(model, "dim", None)
-        # What no token is: of vectors, nothing is as good as another nothing.
-        self._nothing: float = -1 if dim is None else math.nan
-        self._beginning: float = -2 if dim is None else math.inf
-        self._shape: tuple[int, ...] = () if dim is None else (dim,)
-        self._type = torch.int64 if dim is None else model.dtype
+        self._ids = getattr(model, "dim", None) is None
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # asked for by copying, before there is one
@@ -70,43 +71,51 @@ class Cached:
 
     def start(self, batch: int) -> Context:
         """See Model."""
-        size = (batch, self.length + 2, *self._shape)
-        empty = torch.full(size, self._nothing, dtype=self._type, device=self.device)
-        length = torch.zeros(batch, dtype=torch.int64, device=self.device)
-        return _Held(self.inner.start(batch), empty[:, 2:].clone(), length, empty)
+        empty = torch.full((batch, self.length + 2), _NOTHING, dtype=torch.int64, device=self.device)
+        due, length = empty.clone(), empty[:, 0].clone()
+        due[:, 0] = _BEGINS
+        return _Held(self.inner.start(batch), due, length, length > 0, empty)
 
     def laws(self, context: Context, draft: Num[Tensor, "batch w *dim"]) -> Any:
         """See Model; the slots of the last token and of the drafts are written."""
-        begins = torch.full_like(context.slots[:, :1], self._beginning)
-        due = torch.cat([begins, context.tokens], 1)
-        self._look(context, due)
-        row = torch.arange(len(due), device=due.device)[:, None]
-        place = context.length[:, None] + torch.arange(draft.shape[1] + 1, device=draft.device)
-        last = due[row, context.length[:, None]]
-        context.slots[row, place.clamp(max=self.length + 1)] = torch.cat([last, draft], 1)
+        self._look(context)
+        numbers = [context.due.gather(1, context.length[:, None])[:, 0]]
+        for token in self._numbers(draft).unbind(1):
+            numbers.append(numbers[-1] * _FOLD + token)
+        place = context.length[:, None] + torch.arange(len(numbers), device=self.device)
+        context.slots.scatter_(1, place.clamp(max=self.length + 1), torch.stack(numbers, 1))
         return self.inner.laws(context.inner, draft)
 
     def advance(self, context: Context, tokens: Num[Tensor, "batch n *dim"], count: Int[Tensor, " batch"]) -> Context:
         """See Model."""
         after = self.inner.advance(context.inner, tokens, count)
-        place = context.length[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-        row, slot = (row_mask(count, tokens.shape[1]) & (place < self.length)).nonzero(as_tuple=True)
-        written = context.tokens.clone()
-        written[row, place[row, slot]] = tokens[row, slot]
-        return _Held(after, written, (context.length + count).clamp(max=self.length), context.slots)
+        due, length, ended = context.due.clone(), context.length, context.ended
+        for slot, token in enumerate(self._numbers(tokens).unbind(1)):
+            taken = (count > slot) & (length < self.length)
+            number = due.gather(1, length[:, None])[:, 0] * _FOLD + token
+            length = length + taken.long()
+            due.scatter_(1, length.where(taken, self.length + 1)[:, None], number[:, None])
+            if self._ids and self.inner.eos is not None:  # type: ignore[attr-defined]
+                ended = ended | (taken & (tokens[:, slot] == self.inner.eos))  # type: ignore[attr-defined]
+        return _Held(after, due, length, ended, context.slots)
 
-    def _look(self, context: _Held, due: Tensor) -> None:
-        """Whether all that is committed before the last token lies in its slot, in rows that have not ended."""
-        apart = (context.slots[:, : due.shape[1]] != due).reshape(*due.shape[:2], -1).any(-1)
-        wrong = apart & row_mask(context.length, due.shape[1]) & (context.length < self.length)[:, None]
-        if not self._shape and self.inner.eos is not None:  # type: ignore[attr-defined]  # of ids
-            is_end = context.tokens == self.inner.eos  # type: ignore[attr-defined]
-            wrong &= ~(is_end & row_mask(context.length, self.length)).any(1)[:, None]
+    def _numbers(self, tokens: Num[Tensor, "batch n *dim"]) -> Int[Tensor, "batch n"]:
+        """A number of each token."""
+        if self._ids:
+            return (tokens + 2) * _TOKEN
+        bits = (tokens.double() + 0.0).view(torch.int64)  # 0 and -0 are one
+        weights = torch.tensor(_DIM, device=self.device) ** torch.arange(1, tokens.shape[-1] + 1, device=self.device)
+        return (bits * weights).sum(-1) * _TOKEN + 1
+
+    def _look(self, context: _Held) -> None:
+        """Whether all slots before that of the last token hold what is committed, in rows that have not ended."""
+        wrong = (context.slots != context.due) & row_mask(context.length, self.length + 2)
+        wrong &= (~context.ended & (context.length < self.length))[:, None]
         if self.breach or not bool(wrong.any()):
             return
         row, slot = (int(i) for i in wrong.nonzero()[0])
-        nothing = bool((context.slots[row, slot] == self._nothing).all() | context.slots[row, slot].isnan().all())
-        what = "nothing" if nothing else "another token"
+        nothing = int(context.slots[row, slot]) == _NOTHING
+        what = "nothing" if nothing else "another token, or this one behind other tokens,"
         where = "what a sequence begins with" if slot == 0 else f"the token that was committed at position {slot - 1}"
         self.breach = (
             f"a cache would hold {what} in place of {where}, when a context of {int(context.length[row])} tokens was "
@@ -115,30 +124,52 @@ class Cached:
         )
 
 
+@torch.no_grad()
 def held(
-    build: Callable[[Settings], Any], settings: Settings, model: Model, rows: int, n: int, seed: int, deadline: Deadline
+    build: Callable[[Settings], Any],
+    settings: Settings,
+    model: Model,
+    batches: tuple[int, ...],
+    seed: int,
+    deadline: Deadline,
 ) -> str:
-    """What a cache would not hold while a decoder draws sequences, in words; empty if nothing was seen.
+    """What a cache would not hold while a decoder draws batches of sequences, in words; empty if nothing was seen.
+
+    Of every second batch, rows that are done are dropped once they are half of it, as `decoders.run` does.
 
     Args:
         build: makes the decoder.
         settings: what it is made with; a draft model has a cache of its own.
         model: the target.
-        rows: of a batch.
-        n: sequences.
+        batches: the rows of each.
         seed: of the draws.
         deadline: after which no more are drawn.
 
     Raises:
         Exception: what the decoder raises on such a model, if what it did until then was right.
     """
-    target = Cached(model)
-    drafts = None if settings.draft_model is None else Cached(settings.draft_model)
+    target, drafts = Cached(model), None if settings.draft_model is None else Cached(settings.draft_model)
     try:
-        sequences(build(replace(settings, draft_model=drafts)), target, n, seed, rows, deadline)
-    except BudgetError:
-        pass
+        decoder = build(replace(settings, draft_model=drafts))
+        for number, rows in enumerate(batches):
+            _draw(decoder, target, rows, Sampled(seed, number, model.device), number % 2 == 0, deadline)
     except Exception:  # wrong slots may be why
         if not target.breach:
             raise
+    return told(target, drafts)
+
+
+def told(target: Cached, drafts: Cached | None) -> str:
+    """The breach of a target, or else of its draft model; empty if there is none."""
     return target.breach or ("" if drafts is None or not drafts.breach else f"of the draft model, {drafts.breach}")
+
+
+def _draw(decoder: Any, model: Cached, rows: int, draws: Sampled, drops: bool, deadline: Deadline) -> None:
+    state = decoder.init(model, rows, draws)
+    for _ in range(model.length):
+        if bool(state.done.all()) or model.breach or deadline.over:
+            return
+        state, _ = decoder.step(state, model, draws)
+        left = (~state.done).nonzero()[:, 0]
+        if drops and 0 < len(left) <= len(state.done) // 2:
+            state = tree.rows(state, left)

@@ -14,10 +14,16 @@ from specverify.subjects.modes import Mode
 from specverify.subjects.sampling import FAR, beyond
 from specverify.subjects.suite import label
 
-ROWS, FEW = ((1, 16), (64, 512)), ((1, 2), (7, 14))
-"""Rows of a batch, and sequences that are drawn in such batches of each tiny model; and of a decoder that is slow."""
-LONG = ((1, 4), (64, 64))
-"""The same of sequences of `FAR` positions, in each window."""
+TINY = (64, *[1] * 16, 64)
+"""Rows of the batches that are drawn of each tiny model."""
+LONG = (64, 1)
+"""Of sequences of `FAR` positions, in each window."""
+EVERY = (1000, 1, 2, 3, 5, 7, 8, 9, 12, 16, 17, 33, 65, 100, 129, 257, 513, 2, 3, 5)
+"""Of sequences of `MIDDLE` positions, in one window."""
+SLOW = (1, 7), (), (3, 9, 17, 2)
+"""The same three of a decoder that is slow."""
+MIDDLE, END = 20, 1
+"""Positions, and the token that ends a sequence early there and in the long ones."""
 MESSAGE = 200
 """Characters of somebody's error message that are repeated."""
 
@@ -37,28 +43,32 @@ def breaches(
     Yields:
         what is wrong and an empty string, or what was not looked at and why.
     """
-    for number, (name, settings, model, rows, n) in enumerate(_runs(modes, slow)):
+    for number, (name, settings, model, batches) in enumerate(_runs(modes, slow)):
         if deadline.over:
             yield f"whether a cache would hold what it commits, on {name}", "time ran out"
             continue
         try:
-            if breach := held(factory.build, settings, model, rows, n, derived_seed(seed, number), deadline):
-                yield f"on {name}, {rows} at once, {breach}", ""
-                return
+            breach = held(factory.build, settings, model, batches, derived_seed(seed, number), deadline)
         except Exception as error:
             why = f"on a model with a cache it raised {type(error).__name__}: {' '.join(str(error).split())[:MESSAGE]}"
             yield f"whether a cache would hold what it commits, on {name}", why
+            continue
+        if breach:
+            yield f"on {name}, {breach}", ""
+            return
+        if deadline.over:
+            yield f"whether a cache would hold what it commits, in some batches on {name}", "time ran out"
 
 
-def _runs(modes: Sequence[Mode], slow: bool) -> Iterator[tuple[str, Settings, Model, int, int]]:
-    """What is run: a name, the settings, the target, rows of a batch and sequences."""
+def _runs(modes: Sequence[Mode], slow: bool) -> Iterator[tuple[str, Settings, Model, tuple[int, ...]]]:
+    """What is run: a name, the settings, the target, and the rows of each batch."""
+    tiny, long, every = SLOW if slow else (TINY, LONG, EVERY)
     for mode in modes:
+        yield f"{MIDDLE} positions", *beyond(mode, 7, MIDDLE, mode.windows[len(mode.windows) // 2], END), every
         for weights in mode.ends():
             case = mode.case(weights)
             target = case.target()
-            for rows, n in FEW if slow else ROWS:
-                yield label(case), case.settings(target), target, rows, n
-        for window in () if slow else mode.windows:
+            yield label(case), case.settings(target), target, tiny
+        for window in mode.windows if long else ():
             name = f"{FAR} positions" + ("" if window is None else f", window {window}")
-            for rows, n in LONG:
-                yield name, *beyond(mode, 7, FAR, window), rows, n
+            yield name, *beyond(mode, 7, FAR, window, END), long

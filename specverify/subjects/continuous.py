@@ -33,7 +33,7 @@ import numpy as np
 from specverify.batteries import vectors
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import InputError, SpecverifyError, number_of
+from specverify.errors import ContractError, InputError, SpecverifyError, number_of
 from specverify.evidence.design import AlphaBudget
 from specverify.evidence.distance import deviation
 from specverify.evidence.result import Evidence, aims, check_rates
@@ -161,7 +161,7 @@ def _own_claim(factory: Factory, chosen: Sequence[Setting]) -> Claim:
     """What a decoder says of itself; lossless if it says nothing."""
     for one in chosen[:1]:
         try:
-            claim = getattr(maker(factory, one)(one.model()), "claim", None)
+            claim = getattr(maker(factory, one)[0](), "claim", None)
         except Exception:
             break  # told when it is judged
         if isinstance(claim, Lossless | Relaxed):
@@ -179,15 +179,17 @@ def _part(
     seed: int,
     deadline: Deadline,
 ) -> _Part:
-    model, make = one.model(), maker(factory, one)
+    model, (make, drafts) = one.model(), maker(factory, one)
     early = vectors.compared(model.length, model.dim, model.dtype)
     try:
         trial(make, model)
         main = RosenblattUniformity("all", model.length, model.dim)
         n = main.sample_size(aim[0], alpha=alphas[MAIN], beta=beta)
-        decoder = make(model)
+        decoder = make()
         played = play(decoder, model, n, seed, early, deadline)
         small, fault = play_small(decoder, model, derived_seed(seed, 0), deadline, one.often)
+        if drafts is not None and drafts.breach:
+            raise ContractError(f"of the draft model, {drafts.breach}")
     except InputError as error:
         return _Part(one, None, f"it says {error}")
     except Exception as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
+from specverify.evidence.cached import Cached
 from specverify.laws import ContinuousModel
 from specverify.subjects.factory import Factory
 from toymodels import continuous, continuous_drafts
@@ -104,6 +106,8 @@ def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
     return list(dict.fromkeys(adapted))
 
 
-def maker(factory: Factory, one: Setting) -> Callable[[ContinuousModel], Any]:
-    """What makes the subject's decoder in a setting."""
-    return lambda model: factory.build(one.settings())
+def maker(factory: Factory, one: Setting) -> tuple[Callable[[], Any], Cached | None]:
+    """What makes the subject's decoder in a setting, and its draft model, which notes what a cache would not hold."""
+    settings = one.settings()
+    drafts = None if settings.draft_model is None else Cached(settings.draft_model)
+    return partial(factory.build, replace(settings, draft_model=drafts)), drafts

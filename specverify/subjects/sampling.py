@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.batteries import traces
@@ -21,6 +21,7 @@ from specverify.deadline import Deadline
 from specverify.decoders.registry import Settings
 from specverify.errors import BudgetError, ContractError, InputError, SpecverifyError
 from specverify.evidence.bare import sequences
+from specverify.evidence.cached import Cached, told
 from specverify.evidence.cases import Weights
 from specverify.evidence.discrete import ChiSquare, sequence_counts
 from specverify.evidence.found import Outcome
@@ -144,11 +145,11 @@ def _unlisted(mode: Mode, others: bool) -> list[Task]:
     return found
 
 
-def beyond(mode: Mode, vocab: int, length: int, window: int | None) -> tuple[Settings, Model]:
+def beyond(mode: Mode, vocab: int, length: int, window: int | None, eos: int | None = None) -> tuple[Settings, Model]:
     """A target that is too large for any enumeration, and what a decoder of it is made with."""
     initial: Any = mode.initials[0] or "repeat-left"
-    model: Model = large("large", vocab, length)
-    settings = Settings(window or 1, initial, large("large-draft", vocab, length) if mode.drafts else None)
+    model: Model = large("large", vocab, length, eos)
+    settings = Settings(window or 1, initial, large("large-draft", vocab, length, eos) if mode.drafts else None)
     return settings, Processed(model, parse_processors(mode.processors)) if mode.processors else model
 
 
@@ -158,13 +159,13 @@ def carry_out(
     """The evidence of each task, at shares of `ALPHA`; an InputError if it does not take it; None without time.
 
     Raises:
-        ContractError: it breaks down.
+        ContractError: it breaks down, or a cache would not hold what it commits; the latter behind all evidence.
     """
+    breach = ""
     alpha = ALPHA / max(1, sum(1 + len(task.places) if task.law is not None else len(SPOKEN) for task in todo))
     for place, task in enumerate(todo):
         try:
-            decoder = factory.build(task.settings)
-            tokens = sequences(decoder, task.model, task.n, derived_seed(number, place), task.rows, deadline)
+            tokens, seen = _drawn(factory, task, derived_seed(number, place), deadline)
         except BudgetError:
             yield task, None
             continue
@@ -177,6 +178,7 @@ def carry_out(
             raise ContractError(
                 f"run as it is, {task.rows:,} rows at once, it raised {type(error).__name__}: {error}"
             ) from error
+        breach = breach or (seen and f"on {task.name}, {task.rows:,} rows at once, {seen}")
         generator = np.random.default_rng([number, place])
         if task.law is None:
             laws = task.model.laws(task.model.start(len(tokens)), tokens[:, :-1])
@@ -191,3 +193,19 @@ def carry_out(
             counts = sequence_counts(some, task.model.vocab)
             found = ChiSquare(task.law).check(counts, alpha=alpha, beta=BETA, generator=generator)
             yield task, replace(found, check=f"{name}: {found.check}")
+    if breach:
+        raise ContractError(breach)
+
+
+def _drawn(factory: Factory, task: Task, seed: int, deadline: Deadline) -> tuple[Int[Tensor, "n length"], str]:
+    """Sequences, and what a cache would not hold of them; of a decoder that takes no model with a cache, as it is."""
+    drafts = None if task.settings.draft_model is None else Cached(task.settings.draft_model)
+    model = Cached(task.model)
+    try:
+        decoder = factory.build(replace(task.settings, draft_model=drafts))
+        return sequences(decoder, model, task.n, seed, task.rows, deadline), told(model, drafts)
+    except SpecverifyError:
+        raise
+    except Exception:  # told by `cache.breaches`
+        decoder = factory.build(task.settings)
+        return sequences(decoder, task.model, task.n, seed, task.rows, deadline), ""

@@ -85,7 +85,7 @@ def test_our_decoders_of_ids_show_their_caches_all(name):
                 continue  # with a draft model, or without
             entered += 1
             build = lambda made: registry.build(name, made)  # noqa: E731
-            assert held(build, settings, model, 16, 16, 0, Deadline(60)) == ""
+            assert held(build, settings, model, (16, 5, 1), 0, Deadline(60)) == ""
     assert entered >= 2
 
 
@@ -125,7 +125,9 @@ def test_going_back_and_on_with_the_newer_context_is_noticed():
     assert cached.breach == ""
     cached.laws(first, torch.tensor([[0], [2]]))  # the second row's token is written over
     cached.laws(third, tokens[:, :0])
-    assert cached.breach.startswith("a cache would hold another token in place of the token that was committed at pos")
+    assert cached.breach.startswith(
+        "a cache would hold another token, or this one behind other tokens, in place of the "
+    )
     again = Cached(MODEL)
     start = again.start(1)
     again.laws(start, torch.tensor([[2, 2, 2]]))
@@ -149,7 +151,7 @@ def test_rows_that_have_ended_need_no_cache():
 def test_a_decoder_whose_cache_would_not_hold_what_it_commits_is_in_error():
     judgement = judge_decoder(Seen(Autoregressive(), OnACopy), seconds=5, examples=5)
     assert judgement.verdict.kind is Kind.ERROR
-    assert judgement.verdict.reason.startswith("on 2 tokens by 3, 1 at once, a cache would hold nothing in place of")
+    assert judgement.verdict.reason.startswith("on batches of 1, 1 rows at once, a cache would hold nothing in place")
     vectors = judge_continuous(Seen(Autoregressive(), OnACopy), seconds=5)
     assert vectors.verdict.kind is Kind.ERROR
     assert "a cache would hold nothing in place of what a sequence begins with" in vectors.verdict.reason
@@ -162,7 +164,7 @@ def test_a_decoder_that_does_not_run_on_such_a_model_says_so():
             return self.inner.laws(context, drafts)
 
     with pytest.raises(AssertionError):
-        held(lambda _: Seen(Autoregressive(), Peeks), Settings(1), MODEL, 2, 2, 0, Deadline(60))
+        held(lambda _: Seen(Autoregressive(), Peeks), Settings(1), MODEL, (2,), 0, Deadline(60))
     judgement = judge_decoder(Seen(Autoregressive(), Peeks), seconds=5, examples=5)
     assert judgement.verdict.kind is not Kind.ERROR
     assert any("it raised AssertionError" in note and "whether a cache would" in note for note in judgement.not_covered)
@@ -183,4 +185,4 @@ def test_draft_models_have_caches_of_their_own():
         return made
 
     settings = Settings(1, draft_model=draft("perturbed", MODEL))
-    assert held(build, settings, MODEL, 2, 2, 0, Deadline(60)).startswith("of the draft model, a cache would hold noth")
+    assert held(build, settings, MODEL, (2,), 0, Deadline(60)).startswith("of the draft model, a cache would hold noth")
