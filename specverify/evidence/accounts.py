@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify import tree
 from specverify.decoders.protocol import Branch, Info, State
 from specverify.errors import ContractError
 from specverify.evidence.relay import Watched, few
-from specverify.model import Pass
+from specverify.model import Context, Pass
 
 
 def check_accounts(info: Info, before: State, after: State, target: Watched, drafts: Watched | None) -> None:
@@ -82,6 +83,9 @@ def _check_kept(info: Info, before: State, after: State, target: Watched) -> Non
     place = before.length[:, None] + torch.arange(size, device=before.length.device)
     token = after.tokens.gather(1, place.clamp(max=after.tokens.shape[1] - 1))
     shown, same = _shown(target, token)
+    if bool((accepted & ~same).any() or (recovered & ~shown).any()):
+        more = _shown_anywhere(target, before, after, size)
+        shown, same = shown | more[0], same | more[1]
     if bool((odd := accepted & ~same).any()):
         row, slot = odd.nonzero()[0].tolist()
         there = "another draft" if bool(shown[row, slot]) else "no draft"
@@ -157,6 +161,40 @@ def _of_rows(made: Pass, target: Watched, batch: int) -> Iterator[tuple[Tensor, 
         return
     for row in range(len(draft)):
         yield draft[row : row + 1].expand(batch, -1), none[row : row + 1].expand(batch)
+
+
+def _shown_anywhere(
+    target: Watched, before: State, after: State, size: int
+) -> tuple[Bool[Tensor, "batch size"], Bool[Tensor, "batch size"]]:
+    """The same by what contexts hold, whichever rows they lie in and wherever they begin.
+
+    A row's token was shown if some pass of the step read a context that holds so many of the row's tokens, and as
+    drafts those that follow.
+    """
+    batch, length = after.tokens.shape[:2]
+    shown = torch.zeros(batch, length + size, dtype=torch.bool, device=before.length.device)
+    same = shown.clone()
+    passes = [(_of_content(target, made.context), made.draft) for made in target.passes.made if len(made.draft)]
+    widest = max((draft.shape[1] for _, draft in passes), default=0)
+    tokens = torch.nn.functional.pad(after.tokens, (0, widest))
+    start = target.inner.start(batch)
+    for held in range(length):
+        context = target.inner.advance(start, after.tokens[:, :held], torch.full_like(before.length, held))
+        mine = _of_content(target, context)
+        for theirs, draft in passes:
+            for column in range(min(draft.shape[1], length - held)):
+                ours, other = (
+                    torch.cat([a, b[:, : column + 1]], 1) for a, b in ((mine, tokens[:, held:]), (theirs, draft))
+                )
+                shown[:, held + column] |= torch.isin(tree.hashed(ours[:, :-1]), tree.hashed(other[:, :-1]))
+                same[:, held + column] |= torch.isin(tree.hashed(ours), tree.hashed(other))
+    place = before.length[:, None] + torch.arange(size, device=before.length.device)
+    return shown.gather(1, place), same.gather(1, place)
+
+
+def _of_content(target: Watched, context: Context) -> Int[Tensor, "rows width"]:
+    first = next(tree.tensors(context))
+    return tree.to_bits((torch.zeros(len(first), 1, dtype=torch.int64, device=first.device), context))
 
 
 def check_progress(name: str, before: State, after: State) -> None:

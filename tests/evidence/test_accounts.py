@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from specverify import tree
 from specverify.decoders import Autoregressive, Branch, DraftModel, Jacobi, MultiDraft, Speculative, commit, registry
 from specverify.draws import Sampled
 from specverify.errors import ContractError
@@ -141,6 +142,62 @@ def test_the_figures_of_all_decoders_hold(name, window, model):
     guard = Guarded(registry.build(name, registry.Settings(window, "random", other)), other)
     sequences(guard, model, 100, 1)
     assert guard.breach == ""
+
+
+class Backwards:
+    """Its rows lie in another order while they are read."""
+
+    def __init__(self, model):
+        self.inner = model
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def laws(self, context, drafts):
+        order = torch.arange(len(drafts)).flip(0)
+        return self.inner.laws(tree.rows(context, order), drafts[order])[order]
+
+
+class Anew(Backwards):
+    """Nothing is kept: each pass shows all that was committed, and the drafts behind it, on a context of its own."""
+
+    def laws(self, context, drafts):
+        tokens, length = self.committed
+        place = length[:, None] + torch.arange(drafts.shape[1] + 1)
+        whole = torch.cat([tokens, drafts * 0], 1).scatter(1, place[:, :-1], drafts)
+        laws = self.inner.laws(self.inner.start(len(drafts)), whole)
+        return laws.gather(1, place[..., None].expand(-1, -1, laws.shape[-1]))
+
+    def advance(self, context, tokens, count):
+        for slot in range(tokens.shape[1]):
+            context = self.inner.advance(context, tokens[:, slot : slot + 1], (count > slot).long())
+        return context
+
+
+class Differently(Subject):
+    """Sees its model through another, and says the same of itself; or names of accepted tokens those it replaced."""
+
+    lies = False
+
+    def __init__(self, through):
+        self.through = through
+
+    def step(self, state, model, draws):
+        seen = self.through(model)
+        seen.committed = state.tokens, state.length
+        return super().step(state, seen, draws)
+
+    def said(self, state, after, info):
+        return NamesReplaced.said(self, state, after, info) if self.lies else info
+
+
+@pytest.mark.parametrize("through", [Backwards, Anew])
+def test_drafts_count_wherever_they_were_shown(through):
+    subject = Differently(through)
+    assert len(sequences(Guarded(subject), MODEL, 200, 0)) == 200
+    subject.lies = True
+    with pytest.raises(ContractError, match="ACCEPTED, but the model was shown another draft there"):
+        sequences(Guarded(subject), MODEL, 200, 0)
 
 
 def test_a_second_pass_that_is_counted_is_no_fault():

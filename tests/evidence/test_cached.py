@@ -1,12 +1,15 @@
 """What a cache would not hold is noticed on toys, and nothing that it would."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from specverify import tree
 from specverify.claims import Lossless
 from specverify.deadline import Deadline
-from specverify.decoders import Autoregressive, Jacobi, Speculative, registry, sample
+from specverify.decoders import Autoregressive, Branch, Info, Jacobi, Speculative, begin, registry, sample
+from specverify.decoders.protocol import commit
 from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.cached import Cached, held
@@ -34,6 +37,23 @@ class OnACopy(Through):
 
     def laws(self, context, drafts):
         return self.inner.laws(tree.rows(context, torch.arange(len(drafts))), drafts)
+
+
+class InOddBatches(Through):
+    """The same where a kernel would have to pad the batch to a multiple of eight."""
+
+    def laws(self, context, drafts):
+        rows = torch.arange(len(drafts))
+        padded = len(rows) > 1 and len(rows) % 8
+        return self.inner.laws(tree.rows(context, rows) if padded else context, drafts)
+
+
+class InCrowds(Through):
+    """The same for more than 600 rows."""
+
+    def laws(self, context, drafts):
+        rows = torch.arange(len(drafts))
+        return self.inner.laws(tree.rows(context, rows) if len(rows) > 600 else context, drafts)
 
 
 class BackFirst(Through):
@@ -135,6 +155,55 @@ def test_going_back_and_on_with_the_newer_context_is_noticed():
     again.laws(back, torch.tensor([[0]]))
     again.laws(again.advance(back, torch.tensor([[0, 2]]), 2 * one[:1]), torch.zeros(1, 0, dtype=torch.int64))
     assert again.breach == "", "what was rejected is written over"
+
+
+def test_a_token_that_was_read_behind_others_is_noticed():
+    """A key and a value were computed from all before them: the token alone is not enough."""
+    cached, both = Cached(MODEL), torch.tensor([2])
+    start = cached.start(1)
+    cached.laws(start, torch.tensor([[0, 1]]))
+    cached.laws(start, torch.tensor([[2]]))  # writes the first draft's slot anew, and leaves the second's
+    patched = cached.advance(start, torch.tensor([[2, 1]]), both)
+    cached.laws(patched, torch.tensor([[0]]))
+    cached.laws(cached.advance(patched, torch.tensor([[0]]), both - 1), torch.zeros(1, 0, dtype=torch.int64))
+    assert cached.breach == "", "the last token is read again with every pass"
+    cached.laws(start, torch.tensor([[0, 1]]))
+    cached.laws(start, torch.tensor([[2]]))
+    cached.laws(cached.advance(start, torch.tensor([[2, 1, 0]]), both + 1), torch.zeros(1, 0, dtype=torch.int64))
+    assert "this one behind other tokens, in place of the token that was committed at position 1," in cached.breach
+
+
+@pytest.mark.parametrize("through", [InOddBatches, InCrowds])
+def test_a_cache_that_is_wrong_in_batches_of_some_sizes_is_an_error(through):
+    found = judge_decoder(Seen(Autoregressive(), through), seconds=5, examples=5)
+    assert found.verdict.kind is Kind.ERROR
+    assert "a cache would hold nothing in place of what a sequence begins with" in found.verdict.reason
+    found = judge_continuous(Seen(Autoregressive(), through), toys=["gauss-3x9"], seconds=20)
+    assert found.verdict.kind is Kind.ERROR
+    assert "a cache would hold nothing in place of what a sequence begins with" in found.verdict.reason
+
+
+class KeepsTwo(Seen):
+    """It reads the one of two names of its context and advances the other: right until rows are dropped."""
+
+    def init(self, model, batch, draws):
+        state = begin(model, batch)
+        return replace(state, drafting=state.context)
+
+    def step(self, state, model, draws):
+        law = model.laws(state.drafting, state.tokens[:, :0])[:, 0]
+        count = (~state.done).long()
+        after, count = commit(state, model, draws.categorical(law, ~state.done)[:, None], count)
+        info = Info(count, count * 0, count * 0, count, (count * Branch.SAMPLED)[:, None], count * 0)
+        return replace(after, drafting=after.context), info
+
+
+def test_rows_that_end_are_dropped_as_runs_drop_them():
+    ends, whole = toy("eos-3x6"), toy("dense-3x6")
+    build = lambda _: KeepsTwo(None, None)  # noqa: E731
+    assert held(build, Settings(1), whole, (32, 32), 0, Deadline(60)) == ""
+    assert "would hold nothing" in held(build, Settings(1), ends, (32, 32), 0, Deadline(60))
+    assert held(build, Settings(1), ends, (1, 32), 0, Deadline(60)) == "", "of every second batch they are not"
 
 
 def test_rows_that_have_ended_need_no_cache():
