@@ -1,15 +1,20 @@
 """What each id of a forward pass sees: the positions and the attention mask that a loop hands to a model.
 
-A transformer's law at an id follows from the ids that its mask shows, each at its position; a wrong position, or a mask
-that hides what was committed or shows what is yet to come, changes it, and nothing says so. So it is with a toy: for
-each id of a pass, those that it sees are laid out by their positions, counted from the first of them, and its law is
-that behind the last. Where two have one position the greater id stands, and where none has it, id 0.
+A transformer's law at an id follows from the ids that its mask shows, each at its position, each computed from what it
+saw itself. A wrong position, a mask that hides what was committed or shows what is yet to come, or a key that is kept
+from behind another draft changes it, and nothing says so. So it is with a toy, whose cache has two layers, as the
+smallest transformer has of which that is true: one holds ids and positions, the other a number of all that an id saw.
 
-So a loop may verify a tree of drafts, pad its batches, and hide what was rejected instead of cutting it off.
+An id that sees a sequence, each id of it once, one position behind the last, computed behind those before it, has the
+law behind that sequence, wherever its positions begin. That of any other says nothing: all that is possible is equally
+so. Thus a loop may verify a tree of drafts, pad its batches, and hide what was rejected instead of cutting it off.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +23,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_FAR = 2**40
-"""Beyond all positions."""
+from specverify.integrations.unprocessed import IMPOSSIBLE
+
 HIDDEN = 0
-"""The id at a place where nothing is seen."""
+"""The id behind the end of what an id sees."""
+HIDES = -1e4
+"""What is added to scores so that an id is not seen is this or less."""
 Behind = Callable[[Int[Tensor, "rows n"], Int[Tensor, " rows"]], Float[Tensor, "rows n vocab"]]
 """The logits behind each id of sequences, given how long these are; behind them stands `HIDDEN`."""
+_FAR = 2**40
+"""Beyond all positions."""
+_PRIME, _FOLD = 4194301, 2654435
+"""Numbers are exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -35,76 +46,118 @@ class Pass:
         positions: of these.
         past: slots of earlier passes.
         queries: ids of this one.
+        cache: of transformers, if any.
+        dtype: of what lies in it.
     """
 
     ids: Int[Tensor, "batch slots"]
     positions: Int[Tensor, "batch slots"]
     past: int
     queries: int
+    cache: Any
+    dtype: torch.dtype
 
     @classmethod
-    def of(cls, ids: Int[Tensor, "batch n"], cache: Any = None, position_ids: Any = None, **others: Any) -> Pass:
+    def of(
+        cls,
+        ids: Int[Tensor, "batch n"],
+        cache: Any = None,
+        position_ids: Any = None,
+        dtype: torch.dtype = torch.float64,
+        **others: Any,
+    ) -> Pass:
         """A pass, once its ids are in the cache.
 
         Args:
             ids: what the model is called with.
-            cache: of transformers; its keys and its values hold ids and their positions.
-            position_ids: of these ids, Int[batch or 1, n]; by default what is called `cache_position`, Int[n], among
-                the other arguments, and without it those behind what is held.
+            cache: of transformers; its keys and its values hold the same.
+            position_ids: of these ids, Int[batch or 1, n]; by default, of releases that heed it, what is called
+                `cache_position`, Int[n], among the other arguments, and else those behind what is held.
+            dtype: of what lies in the cache.
 
         Raises:
-            ValueError: positions of no such shape, or keys and values that hold different ids.
+            ValueError: positions of no such shape, or keys and values that differ.
         """
         past = 0 if cache is None else int(cache.get_seq_length())
-        asked = others.get("cache_position") if position_ids is None else position_ids
+        asked = position_ids
+        if asked is None and others.get("cache_position") is not None and heeds_cache_position():
+            asked = others["cache_position"]
         positions = _positions(asked, past, ids)
         if cache is None:
-            return cls(ids, positions, 0, ids.shape[1])
-        slots = torch.stack([ids, positions], -1)[:, None]
-        keys, values = cache.update(slots, slots, 0)
-        if not torch.equal(keys, values):
-            raise ValueError("the cache's keys and values hold different ids; what is done to one is due to the other")
-        return cls(keys[:, 0, :, 0], keys[:, 0, :, 1], past, ids.shape[1])
+            return cls(ids, positions, 0, ids.shape[1], None, dtype)
+        held = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
+        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype)
 
-    def logits(self, behind: Behind, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
+    def logits(self, behind: Behind, vocab: int, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
         """Logits behind the ids of the pass; of an id that sees nothing they are all the same.
 
         Args:
             behind: the model's law.
+            vocab: of the logits.
             mask: `attention_mask`, if any.
             keep: `logits_to_keep`: of so many last ids, 0 for all, or of those that a tensor names.
 
         Raises:
             ValueError: a mask of another shape or kind.
         """
-        logits = self._logits(behind, mask)
+        logits = self._plain(behind) if self._is_plain(mask) else self._laid(behind, vocab, self._shown(mask))
         return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
 
-    def _logits(self, behind: Behind, mask: Any) -> Float[Tensor, "batch queries vocab"]:
-        if self._plain(mask):
-            return behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
-        sees = self._shown(mask)
-        row, query = sees.any(-1).nonzero(as_tuple=True)
-        if len(row) == 0:
-            raise ValueError("attention_mask hides everything from every id of the pass")
-        seen, ids, positions = sees[row, query], self.ids[row], self.positions[row]
-        place = (positions - positions.masked_fill(~seen, _FAR).amin(1, keepdim=True)).clamp(max=ids.shape[1])
-        last = place.masked_fill(~seen, -1).amax(1)
-        place = place.where(seen, last[:, None] + 1)  # a place that is not asked for
-        laid = ids.new_full((len(row), int(last.max()) + 2), HIDDEN)
-        laid.scatter_reduce_(1, place, ids, "amax", include_self=False)
-        laid.masked_fill_(torch.arange(laid.shape[1], device=laid.device) > last[:, None], HIDDEN)
-        found = behind(laid, last + 1)
-        logits = found.new_zeros(*sees.shape[:2], found.shape[-1])
-        logits[row, query] = found[torch.arange(len(row), device=last.device), last]
-        return logits
-
-    def _plain(self, mask: Any) -> bool:
-        """Whether every id sees all before it, each one position behind the last: a sequence, and nothing else."""
+    def _is_plain(self, mask: Any) -> bool:
+        """Whether every id sees all before it, each one position behind the last."""
         slots = self.past + self.queries
         if self.ids.shape[1] != slots or not bool((self.positions.diff(dim=1) == 1).all()):
             return False
         return mask is None or (isinstance(mask, Tensor) and mask.shape == self.ids.shape and bool(mask.all()))
+
+    def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
+        numbers = _numbers(self.ids)
+        right = (self._computed(numbers[:, self.past :]) == numbers).cumprod(1).bool()[:, self.past :]
+        logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
+        return logits if bool(right.all()) else logits.where(right[..., None], _saying_nothing(logits))
+
+    def _laid(
+        self, behind: Behind, vocab: int, sees: Bool[Tensor, "batch queries slots"]
+    ) -> Float[Tensor, "batch queries vocab"]:
+        row, query = sees.any(-1).nonzero(as_tuple=True)
+        seen, ids, positions = sees[row, query], self.ids[row], self.positions[row]
+        place = (positions - positions.masked_fill(~seen, _FAR).amin(1, keepdim=True)).clamp(max=ids.shape[1])
+        last = place.masked_fill(~seen, -1).amax(1)
+        place = place.where(seen, last[:, None] + 1)  # a place that is not asked for
+        each = torch.arange(len(row), device=ids.device)
+        sequence = (seen.sum(1) == last + 1) & (place[each, self.past + query] == last)
+        laid = torch.nn.functional.pad(ids, (0, 2), value=HIDDEN)  # where nothing is seen, what lies there
+        count = torch.zeros_like(laid).scatter_add_(1, place, seen.long())
+        sequence &= (count <= 1).all(1)
+        laid.scatter_reduce_(1, place, ids, "amax", include_self=False)
+        laid.masked_fill_(torch.arange(laid.shape[1], device=laid.device) > last[:, None], HIDDEN)
+        numbers = _numbers(laid)
+        mine = torch.zeros_like(self.ids[:, -self.queries :])
+        mine[row, query] = numbers[each, last].where(sequence, 0)
+        computed = self._computed(mine)[row]
+        right = sequence & ((computed == numbers.gather(1, place)) | ~seen).all(1)
+        logits = torch.zeros(*sees.shape[:2], vocab, dtype=self.dtype, device=ids.device)
+        if len(row):
+            found = behind(laid, last + 1)[each, last]
+            logits = logits.to(found.dtype)
+            logits[row, query] = found.where(right[:, None], _saying_nothing(found))
+        return logits
+
+    def _computed(self, numbers: Int[Tensor, "batch queries"]) -> Int[Tensor, "batch slots"]:
+        """What the second layer holds in each slot, once those of this pass are in it.
+
+        Raises:
+            ValueError: the layers were not treated alike.
+        """
+        if self.cache is None:
+            return numbers
+        held = _updated(self.cache, numbers[..., None].expand(-1, -1, 2), 1, self.dtype)
+        if held.shape[:2] != self.ids.shape:
+            raise ValueError(
+                f"the cache's layers hold {self.ids.shape[1]} and {held.shape[1]} slots, of {len(self.ids)} and "
+                f"{len(held)} rows; what is done to one layer is due to all"
+            )
+        return held[..., 0]
 
     def _shown(self, mask: Any) -> Bool[Tensor, "batch queries slots"]:
         """Which slots each id of the pass sees."""
@@ -112,21 +165,84 @@ class Pass:
         slot = torch.arange(slots, device=self.ids.device)
         causal = slot <= slot[self.past : self.past + self.queries, None]
         if mask is None:
+            if self.cache is None:  # as transformers does, positions that begin anew are those of another sequence
+                part = (self.positions.diff(dim=1) != 1).cumsum(1)
+                part = torch.nn.functional.pad(part, (1, 0))
+                return causal & (part[:, :, None] == part[:, None])
             return causal.expand(batch, -1, -1)
-        if not isinstance(mask, Tensor) or mask.ndim not in (2, 3, 4):
-            raise ValueError(f"attention_mask is {type(mask).__name__}; a toy reads tensors of 2 to 4 dimensions")
+        if not isinstance(mask, Tensor) or mask.ndim not in (2, 4):
+            kind = f"a tensor of {mask.ndim} dimensions" if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(f"attention_mask is {kind}; a toy reads tensors of 2 or 4")
         if mask.ndim == 2:  # as transformers does: what is behind its end is hidden
             keys = torch.nn.functional.pad(mask != 0, (0, max(0, slots - mask.shape[1])))[:, :slots]
             return keys[:, None].expand(batch, -1, -1) & causal
-        heads = mask if mask.ndim == 3 else mask[:, 0]
         shape = (batch, self.queries, slots)
+        heads = mask[:, 0]
         if heads.shape[1:] != shape[1:] or len(heads) not in (1, batch):
             raise ValueError(
                 f"attention_mask has the shape {tuple(mask.shape)}; {self.queries} ids behind {self.past} held ones "
                 f"take [{batch}, {slots}] or [{batch}, 1, {self.queries}, {slots}]"
             )
-        additive = mask.ndim == 4 and mask.is_floating_point()
-        return ((heads >= 0) if additive else (heads != 0)).expand(shape)
+        if not torch.equal(mask, mask[:, :1].expand_as(mask)):
+            raise ValueError("attention_mask shows different ids to different heads; a toy has one law for all")
+        return _visible(heads).expand(shape)
+
+
+@functools.cache
+def heeds_cache_position() -> bool:
+    """Whether models of the installed transformers take positions from `cache_position`: before 5."""
+    if importlib.util.find_spec("transformers") is None:
+        return False
+    llama = importlib.import_module("transformers.models.llama.modeling_llama").LlamaModel
+    return "cache_position" in inspect.signature(llama.forward).parameters
+
+
+def _visible(mask: Tensor) -> Bool[Tensor, "rows queries slots"]:
+    """Where a mask of 4 dimensions shows an id: True, or a 0 that is added to a score.
+
+    Raises:
+        ValueError: it has whole numbers, or does neither show nor hide.
+    """
+    if mask.dtype == torch.bool:
+        return mask.clone()
+    if not mask.is_floating_point():
+        raise ValueError(f"attention_mask has 4 dimensions and is {mask.dtype}; it is bool, or added to scores")
+    between = (mask != 0) & (mask > HIDES)
+    if bool(between.any()) or bool(mask.isnan().any()):
+        odd = float(mask[between | mask.isnan()][0])
+        raise ValueError(f"attention_mask adds {odd:g} to a score; 0 shows an id, and {HIDES:g} or less hides it")
+    return mask == 0
+
+
+def _saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:
+    """All that is possible is equally so."""
+    return logits.where(logits <= IMPOSSIBLE, 0.0)
+
+
+def _numbers(ids: Int[Tensor, "rows n"]) -> Int[Tensor, "rows n"]:
+    """A number of all ids up to each."""
+    numbers: Tensor = ((ids + 2) @ _powers(ids.shape[1]).to(ids.device)) % _PRIME + 1
+    return numbers
+
+
+@functools.cache
+def _powers(n: int) -> Int[Tensor, "n n"]:
+    table = [[pow(_FOLD, k - j + 1, _PRIME) if k >= j else 0 for k in range(n)] for j in range(n)]
+    return torch.tensor(table, dtype=torch.int64).view(n, n)
+
+
+def _updated(cache: Any, slots: Int[Tensor, "batch n 2"], layer: int, dtype: torch.dtype) -> Int[Tensor, "batch m 2"]:
+    """All slots of a layer, once those are in it.
+
+    Raises:
+        ValueError: its keys and its values differ.
+    """
+    heads = slots[:, None].to(dtype)
+    keys, values = cache.update(heads, heads.clone(), layer)
+    if not torch.equal(keys, values):
+        raise ValueError("the cache's keys and values hold different ids; what is done to one is due to the other")
+    held: Tensor = keys[:, 0].long()  # whole numbers
+    return held
 
 
 def _positions(asked: Any, past: int, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch n"]:

@@ -66,8 +66,8 @@ class Causal:
         **others: Any,
     ) -> Output:
         """One forward pass."""
-        read = Pass.of(ids, None, position_ids, **others)
-        return Output(read.logits(self._logits, attention_mask, logits_to_keep))
+        read = Pass.of(ids, None, position_ids, self.model.dtype, **others)
+        return Output(read.logits(self._logits, self.model.vocab, attention_mask, logits_to_keep))
 
     def _logits(self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"]) -> Float[Tensor, "batch n vocab"]:
         return self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log()

@@ -35,9 +35,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.attention import HIDDEN, Pass
+from specverify.integrations.attention import Pass
 from specverify.integrations.grammar import Grammar
-from specverify.integrations.pretrained import library, pretrained, toy_model
+from specverify.integrations.pretrained import SIZES, library, pretrained, toy_model
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
@@ -73,10 +73,8 @@ def chameleon(model: Model, unconditional: Model | None = None, *, width: int | 
         bos_token_id=grammar.begin,
         eos_token_id=[],
         pad_token_id=grammar.unconditional,
-        num_hidden_layers=1,
-        hidden_size=1,
-        num_attention_heads=1,
         max_position_embeddings=grammar.size + 2,
+        **SIZES,
     )
     return _image_model()(config, (model, unconditional or model), grammar).eval()
 
@@ -253,15 +251,14 @@ class _Janus(torch.nn.Module):
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
         read = Pass.of(inputs_embeds[..., 0].round().long(), cache, **others)
-        logits = read.logits(self._logits_of, attention_mask)
+        logits = read.logits(self._logits_of, self.grammar.image, attention_mask)
         return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:
         """Of a prompt, whatever."""
         if bool((tokens[:, 0] != self.bos).any()):
             raise ValueError(f"sequences begin with {self.bos}; not {tokens[0].tolist()}")
-        ids = torch.cat([tokens[:, 1:2].masked_fill(tokens[:, 1:2] == HIDDEN, self.pad), tokens[:, 2:]], 1)
-        logits = self.grammar.behind(self.toys, ids, length - 1)
+        logits = self.grammar.behind(self.toys, tokens[:, 1:], length - 1)[..., : self.grammar.image]
         return torch.nn.functional.pad(logits, (0, 0, 1, 0))
 
 

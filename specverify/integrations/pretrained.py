@@ -22,6 +22,9 @@ from specverify.integrations.attention import Pass
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
+SIZES = {"num_hidden_layers": 2, "hidden_size": 2, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
+"""Of what lies in a cache, in the words of configurations."""
+
 
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
@@ -44,10 +47,8 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
             # pads must then be named, and be no token: some releases mask it wherever they see it.
             eos_token_id=[] if model.eos is None else model.eos,
             pad_token_id=model.vocab + 2 if model.eos is None else model.eos,
-            num_hidden_layers=1,
-            hidden_size=1,
-            num_attention_heads=1,
             max_position_embeddings=model.length + 1,
+            **SIZES,
         ),
         (model,) if unconditional is None else (model, unconditional),
     ).eval()
@@ -99,14 +100,18 @@ def toy_model() -> Any:
             cache: Any = None,
             use_cache: bool = True,
             logits_to_keep: int | Tensor = 0,
+            return_dict: bool | None = None,
             **others: Any,
         ) -> Any:
             """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
             cache = past_key_values if cache is None else cache
             if cache is None and use_cache:
                 cache = self.empty_cache()
-            read = Pass.of(input_ids, cache, position_ids, **others)
-            return output(logits=read.logits(self.logits_of, attention_mask, logits_to_keep), **{cache_name: cache})
+            dtype = self.anchor.dtype if self.anchor.dtype.itemsize >= 4 else torch.float32
+            read = Pass.of(input_ids, cache, position_ids, dtype, **others)
+            logits = read.logits(self.logits_of, self.config.vocab_size, attention_mask, logits_to_keep)
+            found = output(logits=logits, **{cache_name: cache})
+            return found.to_tuple() if return_dict is False else found
 
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()

@@ -13,6 +13,7 @@ from specverify.verdict import Kind
 from toymodels import draft, toy
 
 BEGIN = 3
+HEADS = torch.tensor([0, 1])[:, None, None]
 IDS = torch.tensor([[BEGIN, 0, 2, 1, 2, 0]])
 
 
@@ -112,6 +113,37 @@ def nothing(mask):
     assert not mask[0, 1]
 
 
+def behind_another(model):
+    """A draft's key and value are kept, though another was committed before it."""
+    cache = cache_of(model(input_ids=torch.cat([IDS[:, :3], torch.tensor([[2, 2]])], 1), use_cache=True))
+    right = cache_of(model(input_ids=IDS[:, :4], use_cache=True))
+    for kept, written in zip(cache.layers, right.layers, strict=True):
+        for part in ("keys", "values"):
+            getattr(kept, part)[:, :, 3] = getattr(written, part)[:, :, 3]
+    return torch.cat([plain(model)[:, :5], laws(model, IDS[:, 5:], **{by(model): cache})], 1)
+
+
+def fed_twice(model):
+    """The last id of a prompt is in the cache, and is read again at its own position."""
+    cache = cache_of(model(input_ids=IDS[:, :3], use_cache=True))
+    asked = {"position_ids": torch.tensor([[2, 3, 4, 5]])}
+    rest = laws(model, IDS[:, 2:], **{by(model): cache}, **asked)[:, 1:]
+    return torch.cat([plain(model)[:, :3], rest], 1)
+
+
+def softly(model, by):
+    """A mask that adds something to a score where it hides."""
+    mask = torch.where(torch.ones(6, 6, dtype=torch.bool).tril(), 0.0, by)[None, None].double()
+    return laws(model, IDS, attention_mask=mask)
+
+
+def packed(model):
+    """Two sequences in one row, told by their positions."""
+    other = torch.tensor([[BEGIN, 1, 1]])
+    place = torch.cat([torch.arange(3), torch.arange(6)])[None]
+    return laws(model, torch.cat([other, IDS], 1), position_ids=place, use_cache=False)[:, 3:]
+
+
 def last(model):
     """Of the last two ids, and of those that are named, as all at once have them."""
     two = laws(model, IDS, logits_to_keep=2)
@@ -120,6 +152,8 @@ def last(model):
 
 SAME = {
     "logits of some ids": last,
+    "hidden by a large number": lambda model: softly(model, -1e5),
+    "packed": packed,
     "padded": padded,
     "positions that begin late": lambda model: padded(model, positions="late"),
     "padded, by slots": lambda model: padded(model, positions="slots"),
@@ -139,6 +173,8 @@ OTHER = {
     "hidden, without positions": lambda model: cached(model, mask=[1, 1, 1, 0, 0, 1, 1, 1], keep=2),
     "hides what was committed": lambda model: cached(model, positions=[3, 4, 5], mask=[1, 1, 0, 1, 1, 1]),
     "a mask that ends early": lambda model: cached(model, mask=[1, 1, 1, 1]),
+    "kept from behind another": behind_another,
+    "fed twice": fed_twice,
     "one that hides": lambda model: asked_for(model, hide),
     "one that shows": lambda model: asked_for(model, show),
 }
@@ -253,9 +289,19 @@ def test_what_cannot_be_read_says_what_can(engine):
         "shape \\(3, 1, 6\\); of these ids it is": {"position_ids": torch.zeros(3, 1, 6)},
         r"\[1, 6\] or \[1, 1, 6, 6\]": {"attention_mask": torch.ones(1, 1, 6, 5)},
         "attention_mask is dict": {"attention_mask": {"full_attention": None}},
-        "hides everything": {"attention_mask": torch.zeros(1, 6)},
+        "has 4 dimensions and is torch.int64": {"attention_mask": torch.ones(1, 1, 6, 6).long().tril()},
+        "adds -1 to a score": {"attention_mask": torch.ones(1, 1, 6, 6).tril() - 1},
+        "different ids to different heads": {
+            "attention_mask": torch.stack([torch.ones(6, 6).tril(), torch.eye(6)])[None] > 0
+        },
         "keys and values hold different": {by(engine): cache},
     }
     for says, asked in bad.items():
         with pytest.raises(ValueError, match=says):
             engine(input_ids=IDS, **asked)
+    uncropped = cache_of(engine(input_ids=IDS))
+    uncropped.layers[0].keys, uncropped.layers[0].values = (uncropped.layers[0].keys[:, :, :3] for _ in range(2))
+    with pytest.raises(ValueError, match=r"layers hold 4 and 7 slots, .* what is done to one layer is due to all"):
+        engine(input_ids=IDS[:, :1], **{by(engine): uncropped})
+    out = engine(input_ids=IDS, attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]]) * 0)
+    assert torch.equal(out.logits, torch.zeros_like(out.logits)), "who sees nothing knows nothing"

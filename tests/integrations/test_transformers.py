@@ -244,8 +244,8 @@ def test_logits_follow_from_what_the_cache_holds(name, by):
 def test_what_a_toy_does_not_take_says_so():
     engine = pretrained(toy("dense-3x6"))
     begin = torch.full((1, 1), 3)
-    with pytest.raises(ValueError, match="attention_mask hides everything from every id"):
-        engine(begin, attention_mask=torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="attention_mask is a tensor of 3 dimensions; a toy reads tensors of 2 or 4"):
+        engine(begin, attention_mask=torch.ones(1, 1, 1))
     with pytest.raises(ValueError, match="a toy's sequences begin with token 3 and have it nowhere else"):
         engine(torch.zeros(1, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="have it nowhere else"):
