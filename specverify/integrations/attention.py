@@ -48,6 +48,7 @@ class Pass:
         queries: ids of this one.
         cache: of transformers, if any.
         dtype: of what lies in it.
+        remarks: takes the first time that an id saw no sequence, in words.
     """
 
     ids: Int[Tensor, "batch slots"]
@@ -56,6 +57,7 @@ class Pass:
     queries: int
     cache: Any
     dtype: torch.dtype
+    remarks: list[str]
 
     @classmethod
     def of(
@@ -64,6 +66,7 @@ class Pass:
         cache: Any = None,
         position_ids: Any = None,
         dtype: torch.dtype = torch.float64,
+        remarks: list[str] | None = None,
         **others: Any,
     ) -> Pass:
         """A pass, once its ids are in the cache.
@@ -74,6 +77,7 @@ class Pass:
             position_ids: of these ids, Int[batch or 1, n]; by default, of releases that heed it, what is called
                 `cache_position`, Int[n], among the other arguments, and else those behind what is held.
             dtype: of what lies in the cache.
+            remarks: see `Pass`.
 
         Raises:
             ValueError: positions of no such shape, or keys and values that differ.
@@ -83,10 +87,11 @@ class Pass:
         if asked is None and others.get("cache_position") is not None and heeds_cache_position():
             asked = others["cache_position"]
         positions = _positions(asked, past, ids)
+        remarks = [] if remarks is None else remarks
         if cache is None:
-            return cls(ids, positions, 0, ids.shape[1], None, dtype)
+            return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks)
         held = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
-        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype)
+        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks)
 
     def logits(self, behind: Behind, vocab: int, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
         """Logits behind the ids of the pass; of an id that sees nothing they are all the same.
@@ -114,7 +119,10 @@ class Pass:
         numbers = _numbers(self.ids)
         right = (self._computed(numbers[:, self.past :]) == numbers).cumprod(1).bool()[:, self.past :]
         logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
-        return logits if bool(right.all()) else logits.where(right[..., None], _saying_nothing(logits))
+        if bool(right.all()):
+            return logits
+        self._remark("saw a key that was computed behind other ids than those before it")
+        return logits.where(right[..., None], _saying_nothing(logits))
 
     def _laid(
         self, behind: Behind, vocab: int, sees: Bool[Tensor, "batch queries slots"]
@@ -136,12 +144,25 @@ class Pass:
         mine[row, query] = numbers[each, last].where(sequence, 0)
         computed = self._computed(mine)[row]
         right = sequence & ((computed == numbers.gather(1, place)) | ~seen).all(1)
+        if not bool(sequence.all()):
+            odd = int((~sequence).nonzero()[0, 0])
+            saw, own = positions[odd][seen[odd]].tolist(), int(positions[odd, self.past + query[odd]])
+            self._remark(f"at position {own} saw ids at positions {', '.join(map(str, saw))}, which is no sequence")
+        elif not bool(right.all()):
+            self._remark("saw a key that was computed behind other ids than those before it")
         logits = torch.zeros(*sees.shape[:2], vocab, dtype=self.dtype, device=ids.device)
         if len(row):
             found = behind(laid, last + 1)[each, last]
             logits = logits.to(found.dtype)
             logits[row, query] = found.where(right[:, None], _saying_nothing(found))
         return logits
+
+    def _remark(self, what: str) -> None:
+        """Once, with what follows from it."""
+        if not self.remarks:
+            self.remarks.append(
+                f"in some pass an id {what}: on a transformer its law would be another (docs/schedulers.md)"
+            )
 
     def _computed(self, numbers: Int[Tensor, "batch queries"]) -> Int[Tensor, "batch slots"]:
         """What the second layer holds in each slot, once those of this pass are in it.

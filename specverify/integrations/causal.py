@@ -56,6 +56,7 @@ class Causal:
     """
 
     model: Model
+    remarks: list[str]
 
     def __call__(
         self,
@@ -66,7 +67,7 @@ class Causal:
         **others: Any,
     ) -> Output:
         """One forward pass."""
-        read = Pass.of(ids, None, position_ids, self.model.dtype, **others)
+        read = Pass.of(ids, None, position_ids, self.model.dtype, self.remarks, **others)
         return Output(read.logits(self._logits, self.model.vocab, attention_mask, logits_to_keep))
 
     def _logits(self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"]) -> Float[Tensor, "batch n vocab"]:
@@ -92,15 +93,19 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
         InputError: when called, for a step that returns something else, or nothing new.
     """
 
+    remarks: list[str] = []
+
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
-        models: tuple[Any, Any] = (Causal(draft), Causal(target))
+        models: tuple[Any, Any] = (Causal(draft, []), Causal(target, remarks))
         if cached:
             models = (pretrained(draft), pretrained(target))
+            models[1].remarks = remarks
         start = target.vocab if cached else START
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
             return torch.stack([_sequence(step, *models, target, start) for _ in range(n)])
 
+    sample.remarks = remarks  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(step, "__qualname__", type(step).__name__)
     return sample
 

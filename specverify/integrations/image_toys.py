@@ -115,16 +115,20 @@ def loop_sampler(
     if interface not in get_args(Interface):
         raise InputError(f"interface {interface!r}: choose one of {', '.join(get_args(Interface))}")
 
+    remarks: list[str] = []
+
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
             for start in range(0, n, batch):
                 model, prompt = _opened(target, interface, width)
+                model.remarks = remarks
                 prompt = prompt.expand(min(batch, n - start), -1).clone()
                 found.append(_read(loop(model, prompt), prompt, model))
         return _filled(torch.cat(found), target.eos)
 
+    sample.remarks = remarks  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(loop, "__qualname__", type(loop).__name__)
     return sample
 
@@ -232,6 +236,7 @@ class _Janus(torch.nn.Module):
     def __init__(self, toys: tuple[Model, ...], grammar: Grammar) -> None:
         super().__init__()
         self.toys, self.grammar = toys, grammar
+        self.remarks: list[str] = []
         self.bos, self.pad = grammar.vocab, grammar.unconditional
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: _embedded, model=self._hidden)
         self.gen_head = torch.nn.Identity()
@@ -250,7 +255,7 @@ class _Janus(torch.nn.Module):
     ) -> SimpleNamespace:
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
-        read = Pass.of(inputs_embeds[..., 0].round().long(), cache, **others)
+        read = Pass.of(inputs_embeds[..., 0].round().long(), cache, remarks=self.remarks, **others)
         logits = read.logits(self._logits_of, self.grammar.image, attention_mask)
         return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
 

@@ -89,6 +89,7 @@ def toy_model() -> Any:
         def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
             super().__init__(config)
             self.toys = toys  # by the token that sequences begin with
+            self.remarks: list[str] = []
             self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
 
         def forward(
@@ -108,7 +109,7 @@ def toy_model() -> Any:
             if cache is None and use_cache:
                 cache = self.empty_cache()
             dtype = self.anchor.dtype if self.anchor.dtype.itemsize >= 4 else torch.float32
-            read = Pass.of(input_ids, cache, position_ids, dtype, **others)
+            read = Pass.of(input_ids, cache, position_ids, dtype, self.remarks, **others)
             logits = read.logits(self.logits_of, self.config.vocab_size, attention_mask, logits_to_keep)
             found = output(logits=logits, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found

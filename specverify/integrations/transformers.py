@@ -9,9 +9,9 @@
     lookup = generation_sampler(prompt_lookup_num_tokens=2)
     print(judge_sampler(assisted, suite=small(), delta=0.1).verdict)
 
-The toy is a real `PreTrainedModel` with `GenerationMixin`. Its key-value cache holds nothing but the tokens, and its
-laws follow from what the cache holds: a rollback that is forgotten, or off by one, changes them as it would change
-those of a transformer. The prompt is one token of its own, `vocab`, with no probability anywhere.
+The toy is a real `PreTrainedModel` with `GenerationMixin`. Its key-value cache holds tokens, positions and what was
+seen at each, and its laws follow from these: a rollback that is forgotten, or off by one, changes them as those of a
+transformer. The prompt is one token of its own, `vocab`, with no probability anywhere.
 
 A target with processors (temperature, top-k, top-p, min-p) or with classifier-free guidance is unwrapped: `generate`
 gets the raw toy and the settings. Where tokens tie at the threshold of top-k, which of them are kept is a matter of
@@ -92,11 +92,14 @@ def generation_sampler(
     drafts = assistant is not None or any(name.startswith("prompt_lookup") for name in generate)
     size = batch or (1 if drafts else BATCH)
 
+    remarks: list[str] = []
+
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         raw, settings = _unwrapped(target)
         _check_agreement(target, settings, generate)
         guided = isinstance(raw, Guided)
         model = pretrained(raw.conditional, raw.unconditional) if isinstance(raw, Guided) else pretrained(raw)
+        model.remarks = remarks
         # `generate` keeps the 50 most probable tokens unless it is told otherwise.
         usual = {"do_sample": True, "max_new_tokens": raw.length, "top_k": 0}
         arguments = {**usual, **settings, **generate}
@@ -124,6 +127,7 @@ def generation_sampler(
             "assistant_confidence_threshold": assistant_confidence_threshold,
         }
     given = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in settings.items() if value)
+    sample.remarks = remarks  # type: ignore[attr-defined]
     sample.__qualname__ = f"generation_sampler({given})"
     return sample
 

@@ -114,7 +114,7 @@ def judge_sampler(
     check({what: value for what, value in given.items() if value is not None})
     suite = suite if (alone := toy or target) is None else (one_target(alone),)
     if exact:
-        return prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name)
+        return _remarked(prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name), sample)
     clock = Deadline(seconds)
     only = exact is False or not reproducible
     asked = Asked(
@@ -133,15 +133,21 @@ def judge_sampler(
         if Kind.REFUTED not in (followed.verdict.kind, two and two.verdict.kind):
             sampling.begin(clock)
             sampling.go_on(clock)
-        return together(sampling.judgement(clock), sampling.whole, followed, two, sample, asked)
+        return _remarked(together(sampling.judgement(clock), sampling.whole, followed, two, sample, asked), sample)
     sampling.go_on(share)
     found = sampling.judgement(share)
     if only or found.verdict.kind not in TO_FOLLOW:
-        return found
+        return _remarked(found, sample)
     followed = prove(seconds=MOST * clock.left, enough=FOLLOWED * seconds)
     enough = found.verdict.kind is Kind.CONSISTENT and sampling.whole
     two = None if enough else _pairs(prove, followed, clock, 1.0)
-    return together(found, sampling.whole, followed, two, sample, asked)
+    return _remarked(together(found, sampling.whole, followed, two, sample, asked), sample)
+
+
+def _remarked(found: Judgement, sample: Sampler) -> Judgement:
+    """A judgement with what a sampler noticed itself (`remarks`), where it is refuted."""
+    noticed = getattr(sample, "remarks", ()) if found.verdict.kind is Kind.REFUTED else ()
+    return replace(found, notes=(*found.notes, *noticed))
 
 
 def _pairs(prove: partial[Judgement], followed: Judgement, clock: Deadline, share: float) -> Judgement | None:

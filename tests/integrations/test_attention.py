@@ -6,6 +6,7 @@ import transformers
 
 from specverify.integrations.causal import step_sampler
 from specverify.integrations.transformers import loop_sampler, pretrained
+from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_suite import Case
 from specverify.subjects.shortened import Shortened
@@ -276,9 +277,10 @@ def seen(model, prompt):
 def test_rejected_drafts_may_be_hidden_and_positions_count():
     found = prove_sampler(loop_sampler(batched, "llama"), suite=suite())
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
-    for wrong in (late, seen):
-        found = prove_sampler(loop_sampler(wrong, "llama"), suite=suite())
+    for wrong, why in ((late, "an id at position 2 saw ids at positions 0, 2, which is no"), (seen, "saw ids at pos")):
+        found = judge_sampler(loop_sampler(wrong, "llama"), suite=suite(), exact=True)
         assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+        assert why in found.notes[-1]
 
 
 def test_what_cannot_be_read_says_what_can(engine):

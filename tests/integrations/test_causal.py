@@ -19,7 +19,7 @@ def plain(draft, target, ids):
 
 def test_logits_are_the_laws_behind_each_id():
     ids = torch.tensor([[0, 2, 1], [0, 0, 2]])
-    logits, cache = Causal(TOY)(ids, past_key_values=None, use_cache=False)
+    logits, cache = Causal(TOY, [])(ids, past_key_values=None, use_cache=False)
     assert torch.equal(logits, TOY.laws(TOY.start(2), ids[:, 1:]).log())
     assert cache is None
 
