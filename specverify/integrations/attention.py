@@ -90,7 +90,7 @@ class Pass:
         remarks = [] if remarks is None else remarks
         if cache is None:
             return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks)
-        held = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
+        held, _ = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
         return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks)
 
     def logits(self, behind: Behind, vocab: int, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
@@ -117,12 +117,14 @@ class Pass:
 
     def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
         numbers = _numbers(self.ids)
-        right = (self._computed(numbers[:, self.past :]) == numbers).cumprod(1).bool()[:, self.past :]
+        computed, written = self._computed(numbers[:, self.past :])
+        right = (computed == numbers).cumprod(1).bool()[:, self.past :]
         logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
         if bool(right.all()):
             return logits
         self._remark("saw a key that was computed behind other ids than those before it")
-        return logits.where(right[..., None], _saying_nothing(logits))
+        self._spoil(written, right)
+        return logits.where(right[..., None], saying_nothing(logits))
 
     def _laid(
         self, behind: Behind, vocab: int, sees: Bool[Tensor, "batch queries slots"]
@@ -142,19 +144,22 @@ class Pass:
         numbers = _numbers(laid)
         mine = torch.zeros_like(self.ids[:, -self.queries :])
         mine[row, query] = numbers[each, last].where(sequence, 0)
-        computed = self._computed(mine)[row]
-        right = sequence & ((computed == numbers.gather(1, place)) | ~seen).all(1)
+        computed, written = self._computed(mine)
+        right = sequence & ((computed[row] == numbers.gather(1, place)) | ~seen).all(1)
         if not bool(sequence.all()):
             odd = int((~sequence).nonzero()[0, 0])
             saw, own = positions[odd][seen[odd]].tolist(), int(positions[odd, self.past + query[odd]])
             self._remark(f"at position {own} saw ids at positions {', '.join(map(str, saw))}, which is no sequence")
         elif not bool(right.all()):
             self._remark("saw a key that was computed behind other ids than those before it")
+        every = torch.ones_like(sees[..., 0])
+        every[row, query] = right
+        self._spoil(written, every)
         logits = torch.zeros(*sees.shape[:2], vocab, dtype=self.dtype, device=ids.device)
         if len(row):
             found = behind(laid, last + 1)[each, last]
             logits = logits.to(found.dtype)
-            logits[row, query] = found.where(right[:, None], _saying_nothing(found))
+            logits[row, query] = found.where(right[:, None], saying_nothing(found))
         return logits
 
     def _remark(self, what: str) -> None:
@@ -164,21 +169,29 @@ class Pass:
                 f"in some pass an id {what}: on a transformer its law would be another (docs/schedulers.md)"
             )
 
-    def _computed(self, numbers: Int[Tensor, "batch queries"]) -> Int[Tensor, "batch slots"]:
-        """What the second layer holds in each slot, once those of this pass are in it.
+    def _spoil(self, written: list[Tensor], right: Bool[Tensor, "batch queries"]) -> None:
+        """What was computed from what was wrong is wrong itself, as in a transformer of any depth.
+
+        It is written where the cache holds it: who hands out copies has two layers.
+        """
+        for part in written:
+            part[:, 0, self.past : self.past + self.queries][~right] = 0
+
+    def _computed(self, numbers: Int[Tensor, "batch queries"]) -> tuple[Int[Tensor, "batch slots"], list[Tensor]]:
+        """What the second layer holds in each slot, once those of this pass are in it; and where it lies.
 
         Raises:
             ValueError: the layers were not treated alike.
         """
         if self.cache is None:
-            return numbers
-        held = _updated(self.cache, numbers[..., None].expand(-1, -1, 2), 1, self.dtype)
+            return numbers, []
+        held, written = _updated(self.cache, numbers[..., None].expand(-1, -1, 2), 1, self.dtype)
         if held.shape[:2] != self.ids.shape:
             raise ValueError(
                 f"the cache's layers hold {self.ids.shape[1]} and {held.shape[1]} slots, of {len(self.ids)} and "
                 f"{len(held)} rows; what is done to one layer is due to all"
             )
-        return held[..., 0]
+        return held[..., 0], written
 
     def _shown(self, mask: Any) -> Bool[Tensor, "batch queries slots"]:
         """Which slots each id of the pass sees."""
@@ -235,8 +248,8 @@ def _visible(mask: Tensor) -> Bool[Tensor, "rows queries slots"]:
     return mask == 0
 
 
-def _saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:
-    """All that is possible is equally so."""
+def saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:
+    """Laws by which all that is possible is equally so."""
     return logits.where(logits <= IMPOSSIBLE, 0.0)
 
 
@@ -252,8 +265,10 @@ def _powers(n: int) -> Int[Tensor, "n n"]:
     return torch.tensor(table, dtype=torch.int64).view(n, n)
 
 
-def _updated(cache: Any, slots: Int[Tensor, "batch n 2"], layer: int, dtype: torch.dtype) -> Int[Tensor, "batch m 2"]:
-    """All slots of a layer, once those are in it.
+def _updated(
+    cache: Any, slots: Int[Tensor, "batch n 2"], layer: int, dtype: torch.dtype
+) -> tuple[Int[Tensor, "batch m 2"], list[Tensor]]:
+    """All slots of a layer, once those are in it; and the keys and values in which they lie.
 
     Raises:
         ValueError: its keys and its values differ.
@@ -262,8 +277,7 @@ def _updated(cache: Any, slots: Int[Tensor, "batch n 2"], layer: int, dtype: tor
     keys, values = cache.update(heads, heads.clone(), layer)
     if not torch.equal(keys, values):
         raise ValueError("the cache's keys and values hold different ids; what is done to one is due to the other")
-    held: Tensor = keys[:, 0].long()  # whole numbers
-    return held
+    return keys[:, 0].long(), [keys, values]
 
 
 def _positions(asked: Any, past: int, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch n"]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specverify.integrations.attention import saying_nothing
 from specverify.integrations.pretrained import logits_by_kind
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
@@ -64,20 +65,20 @@ class Grammar:
         place = torch.arange(places)
         return place % (self.width + 1) == self.width if self.width else torch.zeros(places, dtype=torch.bool)
 
-    def tokens(self, ids: Int[Tensor, "batch n"]) -> Int[Tensor, "batch m"]:
-        """The image tokens among ids; whatever ids stand there, for drafts may break the grammar."""
-        return (ids[:, ~self.ends_row(ids.shape[1])] - self.first).clamp(0, self.image - 1)
-
     def logits(
         self, toys: tuple[Model, ...], ids: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch n+1 vocab"]:
-        """Logits of all ids at each place of an image, the one behind these included."""
-        laws = logits_by_kind(toys, self.tokens(ids), kind)
+        """Logits of all ids at each place of an image, the one behind these included; behind what breaks the grammar,
+        as drafts may, they say nothing."""
         ends = self.ends_row(ids.shape[1] + 1)
+        within = (ids >= self.first) & (ids < self.row_end)
+        known = within.where(~ends[:-1], ids == self.row_end).long().cumprod(1).bool()
+        laws = logits_by_kind(toys, (ids - self.first).where(within, 0)[:, ~ends[:-1]], kind)
         logits = laws.new_full((len(ids), len(ends), self.vocab), IMPOSSIBLE)
         logits[:, ends, self.row_end] = 0.0
         logits[:, ~ends, self.first : self.row_end] = laws[:, : int((~ends).sum())]
-        return logits
+        known = torch.nn.functional.pad(known, (1, 0), value=True)
+        return logits.where(known[..., None], saying_nothing(logits))
 
     def behind(
         self, toys: tuple[Model, ...], ids: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]
@@ -85,9 +86,9 @@ class Grammar:
         """Logits behind each id of a condition and an image; see `attention.Behind`. A mask may hide the condition."""
         first = ids[:, :1]
         bare = first == self.begin
-        begin = ids[:, :1].where(bare, ids[:, 1:2])[length > 1]
-        known = bare | (first == self.condition) | (first == self.unconditional)
-        if not bool(known[length > 0].all()) or bool((begin != self.begin).any()):
+        begins = bare | (first == self.condition) | (first == self.unconditional)
+        begins &= bare | (ids[:, 1:2] == self.begin) | (length <= 1)[:, None]
+        if not bool((begins[:, 0] | (length <= 0)).any()):
             raise ValueError(
                 f"sequences begin with {self.condition} or {self.unconditional}, the condition, and {self.begin}, "
                 f"which begins an image; not {ids[0, : int(length[0])].tolist()}"
@@ -95,4 +96,5 @@ class Grammar:
         shown = torch.nn.functional.pad(ids[:, 2:], (0, 1), value=self.first)[:, : ids.shape[1] - 1]
         logits = self.logits(toys, ids[:, 1:].where(bare, shown), (first != self.condition)[:, 0].long())
         later = torch.nn.functional.pad(logits[:, :-1], (0, 0, 1, 0))
-        return logits.where(bare[..., None], later)
+        logits = logits.where(bare[..., None], later)
+        return logits.where(begins[..., None], saying_nothing(logits))

@@ -37,7 +37,7 @@ from torch import Tensor
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass
 from specverify.integrations.grammar import Grammar
-from specverify.integrations.pretrained import SIZES, library, pretrained, toy_model
+from specverify.integrations.pretrained import SIZES, embedded, library, pretrained, read_back, toy_model
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
@@ -238,12 +238,12 @@ class _Janus(torch.nn.Module):
         self.toys, self.grammar = toys, grammar
         self.remarks: list[str] = []
         self.bos, self.pad = grammar.vocab, grammar.unconditional
-        self.language_model = SimpleNamespace(get_input_embeddings=lambda: _embedded, model=self._hidden)
+        self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
         self.gen_head = torch.nn.Identity()
 
     def prepare_gen_img_embeds(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
         """Embeddings of image ids."""
-        return _embedded(ids)
+        return embedded(ids)
 
     def _hidden(
         self,
@@ -255,17 +255,14 @@ class _Janus(torch.nn.Module):
     ) -> SimpleNamespace:
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
-        read = Pass.of(inputs_embeds[..., 0].round().long(), cache, remarks=self.remarks, **others)
+        read = Pass.of(read_back(inputs_embeds), cache, remarks=self.remarks, **others)
         logits = read.logits(self._logits_of, self.grammar.image, attention_mask)
         return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:
         """Of a prompt, whatever."""
-        if bool((tokens[:, 0] != self.bos).any()):
-            raise ValueError(f"sequences begin with {self.bos}; not {tokens[0].tolist()}")
+        begins = tokens[:, 0] == self.bos
+        if not bool(begins.any()):
+            raise ValueError(f"sequences begin with {self.bos}; not {tokens[0, : int(length[0])].tolist()}")
         logits = self.grammar.behind(self.toys, tokens[:, 1:], length - 1)[..., : self.grammar.image]
-        return torch.nn.functional.pad(logits, (0, 0, 1, 0))
-
-
-def _embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
-    return ids.double()[..., None]
+        return torch.nn.functional.pad(logits.where(begins[:, None, None], 0.0), (0, 0, 1, 0))

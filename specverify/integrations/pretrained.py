@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.attention import Pass
+from specverify.integrations.attention import Pass, saying_nothing
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
@@ -29,8 +29,9 @@ SIZES = {"num_hidden_layers": 2, "hidden_size": 2, "head_dim": 2, "num_attention
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
 
-    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with;
-    what pads it must be hidden by the attention mask.
+    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with,
+    and one that pads where none ends; what pads in front must be hidden by the attention mask. Behind a token that
+    has no place there the law says nothing.
 
     Args:
         model: the law of sequences.
@@ -39,14 +40,15 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     Raises:
         InputError: transformers is not installed.
     """
+    kinds = 1 if unconditional is None else 2
     return toy_model()(
         library().PretrainedConfig(
-            vocab_size=model.vocab + (1 if unconditional is None else 2),
+            vocab_size=model.vocab + kinds + (model.eos is None),
             bos_token_id=model.vocab,
             # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
             # pads must then be named, and be no token: some releases mask it wherever they see it.
             eos_token_id=[] if model.eos is None else model.eos,
-            pad_token_id=model.vocab + 2 if model.eos is None else model.eos,
+            pad_token_id=model.vocab + kinds if model.eos is None else model.eos,
             max_position_embeddings=model.length + 1,
             **SIZES,
         ),
@@ -94,7 +96,7 @@ def toy_model() -> Any:
 
         def forward(
             self,
-            input_ids: Tensor,
+            input_ids: Tensor | None = None,
             attention_mask: Tensor | None = None,
             position_ids: Tensor | None = None,
             past_key_values: Any = None,
@@ -102,9 +104,11 @@ def toy_model() -> Any:
             use_cache: bool = True,
             logits_to_keep: int | Tensor = 0,
             return_dict: bool | None = None,
+            inputs_embeds: Any = None,
             **others: Any,
         ) -> Any:
             """Logits log p of the tokens behind each of `input_ids`, given those and what the cache holds."""
+            input_ids = read_back(inputs_embeds) if input_ids is None else input_ids
             cache = past_key_values if cache is None else cache
             if cache is None and use_cache:
                 cache = self.empty_cache()
@@ -114,6 +118,9 @@ def toy_model() -> Any:
             found = output(logits=logits, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found
 
+        def get_input_embeddings(self) -> Any:
+            return embedded
+
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
 
@@ -121,18 +128,30 @@ def toy_model() -> Any:
             """Logits behind each of the tokens of sequences; see `attention.Behind`."""
             vocab = self.toys[0].vocab
             kind = tokens[:, 0] - vocab
-            if bool(((kind < 0) | (kind >= len(self.toys))).any()) or bool((tokens[:, 1:] >= vocab).any()):
-                begins = " or ".join(str(vocab + number) for number in range(len(self.toys)))
-                fed = tokens[0].tolist()
+            begins = (kind >= 0) & (kind < len(self.toys))
+            if not bool(begins.any()):
+                names = " or ".join(str(vocab + number) for number in range(len(self.toys)))
                 raise ValueError(
-                    f"a toy's sequences begin with token {begins} and have it nowhere else; not {fed}. What keeps a "
-                    "sequence of its own, as transformers' guidance does, may lose it where drafts are rejected"
+                    f"a toy's sequences begin with token {names}; not {tokens[0, : int(length[0])].tolist()}. What "
+                    "keeps a sequence of its own, as transformers' guidance does, may lose it where drafts are rejected"
                 )
-            logits = logits_by_kind(self.toys, tokens[:, 1:], kind)
-            impossible = logits.new_full((*logits.shape[:-1], len(self.toys)), IMPOSSIBLE)
-            return torch.cat([logits, impossible], -1)
+            known = torch.cat([begins[:, None], tokens[:, 1:] < vocab], 1)
+            logits = logits_by_kind(self.toys, tokens[:, 1:].where(known[:, 1:], 0), kind.where(begins, 0))
+            logits = logits.where(known.cumprod(1).bool()[..., None], saying_nothing(logits))
+            others = logits.new_full((*logits.shape[:-1], self.config.vocab_size - vocab), IMPOSSIBLE)
+            return torch.cat([logits, others], -1)
 
     return ToyModel
+
+
+def embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
+    """Embeddings of ids: their numbers."""
+    return ids.double()[..., None]
+
+
+def read_back(embeddings: Float[Tensor, "*shape 1"]) -> Int[Tensor, "*shape"]:
+    """The ids of embeddings."""
+    return embeddings[..., 0].round().long()
 
 
 def logits_by_kind(

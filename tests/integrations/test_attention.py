@@ -25,7 +25,7 @@ def llama():
         vocab_size=4,
         hidden_size=16,
         intermediate_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=4,
         num_attention_heads=2,
         head_dim=8,
         initializer_range=0.5,
@@ -114,13 +114,27 @@ def nothing(mask):
     assert not mask[0, 1]
 
 
+def written(kept, right, slot):
+    """A slot of one cache is overwritten by another's."""
+    for mine, other in zip(kept.layers, right.layers, strict=True):
+        for part in ("keys", "values"):
+            getattr(mine, part)[:, :, slot] = getattr(other, part)[:, :, slot]
+
+
 def behind_another(model):
     """A draft's key and value are kept, though another was committed before it."""
     cache = cache_of(model(input_ids=torch.cat([IDS[:, :3], torch.tensor([[2, 2]])], 1), use_cache=True))
+    written(cache, cache_of(model(input_ids=IDS[:, :4], use_cache=True)), 3)
+    return torch.cat([plain(model)[:, :5], laws(model, IDS[:, 5:], **{by(model): cache})], 1)
+
+
+def refreshed(model):
+    """The same, and it is read over again once the next id was read behind it."""
+    cache = cache_of(model(input_ids=torch.cat([IDS[:, :2], torch.tensor([[1, 1]])], 1), use_cache=True))
     right = cache_of(model(input_ids=IDS[:, :4], use_cache=True))
-    for kept, written in zip(cache.layers, right.layers, strict=True):
-        for part in ("keys", "values"):
-            getattr(kept, part)[:, :, 3] = getattr(written, part)[:, :, 3]
+    written(cache, right, 2)
+    model(input_ids=IDS[:, 4:5], use_cache=True, **{by(model): cache})
+    written(cache, right, 3)
     return torch.cat([plain(model)[:, :5], laws(model, IDS[:, 5:], **{by(model): cache})], 1)
 
 
@@ -151,7 +165,20 @@ def last(model):
     return torch.cat([laws(model, IDS, logits_to_keep=torch.arange(4)), two], 1)
 
 
+def embedded(model):
+    """Embeddings in the place of ids."""
+    return model(inputs_embeds=model.get_input_embeddings()(IDS)).logits[..., :BEGIN].log_softmax(-1)
+
+
+def garbage(model):
+    """Another row, and what is read behind the ids, may be anything at all: nobody looks at it."""
+    ids = torch.cat([torch.cat([IDS, torch.full_like(IDS, BEGIN)], 1), torch.zeros(1, 12, dtype=torch.int64)])
+    return laws(model, ids)[:1, :6]
+
+
 SAME = {
+    "embeddings": embedded,
+    "with garbage": garbage,
     "logits of some ids": last,
     "hidden by a large number": lambda model: softly(model, -1e5),
     "packed": packed,
@@ -175,6 +202,7 @@ OTHER = {
     "hides what was committed": lambda model: cached(model, positions=[3, 4, 5], mask=[1, 1, 0, 1, 1, 1]),
     "a mask that ends early": lambda model: cached(model, mask=[1, 1, 1, 1]),
     "kept from behind another": behind_another,
+    "read behind one that was": refreshed,
     "fed twice": fed_twice,
     "one that hides": lambda model: asked_for(model, hide),
     "one that shows": lambda model: asked_for(model, show),

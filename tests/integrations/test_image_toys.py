@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,35 @@ def test_a_loop_of_januss_is_proved_and_its_guidance_seen(loops):
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     wrong = prove_sampler(loop_sampler(loops.misguided, "janus"), suite=(case,))
     assert wrong.verdict.kind is Kind.REFUTED, wrong.verdict.reason
+
+
+def rows(model, ids, fed=None):
+    """One id after the other; at the end of a row it is written down, and something else is fed."""
+    cache, out = None, model(input_ids=ids)
+    while ids.shape[1] < 2 + model.size:
+        cache = getattr(out, "cache", None) or out.past_key_values
+        token = torch.multinomial(out.logits[:, -1].softmax(-1), 1)
+        ids = torch.cat([ids, token], 1)
+        ends = bool((token == model.grammar.row_end).all()) and fed is not None
+        token = {"last": ids[:, -2:-1], "begin": ids[:, 1:2]}[fed] if ends else token
+        out = model(input_ids=token, past_key_values=cache)
+    return ids
+
+
+@pytest.mark.parametrize("fed", [None, "last", "begin"])
+def test_what_is_fed_at_the_end_of_a_row_counts(fed):
+    found = prove_sampler(loop_sampler(partial(rows, fed=fed), width=2), suite=suite(4))
+    assert found.verdict.kind is (Kind.PROVED if fed is None else Kind.REFUTED), found.verdict.reason
+
+
+def test_behind_ids_that_are_no_image_logits_say_nothing():
+    model = chameleon(pair()[0], width=2)
+    g = model.grammar
+    ids = torch.tensor([[g.condition, g.begin, g.first + 2, g.first], [g.condition, g.begin, g.row_end, g.first]])
+    right, wrong = model(input_ids=ids).logits[:, 2, g.first : g.row_end]
+    assert torch.equal(wrong, torch.zeros_like(wrong))
+    assert not torch.equal(right, wrong)
+    assert model(input_ids=ids).logits[:, 3].argmax(-1).tolist() == [g.row_end] * 2
 
 
 def test_a_batch_of_samples_has_a_row_for_each(loops):
