@@ -106,22 +106,22 @@ class Pass:
             ValueError: a mask of another shape or kind.
         """
         logits = self._plain(behind) if self._is_plain(mask) else self._laid(behind, vocab, self._shown(mask))
-        return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
+        return kept(logits, keep)
 
     def _is_plain(self, mask: Any) -> bool:
         """Whether every id sees all before it, each one position behind the last."""
         slots = self.past + self.queries
-        if self.ids.shape[1] != slots or not bool((self.positions.diff(dim=1) == 1).all()):
+        if self.ids.shape[1] != slots or not torch.equal(self.positions[:, 1:], self.positions[:, :-1] + 1):
             return False
         return mask is None or (isinstance(mask, Tensor) and mask.shape == self.ids.shape and bool(mask.all()))
 
     def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
         numbers = _numbers(self.ids)
         computed, written = self._computed(numbers[:, self.past :])
-        right = (computed == numbers).cumprod(1).bool()[:, self.past :]
         logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
-        if bool(right.all()):
+        if torch.equal(computed, numbers):
             return logits
+        right = (computed == numbers).cumprod(1).bool()[:, self.past :]
         self._remark("saw a key that was computed behind other ids than those before it")
         self._spoil(written, right)
         return logits.where(right[..., None], saying_nothing(logits))
@@ -246,6 +246,11 @@ def _visible(mask: Tensor) -> Bool[Tensor, "rows queries slots"]:
         odd = float(mask[between | mask.isnan()][0])
         raise ValueError(f"attention_mask adds {odd:g} to a score; 0 shows an id, and {HIDES:g} or less hides it")
     return mask == 0
+
+
+def kept(logits: Float[Tensor, "batch queries vocab"], keep: Any) -> Float[Tensor, "batch kept vocab"]:
+    """What `logits_to_keep` asks for."""
+    return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
 
 
 def saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.attention import Pass
+from specverify.integrations.attention import Pass, kept
 from specverify.integrations.pretrained import pretrained
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
@@ -67,10 +67,14 @@ class Causal:
         **others: Any,
     ) -> Output:
         """One forward pass."""
+        if attention_mask is None and position_ids is None:
+            return Output(kept(self._logits(ids), logits_to_keep))
         read = Pass.of(ids, None, position_ids, self.model.dtype, self.remarks, **others)
         return Output(read.logits(self._logits, self.model.vocab, attention_mask, logits_to_keep))
 
-    def _logits(self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"]) -> Float[Tensor, "batch n vocab"]:
+    def _logits(
+        self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch n vocab"]:
         return self.model.laws(self.model.start(len(ids)), ids[:, 1:]).log()
 
 

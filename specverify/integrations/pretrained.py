@@ -92,6 +92,7 @@ def toy_model() -> Any:
             super().__init__(config)
             self.toys = toys  # by the token that sequences begin with
             self.remarks: list[str] = []
+            self.ids: int = config.vocab_size
             self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
 
         def forward(
@@ -114,7 +115,7 @@ def toy_model() -> Any:
                 cache = self.empty_cache()
             dtype = self.anchor.dtype if self.anchor.dtype.itemsize >= 4 else torch.float32
             read = Pass.of(input_ids, cache, position_ids, dtype, self.remarks, **others)
-            logits = read.logits(self.logits_of, self.config.vocab_size, attention_mask, logits_to_keep)
+            logits = read.logits(self.logits_of, self.ids, attention_mask, logits_to_keep)
             found = output(logits=logits, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found
 
@@ -136,9 +137,12 @@ def toy_model() -> Any:
                     "keeps a sequence of its own, as transformers' guidance does, may lose it where drafts are rejected"
                 )
             known = torch.cat([begins[:, None], tokens[:, 1:] < vocab], 1)
-            logits = logits_by_kind(self.toys, tokens[:, 1:].where(known[:, 1:], 0), kind.where(begins, 0))
-            logits = logits.where(known.cumprod(1).bool()[..., None], saying_nothing(logits))
-            others = logits.new_full((*logits.shape[:-1], self.config.vocab_size - vocab), IMPOSSIBLE)
+            fine = bool(known.all())
+            ids = tokens[:, 1:] if fine else tokens[:, 1:].where(known[:, 1:], 0)
+            logits = logits_by_kind(self.toys, ids, kind if fine else kind.where(begins, 0))
+            if not fine:
+                logits = logits.where(known.cumprod(1).bool()[..., None], saying_nothing(logits))
+            others = logits.new_full((*logits.shape[:-1], self.ids - vocab), IMPOSSIBLE)
             return torch.cat([logits, others], -1)
 
     return ToyModel
@@ -158,5 +162,7 @@ def logits_by_kind(
     toys: Sequence[Model], tokens: Int[Tensor, "batch n"], kind: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch n+1 vocab"]:
     """Logits log p of every place behind some tokens, by the toy that each row is of."""
+    if len(toys) == 1:
+        return toys[0].laws(toys[0].start(len(tokens)), tokens).log().clamp(min=IMPOSSIBLE)
     each = torch.stack([toy.laws(toy.start(len(tokens)), tokens) for toy in toys])
     return each[kind, torch.arange(len(tokens), device=tokens.device)].log().clamp(min=IMPOSSIBLE)
