@@ -55,12 +55,16 @@ class _Held:
 class Cached:
     """A model with a cache beside it, which notices where that holds something else than was committed.
 
+    Args:
+        model: whose laws it has.
+        most: rows of a batch that has one; contexts of larger ones are the model's own. None for all.
+
     Attributes:
         breach: the first such place, in words; empty if there was none.
     """
 
-    def __init__(self, model: AnyModel) -> None:
-        self.inner, self.breach = model, ""
+    def __init__(self, model: AnyModel, most: int | None = None) -> None:
+        self.inner, self.breach, self.most = model, "", most
         self.name, self.length, self.dtype, self.device = model.name, model.length, model.dtype, model.device
         self._ids = getattr(model, "dim", None) is None
 
@@ -71,6 +75,8 @@ class Cached:
 
     def start(self, batch: int) -> Context:
         """See Model."""
+        if self.most is not None and batch > self.most:
+            return self.inner.start(batch)
         empty = torch.full((batch, self.length + 2), _NOTHING, dtype=torch.int64, device=self.device)
         due, length = empty.clone(), empty[:, 0].clone()
         due[:, 0] = _BEGINS
@@ -78,6 +84,8 @@ class Cached:
 
     def laws(self, context: Context, draft: Num[Tensor, "batch w *dim"]) -> Any:
         """See Model; the slots of the last token and of the drafts are written."""
+        if not isinstance(context, _Held):
+            return self.inner.laws(context, draft)
         self._look(context)
         numbers = [context.due.gather(1, context.length[:, None])[:, 0]]
         for token in self._numbers(draft).unbind(1):
@@ -88,6 +96,8 @@ class Cached:
 
     def advance(self, context: Context, tokens: Num[Tensor, "batch n *dim"], count: Int[Tensor, " batch"]) -> Context:
         """See Model."""
+        if not isinstance(context, _Held):
+            return self.inner.advance(context, tokens, count)
         after = self.inner.advance(context.inner, tokens, count)
         due, length, ended = context.due.clone(), context.length, context.ended
         for slot, token in enumerate(self._numbers(tokens).unbind(1)):

@@ -34,6 +34,10 @@ PLACES = 9
 """The size with seven inner rows."""
 WIDE, MORE = 4, 4
 """From so many dimensions on so many times as many: a batch costs the same there, and has more to say."""
+SEEN = 512
+"""Rows of the largest batches in which it is looked at whether a cache would hold what is committed."""
+TWICE = 2
+"""Of the small batches of each size, it is looked at in so many."""
 _APART = 1 << 20
 """Numbers of their blocks begin here, apart from those of the large ones."""
 
@@ -140,7 +144,8 @@ def play(
     for number, size in enumerate(_sizes(n, early)):
         if parts and deadline is not None and deadline.over:
             break
-        parts.append(_block(decoder, model, size, Sampled(seed, number, model.device)))
+        seen = SEEN if all(part.batches != (size,) for part in parts) else 0  # once of each size
+        parts.append(_block(decoder, model, size, Sampled(seed, number, model.device), seen))
     return _joined(parts)
 
 
@@ -163,7 +168,7 @@ def play_small(
         for number in range(batches * (often if size == PLACES else 1) * (MORE if model.dim >= WIDE else 1)):
             if not deadline.over:
                 draws = Sampled(seed, _APART + size * 1024 + number, model.device)
-                parts.append(_block(decoder, model, size, draws))
+                parts.append(_block(decoder, model, size, draws, SEEN if number < TWICE else 0))
         if parts:
             found[size] = torch.stack([part.tokens for part in parts])
             fault = fault or next((part.fault for part in parts if part.fault), "")
@@ -197,8 +202,9 @@ def _joined(parts: Sequence[Played]) -> Played:
     )
 
 
-def _block(decoder: Any, model: ContinuousModel, n: int, draws: Sampled) -> Played:
-    noted = Cached(model)
+def _block(decoder: Any, model: ContinuousModel, n: int, draws: Sampled, seen: int) -> Played:
+    """One batch; of up to `seen` rows, its cache is looked at."""
+    noted = Cached(model, seen)
     watched = Watched(noted)
     state = decoder.init(watched, n, draws)
     _check_state(state, model, n)

@@ -13,6 +13,7 @@ from specverify.decoders.registry import Settings
 from specverify.errors import InputError
 from specverify.evidence.cached import Cached
 from specverify.laws import ContinuousModel
+from specverify.subjects.continuous_play import TRIAL
 from specverify.subjects.factory import Factory
 from toymodels import continuous, continuous_drafts
 
@@ -109,5 +110,5 @@ def settings(factory: Factory, toys: Sequence[str] | None) -> list[Setting]:
 def maker(factory: Factory, one: Setting) -> tuple[Callable[[], Any], Cached | None]:
     """What makes the subject's decoder in a setting, and its draft model, which notes what a cache would not hold."""
     settings = one.settings()
-    drafts = None if settings.draft_model is None else Cached(settings.draft_model)
+    drafts = None if settings.draft_model is None else Cached(settings.draft_model, TRIAL)
     return partial(factory.build, replace(settings, draft_model=drafts)), drafts

@@ -49,11 +49,11 @@ class InOddBatches(Through):
 
 
 class InCrowds(Through):
-    """The same for more than 600 rows."""
+    """The same for more than 200 rows."""
 
     def laws(self, context, drafts):
         rows = torch.arange(len(drafts))
-        return self.inner.laws(tree.rows(context, rows) if len(rows) > 600 else context, drafts)
+        return self.inner.laws(tree.rows(context, rows) if len(rows) > 200 else context, drafts)
 
 
 class BackFirst(Through):
@@ -175,7 +175,7 @@ def test_a_token_that_was_read_behind_others_is_noticed():
 
 @pytest.mark.parametrize("through", [InOddBatches, InCrowds])
 def test_a_cache_that_is_wrong_in_batches_of_some_sizes_is_an_error(through):
-    found = judge_decoder(Seen(Autoregressive(), through), seconds=5, examples=5)
+    found = judge_decoder(Seen(Autoregressive(), through), seconds=2, examples=5)
     assert found.verdict.kind is Kind.ERROR
     assert "a cache would hold nothing in place of what a sequence begins with" in found.verdict.reason
     found = judge_continuous(Seen(Autoregressive(), through), toys=["gauss-3x9"], seconds=20)
@@ -218,10 +218,10 @@ def test_rows_that_have_ended_need_no_cache():
 
 
 def test_a_decoder_whose_cache_would_not_hold_what_it_commits_is_in_error():
-    judgement = judge_decoder(Seen(Autoregressive(), OnACopy), seconds=5, examples=5)
+    judgement = judge_decoder(Seen(Autoregressive(), OnACopy), seconds=2, examples=5)
     assert judgement.verdict.kind is Kind.ERROR
     assert judgement.verdict.reason.startswith("on batches of 1, 1 rows at once, a cache would hold nothing in place")
-    vectors = judge_continuous(Seen(Autoregressive(), OnACopy), seconds=5)
+    vectors = judge_continuous(Seen(Autoregressive(), OnACopy), seconds=2)
     assert vectors.verdict.kind is Kind.ERROR
     assert "a cache would hold nothing in place of what a sequence begins with" in vectors.verdict.reason
 
@@ -234,7 +234,7 @@ def test_a_decoder_that_does_not_run_on_such_a_model_says_so():
 
     with pytest.raises(AssertionError):
         held(lambda _: Seen(Autoregressive(), Peeks), Settings(1), MODEL, (2,), 0, Deadline(60))
-    judgement = judge_decoder(Seen(Autoregressive(), Peeks), seconds=5, examples=5)
+    judgement = judge_decoder(Seen(Autoregressive(), Peeks), seconds=2, examples=5)
     assert judgement.verdict.kind is not Kind.ERROR
     assert any("it raised AssertionError" in note and "whether a cache would" in note for note in judgement.not_covered)
 
