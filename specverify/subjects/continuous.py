@@ -43,7 +43,7 @@ from specverify.seeds import derived_seed
 from specverify.subjects import continuous_pool
 from specverify.subjects.continuous_kept import KEPT, first_drafts
 from specverify.subjects.continuous_location import locate, said
-from specverify.subjects.continuous_play import Played, play, play_small, trial
+from specverify.subjects.continuous_play import SEEN, Played, play, play_small, trial
 from specverify.subjects.continuous_suite import SUITE, Setting, maker, settings
 from specverify.subjects.continuous_words import box, hardly, sentence
 from specverify.subjects.factory import Factory, as_factory
@@ -296,7 +296,8 @@ def _judgement(
             "laws, dimensions, lengths, windows, drafts and precisions other than those of the settings, or together "
             "otherwise than there (checks are named after settings); other batches; mixtures of more than 6 "
             "components, diffusion heads of other than 6 steps, standard deviations below 0.17 or above 1.9",
-            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last",
+            f"a slip at one place of a batch, other than its first {len(continuous_pool.INNER) + 1} rows and its last; "
+            f"what a cache would hold, but once or twice in each size of batch up to {SEEN} rows",
             "the total variation of whole sequences, which no test of densities bounds; dependence of three tokens or "
             "more of which every two are independent",
         ],
