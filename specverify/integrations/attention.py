@@ -31,6 +31,7 @@ HIDES = -1e4
 """What is added to scores so that an id is not seen is this or less."""
 Behind = Callable[[Int[Tensor, "rows n"], Int[Tensor, " rows"]], Float[Tensor, "rows n vocab"]]
 """The logits behind each id of sequences, given how long these are; behind them stands `HIDDEN`."""
+BEHIND_OTHERS = "an id saw a key that was computed behind other ids than those before it, or by another model"
 _FAR = 2**40
 """Beyond all positions."""
 _PRIME, _FOLD = 4194301, 2654435
@@ -49,6 +50,7 @@ class Pass:
         cache: of transformers, if any.
         dtype: of what lies in it.
         remarks: takes the first time that an id saw no sequence, in words.
+        of_model: a number of the model: what another one computed is none of its keys.
     """
 
     ids: Int[Tensor, "batch slots"]
@@ -58,6 +60,7 @@ class Pass:
     cache: Any
     dtype: torch.dtype
     remarks: list[str]
+    of_model: int = 0
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class Pass:
         position_ids: Any = None,
         dtype: torch.dtype = torch.float64,
         remarks: list[str] | None = None,
+        of_model: int = 0,
         **others: Any,
     ) -> Pass:
         """A pass, once its ids are in the cache.
@@ -77,7 +81,7 @@ class Pass:
             position_ids: of these ids, Int[batch or 1, n]; by default, of releases that heed it, what is called
                 `cache_position`, Int[n], among the other arguments, and else those behind what is held.
             dtype: of what lies in the cache.
-            remarks: see `Pass`.
+            remarks, of_model: see `Pass`.
 
         Raises:
             ValueError: positions of no such shape, or keys and values that differ.
@@ -89,9 +93,9 @@ class Pass:
         positions = _positions(asked, past, ids)
         remarks = [] if remarks is None else remarks
         if cache is None:
-            return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks)
+            return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks, of_model)
         held, _ = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
-        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks)
+        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks, of_model)
 
     def logits(self, behind: Behind, vocab: int, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
         """Logits behind the ids of the pass; of an id that sees nothing they are all the same.
@@ -116,13 +120,13 @@ class Pass:
         return mask is None or (isinstance(mask, Tensor) and mask.shape == self.ids.shape and bool(mask.all()))
 
     def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
-        numbers = _numbers(self.ids)
+        numbers = _numbers(self.ids, self.of_model)
         computed, written = self._computed(numbers[:, self.past :])
         logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
         if torch.equal(computed, numbers):
             return logits
         right = (computed == numbers).cumprod(1).bool()[:, self.past :]
-        self._remark("saw a key that was computed behind other ids than those before it")
+        remark(self.remarks, BEHIND_OTHERS)
         self._spoil(written, right)
         return logits.where(right[..., None], saying_nothing(logits))
 
@@ -141,7 +145,7 @@ class Pass:
         sequence &= (count <= 1).all(1)
         laid.scatter_reduce_(1, place, ids, "amax", include_self=False)
         laid.masked_fill_(torch.arange(laid.shape[1], device=laid.device) > last[:, None], HIDDEN)
-        numbers = _numbers(laid)
+        numbers = _numbers(laid, self.of_model)
         mine = torch.zeros_like(self.ids[:, -self.queries :])
         mine[row, query] = numbers[each, last].where(sequence, 0)
         computed, written = self._computed(mine)
@@ -149,9 +153,9 @@ class Pass:
         if not bool(sequence.all()):
             odd = int((~sequence).nonzero()[0, 0])
             saw, own = positions[odd][seen[odd]].tolist(), int(positions[odd, self.past + query[odd]])
-            self._remark(f"at position {own} saw ids at positions {', '.join(map(str, saw))}, which is no sequence")
+            remark(self.remarks, f"an id at position {own} saw ids at positions {saw}, which is no sequence")
         elif not bool(right.all()):
-            self._remark("saw a key that was computed behind other ids than those before it")
+            remark(self.remarks, BEHIND_OTHERS)
         every = torch.ones_like(sees[..., 0])
         every[row, query] = right
         self._spoil(written, every)
@@ -161,13 +165,6 @@ class Pass:
             logits = logits.to(found.dtype)
             logits[row, query] = found.where(right[:, None], saying_nothing(found))
         return logits
-
-    def _remark(self, what: str) -> None:
-        """Once, with what follows from it."""
-        if not self.remarks:
-            self.remarks.append(
-                f"in some pass an id {what}: on a transformer its law would be another (docs/schedulers.md)"
-            )
 
     def _spoil(self, written: list[Tensor], right: Bool[Tensor, "batch queries"]) -> None:
         """What was computed from what was wrong is wrong itself, as in a transformer of any depth.
@@ -248,6 +245,12 @@ def _visible(mask: Tensor) -> Bool[Tensor, "rows queries slots"]:
     return mask == 0
 
 
+def remark(remarks: list[str], what: str) -> None:
+    """Write down the first thing that was wrong with a pass, and what follows from it."""
+    if not remarks:
+        remarks.append(f"in some pass {what}: on a transformer its law would be another (docs/schedulers.md)")
+
+
 def kept(logits: Float[Tensor, "batch queries vocab"], keep: Any) -> Float[Tensor, "batch kept vocab"]:
     """What `logits_to_keep` asks for."""
     return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
@@ -258,9 +261,9 @@ def saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*sha
     return logits.where(logits <= IMPOSSIBLE, 0.0)
 
 
-def _numbers(ids: Int[Tensor, "rows n"]) -> Int[Tensor, "rows n"]:
-    """A number of all ids up to each."""
-    numbers: Tensor = ((ids + 2) @ _powers(ids.shape[1]).to(ids.device)) % _PRIME + 1
+def _numbers(ids: Int[Tensor, "rows n"], of_model: int) -> Int[Tensor, "rows n"]:
+    """A number of a model and of all ids up to each."""
+    numbers: Tensor = ((ids + 2) @ _powers(ids.shape[1]).to(ids.device) + of_model) % _PRIME + 1
     return numbers
 
 

@@ -67,6 +67,8 @@ class Causal:
         **others: Any,
     ) -> Output:
         """One forward pass."""
+        if others.get("past_key_values") is not None or others.get("cache") is not None:
+            raise ValueError("this model keeps no cache; step_sampler(step, cached=True) hands over models that do")
         if attention_mask is None and position_ids is None:
             return Output(kept(self._logits(ids), logits_to_keep))
         read = Pass.of(ids, None, position_ids, self.model.dtype, self.remarks, **others)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specverify.integrations.attention import saying_nothing
+from specverify.integrations.attention import remark, saying_nothing
 from specverify.integrations.pretrained import logits_by_kind
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
@@ -81,7 +81,11 @@ class Grammar:
         return logits.where(known[..., None], saying_nothing(logits))
 
     def behind(
-        self, toys: tuple[Model, ...], ids: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]
+        self,
+        toys: tuple[Model, ...],
+        ids: Int[Tensor, "rows n"],
+        length: Int[Tensor, " rows"],
+        remarks: list[str],
     ) -> Float[Tensor, "rows n vocab"]:
         """Logits behind each id of a condition and an image; see `attention.Behind`. A mask may hide the condition."""
         first = ids[:, :1]
@@ -89,10 +93,9 @@ class Grammar:
         begins = bare | (first == self.condition) | (first == self.unconditional)
         begins &= bare | (ids[:, 1:2] == self.begin) | (length <= 1)[:, None]
         if not bool((begins[:, 0] | (length <= 0)).any()):
-            raise ValueError(
-                f"sequences begin with {self.condition} or {self.unconditional}, the condition, and {self.begin}, "
-                f"which begins an image; not {ids[0, : int(length[0])].tolist()}"
-            )
+            fed = ids[0, : int(length[0])].tolist()
+            names = f"{self.condition} or {self.unconditional}, the condition, and {self.begin}, which begins an image"
+            remark(remarks, f"the ids began {fed}, where a toy's begin with {names}")
         shown = torch.nn.functional.pad(ids[:, 2:], (0, 1), value=self.first)[:, : ids.shape[1] - 1]
         logits = self.logits(toys, ids[:, 1:].where(bare, shown), (first != self.condition)[:, 0].long())
         later = torch.nn.functional.pad(logits[:, :-1], (0, 0, 1, 0))

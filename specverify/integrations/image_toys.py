@@ -35,15 +35,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.attention import Pass
+from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
-from specverify.integrations.pretrained import SIZES, embedded, library, pretrained, read_back, toy_model
+from specverify.integrations.pretrained import (
+    SIZES,
+    embedded,
+    library,
+    number_of_model,
+    pretrained,
+    read_back,
+    shift,
+    toy_model,
+)
 from specverify.model import Model
 from specverify.processors import Guided
 from specverify.subjects.sampler_series import Sampler
 from specverify.subjects.shortened import guided_still
 
 Interface = Literal["llama", "chameleon", "janus"]
+IMAGE = 1 << 16
+"""Added to Janus's image ids where they are embedded."""
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
 """(model, prompt) -> ids of `model.size` places or more, behind the prompt or with it."""
 
@@ -88,7 +99,7 @@ def janus(model: Model, unconditional: Model | None = None) -> Any:
 
     Returns:
         `language_model.get_input_embeddings()`, `language_model.model`, `gen_head`, `prepare_gen_img_embeds`, and
-        `grammar`; an embedding is an id, hidden states are the logits, and image ids begin at 0 as Janus's do.
+        `grammar`; an embedding is an id, of a text or of an image, and image ids begin at 0 as Janus's do.
     """
     return _Janus((model, unconditional or model), Grammar(model.vocab, model.length, first=0))
 
@@ -225,7 +236,7 @@ def _image_model() -> Any:
 
         def logits_of(self, tokens: Tensor, length: Tensor) -> Tensor:
             """See `toy_model`; of the condition itself, whatever."""
-            return self.grammar.behind(self.toys, tokens, length)
+            return self.grammar.behind(self.toys, tokens, length, self.remarks)
 
     return ImageModel
 
@@ -239,11 +250,12 @@ class _Janus(torch.nn.Module):
         self.remarks: list[str] = []
         self.bos, self.pad = grammar.vocab, grammar.unconditional
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
-        self.gen_head = torch.nn.Identity()
+        self.gen_head = _Head()
+        self.of_model = number_of_model(toys)
 
     def prepare_gen_img_embeds(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
-        """Embeddings of image ids."""
-        return embedded(ids)
+        """Embeddings of image ids, from a table of their own."""
+        return embedded(ids + IMAGE)
 
     def _hidden(
         self,
@@ -255,14 +267,25 @@ class _Janus(torch.nn.Module):
     ) -> SimpleNamespace:
         cache = past_key_values if cache is None else cache
         cache = _cache_class()() if cache is None else cache
-        read = Pass.of(read_back(inputs_embeds), cache, remarks=self.remarks, **others)
-        logits = read.logits(self._logits_of, self.grammar.image, attention_mask)
-        return SimpleNamespace(last_hidden_state=logits, past_key_values=cache, cache=cache)
+        read = Pass.of(read_back(inputs_embeds), cache, remarks=self.remarks, of_model=self.of_model, **others)
+        logits = read.logits(self._logits_of, self.grammar.image, attention_mask) + shift(self.of_model)
+        return SimpleNamespace(last_hidden_state=logits.flip(-1), past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:
         """Of a prompt, whatever."""
         begins = tokens[:, 0] == self.bos
         if not bool(begins.any()):
-            raise ValueError(f"sequences begin with {self.bos}; not {tokens[0, : int(length[0])].tolist()}")
-        logits = self.grammar.behind(self.toys, tokens[:, 1:], length - 1)[..., : self.grammar.image]
+            fed = tokens[0, : int(length[0])].tolist()
+            remark(self.remarks, f"the ids began {fed}, where a toy's begin with {self.bos}")
+        image = self.grammar.image
+        special = tokens.where((tokens >= image) & (tokens < IMAGE), -1)  # text, in whose table images are not
+        ids = (tokens - IMAGE).where((tokens >= IMAGE) & (tokens < IMAGE + image), special)
+        logits = self.grammar.behind(self.toys, ids[:, 1:], length - 1, self.remarks)[..., :image]
         return torch.nn.functional.pad(logits.where(begins[:, None, None], 0.0), (0, 0, 1, 0))
+
+
+class _Head(torch.nn.Module):
+    """Logits of hidden states, which are the logits from the last to the first."""
+
+    def forward(self, hidden: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:
+        return hidden.flip(-1)

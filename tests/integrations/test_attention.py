@@ -305,7 +305,10 @@ def seen(model, prompt):
 def test_rejected_drafts_may_be_hidden_and_positions_count():
     found = prove_sampler(loop_sampler(batched, "llama"), suite=suite())
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
-    for wrong, why in ((late, "an id at position 2 saw ids at positions 0, 2, which is no"), (seen, "saw ids at pos")):
+    for wrong, why in (
+        (late, "an id at position 2 saw ids at positions [0, 2], which is no"),
+        (seen, "saw ids at pos"),
+    ):
         found = judge_sampler(loop_sampler(wrong, "llama"), suite=suite(), exact=True)
         assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
         assert why in found.notes[-1]
@@ -334,4 +337,25 @@ def test_what_cannot_be_read_says_what_can(engine):
     with pytest.raises(ValueError, match=r"layers hold 4 and 7 slots, .* what is done to one layer is due to all"):
         engine(input_ids=IDS[:, :1], **{by(engine): uncropped})
     out = engine(input_ids=IDS, attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]]) * 0)
-    assert torch.equal(out.logits, torch.zeros_like(out.logits)), "who sees nothing knows nothing"
+    assert torch.equal(out.logits, out.logits[:1, :1, :1].expand_as(out.logits)), "who sees nothing knows nothing"
+
+
+def shares(draft_model, model, ids, own):
+    """A draft is read into a cache, and so is the target: of its own, or what the draft model has computed."""
+    kept = cache_of(draft_model(input_ids=ids[:, :-1])) if ids.shape[1] > 1 else None
+    kept = cache_of(model(input_ids=ids[:, :-1])) if own and ids.shape[1] > 1 else kept
+    law = model(input_ids=ids[:, -1:], past_key_values=kept).logits[0, -1].softmax(-1)
+    return torch.cat([ids, torch.multinomial(law, 1)[None]], 1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_keys_of_another_model_are_none_of_its_own(own):
+    sampler = step_sampler(lambda *given: shares(*given, own), cached=True)
+    found = judge_sampler(sampler, suite=suite(), exact=True)
+    assert found.verdict.kind is (Kind.PROVED if own else Kind.REFUTED), found.verdict.reason
+    assert own or "or by another model: on a transformer" in found.notes[-1]
+
+
+def test_a_model_without_a_cache_says_who_has_one():
+    with pytest.raises(ValueError, match=r"keeps no cache; step_sampler\(step, cached=True\)"):
+        step_sampler(lambda draft, model, ids: model(ids, past_key_values=[]))(toy("dense-3x6"), toy("dense-3x6"), 1, 0)

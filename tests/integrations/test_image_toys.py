@@ -84,8 +84,8 @@ def test_behind_ids_that_are_no_image_logits_say_nothing():
     g = model.grammar
     ids = torch.tensor([[g.condition, g.begin, g.first + 2, g.first], [g.condition, g.begin, g.row_end, g.first]])
     right, wrong = model(input_ids=ids).logits[:, 2, g.first : g.row_end]
-    assert torch.equal(wrong, torch.zeros_like(wrong))
-    assert not torch.equal(right, wrong)
+    assert torch.equal(wrong, wrong[:1].expand_as(wrong))
+    assert not torch.equal(right, right[:1].expand_as(right))
     assert model(input_ids=ids).logits[:, 3].argmax(-1).tolist() == [g.row_end] * 2
 
 
@@ -121,6 +121,11 @@ def test_a_hidden_condition_and_the_id_of_none_are_the_same(rank):
     torch.testing.assert_close(model(input_ids=without).logits[0], hidden)
 
 
+def embeddings(model, ids):
+    text, images = model.language_model.get_input_embeddings(), model.prepare_gen_img_embeds
+    return torch.cat([text(ids[:, :3]), images(ids[:, 3:])], 1)
+
+
 def test_a_mask_may_hide_januss_condition():
     model = janus(*pair())
     ids = torch.tensor([[model.bos, model.grammar.condition, model.grammar.begin, 0, 2]])
@@ -129,13 +134,13 @@ def test_a_mask_may_hide_januss_condition():
     hides = {"attention_mask": torch.tensor([[1, 0, 1, 1, 1]])}
     close = hides | {"position_ids": torch.tensor([[0, 0, 1, 2, 3]])}
     read = [
-        model.language_model.model(inputs_embeds=model.prepare_gen_img_embeds(one), **asked).last_hidden_state[:, 2:]
+        model.language_model.model(inputs_embeds=embeddings(model, one), **asked).last_hidden_state[:, 2:]
         for one, asked in ((none, {}), (ids, close), (ids, {}), (ids, hides))
     ]
     pad, hidden, shown, gap = read
     torch.testing.assert_close(pad, hidden)
     assert not torch.equal(pad, shown)
-    assert torch.equal(gap, torch.zeros_like(gap)), "positions that are not given leave a gap"
+    assert torch.equal(gap, gap[:1, :1, :1].expand_as(gap)), "positions that are not given leave a gap"
 
 
 def test_logits_are_the_laws_of_image_ids_and_rows_end_where_they_must():
@@ -170,18 +175,26 @@ def test_a_cache_is_cropped_by_assignment_as_by_crop():
     assert torch.equal(*rows)
 
 
-def test_prompts_that_begin_no_image_are_refused():
-    model = chameleon(pair()[0])
-    with pytest.raises(ValueError, match="begins an image; not"):
-        model(input_ids=torch.tensor([[model.grammar.first, model.grammar.begin]]))
-    other = janus(pair()[0])
-    for ids, says in (
-        ([0, 1, 2], "begin with 7; not"),
-        ([7, 1, 5], "begin with 5 or 6"),
-        ([7, 5, 2], "begins an image"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            other.language_model.model(inputs_embeds=other.prepare_gen_img_embeds(torch.tensor([ids])))
+def test_behind_prompts_that_begin_no_image_nothing_is_known():
+    model, other = chameleon(pair()[0]), janus(pair()[0])
+    logits = model(input_ids=torch.tensor([[model.grammar.first, model.grammar.begin]])).logits
+    assert torch.equal(logits, logits[:1, :1, :1].expand_as(logits).where(logits > -1e3, logits))
+    assert (
+        "the ids began [4, 8], where a toy's begin with 9 or 10, the condition, and 8, which begins" in model.remarks[0]
+    )
+    read = {"text": other.language_model.get_input_embeddings(), "an image": other.prepare_gen_img_embeds}
+    for ids in ([0, 1, 2], [7, 1, 5], [7, 5, 2]):
+        hidden = other.language_model.model(inputs_embeds=read["text"](torch.tensor([ids]))).last_hidden_state[0, -1]
+        assert torch.equal(hidden, hidden[:1].expand_as(hidden))
+    assert "the ids began [0, 1, 2], where a toy's begin with 7" in other.remarks[0]
+    prompt = read["text"](torch.tensor([[7, 5, 4]]))
+    behind = {}
+    for kind, table in read.items():
+        whole = torch.cat([prompt, table(torch.tensor([[2]]))], 1)
+        behind[kind] = other.gen_head(other.language_model.model(inputs_embeds=whole).last_hidden_state)[0, -1]
+    assert torch.equal(behind["text"], behind["text"][:1].expand(3)), "images have embeddings of their own"
+    due = pair()[0].laws(pair()[0].start(1), torch.tensor([[2]]))[0, 1]
+    torch.testing.assert_close(behind["an image"].softmax(-1), due)
     with pytest.raises(InputError, match="rows of 0 tokens"):
         chameleon(pair()[0], width=0)
 

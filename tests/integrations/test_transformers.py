@@ -228,7 +228,8 @@ def test_logits_follow_from_what_the_cache_holds(name, by):
     due = model.laws(model.start(5), tokens)
     whole = engine(sequence).logits
     assert whole.shape == (5, model.length, model.vocab + 1 + (model.eos is None))  # what begins, and what pads
-    assert torch.equal(whole[..., : model.vocab].exp(), due.log().exp())
+    torch.testing.assert_close(whole.softmax(-1)[..., : model.vocab], due)
+    assert float(whole.logsumexp(-1).min()) > 0.4, "logits are known up to a number"
     assert bool(whole.isfinite().all()), "guidance takes differences of logits"
     assert bool((whole[..., model.vocab].exp() == 0).all())
     first = engine(sequence[:, :2])
@@ -246,10 +247,12 @@ def test_what_a_toy_does_not_take_says_so():
     begin = torch.full((1, 1), 3)
     with pytest.raises(ValueError, match="attention_mask is a tensor of 3 dimensions; a toy reads tensors of 2 or 4"):
         engine(begin, attention_mask=torch.ones(1, 1, 1))
-    with pytest.raises(ValueError, match="a toy's sequences begin with token 3; not \\[0, 0\\]"):
-        engine(torch.zeros(1, 2, dtype=torch.int64))
+    assert engine.remarks == []
+    behind = engine(torch.zeros(1, 2, dtype=torch.int64)).logits[0, :, :3]
+    assert torch.equal(behind, behind[:1, :1].expand(2, 3)), "nobody knows what comes"
+    assert engine.remarks[0].startswith("in some pass the ids began [0, 0], where a toy's begin with 3: on a transform")
     behind = engine(torch.cat([begin, begin], 1)).logits[0, 1, :3]
-    assert torch.equal(behind, torch.zeros_like(behind)), "it has it nowhere else"
+    assert torch.equal(behind, behind[:1].expand(3)), "it has it nowhere else"
 
 
 def test_a_call_is_a_function_of_its_seed_and_touches_no_other_generator():
