@@ -12,7 +12,7 @@ from specverify import tree
 from specverify.decoders.protocol import Branch, Info, State
 from specverify.errors import ContractError
 from specverify.evidence.relay import Watched, few
-from specverify.model import Context, Pass
+from specverify.model import Pass
 
 
 def check_accounts(info: Info, before: State, after: State, target: Watched, drafts: Watched | None) -> None:
@@ -174,13 +174,13 @@ def _shown_anywhere(
     batch, length = after.tokens.shape[:2]
     shown = torch.zeros(batch, length + size, dtype=torch.bool, device=before.length.device)
     same = shown.clone()
-    passes = [(_of_content(target, made.context), made.draft) for made in target.passes.made if len(made.draft)]
+    passes = [(tree.to_bits(made.context), made.draft) for made in target.passes.made if len(made.draft)]
     widest = max((draft.shape[1] for _, draft in passes), default=0)
     tokens = torch.nn.functional.pad(after.tokens, (0, widest))
     start = target.inner.start(batch)
     for held in range(length):
         context = target.inner.advance(start, after.tokens[:, :held], torch.full_like(before.length, held))
-        mine = _of_content(target, context)
+        mine = tree.to_bits(context)
         for theirs, draft in passes:
             for column in range(min(draft.shape[1], length - held)):
                 ours, other = (
@@ -190,11 +190,6 @@ def _shown_anywhere(
                 same[:, held + column] |= torch.isin(tree.hashed(ours), tree.hashed(other))
     place = before.length[:, None] + torch.arange(size, device=before.length.device)
     return shown.gather(1, place), same.gather(1, place)
-
-
-def _of_content(target: Watched, context: Context) -> Int[Tensor, "rows width"]:
-    first = next(tree.tensors(context))
-    return tree.to_bits((torch.zeros(len(first), 1, dtype=torch.int64, device=first.device), context))
 
 
 def check_progress(name: str, before: State, after: State) -> None:

@@ -164,7 +164,7 @@ def held(
         for number, rows in enumerate(batches):
             _draw(decoder, target, rows, Sampled(seed, number, model.device), number % 2 == 0, deadline)
     except Exception:  # wrong slots may be why
-        if not target.breach:
+        if not told(target, drafts):
             raise
     return told(target, drafts)
 

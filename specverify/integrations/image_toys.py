@@ -118,7 +118,8 @@ def loop_sampler(
         width: tokens of a row, for "chameleon".
         batch: sequences of a call.
 
-    A guided target is handed over as its two laws. One with processors is handed over as it is: its logits are log p.
+    A guided target is handed over as its two laws. One with processors is handed over as it is: its logits are log p
+    and a number.
 
     Raises:
         InputError: no such interface; when called, for a loop that returns something else than ids, or too few.

@@ -1,4 +1,4 @@
-"""A toy as a model of Hugging Face transformers: a `PreTrainedModel` whose key-value cache holds the tokens themselves.
+"""A toy as a model of Hugging Face transformers, a `PreTrainedModel` whose key-value cache holds the tokens themselves.
 
 Its laws follow from what the cache holds, from positions and from the attention mask (`integrations.attention`), so
 that a rollback that is forgotten, or off by one, changes them as it would change those of a transformer.
@@ -81,9 +81,6 @@ def toy_model() -> Any:
     cache_name = "cache" if "cache" in {field.name for field in dataclasses.fields(output)} else "past_key_values"
 
     takes_config = "config" in inspect.signature(installed.DynamicCache).parameters
-
-    def empty_cache(config: Any) -> Any:
-        return installed.DynamicCache(config=config) if takes_config else installed.DynamicCache()
 
     class ToyModel(installed.PreTrainedModel, installed.GenerationMixin):  # type: ignore[misc, name-defined]
         config_class = installed.PretrainedConfig

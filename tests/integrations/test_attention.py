@@ -214,8 +214,19 @@ def test_what_changes_a_transformers_laws_changes_a_toys(what, llama, engine):
     there, here = (((OTHER[what](model) - plain(model)).abs().amax(-1)[0] > 1e-4).tolist() for model in (llama, engine))
     assert any(there)
     assert any(here)
-    assert here[: there.index(True)] == [False] * there.index(True)
-    assert there[: here.index(True)].count(True) <= 1  # the law behind two at one position is that of either
+    assert here.index(True) == there.index(True)
+
+
+def test_a_cache_position_counts_where_the_release_heeds_it(llama, engine):
+    """It goes on behind what was rejected; of releases that heed it, the law changes for both."""
+
+    def stale(model):
+        cache = cache_of(model(input_ids=torch.cat([IDS[:, :3], IDS[:, :1] * 0], 1), use_cache=True))
+        cache.crop(-1)
+        asked = {"cache_position": torch.tensor([4]), by(model): cache}
+        return not torch.allclose(laws(model, IDS[:, 3:4], **asked), plain(model)[:, 3:4], atol=1e-5)
+
+    assert stale(engine) == stale(llama)
 
 
 def test_what_cannot_be_read_says_what_can(engine):
