@@ -120,7 +120,7 @@ class Pass:
         return mask is None or (isinstance(mask, Tensor) and mask.shape == self.ids.shape and bool(mask.all()))
 
     def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
-        numbers = _numbers(self.ids, self.of_model)
+        numbers = numbers_of(self.ids, self.of_model)
         computed, written = self._computed(numbers[:, self.past :])
         logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
         if torch.equal(computed, numbers):
@@ -145,7 +145,7 @@ class Pass:
         sequence &= (count <= 1).all(1)
         laid.scatter_reduce_(1, place, ids, "amax", include_self=False)
         laid.masked_fill_(torch.arange(laid.shape[1], device=laid.device) > last[:, None], HIDDEN)
-        numbers = _numbers(laid, self.of_model)
+        numbers = numbers_of(laid, self.of_model)
         mine = torch.zeros_like(self.ids[:, -self.queries :])
         mine[row, query] = numbers[each, last].where(sequence, 0)
         computed, written = self._computed(mine)
@@ -261,7 +261,7 @@ def saying_nothing(logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*sha
     return logits.where(logits <= IMPOSSIBLE, 0.0)
 
 
-def _numbers(ids: Int[Tensor, "rows n"], of_model: int) -> Int[Tensor, "rows n"]:
+def numbers_of(ids: Int[Tensor, "rows n"], of_model: int = 0) -> Int[Tensor, "rows n"]:
     """A number of a model and of all ids up to each."""
     numbers: Tensor = ((ids + 2) @ _powers(ids.shape[1]).to(ids.device) + of_model) % _PRIME + 1
     return numbers

@@ -27,6 +27,7 @@ from torch import Tensor
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass, kept
 from specverify.integrations.pretrained import pretrained
+from specverify.integrations.prompts import PROMPTS, Prompts
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
 
@@ -92,8 +93,8 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
             sequence is as long as the toy's, whose tokens are then the first of what it made.
 
     Other args:
-        cached: whether the models are those of `integrations.pretrained`, which keep a cache and whose sequences begin
-            with the id `config.bos_token_id`. The toy is their attribute `toys[0]`.
+        cached: whether the models are those of `integrations.pretrained`, which keep a cache; each sequence of a call
+            begins with another of their prompts (`integrations.prompts`). The toy is their attribute `toys[0]`.
 
     Raises:
         InputError: when called, for a step that returns something else, or nothing new.
@@ -106,10 +107,14 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
         if cached:
             models = (pretrained(draft), pretrained(target))
             models[1].remarks = remarks
-        start = target.vocab if cached else START
+        prompts = Prompts(target.vocab, target.eos)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
-            return torch.stack([_sequence(step, *models, target, start) for _ in range(n)])
+            if not cached:
+                return torch.stack([_sequence(step, *models, target, [START]) for _ in range(n)])
+            asked = [row % PROMPTS for row in range(n)]
+            rows = [_sequence(step, *models, target, prompts.of(number)) for number in asked]
+            return torch.stack([prompts.back(row, number) for row, number in zip(rows, asked, strict=True)])
 
     sample.remarks = remarks  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(step, "__qualname__", type(step).__name__)
@@ -140,14 +145,14 @@ def verification_sampler(verify: Verify, *, window: int = 2) -> Sampler:
     return step_sampler(step)
 
 
-def _sequence(step: Step, draft: Any, target: Any, model: Model, start: int) -> Int[Tensor, " length"]:
-    ids = torch.tensor([[start]])
-    while ids.shape[1] <= model.length and (model.eos is None or model.eos not in ids[0, 1:]):
+def _sequence(step: Step, draft: Any, target: Any, model: Model, prompt: list[int]) -> Int[Tensor, " length"]:
+    ids, begin = torch.tensor([prompt]), len(prompt)
+    while ids.shape[1] < begin + model.length and (model.eos is None or model.eos not in ids[0, begin:]):
         made = step(draft, target, ids)
         if not isinstance(made, Tensor) or made.shape[:1] != (1,) or made.shape[-1] <= ids.shape[1]:
             raise InputError(f"the step returned {made!r:.200}; it returns the ids that it was given, [1, n], and more")
         ids = made
-    tokens = ids[0, 1 : model.length + 1]
+    tokens = ids[0, begin : begin + model.length]
     if model.eos is None:
         return tokens
     ended = (tokens == model.eos).cumsum(0) > 0

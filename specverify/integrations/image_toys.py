@@ -47,8 +47,9 @@ from specverify.integrations.pretrained import (
     shift,
     toy_model,
 )
+from specverify.integrations.prompts import PROMPTS
 from specverify.model import Model
-from specverify.processors import Guided
+from specverify.processors import Guided, Processed, Processor
 from specverify.subjects.sampler_series import Sampler
 from specverify.subjects.shortened import guided_still
 
@@ -119,7 +120,8 @@ def loop_sampler(
         batch: sequences of a call.
 
     A guided target is handed over as its two laws. One with processors is handed over as it is: its logits are log p
-    and a number.
+    and a number. Where a target is not guided, the rows of a call have other conditions, or prompts, in turn, behind
+    which ids are turned (`integrations.prompts`), and rows without a condition say nothing.
 
     Raises:
         InputError: no such interface; when called, for a loop that returns something else than ids, or too few.
@@ -134,10 +136,14 @@ def loop_sampler(
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
             for start in range(0, n, batch):
-                model, prompt = _opened(target, interface, width)
+                model, prompts = _opened(target, interface, width)
                 model.remarks = remarks
-                prompt = prompt.expand(min(batch, n - start), -1).clone()
-                found.append(_read(loop(model, prompt), prompt, model))
+                rows = range(start, min(start + batch, n))
+                # Prompts beside each other are equally long.
+                number = [(start // batch if interface == "llama" else row) % len(prompts) for row in rows]
+                prompt = torch.tensor([prompts[each] for each in number])
+                made = _read(loop(model, prompt.clone()), prompt, model)
+                found.append(model.grammar.back(target.eos)[number].gather(1, made))
         return _filled(torch.cat(found), target.eos)
 
     sample.remarks = remarks  # type: ignore[attr-defined]
@@ -153,25 +159,27 @@ def _filled(tokens: Int[Tensor, "rows length"], eos: int | None) -> Int[Tensor, 
     return tokens.masked_fill(ends.cumsum(1) - ends > 0, eos)
 
 
-def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, Int[Tensor, "1 prompt"]]:
-    """The model and its prompt."""
+def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, list[list[int]]]:
+    """The model and its prompts."""
     target = guided_still(target)
-    pair: tuple[Model, Model | None] = (target, None)
+    flat = Processor("flat", torch.full_like, 1 / target.vocab)
+    pair: tuple[Model, Model] = (target, Processed(target, [flat]))
     scale = 1.0
     if isinstance(target, Guided):
         pair, scale = (target.conditional, target.unconditional), float(target.scale)
     if interface == "chameleon":
         model = chameleon(*pair, width=width)
-        prompt = [model.grammar.condition, model.grammar.begin]
+        prompts = [[condition, model.grammar.begin] for condition in model.grammar.conditions]
     elif interface == "janus":
         model = janus(*pair)
-        prompt = [model.grammar.vocab, model.grammar.condition, model.grammar.begin]
+        prompts = [[model.bos, condition, model.grammar.begin] for condition in model.grammar.conditions]
     else:
-        model = pretrained(pair[0], pair[1] or pair[0])
+        model = pretrained(*pair)
         model.grammar = Grammar(target.vocab, target.length, first=0)
-        prompt = [target.vocab]
+        prompts = [model.prompts.of(number) for number in range(PROMPTS)]
     model.size, model.guidance = model.grammar.size, scale
-    return model, torch.tensor([prompt])
+    one = scale != 1 and interface != "llama"  # rows without a condition do not say which they lack
+    return model, prompts[:1] if one else prompts
 
 
 def _read(ids: Any, prompt: Int[Tensor, "batch prompt"], model: Any) -> Int[Tensor, "batch length"]:

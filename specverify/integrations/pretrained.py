@@ -20,6 +20,8 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass, remark, saying_nothing
+from specverify.integrations.hidden import hiding
+from specverify.integrations.prompts import PROMPTS, Prompts
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
@@ -30,31 +32,34 @@ SIZES = {"num_hidden_layers": 2, "hidden_size": 2, "head_dim": 2, "num_attention
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
 
-    Its vocabulary has one more token, the beginning of sequence `model.vocab`, which every sequence must start with,
-    and one that pads where none ends; what pads in front must be hidden by the attention mask. Behind a token that
-    has no place there the law says nothing.
+    Its vocabulary has more tokens, of which prompts are made (`prompts`, the attribute `prompts` of the model); every
+    sequence must start with one of these, and its tokens are called as behind that one. Another pads where none ends;
+    what pads in front must be hidden by the attention mask. Behind a token that has no place there the law says
+    nothing.
 
     Args:
         model: the law of sequences.
-        unconditional: the law of those that begin with yet another token, `model.vocab + 1`.
+        unconditional: the law of those whose prompt begins with the token `model.vocab + 1`, not `model.vocab`.
 
     Raises:
         InputError: transformers is not installed.
     """
-    kinds = 1 if unconditional is None else 2
-    return toy_model()(
+    prompts = Prompts(model.vocab, model.eos, 1 if unconditional is None else 2)
+    made = toy_model()(
         library().PretrainedConfig(
-            vocab_size=model.vocab + kinds + (model.eos is None),
+            vocab_size=prompts.ids + (model.eos is None),
             bos_token_id=model.vocab,
             # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
             # pads must then be named, and be no token: some releases mask it wherever they see it.
             eos_token_id=[] if model.eos is None else model.eos,
-            pad_token_id=model.vocab + kinds if model.eos is None else model.eos,
-            max_position_embeddings=model.length + 1,
+            pad_token_id=prompts.ids if model.eos is None else model.eos,
+            max_position_embeddings=model.length + prompts.size(0),
             **SIZES,
         ),
         (model,) if unconditional is None else (model, unconditional),
     ).eval()
+    made.prompts = prompts
+    return made
 
 
 def library() -> Any:
@@ -89,6 +94,8 @@ def toy_model() -> Any:
         def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
             super().__init__(config)
             self.toys = toys  # by the token that sequences begin with
+            self.prompts: Prompts
+            self.hides = False
             self.remarks: list[str] = []
             self.ids: int = config.vocab_size
             self.of_model = number_of_model(toys)
@@ -124,25 +131,38 @@ def toy_model() -> Any:
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
 
-        def logits_of(self, tokens: Tensor, length: Tensor) -> Tensor:
-            """Logits behind each of the tokens of sequences; see `attention.Behind`."""
-            vocab = self.toys[0].vocab
-            kind = tokens[:, 0] - vocab
-            begins = (kind >= 0) & (kind < len(self.toys))
-            if not bool(begins.any()):
-                names = " or ".join(str(vocab + number) for number in range(len(self.toys)))
-                fed = tokens[0, : int(length[0])].tolist()
-                remark(self.remarks, f"the ids began {fed}, where a toy's begin with {names}")
-            known = torch.cat([begins[:, None], tokens[:, 1:] < vocab], 1)
-            fine = bool(known.all())
-            ids = tokens[:, 1:] if fine else tokens[:, 1:].where(known[:, 1:], 0)
-            logits = logits_by_kind(self.toys, ids, kind if fine else kind.where(begins, 0))
-            if not fine:
-                logits = logits.where(known.cumprod(1).bool()[..., None], saying_nothing(logits))
-            others = logits.new_full((*logits.shape[:-1], self.ids - vocab), IMPOSSIBLE)
-            return torch.cat([logits, others], -1)
+        def logits_of(self, ids: Tensor, length: Tensor) -> Tensor:
+            """Logits behind each of the ids of sequences; see `attention.Behind`. Within a prompt, whatever."""
+            prompts, toys = self.prompts, self.toys
+            logits = torch.zeros(*ids.shape, prompts.vocab, dtype=toys[0].dtype, device=ids.device)
+            fits = torch.zeros_like(length, dtype=torch.bool)
+            for number in range(PROMPTS):
+                here, size = prompts.begins(ids, length, number), prompts.size(number)
+                fits |= here
+                if ids.shape[1] >= size and bool(here.any()):
+                    kind, turned = ids[here, 0] - prompts.vocab, prompts.turned(number).argsort()
+                    found = _behind(toys, prompts.back(ids[here, size:], number), kind)
+                    logits[here, size - 1 :] = found[..., turned.to(ids.device)]
+            if not bool(fits.any()):
+                fed, own = ids[0, : int(length[0])].tolist(), [prompts.of(number) for number in range(PROMPTS)]
+                remark(self.remarks, f"the ids began {fed}, where a toy's begin with its prompt: {own}")
+            others = logits.new_full((*ids.shape, self.ids - prompts.vocab), IMPOSSIBLE)
+            logits = torch.cat([logits, others], -1)
+            return logits + hiding(ids, self.ids) if self.hides else logits
 
     return ToyModel
+
+
+def _behind(
+    toys: Sequence[Model], tokens: Int[Tensor, "rows n"], kind: Int[Tensor, " rows"]
+) -> Float[Tensor, "rows n+1 vocab"]:
+    """Logits behind tokens; behind what is none they say nothing."""
+    known = tokens < toys[0].vocab
+    if bool(known.all()):
+        return logits_by_kind(toys, tokens, kind)
+    logits = logits_by_kind(toys, tokens.where(known, 0), kind)
+    known = torch.nn.functional.pad(known, (1, 0), value=True)
+    return logits.where(known.cumprod(1).bool()[..., None], saying_nothing(logits))
 
 
 def number_of_model(toys: Sequence[Model]) -> int:

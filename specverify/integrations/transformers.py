@@ -11,44 +11,62 @@
 
 The toy is a real `PreTrainedModel` with `GenerationMixin`. Its key-value cache holds tokens, positions and what was
 seen at each, and its laws follow from these: a rollback that is forgotten, or off by one, changes them as those of a
-transformer. The prompt is one token of its own, `vocab`, with no probability anywhere.
+transformer. The prompts are several tokens of their own, each call's rows get other ones, and their laws follow from
+these (`prompts`); rows of a batch are padded in front.
 
 A target with processors (temperature, top-k, top-p, min-p) or with classifier-free guidance is unwrapped: `generate`
-gets the raw toy and the settings. Where tokens tie at the threshold of top-k, which of them are kept is a matter of
-definition, and the toy stays wrapped. The unconditional law of a guided target is that of sequences which begin with
-the token `vocab + 1`, the negative prompt.
+gets the raw toy and the settings, and with processors one more, which depends on all ids (`hidden`). Where tokens tie
+at a threshold, which of them are kept is a matter of definition, and the toy stays wrapped. The unconditional law of a
+guided target is that of sequences which begin with the token `vocab + 1`, as the negative prompt does.
 
-Releases of transformers from 4.57.1 on work, but for assisted generation by 5.14, which is found out and refused;
-4.57.1 and 5.24 are tested in full. What a release lacks it says itself: before 5.4 assisted generation takes no
-`min_new_tokens`, before 5.14 no `assistant_ensemble_weight`. 5.0 hands no cache to a custom loop.
+Releases of transformers from 4.57.1 on work; 4.57.1 and 5.24 are tested in full. What a release lacks it says itself:
+before 5.4 assisted generation takes no `min_new_tokens`, before 5.14 no `assistant_ensemble_weight`. 5.0 hands no cache
+to a custom loop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.integrations.custom_generate import decoder as decoder
+from specverify.integrations.hidden import Revealing
 from specverify.integrations.image_toys import chameleon as chameleon
 from specverify.integrations.image_toys import janus as janus
 from specverify.integrations.image_toys import loop_sampler as loop_sampler
 from specverify.integrations.pretrained import library
 from specverify.integrations.pretrained import pretrained as pretrained
+from specverify.integrations.prompts import PROMPTS, Prompts
 from specverify.model import Model
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_series import Sampler
+from specverify.subjects.shortened import guided_still
 from toymodels.catalogue import fixed_sequences
 
 PROCESSORS = {"T": "temperature", "top-k": "top_k", "top-p": "top_p", "min-p": "min_p"}
 """The processors that `generate` has too, with its name for them, in the order in which it applies them."""
 BATCH = 4096
+LAWFUL: dict[str, tuple[object, ...]] = {
+    "do_sample": (True,), "num_beams": (1,), "temperature": (1.0,), "top_k": (0,), "top_p": (1.0,), "min_p": (0.0,),
+    "top_h": (), "typical_p": (1.0,), "epsilon_cutoff": (0.0,), "eta_cutoff": (0.0,), "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,), "no_repeat_ngram_size": (0,), "encoder_no_repeat_ngram_size": (0,),
+    "bad_words_ids": (), "sequence_bias": (), "suppress_tokens": (), "begin_suppress_tokens": (), "min_length": (0,),
+    "min_new_tokens": (0,), "forced_bos_token_id": (), "forced_eos_token_id": (), "guidance_scale": (1.0,),
+    "exponential_decay_length_penalty": (), "penalty_alpha": (0.0,), "dola_layers": (), "watermarking_config": (),
+}  # fmt: skip
+"""What makes `generate` draw from another law than the model's, and by which values it does not, None besides."""
+UNUSED = (
+    "the logits processors that generate was given, as it hands them to a custom loop, were never called, and the toy "
+    "has one more of them; generation_sampler(..., logits_processor=None) judges without it"
+)
 _CHATTER = (
     "Passing `generation_config` together with generation-related arguments",
     "Both `max_new_tokens` (=",
@@ -80,17 +98,17 @@ def generation_sampler(
         batch: sequences that are generated at once; by default 1 where drafts are verified, which is all that
             `generate` can do there, and else 4,096.
 
-    Both models are made anew for every call, so that schedules and thresholds that adapt begin anew too.
+    Both models are made anew for every call, so that schedules and thresholds that adapt begin anew too. Of what
+    `generate` returns, `sequences` are taken, and of `num_return_sequences` as many as are asked for.
 
     Raises:
-        InputError: transformers is not installed, or a release whose assisted generation cannot be judged; when called,
-            for a target with processors that `generate` lacks, or that contradict what `generate` is given.
+        InputError: transformers is not installed; when called, for a target with processors that `generate` lacks, or
+            that contradict what `generate` is given.
     """
     library()
-    if assistant == "assistant_model":
-        _check_rollback()
     drafts = assistant is not None or any(name.startswith("prompt_lookup") for name in generate)
     size = batch or (1 if drafts else BATCH)
+    several = int(generate.get("num_return_sequences") or 1)
 
     remarks: list[str] = []
 
@@ -103,21 +121,32 @@ def generation_sampler(
         # `generate` keeps the 50 most probable tokens unless it is told otherwise.
         usual = {"do_sample": True, "max_new_tokens": raw.length, "top_k": 0}
         arguments = {**usual, **settings, **generate}
+        revealing = Revealing(model.config.pad_token_id)
+        model.hides = bool(settings) and not guided and "logits_processor" not in generate
+        if model.hides:
+            arguments["logits_processor"] = library().LogitsProcessorList([revealing])
         if assistant is not None:
             arguments[assistant] = helper = pretrained(draft, draft if guided else None)
+            helper.hides = model.hides
             helper.generation_config.num_assistant_tokens = num_assistant_tokens
             helper.generation_config.num_assistant_tokens_schedule = num_assistant_tokens_schedule
             helper.generation_config.assistant_confidence_threshold = assistant_confidence_threshold
         parts = []
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.default_generator.manual_seed(seed)
-            for first in range(0, n, size):
-                prompt = torch.full((min(size, n - first), 1), raw.vocab)
+            for first in range(0, -(-n // several), size):
+                numbers = range(first, min(first + size, -(-n // several)))
+                prompt, mask = model.prompts.padded(numbers, model.config.pad_token_id)
                 if guided:
-                    arguments["negative_prompt_ids"] = prompt + 1
-                rows = model.generate(prompt, attention_mask=torch.ones_like(prompt), **arguments)
-                parts.append(_padded(rows[:, 1:], raw))
-        return torch.cat(parts)
+                    negative, _ = model.prompts.padded(numbers, model.config.pad_token_id, 1)
+                    arguments |= {"negative_prompt_ids": negative, "negative_prompt_attention_mask": mask}
+                rows = model.generate(prompt, attention_mask=mask, **arguments)
+                rows = getattr(rows, "sequences", rows)[:, prompt.shape[1] :]
+                number = torch.tensor(numbers).repeat_interleave(several) % PROMPTS
+                parts.append(_read(_padded(rows, raw), number, model.prompts))
+        if model.hides and not revealing.called:
+            remarks.append(UNUSED)
+        return torch.cat(parts)[:n]
 
     settings = {"assistant": assistant, **generate}
     if assistant is not None:
@@ -128,8 +157,35 @@ def generation_sampler(
         }
     given = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in settings.items() if value)
     sample.remarks = remarks  # type: ignore[attr-defined]
+    sample.asks = asked_for(generate)  # type: ignore[attr-defined]
     sample.__qualname__ = f"generation_sampler({given})"
     return sample
+
+
+def asked_for(generate: Mapping[str, object]) -> tuple[str, ...]:
+    """What of the arguments of `generate` asks for another law than the model's, as they are written."""
+    config = generate.get("generation_config")
+    found = {name: getattr(config, name, None) for name in LAWFUL if name != "top_k"}
+    found |= {name: value for name, value in generate.items() if name in LAWFUL}
+    # A configuration that was made without them samples by default what is asked for here.
+    usual = {"do_sample": False}
+    return tuple(
+        f"{name}={value}"
+        for name, value in found.items()
+        if value is not None
+        and value not in LAWFUL[name]
+        and not (name in usual and name not in generate and value == usual[name])
+    )
+
+
+def _read(rows: Int[Tensor, "rows n"], number: Int[Tensor, " rows"], prompts: Prompts) -> Int[Tensor, "rows n"]:
+    """The tokens of ids behind the prompts of these numbers."""
+    if len(rows) != len(number):
+        return rows  # what was asked for is not what came, which the judgement says
+    tokens = rows.clone()
+    for each in range(PROMPTS):
+        tokens[number == each] = prompts.back(rows[number == each], each)
+    return tokens
 
 
 def _padded(tokens: Tensor, model: Model) -> Tensor:
@@ -153,11 +209,10 @@ def _check_agreement(target: Model, due: Mapping[str, float], given: Mapping[str
 
 def _unwrapped(model: Model) -> tuple[Model, dict[str, float]]:
     """The model before its processors, and their settings as arguments of `generate`."""
+    model = guided_still(model)
     if isinstance(model, Guided):
         return model, {"guidance_scale": float(model.scale)}
-    if not isinstance(model, Processed):
-        return model, {}
-    if any(_ties(model.inner, p.setting) for p in model.processors if p.label.startswith("top-k=")):
+    if not isinstance(model, Processed) or _ties(model):
         return model, {}
     labels = [processor.label.partition("=")[0] for processor in model.processors]
     if labels != [label for label in PROCESSORS if label in labels]:
@@ -171,29 +226,17 @@ def _unwrapped(model: Model) -> tuple[Model, dict[str, float]]:
     }
 
 
-def _ties(model: Model, k: int) -> bool:
-    """Whether some law gives the last of its k most probable tokens and the next one the same probability."""
+def _ties(model: Processed) -> bool:
+    """Whether a millionth more or less of some token decides what a processor keeps, as where two tie there."""
     tokens = fixed_sequences(1024, model.vocab, model.length)
-    ordered = model.laws(model.start(len(tokens)), tokens[:, :-1]).sort(-1, descending=True).values
-    return k < model.vocab and bool((ordered[..., k - 1] == ordered[..., k]).any())
-
-
-def _check_rollback() -> None:
-    """That the draft's cache is empty again when the first draft behind a prompt of one token was rejected.
-
-    Assisted generation then asks for `crop(max_length=0)`, by which 5.14 removes nothing: the next drafts would follow
-    from a history that nobody wrote. Since 5.15 `crop` is told how many to remove, and 0 is rightly none.
-    """
-    installed = library()
-    cache = installed.DynamicCache()
-    cache.update(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), 0)
-    cache.crop(0)
-    if "max_length" in inspect.signature(cache.crop).parameters and cache.get_seq_length() > 0:
-        raise InputError(
-            f"transformers {installed.__version__} leaves a rejected first draft in the draft model's cache when the "
-            "prompt is one token, as that of toys is (`crop(0)` removes nothing), so its assisted generation cannot be "
-            "judged; take another release: pip install 'specverify[transformers]'"
-        )
+    laws = model.inner.laws(model.inner.start(len(tokens)), tokens[:, :-1])
+    slope = torch.linspace(-1e-6, 1e-6, model.vocab, dtype=laws.dtype, device=laws.device)
+    even = torch.arange(model.vocab, device=laws.device) % 2 == 0
+    near = [laws * (1 + each) for each in (0 * slope, slope, -slope, slope.abs().where(even, -slope.abs()))]
+    cut = [
+        functools.reduce(lambda law, step: step(law), model.processors, law / law.sum(-1, keepdim=True)) for law in near
+    ]
+    return any(not torch.allclose(cut[0], other, atol=1e-4) for other in cut[1:])
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from specverify.evidence.result import aims, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
-from specverify.subjects.sampler_exact import BUDGET, prove_sampler
+from specverify.subjects.sampler_exact import BUDGET, check_asked, prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
 from specverify.subjects.sampler_together import TO_FOLLOW, together
@@ -104,9 +104,11 @@ def judge_sampler(
             followed.
 
     Raises:
-        InputError: for rates, a delta or a suite that cannot be used.
+        InputError: for rates, a delta or a suite that cannot be used, and for a sampler that is told to draw from
+            another law than the target's.
     """
     check_rates(alpha, beta)
+    check_asked(sample, claim)
     aim, slack = aims(delta, 0.01)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the calls some time")

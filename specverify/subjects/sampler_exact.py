@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from specverify.claims import Claim, Lossless, Relaxed
 from specverify.deadline import Deadline
-from specverify.errors import BudgetError, number_of
+from specverify.errors import BudgetError, InputError, number_of
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.places import Prefixed
 from specverify.subjects.sampler_law import Chances, law_of
@@ -103,7 +103,12 @@ def prove_sampler(
         whole: the seconds that were asked for, of which these are a part, to say how many would do; by default these.
         rows: of each call. The law of several is due to be that of as many independent ones.
         enough: seconds after which no toy is begun but those that are telling.
+
+    Raises:
+        InputError: for a sampler that asks for another law than the target's (`asks`), without a reference.
     """
+    if reference is None:
+        check_asked(sample, claim)
     start = time.perf_counter()
     end, soon = Deadline(seconds), Deadline(min(seconds, enough))
     what = "the target" if reference is None else name_of(reference)
@@ -233,6 +238,20 @@ def _verdict(
     if few:
         return Verdict(Kind.INCONCLUSIVE, f"nothing wrong {reason}. {few}. On {missing}: {unfinished[missing]}")
     return Verdict(kind, reason)
+
+
+def check_asked(sample: Sampler, claim: Claim) -> None:
+    """That a sampler is not told to draw from another law than the target's (`asks`), by which it would be refuted.
+
+    Raises:
+        InputError: it is.
+    """
+    if (asks := getattr(sample, "asks", ())) and not isinstance(claim, Relaxed):
+        raise InputError(
+            f"{name_of(sample)} is given {', '.join(asks)}, which asks for another law than the target's, so that it "
+            "cannot be held against it; leave it out (what a target asks for is handed over, see --suite processors "
+            "and guided), or hold it against plain decoding with the same: prove_sampler(..., reference=plain)"
+        )
 
 
 def _due(

@@ -62,6 +62,7 @@ class Case:
 
 # toy, processors, kind of draft model, positions
 _CUTS = "temperature=1.3,top_k=4,top_p=0.9"
+_TAILS = "temperature=1.5,top_p=0.7,min_p=0.4"  # each of which matters, and no two tokens tie
 _STANDARD = (
     ("hash-16x24", "", "perturbed", 24),  # rows too long to repeat by chance, sixteen tokens
     ("sparse-3x5", "", "independent", 4),  # zeros; drafts that p forbids
@@ -69,6 +70,7 @@ _STANDARD = (
     ("ties-3x5", "top_k=2", "perturbed", 4),  # ties at the last token that is kept
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),  # processors; no two tokens tie
     ("dense-5x4", _CUTS, "perturbed", 3),  # processors behind each other, each of which cuts something
+    ("skew-3x5", _TAILS, "perturbed", 4),  # others
     ("guided-2x5", "", "perturbed", 5),  # guidance; an unconditional law with a history of its own
     ("guided-3x4", "temperature=0.7,top_k=2", "perturbed", 4),  # processors behind guidance
     ("switch-3x6", "", "independent", 4),  # a mask that a token flips
@@ -85,6 +87,7 @@ _SMALL = (
     ("sparse-3x5", "", "independent", 4),
     ("eos-3x6", "", "perturbed", 4),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),
+    ("skew-3x5", _TAILS, "perturbed", 4),
     ("ties-3x5", "top_k=2", "perturbed", 4),
     ("guided-2x5", "", "perturbed", 5),
     ("recurrent-3x6", "", "perturbed", 4),
@@ -109,6 +112,7 @@ _SMALLEST = (
     ("dense-2x8", "", "independent", 3),
     ("sparse-3x5", "", "independent", 2),
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 2),
+    ("skew-3x5", _TAILS, "perturbed", 2),
     ("guided-2x5", "", "perturbed", 3),
 )
 _GUIDED = (
@@ -134,7 +138,7 @@ def standard() -> tuple[Case, ...]:
 
 
 def small() -> tuple[Case, ...]:
-    """Seven toys of four or five positions and at most 81 sequences."""
+    """Eight toys of four or five positions and at most 81 sequences."""
     return tuple(_case(*entry) for entry in _SMALL)
 
 
@@ -144,7 +148,7 @@ def tiny() -> tuple[Case, ...]:
 
 
 def smallest() -> tuple[Case, ...]:
-    """Five of few worlds, seven of two or three positions, then those of `tiny`: a defect shows as early as it can.
+    """Five of few worlds, eight of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
     Nothing is proved without those that are telling, the first six: of the known-wrong decoders they show all but
     those that need races over two tokens, coupled drafts that stay, or siblings in two columns. Past their ends these,

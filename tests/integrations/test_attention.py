@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from specverify.integrations.prompts import Prompts
 from specverify.integrations.transformers import pretrained
 from toymodels import toy
 
@@ -27,9 +28,21 @@ def llama():
     return transformers.LlamaForCausalLM(config).double().eval()
 
 
+class Short(Prompts):
+    """Of one id, as that of the Llama."""
+
+    def size(self, number):
+        return 1
+
+    def begins(self, ids, length, number):
+        return (ids[:, 0] == self.vocab) & (number == 0)
+
+
 @pytest.fixture(scope="module")
 def engine():
-    return pretrained(toy("dense-3x6"))
+    made = pretrained(toy("dense-3x6"))
+    made.prompts = Short(BEGIN, None)
+    return made
 
 
 def laws(model, ids, **asked):

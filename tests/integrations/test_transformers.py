@@ -224,21 +224,22 @@ def test_logits_follow_from_what_the_cache_holds(name, by):
     model = toy(name)
     engine = pretrained(model)
     tokens = torch.randint(model.vocab, (5, model.length - 1), generator=torch.Generator().manual_seed(0))
-    sequence = torch.cat([torch.full((5, 1), model.vocab), tokens], 1)
+    prompt = engine.prompts.of(0)
+    sequence = torch.cat([torch.tensor([prompt] * 5), tokens], 1)
     due = model.laws(model.start(5), tokens)
-    whole = engine(sequence).logits
-    assert whole.shape == (5, model.length, model.vocab + 1 + (model.eos is None))  # what begins, and what pads
+    whole = engine(sequence).logits[:, len(prompt) - 1 :]
+    assert whole.shape == (5, model.length, model.vocab + len(prompt) + (model.eos is None))  # and what pads
     torch.testing.assert_close(whole.softmax(-1)[..., : model.vocab], due)
     assert float(whole.logsumexp(-1).min()) > 0.4, "logits are known up to a number"
     assert bool(whole.isfinite().all()), "guidance takes differences of logits"
     assert bool((whole[..., model.vocab].exp() == 0).all())
-    first = engine(sequence[:, :2])
+    first = engine(sequence[:, : len(prompt) + 1])
     cache = held(first)
-    engine(sequence[:, 1:3].flip(1) % model.vocab, **{by: cache})
+    engine(tokens[:, :2].flip(1), **{by: cache})
     cache.crop(-2)
-    rest = engine(sequence[:, 2:], **{by: cache})
-    assert torch.equal(torch.cat([first.logits, rest.logits], 1), whole)
-    assert cache.get_seq_length() == model.length
+    rest = engine(sequence[:, len(prompt) + 1 :], **{by: cache})
+    assert torch.equal(torch.cat([first.logits[:, -2:], rest.logits], 1), whole)
+    assert cache.get_seq_length() == model.length - 1 + len(prompt)
     assert held(rest) is cache
 
 
@@ -250,9 +251,18 @@ def test_what_a_toy_does_not_take_says_so():
     assert engine.remarks == []
     behind = engine(torch.zeros(1, 2, dtype=torch.int64)).logits[0, :, :3]
     assert torch.equal(behind, behind[:1, :1].expand(2, 3)), "nobody knows what comes"
-    assert engine.remarks[0].startswith("in some pass the ids began [0, 0], where a toy's begin with 3: on a transform")
-    behind = engine(torch.cat([begin, begin], 1)).logits[0, 1, :3]
-    assert torch.equal(behind, behind[:1].expand(3)), "it has it nowhere else"
+    own = "[[3, 4, 5, 6], [3, 5, 6], [3, 6]]"
+    assert engine.remarks[0].startswith(
+        f"in some pass the ids began [0, 0], where a toy's begin with its prompt: {own}"
+    )
+    for number in range(3):
+        prompt = engine.prompts.of(number)
+        right, part, odd = (
+            engine(torch.tensor([ids])).logits[0, -1, :3] for ids in (prompt, prompt[:-1], [*prompt, 3])
+        )
+        assert len(right.unique()) == 3
+        assert torch.equal(part, part[:1].expand(3)), "nobody asks yet"
+        assert torch.equal(odd, odd[:1].expand(3)), "it has its place nowhere else"
 
 
 def test_a_call_is_a_function_of_its_seed_and_touches_no_other_generator():
@@ -297,20 +307,3 @@ def test_without_transformers_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InputError, match=r"needs the package transformers; .* 'specverify\[transformers\]' .*halted"):
         generation_sampler()
-
-
-def test_a_release_that_leaves_rejected_drafts_in_the_drafts_cache_is_told(monkeypatch):
-    """As 5.14 does, whose `crop` takes a length of 0 for nothing to remove."""
-
-    loaded = sys.modules["transformers"]  # as it is looked up, whoever imported it again in this process
-
-    class Keeping(loaded.DynamicCache):
-        def crop(self, max_length):
-            if max_length > 0:
-                super().crop(max_length)
-
-    assisted()
-    monkeypatch.setattr(loaded, "DynamicCache", Keeping)
-    with pytest.raises(InputError, match=r"leaves a rejected first draft in .* take another release"):
-        assisted()
-    generation_sampler(prompt_lookup_num_tokens=2)

@@ -1,0 +1,81 @@
+"""What toys are asked by: prompts of several ids, each of another length, from which their laws follow.
+
+A transformer's law follows from all of a prompt. A loop that feeds no more than its last id, that goes on from what it
+kept of another prompt, or that reads one row's prompt for all, has another law there; behind one prompt of one id it
+would look right. So there are a few, [begin, k, k + 1, ..., last], the longest first, and a call's rows get them in
+turn. Behind the first one, ids are a toy's tokens. Behind the others they are turned by their number, but for an end,
+so that each prompt has a law of its own, and all are one to whoever turns them back.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+PROMPTS = 3
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a toy.
+
+    Attributes:
+        vocab: of the toy, whose tokens are the first ids.
+        eos: its end, if any.
+        kinds: of ids that begin a prompt: behind each, laws are another model's.
+    """
+
+    vocab: int
+    eos: int | None
+    kinds: int = 1
+
+    @property
+    def ids(self) -> int:
+        """Those of the toy, and those that prompts are made of."""
+        return self.vocab + self.kinds + PROMPTS
+
+    def size(self, number: int) -> int:
+        """Ids of a prompt."""
+        return 1 + PROMPTS - number
+
+    def of(self, number: int, kind: int = 0) -> list[int]:
+        """A prompt."""
+        return [self.vocab + kind, *range(self.vocab + self.kinds + number, self.ids)]
+
+    def padded(self, numbers: range, pad: int, kind: int = 0) -> tuple[Int[Tensor, "rows n"], Int[Tensor, "rows n"]]:
+        """Prompts beside each other, padded in front, and their attention mask."""
+        rows = [self.of(number % PROMPTS, kind) for number in numbers]
+        longest = max(map(len, rows))
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
+        return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+
+    def begins(self, ids: Int[Tensor, "rows n"], length: Int[Tensor, " rows"], number: int) -> Bool[Tensor, " rows"]:
+        """Which rows begin with a prompt, as far as they go."""
+        first = ids[:, 0] - self.vocab
+        place = torch.arange(min(ids.shape[1], self.size(number)), device=ids.device)[1:]
+        due = place - 1 + self.vocab + self.kinds + number
+        return (first >= 0) & (first < self.kinds) & ((ids[:, place] == due) | (place >= length[:, None])).all(1)
+
+    def turned(self, number: int) -> Int[Tensor, " vocab"]:
+        """The id of each token behind a prompt."""
+        return _turned(self.vocab, self.eos, number)
+
+    def back(self, ids: Int[Tensor, "*shape"], number: int) -> Int[Tensor, "*shape"]:
+        """The tokens of ids behind a prompt; of what is none, itself."""
+        if number == 0:
+            return ids
+        tokens = self.turned(number).argsort().to(ids.device)
+        inside = (ids >= 0) & (ids < self.vocab)
+        return tokens[ids.where(inside, 0)].where(inside, ids)
+
+
+@functools.cache
+def _turned(vocab: int, eos: int | None, number: int) -> Int[Tensor, " vocab"]:
+    free = [token for token in range(vocab) if token != eos]
+    table = torch.arange(vocab)
+    table[free] = torch.tensor([free[(place + number) % len(free)] for place in range(len(free))])
+    return table
