@@ -9,8 +9,8 @@
 The model is Janus or Janus-Pro, JanusForConditionalGeneration of transformers; `generation_mode` stays "text", since
 the loop that images have there takes no other. Prompts end with the token that begins an image, are padded on the left,
 and come as `generate` takes them. Sampling follows the generation config: greedy, or temperature, top-k, top-p and
-min-p, in the library's order, at all positions of a window at once; other processors, beams and scores are refused by
-name. Guidance is the decoder's own argument: Janus' `generate` drops a `guidance_scale`, and a list of
+min-p, in the library's order, at all positions of a window at once; other processors, beams, scores and another length
+than an image's are refused by name, and stopping criteria are not asked. Guidance is the decoder's own argument: Janus' `generate` drops a `guidance_scale`, and a list of
 `logits_processor`, before either gets here.
 """
 
@@ -80,6 +80,9 @@ class Generating:
         scale = network.description.guidance if self.guidance is None else self.guidance
         shaping = _processors(logits_processor, bool(getattr(generation_config, "do_sample", False)))
         opened = ImageTransformer(network, prompts, scale, shaping)
+        most = getattr(generation_config, "max_new_tokens", None)
+        if most not in (None, opened.length):
+            raise InputError(f"max_new_tokens={most}: an image of this model has {opened.length} tokens; leave it out")
         # The library's own sampling follows torch's generator, and so does this, unless a seed is given.
         seed = int(torch.randint(2**62, ())) if self.seed is None else self.seed
         self.run = run(build(self.name, self.settings), opened, len(prompts), Sampled(seed, 0, opened.device))

@@ -91,7 +91,7 @@ def test_what_cannot_be_decoded_is_refused_with_the_remedy(model, prompts):
     ids[:, -1] = 9
     with pytest.raises(InputError, match=f"prompts end with token 9; .* boi_token_id, is {folders.BEGIN}"):
         model.generate(ids, attention_mask=prompts["attention_mask"], custom_generate=decoder("sjd"))
-    for asked in ({"num_beams": 3}, {"output_logits": True, "return_dict_in_generate": True}):
+    for asked in ({"num_beams": 3}, {"max_new_tokens": 5}, {"output_logits": True, "return_dict_in_generate": True}):
         with pytest.raises(InputError, match=next(iter(asked))):
             model.generate(**prompts, **asked, custom_generate=decoder("sjd"))
     llama = transformers.LlamaForCausalLM(

@@ -66,7 +66,7 @@ def test_a_right_sampler_is_consistent_at_the_rates_that_were_asked_for():
     suite.append(Case(short, draft("perturbed", short)))
     found = judge_sampler(right, suite=suite, delta=0.1, seed=1, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
-    assert "4 toys" in found.verdict.reason
+    assert "5 toys" in found.verdict.reason
     assert sum(item.alpha for item in found.evidence) <= 1e-6
     names = [item.check for item in found.evidence]
     assert sorted(set(names)) == sorted(names), "two checks have one name"
