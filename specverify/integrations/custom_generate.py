@@ -10,8 +10,8 @@ The model is Janus or Janus-Pro, JanusForConditionalGeneration of transformers; 
 the loop that images have there takes no other. Prompts end with the token that begins an image, are padded on the left,
 and come as `generate` takes them. Sampling follows the generation config: greedy, or temperature, top-k, top-p and
 min-p, in the library's order, at all positions of a window at once; other processors, beams, scores and another length
-than an image's are refused by name, and stopping criteria are not asked. Guidance is the decoder's own argument: Janus' `generate` drops a `guidance_scale`, and a list of
-`logits_processor`, before either gets here.
+than an image's are refused by name, and stopping criteria are not asked. Guidance is the decoder's own argument: Janus'
+`generate` drops a `guidance_scale`, and a list of `logits_processor`, before either gets here.
 """
 
 from __future__ import annotations

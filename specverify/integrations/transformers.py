@@ -67,6 +67,10 @@ UNUSED = (
     "the logits processors that generate was given, as it hands them to a custom loop, were never called, and the toy "
     "has one more of them; generation_sampler(..., logits_processor=None) judges without it"
 )
+GUIDED = (
+    "guided toys were handed to generate as a guidance_scale and negative_prompt_ids; where these are what is wrong, "
+    "generation_sampler(..., guidance_scale=None) judges without them"
+)
 _CHATTER = (
     "Passing `generation_config` together with generation-related arguments",
     "Both `max_new_tokens` (=",
@@ -88,7 +92,8 @@ def generation_sampler(
     Args:
         assistant: the argument that takes the draft model: "assistant_model" for assisted generation, or another of a
             custom generation loop; None for generation without one.
-        generate: what else `generate` is given, such as `prompt_lookup_num_tokens` or `custom_generate`.
+        generate: what else `generate` is given, such as `prompt_lookup_num_tokens` or `custom_generate`. Guided toys
+            stay whole with `guidance_scale=None`, and no processor is added with `logits_processor=None`.
 
     Other args:
         num_assistant_tokens: drafts per step.
@@ -113,10 +118,11 @@ def generation_sampler(
     remarks: list[str] = []
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
-        raw, settings = _unwrapped(target)
+        raw, settings = _unwrapped(target, generate.get("guidance_scale", 1) is not None)
         _check_agreement(target, settings, generate)
-        guided = isinstance(raw, Guided)
-        model = pretrained(raw.conditional, raw.unconditional) if isinstance(raw, Guided) else pretrained(raw)
+        guided = "guidance_scale" in settings
+        pair = (raw.conditional, raw.unconditional) if guided and isinstance(raw, Guided) else (raw,)
+        model = pretrained(*pair)
         model.remarks = remarks
         # `generate` keeps the 50 most probable tokens unless it is told otherwise.
         usual = {"do_sample": True, "max_new_tokens": raw.length, "top_k": 0}
@@ -138,6 +144,7 @@ def generation_sampler(
                 numbers = range(first, min(first + size, -(-n // several)))
                 prompt, mask = model.prompts.padded(numbers, model.config.pad_token_id)
                 if guided:
+                    remarks.extend([] if GUIDED in remarks else [GUIDED])
                     negative, _ = model.prompts.padded(numbers, model.config.pad_token_id, 1)
                     arguments |= {"negative_prompt_ids": negative, "negative_prompt_attention_mask": mask}
                 rows = model.generate(prompt, attention_mask=mask, **arguments)
@@ -207,10 +214,10 @@ def _check_agreement(target: Model, due: Mapping[str, float], given: Mapping[str
             )
 
 
-def _unwrapped(model: Model) -> tuple[Model, dict[str, float]]:
-    """The model before its processors, and their settings as arguments of `generate`."""
+def _unwrapped(model: Model, guides: bool = True) -> tuple[Model, dict[str, float]]:
+    """The model before its processors, and guidance, and their settings as arguments of `generate`."""
     model = guided_still(model)
-    if isinstance(model, Guided):
+    if isinstance(model, Guided) and guides:
         return model, {"guidance_scale": float(model.scale)}
     if not isinstance(model, Processed) or _ties(model):
         return model, {}
@@ -220,7 +227,7 @@ def _unwrapped(model: Model) -> tuple[Model, dict[str, float]]:
             f"{model.name!r}: `generate` applies {', '.join(PROCESSORS)}, each at most once and in this order; "
             f"not {', '.join(labels)}"
         )
-    raw, settings = _unwrapped(model.inner)
+    raw, settings = _unwrapped(model.inner, guides)
     return raw, settings | {
         PROCESSORS[label]: processor.setting for label, processor in zip(labels, model.processors, strict=True)
     }

@@ -168,3 +168,16 @@ def test_ids_are_turned_behind_all_prompts_but_the_first_and_an_end_never(eos):
     for number, each in enumerate(shown):
         assert torch.equal(prompts.back(torch.cat([each, tokens[4:]]), number), tokens)
         assert eos is None or each[eos] == eos
+
+
+def test_guidance_is_handed_over_unless_it_is_left_to_the_toy():
+    guided = next(one for one in smallest() if isinstance(one.target.inner, Guided))
+    asked = generation_sampler(custom_generate=loop("mask"))
+    found = judge_sampler(asked, suite=(guided,), exact=True)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    fewer = generation_sampler(custom_generate=loop("fewer ids"))
+    found = judge_sampler(fewer, suite=(guided,), exact=True)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "guidance_scale=None) judges without them" in found.notes[-1]
+    left = generation_sampler(custom_generate=loop("fewer ids"), guidance_scale=None)
+    assert prove_sampler(left, suite=(guided,)).verdict.kind is Kind.PROVED
