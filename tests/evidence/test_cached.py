@@ -173,6 +173,7 @@ def test_a_token_that_was_read_behind_others_is_noticed():
     assert "this one behind other tokens, in place of the token that was committed at position 1," in cached.breach
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("through", [InOddBatches, InCrowds])
 def test_a_cache_that_is_wrong_in_batches_of_some_sizes_is_an_error(through):
     found = judge_decoder(Seen(Autoregressive(), through), seconds=2, examples=5)

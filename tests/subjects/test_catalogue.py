@@ -8,6 +8,7 @@ from specverify.subjects.here import judge_here
 from specverify.verdict import Kind
 
 
+@pytest.mark.slow
 def test_a_defect_of_vectors_is_refuted_without_a_hint():
     """One that leaves the law nearly right: of all tokens, a five hundredth are the zero vector."""
     judgement = judge_here(continuous.get("cspd-trial-cap-zero").build, "continuous", options={"delta": 0.05})

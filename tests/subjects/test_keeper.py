@@ -38,6 +38,7 @@ def until(happened, seconds=120):
     return found
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_validate_ends_all_that_the_subject_started(tmp_path, how):
     note, place = tmp_path / "pids", tmp_path / "temporary"

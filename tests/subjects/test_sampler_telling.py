@@ -39,6 +39,7 @@ def shows(defect, case, settings):
     return float((came - due).abs().sum()) / 2 > TOLERANCE or float(came[due == 0].sum()) > LEAK
 
 
+@pytest.mark.slow
 def test_known_wrong_decoders_show_on_them():
     lossy = [name for name in defects.names() if defects.get(name).lossy]
     hidden = {

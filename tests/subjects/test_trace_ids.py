@@ -76,6 +76,7 @@ SAID = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("slip", SLIPS)
 def test_ids_that_come_too_seldom_are_named_where_the_log_can_tell(slip, form):

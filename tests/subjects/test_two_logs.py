@@ -90,6 +90,7 @@ def test_another_law_is_told_by_what_each_engine_says(what, seed):
     assert f"not the same: {says}" in found.verdict.reason
 
 
+@pytest.mark.slow
 def test_and_by_tokens_where_the_engine_logs_what_it_had_before(seed):
     n = 80_000
     plain, warm = log(TOY, seed, n), log(processed("temperature=1.05"), seed + 1, n, said=TOY)

@@ -296,6 +296,7 @@ def test_log_probabilities_that_were_written_down_in_bfloat16_are_one_law(spread
         assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("shape", ["prompts", "lengths", "constant"])
 def test_rows_of_one_law_are_rejected_no_more_often_than_stated(shape, seed):
     """At alpha = 0.2 of all checks: 60 pairs of logs of rows that have prompts, lengths or laws of their own."""

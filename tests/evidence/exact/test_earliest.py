@@ -117,6 +117,7 @@ def test_a_right_decoder_is_proved(name):
     assert max(off(RIGHT[name])) < 1e-12
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_no_wrong_decoder_is_proved(name):
     assert any(far > 1e-3 for far in off(WRONG[name]))
@@ -129,6 +130,7 @@ def test_of_many_races_it_is_not_followed():
     assert (found.outcome, found.why) == ("out of reach", "it asks for the earliest token of 6 races; 5 are followed")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("sizes", [(2, 3, 2, None), (2, 3, 2, 0), (2, 2, 2, 1)])
 def test_lists_of_drafts_are_proved(sizes):
     found = prove(lambda settings: build("sd-list-gumbel", settings), Box(*sizes, drafts=True), seed=1)

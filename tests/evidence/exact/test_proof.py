@@ -66,6 +66,7 @@ def test_a_lossless_decoder_is_proved_for_every_law(name, sizes):
     assert found.assumptions > 0 or name == "ar"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_laws_past_the_end_which_a_toy_has_equal_keep_nobody_from_a_proof(seed):
     found = proof("sd-multi", Box(2, 2, 2, drafts=True), seed)
