@@ -166,7 +166,7 @@ def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **found["verdict"],
         "tv": max((one["tv"] for one in found["exact"]), default=None),
-        "vocabularies": " and ".join(sizes),
+        "vocabularies": " and ".join(filter(None, [", ".join(sizes[:-1]), *sizes[-1:]])),
     }
 
 

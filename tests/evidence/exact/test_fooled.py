@@ -12,7 +12,6 @@ from specverify.evidence.exact.proof import prove
 BOX = Box(2, 3, 2, drafts=True)
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(WRONG))
 def test_a_wrong_decoder_is_never_proved(name):
     found = prove(WRONG[name], BOX, seed=1)

@@ -130,7 +130,6 @@ WRONG = {
 }
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_no_wrong_decoder_is_proved(name):
     assert any(far > 1e-3 for far in off(WRONG[name]))
