@@ -35,7 +35,7 @@ def wrong(monkeypatch):
             return torch.where(where(len(draft), draft.shape[1], place)[..., None], flat, found)
 
         monkeypatch.setattr(session.ImageTransformer, "laws", laws)
-        monkeypatch.setattr(kind, "_SEAMS", {})
+        monkeypatch.setattr(disagreement, "_SEAMS", {})
 
     return change
 
@@ -85,8 +85,8 @@ def test_what_is_found_of_a_model_is_found_once(made, monkeypatch):
         asked.append((model.guidance, said["widest"]))
         return conformance(model, **said)
 
-    monkeypatch.setattr(kind, "_SEAMS", {})
-    monkeypatch.setattr(kind, "conformance", once)
+    monkeypatch.setattr(disagreement, "_SEAMS", {})
+    monkeypatch.setattr(disagreement, "conformance", once)
     for decoder, window in (("ar", None), ("scd-mc", 4), ("sjd", 4), ("sjd", 20)):
         verdict = carried_out(made["janus"], decoder, n=40, window=window)["verdict"]
         assert "laws of windows and of single tokens differ by at most" in verdict["reason"]
