@@ -55,7 +55,7 @@ from specverify.conformance_like import demand_model, like_of, scale_of, unlike
 from specverify.conformance_own import waits
 from specverify.conformance_result import Conformance as Conformance
 from specverify.conformance_result import looked_at, raised, remedy
-from specverify.conformance_walk import Differences, Truth, read
+from specverify.conformance_walk import Differences, Truth, allowed, on_average, read
 from specverify.errors import InputError, SpecverifyError
 from specverify.model import Model
 
@@ -123,7 +123,7 @@ def conformance(
     largest, costs = 0.0, ""
     sensitive: list[float] = []
     for variant in _variants(model):
-        differences = Differences(tolerance)
+        differences = Differences(allowed(tolerance, scale_of(variant)), on_average(tolerance, scale_of(variant)))
         sentences = differences.found
         found.append(sentences)
         try:
@@ -159,9 +159,9 @@ def conformance(
         findings = said + findings if largest <= TOLERANCE[torch.float32] else findings + said
     stretches = ", ".join(f"{begin} to {end - 1}" for begin, end in _stretches(model, positions, seed))
     looked = looked_at(model, _given(model, batch), batch, widest, stretches)
-    return Conformance(
-        model.name, tuple(checks), looked, findings, largest, tolerance, min(sensitive, default=None), costs
-    )
+    most, average = allowed(tolerance, scale_of(model)), on_average(tolerance, scale_of(model))
+    seen = min(sensitive, default=None)
+    return Conformance(model.name, tuple(checks), looked, findings, largest, most, seen, costs, average)
 
 
 def _sentences(found: list[dict[str, str]]) -> tuple[str, ...]:

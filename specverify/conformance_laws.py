@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from specverify.conformance_like import same_condition
-from specverify.conformance_walk import SHARE, Truth, read
+from specverify.conformance_walk import MOST, SHARE, Truth, read
 from specverify.processors import guidance
 
 PLACES = 8
@@ -19,8 +19,8 @@ PLACES = 8
 HARDLY = 0.1
 """A share of places below which a wrong cache could hardly show."""
 
-MOST = 0.5
-"""What a guided law may differ by at a single place at most, however large its scale."""
+OTHER = 0.001
+"""A distance from which on the laws of two scales are others, in any precision."""
 
 
 def conditions(
@@ -105,7 +105,7 @@ def guided(model: Any, scale: float, truths: list[Truth], chunk: int, tolerance:
     """
     models = model, model.like(guidance=1.0), model.like(guidance=0.0)
     tokens, done, effect, said = truths[0].tokens, 0, 0.0, ""
-    contexts, fit = [one.start(len(tokens)) for one in models], Fit(scale, tolerance / SHARE)
+    contexts, fit = [one.start(len(tokens)) for one in models], Fit(scale, min(tolerance, OTHER))
     for truth in truths:
         contexts = [
             read(one, context, tokens, done, truth.begin, chunk) for one, context in zip(models, contexts, strict=True)
@@ -135,9 +135,12 @@ def guided(model: Any, scale: float, truths: list[Truth], chunk: int, tolerance:
 class Fit:
     """Which scale guided laws fit best, on average over all places: in half precision single ones say little.
 
+    Another one fits better if the laws are less than half as far from its own. Rounding moves them anywhere, and so
+    does not bring them nearer to another scale's.
+
     Args:
         scale: at which they are to be.
-        least: how far another scale's laws must be from those on average, so that rounding does not decide.
+        least: how far another scale's laws are from those on average, to be others.
     """
 
     def __init__(self, scale: float, least: float) -> None:
@@ -164,7 +167,7 @@ class Fit:
         """What they fit better than the scale that they are to be at; empty if that fits best."""
         means = {each: (sums / self.number).tolist() for each, sums in self.sums.items()}
         mine = means[self.scale][0]
-        nearer = [(mean, each) for each, (mean, apart) in means.items() if mean < mine and apart > self.least]
+        nearer = [(mean, each) for each, (mean, apart) in means.items() if mean < mine / 2 and apart > self.least]
         if not nearer:
             return ""
         mean, each = min(nearer)

@@ -112,9 +112,9 @@ def unlike(model: Any) -> str:
                 "conditions=, any of which may be left out (see realmodels.images.ImageModel)"
             )
         changed = [name for name in before if not same_condition(before[name], getattr(model, name, None))]
-        for name in changed:
-            _put_back(model, name, before[name])
         if changed:
+            for name, value in before.items():
+                _put_back(model, name, value)
             return (
                 f"like: {call} changed {' and '.join(changed)} of the model itself, which is the caller's: give "
                 "another model, with settings of its own, and leave this one as it is; nothing else was looked at"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 
 from specverify.conformance_laws import different
-from specverify.conformance_walk import on_average
 from specverify.errors import ContractError
 
 _DEPENDS = re.compile(r"(with(out guidance| guidance and without), )?(memory|conditions|guidance):")
@@ -36,6 +36,7 @@ class Conformance:
         sensitive: at which share of the places another token, further back than the last one, changes a law by more;
             None where no place is further back.
         costs: what costs time and changes no law, as a sentence; empty if nothing is known of.
+        average: what is no finding on average over all laws of a check; infinite where that is not asked.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Conformance:
     tolerance: float
     sensitive: float | None
     costs: str
+    average: float = math.inf
 
     @property
     def ok(self) -> bool:
@@ -75,8 +77,7 @@ class Conformance:
 
     def _mean(self) -> str:
         """What is held on average, where single laws may differ by much."""
-        most = on_average(self.tolerance)
-        return f", and those of no check by more than {most:g} on average" if most < 1 else ""
+        return f", and those of no check by more than {self.average:g} on average" if self.average < 1 else ""
 
     def _seen(self) -> str:
         """What one wrong token in a cache would do."""
