@@ -65,6 +65,14 @@ def test_a_scale_that_counts_from_the_conditional_law_is_found_by_what_is_left_a
 
     assert conformance(Little(guidance=3.0)).ok
 
+    class Length(Guided):
+        """It depends on that much, but in another way than laws depend on the condition."""
+
+        def guide(self, c, u, scale):
+            return super().guide(c, u + c.flip(-1), scale)
+
+    assert conformance(Length(guidance=3.0)).ok
+
 
 def without_a_mask(laws, _):
     """Two ids that no single step gives have a mass of 0.04 in windows."""
