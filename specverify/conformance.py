@@ -63,6 +63,8 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 """Total variation that rounding may leave between passes of different shapes, by the type of the weights."""
 _BEGUN = 32
 """Tokens of the window that shows what laws depend on."""
+_BESIDE = 8
+"""Tokens around an image, at most, where each row has an end, as Emu3's have; more of them are a preview."""
 
 
 def tolerance_of(model: Any) -> float:
@@ -209,10 +211,11 @@ def _stretches(model: Any, positions: int, seed: int) -> list[tuple[int, int]]:
 
 def _columns(model: Any) -> int:
     """Tokens of an image row, with what ends it: by the model's grid, or as of a square; its length if unknown."""
-    rows, columns = map(int, getattr(getattr(model, "description", None), "grid", None) or (0, 0))
-    if 0 < rows * columns <= model.length:
-        return int(columns + (model.length - rows * columns + 1) // rows)
     length = int(model.length)
+    rows, columns = map(int, getattr(getattr(model, "description", None), "grid", None) or (0, 0))
+    if length <= 2 * rows * columns <= 2 * length:  # else it is the grid of something else
+        beside = length - rows * columns
+        return columns + (rows - 1 <= beside <= rows + _BESIDE)
     side = math.isqrt(length)
     return side if side * side == length else length
 

@@ -169,7 +169,15 @@ def test_every_number_of_rows_is_begun(model, row, rows):
 
 
 @pytest.mark.parametrize(
-    ("length", "grid", "columns"), [(1024, None, 32), (1056, (32, 32), 33), (2304, (48, 48), 48), (960, (20, 48), 48)]
+    ("length", "grid", "columns"),
+    [
+        (1024, (4, 4), 32),
+        (1056, (32, 32), 33),
+        (2304, (48, 48), 48),
+        (960, (20, 48), 48),
+        (1280, (32, 32), 32),
+        (1024, None, 32),
+    ],
 )
 def test_a_window_crosses_the_end_of_an_image_row(length, grid, columns):
     def at_the_first_ones_row(laws, place):
