@@ -149,11 +149,11 @@ class Fit:
     def __init__(self, scale: float, least: float) -> None:
         self.scale, self.least, self.number = scale, least, 0
         self.others = {
-            0.0: "without condition",
-            1.0: "without guidance",
             scale - 1: "with the scale one less",
             scale + 1: "with the scale one more, as of c + s (c - u)",
             1 - scale: "with the two rows swapped",
+            0.0: "without condition",
+            1.0: "without guidance",
         }
         self.others.pop(scale, None)
         self.sums = {each: torch.zeros(2, dtype=torch.float64) for each in (scale, *self.others)}

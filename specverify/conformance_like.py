@@ -34,7 +34,8 @@ def demand_model(model: Any) -> None:
     missing += [] if getattr(model, "eos", _NOTHING) is not _NOTHING else ["eos (None, if no id ends a sequence)"]
     if missing:
         raise InputError(f"{type(model).__name__} is no model: it has no {', '.join(missing)}; see specverify/model.py")
-    if like_of(model) and not len(own := getattr(model, "conditions", ())):
+    own = getattr(model, "conditions", None)
+    if like_of(model) and (own is None or not len(own)):
         raise InputError(
             f"conditions of {type(model).__name__} is {own!r}: a model that has `like` needs at least one, [None] if "
             "they say nothing; row i of a batch has conditions[i % len(conditions)]"
@@ -84,7 +85,7 @@ def _same_numbers(one: Any, other: Any) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-def _parts(one: Any) -> dict[str, Any]:
+def _parts(one: Any) -> dict[str, object]:
     """The attributes of an object."""
     slots = [name for each in type(one).__mro__ for name in getattr(each, "__slots__", ())]
     held = {name: getattr(one, name, None) for name in slots if name not in ("__dict__", "__weakref__")}
@@ -101,7 +102,7 @@ def unlike(model: Any) -> str:
         return ""
     before = {name: copy.copy(getattr(model, name)) for name in _SETTINGS if getattr(model, name, None) is not None}
     own = list(model.conditions)
-    asked: list[dict[str, Any]] = [{"processors": ()}, {"conditions": own[:1]}]
+    asked: list[dict[str, object]] = [{"processors": ()}, {"conditions": own[:1]}]
     for settings in (*asked, *([{"guidance": 1.0}] if scale_of(model) is not None else [])):
         call = f"like({next(iter(settings))}=...)"
         try:

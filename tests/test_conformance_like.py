@@ -242,5 +242,6 @@ def test_what_lacks_an_end_or_conditions_is_refused_by_name():
     del model.eos
     with pytest.raises(InputError, match=r"Changed is no model: it has no eos \(None, if no id ends"):
         conformance(model)
-    with pytest.raises(InputError, match=r"^conditions of Guided is \(\): "):
-        conformance(Guided(conditions=()))
+    for conditions in ((), None, torch.zeros(0)):
+        with pytest.raises(InputError, match=r"^conditions of Guided is "):
+            conformance(Guided(conditions=conditions))
