@@ -102,11 +102,11 @@ def unlike(model: Any) -> str:
         return ""
     before = {name: copy.copy(getattr(model, name)) for name in _SETTINGS if getattr(model, name, None) is not None}
     own = list(model.conditions)
-    asked: list[dict[str, object]] = [{"processors": ()}, {"conditions": own[:1]}]
-    for settings in (*asked, *([{"guidance": 1.0}] if scale_of(model) is not None else [])):
-        call = f"like({next(iter(settings))}=...)"
+    asked: list[tuple[str, object]] = [("processors", ()), ("conditions", own[:1])]
+    for what, value in (*asked, *([("guidance", 1.0)] if scale_of(model) is not None else [])):
+        call = f"like({what}=...)"
         try:
-            given = like(**settings)
+            given = like(**{what: value})
         except Exception as error:
             return (
                 f"like: {call} raised {type(error).__name__}: {error}; it takes guidance=, processors= and "
@@ -114,13 +114,13 @@ def unlike(model: Any) -> str:
             )
         changed = [name for name in before if not same_condition(before[name], getattr(model, name, None))]
         if changed:
-            for name, value in before.items():
-                _put_back(model, name, value)
+            for name, old in before.items():
+                _put_back(model, name, old)
             return (
                 f"like: {call} changed {' and '.join(changed)} of the model itself, which is the caller's: give "
                 "another model, with settings of its own, and leave this one as it is; nothing else was looked at"
             )
-        if given is model and "processors" not in settings and (len(own) > 1 or "guidance" in settings):
+        if given is model and (what == "guidance" or (what == "conditions" and len(own) > 1)):
             return f"like: {call} gave the model itself, as it was, and no other; nothing else was looked at"
     return ""
 
