@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from specverify import tree
+from specverify.conformance_like import like_of
 from specverify.conformance_own import own
-from specverify.conformance_walk import Differences, Truth, Windows, kept, like_of, mixed, read
+from specverify.conformance_walk import Differences, Truth, Windows, kept, mixed, read
 from specverify.errors import ContractError
 from specverify.model import Context, Model, check_laws
 
@@ -104,6 +105,8 @@ def compare(model: Any, truths: list[Truth], widths: tuple[int, int], seed: int,
     for check, carry_out in (("end", _end), ("starts", _starts)):
         found.doing = check
         carry_out(model, truths[-1] if check == "end" else first, widths, found)
+        if check == "starts":
+            _numbers(model, first, window, found)
         yield check
 
 
@@ -128,19 +131,9 @@ def _twins(model: Any, first: Truth) -> Truth | None:
     if bool((other == tokens[:, 1]).any()):
         return None
     tokens[:, 1] = other
-    generator = torch.Generator(model.device)
-    laws = [
-        step(
-            model,
-            start_alone(model, len(first.tokens), row),
-            tokens[row : row + 1],
-            (0, first.end),
-            generator,
-            first.end,
-        )
-        for row in range(2)
-    ]
-    return Truth(0, first.end, tokens, torch.cat([law for _, law in laws]))
+    batch, end = len(first.tokens), first.end
+    laws = [_given(model, batch, row, tokens[row : row + 1], end) for row in range(2)]
+    return Truth(0, end, tokens, torch.cat(laws))
 
 
 def _beside(
@@ -208,3 +201,28 @@ def _starts(model: Model, first: Truth, widths: tuple[int, int], found: Differen
                 found.look(laws, due, place >= 0, place, f"in a window of {window}, while other rows are begun,")
             after = model.advance(context, part, torch.full_like(part[:, 0], part.shape[1]))
             going[number] = after, at + part.shape[1]
+
+
+def _numbers(model: Any, first: Truth, window: int, found: Differences) -> None:
+    """The first window of every number of sequences that are begun at once, up to twice as many as elsewhere.
+
+    Where rows are known by their conditions, all are compared; of another model those that are compared elsewhere.
+    """
+    batch, end, device = len(first.tokens), min(first.end, window + 1), first.tokens.device
+    tokens, laws = first.tokens[:, :end], first.laws[:, :end]
+    for more in range(batch, 2 * batch) if like_of(model) else ():
+        same = more % len(model.conditions)
+        mine = tokens[same : same + 1] if same < batch else tokens[more - batch : more - batch + 1].clone()
+        law = laws[same : same + 1] if same < batch else _given(model, batch, more, mine, end)
+        tokens, laws = torch.cat([tokens, mine]), torch.cat([laws, law])
+    for rows in range(1, 2 * batch + 1):
+        row = torch.arange(rows, device=device)
+        each = row % len(tokens)
+        truth = Truth(0, end, tokens[each], laws[each], row < len(tokens))
+        kept(model, model.start(rows), truth, min(window, end - 1), found, f", of {rows} begun at once,")
+
+
+def _given(model: Any, batch: int, row: int, tokens: Tensor, end: int) -> Tensor:
+    """The laws of one row alone, of so many that are begun, at tokens that are given."""
+    generator = torch.Generator(model.device)
+    return step(model, start_alone(model, batch, row), tokens, (0, end), generator, end)[1]

@@ -74,7 +74,8 @@ def _taken(model: Any, first: Truth, width: int, rows: int, tolerance: float) ->
         return f"another start changed the laws that a pass {each} had given: they are the caller's own"
     back = model.laws(context, tokens[:, :-1])
     last = back.clone()
-    back.zero_()
+    with torch.inference_mode():  # in which alone laws that were made in it can be written to
+        back.zero_()
     if _apart(model.laws(context, tokens[:, :-1]), last) > tolerance:
         return (
             f"laws {each} that the caller wrote to came out changed when they were asked for again: they are the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from specverify.conformance_laws import different
 from specverify.errors import ContractError
 
 _DEPENDS = re.compile(r"(with(out guidance| guidance and without), )?(memory|conditions|guidance):")
@@ -34,6 +36,7 @@ class Conformance:
         sensitive: at which share of the places another token, further back than the last one, changes a law by more;
             None where no place is further back.
         costs: what costs time and changes no law, as a sentence; empty if nothing is known of.
+        average: what is no finding on average over all laws of a check; infinite where that is not asked.
     """
 
     model: str
@@ -44,6 +47,7 @@ class Conformance:
     tolerance: float
     sensitive: float | None
     costs: str
+    average: float = math.inf
 
     @property
     def ok(self) -> bool:
@@ -62,12 +66,18 @@ class Conformance:
 
     def __str__(self) -> str:
         if self.ok:
-            held = f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}"
+            held = (
+                f"{self.model}: {', '.join(self.checks)}: no law differs by more than {self.tolerance:g}{self._mean()}"
+            )
             held = f"{held}; the largest difference is {self.largest:.2g}{self._seen()}. Looked at: {self.looked}"
             return "\n".join([held, *filter(None, [self.costs])])
         first = "; begin with the first, from which others may follow" if len(self.findings) > 1 else ""
         head = f"{self.model}: {len(self.findings)} found{first}. Looked at: {self.looked}"
         return "\n".join([head, *self.findings, *filter(None, [self.costs])])
+
+    def _mean(self) -> str:
+        """What is held on average, where single laws may differ by much."""
+        return f", and those of no check by more than {self.average:g} on average" if self.average < 1 else ""
 
     def _seen(self) -> str:
         """What one wrong token in a cache would do."""
@@ -77,13 +87,16 @@ class Conformance:
         return f"; {seen}" + ("" if self.sensitive >= MOSTLY else " (in more of them in float32, or on other weights)")
 
 
-def looked_at(model: Any, conditions: int, batch: int, widest: int, stretches: str) -> str:
-    """At what was looked, in words, and at what was not."""
-    some = min(batch, conditions)
-    of = f"{some} of its {conditions} conditions" if some < conditions else f"{some} conditions"
+def looked_at(model: Any, given: list[Any], batch: int, widest: int, stretches: str) -> str:
+    """At what was looked, in words, and at what was not; `given` are the rows' conditions, if there are any."""
+    own = len(model.conditions) if given else 0
+    some = min(batch, own) if different(given) else min(1, own)
+    of = f"{some} of its {own} conditions" if 1 < some < own else f"{some} conditions"
     rows = f"{batch} rows of {of}" if some > 1 else f"{batch} rows of one condition" if some else f"{batch} rows"
+    free = getattr(model, "guidance", 1) == 0
     blind = [
         *(["the condition of another row in the place of its own"] if some == 1 else []),
+        *(["whether laws heed conditions, which they do not at scale 0"] if some > 1 and free else []),
         *(["its processors"] if getattr(model, "processors", ()) else []),
         *(["what comes behind an end of sequence"] if model.eos is not None else []),
     ]

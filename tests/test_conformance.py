@@ -34,6 +34,7 @@ def test_a_right_model_conforms_and_says_what_was_compared(model):
     found = conformance(model, batch=3)
     assert found.ok, str(found)
     assert found.checks == (
+        "like",
         "own",
         "alone",
         "batch",
@@ -164,7 +165,7 @@ def test_swapped_guidance_is_found_and_named(model, monkeypatch):
     slip(monkeypatch, type(model.network), "guide", lambda right, self, c, u, s: right(self, u, c, s))
     (sentence,) = conformance(model, batch=3).findings
     assert sentence.startswith("guidance: at position ")
-    assert sentence.endswith("it is the law with the two rows swapped")
+    assert sentence.endswith("they fit the law with the two rows swapped")
 
 
 def test_guidance_by_the_row_beside_is_found(model, monkeypatch):

@@ -1,4 +1,4 @@
-"""Whether it is the model whose passes disagree, where a decoder is refuted on it."""
+"""Whether it is the model whose passes disagree: before a decoder is judged on it, and where it is refuted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,43 @@ from jaxtyping import Int
 from torch import Tensor
 
 from realmodels.images import ImageModel
-from specverify.conformance import TOLERANCE
+from specverify.conformance import Conformance, conformance, tolerance_of
 from specverify.errors import ContractError
 from specverify.evidence.tokens import TokenStatistics
+from specverify.opening import Real
 
 ROWS = 8
 """Images that are read again, one by one."""
+WIDEST = 16
+"""Drafts of the widest windows in which a model is held against its single tokens, unless a cell's are wider."""
+POSITIONS = 8
+"""Positions of each stretch in which that is done."""
+_SEAMS: dict[tuple[Real, float | None, str, torch.dtype, int], Conformance] = {}
+"""What this process has found of models: it takes many passes, and is one for all decoders."""
+
+
+def seam(real: Real, guidance: float | None, model: ImageModel, window: int | None) -> str:
+    """How far the laws of windows are from those of single tokens, on weights that no test has seen.
+
+    Args:
+        real: how the model was opened.
+        guidance: its scale.
+        model: opened so.
+        window: of the decoder, if it has one.
+
+    Raises:
+        ContractError: if that is more than rounding, so that nothing can be said of decoders on this model.
+    """
+    asked = real, guidance, str(model.device), model.precision, max(window or 0, WIDEST)
+    if asked not in _SEAMS:
+        _SEAMS[asked] = conformance(model, batch=2, positions=POSITIONS, widest=asked[-1])
+    found = _SEAMS[asked]
+    if found.passes:
+        raise ContractError("; ".join(found.passes))
+    places = min(3 * POSITIONS, model.length)
+    return (
+        f"laws of windows and of single tokens differ by at most {found.largest:.2g}, at {places} positions of 2 images"
+    )
 
 
 @torch.no_grad()
@@ -28,7 +59,7 @@ def look(model: ImageModel, tokens: Int[Tensor, "images length"], statistics: To
     Raises:
         ContractError: a token has another probability there, by more than rounding, so that its laws are not one.
     """
-    tolerance = TOLERANCE[model.precision]
+    tolerance = tolerance_of(model)
     for row in torch.linspace(0, len(tokens) - 1, min(ROWS, len(tokens))).round().long().tolist():
         condition = model.conditions[row % batch % len(model.conditions)]
         alone, mine = model.like(conditions=[condition]), tokens[row : row + 1].to(model.device)

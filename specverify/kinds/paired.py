@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import toymodels
+from realmodels.images import ImageModel
 from specverify.cell import Cell
-from specverify.decoders import Autoregressive, sample
+from specverify.decoders import Autoregressive, Run, sample
 from specverify.errors import number_of
-from specverify.kinds.kind import CellKind, Setting, build, coverage, of_real_model, opened, seed_of, timed_sample
+from specverify.evidence.tokens import traced
+from specverify.kinds import disagreement
+from specverify.kinds.kind import (
+    CellKind,
+    Setting,
+    build,
+    coverage,
+    of_real_model,
+    opened,
+    real_of,
+    seed_of,
+    timed_sample,
+)
 from specverify.model import Model
 from specverify.opening import Real
 from specverify.report.shape_cells import Cell as Result
@@ -19,15 +34,15 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
 
     In float64, so that the rounding of two window shapes does not decide a race.
     """
-    if cell.model in toymodels.names():
-        model: Model = toymodels.toy(cell.model)
-    else:
-        model = opened(cell, setting, "float64")
+    real = opened(cell, setting, "float64") if of_real_model(cell) else None
+    model: Model = toymodels.toy(cell.model) if real is None else real
     run = timed_sample(cell, setting, build(cell, model), model, result)
     seed = seed_of(cell, setting)
     plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)
     differing = (plain.tokens != run.tokens).any(1)
     if bool(differing.any()):
+        if real is not None:
+            _look(cell, setting, real, run)
         row = int(differing.nonzero()[0])
         place = int((plain.tokens[row] != run.tokens[row]).nonzero()[0])
         return Verdict(
@@ -43,6 +58,15 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         f"{number_of(len(differing), 'sequence')}, {number_of(run.tokens.numel(), 'token')}: each equals plain "
         "decoding's, in float64",
     )
+
+
+def _look(cell: Cell, setting: Setting, model: ImageModel, run: Run) -> None:
+    """Raise ContractError if it is the model whose passes disagree, and not the decoder that is wrong."""
+    if not real_of(cell, setting).ships:
+        disagreement.seam(real_of(cell, setting), cell.guidance, model, cell.window)
+    batch = cell.batch or BLOCK
+    statistics = traced(model, run.tokens, batch, np.random.default_rng(seed_of(cell, setting, 1)))
+    disagreement.look(model, run.tokens, statistics, batch)
 
 
 def _not_covered(real: Real) -> list[str]:

@@ -10,7 +10,7 @@ from realmodels.images import LARGEST, ImageModel
 from specverify import sensitivity
 from specverify.batteries import traces
 from specverify.cell import BETA, DELTA_REAL, Cell
-from specverify.conformance import TOLERANCE, Conformance, conformance
+from specverify.conformance import tolerance_of
 from specverify.decoders import Branch, Decoder, Run, sample
 from specverify.errors import ContractError
 from specverify.evidence.as_judged import Apart, AsJudged
@@ -39,12 +39,6 @@ from specverify.verdict import Kind, Verdict
 
 HALF = (torch.float16, torch.bfloat16)
 """Types of weights under which the laws of a window and of single tokens differ by more than the checks are to see."""
-WIDEST = 16
-"""Drafts of the widest windows in which a model is held against its single tokens, unless a cell's are wider."""
-POSITIONS = 8
-"""Positions of each stretch in which that is done."""
-_SEAMS: dict[tuple[Real, float | None, str, int], Conformance] = {}
-"""What this process has found of models: it takes many passes, and is one for all decoders."""
 IMAGES = 30
 """Images that a record keeps of each run on a real model; a third of them in colours, which take thrice the room."""
 
@@ -65,7 +59,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
     half = model.precision in HALF
     own = not (half or real_of(cell, setting).ships)
-    seam = _seam(real_of(cell, setting), cell.guidance, model, max(cell.window or 0, WIDEST)) if own else ""
+    seam = disagreement.seam(real_of(cell, setting), cell.guidance, model, cell.window) if own else ""
     run = timed_sample(cell, setting, decoder, model, result)
     generator = np.random.default_rng(seed_of(cell, setting, 1))
     if half:
@@ -117,7 +111,7 @@ def _again(
     assert cell.n is not None
     noting = AsJudged(decoder, model, cell.n, generator)
     run = sample(noting, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
-    apart, most = noting.apart(run.tokens), TOLERANCE[model.precision]
+    apart, most = noting.apart(run.tokens), tolerance_of(model)
     if apart.mean > most:
         raise ContractError(
             f"the laws that judged tokens differ from those of single tokens by {apart}; rounding to {model.precision} "
@@ -130,24 +124,6 @@ def _words(apart: Apart) -> str:
     return (
         f"tokens are held against the laws of the passes that judged them, which differ from those of single tokens by "
         f"{apart}: nothing finer than that is said of plain decoding"
-    )
-
-
-def _seam(real: Real, guidance: float | None, model: ImageModel, widest: int) -> str:
-    """How far the laws of windows are from those of single tokens, on weights that no test has seen.
-
-    Raises:
-        ContractError: if that is more than rounding, so that nothing can be said of decoders on this model.
-    """
-    asked = real, guidance, str(model.device), widest
-    if asked not in _SEAMS:
-        _SEAMS[asked] = conformance(model, batch=2, positions=POSITIONS, widest=widest)
-    found = _SEAMS[asked]
-    if found.passes:
-        raise ContractError("; ".join(found.passes))
-    places = min(3 * POSITIONS, model.length)
-    return (
-        f"laws of windows and of single tokens differ by at most {found.largest:.2g}, at {places} positions of 2 images"
     )
 
 

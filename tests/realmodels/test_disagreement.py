@@ -35,7 +35,7 @@ def wrong(monkeypatch):
             return torch.where(where(len(draft), draft.shape[1], place)[..., None], flat, found)
 
         monkeypatch.setattr(session.ImageTransformer, "laws", laws)
-        monkeypatch.setattr(kind, "_SEAMS", {})
+        monkeypatch.setattr(disagreement, "_SEAMS", {})
 
     return change
 
@@ -52,6 +52,10 @@ def in_large_batches(rows, drafts, place):
     return torch.full_like(place, rows > 8, dtype=torch.bool)
 
 
+def in_windows_of_four(rows, drafts, place):
+    return torch.full_like(place, drafts == 4, dtype=torch.bool)
+
+
 def behind_a_draft(rows, drafts, place):
     return (place > place[:, :1]) & torch.tensor(rows > 8)
 
@@ -65,6 +69,40 @@ def test_a_decoder_that_is_refuted_where_passes_disagree_is_not_judged(made, wro
     assert "the model's passes disagree: image " in verdict["reason"]
     assert "of 100 images each, and of " in verdict["reason"]
     assert "no decoder can be judged on it: hold it against specverify.conformance" in verdict["reason"]
+
+
+def behind_any_draft(rows, drafts, place):
+    return place > place[:, :1]
+
+
+def token_for_token(folder, decoder="sjd-race"):
+    own = Real(str(folder), PROMPTS, guidance=(1.0,), batch=4)
+    cell = Cell("paired", decoder, folder.name, 4, "repeat-left", guidance=1.0, n=12, batch=4)
+    return carry_out(cell, Setting("quick", 0, "cpu", {}, own))["verdict"]
+
+
+@pytest.mark.parametrize("where", [behind_any_draft, in_windows_of_four])
+def test_a_decoder_whose_tokens_are_others_where_passes_disagree_is_not_judged(made, wrong, where):
+    right = token_for_token(made["janus"])
+    assert right["kind"] == "CONSISTENT", right
+    wrong(0.5, where)
+    verdict = token_for_token(made["janus"])
+    assert verdict["kind"] == "ERROR", verdict
+    assert "of that sequence alone, one token per pass, by 0." in verdict["reason"]
+
+
+def test_what_disagrees_elsewhere_than_at_a_few_positions_is_found_in_its_tokens(made, wrong, monkeypatch):
+    found = conformance(open_model(str(made["janus"]), guidance=1.0, conditions=PROMPTS), batch=2, positions=8)
+    monkeypatch.setattr(disagreement, "conformance", lambda *_, **__: found)
+    wrong(0.5, behind_any_draft)
+    verdict = token_for_token(made["janus"])
+    assert (verdict["kind"], "the model's passes disagree: image " in verdict["reason"]) == ("ERROR", True), verdict
+
+
+def test_a_decoder_that_is_wrong_on_a_right_model_is_refuted(made, wrong):
+    verdict = token_for_token(made["janus"], "sjd")
+    assert verdict["kind"] == "REFUTED", verdict
+    assert "sequences differ from plain decoding with the same noise" in verdict["reason"]
 
 
 def test_only_passes_that_disagree_are_named(made, wrong):
@@ -85,8 +123,8 @@ def test_what_is_found_of_a_model_is_found_once(made, monkeypatch):
         asked.append((model.guidance, said["widest"]))
         return conformance(model, **said)
 
-    monkeypatch.setattr(kind, "_SEAMS", {})
-    monkeypatch.setattr(kind, "conformance", once)
+    monkeypatch.setattr(disagreement, "_SEAMS", {})
+    monkeypatch.setattr(disagreement, "conformance", once)
     for decoder, window in (("ar", None), ("scd-mc", 4), ("sjd", 4), ("sjd", 20)):
         verdict = carried_out(made["janus"], decoder, n=40, window=window)["verdict"]
         assert "laws of windows and of single tokens differ by at most" in verdict["reason"]

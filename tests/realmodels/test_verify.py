@@ -16,6 +16,7 @@ from specverify.cells import carry_out
 from specverify.cli_opening import Dtype, asked_real
 from specverify.conformance import TOLERANCE, Conformance
 from specverify.errors import InputError
+from specverify.kinds import disagreement
 from specverify.kinds import real as kind
 from specverify.kinds.kind import Setting
 from specverify.opening import USUAL, Real
@@ -186,7 +187,7 @@ def test_a_known_wrong_decoder_is_refuted_in_half_precision(made):
 
 
 def test_laws_that_rounding_does_not_part_so_far_are_an_error(made, monkeypatch):
-    monkeypatch.setitem(kind.TOLERANCE, torch.bfloat16, -1.0)
+    monkeypatch.setattr(kind, "tolerance_of", lambda _: -1.0)
     cell = Cell("real", "sjd", "janus", 4, guidance=1.0, n=4, batch=2)
     result = carry_out(cell, Setting("quick", 0, "cpu", {}, Real(str(made["janus"]), PROMPTS, "bfloat16")))
     assert result["verdict"]["kind"] == "ERROR"
@@ -228,8 +229,8 @@ def test_a_model_whose_windows_are_not_its_single_tokens_is_an_error(made, monke
     found = Conformance(
         "janus", ("batch", "end"), "2 rows", ("windows: at position 3 of row 1 ...",), 0.4, 1e-4, 1.0, ""
     )
-    monkeypatch.setattr(kind, "conformance", lambda *_, **__: found)
-    monkeypatch.setattr(kind, "_SEAMS", {})
+    monkeypatch.setattr(disagreement, "conformance", lambda *_, **__: found)
+    monkeypatch.setattr(disagreement, "_SEAMS", {})
     cell = Cell("real", "ar", "janus", guidance=1.0, n=4, batch=2)
     result = carry_out(cell, Setting("quick", 0, "cpu", {}, Real(str(made["janus"]), PROMPTS)))
     assert result["verdict"] == {"kind": "ERROR", "reason": "windows: at position 3 of row 1 ..."}
