@@ -27,7 +27,7 @@ from torch import Tensor
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass, kept
 from specverify.integrations.pretrained import pretrained
-from specverify.integrations.prompts import PROMPTS, Prompts
+from specverify.integrations.prompts import Prompts, in_turn
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
 
@@ -112,7 +112,7 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
             torch.default_generator.manual_seed(seed)
             if not cached:
                 return torch.stack([_sequence(step, *models, target, [START]) for _ in range(n)])
-            asked = [row % PROMPTS for row in range(n)]
+            asked = [in_turn(row, 1)[0] for row in range(n)]
             rows = [_sequence(step, *models, target, prompts.of(number)) for number in asked]
             return torch.stack([prompts.back(row, number) for row, number in zip(rows, asked, strict=True)])
 

@@ -47,7 +47,7 @@ from specverify.integrations.pretrained import (
     shift,
     toy_model,
 )
-from specverify.integrations.prompts import PROMPTS
+from specverify.integrations.prompts import PROMPTS, in_turn
 from specverify.model import Model
 from specverify.processors import Guided, Processed, Processor
 from specverify.subjects.sampler_series import Sampler
@@ -133,14 +133,15 @@ def loop_sampler(
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
+        model, prompts = _opened(target, interface, width)
+        model.remarks = remarks
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
             for start in range(0, n, batch):
-                model, prompts = _opened(target, interface, width)
-                model.remarks = remarks
-                rows = range(start, min(start + batch, n))
+                call, rows = start // batch, min(batch, n - start)
                 # Prompts beside each other are equally long.
-                number = [(start // batch if interface == "llama" else row) % len(prompts) for row in rows]
+                turns = in_turn(call, 1) * rows if interface == "llama" else in_turn(call, rows)
+                number = turns if len(prompts) > 1 else [0] * rows
                 prompt = torch.tensor([prompts[each] for each in number])
                 made = _read(loop(model, prompt.clone()), prompt, model)
                 found.append(model.grammar.back(target.eos)[number].gather(1, made))

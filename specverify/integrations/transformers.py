@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from specverify.errors import InputError
+from specverify.errors import ContractError, InputError
 from specverify.integrations.custom_generate import decoder as decoder
 from specverify.integrations.hidden import Revealing
 from specverify.integrations.image_toys import chameleon as chameleon
@@ -44,7 +44,7 @@ from specverify.integrations.image_toys import janus as janus
 from specverify.integrations.image_toys import loop_sampler as loop_sampler
 from specverify.integrations.pretrained import library
 from specverify.integrations.pretrained import pretrained as pretrained
-from specverify.integrations.prompts import PROMPTS, Prompts
+from specverify.integrations.prompts import PROMPTS, Prompts, in_turn
 from specverify.model import Model
 from specverify.processors import Guided, Processed
 from specverify.subjects.sampler_series import Sampler
@@ -140,8 +140,9 @@ def generation_sampler(
         parts = []
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.default_generator.manual_seed(seed)
-            for first in range(0, -(-n // several), size):
-                numbers = range(first, min(first + size, -(-n // several)))
+            calls = -(-n // several)
+            for first in range(0, calls, size):
+                numbers = in_turn(first // size, min(size, calls - first))
                 prompt, mask = model.prompts.padded(numbers, model.config.pad_token_id)
                 if guided:
                     remarks.extend([] if GUIDED in remarks else [GUIDED])
@@ -149,7 +150,7 @@ def generation_sampler(
                     arguments |= {"negative_prompt_ids": negative, "negative_prompt_attention_mask": mask}
                 rows = model.generate(prompt, attention_mask=mask, **arguments)
                 rows = getattr(rows, "sequences", rows)[:, prompt.shape[1] :]
-                number = torch.tensor(numbers).repeat_interleave(several) % PROMPTS
+                number = torch.tensor(numbers).repeat_interleave(several)
                 parts.append(_read(_padded(rows, raw), number, model.prompts))
         if model.hides and not revealing.called:
             remarks.append(UNUSED)
@@ -198,7 +199,9 @@ def _read(rows: Int[Tensor, "rows n"], number: Int[Tensor, " rows"], prompts: Pr
 def _padded(tokens: Tensor, model: Model) -> Tensor:
     """Rows that stopped at their end of sequence, filled up with it."""
     missing = model.length - tokens.shape[1]
-    if model.eos is None or missing <= 0:
+    if missing < 0 or (missing > 0 and model.eos is None):
+        raise ContractError(f"{tokens.shape[1]} ids came behind a prompt where max_new_tokens is {model.length}")
+    if missing == 0 or model.eos is None:
         return tokens
     return torch.nn.functional.pad(tokens, (0, missing), value=model.eos)
 

@@ -180,15 +180,15 @@ def test_behind_prompts_that_begin_no_image_nothing_is_known():
     logits = model(input_ids=torch.tensor([[model.grammar.first, model.grammar.begin]])).logits
     assert torch.equal(logits, logits[:1, :1, :1].expand_as(logits).where(logits > -1e3, logits))
     assert (
-        "the ids began [4, 8], where a toy's begin with a condition, 9 to 12, the last of which is none, and 8,"
+        "the ids began [4, 8], where a toy's begin with a condition, 9 to 13, the last of which is none, and 8,"
         in (model.remarks[0])
     )
     read = {"text": other.language_model.get_input_embeddings(), "an image": other.prepare_gen_img_embeds}
-    for ids in ([0, 1, 2], [9, 1, 5], [9, 5, 2]):
+    for ids in ([0, 1, 2], [10, 1, 5], [10, 5, 2]):
         hidden = other.language_model.model(inputs_embeds=read["text"](torch.tensor([ids]))).last_hidden_state[0, -1]
         assert torch.equal(hidden, hidden[:1].expand_as(hidden))
-    assert "the ids began [0, 1, 2], where a toy's begin with 9" in other.remarks[0]
-    prompt = read["text"](torch.tensor([[9, 5, 4]]))
+    assert "the ids began [0, 1, 2], where a toy's begin with 10" in other.remarks[0]
+    prompt = read["text"](torch.tensor([[10, 5, 4]]))
     behind = {}
     for kind, table in read.items():
         whole = torch.cat([prompt, table(torch.tensor([[2]]))], 1)

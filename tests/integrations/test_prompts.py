@@ -8,7 +8,7 @@ import transformers as library
 
 from specverify.errors import InputError
 from specverify.integrations.causal import step_sampler
-from specverify.integrations.prompts import PROMPTS, Prompts
+from specverify.integrations.prompts import PROMPTS, Prompts, in_turn
 from specverify.integrations.transformers import PROCESSORS, _unwrapped, asked_for, generation_sampler, loop_sampler
 from specverify.processors import Guided, Processed, parse_processors
 from specverify.subjects.sampler import judge_sampler
@@ -49,7 +49,7 @@ def test_a_prompt_of_which_the_last_id_is_fed_is_none():
     )
     assert right.verdict.kind is Kind.PROVED, right.verdict.reason
     assert wrong.verdict.kind is Kind.REFUTED
-    assert "the ids began [6], where a toy's begin with its prompt: [[3, 4, 5, 6]," in wrong.notes[-1]
+    assert "the ids began [7], where a toy's begin with its prompt: [[3, 4, 6, 7], [3, 5, 6, 7]," in wrong.notes[-1]
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -66,6 +66,30 @@ def beside(model, prompt, mixed):
         law = model(input_ids=ids).logits[:, -1].softmax(-1)
         ids = torch.cat([ids, torch.multinomial(law, 1)], 1)
     return ids[:, prompt.shape[1] :]
+
+
+def keeps(model, prompt):
+    """What was read of the first prompt is gone on from behind every other, of whatever ids it is."""
+    if getattr(model, "begun", None) is None:
+        model.begun = prompt
+    return beside(model, model.begun, False)
+
+
+@pytest.mark.parametrize("interface", ["chameleon", "llama"])
+def test_a_model_is_one_for_all_calls_of_a_loop(interface):
+    found = prove_sampler(loop_sampler(keeps, interface), suite=(case("dense-2x8"),), rows=2)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+
+
+@pytest.mark.parametrize("batch", [2, 3, 4])
+def test_prompts_of_calls_are_others_and_beside_each_other_of_two_lengths(batch):
+    calls = [in_turn(call, batch) for call in range(4)]
+    assert len({tuple(each) for each in calls}) == 4
+    prompts = Prompts(4, None)
+    assert all(len({prompts.size(number) for number in each[:2]}) == 2 for each in calls)
+    alone = [in_turn(call, 1)[0] for call in range(5)]
+    assert alone == [0, 1, 2, 3, 0]
+    assert prompts.size(0) == prompts.size(1), "the second has another prompt of one length"
 
 
 @pytest.mark.parametrize("interface", ["chameleon", "llama"])
@@ -160,11 +184,12 @@ def test_what_generate_returns_besides_is_no_fault(more):
 @pytest.mark.parametrize("eos", [None, 1])
 def test_ids_are_turned_behind_all_prompts_but_the_first_and_an_end_never(eos):
     prompts = Prompts(4, eos, 2)
-    tokens = torch.arange(7)
-    assert [prompts.of(number, 1) for number in range(PROMPTS)] == [[5, 6, 7, 8], [5, 7, 8], [5, 8]]
+    tokens = torch.arange(10)
+    assert [prompts.of(number, 1) for number in range(PROMPTS)] == [[5, 6, 8, 9], [5, 7, 8, 9], [5, 8, 9], [5, 9]]
+    assert [prompts.size(number) for number in range(PROMPTS)] == [4, 4, 3, 2]
     shown = [prompts.turned(number) for number in range(PROMPTS)]
     assert torch.equal(shown[0], tokens[:4])
-    assert len({tuple(each.tolist()) for each in shown}) == PROMPTS
+    assert len({tuple(each.tolist()) for each in shown}) == (PROMPTS if eos is None else 3)
     for number, each in enumerate(shown):
         assert torch.equal(prompts.back(torch.cat([each, tokens[4:]]), number), tokens)
         assert eos is None or each[eos] == eos
