@@ -42,10 +42,13 @@ from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
 from specverify.subjects.sampler_exact import BUDGET, check_asked, prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
-from specverify.subjects.sampler_together import TO_FOLLOW, together
+from specverify.subjects.sampler_together import TO_FOLLOW, in_calls, together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind, Verdict
 
+EXACT, PART = 0.7, 0.1
+"""The part of the time in which one row is followed, where nothing is sampled; two rows get no more than that took, or
+a small part."""
 SAMPLED, FOLLOWED, MOST = 0.55, 0.2, 0.8
 """The parts of the time in which it is sampled, and in which its draws are followed, on telling toys for most of what
 is left by then; the rest goes into checks."""
@@ -115,15 +118,17 @@ def judge_sampler(
     given = {"suite": suite, "toy": toy, "target": target}
     check({what: value for what, value in given.items() if value is not None})
     suite = suite if (alone := toy or target) is None else (one_target(alone),)
-    if exact:
-        return _remarked(prove_sampler(sample, claim, seconds=seconds, suite=suite, name=name), sample)
     clock = Deadline(seconds)
+    prove = partial(prove_sampler, sample, claim, suite=suite, name=name, whole=seconds)
+    if exact:
+        followed = prove(seconds=seconds, enough=EXACT * seconds)
+        as_long = min(1.0, max(seconds - clock.left, PART * seconds) / max(clock.left, 1e-9))
+        return _remarked(in_calls(followed, _pairs(prove, followed, clock, as_long)), sample)
     only = exact is False or not reproducible
     asked = Asked(
         name or name_of(sample), claim, seed, delta, aim, slack, alpha, beta, seconds, suite, 1.0 if only else SAMPLED
     )
     sampling = Sampling(sample, asked, reproducible)
-    prove = partial(prove_sampler, sample, claim, suite=suite, name=name, whole=seconds)
     share, few = Deadline(asked.share * seconds), 0.0 if only else FEW / ((1 - SAMPLED) * seconds)
     if not sampling.begin(share, few) and not only:
         # Samples cannot answer in time, so what can be followed comes first.

@@ -70,6 +70,23 @@ def together(
     return replace(sampled, not_covered=(*sampled.not_covered, gap), seconds=seconds)
 
 
+def in_calls(followed: Judgement, two: Judgement | None) -> Judgement:
+    """One row's judgement, where nothing is sampled, with what two rows of a call came to."""
+    if two is None or two.verdict.kind not in (Kind.PROVED, Kind.REFUTED):
+        return followed
+    wrong = two.verdict.kind is Kind.REFUTED
+    one = f"one row at a time, {followed.verdict.reason}"
+    gaps = (gap for gap in followed.not_covered if gap != BESIDE)
+    return replace(
+        followed,
+        verdict=Verdict(two.verdict.kind, f"{one}. Rows in one call are {'wrong' if wrong else 'right'} "
+                                          f"{two.verdict.reason}"),
+        location=two.location if wrong else followed.location,
+        not_covered=(*gaps, "more rows in a call than two or three, and other calls"),
+        seconds=followed.seconds + two.seconds,
+    )  # fmt: skip
+
+
 def _beside(sampled: Verdict, whole: bool, two: Judgement | None) -> tuple[Kind, str]:
     """The verdict on a sampler whose rows are right one at a time, and what is said of rows in batches."""
     if two is not None and two.verdict.kind is Kind.REFUTED:

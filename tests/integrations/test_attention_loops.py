@@ -118,7 +118,7 @@ def shares(draft_model, model, ids, own):
 @pytest.mark.parametrize("own", [True, False])
 def test_keys_of_another_model_are_none_of_its_own(own):
     sampler = step_sampler(lambda *given: shares(*given, own), cached=True)
-    found = judge_sampler(sampler, suite=suite(), exact=True)
+    found = prove_sampler(sampler, suite=suite()) if own else judge_sampler(sampler, suite=suite(), exact=True)
     assert found.verdict.kind is (Kind.PROVED if own else Kind.REFUTED), found.verdict.reason
     assert own or "or by another model: on a transformer" in found.notes[-1]
 

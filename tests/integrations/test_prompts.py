@@ -43,10 +43,8 @@ def stepping(draft_model, model, ids, fed="all", kept=False):
 
 
 def test_a_prompt_of_which_the_last_id_is_fed_is_none():
-    right, wrong = (
-        judge_sampler(step_sampler(partial(stepping, fed=fed), cached=True), suite=(case(),), exact=True)
-        for fed in ("all", "last")
-    )
+    right, wrong = (step_sampler(partial(stepping, fed=fed), cached=True) for fed in ("all", "last"))
+    right, wrong = prove_sampler(right, suite=(case(),)), judge_sampler(wrong, suite=(case(),), exact=True)
     assert right.verdict.kind is Kind.PROVED, right.verdict.reason
     assert wrong.verdict.kind is Kind.REFUTED
     assert "the ids began [7], where a toy's begin with its prompt: [[3, 4, 6, 7], [3, 5, 6, 7]," in wrong.notes[-1]
@@ -133,7 +131,8 @@ def test_rows_of_a_batch_are_padded_in_front(heeds):
 @pytest.mark.parametrize("heeds", ["mask", "fewer ids", "temperature"])
 def test_processors_are_given_the_ids_of_the_sequence(heeds):
     one = (case("skew-3x5", processors="temperature=1.5"),)
-    found = judge_sampler(generation_sampler(custom_generate=loop(heeds)), suite=one, exact=True)
+    judge = prove_sampler if heeds == "mask" else partial(judge_sampler, exact=True)
+    found = judge(generation_sampler(custom_generate=loop(heeds)), suite=one)
     assert found.verdict.kind is (Kind.PROVED if heeds == "mask" else Kind.REFUTED), found.verdict.reason
     assert any("were never called" in note for note in found.notes) == (heeds == "temperature")
     assert prove_sampler(generation_sampler(custom_generate=loop(heeds)), suite=(case(),)).verdict.kind is Kind.PROVED
@@ -198,7 +197,7 @@ def test_ids_are_turned_behind_all_prompts_but_the_first_and_an_end_never(eos):
 def test_guidance_is_handed_over_unless_it_is_left_to_the_toy():
     guided = next(one for one in smallest() if isinstance(one.target.inner, Guided))
     asked = generation_sampler(custom_generate=loop("mask"))
-    found = judge_sampler(asked, suite=(guided,), exact=True)
+    found = prove_sampler(asked, suite=(guided,))
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
     fewer = generation_sampler(custom_generate=loop("fewer ids"))
     found = judge_sampler(fewer, suite=(guided,), exact=True)

@@ -60,13 +60,20 @@ def test_either_way_can_be_asked_for_alone():
     sampled, followed = judged(right, exact=False), judged(right, exact=True)
     assert (sampled.verdict.kind, len(sampled.exact)) == (Kind.CONSISTENT, 0)
     assert (followed.verdict.kind, len(followed.evidence)) == (Kind.PROVED, 0)
-    assert BESIDE in followed.not_covered
+    assert BESIDE not in followed.not_covered
+    assert BESIDE in judged(right, exact=True, seconds=0.5).not_covered, "there is no time for two rows"
 
 
 def test_rows_that_are_wrong_in_company_are_refuted_though_one_alone_is_right():
     lonely = plain(lambda law, n: law if n == 1 else law**1.5)
-    assert judged(lonely, exact=True).verdict.kind is Kind.PROVED
-    assert judged(lonely).verdict.kind is Kind.REFUTED
+    assert prove_sampler(lonely, suite=(case(2),)).verdict.kind is Kind.PROVED
+    for exact in (None, True):
+        assert judged(lonely, exact=exact).verdict.kind is Kind.REFUTED
+    found = judged(plain(lambda law, n: law), suite=(case(2),), exact=True)
+    assert found.verdict.kind is Kind.PROVED
+    assert "worlds: exact TV at most 0 from the target. Rows in one call are right on 1 toy (" in found.verdict.reason
+    assert BESIDE not in found.not_covered
+    assert "more rows in a call than two or three, and other calls" in found.not_covered
 
 
 def test_a_defect_that_is_too_small_for_samples_is_refuted_by_its_exact_law():
@@ -170,7 +177,7 @@ def test_what_only_two_rows_show_is_refuted_though_samples_are_few(change, says,
         clock["now"] += 0.05 * n
         return change(target, draft, n, seed, right(target, draft, n, seed))
 
-    followed = judged(sampler, exact=True)
+    followed = prove_sampler(sampler, suite=(case(2),), seconds=300)
     assert followed.verdict.kind is Kind.PROVED, followed.verdict.reason
     two = prove_sampler(sampler, suite=(case(2),), rows=2, seconds=300)
     assert two.verdict.kind is Kind.REFUTED
