@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realmodels import unweighted
-from realmodels.ragged import Inputs
+from realmodels.ragged import Inputs, Ragged, additive_mask
 from specverify import files
 from specverify.errors import InputError
 
@@ -70,6 +70,45 @@ class Trunk:
     def positions(self, inputs: Inputs) -> Int[Tensor, "*axes rows n"]:
         """Position ids: one for each input, for transformers whose positions follow no grid."""
         return inputs.positions
+
+    @torch.no_grad()
+    def check_cache(self, vectors: Float[Tensor, "1 n width"], due: Float[Tensor, "1 n width"], name: str) -> None:
+        """Raise InputError if inputs that are read one by one over a cache lead elsewhere than all of them in one pass.
+
+        Args:
+            vectors: the inputs.
+            due: what the transformer makes of them.
+            name: of the model.
+        """
+        n = vectors.shape[1]
+        cache, slots = Ragged(1, n, 0), torch.arange(n, device=vectors.device)[None]
+        try:
+            found = []
+            for place in range(n):
+                here = slots[:, place : place + 1]
+                cache.aim(here)
+                mask = additive_mask((slots <= place)[:, None], vectors.dtype)
+                found.append(self.hidden(Inputs(vectors[:, place : place + 1], here, mask, cache)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what a class with another cache raises is anything
+            raise unreadable(self.core, error) from error
+        apart = float((torch.cat(found, 1) - due).float().norm() / due.float().norm())
+        if not apart <= max(1e-3, 16 * torch.finfo(due.dtype).eps):
+            raise InputError(
+                f"{name} ({type(self.core).__name__}) makes other states of tokens that are read one by one over a "
+                f"cache, by {apart:.2g} of their size, than of all in one pass: it may count its positions by another "
+                "cache, and cannot be read in windows here"
+            )
+
+
+def unreadable(model: Any, error: Exception) -> InputError:
+    """What to raise for a class that cannot be read as others."""
+    said = " ".join(str(error).split())[:300]
+    return InputError(
+        f"{type(model).__name__} cannot be read in windows here ({type(error).__name__}: {said}); write an adapter of "
+        "its own after the pattern of realmodels/adapters/janus.py"
+    )
 
 
 def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Any:
@@ -187,6 +226,43 @@ def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
             f"are 0..{vocab - 1}"
         )
     return list(condition)
+
+
+def check_room(config: Any, prompt: int, image: int, name: str) -> None:
+    """Raise InputError if a model has no room for a prompt and an image, or reads them otherwise than one by one.
+
+    Args:
+        config: of the model; of one that reads pictures, too, what its language model has counts.
+        prompt, image: how many tokens they are.
+        name: of the model.
+    """
+    text = config.get_text_config()
+    check_full_attention(text, prompt + image)
+    most, needs = getattr(text, "max_position_embeddings", None), prompt + image - 1
+    if most is not None and needs > most:
+        raise InputError(
+            f"a prompt of {prompt} tokens and {image} image tokens need {needs} positions; {name} has {most}: shorten "
+            "the prompt"
+        )
+    kind, fixed = _stretches(text)
+    if kind and needs > fixed:
+        raise InputError(
+            f"{name} stretches its positions by how long a pass is ({kind}) once there are more than {fixed}, and a "
+            f"prompt of {prompt} tokens and {image} image tokens need {needs}: its laws then depend on the rows beside "
+            "each other, so that it cannot be read in windows"
+        )
+
+
+def _stretches(config: Any) -> tuple[str, int]:
+    """By what name rotary positions depend on the length of a pass, and up to which they do not; "" if never."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for each in (rope, *(part for part in rope.values() if isinstance(part, dict))):  # of each kind of layer
+        kind = str(each.get("rope_type", each.get("type", "")))
+        if kind in ("longrope", "dynamic"):
+            name = "original_max_position_embeddings"
+            fixed = each.get(name) or getattr(config, name, None) or getattr(config, "max_position_embeddings", 0)
+            return kind, int(fixed or 0)
+    return "", 0
 
 
 def check_full_attention(config: Any, slots: int) -> None:

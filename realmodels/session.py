@@ -327,5 +327,6 @@ class ImageTransformer:
             )
         longest = max(len(part) for row in parts for part in row)
         pad = torch.tensor([[longest - len(part) for part in row] for row in parts], device=self.device)
-        padded = [[torch.nn.functional.pad(part, (0, 0, longest - len(part), 0)) for part in row] for row in parts]
+        # By inputs of the prompt itself: some classes look up which id an input is.
+        padded = [[torch.cat([part[:1].expand(longest - len(part), -1), part]) for part in row] for row in parts]
         return torch.stack([torch.stack(row) for row in padded]), pad

@@ -64,7 +64,7 @@ class Causal(Coded):
 
     Raises:
         InputError: as `library.load`; for a setting that is missing or does not fit the model; for a head that is more
-            than one matrix.
+            than one matrix, and for a transformer that cannot be read over a cache of another.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Causal(Coded):
         kind = str(settings.get("class", "AutoModelForCausalLM"))
         model = library.load(kind, folder, dtype, torch.device(device), whole=True)
         super().__init__(model, model.base_model, model.config, layout, folder)
+        self.check_cache(*self.probe(), self.name)
         self.renderer, self.unconditional = renderer, settings.get("unconditional")
         self.description = Description(
             str(settings.get("source", folder.name)),

@@ -86,7 +86,6 @@ class Janus(library.Trunk):
             "deepseek-community/Janus-Pro-1B or alike", "DeepSeek model licence", (side, side), 5.0
         )
         self.bos, self.begin, self.padding = special
-        library.check_full_attention(self.core.config, tokens)
 
     def prompt(self, condition: Any) -> Prompt:
         """Text in the form that the model was trained on, or ids as they are."""
@@ -96,6 +95,7 @@ class Janus(library.Trunk):
             ids.append(self.begin)
         if ids[-1] != self.begin:
             raise InputError(f"a condition ends with {ids[-1]}; a prompt of {self.name} ends with {self.begin}")
+        library.check_room(self.core.config, len(ids), self.length, self.name)
         kept = [token if token in (self.bos, self.begin) else self.padding for token in ids]
         both: Tensor = self.model.get_input_embeddings()(torch.tensor([ids, kept], device=self.device))
         return Prompt(both[0], both[1])

@@ -18,6 +18,9 @@ from specverify.errors import InputError
 Renderer = Callable[[Tensor], Tensor]
 """Codes, Int[n, rows, columns], to pixels from 0 to 1, Float[n, channels, height, width]."""
 
+PROBE = 4
+"""Inputs that a transformer reads both ways before anything is asked of it."""
+
 
 class Ranged(library.Trunk):
     """Most of a `realmodels.session.Network`.
@@ -54,16 +57,9 @@ class Ranged(library.Trunk):
         Raises:
             InputError: as `library.token_ids`; for more positions than the model has, or than a layer of it sees.
         """
-        known, most = len(self._input.weight), getattr(self.config, "max_position_embeddings", None)
         given = [conditional] if unconditional is None else [conditional, unconditional]
-        both = [library.token_ids(each, self.folder, known) for each in given]
-        longest = max(map(len, both))
-        library.check_full_attention(self.config, longest + self.length)
-        if most is not None and longest + self.length - 1 > most:
-            raise InputError(
-                f"a prompt of {longest} tokens and {self.length} image tokens need {longest + self.length - 1} "
-                f"positions; {self.name} has {most}: shorten the prompt"
-            )
+        both = [library.token_ids(each, self.folder, len(self._input.weight)) for each in given]
+        library.check_room(self.config, max(map(len, both)), self.length, self.name)
         first, *other = (self._input(torch.tensor(ids, device=self.device)) for ids in both)
         return Prompt(first, other[0] if other else None)
 
@@ -89,11 +85,19 @@ class Ranged(library.Trunk):
         What a model rules out (Chameleon's own class has no images) is not looked at.
         """
         head, probe = self.model.get_output_embeddings(), self.ids[:2][None]
-        whole = self.model(input_ids=probe, use_cache=False).logits
-        if isinstance(head, torch.nn.Linear):
-            mine = head(self.core(input_ids=probe, use_cache=False).last_hidden_state)
+        try:
+            whole = self.model(input_ids=probe, use_cache=False).logits
+            below = self.core(input_ids=probe, use_cache=False).last_hidden_state
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what a class that is called otherwise raises is anything
+            raise library.unreadable(self.model, error) from error
+        capped = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+        if isinstance(head, torch.nn.Linear) and not capped:
+            mine = head(below)
             seen = whole > torch.finfo(whole.dtype).min
-            if bool(((mine - whole).abs() <= 1e-2 * whole[seen].abs().max()).where(seen, True).all()):
+            near = min(1e-2, 64 * torch.finfo(whole.dtype).eps)  # of half precision nothing finer is known
+            if bool(((mine - whole).abs() <= near * whole[seen].abs().max()).where(seen, True).all()):
                 first, last = self.layout.first, self.layout.first + self.layout.codes
                 plain = not self.layout.special  # a view, where the ids follow each other
                 weight = head.weight[first:last] if plain else head.weight[self.ids]
@@ -102,6 +106,12 @@ class Ranged(library.Trunk):
             f"the logits of {self.name} are not those of one matrix (they may be scaled or capped), which this "
             "adapter does not support; write one of its own after the pattern of realmodels/adapters/janus.py"
         )
+
+    @torch.no_grad()
+    def probe(self) -> tuple[Float[Tensor, "1 n width"], Float[Tensor, "1 n width"]]:
+        """Some inputs, and what the transformer makes of them in one pass without a cache."""
+        ids = self.ids[torch.arange(PROBE, device=self.device) % self.vocab][None]
+        return self._input(ids), self.core(input_ids=ids, use_cache=False).last_hidden_state
 
 
 class Coded(Ranged):
