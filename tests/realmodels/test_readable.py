@@ -18,6 +18,7 @@ SEES = {
     "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
     "patch_size": 14,
 }  # fmt: skip
+EARLIER = transformers.__version__ < "5"
 LAYOUT = {"adapter": "causal", "grid": [3, 4], "first": 30, "codes": 19}
 
 
@@ -69,12 +70,16 @@ def jamba():
     ids=["a window in a text config", "positions there", "longrope", "positions by the cache", "another cache"],
 )
 def test_what_would_be_read_otherwise_than_it_reads_itself_is_refused(made, said, tmp_path):
+    if EARLIER and made[0].startswith(("Llava", "Bart")):
+        said = "cannot be read in windows here"  # these classes have other insides there
     with pytest.raises(InputError, match=f"(?s){said}"):
         open_model(folder(tmp_path / "made", *made), conditions=[[1, 2]])
 
 
 @pytest.mark.parametrize("made", [llava(None), llava(14), phi(13)], ids=["no window", "a wide one", "a short text"])
 def test_what_reads_alike_is_opened_with_its_own_laws(made, tmp_path):
+    if EARLIER and made[0].startswith("Llava"):
+        pytest.skip(f"transformers {transformers.__version__} has another Llava, which is refused")
     prompts = [[1, 2], [2]]
     model = open_model(folder(tmp_path / "made", *made), conditions=prompts)
     tokens = torch.tensor([[3, 0, 18, 7, 7, 1, 2, 5, 9, 11, 4]] * 2)
