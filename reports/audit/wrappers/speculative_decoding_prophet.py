@@ -19,7 +19,7 @@ def cached(model):
 def step(draft, target, ids):
     net = SimpleNamespace(model=cached(target), prophet=cached(draft), num_leading_start_tokens=1)
     net.to_prophet_start_token = torch.nn.Identity()
-    return torch.cat([ids, theirs(net, ids, target.model.length + 1, gamma=2, filter_thres=0.0)[0]], 1)
+    return torch.cat([ids, theirs(net, ids, max(target.model.length, 2) + 1, gamma=2, filter_thres=0.0)[0]], 1)
 
 
 prophet = step_sampler(step)
