@@ -117,7 +117,8 @@ class Grammar:
         bare = first == self.begin
         asked = (first >= self.condition) & (first < self.unconditional)
         begins = bare | asked | (first == self.unconditional)
-        begins &= bare | (ids[:, 1:2] == self.begin) | (length <= 1)[:, None]
+        second = torch.nn.functional.pad(ids, (0, 1), value=self.begin)[:, 1:2]  # which may be yet to come
+        begins &= bare | (second == self.begin) | (length <= 1)[:, None]
         if not bool((begins[:, 0] | (length <= 0)).any()):
             fed = ids[0, : int(length[0])].tolist()
             names = (

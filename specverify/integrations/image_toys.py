@@ -288,6 +288,8 @@ class _Janus(torch.nn.Module):
             fed = tokens[0, : int(length[0])].tolist()
             remark(self.remarks, f"the ids began {fed}, where a toy's begin with {self.bos}")
         image = self.grammar.image
+        if tokens.shape[1] == 1:  # the rest of a prompt is yet to come
+            return torch.zeros(len(tokens), 1, image, dtype=self.toys[0].dtype)
         special = tokens.where((tokens >= image) & (tokens < IMAGE), -1)  # text, in whose table images are not
         ids = (tokens - IMAGE).where((tokens >= IMAGE) & (tokens < IMAGE + image), special)
         logits = self.grammar.behind(self.toys, ids[:, 1:], length - 1, self.remarks)[..., :image]

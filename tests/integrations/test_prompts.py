@@ -66,6 +66,33 @@ def beside(model, prompt, mixed):
     return ids[:, prompt.shape[1] :]
 
 
+def in_pieces(model, prompt, by):
+    """A prompt that is fed in two passes, of which the first has all but so many ids."""
+    janus, cache, law = hasattr(model, "gen_head"), None, None
+    embed = model.language_model.get_input_embeddings() if janus else None
+    fed, made = [prompt[:, :-by], prompt[:, -by:]], []
+    while len(made) < model.size:
+        for ids in fed:
+            if janus:
+                out = model.language_model.model(inputs_embeds=embed(ids), past_key_values=cache)
+                law = model.gen_head(out.last_hidden_state)
+            else:
+                out = model(input_ids=ids, past_key_values=cache)
+                law = out.logits
+            cache = cache_of(out)
+        made.append(torch.multinomial(law[:, -1].softmax(-1), 1))
+        fed, embed = [made[-1]], model.prepare_gen_img_embeds if janus else None
+    return torch.cat(made, 1)
+
+
+@pytest.mark.parametrize(
+    ("interface", "by"), [("chameleon", 1), ("janus", 1), ("janus", 2), ("llama", 1), ("llama", 2)]
+)
+def test_a_prompt_may_be_fed_in_pieces(interface, by):
+    found = prove_sampler(loop_sampler(partial(in_pieces, by=by), interface), suite=(case("dense-2x8"),), rows=2)
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+
+
 def keeps(model, prompt):
     """What was read of the first prompt is gone on from behind every other, of whatever ids it is."""
     if getattr(model, "begun", None) is None:

@@ -42,7 +42,7 @@ def test_sums_in_half_precision_are_refuted(tmp_path):
     [("third", "rows at place 2"), ("seventh", "rows at place 6"), ("fives", "batches of 5")],
 )
 def test_slips_of_one_inner_row_and_slight_ones_of_one_size_are_refuted_where_they_are(name, where, tmp_path):
-    found = validate(f"kernel.py:{name}", tmp_path, "--level", "round")
+    found = validate(f"kernel.py:{name}", tmp_path, "--level", "round", "--seconds", "120")
     assert found["verdict"]["kind"] == "REFUTED", found["verdict"]["reason"]
     assert where in found["verdict"]["reason"]
 
