@@ -43,7 +43,7 @@ class Grammar:
 
     @property
     def condition(self) -> int:
-        """What the image is to show: the first of `PROMPTS` conditions, behind which ids are turned by their number."""
+        """What the image is to show: the first of `PROMPTS` conditions, behind each of which ids are turned otherwise."""
         return self.row_end + 2
 
     @property

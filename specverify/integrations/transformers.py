@@ -152,7 +152,7 @@ def generation_sampler(
                 rows = getattr(rows, "sequences", rows)[:, prompt.shape[1] :]
                 number = torch.tensor(numbers).repeat_interleave(several)
                 parts.append(_read(_padded(rows, raw), number, model.prompts))
-        if model.hides and not revealing.called:
+        if model.hides and not revealing.called and UNUSED not in remarks:
             remarks.append(UNUSED)
         return torch.cat(parts)[:n]
 
@@ -173,17 +173,10 @@ def generation_sampler(
 def asked_for(generate: Mapping[str, object]) -> tuple[str, ...]:
     """What of the arguments of `generate` asks for another law than the model's, as they are written."""
     config = generate.get("generation_config")
-    found = {name: getattr(config, name, None) for name in LAWFUL if name != "top_k"}
+    found = {name: getattr(config, name, None) for name in LAWFUL if name not in ("do_sample", "top_k")}  # given anyway
     found |= {name: value for name, value in generate.items() if name in LAWFUL}
-    # A configuration that was made without them samples by default what is asked for here.
-    usual = {"do_sample": False}
-    return tuple(
-        f"{name}={value}"
-        for name, value in found.items()
-        if value is not None
-        and value not in LAWFUL[name]
-        and not (name in usual and name not in generate and value == usual[name])
-    )
+    asks = (name for name, value in found.items() if value is not None and value not in LAWFUL[name])
+    return tuple(f"{name}={found[name]}" for name in asks)
 
 
 def _read(rows: Int[Tensor, "rows n"], number: Int[Tensor, " rows"], prompts: Prompts) -> Int[Tensor, "rows n"]:
