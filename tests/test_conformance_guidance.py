@@ -124,6 +124,7 @@ def test_at_scale_0_rows_need_not_heed_their_conditions():
     assert str(found).endswith("Not looked at: whether laws heed conditions, which they do not at scale 0")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "share", [lambda place: (place > 14).double(), lambda place: place / 80], ids=["late", "rises"]
 )

@@ -43,7 +43,7 @@ class Grammar:
 
     @property
     def condition(self) -> int:
-        """What the image is to show: the first of `PROMPTS` conditions, behind each of which ids are turned otherwise."""
+        """What the image is to show: the first of `PROMPTS` conditions, each of which turns ids in its own way."""
         return self.row_end + 2
 
     @property

@@ -162,6 +162,7 @@ def test_samples_say_the_same_as_far_as_they_go():
     assert int(found.notes[0].split()[0].replace(",", "")) < 1500
 
 
+@pytest.mark.slow
 def test_plain_generation_is_fast_enough_for_small_distances():
     found = judge_sampler(generation_sampler(), suite=small()[:2], delta=0.02, exact=False)
     assert found.verdict.kind is Kind.CONSISTENT, found.verdict.reason

@@ -50,6 +50,7 @@ def test_it_opens_by_name_with_what_an_image_model_has(model):
         open_model(NAME, conditions=[11])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_it_conforms(guidance):
     found = conformance(open_model(NAME, guidance=guidance), batch=3, positions=6)

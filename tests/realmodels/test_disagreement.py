@@ -60,6 +60,7 @@ def behind_a_draft(rows, drafts, place):
     return (place > place[:, :1]) & torch.tensor(rows > 8)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("decoder", "window"), [("ar", None), ("scd-mc", 4)])
 def test_a_decoder_that_is_refuted_where_passes_disagree_is_not_judged(made, wrong, decoder, window):
     """Plain decoding, too: its tokens are drawn one by one, and tested in one pass over all of them."""

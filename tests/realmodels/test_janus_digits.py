@@ -119,6 +119,7 @@ def test_sampling_by_custom_generate_is_that_of_the_model_by_its_name(theirs, gu
     assert int(fast.run.passes.max()) < int(plain.run.passes.min()) == 64
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_it_conforms(guidance):
     found = conformance(open_model(NAME, guidance=guidance), batch=3, positions=6)
