@@ -27,6 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SECONDS = 30
+"""Of a row that names no others."""
 CLONES = "SPECVERIFY_CLONES"
 COLUMNS = ("package", "version", "function", "claim", "verdict", "what was shown", "seconds", "remark")
 ROUNDING = ((1e-12, "1e-12, the rounding of float64"), (1e-6, "1e-6, the rounding of float32"))
@@ -120,7 +121,7 @@ def judge(row: Mapping[str, Any], wrappers: Path, out: Path) -> None:
     if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["asked"] == asked:
         return
     before = _processor()
-    extra = ["--seconds", str(SECONDS), "--out", str(file.parent), "--json"]
+    extra = ["--seconds", str(row.get("seconds", SECONDS)), "--out", str(file.parent), "--json"]
     words = [sys.executable, "-m", "specverify.cli", *command(row, wrappers), *extra]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     try:

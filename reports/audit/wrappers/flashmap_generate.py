@@ -14,7 +14,7 @@ CONFIG = SimpleNamespace(block_size=2, hidden_size=1, num_attention_heads=1, num
 
 def step(draft, target, ids):
     def block(anchor, *_, **__):
-        return draft(torch.cat([ids[:, :1], anchor[:, None]], 1)).logits[:, -1:].repeat(1, 2, 1)
+        return draft(torch.cat([ids, anchor[:, None]], 1)).logits[:, -1:].repeat(1, 2, 1)
 
     target.get_input_embeddings = target.get_output_embeddings = nothing = lambda *_: None
     model = SimpleNamespace(config=CONFIG, device=ids.device, dtype=torch.float32, check_target=nothing, draft=block)
