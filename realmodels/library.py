@@ -229,10 +229,10 @@ def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
 
 
 def check_room(config: Any, prompt: int, image: int, name: str) -> None:
-    """Raise InputError if a model has no room for a prompt and an image, or reads them otherwise than one by one.
+    """Raise InputError if a prompt and an image are too long for a model, or for what its layers see.
 
     Args:
-        config: of the model; of one that reads pictures, too, what its language model has counts.
+        config: of the model; where it holds a language model's, that one counts.
         prompt, image: how many tokens they are.
         name: of the model.
     """

@@ -70,7 +70,7 @@ _STANDARD = (
     ("ties-3x5", "top_k=2", "perturbed", 4),  # ties at the last token that is kept
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 4),  # processors; no two tokens tie
     ("dense-5x4", _CUTS, "perturbed", 3),  # processors behind each other, each of which cuts something
-    ("skew-3x5", _TAILS, "perturbed", 4),  # others
+    ("skew-3x5", _TAILS, "perturbed", 4),  # tails cut by mass and by share
     ("guided-2x5", "", "perturbed", 5),  # guidance; an unconditional law with a history of its own
     ("guided-3x4", "temperature=0.7,top_k=2", "perturbed", 4),  # processors behind guidance
     ("switch-3x6", "", "independent", 4),  # a mask that a token flips
