@@ -36,6 +36,10 @@ class Pace:
         self.most, self.timed = most, timed
         self.rows = min(most, FIRST) if timed else most
 
+    def now(self) -> float:
+        """Seconds of the processor so far, where somebody looks; to ask takes some systems as long as a small call."""
+        return time.process_time() if self.timed else 0.0
+
     def took(self, rows: int, seconds: float) -> None:
         """Learn from a call."""
         if not self.timed:
@@ -82,11 +86,11 @@ def follow(
             here = tree.rows(here, every[: pace.rows])
         given, known, weight, chosen = here
         draws = Enumerated(len(weight), chosen, weight.device, known, pace.most)
-        start = time.process_time()
+        start = pace.now()
         seen = given if known is None or known.shape[1] == 0 else tree.map_tensors(given, draws.shown)
         result, after = draws.finish(function(seen, draws))
         tree.check_made_anew(result)
-        pace.took(len(weight), time.process_time() - start)
+        pace.took(len(weight), pace.now() - start)
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):
                 ahead(draw.chosen.kind, total)
