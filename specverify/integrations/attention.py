@@ -51,6 +51,7 @@ class Pass:
         dtype: of what lies in it.
         remarks: takes the first time that an id saw no sequence, in words.
         of_model: a number of the model: what another one computed is none of its keys.
+        layers: that read it; one alone leaves the second as it was, as a model that exits early does.
     """
 
     ids: Int[Tensor, "batch slots"]
@@ -61,6 +62,7 @@ class Pass:
     dtype: torch.dtype
     remarks: list[str]
     of_model: int = 0
+    layers: int = 2
 
     @classmethod
     def of(
@@ -71,6 +73,7 @@ class Pass:
         dtype: torch.dtype = torch.float64,
         remarks: list[str] | None = None,
         of_model: int = 0,
+        layers: int = 2,
         **others: Any,
     ) -> Pass:
         """A pass, once its ids are in the cache.
@@ -81,7 +84,7 @@ class Pass:
             position_ids: of these ids, Int[batch or 1, n]; by default, of releases that heed it, what is called
                 `cache_position`, Int[n], among the other arguments, and else those behind what is held.
             dtype: of what lies in the cache.
-            remarks, of_model: see `Pass`.
+            remarks, of_model, layers: see `Pass`.
 
         Raises:
             ValueError: positions of no such shape, or keys and values that differ.
@@ -93,24 +96,22 @@ class Pass:
         positions = _positions(asked, past, ids)
         remarks = [] if remarks is None else remarks
         if cache is None:
-            return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks, of_model)
+            return cls(ids, positions, 0, ids.shape[1], None, dtype, remarks, of_model, layers)
         held, _ = _updated(cache, torch.stack([ids, positions], -1), 0, dtype)
-        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks, of_model)
+        return cls(held[..., 0], held[..., 1], past, ids.shape[1], cache, dtype, remarks, of_model, layers)
 
-    def logits(self, behind: Behind, vocab: int, mask: Any, keep: Any = 0) -> Float[Tensor, "batch kept vocab"]:
+    def logits(self, behind: Behind, vocab: int, mask: Any) -> Float[Tensor, "batch queries vocab"]:
         """Logits behind the ids of the pass; of an id that sees nothing they are all the same.
 
         Args:
             behind: the model's law.
             vocab: of the logits.
             mask: `attention_mask`, if any.
-            keep: `logits_to_keep`: of so many last ids, 0 for all, or of those that a tensor names.
 
         Raises:
             ValueError: a mask of another shape or kind.
         """
-        logits = self._plain(behind) if self._is_plain(mask) else self._laid(behind, vocab, self._shown(mask))
-        return kept(logits, keep)
+        return self._plain(behind) if self._is_plain(mask) else self._laid(behind, vocab, self._shown(mask))
 
     def _is_plain(self, mask: Any) -> bool:
         """Whether every id sees all before it, each one position behind the last."""
@@ -120,9 +121,11 @@ class Pass:
         return mask is None or (isinstance(mask, Tensor) and mask.shape == self.ids.shape and bool(mask.all()))
 
     def _plain(self, behind: Behind) -> Float[Tensor, "batch queries vocab"]:
+        logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
+        if self.layers == 1:
+            return logits
         numbers = numbers_of(self.ids, self.of_model)
         computed, written = self._computed(numbers[:, self.past :])
-        logits = behind(self.ids, torch.full_like(self.ids[:, 0], self.ids.shape[1]))[:, self.past :]
         if torch.equal(computed, numbers):
             return logits
         right = (computed == numbers).cumprod(1).bool()[:, self.past :]
@@ -145,11 +148,14 @@ class Pass:
         sequence &= (count <= 1).all(1)
         laid.scatter_reduce_(1, place, ids, "amax", include_self=False)
         laid.masked_fill_(torch.arange(laid.shape[1], device=laid.device) > last[:, None], HIDDEN)
-        numbers = numbers_of(laid, self.of_model)
-        mine = torch.zeros_like(self.ids[:, -self.queries :])
-        mine[row, query] = numbers[each, last].where(sequence, 0)
-        computed, written = self._computed(mine)
-        right = sequence & ((computed[row] == numbers.gather(1, place)) | ~seen).all(1)
+        written: list[Tensor] = []
+        right = sequence
+        if self.layers > 1:
+            numbers = numbers_of(laid, self.of_model)
+            mine = torch.zeros_like(self.ids[:, -self.queries :])
+            mine[row, query] = numbers[each, last].where(sequence, 0)
+            computed, written = self._computed(mine)
+            right = sequence & ((computed[row] == numbers.gather(1, place)) | ~seen).all(1)
         if not bool(sequence.all()):
             odd = int((~sequence).nonzero()[0, 0])
             saw, own = positions[odd][seen[odd]].tolist(), int(positions[odd, self.past + query[odd]])
@@ -252,7 +258,7 @@ def remark(remarks: list[str], what: str) -> None:
 
 
 def kept(logits: Float[Tensor, "batch queries vocab"], keep: Any) -> Float[Tensor, "batch kept vocab"]:
-    """What `logits_to_keep` asks for."""
+    """What `logits_to_keep` asks for: so many last ids, 0 for all, or those that a tensor names."""
     return logits[:, slice(-keep, None) if isinstance(keep, int) else keep]
 
 

@@ -73,7 +73,7 @@ class Causal:
         if attention_mask is None and position_ids is None:
             return Output(kept(self._logits(ids), logits_to_keep))
         read = Pass.of(ids, None, position_ids, self.model.dtype, self.remarks, **others)
-        return Output(read.logits(self._logits, self.model.vocab, attention_mask, logits_to_keep))
+        return Output(kept(read.logits(self._logits, self.model.vocab, attention_mask), logits_to_keep))
 
     def _logits(
         self, ids: Int[Tensor, "batch n"], length: Int[Tensor, " batch"] | None = None

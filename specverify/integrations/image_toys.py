@@ -39,11 +39,10 @@ from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
 from specverify.integrations.pretrained import (
     SIZES,
-    embedded,
+    Head,
     library,
     number_of_model,
     pretrained,
-    read_back,
     shift,
     toy_model,
 )
@@ -251,6 +250,16 @@ def _image_model() -> Any:
     return ImageModel
 
 
+def embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
+    """Embeddings of ids: their numbers."""
+    return ids.double()[..., None]
+
+
+def read_back(embeddings: Float[Tensor, "*shape 1"]) -> Int[Tensor, "*shape"]:
+    """The ids of embeddings."""
+    return embeddings[..., 0].round().long()
+
+
 class _Janus(torch.nn.Module):
     """See `janus`."""
 
@@ -260,7 +269,7 @@ class _Janus(torch.nn.Module):
         self.remarks: list[str] = []
         self.bos, self.pad = grammar.vocab, grammar.unconditional
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
-        self.gen_head = _Head()
+        self.gen_head = Head(grammar.image, toys[0])
         self.of_model = number_of_model(toys)
 
     def prepare_gen_img_embeds(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
@@ -294,10 +303,3 @@ class _Janus(torch.nn.Module):
         ids = (tokens - IMAGE).where((tokens >= IMAGE) & (tokens < IMAGE + image), special)
         logits = self.grammar.behind(self.toys, ids[:, 1:], length - 1, self.remarks)[..., :image]
         return torch.nn.functional.pad(logits.where(begins[:, None, None], 0.0), (0, 0, 1, 0))
-
-
-class _Head(torch.nn.Module):
-    """Logits of hidden states, which are the logits from the last to the first."""
-
-    def forward(self, hidden: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape vocab"]:
-        return hidden.flip(-1)

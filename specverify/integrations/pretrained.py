@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,18 +19,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.errors import InputError
-from specverify.integrations.attention import Pass, remark, saying_nothing
+from specverify.integrations.attention import Pass, kept, remark, saying_nothing
 from specverify.integrations.hidden import hiding
 from specverify.integrations.prompts import PROMPTS, Prompts
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
-SIZES = {"num_hidden_layers": 2, "hidden_size": 2, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
+LAYERS = 2
+SIZES = {"num_hidden_layers": LAYERS, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
 """Of what lies in a cache, in the words of configurations."""
+EARLY = 0.5
+"""Hidden states of the first layer are those of the last, times this: a law of its own, with the same support."""
 
 
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """The model as a `transformers.PreTrainedModel` that can `generate`.
+
+    It has a trunk and a head, as those have: `model` makes hidden states of ids, and `lm_head` logits of them.
 
     Its vocabulary has more tokens, of which prompts are made (`prompts`, the attribute `prompts` of the model); every
     sequence must start with one of these, and its tokens are called as behind that one. Another pads where none ends;
@@ -81,7 +86,8 @@ def library() -> Any:
 def toy_model() -> Any:
     """The model, as a class of the installed transformers."""
     installed = library()
-    output = importlib.import_module("transformers.modeling_outputs").CausalLMOutputWithPast
+    outputs = importlib.import_module("transformers.modeling_outputs")
+    output, of_trunk = outputs.CausalLMOutputWithPast, outputs.BaseModelOutputWithPast
     # Earlier releases call the cache `past_key_values`; callers of either kind are served.
     cache_name = "cache" if "cache" in {field.name for field in dataclasses.fields(output)} else "past_key_values"
 
@@ -90,8 +96,10 @@ def toy_model() -> Any:
     class ToyModel(installed.PreTrainedModel, installed.GenerationMixin):  # type: ignore[misc, name-defined]
         config_class = installed.PretrainedConfig
         main_input_name = "input_ids"
+        base_model_prefix = "model"
 
         def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
+            config.hidden_size, config.tie_word_embeddings = config.vocab_size, False
             super().__init__(config)
             self.toys = toys  # by the token that sequences begin with
             self.prompts: Prompts
@@ -99,7 +107,8 @@ def toy_model() -> Any:
             self.remarks: list[str] = []
             self.ids: int = config.vocab_size
             self.of_model = number_of_model(toys)
-            self.anchor = torch.nn.Parameter(torch.zeros((), dtype=toys[0].dtype, device=toys[0].device))  # the device
+            self.model = Trunk(config, self.hidden, toys[0])
+            self.lm_head = Head(self.ids, toys[0])
 
         def forward(
             self,
@@ -107,26 +116,57 @@ def toy_model() -> Any:
             attention_mask: Tensor | None = None,
             position_ids: Tensor | None = None,
             past_key_values: Any = None,
+            inputs_embeds: Any = None,
             cache: Any = None,
             use_cache: bool = True,
             logits_to_keep: int | Tensor = 0,
             return_dict: bool | None = None,
-            inputs_embeds: Any = None,
             **others: Any,
         ) -> Any:
             """Logits, log p and a number, of the tokens behind each id, given those and what the cache holds."""
-            input_ids = read_back(inputs_embeds) if input_ids is None else input_ids
+            past = past_key_values if cache is None else cache
+            read = self.model(
+                input_ids, attention_mask, position_ids, past, inputs_embeds, use_cache=use_cache, **others
+            )
+            logits = self.lm_head(kept(read.last_hidden_state, logits_to_keep))
+            cache = {cache_name: getattr(read, cache_name)}
+            found = output(logits=logits, hidden_states=read.hidden_states, **cache)
+            return found.to_tuple() if return_dict is False else found
+
+        def hidden(
+            self,
+            input_ids: Tensor | None = None,
+            attention_mask: Tensor | None = None,
+            position_ids: Tensor | None = None,
+            past_key_values: Any = None,
+            inputs_embeds: Any = None,
+            cache: Any = None,
+            use_cache: bool = True,
+            output_hidden_states: bool | None = None,
+            return_dict: bool | None = None,
+            **others: Any,
+        ) -> Any:
+            """What the trunk makes of ids."""
+            input_ids = self.model.read_back(inputs_embeds) if input_ids is None else input_ids
             cache = past_key_values if cache is None else cache
             if cache is None and use_cache:
                 cache = self.empty_cache()
-            dtype = self.anchor.dtype if self.anchor.dtype.itemsize >= 4 else torch.float32
-            read = Pass.of(input_ids, cache, position_ids, dtype, self.remarks, self.of_model, **others)
-            logits = read.logits(self.logits_of, self.ids, attention_mask, logits_to_keep) + shift(self.of_model)
-            found = output(logits=logits, **{cache_name: cache})
+            own = self.lm_head.weight.dtype
+            read = Pass.of(
+                input_ids,
+                cache,
+                position_ids,
+                own if own.itemsize >= 4 else torch.float32,
+                self.remarks,
+                self.of_model,
+                min(LAYERS, self.config.num_hidden_layers),
+                **others,
+            )
+            logits = read.logits(self.logits_of, self.ids, attention_mask) + shift(self.of_model)
+            states = [self.model.embed_tokens(input_ids), EARLY * logits.flip(-1), logits.flip(-1)][: 1 + read.layers]
+            shown = tuple(states) if output_hidden_states else None
+            found = of_trunk(last_hidden_state=states[-1], hidden_states=shown, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found
-
-        def get_input_embeddings(self) -> Any:
-            return embedded
 
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
@@ -175,14 +215,57 @@ def shift(of_model: int) -> float:
     return 0.5 + 0.25 * (of_model % 7)
 
 
-def embedded(ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
-    """Embeddings of ids: their numbers."""
-    return ids.double()[..., None]
+class Trunk(torch.nn.Module):
+    """The part of a model that makes hidden states: logits from the last to the first.
+
+    Args:
+        config: of the model.
+        called: what it does.
+        toy: of whose dtype it is, and on whose device.
+    """
+
+    def __init__(self, config: Any, called: Callable[..., Any], toy: Model) -> None:
+        super().__init__()
+        self.config, self.called = config, called
+        table = torch.eye(config.hidden_size, dtype=toy.dtype, device=toy.device)
+        self.embed_tokens = torch.nn.Embedding.from_pretrained(table)
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """As transformers calls it."""
+        return self.called(*given, **named)
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        """One number for each id, all 0 but its own."""
+        table: torch.nn.Module = self.embed_tokens
+        return table
+
+    def read_back(self, embeddings: Float[Tensor, "*shape hidden"]) -> Int[Tensor, "*shape"]:
+        """The ids of embeddings.
+
+        Raises:
+            ValueError: some are none.
+        """
+        ids = embeddings.argmax(-1)
+        if not torch.equal(self.embed_tokens(ids), embeddings):
+            raise ValueError("inputs_embeds are no rows of get_input_embeddings(), of which a toy reads its ids")
+        return ids
 
 
-def read_back(embeddings: Float[Tensor, "*shape 1"]) -> Int[Tensor, "*shape"]:
-    """The ids of embeddings."""
-    return embeddings[..., 0].round().long()
+class Head(torch.nn.Linear):
+    """Logits of hidden states; its weight says what it does, to whoever reads it."""
+
+    def __init__(self, size: int, toy: Model) -> None:
+        super().__init__(size, size, bias=False, dtype=toy.dtype, device=toy.device)
+        self.requires_grad_(False)
+
+    def reset_parameters(self) -> None:
+        """Without a draw."""
+        with torch.no_grad():
+            self.weight.copy_(torch.eye(self.out_features).flip(0))
+
+    def forward(self, hidden: Float[Tensor, "*shape hidden"]) -> Float[Tensor, "*shape vocab"]:
+        """Exact in every dtype."""
+        return hidden.flip(-1)
 
 
 def logits_by_kind(
