@@ -57,7 +57,7 @@ def figures(model: ImageModel, nats: float, classifier: nn.Module, n: int, seed:
         seed: of samples.
     """
     train, held_out = digits()
-    asked = labels(model.conditions, n)
+    asked = labels(model.conditions, n, n)
     card: Figures = {
         "held_out_bits_per_dimension": round(nats / math.log(2), 4),
         "samples": n,

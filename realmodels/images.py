@@ -114,7 +114,42 @@ def thumbnails(
         return None
 
 
-def labels(conditions: Sequence[Any], n: int) -> Int[Tensor, " n"]:
-    """The class of each of the first rows of a batch, on the CPU; of a condition that is none, its number."""
+def labels(conditions: Sequence[Any], n: int, batch: int) -> Int[Tensor, " n"]:
+    """The class of each of the first images, on the CPU; of a condition that is none, its number.
+
+    Args:
+        conditions: of the model.
+        n: images.
+        batch: of those that were decoded together, which begin with the first condition.
+    """
     own = [one if type(one) is int else number for number, one in enumerate(conditions)]
-    return torch.tensor(own)[torch.arange(n) % len(own)]
+    return torch.tensor(own)[torch.arange(n) % batch % len(own)]
+
+
+def unlike(conditions: Sequence[Any], most: int) -> list[Any]:
+    """Some conditions: the shortest and the longest to write, the last, and others evenly between.
+
+    Args:
+        conditions: of a model.
+        most: of them, at least 2.
+    """
+    each = range(len(conditions))
+    if len(each) <= most:
+        return [*conditions]
+    by_length = sorted(each, key=lambda number: len(str(conditions[number])))
+    evenly = (round(step * each[-1] / (most - 1)) for step in reversed(range(most)))
+    chosen = dict.fromkeys((by_length[0], by_length[-1], *evenly))
+    return [conditions[number] for number in [*chosen][:most]]
+
+
+def turned(model: Model, first: int) -> Model:
+    """A model whose batches begin with another condition; one that has none as it is.
+
+    Args:
+        model: any.
+        first: the number of that condition, which may be beyond the last.
+    """
+    if not isinstance(model, ImageModel) or first % len(model.conditions) == 0:
+        return model
+    first %= len(model.conditions)
+    return model.like(conditions=[*model.conditions[first:], *model.conditions[:first]])

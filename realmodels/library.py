@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -111,13 +112,16 @@ def unreadable(model: Any, error: Exception) -> InputError:
     )
 
 
-def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Any:
+def load(
+    kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whole: bool = False, spare: str = ""
+) -> Any:
     """A model of a class of transformers, from a folder, ready for passes.
 
     Args:
         kind: the name of the class.
         folder: as `save_pretrained` and downloads of checkpoints leave it.
         whole: whether layers must have a place for all weights that are there for them.
+        spare: how the names of weights begin of which all may be missing, as of a tokenizer that makes pixels.
 
     Raises:
         InputError: files are missing or damaged, tensors are missing or of other shapes, another architecture, or
@@ -155,7 +159,10 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
             f"{folder} cannot be loaded as {kind} ({type(error).__name__}: {' '.join(lines[:3])[:400]}); {remedy}"
         ) from error
     for what in ("missing_keys", "mismatched_keys"):
-        if keys := sorted(map(str, said[what])):
+        keys = sorted(map(str, said[what]))
+        if spare and not holds(folder, spare):
+            keys = [key for key in keys if spare not in key]
+        if keys:
             raise InputError(
                 f"the weights in {folder} do not fit {kind}: {len(keys)} {what.replace('_', ' ')}, first {keys[0]}; "
                 f"{remedy}"
@@ -171,6 +178,22 @@ def load(kind: str, folder: Path, dtype: torch.dtype, device: torch.device, whol
             f"earlier step, or else {remedy}"
         )
     return model.requires_grad_(False).eval()
+
+
+def holds(folder: Path, part: str) -> bool:
+    """Whether names of weights in a folder have such a part; of random ones, yes."""
+    if unweighted.says(folder):
+        return True
+    names: list[str] = []
+    for path in folder.glob("*.safetensors"):
+        with safetensors.safe_open(path, "pt") as file:
+            names += file.keys()
+    return any(part in name for name in names)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether any file of one is there; some releases make an empty one where there is none."""
+    return any(file for kind in ("tokenizer*", "vocab*") for file in folder.glob(kind))
 
 
 def _random(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -207,8 +230,8 @@ def token_ids(condition: Any, folder: Path, vocab: int) -> list[int]:
     """
     if isinstance(condition, str):
         try:
-            if not any(file for kind in ("tokenizer*", "vocab*") for file in folder.glob(kind)):
-                raise OSError("none of its files is there")  # some releases make an empty one
+            if not has_tokenizer(folder):
+                raise OSError("none of its files is there")
             tokenizer = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise InputError(

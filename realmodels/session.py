@@ -322,8 +322,9 @@ class ImageTransformer:
         parts = [[getattr(prompt, kind) for kind in kinds] for prompt in prompts]
         if any(part is None for row in parts for part in row):
             raise InputError(
-                f"guidance {self.guidance:g} needs a prompt without condition, and {self.network.name} has none: give "
-                "it one as `unconditional`, as the docstring of its adapter says, or leave guidance at 1"
+                f"guidance {self.guidance:g} needs a prompt without condition, and {self.network.name} has none, or a "
+                "text and no tokenizer: give it one as token ids, as `unconditional` or `negative`, as the docstring "
+                "of its adapter says, or leave guidance at 1"
             )
         longest = max(len(part) for row in parts for part in row)
         pad = torch.tensor([[longest - len(part) for part in row] for row in parts], device=self.device)

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,8 @@ def sample(
         raise InputError(f"window {window} of {model}: choose 1 to {opened.length}, the tokens of an image")
     import torch
 
-    from realmodels import pictures
+    from realmodels import images, pictures
+    from specverify.decoders.run import Run
     from specverify.decoders.run import sample as decoded
 
     if picture:  # what lacks for a picture is said at once
@@ -100,10 +102,13 @@ def sample(
         except InputError as error:
             raise InputError(f"{error}; or write tokens alone, with --out {record_at}") from None
     settings = Settings(window, draft_model=second, judging=_judging(rule, opened, decoder))
-    made = named(decoder).build(settings)
-    begun = time.perf_counter()
+    begun, parts = time.perf_counter(), []
     with running(decoder):
-        run = decoded(made, opened, n, seed, batch)
+        for number, first in enumerate(range(0, n, batch)):
+            beside = None if second is None else images.turned(second, first)
+            made = named(decoder).build(replace(settings, draft_model=beside))
+            parts.append(decoded(made, images.turned(opened, first), min(batch, n - first), seed, batch, number))
+    run = Run.joined(parts)
     seconds = time.perf_counter() - begun
     if picture:
         pixels = torch.cat([opened.render(part).float().cpu() for part in run.tokens.split(batch)])
@@ -120,7 +125,7 @@ def sample(
         "window": window if named(decoder).drafts else None,
         "claim": str(getattr(made, "claim", "none is stated")),
         "seed": seed,
-        "conditions": [str(opened.conditions[i % batch % len(opened.conditions)]) for i in range(n)],
+        "conditions": [str(opened.conditions[i % len(opened.conditions)]) for i in range(n)],
         "passes": run.passes.tolist(),
         "verified": run.verified.tolist(),
         "accepted": run.accepted.tolist(),

@@ -35,15 +35,26 @@ class Pace:
     def __init__(self, most: int, timed: bool = False) -> None:
         self.most, self.timed = most, timed
         self.rows = min(most, FIRST) if timed else most
+        self._slow, self._clock = False, 0.0
+        self._processor: float | None = None
 
-    def now(self) -> float:
-        """Seconds of the processor so far, where somebody looks; to ask takes some systems as long as a small call."""
-        return time.process_time() if self.timed else 0.0
+    def begins(self) -> None:
+        """A call begins."""
+        # To ask for the processor's time takes some systems as long as a small call: that of slow ones counts.
+        self._processor = time.process_time() if self._slow else None
+        self._clock = time.perf_counter()
+
+    def ended(self) -> float:
+        """Seconds that it took."""
+        if self._processor is None:
+            return time.perf_counter() - self._clock
+        return time.process_time() - self._processor
 
     def took(self, rows: int, seconds: float) -> None:
         """Learn from a call."""
         if not self.timed:
             return
+        self._slow = seconds > CALL / GROWTH / 4
         fit = max(1, int(rows * CALL / max(seconds, 1e-9)))
         if fit < SOME or seconds > CALL / GROWTH:
             self.rows = min(self.rows, fit)
@@ -86,11 +97,11 @@ def follow(
             here = tree.rows(here, every[: pace.rows])
         given, known, weight, chosen = here
         draws = Enumerated(len(weight), chosen, weight.device, known, pace.most)
-        start = pace.now()
+        pace.begins()
         seen = given if known is None or known.shape[1] == 0 else tree.map_tensors(given, draws.shown)
         result, after = draws.finish(function(seen, draws))
         tree.check_made_anew(result)
-        pace.took(len(weight), pace.now() - start)
+        pace.took(len(weight), pace.ended())
         for number, draw in draws.open.items():
             if total := int(draw.others.sum()):
                 ahead(draw.chosen.kind, total)

@@ -3,7 +3,8 @@
 Tar (Qwen2, 729, 169 or 81 tokens of 65,536 codes, Apache-2.0), SimpleAR (Qwen2, 64 x 64), X-Omni-like models, and
 whatever else `AutoModelForCausalLM` loads without code of its own. With `class`, another class of transformers that has
 a language model's inputs and head: for the Chameleon family (Lumina-mGPT, Anole; Chameleon licence) that is
-"ChameleonForConditionalGeneration", with the codes at ids 4..8195, whose own `generate` rules images out; and for
+"ChameleonForConditionalGeneration", with the codes at ids 4..8195, whose own `generate` rules images out, and whose
+tokenizer's weights (`vqmodel`) may be missing, as where they were left out in training; and for
 Emu3.5 (below) "Qwen3ForCausalLM". Beside its config.json lies an `image-model.json`:
 
     {"adapter": "causal", "grid": [27, 27], "first": 151665, "codes": 65536,
@@ -86,7 +87,7 @@ class Causal(Coded):
             raise InputError(f"{folder / FILE}: guidance {settings['guidance']!r} is no number of at least 0")
         layout = read_layout(settings, folder / FILE)
         kind = str(settings.get("class", "AutoModelForCausalLM"))
-        model = library.load(kind, folder, dtype, torch.device(device), whole=True)
+        model = library.load(kind, folder, dtype, torch.device(device), whole=True, spare="vqmodel.")
         super().__init__(model, model.base_model, model.config, layout, folder)
         self.check_cache(*self.probe(), self.name)
         self.renderer, self.unconditional = renderer, settings.get("unconditional")

@@ -34,6 +34,8 @@ SPECIAL = ("<|extra_200|>", "<|extra_201|>", "<|image end|>", "<|extra_204|>")
 """End of row, of frame, of image, of sequence."""
 FRAME = "<|extra_203|>{}<|image start|>{}*{}<|image token|>"
 """What a text becomes."""
+PIXELS = "vqmodel."
+"""In the names of weights that only pixels need."""
 
 
 class Emu3(Ranged):
@@ -57,7 +59,7 @@ class Emu3(Ranged):
         grid: tuple[int, int] = (90, 90),
         negative: Any = NEGATIVE,
     ) -> None:
-        model = library.load("Emu3ForConditionalGeneration", folder, dtype, torch.device(device))
+        model = library.load("Emu3ForConditionalGeneration", folder, dtype, torch.device(device), spare=PIXELS)
         ids, known = model.vocabulary_mapping.img2bpe, model.config.vocabulary_map or {}
         if missing := [name for name in SPECIAL if name not in known]:
             raise InputError(
@@ -78,13 +80,22 @@ class Emu3(Ranged):
 
     def prompt(self, condition: Any) -> Prompt:
         """Text in the form that the model was trained on, or ids as they are."""
-        texts = (condition, self.negative)
+        unread = isinstance(self.negative, str) and not library.has_tokenizer(self.folder)
+        texts = (condition, None if unread else self.negative)
         return self.inputs(
             *(FRAME.format(text, *self.layout.grid) if isinstance(text, str) else text for text in texts)
         )
 
     def render(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n channels height width"]:
-        """By the tokenizer's decoder, whose pixels are from -1 to 1."""
+        """By the tokenizer's decoder, whose pixels are from -1 to 1.
+
+        Raises:
+            InputError: the folder lacks its weights.
+        """
+        if not library.holds(self.folder, PIXELS):
+            raise InputError(
+                f"{self.folder} holds no weights of the tokenizer ({PIXELS}*), which makes pixels of codes"
+            )
         rows, columns = self.layout.grid
         pixels: Tensor = self.model.decode_image_tokens(image_tokens=self.ids[tokens], height=rows, width=columns)
         return (pixels.float() / 2 + 0.5).clamp(0, 1)

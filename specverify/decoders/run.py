@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -37,6 +37,11 @@ class Run:
     accepted: Int[Tensor, " batch"]
     draft_passes: Int[Tensor, " batch"]
     branch: Int[Tensor, "batch length"]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Run]) -> Run:
+        """Those of several runs, one behind the other."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     @property
     def branches(self) -> Int[Tensor, "batch branches"]:
@@ -136,4 +141,4 @@ def sample(
     for number, offset in enumerate(range(0, n, block), start=first_block):
         draws = Sampled(seed, number, model.device)
         parts.append(run(decoder, model, min(block, n - offset), draws, on_tokens))
-    return Run(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Run)))
+    return Run.joined(parts)

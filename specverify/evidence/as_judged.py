@@ -26,6 +26,8 @@ from specverify.model import Context, Model
 
 LAWS = 1 << 26
 """Numbers of the laws that are kept, to compare them with those of single tokens."""
+ALONE = 8
+"""Sequences of one condition that are read again beside no others."""
 _REMEDY = "which law judged a token is known where a step reads one window in one pass; choose --dtype float32"
 
 
@@ -141,6 +143,11 @@ class AsJudged:
         kept = (of < len(self._laws)) & (where % self._every == 0)
         self._laws[of[kept].cpu(), where[kept].cpu() // self._every] = law[kept, 0].to(self._laws)
 
+    @property
+    def kept(self) -> int:
+        """Sequences of whose laws some are kept, all of the first batch."""
+        return len(self._laws)
+
     def statistics(self) -> TokenStatistics:
         """Of all sequences; what lies behind an end leaves no choice."""
         shape = self._n, self.model.length
@@ -156,21 +163,25 @@ class AsJudged:
         return TokenStatistics(**whole)
 
     @torch.no_grad()
-    def apart(self, tokens: Int[Tensor, "rows length"]) -> Apart:
+    def apart(
+        self, tokens: Int[Tensor, "rows length"], alone: Model | None = None, number: int = 0, each: int = 1
+    ) -> Apart:
         """Read the first sequences again, one token per pass, and compare.
 
         Args:
             tokens: what was drawn.
+            alone: by which the sequences `number`, `number + each`, ... are read, not beside others; at most 8.
         """
-        model, rows, length = self.model, len(self._laws), self.model.length
-        mine = tokens[:rows].to(model.device)
-        context, one = model.start(rows), torch.ones_like(mine[:, 0])
+        model, rows, length = alone or self.model, torch.arange(number, len(self._laws), each), self.model.length
+        rows = rows if alone is None else rows[:ALONE]
+        mine, kept = tokens[rows].to(model.device), self._laws[rows]
+        context, one = model.start(len(rows)), torch.ones_like(mine[:, 0])
         found = []
         for place in range(length):
             law = model.laws(context, mine[:, :0])[:, 0]
             if place % self._every == 0:
-                found.append((law.cpu().double() - self._laws[:, place // self._every].double()).abs().sum(-1) / 2)
+                found.append((law.cpu().double() - kept[:, place // self._every].double()).abs().sum(-1) / 2)
             context = model.advance(context, mine[:, place : place + 1], one)
-        each = torch.stack(found, 1)
-        each = each[~each.isnan()]  # behind an end nothing is judged
-        return Apart(float(each.mean()), float(each.max()), len(each), rows)
+        laws = torch.stack(found, 1)
+        laws = laws[~laws.isnan()]  # behind an end nothing is judged
+        return Apart(float(laws.mean()), float(laws.max()), len(laws), len(rows))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from realmodels.images import ImageModel
+from realmodels.images import ImageModel, unlike
 from specverify.conformance import Conformance, conformance, tolerance_of
 from specverify.errors import ContractError
 from specverify.evidence.tokens import TokenStatistics
@@ -18,6 +18,8 @@ WIDEST = 16
 """Drafts of the widest windows in which a model is held against its single tokens, unless a cell's are wider."""
 POSITIONS = 8
 """Positions of each stretch in which that is done."""
+CONDITIONS = 4
+"""Conditions of which a model is held against each alone."""
 _SEAMS: dict[tuple[Real, float | None, str, torch.dtype, int], Conformance] = {}
 """What this process has found of models: it takes many passes, and is one for all decoders."""
 
@@ -36,13 +38,28 @@ def seam(real: Real, guidance: float | None, model: ImageModel, window: int | No
     """
     asked = real, guidance, str(model.device), model.precision, max(window or 0, WIDEST)
     if asked not in _SEAMS:
-        _SEAMS[asked] = conformance(model, batch=2, positions=POSITIONS, widest=asked[-1])
+        # The first two are the shortest and the longest: rows beside each other of which one is padded most.
+        some = model.like(conditions=unlike(model.conditions, CONDITIONS))
+        _SEAMS[asked] = conformance(some, batch=CONDITIONS // 2, positions=POSITIONS, widest=asked[-1])
     found = _SEAMS[asked]
     if found.passes:
         raise ContractError("; ".join(found.passes))
     places = min(3 * POSITIONS, model.length)
     return (
         f"laws of windows and of single tokens differ by at most {found.largest:.2g}, at {places} positions of 2 images"
+    )
+
+
+def left_out(model: ImageModel, n: int, batch: int) -> str:
+    """Which conditions no image was drawn of, if any: every batch begins with the first."""
+    drawn = min(n, batch, len(model.conditions))
+    if drawn == len(model.conditions):
+        return ""
+    return (
+        f"images of the first {drawn} of {len(model.conditions)} conditions alone were drawn, for batches of {batch} "
+        "begin with the first"
+        if drawn == batch
+        else f"{n} images are of the first {drawn} of {len(model.conditions)} conditions alone"
     )
 
 

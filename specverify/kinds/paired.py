@@ -53,11 +53,12 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         )
     if gap := coverage(run, cell).gap():
         return Verdict(Kind.VACUOUS, gap)
-    return Verdict(
-        Kind.CONSISTENT,
+    reason = (
         f"{number_of(len(differing), 'sequence')}, {number_of(run.tokens.numel(), 'token')}: each equals plain "
-        "decoding's, in float64",
+        "decoding's, in float64"
     )
+    beyond = "" if real is None else disagreement.left_out(real, len(differing), cell.batch or BLOCK)
+    return Verdict(Kind.CONSISTENT, f"{reason}; {beyond}" if beyond else reason)
 
 
 def _look(cell: Cell, setting: Setting, model: ImageModel, run: Run) -> None:

@@ -77,7 +77,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     trace = traces.Traced(statistics, runs=halves(run.tokens), groups=groups)
     evidence = traces.carry_out(trace, alphas_of(cell, checks(cell), setting), BETA)
     result["figures"]["pit"] = {"counts": evidence[0].data["histogram"]}
-    if (shown := _images(model, run.tokens[:IMAGES])) is not None:
+    if (shown := _images(model, run.tokens[:IMAGES], cell.batch or BLOCK)) is not None:
         result["figures"]["images"] = shown
     if cell.window is not None:
         result["figures"]["accepted"] = _accepted(model, run)
@@ -90,14 +90,14 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
             f"{seam}; that is more than the {evidence[0].delta:.3g} that {evidence[0].check} sees: hold the model "
             "against specverify.conformance in float32",
         )
-    if verdict.kind is Kind.CONSISTENT and cell.window is not None and cell.model == sensitivity.MODEL:
-        blind = sensitivity.unseen(len(run.tokens), max(e.alpha for e in evidence), BETA)
-        return Verdict(verdict.kind, f"{verdict.reason}; {blind}" if blind else verdict.reason)
-    if verdict.kind is Kind.INCONCLUSIVE and setting.tier == "quick":
-        verdict = Verdict(verdict.kind, f"{verdict.reason}; --tier full draws more images")
-    if seam:
-        return Verdict(verdict.kind, f"{verdict.reason}; {seam}")
-    return verdict
+    more = []
+    if verdict.kind is Kind.CONSISTENT:
+        more.append(disagreement.left_out(model, len(run.tokens), cell.batch or BLOCK))
+        if cell.window is not None and cell.model == sensitivity.MODEL:
+            more.append(sensitivity.unseen(len(run.tokens), max(e.alpha for e in evidence), BETA))
+    elif verdict.kind is Kind.INCONCLUSIVE and setting.tier == "quick":
+        more.append("--tier full draws more images")
+    return Verdict(verdict.kind, "; ".join(filter(None, (verdict.reason, *more, seam))))
 
 
 def _again(
@@ -112,9 +112,14 @@ def _again(
     noting = AsJudged(decoder, model, cell.n, generator)
     run = sample(noting, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
     apart, most = noting.apart(run.tokens), tolerance_of(model)
-    if apart.mean > most:
+    every = model.conditions
+    alone = [
+        noting.apart(run.tokens, model.like(conditions=[one]), every.index(one), len(every))
+        for one in images.unlike(every[: min(noting.kept, len(every))], disagreement.CONDITIONS)
+    ]
+    if (worst := max(apart, *alone)).mean > most:
         raise ContractError(
-            f"the laws that judged tokens differ from those of single tokens by {apart}; rounding to {model.precision} "
+            f"the laws that judged tokens differ from those of single tokens by {worst}; rounding to {model.precision} "
             f"carries them {most:g} on average at most: hold the model against specverify.conformance"
         )
     return run, noting.statistics(), noting.groups, apart
@@ -127,8 +132,14 @@ def _words(apart: Apart) -> str:
     )
 
 
-def _images(model: ImageModel, tokens: torch.Tensor) -> Images | None:
-    """Some images, large ones in little; None of codes that nothing here makes pixels of."""
+def _images(model: ImageModel, tokens: torch.Tensor, batch: int) -> Images | None:
+    """Some images, large ones in little; None of codes that nothing here makes pixels of.
+
+    Args:
+        model: theirs.
+        tokens: of the first images.
+        batch: of those that were decoded together.
+    """
     shrunk = min(1.0, LARGEST / max(model.size))
     height, width = (max(1, round(shrunk * side)) for side in model.size)
     if (pixels := images.thumbnails(model, tokens, (height, width))) is None:
@@ -138,7 +149,7 @@ def _images(model: ImageModel, tokens: torch.Tensor) -> Images | None:
         "height": height,
         "width": width,
         "levels": model.description.levels,
-        "labels": images.labels(model.conditions, n).tolist(),
+        "labels": images.labels(model.conditions, n, batch).tolist(),
         "tokens": pixels[:n].tolist(),
     }
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -109,11 +108,10 @@ def decode(
         start, before = clock(), apart()
         runs.append(sample(decoder, model, min(setting.batch, setting.n - offset), seed, setting.batch, number))
         times.append(clock() - start - (apart() - before))
-    run = Run(*(torch.cat([getattr(part, field.name) for part in runs]) for field in fields(Run)))
-    labels = torch.cat([images.labels(model.conditions, len(part.tokens)) for part in runs])
+    labels = images.labels(model.conditions, setting.n, setting.batch)
     each = [seconds / len(part.tokens) for seconds, part in zip(times, runs, strict=True)]
     full = [one for one, part in zip(each, runs, strict=True) if len(part.tokens) == setting.batch]
-    return Decoded(run, labels, sum(times), full or each)
+    return Decoded(Run.joined(runs), labels, sum(times), full or each)
 
 
 def places(conditions: Sequence[Any]) -> list[int]:
@@ -143,7 +141,7 @@ def timed(row: Row, decoded: Decoded, alone: list[float], conditions: Sequence[A
     """Write into a row what its images took, and what each batch and each image alone did."""
     row["seconds_per_image"] = decoded.seconds / len(decoded.labels)
     row["seconds_alone"] = sum(alone) / len(alone)
-    labels = images.labels(conditions, len(conditions)).tolist()
+    labels = images.labels(conditions, len(conditions), len(conditions)).tolist()
     row["times"] = {
         "seconds_per_image": decoded.each,
         "seconds_alone": alone,

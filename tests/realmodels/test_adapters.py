@@ -183,8 +183,11 @@ def test_emu3_ends_rows_and_images_where_its_processor_does(made):
         assert bool((ids[:, offset - 1] == due).all()) if due else bool((ids[:, offset - 1] >= 30).all())
     with pytest.raises(InputError, match=r"positions; emu3 has 64"):
         open_model(made["emu3"], conditions=PROMPTS, negative=[1], grid=(9, 9))
-    with pytest.raises(InputError, match=r"lowres.* is text and .*holds no tokenizer"):
-        open_model(made["emu3"], conditions=PROMPTS, grid=(3, 4))
+    with pytest.raises(InputError, match=r"guidance 3 needs a prompt without condition.* as `unconditional` or `neg"):
+        open_model(made["emu3"], conditions=PROMPTS, guidance=3.0, grid=(3, 4))
+    plain = open_model(made["emu3"], conditions=PROMPTS, grid=(3, 4))  # whose guidance is 1, which reads no other
+    mine = (each.laws(each.start(2), ids[:2, :1] - 30) for each in (plain, model.like(guidance=1.0)))
+    torch.testing.assert_close(*mine)
 
 
 def test_the_last_row_of_emu35_ends_with_the_image(made):

@@ -151,3 +151,39 @@ def test_in_half_precision_nothing_is_said_that_is_finer_than_the_laws_are_apart
     apart = result["figures"]["apart"]
     assert 0.04 < apart["mean"] < apart["largest"] < 0.5
     assert (apart["laws"], apart["sequences"]) == (1600, 100)
+
+
+MANY = ((1, 8, 9, 10, 2), (1, 11, 12, 13, 2), (1, 14, 15, 16, 2), (1, 17, 18, 19, 2), (2,), (20, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_padding_that_is_seen_is_found_whichever_prompt_is_the_short_one(made, monkeypatch, dtype):
+    def visible(self, slots):
+        return torch.arange(self.bin + 1, device=slots.device) <= slots[..., None]
+
+    monkeypatch.setattr(disagreement, "_SEAMS", {})
+    own = Real(str(made["janus"]), MANY, dtype, guidance=(1.0,), batch=60)
+    cell = Cell("real", "ar", "janus", guidance=1.0, n=60, batch=60)
+    setting = Setting(
+        "quick", 0, "cpu", dict.fromkeys((f"{cell.id}: {check}" for check in kind.checks(cell)), 1e-4), own
+    )
+    right = carry_out(cell, setting)["verdict"]
+    assert right["kind"] != "ERROR", right
+    monkeypatch.setattr(session.Session, "visible", visible)
+    monkeypatch.setattr(disagreement, "_SEAMS", {})
+    verdict = carry_out(cell, setting)["verdict"]
+    assert verdict["kind"] == "ERROR", verdict
+    assert "one token per pass" in verdict["reason"] or "from those of single tokens by" in verdict["reason"], verdict
+
+
+def test_prompts_of_which_no_image_was_drawn_are_counted(made):
+    own = Real(str(made["janus"]), MANY, guidance=(1.0,), batch=4)
+    for n, batch, said in (
+        (12, 4, "; images of the first 4 of 6 conditions alone were drawn, for batches of 4 begin with the first"),
+        (5, 6, "; 5 images are of the first 5 of 6 conditions alone"),
+        (6, 6, "each equals plain decoding's, in float64"),
+    ):
+        cell = Cell("paired", "sjd-race", "janus", 4, "repeat-left", guidance=1.0, n=n, batch=batch)
+        verdict = carry_out(cell, Setting("quick", 0, "cpu", {}, own))["verdict"]
+        assert verdict["kind"] == "CONSISTENT", verdict
+        assert verdict["reason"].endswith(said), verdict

@@ -2,9 +2,11 @@
 
 import json
 
+import folders
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from realmodels import library
 from realmodels.models import open_model
@@ -100,9 +102,7 @@ def test_a_capped_head_is_refused_however_small_its_logits(tmp_path):
 
 
 def test_januss_prompt_counts_in_what_a_layer_sees(made):
-    from folders import opened
-
-    model = opened(made["janus"])
+    model = folders.opened(made["janus"])
     model.network.core.config.sliding_window = model.length + 1
     with pytest.raises(InputError, match="only layers that see all of a sequence are supported"):
         model.like(conditions=[[1, 5, 2]])
@@ -115,3 +115,28 @@ def test_positions_that_stretch_are_found_by_kind_of_layer():
     config.max_position_embeddings, config.rope_parameters["full_attention"]["original_max_position_embeddings"] = 99, 9
     with pytest.raises(InputError, match=r"mine stretches its positions .* \(dynamic\) once there are more than 9"):
         library.check_room(config, 2, 62, "mine")
+
+
+def without(path, part, once=False):
+    """A folder with no weight of a part, or one less."""
+    file = path / "model.safetensors"
+    weights = load_file(file)
+    names = [name for name in weights if part in name]
+    for name in names[:1] if once else names:
+        del weights[name]
+    save_file(weights, file, {"format": "pt"})
+    return path
+
+
+@pytest.mark.parametrize("make", [folders.chameleon, folders.emu3])
+def test_a_folder_without_the_part_that_makes_pixels_is_read_as_before(make, tmp_path):
+    whole, bare, torn = (make(tmp_path / name) for name in ("whole", "bare", "torn"))
+    tokens = torch.tensor([[3, 0, 18]])
+    given = {"conditions": [[1, 2]], "guidance": 1.0} | ({"grid": (3, 4)} if make is folders.emu3 else {})
+    first, second = (open_model(path, **given) for path in (whole, without(bare, "vqmodel.")))
+    laws = (model.laws(model.start(1), tokens) for model in (first, second))
+    torch.testing.assert_close(*laws, rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"no weights of the tokenizer|makes pixels of them"):
+        second.render(torch.zeros(1, second.length, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"do not fit .*: 1 missing keys, first model.vqmodel"):
+        open_model(without(torn, "vqmodel.", once=True), **given)
