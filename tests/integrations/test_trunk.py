@@ -15,7 +15,7 @@ from specverify.verdict import Kind
 from toymodels import draft, toy
 
 
-def suite(length=3):
+def suite(length):
     model = Shortened(toy("dense-3x6"), length)
     return (Case(model, draft("perturbed", model)),)
 
@@ -77,8 +77,8 @@ def test_who_exits_early_leaves_the_second_layer_as_it_was():
     assert [layer.get_seq_length() for layer in cache.layers[:2]] in ([6], [6, 0])
 
 
-def heads(model, prompt, drops=False, keeps=True):
-    """Two drafts from heads on the hidden state of the last id, verified by trunk and head."""
+def heads(model, prompt, many=2, drops=False, keeps=True):
+    """Drafts from heads on the hidden state of the last id, verified by trunk and head."""
     cache = importlib.import_module("transformers").DynamicCache()
     fed, ids = prompt, prompt
     drafts, q = prompt[:, :0], None
@@ -100,29 +100,29 @@ def heads(model, prompt, drops=False, keeps=True):
         ids = torch.cat([ids, drafts[:, :kept], torch.multinomial(law / law.sum(), 1)[None]], 1)
         fed = ids[:, -1:]
         q = model.lm_head(out.hidden_states[1])[0, -1].softmax(-1)
-        drafts = torch.multinomial(q, 2, replacement=True)[None]
+        drafts = torch.multinomial(q, many, replacement=True)[None]
     return ids
 
 
 def full(model, prompt):
     """Where a draft is rejected, the whole law is drawn from, and not the residual."""
-    return heads(model, prompt, keeps=False)
+    return heads(model, prompt, 1, keeps=False)
 
 
 def stale(model, prompt):
     """One rejected draft stays in the cache."""
-    return heads(model, prompt, drops=True)
+    return heads(model, prompt, 1, drops=True)
 
 
 @pytest.mark.parametrize("interface", ["llama", "chameleon"])
 def test_draft_heads_are_proved(interface):
-    found = prove_sampler(loop_sampler(heads, interface), suite=suite())
+    found = prove_sampler(loop_sampler(heads, interface), suite=suite(2))
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
 
 
 @pytest.mark.parametrize("wrong", [full, stale])
 def test_draft_heads_that_are_wrong_are_refuted(wrong):
-    found = prove_sampler(loop_sampler(wrong, "llama"), suite=suite(4))
+    found = prove_sampler(loop_sampler(wrong, "llama"), suite=suite(3))
     assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
 
 
