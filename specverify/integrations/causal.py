@@ -26,7 +26,7 @@ from torch import Tensor
 
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass, kept
-from specverify.integrations.pretrained import pretrained
+from specverify.integrations.pretrained import Last, pretrained
 from specverify.integrations.prompts import Prompts, in_turn
 from specverify.model import Model
 from specverify.subjects.sampler_series import Sampler
@@ -101,11 +101,12 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
     """
 
     remarks: list[str] = []
+    opened = Last(pretrained)
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         models: tuple[Any, Any] = (Causal(draft, []), Causal(target, remarks))
         if cached:
-            models = (pretrained(draft), pretrained(target))
+            models = (opened(draft).anew(), opened(target).anew())
             models[1].remarks = remarks
         prompts = Prompts(target.vocab, target.eos)
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -40,6 +40,7 @@ from specverify.integrations.grammar import Grammar
 from specverify.integrations.pretrained import (
     SIZES,
     Head,
+    Last,
     library,
     number_of_model,
     pretrained,
@@ -129,10 +130,12 @@ def loop_sampler(
         raise InputError(f"interface {interface!r}: choose one of {', '.join(get_args(Interface))}")
 
     remarks: list[str] = []
+    opened = Last(lambda target: _opened(target, interface, width))
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
-        model, prompts = _opened(target, interface, width)
+        model, prompts = opened(target)
+        model = model.anew()
         model.remarks = remarks
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
@@ -271,6 +274,13 @@ class _Janus(torch.nn.Module):
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
         self.gen_head = Head(grammar.image, toys[0])
         self.of_model = number_of_model(toys)
+        self.size, self.guidance = grammar.size, 1.0
+
+    def anew(self) -> _Janus:
+        """See `pretrained.toy_model`."""
+        made = _Janus(self.toys, self.grammar)
+        made.size, made.guidance = self.size, self.guidance
+        return made
 
     def prepare_gen_img_embeds(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 1"]:
         """Embeddings of image ids, from a table of their own."""

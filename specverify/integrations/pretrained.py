@@ -6,13 +6,14 @@ that a rollback that is forgotten, or off by one, changes them as it would chang
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
 import inspect
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +29,8 @@ from specverify.model import Model
 LAYERS = 2
 SIZES = {"num_hidden_layers": LAYERS, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
 """Of what lies in a cache, in the words of configurations."""
+_KEPT, _SHORT, _MANY = 4, 64, 4096
+Made = TypeVar("Made")
 EARLY = 0.5
 """Hidden states of the first layer are those of the last, times this: a law of its own, with the same support."""
 
@@ -65,6 +68,26 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     ).eval()
     made.prompts = prompts
     return made
+
+
+class Last(Generic[Made]):
+    """What was made of the last few things: it takes longer than a pass, and is needed in each call of a loop.
+
+    Args:
+        make: makes it of them.
+    """
+
+    def __init__(self, make: Callable[..., Made]) -> None:
+        self.make, self.kept = make, dict[tuple[int, ...], tuple[tuple[Any, ...], Made]]()
+
+    def __call__(self, *things: Any) -> Made:
+        """What is made of these."""
+        key = (*map(id, things),)
+        if key not in self.kept:
+            while len(self.kept) >= _KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = things, self.make(*things)  # they are held, so that no others have their numbers
+        return self.kept[key][1]
 
 
 def library() -> Any:
@@ -106,6 +129,7 @@ def toy_model() -> Any:
             self.hides = False
             self.remarks: list[str] = []
             self.ids: int = config.vocab_size
+            self.known: dict[tuple[int, ...], Tensor] = {}
             self.of_model = number_of_model(toys)
             self.model = Trunk(config, self.hidden, toys[0])
             self.lm_head = Head(self.ids, toys[0])
@@ -162,14 +186,39 @@ def toy_model() -> Any:
                 min(LAYERS, self.config.num_hidden_layers),
                 **others,
             )
-            logits = read.logits(self.logits_of, self.ids, attention_mask) + shift(self.of_model)
+            logits = read.logits(self.remembered, self.ids, attention_mask) + shift(self.of_model)
             states = [self.model.embed_tokens(input_ids), EARLY * logits.flip(-1), logits.flip(-1)][: 1 + read.layers]
             shown = tuple(states) if output_hidden_states else None
             found = of_trunk(last_hidden_state=states[-1], hidden_states=shown, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found
 
+        def anew(self) -> Any:
+            """As it was made, for whatever a loop does to its settings."""
+            made = copy.copy(self)
+            made.__dict__ = dict(vars(self))
+            for part in ("_parameters", "_buffers", "_modules"):
+                made.__dict__[part] = dict(vars(self)[part])
+            made.config, made.remarks = copy.copy(self.config), []
+            made.generation_config = copy.deepcopy(self.generation_config)
+            made.model = Trunk(made.config, made.hidden, self.toys[0])
+            return made.eval()
+
         def empty_cache(self) -> Any:
             return installed.DynamicCache(config=self.config) if takes_config else installed.DynamicCache()
+
+        def remembered(self, ids: Tensor, length: Tensor) -> Tensor:
+            """As `logits_of`; a loop that is followed in every world asks for few sequences, each many times."""
+            if ids.numel() > _SHORT:
+                return self.logits_of(ids, length)
+            key = (self.hides, len(ids), *ids.flatten().tolist(), *length.tolist())
+            if key in self.known:
+                return self.known[key]
+            found = self.logits_of(ids, length)
+            if not self.remarks:  # which are made anew
+                if len(self.known) >= _MANY:
+                    self.known.clear()
+                self.known[key] = found
+            return found
 
         def logits_of(self, ids: Tensor, length: Tensor) -> Tensor:
             """Logits behind each of the ids of sequences; see `attention.Behind`. Within a prompt, whatever."""

@@ -42,7 +42,7 @@ from specverify.integrations.hidden import Revealing
 from specverify.integrations.image_toys import chameleon as chameleon
 from specverify.integrations.image_toys import janus as janus
 from specverify.integrations.image_toys import loop_sampler as loop_sampler
-from specverify.integrations.pretrained import library
+from specverify.integrations.pretrained import Last, library
 from specverify.integrations.pretrained import pretrained as pretrained
 from specverify.integrations.prompts import PROMPTS, Prompts, in_turn
 from specverify.model import Model
@@ -117,12 +117,18 @@ def generation_sampler(
 
     remarks: list[str] = []
 
-    def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
+    def opened(target: Model) -> tuple[Model, dict[str, float], bool, Any]:
         raw, settings = _unwrapped(target, generate.get("guidance_scale", 1) is not None)
         _check_agreement(target, settings, generate)
         guided = "guidance_scale" in settings
         pair = (raw.conditional, raw.unconditional) if guided and isinstance(raw, Guided) else (raw,)
-        model = pretrained(*pair)
+        return raw, settings, guided, pretrained(*pair)
+
+    targets, drafters = Last(opened), Last(lambda draft, guided: pretrained(draft, draft if guided else None))
+
+    def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
+        raw, settings, guided, model = targets(target)
+        model = model.anew()
         model.remarks = remarks
         # `generate` keeps the 50 most probable tokens unless it is told otherwise.
         usual = {"do_sample": True, "max_new_tokens": raw.length, "top_k": 0}
@@ -132,7 +138,7 @@ def generation_sampler(
         if model.hides:
             arguments["logits_processor"] = library().LogitsProcessorList([revealing])
         if assistant is not None:
-            arguments[assistant] = helper = pretrained(draft, draft if guided else None)
+            arguments[assistant] = helper = drafters(draft, guided).anew()
             helper.hides = model.hides
             helper.generation_config.num_assistant_tokens = num_assistant_tokens
             helper.generation_config.num_assistant_tokens_schedule = num_assistant_tokens_schedule
