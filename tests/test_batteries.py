@@ -121,6 +121,7 @@ def kernel():
     return judge_round(rounds.get("token-rule").kernel, delta=0.5, seconds=20, checks=("standard",))
 
 
+@pytest.mark.slow
 def test_a_kernel_is_judged_by_the_whole_list_and_by_no_other_check(kernel):
     groups, judged = (*calls.STANDARD, "reports"), {item.check for item in kernel.evidence}
     streams = [check for check in judged if ": " in check]

@@ -83,6 +83,7 @@ def see_next(right, self, slots):
     return right(self, slots) | right(self, slots + 1)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "changed", "checks"),
     [
@@ -116,6 +117,7 @@ def token_before_the_last(right, self, context, tokens, count):
     return dataclasses.replace(right(self, context, tokens, count), pending=before)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("changed", "check"),
     [(count_rejected, "rejection"), (next_rows_length, "lengths"), (token_before_the_last, "windows")],

@@ -24,6 +24,7 @@ def slipping(slip, **settings):
     return Slips(**settings)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("precision", "scale"), [(torch.bfloat16, 1.5), (torch.bfloat16, 10.0), (torch.float16, 5.0)])
 def test_the_scale_that_guided_laws_fit_is_named_in_every_precision(precision, scale):
     right = conformance(Guided(guidance=scale, precision=precision), **SMALL)

@@ -168,6 +168,7 @@ def test_every_number_of_rows_is_begun(model, row, rows):
     assert f", of {rows} begun at once, differs" in sentence
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("length", "grid", "columns"),
     [

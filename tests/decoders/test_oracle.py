@@ -10,6 +10,7 @@ from toymodels import names, toy
 BATCH = 256
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", names())
 def test_s7_jacobi_with_shared_noise_emits_the_tokens_of_sequential_decoding(name, seed):
     model = toy(name)

@@ -69,6 +69,7 @@ def test_it_is_lossless_on_any_model(data, window, siblings, depth, eos, replace
     assert_lossless(sibling_tree(window, siblings, depth, replacement=replacement), target)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("box", [Box(2, 3, 2), Box(3, 2, 2)], ids=str)
 def test_with_replacement_it_is_proved_for_every_law_at_once(box):
     """Siblings that differ need a law without their elders, which may be none: they are proved case by case."""

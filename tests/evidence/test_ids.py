@@ -127,6 +127,7 @@ def _only(laws, top, tokens):
     return groups
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("vocab", [2, 24])
 def test_false_alarms_of_perfect_logs(vocab, before, seed):
@@ -190,6 +191,7 @@ WRONG = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("slip", "vocab", "rows", "said"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_with_ids_wherever_they_stand_is_seen_and_named(slip, vocab, rows, said):
     generator = torch.Generator().manual_seed(3)

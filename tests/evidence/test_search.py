@@ -54,6 +54,7 @@ def test_the_counterexample_is_the_smallest():
     assert found.location.branch == "accepted (redraft)"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_same_seed_finds_the_same(seed):
     first, second = (search(RELEASED, SMALL, Lossless(), seed=seed) for _ in range(2))
@@ -154,6 +155,7 @@ class FirstRowOnly:
         return self.inner.step(state, First(), draws)
 
 
+@pytest.mark.slow
 def test_rows_that_look_at_others_are_found_among_others():
     space = Space(vocab=(2, 2), length=(1, 2), windows=(1,), arrangements=("ragged",), processors=("",), spans=(None,))
     found = search(FirstRowOnly, space, Lossless()).counterexample

@@ -31,6 +31,7 @@ def shift(laws, wrong):
     return float(((wrong - laws) * -laws.log()).sum(-1).mean())
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_false_alarm_rate(name, seed):
     generator, alpha, trials = np.random.default_rng(seed), 0.05, 200

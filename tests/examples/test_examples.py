@@ -34,6 +34,7 @@ def test_a_lossless_decoder_is_judged_consistent(capsys):
     assert verdict.startswith("CONSISTENT: 1 setting, ")
 
 
+@pytest.mark.slow
 def test_cspd_as_published_is_far_from_what_is_due(capsys):
     *points, last = ran("cspd_density.py", capsys)
     rows = [[float(x) for x in re.findall(r"-?\d+\.\d+", point)] for point in points]

@@ -115,6 +115,7 @@ def shares(draft_model, model, ids, own):
     return torch.cat([ids, torch.multinomial(law, 1)[None]], 1)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("own", [True, False])
 def test_keys_of_another_model_are_none_of_its_own(own):
     sampler = step_sampler(lambda *given: shares(*given, own), cached=True)

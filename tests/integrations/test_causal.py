@@ -68,6 +68,7 @@ def verify(draft, q, p, slip=False):
     return draft.shape[1], torch.multinomial(p[0, -1], 1)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("window", "slip"), [(1, False), (2, False), (2, True)])
 def test_a_verification_is_judged_in_a_loop_around_it(window, slip):
     sampler = verification_sampler(lambda draft, q, p: verify(draft, q, p, slip), window=window)

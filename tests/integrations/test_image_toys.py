@@ -73,6 +73,7 @@ def rows(model, ids, fed=None):
     return ids
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("fed", [None, "last", "begin"])
 def test_what_is_fed_at_the_end_of_a_row_counts(fed):
     found = prove_sampler(loop_sampler(partial(rows, fed=fed), width=2), suite=suite(4))

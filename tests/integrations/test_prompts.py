@@ -85,6 +85,7 @@ def in_pieces(model, prompt, by):
     return torch.cat(made, 1)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("interface", "by"), [("chameleon", 1), ("janus", 1), ("janus", 2), ("llama", 1), ("llama", 2)]
 )
@@ -155,6 +156,7 @@ def test_rows_of_a_batch_are_padded_in_front(heeds):
     assert found.verdict.kind is (Kind.PROVED if heeds == "mask" else Kind.REFUTED), found.verdict.reason
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("heeds", ["mask", "fewer ids", "temperature"])
 def test_processors_are_given_the_ids_of_the_sequence(heeds):
     one = (case("skew-3x5", processors="temperature=1.5"),)
@@ -176,6 +178,7 @@ def test_all_that_generate_shapes_laws_by_is_handed_to_it_by_some_of_the_smalles
         assert isinstance(model, Guided) == ("guidance_scale" in settings)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("given", "asks"),
     [

@@ -51,11 +51,13 @@ def off(decoder, model):
     return float((law - target_law(model)).abs().sum() / 2)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("first", ["repeat-left", "zero", pytest.param("random", marks=pytest.mark.slow), "last"])
 def test_a_right_verification_has_the_targets_law_from_any_first_drafts(first):
     assert off(window(examples.sjd, first=first)(2), weights(2, 3 + (first == "random")).model()) < 1e-12
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("more", [{"eos": 1}, {"processors": "top_k=2"}, {"span": 1}])
 def test_and_on_models_that_end_or_have_zeros(more):
     vocab = 3 if "processors" in more else 2
@@ -137,6 +139,7 @@ def test_sampled_it_has_the_law_that_was_enumerated(seed):
     assert not found.rejected, found
 
 
+@pytest.mark.slow
 def test_rows_are_done_at_different_times_and_each_token_has_its_branch():
     case = Case(weights(2, 4, eos=1), window=2, initial="random", arrangement="ragged")
     outcome = evaluate(as_factory(window(examples.sjd)).build, case, Lossless())

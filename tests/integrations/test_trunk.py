@@ -114,6 +114,7 @@ def stale(model, prompt):
     return heads(model, prompt, 1, drops=True)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("interface", ["llama", "chameleon"])
 def test_draft_heads_are_proved(interface):
     found = prove_sampler(loop_sampler(heads, interface), suite=suite(2))

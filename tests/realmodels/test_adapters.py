@@ -79,7 +79,7 @@ def test_it_conforms(folder, guidance):
     assert ("guidance" in found.checks) == (guidance != 1)
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(20)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_conforms_within_its_rounding(folder, dtype):
     model = opened(folder, 3.0, dtype=dtype)

@@ -82,6 +82,7 @@ def token_for_token(folder, decoder="sjd-race"):
     return carry_out(cell, Setting("quick", 0, "cpu", {}, own))["verdict"]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("where", [behind_any_draft, in_windows_of_four])
 def test_a_decoder_whose_tokens_are_others_where_passes_disagree_is_not_judged(made, wrong, where):
     right = token_for_token(made["janus"])
@@ -156,6 +157,7 @@ def test_in_half_precision_nothing_is_said_that_is_finer_than_the_laws_are_apart
 MANY = ((1, 8, 9, 10, 2), (1, 11, 12, 13, 2), (1, 14, 15, 16, 2), (1, 17, 18, 19, 2), (2,), (20, 2))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_padding_that_is_seen_is_found_whichever_prompt_is_the_short_one(made, monkeypatch, dtype):
     def visible(self, slots):

@@ -91,6 +91,7 @@ def test_it_is_small_and_holds_what_the_class_needs():
     assert not any(said.values())
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.filterwarnings("ignore")  # of transformers, about its own arguments
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_greedy_tokens_are_the_librarys_own(theirs, greedy, guidance):
@@ -104,6 +105,7 @@ def test_greedy_tokens_are_the_librarys_own(theirs, greedy, guidance):
     assert torch.equal(tokens, greedy[guidance])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_by_custom_generate_is_that_of_the_model_by_its_name(theirs, guidance):

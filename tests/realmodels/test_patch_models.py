@@ -210,6 +210,7 @@ def test_bad_arguments_are_refused() -> None:
         model.start_with(torch.tensor([4, 11]))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["digits-gmm-draft", "digits-diff-draft"])
 def test_thirty_steps_learn_and_an_interruption_changes_no_bit(tmp_path: Path, name: str) -> None:
     job, recipe = train.JOBS[name], Recipe(steps=30, batch=16, rate=4e-3, every=15)
@@ -230,6 +231,7 @@ def test_thirty_steps_learn_and_an_interruption_changes_no_bit(tmp_path: Path, n
     assert all(torch.equal(mine, other) for mine, other in zip(resumed.parameters(), whole.parameters(), strict=True))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["digits-gmm-draft", "digits-diff-draft"])
 def test_the_command_trains_a_model_that_loads(tmp_path: Path, name: str) -> None:
     result = CliRunner().invoke(train.app, [name, "--steps", "2", "--out", str(tmp_path), "--samples", "10"])

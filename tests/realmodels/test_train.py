@@ -24,6 +24,7 @@ def begin(path: Path, recipe: Recipe = SMALL, name: str = "digits-s"):
     return model, fit(model, *train.objectives(job), recipe, path)
 
 
+@pytest.mark.slow
 def test_forty_steps_learn_and_an_interruption_changes_no_bit(tmp_path: Path) -> None:
     whole, steps = begin(tmp_path / "whole")
     log = list(steps)

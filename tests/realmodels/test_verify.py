@@ -158,6 +158,7 @@ def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_
         verified(tmp_path / "one", *only, "--processors", "top_k=9")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 600), ("float16", 100)])
 def test_in_half_precision_tokens_are_held_against_the_laws_that_judged_them(made, dtype, n):
     own = Real(str(made["janus"]), PROMPTS, dtype, guidance=(3.0,), batch=100)

@@ -243,6 +243,7 @@ def test_colours_are_read_from_an_array_from_image_files_and_from_the_binary_ver
         labelled.read(tmp_path / "files.npz")
 
 
+@pytest.mark.slow
 def test_colours_train_the_models_of_colours(tmp_path):
     pixels, classes = colours(120)
     np.savez(tmp_path / "some.npz", x=pixels, y=classes)

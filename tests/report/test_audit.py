@@ -117,6 +117,7 @@ def faked(tmp_path, monkeypatch):
     return ["--manifest", str(here / "subjects.toml"), "--out", str(tmp_path / "out")]
 
 
+@pytest.mark.slow
 def test_a_row_is_judged_once_and_its_table_is_the_same_again(run, faked, tmp_path, monkeypatch):
     run.main(faked)
     report = tmp_path / "out" / "report.md"

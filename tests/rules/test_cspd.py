@@ -182,6 +182,7 @@ def emitted(pair, form, seed):
     return found.x, found.accepted
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("form", ["published", "released"])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_token_has_the_law_of_p_only_as_published_and_with_shared_covariances(pair, form, seed):

@@ -76,6 +76,7 @@ def decide_path(p, q, path, draws, where, limit=None):
     return found._replace(x=found.x.unflatten(-1, (p.steps + 1, p.dim)))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_token_rule_on_path_space_has_the_law_of_ps_trajectories(pair, seed):
     p, q = made(pair, ROWS)

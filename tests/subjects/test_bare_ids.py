@@ -60,6 +60,7 @@ SLIPS = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("weights", "refutes"), SLIPS.values(), ids=SLIPS)
 def test_ids_of_many_are_counted(weights, refutes, seed):
     task = Task("many", Settings(window=2), large("large", CROWD, 4), 512, 2_048, None)

@@ -16,6 +16,7 @@ def test_a_defect_of_vectors_is_refuted_without_a_hint():
     assert "atoms: the most frequent of" in judgement.verdict.reason
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("level", "name"),
     [

@@ -228,6 +228,7 @@ def lenient(draft_model, window=2):
     return Speculative(DraftModel(draft_model), window, Lenient())
 
 
+@pytest.mark.slow
 def test_drafts_that_are_kept_however_far_they_are_off_are_refuted_early():
     first = SUITE[0]
     assert first.draft == "disjoint"

@@ -113,6 +113,7 @@ class Uniform:
         return Gaussian(mean, torch.ones_like(mean))
 
 
+@pytest.mark.slow
 def test_one_row_that_forgets_the_residual_is_seen_by_its_place():
     """Where drafts are a deviation off: 14% of total variation in each of its tokens."""
     (one,) = [setting for setting in SUITE if setting.often > 1]

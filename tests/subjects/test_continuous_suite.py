@@ -118,6 +118,7 @@ def test_rows_half_of_sixteen_to_a_hundred_and_twenty_eight_apart_are_looked_at(
     assert "rows 16 apart" in found.detail
 
 
+@pytest.mark.slow
 def test_a_setting_in_which_hardly_a_draft_is_kept_is_said():
     """Without a draft model next to no guess is right in 24 dimensions, so that keeping one is not tested there."""
     judgement = judge_continuous(build("sjd", Settings(3, "left-law")), toys=["gauss-24x4"], seconds=20, alpha=1e-6)

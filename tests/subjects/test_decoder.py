@@ -192,6 +192,7 @@ def test_a_cluster_claim_is_proved_and_refuted():
     assert "cluster 0" in judgement.notes[0]
 
 
+@pytest.mark.slow
 def test_a_claim_of_one_cluster_says_nothing():
     everything = ClusterLossless(((0, 1, 2, 3),))
     judgement = judge_decoder(grouped, everything, examples=10, toys=("synonyms-4x5",))
@@ -259,6 +260,7 @@ def test_time_that_runs_out_is_reported():
     assert "; no others were drawn. Box: " in judgement.verdict.reason
 
 
+@pytest.mark.slow
 def test_larger_toys_than_the_budget_are_not_covered():
     judgement = judge_decoder(Lookahead(), budget=Budget(worlds=300), examples=1, toys=("dense-2x8", "dense-4x6"))
     (line,) = (line for line in judgement.not_covered if line.endswith(": more than 300 worlds"))

@@ -34,6 +34,7 @@ def test_a_few_rows_of_tokens_alone_say_nothing(n, logs, seed):
     assert "or log logprob" in found.verdict.reason
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("n", "vocab"), [(120, 256), (500, 4_096), (2_000, 16_384)])
 def test_engines_that_share_no_token_are_told_apart_however_rare_each_is(n, vocab, seed):
     one, two = halves(n, vocab, seed)

@@ -145,6 +145,7 @@ def test_an_end_that_is_neither_the_first_id_nor_the_last_is_tried():
     assert "with 3 tokens" in found.verdict.reason
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("subject", [wide_if_long, wide_at_three])
 def test_windows_that_only_larger_models_show_are_varied(subject):
     (mode,) = find_modes(as_factory(subject), Lossless(), SMALL, 0)

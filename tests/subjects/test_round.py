@@ -247,6 +247,7 @@ def test_impossible_outcomes_are_faults(tokens, accepted, reason):
     assert caught.value.certificate["tokens"] == tokens
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_judgement():
     defect = defects.get("lenience").kernel
     one, two = (judge_round(defect, **FEW).to_json() for _ in range(2))

@@ -46,6 +46,7 @@ def found(subject, delta=0.02, gamma=3, sizes=SIZES):
     return batches
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("when", "stratum"),
     [
@@ -75,6 +76,7 @@ def seldom(scene):
     return len(scene.draft) == 9 and bool(scene.draft.sum() % 10 < 3)
 
 
+@pytest.mark.slow
 def test_what_is_nearly_seen_is_seen_when_it_is_played_on():
     alphas, draws, generator = (
         dict.fromkeys(module.Batches(kernel("r", Parts()), 3, 0.02).checks, 1e-7),

@@ -57,6 +57,7 @@ def test_rows_with_each_others_coins_are_seen(name, seed):
     assert _rejected(_tossed(name, WRONG[name]), derived_seed(seed, 1)) & {"pairs of rows", "pairs in small calls"}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["opposite-coins-in-pairs", "one-stream-in-the-last-block"])
 def test_the_catalogue_s_own_are_seen_by_no_other_check(name, seed):
     found = _rejected(rounds.get(name).kernel, derived_seed(seed, 2))

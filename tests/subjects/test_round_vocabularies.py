@@ -76,6 +76,7 @@ WRONG = {
 LONG = ("no q, late", "64 tokens", "no q", "no q, half", "a tile", "wide sums", "a bonus", "half sums")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("subject", "said"),
     [pytest.param(*each, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, each in WRONG.items()],

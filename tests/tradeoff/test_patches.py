@@ -110,6 +110,7 @@ def test_the_reason_names_what_the_head_lacks():
 # ---- watching
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("model", "cell"),
     [
@@ -151,6 +152,7 @@ def test_the_heads_work_is_counted(model, due, seed):
     assert count[0] == seen
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("model", ["digits-gmm-draft", "digits-diff-draft"])
 def test_transforms_are_uniform_for_plain_decoding_and_not_for_narrowed_patches(model, seed):
     loaded = continuous.load(model)

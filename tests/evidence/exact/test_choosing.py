@@ -208,6 +208,7 @@ def wrong_at(build, p, q):
         return True
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", [*RIGHT, *WRONG])
 def test_enumeration_tells_right_ones_from_wrong(name):
     build = RIGHT.get(name) or WRONG[name]

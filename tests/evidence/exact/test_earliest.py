@@ -108,7 +108,7 @@ WRONG = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_decoder_is_proved(name):
     found = prove(lambda settings: Racing(RIGHT[name]), SMALL, seed=1)

@@ -155,6 +155,7 @@ def test_no_known_wrong_decoder_is_proved(name):
     assert (found.outcome == "differs") == (name in DIFFERS), found.why
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", OF_THREE)
 def test_those_left_out_are_exact_for_two_tokens(name):
     for vocab, exact in ((2, True), (3, False)):

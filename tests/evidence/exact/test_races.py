@@ -98,7 +98,7 @@ IN_ORDERS = {
 """Of two tokens the residual has one only, which wins any race: but a symbol does not know it."""
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", [*RIGHT, *IN_ORDERS])
 def test_a_right_decoder_is_proved(name):
     pick = (RIGHT | IN_ORDERS)[name]
@@ -130,6 +130,7 @@ WRONG = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_no_wrong_decoder_is_proved(name):
     assert any(far > 1e-3 for far in off(WRONG[name]))

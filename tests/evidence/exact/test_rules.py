@@ -174,6 +174,7 @@ def test_lending_is_not_lossless_nor_its_released_resampling_one_to_one():
     assert not of(Lantern(LINE, delta=0.3, resample="released"), OneToOne()).proved
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("judging", "orders"),
     [

@@ -21,6 +21,7 @@ SMALL = Box(2, 1, 1, drafts=True)
 LAWS = [range(3), range(3, 6)]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "box", "orders"),
     [
