@@ -92,7 +92,8 @@ def handle(world: World, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _unknown(world: World, name: str) -> Any:
-    raise world.stop(f"the program uses a uniform number in torch's {name}; {ONLY}")
+    instead = "; .item() gives a number that can be" if name == "__float__" else ""
+    raise world.stop(f"the program uses a uniform number in torch's {name}; {ONLY}{instead}")
 
 
 def _substituted(world: World, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

@@ -322,6 +322,7 @@ def test_a_wrong_one_is_never_proved(choose):
         (lambda: np.random.default_rng(1).normal(), "draws with numpy's normal, which is not followed"),
         (lambda: random.Random(1).gauss(0, 1), "draws with Python's gauss, which is not followed"),
         (lambda: (torch.rand(3) - 0.5).log(), "the logarithm, a power or a quotient of what may be negative"),
+        (lambda: float(torch.rand(())), r"torch's __float__; .*; .item\(\) gives a number that can be"),
         (lambda: torch.rand(3, dtype=torch.float64).softmax(-1), "uses a uniform number in torch's softmax"),
     ],
 )
