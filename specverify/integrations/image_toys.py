@@ -298,7 +298,7 @@ class _Janus(torch.nn.Module):
         cache = _cache_class()() if cache is None else cache
         read = Pass.of(read_back(inputs_embeds), cache, remarks=self.remarks, of_model=self.of_model, **others)
         logits = read.logits(self._logits_of, self.grammar.image, attention_mask) + shift(self.of_model)
-        return SimpleNamespace(last_hidden_state=logits.flip(-1), past_key_values=cache, cache=cache)
+        return SimpleNamespace(last_hidden_state=self.gen_head.hidden(logits), past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:
         """Of a prompt, whatever."""

@@ -30,6 +30,8 @@ LAYERS = 2
 SIZES = {"num_hidden_layers": LAYERS, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
 """Of what lies in a cache, in the words of configurations."""
 _KEPT, _SHORT, _MANY = 4, 64, 4096
+LARGE = 2.0**13
+"""What is impossible has a logit of -10,000; hidden states are no larger than those of networks, and exact."""
 Made = TypeVar("Made")
 EARLY = 0.5
 """Hidden states of the first layer are those of the last, times this: a law of its own, with the same support."""
@@ -187,8 +189,10 @@ def toy_model() -> Any:
                 **others,
             )
             logits = read.logits(self.remembered, self.ids, attention_mask) + shift(self.of_model)
-            states = [self.model.embed_tokens(input_ids), EARLY * logits.flip(-1), logits.flip(-1)][: 1 + read.layers]
-            shown = tuple(states) if output_hidden_states else None
+            last = self.lm_head.hidden(logits)
+            states = [self.model.embed_tokens(input_ids), EARLY * last, last][: 1 + read.layers]
+            asked = output_hidden_states is None and getattr(self.config, "output_hidden_states", False)
+            shown = tuple(states) if output_hidden_states or asked else None
             found = of_trunk(last_hidden_state=states[-1], hidden_states=shown, **{cache_name: cache})
             return found.to_tuple() if return_dict is False else found
 
@@ -265,7 +269,7 @@ def shift(of_model: int) -> float:
 
 
 class Trunk(torch.nn.Module):
-    """The part of a model that makes hidden states: logits from the last to the first.
+    """The part of a model that makes hidden states: of logits, see `Head.hidden`.
 
     Args:
         config: of the model.
@@ -278,6 +282,8 @@ class Trunk(torch.nn.Module):
         self.config, self.called = config, called
         table = torch.eye(config.hidden_size, dtype=toy.dtype, device=toy.device)
         self.embed_tokens = torch.nn.Embedding.from_pretrained(table)
+        self.norm = torch.nn.Identity()  # what loops put between an early layer and the head
+        self.dtype, self.device = toy.dtype, toy.device
 
     def forward(self, *given: Any, **named: Any) -> Any:
         """As transformers calls it."""
@@ -310,11 +316,15 @@ class Head(torch.nn.Linear):
     def reset_parameters(self) -> None:
         """Without a draw."""
         with torch.no_grad():
-            self.weight.copy_(torch.eye(self.out_features).flip(0))
+            self.weight.copy_(LARGE * torch.eye(self.out_features).flip(0))
+
+    def hidden(self, logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape hidden"]:
+        """Of which it makes these."""
+        return logits.flip(-1) / LARGE
 
     def forward(self, hidden: Float[Tensor, "*shape hidden"]) -> Float[Tensor, "*shape vocab"]:
         """Exact in every dtype."""
-        return hidden.flip(-1)
+        return hidden.flip(-1) * LARGE
 
 
 def logits_by_kind(

@@ -57,10 +57,15 @@ def test_the_first_layer_has_a_law_of_its_own_on_what_is_possible():
     embeddings, first, last = out.hidden_states
     assert torch.equal(embeddings, model.get_input_embeddings()(ids))
     assert torch.equal(model.lm_head(last), out.logits)
-    early, law = (model.lm_head(each)[0, -1].softmax(-1) for each in (first, last))
+    early, law = (model.lm_head(model.model.norm(each))[0, -1].softmax(-1) for each in (first, last))
     assert torch.equal(early > 0, law > 0)
     assert float((early - law).abs().sum()) > 0.05
     assert model(ids).hidden_states is None
+    assert float(last.abs().max()) < 2  # as those of networks, for heads that read them
+    assert (model.model.dtype, model.model.device) == (last.dtype, last.device)
+    model.config.output_hidden_states = True
+    assert len(model(ids).hidden_states) == 3
+    assert model(ids, output_hidden_states=False).hidden_states is None
 
 
 def test_who_exits_early_leaves_the_second_layer_as_it_was():
