@@ -16,7 +16,7 @@ CALLED_BY_OTHERS = {
     "toymodels.strategies.windowed_models": "a strategy for tests of anybody",
     "specverify.integrations.image_toys.key_cache": "by loops that are written for caches of their own",
     "specverify.integrations.image_toys.value_cache": "by loops that are written for caches of their own",
-    "specverify.integrations.pretrained.reset_parameters": "by torch",
+    "specverify.integrations.trunk.reset_parameters": "by torch",
     "specverify.integrations.pytest_plugin.pytest_configure": "by pytest",
     "specverify.subjects.sampler_worlds._should_skip_dynamo": "by torch",
     "specverify.cli._root": "by typer",

@@ -39,7 +39,6 @@ from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
 from specverify.integrations.pretrained import (
     SIZES,
-    Head,
     Last,
     library,
     number_of_model,
@@ -48,6 +47,7 @@ from specverify.integrations.pretrained import (
     toy_model,
 )
 from specverify.integrations.prompts import PROMPTS, in_turn
+from specverify.integrations.trunk import Head
 from specverify.model import Model
 from specverify.processors import Guided, Processed, Processor
 from specverify.subjects.sampler_series import Sampler
@@ -80,7 +80,7 @@ def chameleon(model: Model, unconditional: Model | None = None, *, width: int | 
     if width is not None and width < 1:
         raise InputError(f"rows of {width} tokens; a width is at least 1, and None for images without rows")
     grammar = Grammar(model.vocab, model.length, width, first)
-    config = library().PretrainedConfig(
+    config = library().LlamaConfig(
         vocab_size=grammar.vocab,
         bos_token_id=grammar.begin,
         eos_token_id=[],
@@ -240,7 +240,7 @@ def _cache_class() -> Any:
 def _image_model() -> Any:
     class ImageModel(toy_model()):  # type: ignore[misc]
         def __init__(self, config: Any, toys: tuple[Model, ...], grammar: Grammar) -> None:
-            super().__init__(config, toys)
+            super().__init__(config, toys, range(grammar.first, grammar.row_end + (grammar.width is not None)))
             self.grammar = grammar
 
         def empty_cache(self) -> Any:
@@ -272,7 +272,7 @@ class _Janus(torch.nn.Module):
         self.remarks: list[str] = []
         self.bos, self.pad = grammar.vocab, grammar.unconditional
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
-        self.gen_head = Head(grammar.image, toys[0])
+        self.gen_head = Head(grammar.image, range(grammar.image), toys[0])
         self.of_model = number_of_model(toys)
         self.size, self.guidance = grammar.size, 1.0
 

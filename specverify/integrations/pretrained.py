@@ -23,6 +23,7 @@ from specverify.errors import InputError
 from specverify.integrations.attention import Pass, kept, remark, saying_nothing
 from specverify.integrations.hidden import hiding
 from specverify.integrations.prompts import PROMPTS, Prompts
+from specverify.integrations.trunk import Head, Trunk
 from specverify.integrations.unprocessed import IMPOSSIBLE
 from specverify.model import Model
 
@@ -30,11 +31,7 @@ LAYERS = 2
 SIZES = {"num_hidden_layers": LAYERS, "head_dim": 2, "num_attention_heads": 1, "num_key_value_heads": 1}
 """Of what lies in a cache, in the words of configurations."""
 _KEPT, _SHORT, _MANY = 4, 64, 4096
-LARGE = 2.0**13
-"""What is impossible has a logit of -10,000; hidden states are no larger than those of networks, and exact."""
 Made = TypeVar("Made")
-EARLY = 0.5
-"""Hidden states of the first layer are those of the last, times this: a law of its own, with the same support."""
 
 
 def pretrained(model: Model, unconditional: Model | None = None) -> Any:
@@ -56,7 +53,7 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
     """
     prompts = Prompts(model.vocab, model.eos, 1 if unconditional is None else 2)
     made = toy_model()(
-        library().PretrainedConfig(
+        library().LlamaConfig(
             vocab_size=prompts.ids + (model.eos is None),
             bos_token_id=model.vocab,
             # None would do, but before 5.8 prompt lookup asks of every token whether it is among those that end. What
@@ -67,6 +64,7 @@ def pretrained(model: Model, unconditional: Model | None = None) -> Any:
             **SIZES,
         ),
         (model,) if unconditional is None else (model, unconditional),
+        range(model.vocab),
     ).eval()
     made.prompts = prompts
     return made
@@ -119,12 +117,12 @@ def toy_model() -> Any:
     takes_config = "config" in inspect.signature(installed.DynamicCache).parameters
 
     class ToyModel(installed.PreTrainedModel, installed.GenerationMixin):  # type: ignore[misc, name-defined]
-        config_class = installed.PretrainedConfig
+        config_class = installed.LlamaConfig
         main_input_name = "input_ids"
         base_model_prefix = "model"
 
-        def __init__(self, config: Any, toys: tuple[Model, ...]) -> None:
-            config.hidden_size, config.tie_word_embeddings = config.vocab_size, False
+        def __init__(self, config: Any, toys: tuple[Model, ...], tokens: range) -> None:
+            config.hidden_size, config.tie_word_embeddings = len(tokens), False
             super().__init__(config)
             self.toys = toys  # by the token that sequences begin with
             self.prompts: Prompts
@@ -134,7 +132,8 @@ def toy_model() -> Any:
             self.known: dict[tuple[int, ...], Tensor] = {}
             self.of_model = number_of_model(toys)
             self.model = Trunk(config, self.hidden, toys[0])
-            self.lm_head = Head(self.ids, toys[0])
+            self.lm_head = Head(self.ids, tokens, toys[0])
+            self.vocab_size = self.ids
 
         def forward(
             self,
@@ -190,7 +189,7 @@ def toy_model() -> Any:
             )
             logits = read.logits(self.remembered, self.ids, attention_mask) + shift(self.of_model)
             last = self.lm_head.hidden(logits)
-            states = [self.model.embed_tokens(input_ids), EARLY * last, last][: 1 + read.layers]
+            states = [self.model.embed_tokens(input_ids), self.lm_head.early(last), last][: 1 + read.layers]
             asked = output_hidden_states is None and getattr(self.config, "output_hidden_states", False)
             shown = tuple(states) if output_hidden_states or asked else None
             found = of_trunk(last_hidden_state=states[-1], hidden_states=shown, **{cache_name: cache})
@@ -266,65 +265,6 @@ def number_of_model(toys: Sequence[Model]) -> int:
 def shift(of_model: int) -> float:
     """What is added to all logits of a model: those of networks are known up to a number."""
     return 0.5 + 0.25 * (of_model % 7)
-
-
-class Trunk(torch.nn.Module):
-    """The part of a model that makes hidden states: of logits, see `Head.hidden`.
-
-    Args:
-        config: of the model.
-        called: what it does.
-        toy: of whose dtype it is, and on whose device.
-    """
-
-    def __init__(self, config: Any, called: Callable[..., Any], toy: Model) -> None:
-        super().__init__()
-        self.config, self.called = config, called
-        table = torch.eye(config.hidden_size, dtype=toy.dtype, device=toy.device)
-        self.embed_tokens = torch.nn.Embedding.from_pretrained(table)
-        self.norm = torch.nn.Identity()  # what loops put between an early layer and the head
-        self.dtype, self.device = toy.dtype, toy.device
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        """As transformers calls it."""
-        return self.called(*given, **named)
-
-    def get_input_embeddings(self) -> torch.nn.Module:
-        """One number for each id, all 0 but its own."""
-        table: torch.nn.Module = self.embed_tokens
-        return table
-
-    def read_back(self, embeddings: Float[Tensor, "*shape hidden"]) -> Int[Tensor, "*shape"]:
-        """The ids of embeddings.
-
-        Raises:
-            ValueError: some are none.
-        """
-        ids = embeddings.argmax(-1)
-        if not torch.equal(self.embed_tokens(ids), embeddings):
-            raise ValueError("inputs_embeds are no rows of get_input_embeddings(), of which a toy reads its ids")
-        return ids
-
-
-class Head(torch.nn.Linear):
-    """Logits of hidden states; its weight says what it does, to whoever reads it."""
-
-    def __init__(self, size: int, toy: Model) -> None:
-        super().__init__(size, size, bias=False, dtype=toy.dtype, device=toy.device)
-        self.requires_grad_(False)
-
-    def reset_parameters(self) -> None:
-        """Without a draw."""
-        with torch.no_grad():
-            self.weight.copy_(LARGE * torch.eye(self.out_features).flip(0))
-
-    def hidden(self, logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape hidden"]:
-        """Of which it makes these."""
-        return logits.flip(-1) / LARGE
-
-    def forward(self, hidden: Float[Tensor, "*shape hidden"]) -> Float[Tensor, "*shape vocab"]:
-        """Exact in every dtype."""
-        return hidden.flip(-1) * LARGE
 
 
 def logits_by_kind(

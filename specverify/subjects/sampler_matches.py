@@ -15,7 +15,7 @@ from scipy import special
 from specverify.evidence.result import Law
 from specverify.evidence.sequences import target_law
 from specverify.model import Model
-from specverify.processors import Guided, Processed
+from specverify.processors import Guided, Processed, parse_processors
 from specverify.subjects.sampler_suite import TOP_K, Case, by_convention
 from specverify.subjects.shortened import guided_still
 
@@ -60,6 +60,12 @@ def others(case: Case) -> Iterator[tuple[str, Model]]:
                 Guided(c, u, other),
             )
         yield "looks like guidance with both laws exchanged", Guided(u, c, scale)
+    else:
+        yield (
+            "looks like temperature 0.5, or like a guidance scale one more than the target's 1, as other papers count "
+            "it, where rows without a condition say nothing",
+            Processed(target, parse_processors("temperature=0.5")),
+        )
     yield "looks like the draft model's law", case.draft
 
 

@@ -169,6 +169,11 @@ def test_a_sampler_that_keeps_all_ties_is_told_the_word_and_has_a_suite(exact):
             "guided-2x5",
             "a guidance scale one more than the target's 2.5",
         ),
+        (
+            shown(lambda target: Processed(target, parse_processors("temperature=0.5"))),
+            "skew-3x5",
+            "looks like temperature 0.5, or like a guidance scale one more than the target's 1",
+        ),
         (shown(lambda target: one_target("ties-3x5|top_k_high=2").target), "ties-3x5|top_k=2", "keeps the highest ids"),
     ],
 )
