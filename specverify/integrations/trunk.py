@@ -85,7 +85,7 @@ class Layer(torch.nn.Module):
 
 
 class Head(torch.nn.Linear):
-    """Logits of hidden states; its weight and bias say what it does, to whoever reads them.
+    """Logits of hidden states; its weight says so to whoever copies it, but for what is impossible.
 
     Args:
         size: of all ids.
@@ -95,14 +95,13 @@ class Head(torch.nn.Linear):
 
     def __init__(self, size: int, tokens: range, toy: Model) -> None:
         self.tokens = slice(tokens.start, tokens.stop)
-        super().__init__(len(tokens), size, dtype=toy.dtype, device=toy.device)
+        super().__init__(len(tokens), size, bias=False, dtype=toy.dtype, device=toy.device)
         self.requires_grad_(False)
 
     def reset_parameters(self) -> None:
         """Without a draw."""
         with torch.no_grad():
             self.weight.zero_()[self.tokens] = torch.eye(self.in_features).flip(0).to(self.weight)
-            self.bias.fill_(IMPOSSIBLE)[self.tokens] = 0.0
 
     def hidden(self, logits: Float[Tensor, "*shape vocab"]) -> Float[Tensor, "*shape hidden"]:
         """Of which it makes these."""
