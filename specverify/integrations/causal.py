@@ -49,7 +49,7 @@ class Output:
         return iter((self.logits, None))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Causal:
     """A toy as a callable: ids Int[batch, n], the first a start, to `Output`.
 
@@ -58,6 +58,7 @@ class Causal:
 
     model: Model
     remarks: list[str]
+    passes: int = 0
 
     def __call__(
         self,
@@ -70,6 +71,7 @@ class Causal:
         """One forward pass."""
         if others.get("past_key_values") is not None or others.get("cache") is not None:
             raise ValueError("this model keeps no cache; step_sampler(step, cached=True) hands over models that do")
+        self.passes += 1
         if attention_mask is None and position_ids is None:
             return Output(kept(self._logits(ids), logits_to_keep))
         read = Pass.of(ids, None, position_ids, self.model.dtype, self.remarks, **others)
@@ -101,6 +103,7 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
     """
 
     remarks: list[str] = []
+    fewer: list[bool] = []
     opened = Last(pretrained)
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
@@ -111,13 +114,13 @@ def step_sampler(step: Step, *, cached: bool = False) -> Sampler:
         prompts = Prompts(target.vocab, target.eos)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
-            if not cached:
-                return torch.stack([_sequence(step, *models, target, [START]) for _ in range(n)])
-            asked = [in_turn(row, 1)[0] for row in range(n)]
-            rows = [_sequence(step, *models, target, prompts.of(number)) for number in asked]
+            asked = [in_turn(row, 1)[0] if cached else 0 for row in range(n)]
+            begun = [prompts.of(number) if cached else [START] for number in asked]
+            rows = [_sequence(step, *models, target, prompt) for prompt in begun]
+            fewer.extend([True] * (not fewer and target.eos is None and models[1].passes < n * target.length))
             return torch.stack([prompts.back(row, number) for row, number in zip(rows, asked, strict=True)])
 
-    sample.remarks = remarks  # type: ignore[attr-defined]
+    sample.remarks, sample.fewer = remarks, fewer  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(step, "__qualname__", type(step).__name__)
     return sample
 

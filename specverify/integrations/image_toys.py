@@ -130,6 +130,7 @@ def loop_sampler(
         raise InputError(f"interface {interface!r}: choose one of {', '.join(get_args(Interface))}")
 
     remarks: list[str] = []
+    fewer: list[bool] = []
     opened = Last(lambda target: _opened(target, interface, width))
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
@@ -145,11 +146,13 @@ def loop_sampler(
                 turns = in_turn(call, 1) * rows if interface == "llama" else in_turn(call, rows)
                 number = turns if len(prompts) > 1 else [0] * rows
                 prompt = torch.tensor([prompts[each] for each in number])
+                before = model.passes
                 made = _read(loop(model, prompt.clone()), prompt, model)
+                fewer.extend([True] * (not fewer and model.passes - before < target.length))
                 found.append(model.grammar.back(target.eos)[number].gather(1, made))
         return _filled(torch.cat(found), target.eos)
 
-    sample.remarks = remarks  # type: ignore[attr-defined]
+    sample.remarks, sample.fewer = remarks, fewer  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(loop, "__qualname__", type(loop).__name__)
     return sample
 
@@ -274,7 +277,7 @@ class _Janus(torch.nn.Module):
         self.language_model = SimpleNamespace(get_input_embeddings=lambda: embedded, model=self._hidden)
         self.gen_head = Head(grammar.image, range(grammar.image), toys[0])
         self.of_model = number_of_model(toys)
-        self.size, self.guidance = grammar.size, 1.0
+        self.size, self.guidance, self.passes = grammar.size, 1.0, 0
 
     def anew(self) -> _Janus:
         """See `pretrained.toy_model`."""
@@ -298,6 +301,7 @@ class _Janus(torch.nn.Module):
         cache = _cache_class()() if cache is None else cache
         read = Pass.of(read_back(inputs_embeds), cache, remarks=self.remarks, of_model=self.of_model, **others)
         logits = read.logits(self._logits_of, self.grammar.image, attention_mask) + shift(self.of_model)
+        self.passes += 1
         return SimpleNamespace(last_hidden_state=self.gen_head.hidden(logits), past_key_values=cache, cache=cache)
 
     def _logits_of(self, tokens: Int[Tensor, "rows n"], length: Int[Tensor, " rows"]) -> Float[Tensor, "rows n vocab"]:

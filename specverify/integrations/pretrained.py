@@ -128,6 +128,7 @@ def toy_model() -> Any:
             self.prompts: Prompts
             self.hides = False
             self.remarks: list[str] = []
+            self.passes = 0
             self.ids: int = config.vocab_size
             self.known: dict[tuple[int, ...], Tensor] = {}
             self.of_model = number_of_model(toys)
@@ -188,6 +189,7 @@ def toy_model() -> Any:
                 **others,
             )
             logits = read.logits(self.remembered, self.ids, attention_mask) + shift(self.of_model)
+            self.passes += read.layers == LAYERS
             last = self.lm_head.hidden(logits)
             states = [self.model.embed_tokens(input_ids), self.lm_head.early(last), last][: 1 + read.layers]
             asked = output_hidden_states is None and getattr(self.config, "output_hidden_states", False)
@@ -201,7 +203,7 @@ def toy_model() -> Any:
             made.__dict__ = dict(vars(self))
             for part in ("_parameters", "_buffers", "_modules"):
                 made.__dict__[part] = dict(vars(self)[part])
-            made.config, made.remarks = copy.copy(self.config), []
+            made.config, made.remarks, made.passes = copy.copy(self.config), [], 0
             made.generation_config = copy.deepcopy(self.generation_config)
             made.model = Trunk(made.config, made.hidden, self.toys[0])
             return made.eval()

@@ -116,6 +116,7 @@ def generation_sampler(
     several = int(generate.get("num_return_sequences") or 1)
 
     remarks: list[str] = []
+    fewer: list[bool] = []
 
     def opened(target: Model) -> tuple[Model, dict[str, float], bool, Any]:
         raw, settings = _unwrapped(target, generate.get("guidance_scale", 1) is not None)
@@ -154,8 +155,10 @@ def generation_sampler(
                     remarks.extend([] if GUIDED in remarks else [GUIDED])
                     negative, _ = model.prompts.padded(numbers, model.config.pad_token_id, 1)
                     arguments |= {"negative_prompt_ids": negative, "negative_prompt_attention_mask": mask}
+                before = model.passes
                 rows = model.generate(prompt, attention_mask=mask, **arguments)
                 rows = getattr(rows, "sequences", rows)[:, prompt.shape[1] :]
+                fewer.extend([True] * (not fewer and model.passes - before < rows.shape[1]))
                 number = torch.tensor(numbers).repeat_interleave(several)
                 parts.append(_read(_padded(rows, raw), number, model.prompts))
         if model.hides and not revealing.called and UNUSED not in remarks:
@@ -170,7 +173,7 @@ def generation_sampler(
             "assistant_confidence_threshold": assistant_confidence_threshold,
         }
     given = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in settings.items() if value)
-    sample.remarks = remarks  # type: ignore[attr-defined]
+    sample.remarks, sample.fewer = remarks, fewer  # type: ignore[attr-defined]
     sample.asks = asked_for(generate)  # type: ignore[attr-defined]
     sample.__qualname__ = f"generation_sampler({given})"
     return sample

@@ -62,6 +62,9 @@ THREE = 1_000
 """Most worlds of three rows."""
 SEQUENCES = 1 << 20
 """Most sequences of all rows together whose law is written down."""
+NONE_KEPT = (
+    "what follows a draft that was kept: as in plain decoding, no call made more tokens than passes of the target"
+)
 SURE = 0.8
 """The part of the time left that is planned with, where some toys have to be left."""
 
@@ -152,9 +155,13 @@ def judge_sampler(
 
 
 def _remarked(found: Judgement, sample: Sampler) -> Judgement:
-    """A judgement with what a sampler noticed itself (`remarks`), where it is refuted."""
-    noticed = getattr(sample, "remarks", ()) if found.verdict.kind is Kind.REFUTED else ()
-    return replace(found, notes=(*found.notes, *noticed))
+    """A judgement with what a sampler noticed itself: `remarks` where it is refuted, and else whether calls took
+    `fewer` passes than tokens, where it tells."""
+    if found.verdict.kind is Kind.REFUTED:
+        return replace(found, notes=(*found.notes, *getattr(sample, "remarks", ())))
+    if found.verdict.kind is Kind.ERROR or getattr(sample, "fewer", None) != []:
+        return found
+    return replace(found, not_covered=(NONE_KEPT, *found.not_covered))
 
 
 def _pairs(prove: partial[Judgement], followed: Judgement, clock: Deadline, share: float) -> Judgement | None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from specverify.integrations.attention import HIDES
+from specverify.integrations.causal import step_sampler
 from specverify.integrations.pretrained import pretrained
 from specverify.integrations.transformers import generation_sampler, loop_sampler
+from specverify.subjects.sampler import NONE_KEPT, judge_sampler
 from specverify.subjects.sampler_exact import prove_sampler
 from specverify.subjects.sampler_suite import Case
 from specverify.subjects.shortened import Shortened
@@ -139,3 +141,35 @@ def test_draft_heads_that_are_wrong_are_refuted(wrong):
 def test_an_early_exit_of_generate_is_proved():
     found = prove_sampler(generation_sampler(assistant_early_exit=1, num_assistant_tokens=2), suite=suite(2))
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+
+
+def always_rejected(model, ids):
+    """Drafts that the target forbids, so that none is kept."""
+    q = torch.zeros(model.vocab_size)
+    for _ in range(model.size):
+        p = model(ids).logits[0, -1].softmax(-1)
+        q[-1] = 1.0
+        kept = torch.rand(1).item() < p[-1] / q[-1]
+        law = q if kept else (p - q).clamp(min=0)
+        ids = torch.cat([ids, torch.multinomial(law / law.sum(), 1)[None]], 1)
+    return ids
+
+
+def test_that_no_draft_was_kept_is_the_first_thing_that_is_not_covered():
+    asked = {"suite": suite(2), "exact": True, "seconds": 4.0}
+    vacuous = judge_sampler(loop_sampler(always_rejected, "llama"), **asked)
+    assert vacuous.verdict.kind is Kind.PROVED, vacuous.verdict.reason
+    assert vacuous.not_covered[0] == NONE_KEPT
+    for sampler in (generation_sampler(assistant_early_exit=1), step_sampler(one_more)):
+        found = judge_sampler(sampler, **asked)
+        assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+        assert NONE_KEPT not in found.not_covered
+
+
+def one_more(_, model, ids):
+    """Guesses that the last id comes again."""
+    laws = model(torch.cat([ids, ids[:, -1:]], 1)).logits[0, -2:].softmax(-1)
+    made = torch.multinomial(laws[0], 1)[None]
+    if torch.equal(made, ids[:, -1:]):
+        made = torch.cat([made, torch.multinomial(laws[1], 1)[None]], 1)
+    return torch.cat([ids, made], 1)
