@@ -60,7 +60,7 @@ class Emu3(Ranged):
         negative: Any = NEGATIVE,
     ) -> None:
         model = library.load("Emu3ForConditionalGeneration", folder, dtype, torch.device(device), spare=PIXELS)
-        ids, known = model.vocabulary_mapping.img2bpe, model.config.vocabulary_map or {}
+        ids, known = model.model.vocabulary_mapping.img2bpe, model.config.vocabulary_map or {}
         if missing := [name for name in SPECIAL if name not in known]:
             raise InputError(
                 f"vocabulary_map in {folder / 'config.json'} lacks {', '.join(missing)}; take the checkpoint's file"
