@@ -44,7 +44,12 @@ def statistics(
 
 
 def pairs_of_rows(
-    model: Model, calls: Sequence[Int[Tensor, "rows length"]], generator: np.random.Generator, rates: Rates, beta: float
+    model: Model,
+    calls: Sequence[Int[Tensor, "rows length"]],
+    generator: np.random.Generator,
+    rates: Rates,
+    beta: float,
+    later: Sequence[Int[Tensor, "rows length"]] = (),
 ) -> list[Evidence]:
     """Are tokens of rows near each other, and of calls behind each other, independent?
 
@@ -54,24 +59,29 @@ def pairs_of_rows(
         generator: of the transforms.
         rates: of `PAIRS`.
         beta: miss rate.
+        later: calls of more rows, each of some number, of which rows are looked at instead, where these are few.
     """
-    size = len(calls[0])
-    tokens = torch.cat(list(calls))
-    trace, by_id, _ = statistics(model, tokens, generator)
-    transforms = [trace.pit.numpy(), by_id]
+    first, size = _transforms(model, calls, generator), len(calls[0])
+    wide, most = (_transforms(model, later, generator), max(map(len, later))) if later else (first, size)
+    whole = model.length
     apart = {
-        "pairs of rows": _below(size, (*range(1, NEAR + 1), *FAR, size // 2, (size + 1) // 2)),
-        "first tokens of rows": _below(
-            size, range(1, NEAR + 1)
-        ),  # what a request begins with, whoever was there before
-        "pairs of calls": _below(len(tokens), (size - 1, size, size + 1)),
+        "pairs of rows": (wide, _below(most, (*range(1, NEAR + 1), *FAR, most // 2, (most + 1) // 2)), whole),
+        # What a request begins with, whoever was there before.
+        "first tokens of rows": (wide, _below(most, range(1, NEAR + 1)), 1),
+        "pairs of calls": (first, _below(len(first[0]), (size - 1, size, size + 1)), whole),
     }
     found = []
-    for name, rows in apart.items():
-        length = 1 if name == "first tokens of rows" else model.length
+    for name, (transforms, rows, length) in apart.items():
         parts = [part[:, :length] for part in transforms]
         found += [PitLags(rows, length, 2).check(parts, alpha=rates[name], beta=beta, name=name)] if rows else []
     return found
+
+
+def _transforms(
+    model: Model, calls: Sequence[Int[Tensor, "rows length"]], generator: np.random.Generator
+) -> list[Float[np.ndarray, "rows length"]]:
+    trace, by_id, _ = statistics(model, torch.cat(list(calls)), generator)
+    return [trace.pit.numpy(), by_id]
 
 
 def _below(size: int, rows: Iterable[int]) -> tuple[int, ...]:

@@ -83,6 +83,7 @@ class Series:
         self.checks = {**self.tally.checks, **INDEPENDENCE, DISPERSION: 1.0, **self.pairs}
         self.before = _fingerprint(case)
         self.first: list[Tensor] = []
+        self.later: list[Tensor] = []  # of one whose first calls are small, for want of time
         self.inside: Int[Tensor, " branches"] | None = None
         self.calls = self.drawn = self.planned = self.enough = self.begun = 0
         self.sizes: set[int] = set()
@@ -101,16 +102,13 @@ class Series:
         n = self.tally.sample_size(delta, rates, beta)
         self.enough = n if slack == 1 else min(n, self.tally.sample_size(slack * delta, rates, beta))
         self.rows = min(FIRST_ROWS, max(32, n // 32))
-        self.planned = max(n, FIRST_CALLS * self.rows)
+        self.usual, self.planned = self.rows, max(n, FIRST_CALLS * self.rows)
         self.most = min(ROWS, max(self.rows, n // 8))
 
     @property
     def possible(self) -> int:
         """How many sequences can come, as far as it is known."""
-        if self.law is None:
-            sequences: int = self.case.target.vocab**self.case.target.length
-            return sequences
-        return int((self.law > 0).sum())
+        return int(self.case.target.vocab**self.case.target.length if self.law is None else (self.law > 0).sum())
 
     @property
     def choices(self) -> int:
@@ -172,6 +170,8 @@ class Series:
                 if begins:
                     self.begun = self.calls - 1 if not self.first else self.begun
                     self.first.append(tokens)
+                elif self.short and sum(map(len, self.later)) < ROWS:
+                    self.later.append(tokens)
             if begins:
                 self.copies = self._look_for_copies()
                 self.refuted |= any(found.rejected for found in self.copies)
@@ -215,6 +215,8 @@ class Series:
                 raise ContractError("changed the model that it was given; leave target and draft as they are")
         if not self.drawn:
             return
+        if self.pairs and len(self.first) == FIRST_CALLS and self.short:
+            self.copies += self._pairs()
         self.evidence = [*self.copies, *self.logs.evidence(), *self.tally.evidence(self.rates, self.beta)]
         wrong = [found for found in self.evidence if found.rejected and found.check not in (LOG_CHECK, *PAIRS)]
         self.refuted |= any(found.rejected for found in self.evidence)
@@ -271,9 +273,15 @@ class Series:
             counts = [self._count(tokens) for tokens in self.first]
             spread = dispersion(self.law, counts, alpha=self.rates[DISPERSION], beta=self.beta)
             found += [replace(evidence, check=DISPERSION) for evidence in spread]
-        if self.pairs:
-            found += pairs_of_rows(self.case.target, self.first, self.generator, self.rates, self.beta)
-        return found
+        return found + (self._pairs() if self.pairs and not self.short else [])
+
+    @property
+    def short(self) -> bool:
+        """Whether the first calls have too few rows to say how rows depend on each other."""
+        return len(self.first[0]) < self.usual
+
+    def _pairs(self) -> list[Evidence]:
+        return pairs_of_rows(self.case.target, self.first, self.generator, self.rates, self.beta, self.later)
 
     def _count(self, tokens: Tensor) -> Int[np.ndarray, " sequences"]:
         assert self.law is not None  # sequences are counted only where they are few

@@ -1,11 +1,15 @@
 """Rows of a black box's calls that have each other's numbers, or their opposites, half a call away."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 import toymodels
+from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_pairs import PAIRS, pairs_of_rows
+from specverify.verdict import Kind
 
 RATES = dict.fromkeys(PAIRS, 1e-6)
 
@@ -54,3 +58,28 @@ def test_a_request_that_begins_with_the_coin_of_who_was_in_its_slot_before_is_se
     assert first.rejected
     assert f"rows r and r + {slots}" in first.detail
     assert first.estimate > 15 * near.estimate, "it is one position of 24"
+
+
+def slow(target, draft, n, seed):
+    """Two milliseconds a row; every second row begins with the coin of the one before."""
+    end = time.process_time() + 0.002 * n
+    rng, tokens = torch.Generator().manual_seed(seed), torch.zeros(n, 0, dtype=torch.int64)
+    for position in range(target.length):
+        coins = torch.rand(n, generator=rng, dtype=torch.float64)
+        if position == 0:
+            coins[1::2] = coins[: n - n % 2 : 2]
+        law = target.laws(target.start(n), tokens)[:, -1]
+        token = (law.cumsum(1)[:, :-1] <= coins[:, None]).sum(1)
+        tokens = torch.cat([tokens, token[:, None]], 1)
+    while time.process_time() < end:
+        pass
+    return tokens
+
+
+def test_rows_of_a_slow_sampler_are_held_against_each_other_in_its_later_calls():
+    """Its first calls have a few rows each, of which a dozen pairs say nothing."""
+    found = judge_sampler(slow, toy="dense-3x6", exact=False, seconds=5.0)
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert "first tokens of rows" in found.verdict.reason
+    evidence = {row.check.partition(": ")[2]: row for row in found.evidence if ": " in row.check}
+    assert evidence["pairs of calls"].n < 200 < evidence["first tokens of rows"].n
