@@ -66,8 +66,8 @@ def test_samples_are_of_the_class_that_was_asked_for(model):
     assert (pixels.shape, bool((pixels >= 0).all() & (pixels <= 1).all())) == ((50, 1, 28, 28), True)
     shown = images.levels(model, tokens)
     told = judge.reference.classifier(shown).argmax(-1)
-    assert float((told == images.labels(model.conditions, 50)).double().mean()) > 0.85
-    assert float((told == images.labels(model.conditions, 50).roll(1)).double().mean()) < 0.3
+    assert float((told == images.labels(model.conditions, 50, 50)).double().mean()) > 0.85
+    assert float((told == images.labels(model.conditions, 50, 50).roll(1)).double().mean()) < 0.3
 
 
 def test_another_tokenizer_or_classifier_than_it_was_trained_with_is_refused(tmp_path, monkeypatch):
