@@ -99,6 +99,14 @@ def validate(
             show_default="both: samples, then as far as its draws can be followed",
         ),
     ] = None,
+    reproducible: Annotated[
+        bool | None,
+        typer.Option(
+            "--reproducible/--no-reproducible",
+            help="Whether a sampler gives the same sequences for the same seed; one that does not is sampled alone.",
+            show_default="it does",
+        ),
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +167,7 @@ def validate(
         raise InputError(f"--toy was given {len(toys)} times ({', '.join(toys)}); judge it on one toy at a time")
     toy = toys[0] if toys else None
     asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target, "gamma": gamma}
+    asked["reproducible"] = reproducible
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # they need torch: a subject that cannot be found is said bef
     from specverify.subjects.judgement import Judgement
 
 TOLD = ("delta", "suite", "toy", "target", "gamma")  # options that a command line takes as they are
+FLAGS = ("exact", "reproducible")
 KEPT = 20  # lines of what a subject prints; of each, at most 500 characters
 
 
@@ -328,14 +329,14 @@ def _command_line(
     memory: int | None,
 ) -> str:
     """What leads here again, with all that was not left to its default."""
-    if set(options) - {*TOLD, "exact"}:
+    if set(options) - {*TOLD, *FLAGS}:
         limits = "".join(f", {name}={value!r}" for name, value in (("limit", limit), ("memory", memory)) if value)
         given = f"{reference!r}, {level!r}, {claim!r}, seed={seed}, seconds={seconds!r}, options={dict(options)!r}"
         return f"specverify.subjects.isolation.judge_isolated({given}{limits})"
     named: list[tuple[str, Any]] = [("claim", claim), ("level", level), ("seed", seed), ("seconds", seconds)]
     named += [(name, options.get(name)) for name in TOLD] + [("limit", limit), ("memory", memory)]
-    exact = {True: ["--exact"], False: ["--no-exact"]}.get(options.get("exact"), [])  # type: ignore[arg-type]
-    return shlex.join(["specverify", "validate", reference, *_options(named), *exact])
+    flags = [f"--{'' if options[name] else 'no-'}{name}" for name in FLAGS if options.get(name) is not None]
+    return shlex.join(["specverify", "validate", reference, *_options(named), *flags])
 
 
 def _options(named: Iterable[tuple[str, Any]]) -> list[str]:

@@ -190,7 +190,7 @@ class Series:
         with self._caught():
             if not torch.equal(self.call(len(self.first[0]), self.first_seed + self.begun), self.first[0]):
                 raise ContractError(
-                    f"{complaint}; derive all randomness from the seed, or, in Python, pass reproducible=False"
+                    f"{complaint}; derive all randomness from the seed, or say --no-reproducible (reproducible=False)"
                 )
 
     def tell_seeds_apart(self) -> None:

@@ -100,7 +100,7 @@ def test_a_generator_of_its_own_is_an_error_unless_it_is_allowed():
     found = verdict(unseeded)
     assert found.verdict.kind is Kind.ERROR
     assert "gives other sequences when it is called twice with the same seed" in found.verdict.reason
-    assert "or, in Python, pass reproducible=False" in found.verdict.reason
+    assert "or say --no-reproducible (reproducible=False)" in found.verdict.reason
     assert verdict(unseeded, reproducible=False).verdict.kind is Kind.CONSISTENT
 
 
