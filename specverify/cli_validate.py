@@ -166,8 +166,8 @@ def validate(
     if toys and len(toys) > 1:
         raise InputError(f"--toy was given {len(toys)} times ({', '.join(toys)}); judge it on one toy at a time")
     toy = toys[0] if toys else None
-    asked = {"delta": delta, "exact": exact, "suite": suite, "toy": toy, "target": target, "gamma": gamma}
-    asked["reproducible"] = reproducible
+    asked = {"delta": delta, "suite": suite, "toy": toy, "target": target, "gamma": gamma}
+    asked |= {"exact": exact, "reproducible": reproducible}
     options = {name: value for name, value in asked.items() if value is not None}
     console = Console(highlight=False)
     try:

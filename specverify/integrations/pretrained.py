@@ -200,7 +200,6 @@ def toy_model() -> Any:
         def anew(self) -> Any:
             """As it was made, for whatever a loop does to its settings."""
             made = copy.copy(self)
-            made.__dict__ = dict(vars(self))
             for part in ("_parameters", "_buffers", "_modules"):
                 made.__dict__[part] = dict(vars(self)[part])
             made.config, made.remarks, made.passes = copy.copy(self.config), [], 0

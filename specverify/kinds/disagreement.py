@@ -55,12 +55,7 @@ def left_out(model: ImageModel, n: int, batch: int) -> str:
     drawn = min(n, batch, len(model.conditions))
     if drawn == len(model.conditions):
         return ""
-    return (
-        f"images of the first {drawn} of {len(model.conditions)} conditions alone were drawn, for batches of {batch} "
-        "begin with the first"
-        if drawn == batch
-        else f"{n} images are of the first {drawn} of {len(model.conditions)} conditions alone"
-    )
+    return f"{n} images in batches of {batch} are of the first {drawn} of {len(model.conditions)} conditions alone"
 
 
 @torch.no_grad()

@@ -261,8 +261,9 @@ def _not_covered(series: Sequence[Series], claim: Claim) -> list[str]:
     notes.append(f"a slip at one place of every call, other than its first {len(INNER) + 1} rows and its last")
     if any(one.law is None for one in series):
         notes.append("on sequences too long to count: dependence of three tokens or more that leaves pairs independent")
-    if seen := [item.delta for one in series for item in one.evidence if item.check == WEAKLY]:
-        weakly = f"by less than {max(seen):.2g}, as where two share one coin of many" if max(seen) < 1 else "at all"
+    if isinstance(claim, Lossless):
+        seen = max((item.delta for one in series for item in one.evidence if item.check == WEAKLY), default=1.0)
+        weakly = f"by less than {seen:.2g}, as where two share one coin of many" if seen < 1 else "at all"
         notes.append(f"rows of a call whose tokens are correlated {weakly}")
     far = f"dependence between rows more than {NEAR} apart, other than {', '.join(map(str, FAR))} and half a call"
     notes.append(f"{far}, between calls with distant seeds, and of three rows or more that leaves pairs independent")
