@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,9 @@ def choose(repository: hub.Repository, settings: Path | None = None) -> Choice:
         told = _object(hub.content(repository, there), source)
     else:
         return _by_config(repository)
+    if "adapter" not in told and own is not None:  # options of the adapter that config.json asks for
+        found = _by_config(repository)
+        return replace(found, files=tuple(file for file in found.files if file != there), settings=own)
     adapter = str(told.get("adapter"))
     if adapter not in ADAPTERS:
         raise InputError(f"{source} is for the adapter {adapter!r}; those that fetch knows are {', '.join(ADAPTERS)}")

@@ -100,7 +100,9 @@ def carry_out(plan: Plan) -> fetched.Checkpoint:
             for file in choice.files:
                 found.append(fetched.File(file.path, file.size, hub.download(repository, file, folder / file.path)))
             if choice.settings is not None:
-                files.write_atomically(folder / FILE, choice.settings, "make room, or give another --to")
+                files.write_atomically(
+                    folder / choice.inside / FILE, choice.settings, "make room, or give another --to"
+                )
             whole = replace(checkpoint, files=tuple(found), time=time.time())
             fetched.end(whole)
     except BlockingIOError:
@@ -118,7 +120,7 @@ def _begun(folder: Path, repository: hub.Repository, choice: Choice) -> bool:
         raise InputError(f"{folder} holds {known.name}; give --to another folder for {repository.id}, or delete it")
     if not known.files:
         return False
-    own = folder / FILE
+    own = folder / choice.inside / FILE
     settings = own.read_bytes() if choice.settings is not None and own.is_file() else None
     if {one.path for one in known.files} != {one.path for one in choice.files} or settings != choice.settings:
         raise InputError(f"{folder} holds {known.name} with other files or settings; give another --to, or delete it")

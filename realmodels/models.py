@@ -8,7 +8,8 @@
 
 Names are those of models that ship, and of plug-ins: entry points of the group `specverify.image_models`, each a
 function (guidance, dtype, device, conditions, processors) -> ImageModel. A folder is a checkpoint that was downloaded;
-its config.json says which adapter reads it, or an `image-model.json` beside that does. An id, "org/name" or
+its config.json says which adapter reads it, or an `image-model.json` beside that does. Where config.json does, that
+file may say options of the adapter: {"grid": [45, 45], "negative": "blurred"} for Emu3. An id, "org/name" or
 "org/name@commit", is a checkpoint that `specverify fetch` got: of several commits the one that was fetched last. A name
 such as "random:janus-pro-1b" is a model of published sizes with random weights, to be timed (`realmodels.unweighted`).
 """
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from realmodels import codes, digits, janus_digits, store, unweighted
 from realmodels.compiled import Compiled
@@ -189,29 +192,55 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: di
     """The adapter's network of a folder."""
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda was asked for, and this machine has none that torch can use; use cpu")
-    if (folder / FILE).is_file():
-        kind = str(files.read_json(folder / FILE, "correct it").get("adapter"))
-        if kind == "mar":
-            raise InputError(
-                f"{folder} holds a model of vectors, and this opens models of ids: use realmodels.adapters.mar.Mar"
-            )
-        where = ADAPTERS[kind]
-    else:
-        config = files.read_json(
-            folder / "config.json", f"give a folder with the config.json of a checkpoint, or with an {FILE}"
+    path = folder / FILE
+    told = files.read_json(path, "correct it") if path.is_file() else {}
+    kind = str(told["adapter"]) if "adapter" in told else _of_config(folder)
+    if kind == "mar":
+        raise InputError(
+            f"{folder} holds a model of vectors, and this opens models of ids: use realmodels.adapters.mar.Mar"
         )
-        kind = str(config.get("model_type"))
-        if kind not in ADAPTERS:
-            architecture = (config.get("architectures") or ["no architecture"])[0]
-            raise InputError(
-                f"{folder} holds a model of type {kind!r} ({architecture}); adapters know "
-                f"{', '.join(ADAPTERS.names())}. A causal language model whose images are a range of ids needs an "
-                f"{FILE} beside its config.json: see the docstring of realmodels.adapters.causal"
-            )
-        where = ADAPTERS[kind]
-    module, _, attribute = where.partition(":")
+    module, _, attribute = ADAPTERS[kind].partition(":")
     adapter = getattr(importlib.import_module(module), attribute)
     taken = list(inspect.signature(adapter).parameters)[3:]
     if unknown := [option for option in options if option not in taken]:
         raise InputError(f"the adapter {kind!r} does not take {', '.join(unknown)}; {near(unknown[0], taken)}")
+    if told and kind == _type(folder):
+        options = {**_options(told, path, adapter, taken), **options}
     return adapter(folder, dtype, device, **options)
+
+
+def _options(told: dict[str, Any], path: Path, adapter: Any, taken: list[str]) -> dict[str, Any]:
+    """Options of an adapter that a file says, of the kinds that it states."""
+    kinds, found = get_type_hints(adapter.__init__), {}
+    for name, value in told.items():
+        if name == "adapter":
+            continue
+        if name not in taken:
+            raise InputError(f"{path} has the unknown setting {name!r}; {near(name, ['adapter', *taken])}")
+        try:
+            found[name] = TypeAdapter(kinds[name]).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            what = error.errors()[0]["msg"].lower()
+            raise InputError(f"{path}: {name} is {json.dumps(value)} ({what}); correct it") from None
+    return found
+
+
+def _type(folder: Path) -> str:
+    """What the config.json of a checkpoint says that its model is; nothing where there is none."""
+    path = folder / "config.json"
+    return str(files.read_json(path, "take the checkpoint's file").get("model_type")) if path.is_file() else ""
+
+
+def _of_config(folder: Path) -> str:
+    """The adapter that the config.json of a checkpoint asks for."""
+    path = folder / "config.json"
+    config = files.read_json(path, f"give a folder with the config.json of a checkpoint, or with an {FILE}")
+    kind = str(config.get("model_type"))
+    if kind not in ADAPTERS:
+        architecture = (config.get("architectures") or ["no architecture"])[0]
+        raise InputError(
+            f"{folder} holds a model of type {kind!r} ({architecture}); adapters know "
+            f"{', '.join(ADAPTERS.names())}. A causal language model whose images are a range of ids needs an "
+            f"{FILE} beside its config.json, with the adapter causal: see the docstring of realmodels.adapters.causal"
+        )
+    return kind

@@ -18,7 +18,7 @@ from typing import cast
 from rich.console import Console
 
 from realmodels.models import kept
-from specverify import deadline, environment, pool, room, sensitivity, study
+from specverify import deadline, digests, environment, pool, room, sensitivity, study
 from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.cells import carry_out, checks, on_device, stopped
 from specverify.decoders import registry
@@ -88,8 +88,8 @@ def verify(
         records.NAME,
         cells,
         functools.partial(carry_out, setting=setting),
-        study.digest(asdict(setting), [asdict(cell) for cell in cells]),
-        "other settings or by other code",
+        digests.digest(asdict(setting), [asdict(cell) for cell in cells], model=chosen.model),
+        "other settings or weights, or by other code",
         limit=limit,
         stopped=functools.partial(stopped, setting=setting, seconds=limit),
         devices=environment.devices(device),

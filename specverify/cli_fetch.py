@@ -26,7 +26,7 @@ def fetch(
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An image-model.json, for models that need one (LlamaGen, causal)."),
+        typer.Option(metavar="FILE", help="An image-model.json, which LlamaGen and causal need, and others may have."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from specverify import pool, study
+from specverify import digests, pool
 from specverify.errors import InputError, SpecverifyError
 from specverify.memory import keep_freed
 
@@ -101,10 +101,11 @@ def dask(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
                 f"no worker at {scheduler or 'a local cluster'} ({said}); start `dask scheduler` and, beside it, "
                 "`dask worker ADDRESS --nthreads 1`"
             ) from None
-        others = [where for where, code in client.run(study.code).items() if code != study.code()]
+        others = [where for where, code in client.run(digests.code).items() if code != digests.code()]
         if others:
             raise InputError(
-                f"{', '.join(others)}: other code of specverify or torch than here; install the same there"
+                f"{', '.join(others)}: other code of specverify, a plug-in, torch or transformers than here; install the "
+                "same there"
             )
         client.run(keep_freed)
         try:

@@ -30,7 +30,7 @@ from typing import cast
 from rich.console import Console
 
 import toymodels
-from specverify import defects, files, killmatrix_continuous, pool, study
+from specverify import defects, digests, files, killmatrix_continuous, pool, study
 from specverify.batteries import calls
 from specverify.catalogue import near, near_pattern
 from specverify.declared import Initial
@@ -200,7 +200,7 @@ def run(
         NAME,
         cells,
         functools.partial(carry_out, setting=setting),
-        study.digest(asdict(setting)),
+        digests.digest(asdict(setting)),
         "another seed, delta, limit or version",
         limit=setting.limit,
         stopped=lambda cell, reason: _row(cell, "out of time", reason=reason, seconds=setting.limit),

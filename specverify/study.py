@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from rich.console import Console
 
-import realmodels
-import specverify
-import toymodels
 from specverify import checksum, deadline, files, pool
 from specverify.errors import InputError, SpecverifyError, Unfinished, number_of
 
@@ -59,7 +53,7 @@ class Study(Generic[Cell, Result]):
         record: the file that sums it up.
         cells: all of them; their ids differ.
         carry_out: one of them; it can be pickled, and what it draws derives from the cell.
-        digest: of all that results must share to stand beside each other; see `digest`.
+        digest: of all that results must share to stand beside each other; see `digests.digest`.
         other: what a folder of another digest is said to be of, such as "another seed".
         failed: whether a result is not to be kept, but tried again the next time.
         limit: seconds of the processor that a cell may take; ten times as many by the clock, if it waits.
@@ -235,21 +229,6 @@ def run(
                 f"{number_of(len(late), 'cell')} {_stopped(study.limit)}: {', '.join(late)}; {out} keeps the others"
             )
         return found
-
-
-def digest(*asked: Any) -> str:
-    """What must be equal for results to be taken over: what was asked for (plain JSON), and all the code."""
-    return hashlib.sha256(json.dumps([code(), *asked], sort_keys=True).encode()).hexdigest()
-
-
-def code() -> str:
-    """Of the code that a result comes from: specverify's own, and the release of torch."""
-    found = hashlib.sha256(f"{version('specverify')} {torch.__version__}\n".encode())
-    for package in (specverify, toymodels, realmodels):
-        top = Path(package.__path__[0])
-        for path in sorted(path for path in top.rglob("*") if path.suffix in (".py", ".safetensors", ".json")):
-            found.update(f"{path.relative_to(top)}\n".encode() + path.read_bytes())
-    return found.hexdigest()
 
 
 def _named(carry_out: Callable[[Cell], Result], limit: float, cell: Cell) -> tuple[str, Result | None]:

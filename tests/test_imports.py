@@ -33,7 +33,7 @@ LAYERS = (
     ("subjects",),
     ("report",),
     ("pool",),
-    ("costs", "relaxed", "sensitivity", "study"),
+    ("costs", "digests", "relaxed", "sensitivity", "study"),
     ("engine",),
     ("kinds",),
     ("cells", "planner", "killmatrix", "calibration"),

@@ -7,7 +7,8 @@ at its place, so that drafts there are kept. Guidance is u + s (c - u) of logari
 prompt of its own length that says what is not wanted; its makers take a top-k of 2048 ("top_k_ties=2048").
 
 A condition is text, to which the beginning of an image and its size are added; or token ids that end with the token
-behind the size (`<|image token|>`), as the processor of the checkpoint makes them.
+behind the size (`<|image token|>`), as the processor of the checkpoint makes them. An `image-model.json` beside
+config.json may say another grid and another prompt for guidance: {"grid": [45, 45], "negative": "blurred"}.
 """
 
 from __future__ import annotations

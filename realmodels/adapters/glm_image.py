@@ -16,7 +16,8 @@ most probable tokens make flat images.
 
 Pixels are the diffusion decoder's, which is no part of transformers (diffusers has it, as GlmImagePipeline): give it as
 `renderer`. A condition is text, to which both sizes and the beginning of an image are added; or token ids that end with
-that beginning, as the checkpoint's processor makes them. Images to start from are not supported.
+that beginning, as the checkpoint's processor makes them. Images to start from are not supported. An `image-model.json`
+beside config.json may say another grid, and a prompt for guidance: {"grid": [16, 24], "unconditional": "a picture"}.
 """
 
 from __future__ import annotations

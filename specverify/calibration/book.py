@@ -11,7 +11,7 @@ from typing import TypedDict, cast
 
 from rich.console import Console
 
-from specverify import __version__, deadline, files, pool, study
+from specverify import __version__, deadline, digests, files, pool, study
 from specverify.calibration.rows import all_trials
 from specverify.calibration.trial import CERTAIN, Trial, carry_out
 from specverify.catalogue import near_pattern
@@ -105,7 +105,7 @@ def run(
         NAME,
         trials,
         functools.partial(carry_out, seed=setting.seed, level=setting.level),
-        study.digest(asdict(setting)),
+        digests.digest(asdict(setting)),
         "another seed, version or extent",
         limit=limit,
     )

@@ -23,7 +23,7 @@ from realmodels import continuous, judges, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
 from realmodels.images import ImageModel
-from specverify import deadline, environment, pool, study
+from specverify import deadline, digests, environment, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
@@ -75,8 +75,8 @@ def measure(
         records.NAME,
         cells,
         functools.partial(carry_out, setting=setting),
-        study.digest(asdict(setting)),
-        "another model, size, window, seed, batch, device or version",
+        digests.digest(asdict(setting), model=setting.model),
+        "another model, weights, size, window, seed, batch, device or version",
         failed=lambda row: row["error"] is not None,
         limit=limit,
         stopped=functools.partial(stopped, setting=setting),

@@ -182,24 +182,6 @@ class TestFolders:
             campaign.verify("quick", 1, out, only=only, jobs=1)
         assert records.load(out) == first
 
-    def test_other_code_does_not_take_results_over(self, tmp_path, monkeypatch):
-        source = tmp_path / "package"
-        (source / "deep").mkdir(parents=True)
-        (source / "deep" / "rule.py").write_text("right = True\n")
-        monkeypatch.setattr(study.toymodels, "__path__", [str(source)])
-        asked = ["quick", 0]
-        before = study.digest(*asked)
-        assert study.digest(*asked) == before
-        (source / "deep" / "rule.py").write_text("right = False\n")
-        assert study.digest(*asked) != before
-
-    def test_code_is_that_of_the_packages_wherever_the_command_is_given(self, tmp_path, monkeypatch):
-        asked = ["quick", 0]
-        before = study.digest(*asked)
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "record.json").write_text("{}")
-        assert study.digest(*asked) == before
-
     def test_a_report_for_which_there_was_no_room_is_written_when_there_is(self, tmp_path, monkeypatch):
         out, only, write = tmp_path / "out", "exact/ar/dense-2x8", render.write
 

@@ -1,5 +1,7 @@
 """Adapters on tiny random checkpoints, read back as real ones are: beside `generate`, and rows beside rows alone."""
 
+import shutil
+
 import folders
 import pytest
 import torch
@@ -188,6 +190,16 @@ def test_emu3_ends_rows_and_images_where_its_processor_does(made):
     plain = open_model(made["emu3"], conditions=PROMPTS, grid=(3, 4))  # whose guidance is 1, which reads no other
     mine = (each.laws(each.start(2), ids[:2, :1] - 30) for each in (plain, model.like(guidance=1.0)))
     torch.testing.assert_close(*mine)
+
+
+def test_a_file_beside_a_checkpoint_says_its_grid_and_the_prompt_for_guidance(made, tmp_path):
+    folder = shutil.copytree(made["emu3"], tmp_path / "mine")
+    (folder / "image-model.json").write_text('{"grid": [2, 3], "negative": [1, 9]}')
+    said = open_model(folder, conditions=PROMPTS, guidance=3.0)
+    told = open_model(made["emu3"], conditions=PROMPTS, guidance=3.0, grid=(2, 3), negative=[1, 9])
+    assert said.length == told.length == 2 * (3 + 1) + 3
+    assert torch.equal(*(run(build("sjd", Settings(window=4)), each, 3, Sampled(0)).tokens for each in (said, told)))
+    assert open_model(folder, conditions=PROMPTS, grid=(3, 4)).length == 3 * (4 + 1) + 3  # who says it goes first
 
 
 def test_the_last_row_of_emu35_ends_with_the_image(made):

@@ -94,6 +94,17 @@ def test_a_model_in_a_folder_of_its_repository_is_found_and_opened_there(made, s
         open_model(tmp_path / "to" / "vision_language_encoder", conditions=PROMPTS)
 
 
+def test_options_of_the_user_lie_where_the_adapter_reads_them(made, served, tmp_path):
+    inside = {f"vision_language_encoder/{path.name}": path.read_bytes() for path in made["emu3"].iterdir()}
+    holding(served, tmp_path, **inside)
+    own = written(tmp_path / "own.json", grid=[2, 2], negative=[1])
+    ran("fetch", Hub.id, "--settings", own, "--yes")
+    assert open_model(Hub.id, conditions=PROMPTS).length == 2 * (2 + 1) + 3
+    assert "all of it is there" in ran("fetch", Hub.id, "--settings", own)
+    with pytest.raises(InputError, match="with other files or settings; give another --to"):
+        fetch.plan(Hub.id, settings=written(tmp_path / "other.json", grid=[3, 3]))
+
+
 def test_weights_settings_and_tokenizers_are_taken_and_nothing_else(served, tmp_path):
     parts = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     kept = ["config.json", *parts, f"{WEIGHTS}.index.json", "tokenizer.model", "merges.txt", "tokenizer.json"]

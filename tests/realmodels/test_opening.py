@@ -164,6 +164,26 @@ def test_a_folder_that_cannot_be_used_is_refused_with_the_remedy(made, tmp_path,
         opened(change(made[name], tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('{"grid": [3]}', r"image-model.json: grid is \[3\] \(.*\); correct it"),
+        ('{"grid": [3, 4.5]}', r"grid is \[3, 4.5\] \(.*integer"),
+        ('{"grid": "3x4"}', r'grid is "3x4" \('),
+        ('{"grid": [0, 4]}', "a grid of 0 x 4"),
+        ('{"size": [3, 4]}', "unknown setting 'size'; known: adapter, grid, negative"),
+        ('{"adapter": "emu3", "grids": [3, 4]}', r"unknown setting 'grids'; did you mean grid\?"),
+        ('{"adapter": "emu", "grid": [3, 4]}', r"unknown adapter 'emu'; did you mean emu3\?"),
+        ("[3, 4]", "image-model.json"),
+    ],
+)
+def test_options_that_an_adapter_does_not_take_are_refused(made, tmp_path, settings, said):
+    folder = shutil.copytree(made["emu3"], tmp_path / "mine")
+    (folder / "image-model.json").write_text(settings)
+    with pytest.raises(InputError, match=f"(?s){said}"):
+        opened(folder)
+
+
 @pytest.mark.parametrize("guidance", [0.0, 3.0])
 def test_guidance_without_a_prompt_for_it_is_refused(made, tmp_path, guidance):
     folder = changed(made["causal"], tmp_path, "image-model.json", unconditional=None)

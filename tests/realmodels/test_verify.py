@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from specverify import campaign, cli, sensitivity
@@ -156,6 +157,11 @@ def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_
     assert cell == pair
     with pytest.raises(InputError, match=r"holds a finished campaign of other settings"):
         verified(tmp_path / "one", *only, "--processors", "top_k=9")
+    weights = load_file(folder / "model.safetensors")  # trained once more, in the same folder
+    weights = {name: weight * 1.01 for name, weight in weights.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"holds a finished campaign of other settings or weights"):
+        verified(tmp_path / "one", *only)
 
 
 @pytest.mark.thinned(2)

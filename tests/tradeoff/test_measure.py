@@ -198,7 +198,7 @@ def test_a_folder_belongs_to_one_setting(tmp_path, in_process):
     with pytest.raises(InputError, match="holds files that are not a sweep's"):
         sweep.measure(SMALL, tmp_path, FEW)
     (tmp_path / "setting.sha256").write_text("another")
-    with pytest.raises(InputError, match="another model, size, window, seed, batch, device or version"):
+    with pytest.raises(InputError, match="another model, weights, size, window, seed, batch, device or version"):
         sweep.measure(SMALL, tmp_path, FEW)
     with pytest.raises(InputError, match="cannot work with 0 jobs"):
         sweep.measure(SMALL, tmp_path, FEW, jobs=0)
