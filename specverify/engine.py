@@ -104,8 +104,8 @@ def dask(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
         others = [where for where, code in client.run(digests.code).items() if code != digests.code()]
         if others:
             raise InputError(
-                f"{', '.join(others)}: other code of specverify, a plug-in, torch or transformers than here; install the "
-                "same there"
+                f"{', '.join(others)}: other code of specverify, a plug-in, torch or transformers than here; install "
+                "the same there"
             )
         client.run(keep_freed)
         try:
