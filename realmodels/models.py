@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -188,7 +188,7 @@ def _plugin(name: str) -> Callable[..., ImageModel]:
     raise InputError(f"unknown image model {name!r}; {near(name, names())}; or give a folder with a checkpoint")
 
 
-def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: dict[str, Any]) -> Any:
+def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: Mapping[str, Any]) -> Any:
     """The adapter's network of a folder."""
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda was asked for, and this machine has none that torch can use; use cpu")
@@ -209,7 +209,7 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: di
     return adapter(folder, dtype, device, **options)
 
 
-def _options(told: dict[str, Any], path: Path, adapter: Any, taken: list[str]) -> dict[str, Any]:
+def _options(told: Mapping[str, Any], path: Path, adapter: Any, taken: list[str]) -> Mapping[str, Any]:
     """Options of an adapter that a file says, of the kinds that it states."""
     kinds, found = get_type_hints(adapter.__init__), {}
     for name, value in told.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -73,6 +73,9 @@ class Bench(TypedDict):
     rounds: Size
     seed: int
     software: dict[str, Text]
+    checkpoint: NotRequired[
+        Annotated[Text, Field(description="SHA-256 of the files of the model, where those are the user's")]
+    ]
     passes: list[Pass]
     rows: Annotated[list[Row], Field(min_length=1, description="plain decoding first")]
 

@@ -78,7 +78,7 @@ def verify(
     chosen = named(real)
     cells = plan(tier, only, chosen)
     _check_memory(cells, chosen, device, pool.width(jobs))
-    budget = AlphaBudget(ALPHA)
+    budget, weights = AlphaBudget(ALPHA), digests.checkpoint(chosen.model)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
         budget.allocate(names)
@@ -88,7 +88,7 @@ def verify(
         records.NAME,
         cells,
         functools.partial(carry_out, setting=setting),
-        digests.digest(asdict(setting), [asdict(cell) for cell in cells], model=chosen.model),
+        digests.digest(asdict(setting), [asdict(cell) for cell in cells], weights),
         "other settings or weights, or by other code",
         limit=limit,
         stopped=functools.partial(stopped, setting=setting, seconds=limit),
@@ -99,7 +99,7 @@ def verify(
         study.numbers(shard, overwrite)
     if not overwrite and (complete := _complete(asked, out)) is not None:
         return complete
-    header = _header(setting, only, pool.width(jobs), budget)
+    header = _header(setting, only, pool.width(jobs), budget, weights)
 
     def finish(kept: study.Kept[Cell, Result]) -> Record:
         found = _finish(header, cells, kept.results(), chosen)
@@ -137,12 +137,12 @@ def _complete(asked: study.Study[Cell, Result], out: Path) -> Record | None:
     return found
 
 
-def _header(setting: Setting, only: str | None, jobs: int, budget: AlphaBudget) -> Header:
+def _header(setting: Setting, only: str | None, jobs: int, budget: AlphaBudget, weights: str) -> Header:
     tier, seed, device = setting.tier, setting.seed, setting.device
     words = [f"specverify verify --tier {tier} --seed {seed}"]
     words += [f"--only {shlex.quote(only)}"] if only else []
     words += [*setting.real.words, *[f"--device {device}"] * (device != "cpu")]
-    return {
+    header: Header = {
         "schema": "specverify-record",
         "version": 1,
         "created": environment.now(),
@@ -165,6 +165,9 @@ def _header(setting: Setting, only: str | None, jobs: int, budget: AlphaBudget) 
             },
         },
     }
+    if weights:
+        header["checkpoint"] = weights
+    return header
 
 
 def _finish(header: Header, cells: Sequence[Cell], results: dict[str, Result], real: Real = USUAL) -> Record:

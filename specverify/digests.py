@@ -28,14 +28,9 @@ BESIDE = ("image-model.json", "processor")
 """Settings, whose values may name files elsewhere; a folder beside a model's, where one of these has its tokenizer."""
 
 
-def digest(*asked: Any, model: str = "") -> str:
-    """Of all that must be equal for results to be taken over.
-
-    Args:
-        asked: plain JSON.
-        model: what `realmodels.models.open_model` opens; a folder, or a checkpoint that was fetched, is read whole.
-    """
-    return hashlib.sha256(json.dumps([code(), checkpoint(model), *asked], sort_keys=True).encode()).hexdigest()
+def digest(*asked: Any) -> str:
+    """Of all that must be equal for results to be taken over: what was asked for (plain JSON), and all the code."""
+    return hashlib.sha256(json.dumps([code(), *asked], sort_keys=True).encode()).hexdigest()
 
 
 def code() -> str:
@@ -51,7 +46,11 @@ def code() -> str:
 
 
 def checkpoint(model: str) -> str:
-    """Of the files of a folder, or of a checkpoint that was fetched; empty for what is neither."""
+    """Of all that is read of a folder, or of a checkpoint that was fetched; empty for what is neither.
+
+    Args:
+        model: what `realmodels.models.open_model` opens.
+    """
     known = None if not model or Path(model).is_dir() else fetched.find(model)
     if not model or (known is None and not Path(model).is_dir()):
         return ""

@@ -143,6 +143,9 @@ class Header(TypedDict):
     software: Software
     hardware: Hardware
     errors: Errors
+    checkpoint: NotRequired[
+        Annotated[Text, Field(description="SHA-256 of the files of the real model, where those are the user's")]
+    ]
 
 
 @closed

@@ -308,6 +308,8 @@ def provenance(record: Record) -> Table:
         ("software", ", ".join(f"{name} {version}" for name, version in software.items())),
         ("hardware", f"{hardware['cpus']} CPUs, {hardware['threads']} at work, device {device}"),
     ]
+    if "checkpoint" in record:
+        rows.append(("files of the real model (SHA-256)", record["checkpoint"]))
     intro = (
         "A cell's seed derives from the seed below and the cell's own name, so that any cell can be run again alone."
     )

@@ -58,4 +58,6 @@ def _provenance(record: Sweep) -> Table:
         ("accelerator", hardware["accelerator"] or "none"),
         *record["software"].items(),
     ]
+    if "checkpoint" in record:
+        pairs.append(("files of the model (SHA-256)", record["checkpoint"]))
     return Table("again", "", "", ("what", "value"), tuple(Line(pair) for pair in pairs))

@@ -137,6 +137,9 @@ class Header(TypedDict):
     omitted: Annotated[dict[str, Text], Field(description="decoders that do not go with the model, and why not")]
     software: dict[str, Text]
     hardware: Hardware
+    checkpoint: NotRequired[
+        Annotated[Text, Field(description="SHA-256 of the files of the model, where those are the user's")]
+    ]
 
 
 @closed

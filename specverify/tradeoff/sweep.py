@@ -69,13 +69,15 @@ def measure(
     if not judges.known(setting.model):
         cells = tuple(cell for cell in cells if cell.rule != REAL)
     _check(setting, cells, min(pool.width(jobs), len(cells)))
-    head = _head(setting, asked, omitted, pool.width(jobs))
+    head, weights = _head(setting, asked, omitted, pool.width(jobs)), digests.checkpoint(setting.model)
+    if weights:
+        head["checkpoint"] = weights
     planned = study.Study(
         "sweep",
         records.NAME,
         cells,
         functools.partial(carry_out, setting=setting),
-        digests.digest(asdict(setting), model=setting.model),
+        digests.digest(asdict(setting), weights),
         "another model, weights, size, window, seed, batch, device or version",
         failed=lambda row: row["error"] is not None,
         limit=limit,

@@ -64,17 +64,17 @@ def test_another_release_of_transformers_is_other_code(monkeypatch, release):
 
 def test_a_number_of_the_weights_changes_the_digest_and_what_is_not_read_does_not(made, tmp_path):
     folder = shutil.copytree(made["janus"], tmp_path / "mine")
-    before = digests.digest(*ASKED, model=str(folder))
+    before = digests.digest(*ASKED, digests.checkpoint(str(folder)))
     assert before != digests.digest(*ASKED)
     (folder / "verify").mkdir()
     (folder / "verify" / "record.json").write_text("{}")
     (folder / "notes.md").write_text("of what was trained")
-    assert digests.digest(*ASKED, model=str(folder)) == before
+    assert digests.digest(*ASKED, digests.checkpoint(str(folder))) == before
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if "norm" in name)
     weights[name][-1] += 1e-3
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert digests.digest(*ASKED, model=str(folder)) != before
+    assert digests.digest(*ASKED, digests.checkpoint(str(folder))) != before
 
 
 def test_files_that_settings_name_are_read_wherever_they_are(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from specverify import campaign, cli, sensitivity
+from specverify import campaign, cli, digests, sensitivity
 from specverify import plan as plans
 from specverify.cell import Cell
 from specverify.cells import carry_out
@@ -22,6 +22,7 @@ from specverify.kinds import real as kind
 from specverify.kinds.kind import Setting
 from specverify.opening import USUAL, Real
 from specverify.plan import plan
+from specverify.report.tables import provenance
 
 PROMPTS = ((1, 7, 2), (1, 2))
 ASKED = ["--condition", "[1, 7, 2]", "--condition", "[1, 2]", "--guidance", "1,3", "--batch", "100", "--jobs", "1"]
@@ -137,6 +138,8 @@ def test_a_folder_is_tested_with_its_prompts(made, few, tmp_path, monkeypatch):
     assert "other classes or prompts of janus than the 2 that were given" in notes
     assert f"that is known of {sensitivity.MODEL} alone" in notes
     assert "sensitivity" not in record
+    assert record["checkpoint"] == digests.checkpoint(str(made["janus"]))
+    assert record["checkpoint"] in str(provenance(record))
 
 
 def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_its_results(
