@@ -133,12 +133,13 @@ def _opened(
 def kept(opening: Opening, device: str) -> ImageModel:
     """A model without guidance, opened once for all that run in turn; `like` guides it, with the same weights.
 
-    One at a time is kept, and let go before another one is opened: two may not fit.
+    One at a time is kept, and let go before another one is opened, or the same of other weights: two may not fit.
     """
-    found = _KEPT.get((opening, device))
+    asked = (opening, device, fetched.stamps(opening.model))
+    found = _KEPT.get(asked)
     if found is None:
         _KEPT.clear()
-        found = _KEPT[opening, device] = open_model(
+        found = _KEPT[asked] = open_model(
             opening.model,
             dtype=getattr(torch, opening.dtype),
             device=device,
@@ -149,7 +150,7 @@ def kept(opening: Opening, device: str) -> ImageModel:
     return found
 
 
-_KEPT: dict[tuple[Opening, str], ImageModel] = {}
+_KEPT: dict[tuple[Opening, str, Any], ImageModel] = {}
 
 
 def names() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import cast
 from rich.console import Console
 
 from realmodels.models import kept
-from specverify import deadline, digests, environment, pool, room, sensitivity, study
+from specverify import deadline, digests, environment, fetched, pool, room, sensitivity, study
 from specverify.cell import ALPHA, BETA, DELTA, DELTA_CONTINUOUS, DELTA_REAL, Cell
 from specverify.cells import carry_out, checks, on_device, stopped
 from specverify.decoders import registry
@@ -78,7 +78,7 @@ def verify(
     chosen = named(real)
     cells = plan(tier, only, chosen)
     _check_memory(cells, chosen, device, pool.width(jobs))
-    budget, weights = AlphaBudget(ALPHA), digests.checkpoint(chosen.model)
+    budget, weights = AlphaBudget(ALPHA), fetched.digest(chosen.model)
     names = [f"{cell.id}: {check}" for cell in cells for check in checks(cell)]
     if names:
         budget.allocate(names)

@@ -93,7 +93,7 @@ def sample(
     import torch
 
     from realmodels import images, pictures
-    from specverify import digests
+    from specverify import fetched
     from specverify.decoders.run import Run
     from specverify.decoders.run import sample as decoded
 
@@ -120,7 +120,7 @@ def sample(
         "version": 1,
         "command": _command(),
         "model": opened.name,
-        "checkpoint": digests.checkpoint(model) or None,
+        "checkpoint": fetched.digest(model) or None,
         "decoder": decoder,
         "rule": rule,
         "dtype": dtype.value,
@@ -186,7 +186,7 @@ def bench(
     from rich.console import Console
 
     from specverify import bench as benches
-    from specverify import bench_answer, digests
+    from specverify import bench_answer, fetched
     from specverify.bench_shape import Bench, keep
 
     usual = (*benches.USUAL, *(("sd",) if second is not None else ()))
@@ -195,7 +195,7 @@ def bench(
         windows = [size for size in benches.WINDOWS if size <= opened.length] or [opened.length]
     asked = benches.Asked(usual if names is None else names, windows, batch, rounds, seed, judging, compile)
     record = benches.measure(opened, asked, second, _command())
-    if weights := digests.checkpoint(model):
+    if weights := fetched.digest(model):
         record["checkpoint"] = weights
     keep(record, Bench, path)
     bench_answer.show(record, Console(highlight=False))

@@ -1,6 +1,7 @@
-"""What a result depends on, as one digest: what was asked for, all the code, and the files of a checkpoint.
+"""What a result depends on, as one digest: what was asked for, and all the code.
 
-Results of other weights, of another plug-in or of another release of torch are so never taken for those of today's.
+Results of another plug-in or another release of torch are so never taken for those of today's. Of the files of a
+checkpoint there is `fetched.digest`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,9 @@ import torch
 import realmodels
 import specverify
 import toymodels
-from specverify import fetched
 
-READ = (".json", ".txt", ".model", ".safetensors", ".pt", ".pth", ".ckpt")
-"""Endings of files that adapters read."""
 WRITTEN = (".py", ".safetensors", ".json")
 """Endings of files that make a package."""
-BESIDE = ("image-model.json", "processor")
-"""Settings, whose values may name files elsewhere; a folder beside a model's, where one of these has its tokenizer."""
 
 
 def digest(*asked: Any) -> str:
@@ -43,38 +39,6 @@ def code() -> str:
         for path in files:
             found.update(f"{path.relative_to(top.parent)}\n".encode() + path.read_bytes())
     return found.hexdigest()
-
-
-def checkpoint(model: str) -> str:
-    """Of all that is read of a folder, or of a checkpoint that was fetched; empty for what is neither.
-
-    Args:
-        model: what `realmodels.models.open_model` opens.
-    """
-    known = None if not model or Path(model).is_dir() else fetched.find(model)
-    if not model or (known is None and not Path(model).is_dir()):
-        return ""
-    folder, found = fetched.settled(Path(model) if known is None else known.folder), hashlib.sha256()
-    for path in sorted(set(_files(folder))):
-        with path.open("rb") as file:
-            found.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return found.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """What is read of a folder, of the one beside it, and of others that its settings name."""
-    own = {fetched.MARKER, fetched.BEGUN}
-    for place in (folder, folder.parent / BESIDE[1]):
-        yield from (path for path in place.glob("*") if path.is_file() and path.suffix in READ and path.name not in own)
-    settings = folder / BESIDE[0]
-    if settings.is_file():
-        try:
-            named = json.loads(settings.read_bytes())
-        except ValueError:
-            return  # which whoever opens it is told
-        for value in named.values() if isinstance(named, dict) else ():
-            if isinstance(value, str) and value.endswith(READ) and (path := folder / value).is_file():
-                yield path
 
 
 def _plugins() -> Iterator[Path]:

@@ -7,9 +7,12 @@ checked, another one takes its place that lists them with their sizes and hashes
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +24,10 @@ VARIABLE = "SPECVERIFY_CHECKPOINTS"
 """Names the folder of all checkpoints, where it is not the usual one."""
 MARKER, BEGUN = "specverify-checkpoint.json", ".specverify-unfinished.json"
 SCHEMA = "specverify-checkpoint"
+READ = (".json", ".txt", ".model", ".safetensors", ".pt", ".pth", ".ckpt")
+"""Endings of files that adapters read."""
+BESIDE = ("image-model.json", "processor")
+"""Settings, whose values may name files elsewhere; a folder beside a model's, where one of these has its tokenizer."""
 _ID = re.compile(r"(?P<id>[\w][\w.-]*/[\w][\w.-]*)(@(?P<commit>[0-9a-f]{7,40}))?", re.ASCII)
 
 
@@ -163,6 +170,53 @@ def read(folder: Path, name: str = MARKER) -> Checkpoint | None:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be used ({error!r}); {remedy}") from None
+
+
+def digest(model: str) -> str:
+    """Of all that is read of a folder, or of a checkpoint that was fetched; empty for what is neither.
+
+    Args:
+        model: what `realmodels.models.open_model` opens.
+    """
+    return _of_files(stamps(model))
+
+
+def stamps(model: str) -> tuple[tuple[Path, int, int], ...]:
+    """What is read of a folder, or of a checkpoint that was fetched: files, their sizes, and when they were written."""
+    known = None if not model or Path(model).is_dir() else find(model)
+    if not model or (known is None and not Path(model).is_dir()):
+        return ()
+    folder = settled(Path(model) if known is None else known.folder)
+    each = [(path, path.stat()) for path in sorted(set(_files(folder)))]
+    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in each)
+
+
+@functools.lru_cache(maxsize=8)
+def _of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for path, *_ in files:
+        with path.open("rb") as file:
+            found.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest() if files else ""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is read of a folder, of the one beside it, and of others that its settings name."""
+    for place in (folder, folder.parent / BESIDE[1]):
+        yield from (
+            path
+            for path in place.glob("*")
+            if path.is_file() and path.suffix in READ and path.name not in (MARKER, BEGUN)
+        )
+    settings = folder / BESIDE[0]
+    if settings.is_file():
+        try:
+            named = json.loads(settings.read_bytes())
+        except ValueError:
+            return  # which whoever opens it is told
+        for value in named.values() if isinstance(named, dict) else ():
+            if isinstance(value, str) and value.endswith(READ) and (path := folder / value).is_file():
+                yield path
 
 
 def begin(checkpoint: Checkpoint) -> None:

@@ -23,7 +23,7 @@ from realmodels import continuous, judges, quality
 from realmodels.continuous import ContinuousDigits
 from realmodels.data import LEVELS
 from realmodels.images import ImageModel
-from specverify import deadline, digests, environment, pool, study
+from specverify import deadline, digests, environment, fetched, pool, study
 from specverify.errors import InputError
 from specverify.tradeoff import decoders, report, sizes
 from specverify.tradeoff import record as records
@@ -69,7 +69,7 @@ def measure(
     if not judges.known(setting.model):
         cells = tuple(cell for cell in cells if cell.rule != REAL)
     _check(setting, cells, min(pool.width(jobs), len(cells)))
-    head, weights = _head(setting, asked, omitted, pool.width(jobs)), digests.checkpoint(setting.model)
+    head, weights = _head(setting, asked, omitted, pool.width(jobs)), fetched.digest(setting.model)
     if weights:
         head["checkpoint"] = weights
     planned = study.Study(

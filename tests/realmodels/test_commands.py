@@ -10,7 +10,7 @@ from commands import ran
 from matplotlib.image import imread
 
 from realmodels import pictures
-from specverify import digests
+from specverify import fetched
 from specverify.errors import InputError
 
 
@@ -39,7 +39,7 @@ def test_a_folder_is_sampled_and_timed_with_its_prompts(made, tmp_path):
     said = ran("bench", *where, "--decoder", "scd-mc", "--batch", 2, "--rounds", 1, "--out", out)
     found = json.loads(out.read_text())
     assert found["model"] == "janus|guidance=3"
-    assert found["checkpoint"] == record["checkpoint"] == digests.checkpoint(str(made["janus"]))
+    assert found["checkpoint"] == record["checkpoint"] == fetched.digest(str(made["janus"]))
     assert [row["window"] for row in found["rows"]] == [None, 4, 8, 16]
     assert "drafts in a pass" in said
 
@@ -153,7 +153,7 @@ def test_codes_that_nothing_makes_pixels_of_are_swept_without_pictures(made, tmp
     ran("tradeoff", *model, "--rules", "lossless", "--drafting", "maximal", "--guidance", 1, "--out", out)
     record = json.loads((out / "tradeoff.json").read_text())
     rows = record["rows"]
-    assert record["checkpoint"] == digests.checkpoint(str(made["causal"]))
+    assert record["checkpoint"] == fetched.digest(str(made["causal"]))
     assert record["checkpoint"] in (out / "report.html").read_text()
     assert [(row["error"], row["images"]) for row in rows] == [(None, None)] * 3
     assert not list((out / "figures").glob("samples*"))

@@ -5,10 +5,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import toymodels
+from realmodels import models
 from specverify import digests, fetched
+from specverify.opening import Opening
 
 ASKED = ["quick", 0]
 
@@ -64,17 +67,17 @@ def test_another_release_of_transformers_is_other_code(monkeypatch, release):
 
 def test_a_number_of_the_weights_changes_the_digest_and_what_is_not_read_does_not(made, tmp_path):
     folder = shutil.copytree(made["janus"], tmp_path / "mine")
-    before = digests.digest(*ASKED, digests.checkpoint(str(folder)))
+    before = digests.digest(*ASKED, fetched.digest(str(folder)))
     assert before != digests.digest(*ASKED)
     (folder / "verify").mkdir()
     (folder / "verify" / "record.json").write_text("{}")
     (folder / "notes.md").write_text("of what was trained")
-    assert digests.digest(*ASKED, digests.checkpoint(str(folder))) == before
+    assert digests.digest(*ASKED, fetched.digest(str(folder))) == before
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if "norm" in name)
     weights[name][-1] += 1e-3
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert digests.digest(*ASKED, digests.checkpoint(str(folder))) != before
+    assert digests.digest(*ASKED, fetched.digest(str(folder))) != before
 
 
 def test_files_that_settings_name_are_read_wherever_they_are(tmp_path):
@@ -82,11 +85,11 @@ def test_files_that_settings_name_are_read_wherever_they_are(tmp_path):
     folder.mkdir()
     elsewhere.write_bytes(b"some")
     (folder / "image-model.json").write_text(json.dumps({"adapter": "llamagen", "weights": "../weights.pt"}))
-    before = digests.checkpoint(str(folder))
+    before = fetched.digest(str(folder))
     elsewhere.write_bytes(b"more")
-    assert digests.checkpoint(str(folder)) != before
+    assert fetched.digest(str(folder)) != before
     (folder / "image-model.json").write_text("no JSON")
-    assert digests.checkpoint(str(folder)) not in ("", before)
+    assert fetched.digest(str(folder)) not in ("", before)
 
 
 def test_when_a_checkpoint_was_fetched_does_not_count_and_names_have_no_files(tmp_path, monkeypatch):
@@ -99,6 +102,18 @@ def test_when_a_checkpoint_was_fetched_does_not_count_and_names_have_no_files(tm
         one = fetched.Checkpoint(folder, "org/name", "0" * 40, "MIT", "janus", "", time)
         fetched.begin(one)
         fetched.end(replace(one, files=(fetched.File("model.safetensors", 7, "abc"),)))
-        found.append(digests.checkpoint("org/name"))
+        found.append(fetched.digest("org/name"))
     assert found[0] == found[1] != ""
-    assert digests.checkpoint("digits-s") == digests.checkpoint("random:janus-pro-1b") == digests.checkpoint("") == ""
+    assert fetched.digest("digits-s") == fetched.digest("random:janus-pro-1b") == fetched.digest("") == ""
+
+
+def test_a_model_that_is_kept_is_opened_anew_when_its_weights_were_written_anew(made, tmp_path):
+    folder = shutil.copytree(made["janus"], tmp_path / "mine")
+    opening = Opening(str(folder), ((1, 2),))
+    first = models.kept(opening, "cpu")
+    assert models.kept(opening, "cpu") is first
+    weights = {name: 2 * weight for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    second = models.kept(opening, "cpu")
+    laws = (each.laws(each.start(1), torch.zeros(1, 0, dtype=torch.int64)) for each in (first, second))
+    assert not torch.equal(*laws)

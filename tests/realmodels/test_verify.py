@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from specverify import campaign, cli, digests, sensitivity
+from specverify import campaign, cli, fetched, sensitivity
 from specverify import plan as plans
 from specverify.cell import Cell
 from specverify.cells import carry_out
@@ -138,7 +138,7 @@ def test_a_folder_is_tested_with_its_prompts(made, few, tmp_path, monkeypatch):
     assert "other classes or prompts of janus than the 2 that were given" in notes
     assert f"that is known of {sensitivity.MODEL} alone" in notes
     assert "sensitivity" not in record
-    assert record["checkpoint"] == digests.checkpoint(str(made["janus"]))
+    assert record["checkpoint"] == fetched.digest(str(made["janus"]))
     assert record["checkpoint"] in str(provenance(record))
 
 
