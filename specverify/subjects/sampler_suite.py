@@ -11,6 +11,7 @@ clustered(partition) for a claim about clusters of tokens
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -226,7 +227,7 @@ def named(name: str) -> tuple[Case, ...]:
     Raises:
         InputError: there is none; the message lists names that are close.
     """
-    known = [*SUITES, *(f"{suite}-{convention}" for suite in SUITES for convention in CONVENTIONS)]
+    known = _names()
     if name not in known:
         raise InputError(
             f"unknown suite {name!r}; {near(name, known)} (-ties or -high behind it: top-k keeps all tokens "
@@ -235,6 +236,10 @@ def named(name: str) -> tuple[Case, ...]:
     base, _, convention = name.partition("-")
     cases = SUITES[base]()
     return tuple(Case(by_convention(case.target, convention), case.draft) for case in cases) if convention else cases
+
+
+def _names() -> list[str]:
+    return [*SUITES, *(f"{suite}-{convention}" for suite in SUITES for convention in CONVENTIONS)]
 
 
 def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
@@ -250,7 +255,7 @@ def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
     if (toy := asked.get("toy")) is not None and (level == "sampler" or not continuous.known(toy)):
         if continuous.known(toy):
             raise InputError(f"toy {toy!r} is one of vectors; a sampler has ids: what draws vectors has init and step")
-        toymodels.toy(toy)
+        one_target(toy) if level == "sampler" else toymodels.toy(toy)
     if (target := asked.get("target")) is None:
         return
     if level == "decoder" and not target.endswith(target_file.SUFFIX):
@@ -262,7 +267,7 @@ def one_target(text: str) -> Case:
     """A target of one's own: a file (`target_file`), or a toy's name, what guides it and processors, as far as wanted.
 
     "mine.npz", "guided-3x4", "dense-3x6|temperature=0.8,top_k=2",
-    "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9".
+    "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9". Or one of a suite, as a verdict says: "skew-3x5[:4]|T=1.5".
 
     Raises:
         InputError: no such file, an unknown toy or processor, or toys that do not go together.
@@ -270,6 +275,17 @@ def one_target(text: str) -> Case:
     if text.endswith(target_file.SUFFIX):
         own = target_file.load(text)
         return Case(own, toymodels.draft("perturbed", own))
+    try:
+        return _in_words(text)
+    except InputError:
+        every = itertools.chain.from_iterable(map(named, _names()))
+        found = next((case for case in every if text in (case.name, case.target.name)), None)
+        if found is None:
+            raise
+        return found
+
+
+def _in_words(text: str) -> Case:
     name, *parts = text.split("|")
     model: Model = toymodels.toy(name.strip())
     for part in parts:

@@ -13,7 +13,7 @@ from specverify.processors import Guided, Processed, parse_processors, top_k_tie
 from specverify.subjects import here
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
-from specverify.subjects.sampler_suite import Case, guided, named, one_target, processors, small
+from specverify.subjects.sampler_suite import Case, check, guided, named, one_target, processors, small
 from specverify.subjects.shortened import Shortened, guided_still
 from specverify.verdict import Kind
 from tests.subjects.drawn import case, right
@@ -238,6 +238,18 @@ def test_suites_and_targets_have_names():
             one_target(wrong)
     with pytest.raises(InputError, match="not both"):
         judge_sampler(right, suite="small", target="guided-2x5")
+
+
+def test_a_toy_is_judged_alone_by_the_name_that_a_verdict_gives_it():
+    for suite in ("standard", "smallest", "tiny-high", "processors-ties"):
+        for each in named(suite)[::3]:
+            assert one_target(each.target.name).target.name == each.target.name
+            assert one_target(each.name).name == each.name
+    found = judge_sampler(right, toy="close-3x2", exact=True, seconds=5)
+    assert (found.verdict.kind, found.exact[0]["model"]) == (Kind.PROVED, "close-3x2 (own draft)")
+    check({"toy": "late-3x10"})
+    with pytest.raises(InputError, match=r"unknown toy model 'close-3x3'"):
+        check({"toy": "close-3x3"})
 
 
 def test_options_of_samplers_are_checked_before_any_starts():
