@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from realmodels import images
 from specverify import costs, environment
 from specverify.bench_shape import Bench, Pass, Row
 from specverify.decoders.judging import Judging
@@ -98,12 +99,16 @@ class Clocked:
     """
 
     def __init__(self, model: Model, clock: Clock) -> None:
-        self._model, self._clock = model, clock
+        self._whole, self._model, self._clock = model, model, clock
         self.spans: list[tuple[Any, Any]] = []
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    def turn(self, first: int) -> None:
+        """Batches begin with this condition from now on, of a model that has any: all take turns, round by round."""
+        self._model = images.turned(self._whole, first)
 
     def start(self, batch: int) -> Any:
         """See Model."""
@@ -234,6 +239,8 @@ class _Work:
     def round(self, asked: Asked, clock: Clock, number: int, counts: bool) -> None:
         """One batch; of those that do not count, which warm up, only how often the device was waited for is kept."""
         watch = contextlib.nullcontext() if counts or asked.compiled else Waits()
+        for lent in filter(None, (self.model, self.draft)):
+            lent.turn((number - 1) * asked.batch if number else 0)
         begin = clock.stamp()
         with watch, running(self.name):
             run = sample(self.decoder, self.model, asked.batch, asked.seed, asked.batch, number)
@@ -269,6 +276,7 @@ class _Work:
             "draft_passes": float(drafts.mean()),
             "acceptance": costs.finite(float(accepted.sum() / verified.sum())),
             "calls": self.model.calls / asked.rounds,
+            "slowest": sum(int(run.passes.max()) for run in self.runs) / asked.rounds,
             "seconds": self.seconds,
             "seconds_per_image": total / len(passes),
             "speedup": plain / total,

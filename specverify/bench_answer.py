@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,7 +39,18 @@ def show(record: Bench, console: Console) -> None:
     )
     if record["model"].startswith("random:"):
         words += ". The weights are random: milliseconds and outside are the model's, passes and acceptance are not"
+    for row in others:
+        if row["calls"] > row.get("slowest", math.inf):
+            console.print(Text(miscounted(row["decoder"], row["calls"], row["slowest"]), style="red"))
     console.print(Text(words, style="dim"))
+
+
+def miscounted(decoder: str, calls: float, slowest: float) -> str:
+    """What is said where a decoder leaves passes out of its count."""
+    return (
+        f"{decoder} counts {number(slowest, 4)} passes for the last image of a batch, and the model was called "
+        f"{number(calls, 4)} times: its passes are not what it says (specverify validate)"
+    )
 
 
 def headline(record: Bench) -> str:
@@ -74,7 +87,9 @@ def _passes(record: Bench) -> Table:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    names = ("decoder", "window", "passes", "per pass", "accepted", "an image", "speed-up", "limit", "outside")
+    names = ["decoder", "window", "passes", "per pass", "accepted", "an image", "speed-up", "limit", "outside"]
+    drafting = any(row["draft_passes"] for row in rows)
+    names += ["draft passes", "drafting"] * drafting
     for name in names:
         table.add_column(name, justify="left" if name == "decoder" else "right", overflow="fold")
     for row in rows:
@@ -88,5 +103,6 @@ def _table(rows: list[Row]) -> Table:
             f"{row['speedup']:.2f}",
             UNKNOWN if row["limit"] is None else f"{row['limit']:.2f}",
             f"{row['outside']:.0%}",
+            *[number(row["draft_passes"], 4), f"{row['drafting']:.0%}"] * drafting,
         )
     return table

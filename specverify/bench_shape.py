@@ -36,6 +36,9 @@ class Row(TypedDict):
     draft_passes: Amount
     acceptance: Rate | None
     calls: Annotated[float, Field(gt=0, description="forward passes of a whole batch, until its last image is done")]
+    slowest: NotRequired[
+        Annotated[float, Field(gt=0, description="passes that its last image counts; fewer than calls: miscounted")]
+    ]
     seconds: Annotated[list[Seconds], Field(min_length=1, description="of each round's batch")]
     seconds_per_image: Seconds
     speedup: Annotated[float, Field(gt=0, description="plain decoding's seconds over these, all rounds together")]

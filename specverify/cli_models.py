@@ -123,12 +123,15 @@ def sample(
         "checkpoint": fetched.digest(model) or None,
         "decoder": decoder,
         "rule": rule,
+        "guidance": opened.guidance,
+        "processors": processors,
         "dtype": dtype.value,
         "window": window if named(decoder).drafts else None,
         "claim": str(getattr(made, "claim", "none is stated")),
         "seed": seed,
         "conditions": [str(opened.conditions[i % len(opened.conditions)]) for i in range(n)],
         "passes": run.passes.tolist(),
+        "draft_passes": run.draft_passes.tolist(),
         "verified": run.verified.tolist(),
         "accepted": run.accepted.tolist(),
         "seconds": seconds,
@@ -137,6 +140,8 @@ def sample(
     files.write_atomically(record_at, (json.dumps(record) + "\n").encode())
     besides = ", which compiling is part of" if compile else ""
     kept = f", {run.acceptance_rate:.0%} of drafts accepted" if bool(run.verified.any()) else ""
+    if second is not None and bool(run.draft_passes.any()):
+        kept += f", {float(run.draft_passes.double().mean()):.1f} passes of {second.name} beside"
     typer.echo(
         f"{number_of(n, 'image')} of {opened.name} by {decoder}{f' with {rule}' if rule else ''}: "
         f"{passes:.1f} forward passes an image for "

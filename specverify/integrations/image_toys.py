@@ -25,6 +25,7 @@ and from what the attention mask shows of it (`integrations.attention`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+import toymodels
 from specverify.errors import InputError
 from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
@@ -54,6 +56,7 @@ from specverify.subjects.sampler_series import Sampler
 from specverify.subjects.shortened import guided_still
 
 Interface = Literal["llama", "chameleon", "janus"]
+UNGUIDED = "guidance: the loop never asked for model.guidance, so that guided toys were handed to it as one law"
 IMAGE = 1 << 16
 """Added to Janus's image ids where they are embedded."""
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
@@ -119,9 +122,10 @@ def loop_sampler(
         width: tokens of a row, for "chameleon".
         batch: sequences of a call.
 
-    A guided target is handed over as its two laws. One with processors is handed over as it is: its logits are log p
-    and a number. Where a target is not guided, the rows of a call have other conditions, or prompts, in turn, behind
-    which ids are turned (`integrations.prompts`), and rows without a condition say nothing.
+    A guided target is handed over as its two laws, unless the loop never asks for `guidance`, which is looked at before
+    a judgement (and said in it). One with processors is handed over as it is: its logits are log p and a number. Where
+    a target is not guided, the rows of a call have other conditions, or prompts, in turn, behind which ids are turned
+    (`integrations.prompts`), and rows without a condition say nothing.
 
     Raises:
         InputError: no such interface; when called, for a loop that returns something else than ids, or too few.
@@ -131,7 +135,12 @@ def loop_sampler(
 
     remarks: list[str] = []
     fewer: list[bool] = []
-    opened = Last(lambda target: _opened(target, interface, width))
+    leaves: list[str] = []
+    opened = Last(lambda target: _opened(target, interface, width, guided=not leaves))
+
+    def look() -> None:
+        if not leaves and not _asks(loop, *_opened(toymodels.toy("dense-2x8"), interface, width), batch):
+            leaves.append(UNGUIDED)
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
@@ -153,6 +162,7 @@ def loop_sampler(
         return _filled(torch.cat(found), target.eos)
 
     sample.remarks, sample.fewer = remarks, fewer  # type: ignore[attr-defined]
+    sample.look, sample.leaves = look, leaves  # type: ignore[attr-defined]
     sample.__qualname__ = getattr(loop, "__qualname__", type(loop).__name__)
     return sample
 
@@ -165,13 +175,29 @@ def _filled(tokens: Int[Tensor, "rows length"], eos: int | None) -> Int[Tensor, 
     return tokens.masked_fill(ends.cumsum(1) - ends > 0, eos)
 
 
-def _opened(target: Model, interface: Interface, width: int | None) -> tuple[Any, list[list[int]]]:
-    """The model and its prompts."""
-    target = guided_still(target)
+def _asks(loop: Loop, model: Any, prompts: list[list[int]], rows: int) -> bool:
+    """Whether a loop asks for the scale of guidance, by a call without any; one that fails there may."""
+    asked: list[Any] = []
+
+    def guidance(model: Any) -> float:
+        asked.append(model)
+        return 1.0
+
+    model.__class__ = type("Asking", (type(model),), {"guidance": property(guidance)})
+    with contextlib.suppress(Exception), torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        loop(model, torch.tensor(prompts[:1] * rows))
+        return bool(asked)
+    return True
+
+
+def _opened(target: Model, interface: Interface, width: int | None, guided: bool = True) -> tuple[Any, list[list[int]]]:
+    """The model and its prompts; a guided target as its two laws, or whole."""
+    target = guided_still(target) if guided else target
     flat = Processor("flat", torch.full_like, 1 / target.vocab)
     pair: tuple[Model, Model] = (target, Processed(target, [flat]))
     scale = 1.0
-    if isinstance(target, Guided):
+    if isinstance(target, Guided) and guided:
         pair, scale = (target.conditional, target.unconditional), float(target.scale)
     if interface == "chameleon":
         model = chameleon(*pair, width=width)

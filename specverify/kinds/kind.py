@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -97,20 +97,41 @@ def build(cell: Cell, model: Model, judging: Relaxation | None = None) -> Decode
     return registry.build(cell.decoder, settings)
 
 
-def timed_sample(cell: Cell, setting: Setting, decoder: Decoder, model: AnyModel, result: Result) -> Run:
-    """Sample, and write down what it cost."""
-    assert cell.n is not None
+def timed_sample(
+    cell: Cell,
+    setting: Setting,
+    decoder: Decoder,
+    model: AnyModel,
+    result: Result,
+    turns: Sequence[tuple[Decoder, AnyModel]] = (),
+) -> Run:
+    """Sample, and write down what it cost.
+
+    Args:
+        cell, setting, decoder, model: what is sampled.
+        result: in which it is written down.
+        turns: decoders and models that take turns, a batch each, instead.
+    """
     if of_real_model(cell) and real_of(cell, setting).compiled:
         # The same once before: passes are compiled by their shapes, which is not the decoder's.
-        sample(decoder, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
+        _sample(cell, setting, turns or [(decoder, model)])
     start = time.perf_counter()
-    run = sample(decoder, model, cell.n, seed_of(cell, setting), cell.batch or BLOCK)
+    run = _sample(cell, setting, turns or [(decoder, model)])
     seconds = time.perf_counter() - start
     result["claim"] = str(decoder.claim)
     result["run"] = costs.of_run(run, model.length, seconds, seed_of(cell, setting, 2))
     values, counts = run.passes.unique(return_counts=True)
     result["figures"]["passes"] = {"values": values.tolist(), "counts": counts.tolist()}
     return run
+
+
+def _sample(cell: Cell, setting: Setting, turns: Sequence[tuple[Decoder, AnyModel]]) -> Run:
+    assert cell.n is not None
+    batch, parts = cell.batch or BLOCK, []
+    for number, first in enumerate(range(0, cell.n, batch)):
+        decoder, model = turns[number % len(turns)]
+        parts.append(sample(decoder, model, min(batch, cell.n - first), seed_of(cell, setting), batch, number))
+    return Run.joined(parts)
 
 
 def coverage(run: Run, cell: Cell) -> Coverage:

@@ -54,9 +54,11 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     decoder = build(cell, model)
     if cell.timed_alone:
         sample(decoder, model, 1, seed_of(cell, setting, 1))  # what the first image costs more is not the decoder's
-        timed_sample(cell, setting, decoder, model, result)
+        run = timed_sample(cell, setting, decoder, model, result, _each_alone(cell, model))
         result["claim"] = str(NOTHING)
-        return Verdict(Kind.VACUOUS, "timed alone, one image at a time; tested in larger batches")
+        n, many = len(run.tokens), len(model.conditions)
+        few = f"; these are of the first {n} of {many} conditions" if n < many else ""
+        return Verdict(Kind.VACUOUS, f"timed alone, one image at a time; tested in larger batches{few}")
     half = model.precision in HALF
     own = not (half or real_of(cell, setting).ships)
     seam = disagreement.seam(real_of(cell, setting), cell.guidance, model, cell.window) if own else ""
@@ -98,6 +100,13 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     elif verdict.kind is Kind.INCONCLUSIVE and setting.tier == "quick":
         more.append("--tier full draws more images")
     return Verdict(verdict.kind, "; ".join(filter(None, (verdict.reason, *more, seam))))
+
+
+def _each_alone(cell: Cell, model: ImageModel) -> list[tuple[Decoder, ImageModel]]:
+    """A decoder with a model for each condition that images are drawn of, in turn: alone, each is the first."""
+    assert cell.n is not None
+    models = [model.like(conditions=[one]) for one in model.conditions[: cell.n]]
+    return [(build(cell, one), one) for one in models]
 
 
 def _again(

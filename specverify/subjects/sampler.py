@@ -39,7 +39,7 @@ from specverify.evidence.result import aims, check_rates
 from specverify.seeds import derived_seed
 from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
-from specverify.subjects.sampler_exact import BUDGET, check_asked, prove_sampler
+from specverify.subjects.sampler_exact import BUDGET, prepare, prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
 from specverify.subjects.sampler_suite import Case, check, chosen, one_target
 from specverify.subjects.sampler_together import TO_FOLLOW, in_calls, together
@@ -114,7 +114,7 @@ def judge_sampler(
             another law than the target's.
     """
     check_rates(alpha, beta)
-    check_asked(sample, claim)
+    prepare(sample, claim)
     aim, slack = aims(delta, 0.01)
     if not seconds > 0:
         raise InputError(f"seconds is {seconds}; give the calls some time")
@@ -155,10 +155,11 @@ def judge_sampler(
 
 
 def _remarked(found: Judgement, sample: Sampler) -> Judgement:
-    """A judgement with what a sampler noticed itself: `remarks` where it is refuted, and else whether calls took
-    `fewer` passes than tokens, where it tells."""
+    """A judgement with what a sampler noticed itself: `remarks` where it is refuted, and else what it `leaves` out, and
+    whether calls took `fewer` passes than tokens, where it tells."""
     if found.verdict.kind is Kind.REFUTED:
         return replace(found, notes=(*found.notes, *getattr(sample, "remarks", ())))
+    found = replace(found, not_covered=tuple(dict.fromkeys((*getattr(sample, "leaves", ()), *found.not_covered))))
     if found.verdict.kind is Kind.ERROR or getattr(sample, "fewer", None) != []:
         return found
     return replace(found, not_covered=(NONE_KEPT, *found.not_covered))

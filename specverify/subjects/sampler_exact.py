@@ -108,7 +108,7 @@ def prove_sampler(
         InputError: for a sampler that asks for another law than the target's (`asks`), without a reference.
     """
     if reference is None:
-        check_asked(sample, claim)
+        prepare(sample, claim)
     start = time.perf_counter()
     end, soon = Deadline(seconds), Deadline(min(seconds, enough))
     what = "the target" if reference is None else name_of(reference)
@@ -178,6 +178,7 @@ def prove_sampler(
         exact=exact,
         location=location,
         not_covered=(
+            *getattr(sample, "leaves", ()),
             *([f"toys that were not followed to the end: {', '.join(unfinished)}"] if unfinished else []),
             *NOT_COVERED,
         ),
@@ -240,12 +241,13 @@ def _verdict(
     return Verdict(kind, reason)
 
 
-def check_asked(sample: Sampler, claim: Claim) -> None:
-    """That a sampler is not told to draw from another law than the target's (`asks`), by which it would be refuted.
+def prepare(sample: Sampler, claim: Claim) -> None:
+    """Let a sampler find out what it has to before it is judged (`look`), where it says how.
 
     Raises:
-        InputError: it is.
+        InputError: it is told to draw from another law than the target's (`asks`), by which it would be refuted.
     """
+    getattr(sample, "look", lambda: None)()
     if (asks := getattr(sample, "asks", ())) and not isinstance(claim, Relaxed):
         raise InputError(
             f"{name_of(sample)} is given {', '.join(asks)}, which asks for another law than the target's, so that it "

@@ -8,6 +8,7 @@ import transformers as library
 
 from specverify.errors import InputError
 from specverify.integrations.causal import step_sampler
+from specverify.integrations.image_toys import UNGUIDED
 from specverify.integrations.prompts import PROMPTS, Prompts, in_turn
 from specverify.integrations.transformers import PROCESSORS, _unwrapped, asked_for, generation_sampler, loop_sampler
 from specverify.processors import Guided, Processed, parse_processors
@@ -125,6 +126,64 @@ def test_each_row_has_a_condition_of_its_own(mixed, interface):
     found = prove_sampler(sampler, suite=(case("dense-2x8"),), rows=2)
     # Prompts of other lengths are not beside each other there.
     assert found.verdict.kind is (Kind.REFUTED if mixed and interface == "chameleon" else Kind.PROVED)
+
+
+TELLING = tuple(each for each in smallest() if each.telling)
+
+
+def guessing(model, prompt, slip=None):
+    """Pairs of rows: a guess is kept with its chance, and a second token drawn behind it, by both halves or by one."""
+    half = prompt.clone()
+    half[:, 0] = model.grammar.image + 1
+    made = prompt[:, :0]
+    while made.shape[1] < model.size:
+        guess = torch.full((1, 1), made.shape[1] % model.grammar.image)
+        ids = torch.cat([torch.cat([prompt, half]), torch.cat([made, guess], 1).expand(2, -1)], 1)
+        given, free = model(input_ids=ids, use_cache=False).logits[:, -2:, : model.grammar.image].double()
+        scale = 1 if slip == "unguided" else model.guidance
+        law = (free + scale * (given - free)).softmax(-1)
+        rest = law[0].masked_fill(torch.arange(law.shape[1]) == guess[0, 0], 0)
+        behind = given[1].softmax(-1) if slip == "bonus" else law[1]
+        if torch.rand(()) < law[0, guess[0, 0]]:
+            made = torch.cat([made, guess, torch.multinomial(behind, 1)[None]], 1)
+        else:
+            made = torch.cat([made, torch.multinomial(rest, 1)[None]], 1)
+    return made[:, : model.size]
+
+
+def test_nothing_is_proved_where_guidance_was_not_tried():
+    """A second token by one half of a pair is right wherever the scale is 1."""
+    right, wrong = (loop_sampler(partial(guessing, slip=slip), "llama") for slip in (None, "bonus"))
+    assert prove_sampler(right, suite=TELLING[:-1]).verdict.kind is Kind.PROVED
+    found = prove_sampler(wrong, suite=TELLING[:-1])
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert found.verdict.reason.startswith("on guided-2x5[:3]")
+    assert prove_sampler(right, suite=TELLING[:5]).not_covered[0] != UNGUIDED
+
+
+def test_a_loop_that_never_asks_for_guidance_has_guided_toys_as_one_law_and_is_told_so():
+    without = loop_sampler(partial(guessing, slip="unguided"), "llama")
+    for found in (prove_sampler(without, suite=TELLING[5:6]), judge_sampler(without, suite=TELLING[5:6], exact=True)):
+        assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+        assert found.not_covered.count(UNGUIDED) == 1
+    for interface in ("chameleon", "janus"):
+        unguided = loop_sampler(partial(beside, mixed=False) if interface == "chameleon" else plain, interface)
+        assert prove_sampler(unguided, suite=TELLING[5:6]).verdict.kind is Kind.PROVED
+    failing = loop_sampler(lambda model, prompt: prompt.fail(), "llama")
+    assert prove_sampler(failing, suite=TELLING[5:6]).verdict.kind is Kind.ERROR
+    assert UNGUIDED not in prove_sampler(failing, suite=TELLING[5:6]).not_covered
+
+
+def plain(model, prompt):
+    """Token by token, as Janus is asked."""
+    return in_pieces(model, prompt, 1)
+
+
+def test_nothing_is_proved_where_processors_were_not_tried():
+    sampler = generation_sampler(custom_generate=loop("temperature"), guidance_scale=None)
+    found = prove_sampler(sampler, suite=(*TELLING[:4], *TELLING[5:-1]))  # it knows of no ends
+    assert found.verdict.kind is Kind.REFUTED, found.verdict.reason
+    assert found.verdict.reason.startswith("on skew-3x5[:2]|T=1.5|top-k=2")
 
 
 def by_hand(model, input_ids, logits_processor, generation_config, heeds="mask", **given):
