@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -114,7 +115,8 @@ def _opened(
     sizes = unweighted.folder(str(name)) if str(name).startswith(unweighted.PREFIX) else None
     checkpoint = None if sizes is not None or Path(name).is_dir() else fetched.find(name)
     if sizes is not None or checkpoint is not None or Path(name).is_dir():
-        folder = sizes or fetched.settled(Path(name) if checkpoint is None else checkpoint.folder)
+        own = Path(os.path.abspath(name))  # its name is that of the model, and a folder beside it may be read
+        folder = sizes or fetched.settled(own if checkpoint is None else checkpoint.folder)
         network = _network(folder, dtype, torch.device(device), options)
         if checkpoint is not None:
             network.name = checkpoint.name

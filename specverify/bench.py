@@ -90,21 +90,37 @@ class Clock:
         return float(sum(end - begin for begin, end in spans))
 
 
-class Clocked:
-    """A model whose own work is timed; in all else it is the model.
+class Counted:
+    """A model whose passes are counted; in all else it is the model.
 
     Attributes:
-        spans: of its starts, passes and advances.
         calls: its passes.
     """
 
-    def __init__(self, model: Model, clock: Clock) -> None:
-        self._whole, self._model, self._clock = model, model, clock
-        self.spans: list[tuple[Any, Any]] = []
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    def laws(self, context: Any, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
+        """See Model."""
+        self.calls += 1
+        return self._model.laws(context, draft)
+
+
+class Clocked(Counted):
+    """One whose own work is timed.
+
+    Attributes:
+        spans: of its starts, passes and advances.
+    """
+
+    def __init__(self, model: Model, clock: Clock) -> None:
+        super().__init__(model)
+        self._whole, self._clock = model, clock
+        self.spans: list[tuple[Any, Any]] = []
 
     def turn(self, first: int) -> None:
         """Batches begin with this condition from now on, of a model that has any: all take turns, round by round."""
@@ -116,8 +132,7 @@ class Clocked:
 
     def laws(self, context: Any, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
         """See Model."""
-        self.calls += 1
-        found: Tensor = self._timed(self._model.laws, context, draft)
+        found: Tensor = self._timed(super().laws, context, draft)
         return found
 
     def advance(self, context: Any, tokens: Int[Tensor, "batch n"], count: Int[Tensor, " batch"]) -> Any:

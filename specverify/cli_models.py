@@ -93,7 +93,8 @@ def sample(
     import torch
 
     from realmodels import images, pictures
-    from specverify import fetched
+    from specverify import bench_answer, fetched
+    from specverify.bench import Counted
     from specverify.decoders.run import Run
     from specverify.decoders.run import sample as decoded
 
@@ -103,12 +104,14 @@ def sample(
         except InputError as error:
             raise InputError(f"{error}; or write tokens alone, with --out {record_at}") from None
     settings = Settings(window, draft_model=second, judging=_judging(rule, opened, decoder))
-    begun, parts = time.perf_counter(), []
+    begun, parts, calls, slowest = time.perf_counter(), [], 0, 0
     with running(decoder):
         for number, first in enumerate(range(0, n, batch)):
             beside = None if second is None else images.turned(second, first)
             made = named(decoder).build(replace(settings, draft_model=beside))
-            parts.append(decoded(made, images.turned(opened, first), min(batch, n - first), seed, batch, number))
+            asked = Counted(images.turned(opened, first))
+            parts.append(decoded(made, asked, min(batch, n - first), seed, batch, number))
+            calls, slowest = calls + asked.calls, slowest + int(parts[-1].passes.max())
     run = Run.joined(parts)
     seconds = time.perf_counter() - begun
     if picture:
@@ -148,6 +151,8 @@ def sample(
         f"{number_of(opened.length, 'token')}, {opened.length / passes:.2f} tokens a pass{kept}; {seconds:.1f} "
         f"s{besides}"
     )
+    if calls > slowest:
+        typer.echo(bench_answer.miscounted(decoder, calls, slowest))
     typer.echo("\n".join(map(str, written)))
 
 

@@ -69,6 +69,12 @@ def numbers(what: str, text: str | None, kind: Callable[[str], Number], example:
         raise InputError(f"{what} {text!r} is not a list of numbers; write --{what} {example}") from None
 
 
+def scales(text: str | None, example: str) -> list[float] | None:
+    """Scales of guidance, each once and as it is named, with six digits; None for nothing."""
+    found = numbers("guidance", text, float, example)
+    return None if found is None else list(dict.fromkeys(float(f"{scale:g}") for scale in found))
+
+
 def asked_real(
     model: str | None,
     texts: list[str] | None,
@@ -79,14 +85,14 @@ def asked_real(
     batch: int | None = None,
 ) -> Real | None:
     """The real model of a campaign as it was asked for; None for that which is usual."""
-    scales = numbers("guidance", guidance, float, "1, or 1,1.5")
+    asked = scales(guidance, "1, or 1,1.5")
     found = Real(
         USUAL.model if model is None else fetched.pinned(model),
         conditions(texts),
         dtype.value,
         processors,
         compiled,
-        USUAL.guidance if scales is None else tuple(dict.fromkeys(float(f"{scale:g}") for scale in scales)),
+        USUAL.guidance if asked is None else tuple(asked),
         USUAL.batch if batch is None else batch,
     )
     return None if found == USUAL else found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specverify import cli_study, deadline, fetched, files
-from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, conditions, numbers
+from specverify.cli_opening import Compile, Conditions, Dtype, DtypeOption, Processors, conditions, numbers, scales
 from specverify.cli_study import Device, Engine, EngineOption, Jobs, Limit, Overwrite, Scheduler, Shard
 from specverify.errors import ERROR
 
@@ -116,7 +116,7 @@ def tradeoff(
         _words(drafting),
         _words(decoders),
         None if alone else sizes,
-        numbers("guidance", guidance, float, "1.5, or 1,1.5,2"),
+        scales(guidance, "1.5, or 1,1.5,2"),
         only,
     )
     shared = None if patches or (sizes and not alone) else sizes[0] if sizes else Setting.window

@@ -32,13 +32,25 @@ from specverify.tradeoff.shape import Sweep
 ALPHA = 0.01
 """Chance that any measured figure of two equal decoders is said to differ."""
 SAME = 1e-9
+ROUNDING = 1e-6
+"""Measured figures of float32 that differ by less are the same, whatever their intervals."""
 SLOWER = 1.5
 Sign = Literal["worse", "better", "other"]
 _ORDER = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
 _BAD = ("caught", "not flagged", "not applicable", "out of time", "error", "missed", "flagged")
 _TOLD = ("recall",)
 """Metrics whose interval is none of another set of images."""
-_MORE_IS_BETTER = ("speedup", "lockstep", "accuracy", "precision", "recall", "density", "coverage")
+_MORE_IS_BETTER = (
+    "acceptance",
+    "gain",
+    "speedup",
+    "lockstep",
+    "accuracy",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+)
 
 
 @dataclass(frozen=True)
@@ -254,7 +266,7 @@ def _measured(
                 continue
             old, new = one[name], other[name]
             apart = new.value - old.value
-            if abs(apart) > noise * math.hypot(old.error, new.error) + SAME * abs(old.value):
+            if abs(apart) > noise * math.hypot(old.error, new.error) + ROUNDING * max(1.0, abs(old.value)):
                 sign: Sign = "better" if (apart > 0) == new.more_is_better else "worse"
                 yield Change("other" if name in _TOLD else sign, where, name, number(old.value), number(new.value))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ import specverify
 import toymodels
 
 WRITTEN = (".py", ".safetensors", ".json")
-"""Endings of files that make a package."""
+"""Endings of files that make specverify's own packages."""
+MADE = ("__pycache__", ".pyc")
+"""What Python leaves in those of others, whose weights may have any ending."""
 
 
 def digest(*asked: Any) -> str:
@@ -33,12 +35,21 @@ def code() -> str:
     """Of specverify's own code, that of plug-ins, and the releases of torch and transformers."""
     releases = f"{metadata.version('specverify')} {torch.__version__} {_release('transformers')}"
     found = hashlib.sha256(f"{releases}\n".encode())
-    tops = [Path(package.__path__[0]) for package in (specverify, toymodels, realmodels)]
-    for top in (*tops, *_plugins()):
-        files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.suffix in WRITTEN)
-        for path in files:
-            found.update(f"{path.relative_to(top.parent)}\n".encode() + path.read_bytes())
+    for package in (specverify, toymodels, realmodels):
+        top = Path(package.__path__[0])
+        _read(found, top, (path for path in top.rglob("*") if path.suffix in WRITTEN))
+    for top in _plugins():
+        every = [top] if top.is_file() else top.rglob("*")
+        _read(found, top, (path for path in every if path.is_file() and not {path.suffix, path.parent.name} & {*MADE}))
     return found.hexdigest()
+
+
+def _read(found: Any, top: Path, files: Iterable[Path]) -> None:
+    """Put files into a digest, by their names below a folder."""
+    for path in sorted(files):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        found.update(f"{path.relative_to(top.parent)} {content}\n".encode())
 
 
 def _plugins() -> Iterator[Path]:

@@ -186,7 +186,7 @@ def stamps(model: str) -> tuple[tuple[Path, int, int], ...]:
     known = None if not model or Path(model).is_dir() else find(model)
     if not model or (known is None and not Path(model).is_dir()):
         return ()
-    folder = settled(Path(model) if known is None else known.folder)
+    folder = settled(Path(os.path.abspath(model)) if known is None else known.folder)
     each = [(path, path.stat()) for path in sorted(set(_files(folder)))]
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in each)
 
@@ -215,8 +215,9 @@ def _files(folder: Path) -> Iterator[Path]:
         except ValueError:
             return  # which whoever opens it is told
         for value in named.values() if isinstance(named, dict) else ():
-            if isinstance(value, str) and value.endswith(READ) and (path := folder / value).is_file():
-                yield path
+            with contextlib.suppress(OSError, ValueError):  # what is no path, such as a prompt
+                if isinstance(value, str) and (path := folder / value).is_file():
+                    yield path
 
 
 def begin(checkpoint: Checkpoint) -> None:

@@ -44,6 +44,80 @@ def test_a_folder_is_sampled_and_timed_with_its_prompts(made, tmp_path):
     assert "drafts in a pass" in said
 
 
+def test_rounds_of_a_bench_take_the_conditions_in_turn(tmp_path):
+    def passes(*conditions):
+        out = tmp_path / "bench.json"
+        given = [word for one in conditions for word in ("--condition", one)]
+        where = ["digits-s", "--batch", 2, "--rounds", 3, "--window", 8, "--decoder", "scd-mc", "--out", out, *given]
+        ran("bench", *where)
+        return json.loads(out.read_text())["rows"][1]["passes"]
+
+    one, other = (passes(condition) for condition in (0, 4))
+    assert one != other
+    assert passes(0, 0, 4, 4, 0, 0) not in (one, other)  # the second round is of another class
+    assert passes(0, 0, 0, 0, 4, 4) != one
+    assert passes(0, 0, 0, 0, 0, 0, 4) == one
+
+
+def test_what_a_draft_model_costs_is_told(tmp_path):
+    common = ["digits-s", "--decoder", "sd", "--draft", "digits-s", "--window", 4, "--condition", 3]
+    said = ran(
+        "sample",
+        *common,
+        "--n",
+        4,
+        "--batch",
+        2,
+        "--guidance",
+        2,
+        "--processors",
+        "top_k=9",
+        "--out",
+        tmp_path / "a.json",
+    )
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert (record["guidance"], record["processors"]) == (2.0, "top_k=9")
+    drafts = sum(record["draft_passes"]) / 4
+    assert drafts > sum(record["passes"]) / 4
+    assert f"{drafts:.1f} passes of digits-s beside" in said
+    said = ran("bench", *common, "--batch", 2, "--rounds", 1, "--out", tmp_path / "b.json")
+    row = json.loads((tmp_path / "b.json").read_text())["rows"][1]
+    told = f"passes of the draft model an image, which take {row['drafting']:.0%} of its seconds"
+    assert told in " ".join(said.split())
+
+
+def test_passes_that_a_decoder_leaves_out_are_told(tmp_path):
+    (tmp_path / "cheat.py").write_text(
+        "import dataclasses\n"
+        "from specverify.decoders.registry import Settings, build\n"
+        "from specverify.decoders.speculative import Speculative\n"
+        "class Cheat(Speculative):\n"
+        "    def step(self, state, model, draws):\n"
+        "        model.laws(state.context, state.tokens[:, :0])\n"
+        "        return super().step(state, model, draws)\n"
+        "own = build('scd-mc', Settings(4))\n"
+        "DECODER = Cheat(own.drafting, own.window, own.judging, own.claim)\n"
+    )
+    cheat = f"{tmp_path / 'cheat.py'}:DECODER"
+    for command in (
+        ["sample", "digits-s", "--n", 4],
+        ["bench", "digits-s", "--batch", 4, "--rounds", 1, "--window", 4],
+    ):
+        said = ran(*command, "--decoder", cheat, "--out", tmp_path / f"{command[0]}.json")
+        assert "passes are not what it says" in " ".join(said.split())
+        said = ran(*command, "--decoder", "scd-mc", "--out", tmp_path / f"{command[0]}.json")
+        assert "passes are not what it says" not in " ".join(said.split())
+
+
+def test_a_folder_may_be_the_one_where_the_command_is_given(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made["causal"])
+    out = tmp_path / "bench.json"
+    where = [".", "--condition", "[1,2]", "--decoder", "scd-mc", "--window", 4]
+    ran("bench", *where, "--rounds", 1, "--out", out)
+    assert json.loads(out.read_text())["model"].startswith("causal")
+    assert "3 images of causal" in ran("sample", *where, "--n", 3, "--out", tmp_path / "codes.json")
+
+
 def test_relaxed_rules_and_draft_models_go_along(tmp_path):
     out = tmp_path / "bench.json"
     common = ["digits-s", "--batch", 2, "--rounds", 1, "--window", 4, "--out", out]

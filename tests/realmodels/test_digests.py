@@ -49,7 +49,14 @@ def test_the_code_of_a_plug_in_counts(tmp_path, monkeypatch, name):
     before = digests.digest(*ASKED)
     assert before != without
     plugin.write_text("raise AssertionError('nor is this')\n")
-    assert digests.digest(*ASKED) != before
+    assert (after := digests.digest(*ASKED)) != before
+    made, weights = plugin.parent / "__pycache__", plugin.parent / "weights.pt"
+    if plugin.parent != tmp_path:
+        made.mkdir()
+        (made / "inner.pyc").write_bytes(b"compiled")
+        assert digests.digest(*ASKED) == after
+        weights.write_bytes(b"whatever they end with")
+        assert digests.digest(*ASKED) != after
 
 
 @pytest.mark.parametrize("release", ["4.57.1", None])
@@ -81,10 +88,12 @@ def test_a_number_of_the_weights_changes_the_digest_and_what_is_not_read_does_no
 
 
 def test_files_that_settings_name_are_read_wherever_they_are(tmp_path):
-    folder, elsewhere = tmp_path / "mine", tmp_path / "weights.pt"
+    folder, elsewhere = tmp_path / "mine", tmp_path / "weights.bin"
     folder.mkdir()
     elsewhere.write_bytes(b"some")
-    (folder / "image-model.json").write_text(json.dumps({"adapter": "llamagen", "weights": "../weights.pt"}))
+    (folder / "image-model.json").write_text(
+        json.dumps({"adapter": "llamagen", "weights": "../weights.bin", "negative": "no " * 99})
+    )
     before = fetched.digest(str(folder))
     elsewhere.write_bytes(b"more")
     assert fetched.digest(str(folder)) != before

@@ -10,16 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from realmodels.models import open_model
 from specverify import campaign, cli, fetched, sensitivity
 from specverify import plan as plans
 from specverify.cell import Cell
 from specverify.cells import carry_out
 from specverify.cli_opening import Dtype, asked_real
 from specverify.conformance import TOLERANCE, Conformance
+from specverify.decoders.registry import Settings, build
+from specverify.decoders.run import sample
 from specverify.errors import InputError
 from specverify.kinds import disagreement
 from specverify.kinds import real as kind
-from specverify.kinds.kind import Setting
+from specverify.kinds.kind import Setting, seed_of
 from specverify.opening import USUAL, Real
 from specverify.plan import plan
 from specverify.report.tables import provenance
@@ -140,6 +143,19 @@ def test_a_folder_is_tested_with_its_prompts(made, few, tmp_path, monkeypatch):
     assert "sensitivity" not in record
     assert record["checkpoint"] == fetched.digest(str(made["janus"]))
     assert record["checkpoint"] in str(provenance(record))
+
+
+@pytest.mark.parametrize("n", [3, 12])
+def test_single_images_are_of_all_conditions_in_turn(n):
+    cell = Cell("real", "scd-mc", "digits-s", 16, "repeat-left", guidance=1.5, n=n, batch=1)
+    setting, decoder = Setting("quick", 0, "cpu", {}), build("scd-mc", Settings(16))
+    found, model, seed = carry_out(cell, setting), open_model("digits-s", guidance=1.5), seed_of(cell, setting)
+    models = [model.like(conditions=[row % 10]) for row in range(n)]
+    passes = [int(sample(decoder, one, 1, seed, 1, row).passes) for row, one in enumerate(models)]
+    assert found["run"]["passes_mean"] == pytest.approx(sum(passes) / n)
+    assert found["verdict"]["kind"] == "VACUOUS"
+    last = "these are of the first 3 of 10 conditions" if n == 3 else "tested in larger batches"
+    assert found["verdict"]["reason"].endswith(last)
 
 
 def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_its_results(

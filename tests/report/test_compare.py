@@ -104,11 +104,28 @@ def swept(value, *names, setting=SETTING, **said):
 
 @pytest.mark.parametrize(
     ("name", "sign"),
-    [("speedup", "better"), ("lockstep-8", "better"), ("fd", "worse"), ("bias", "worse"), ("recall", "other")],
+    [
+        ("speedup", "better"),
+        ("lockstep-8", "better"),
+        ("acceptance", "better"),
+        ("gain", "better"),
+        ("accuracy", "better"),
+        ("coverage", "better"),
+        ("fd", "worse"),
+        ("bias", "worse"),
+        ("excess", "worse"),
+        ("passes", "worse"),
+        ("surprisal", "worse"),
+        ("recall", "other"),
+    ],
 )
 def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
     assert [c.sign for c in compare.sweeps(swept(1.0, name), swept(2.0, name))] == [sign]
     assert compare.sweeps(swept(1.0, name), swept(1.001, name)) == []
+    exact = [swept(value, name) for value in (4e-10, 5e-9)]
+    for one in exact:  # which rounding alone moves
+        one["rows"][0]["metrics"][name]["interval"] = [0.0, 0.0]
+    assert compare.sweeps(*exact) == []
 
 
 def test_distances_in_other_features_are_not_compared():
