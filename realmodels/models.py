@@ -54,6 +54,9 @@ ADAPTERS: Catalogue[str] = Catalogue(
 """Classes of networks, by the `model_type` of a config.json or the `adapter` of an image-model.json. To add one is to
 add its file, and its line here."""
 
+READ_BY_THEMSELVES = ("llamagen", "causal")
+"""Adapters that read what an image-model.json says; to the others it is given, as options."""
+
 
 def open_model(
     name: str | Path,
@@ -207,7 +210,7 @@ def _network(folder: Path, dtype: torch.dtype, device: torch.device, options: Ma
     taken = list(inspect.signature(adapter).parameters)[3:]
     if unknown := [option for option in options if option not in taken]:
         raise InputError(f"the adapter {kind!r} does not take {', '.join(unknown)}; {near(unknown[0], taken)}")
-    if told and kind == _type(folder):
+    if kind not in READ_BY_THEMSELVES:
         options = {**_options(told, path, adapter, taken), **options}
     return adapter(folder, dtype, device, **options)
 
@@ -226,12 +229,6 @@ def _options(told: Mapping[str, Any], path: Path, adapter: Any, taken: list[str]
             what = error.errors()[0]["msg"].lower()
             raise InputError(f"{path}: {name} is {json.dumps(value)} ({what}); correct it") from None
     return found
-
-
-def _type(folder: Path) -> str:
-    """What the config.json of a checkpoint says that its model is; nothing where there is none."""
-    path = folder / "config.json"
-    return str(files.read_json(path, "take the checkpoint's file").get("model_type")) if path.is_file() else ""
 
 
 def _of_config(folder: Path) -> str:

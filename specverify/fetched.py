@@ -178,7 +178,14 @@ def digest(model: str) -> str:
     Args:
         model: what `realmodels.models.open_model` opens.
     """
-    return _of_files(stamps(model))
+    known = None if not model or Path(model).is_dir() else find(model)
+    sums = {} if known is None else {known.folder / file.path: file.sha256 for file in known.files}
+    found = hashlib.sha256()
+    files = stamps(model)
+    for path, size, written in files:
+        old = known is not None and written <= known.time * 1e9  # since it was checked
+        found.update(f"{path.name} {sums[path] if old and path in sums else _sha256(path, size, written)}\n".encode())
+    return found.hexdigest() if files else ""
 
 
 def stamps(model: str) -> tuple[tuple[Path, int, int], ...]:
@@ -191,13 +198,11 @@ def stamps(model: str) -> tuple[tuple[Path, int, int], ...]:
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in each)
 
 
-@functools.lru_cache(maxsize=8)
-def _of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
-    found = hashlib.sha256()
-    for path, *_ in files:
-        with path.open("rb") as file:
-            found.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return found.hexdigest() if files else ""
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, written: int) -> str:
+    """Of a file as it is since it was written."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,6 +1,8 @@
 """Results are taken over where nothing that they depend on has changed: not what was asked for, code, nor weights."""
 
+import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -104,7 +106,7 @@ def test_files_that_settings_name_are_read_wherever_they_are(tmp_path):
 def test_when_a_checkpoint_was_fetched_does_not_count_and_names_have_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv(fetched.VARIABLE, str(tmp_path))
     found = []
-    for time in (1.0, 2.0):
+    for time in (4e9, 5e9):
         folder = fetched.place("org/name", "0" * 40)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").write_bytes(b"weights")
@@ -112,7 +114,10 @@ def test_when_a_checkpoint_was_fetched_does_not_count_and_names_have_no_files(tm
         fetched.begin(one)
         fetched.end(replace(one, files=(fetched.File("model.safetensors", 7, "abc"),)))
         found.append(fetched.digest("org/name"))
-    assert found[0] == found[1] != ""
+    assert found == [hashlib.sha256(b"model.safetensors abc\n").hexdigest()] * 2  # as it was checked when it came
+    (folder / "model.safetensors").write_bytes(b"trained")  # on
+    os.utime(folder / "model.safetensors", (6e9, 6e9))
+    assert fetched.digest("org/name") != found[0]
     assert fetched.digest("digits-s") == fetched.digest("random:janus-pro-1b") == fetched.digest("") == ""
 
 
