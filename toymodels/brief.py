@@ -4,8 +4,8 @@ pair()   three tokens, three positions: drafts are accepted, rejected for one of
          laws differ after each prefix, have zeros, and forbid some drafts
 close()  three tokens, two positions: after a rejection two tokens are left, one of which another draft is kept for at
          times only
-late()   three tokens, ten positions: the first two tokens choose at which of the others there is a choice, and by
-         which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
+late()   three tokens, ten positions, guided: the first two tokens choose at which of the others there is a choice, and
+         by which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
 rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
          a call have few worlds, and one can fall behind the other
 wide()   four tokens, one position: after a rejection three are left
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from specverify.processors import Guided
 from toymodels.automata import Recursion, StateModel, shifted
 from toymodels.tables import TableModel
 
@@ -61,6 +62,8 @@ _LATE: tuple[_Both, ...] = (
     ((22, 31, 47), (50, 40, 10)),
 )
 """The same of one choice, by where it is: as many as two tokens can choose."""
+_WITHOUT: tuple[_Law, ...] = ((20, 30, 50), (45, 25, 30), (30, 55, 15))
+"""Laws without the condition, at each choice one of them."""
 _WIDE: tuple[_Both, ...] = (((35, 30, 25, 10), (30, 10, 10, 50)),)
 
 
@@ -91,15 +94,18 @@ def wide() -> tuple[StateModel, StateModel]:
     return _of_rows("wide", 4, 1, _WIDE, lambda position, at: 0 * position)
 
 
-def late() -> tuple[StateModel, StateModel]:
-    """The target and the draft with one choice, anywhere; uniform past the end."""
+def late() -> tuple[Guided, StateModel]:
+    """The target and the draft with one choice, anywhere; uniform past the end. The target is guided."""
 
     def row(position: Tensor, at: Callable[[int], Tensor]) -> Tensor:
         chosen = VOCAB * at(0) + at(1)
         here = torch.where(position == 2 + chosen % (LATE - 2), 1 + chosen, _NONE)
         return torch.where(position < 2, 0, here)
 
-    return _of_rows("late", VOCAB, LATE, (((1, 1, 1), (1, 1, 1)), *_LATE), row)
+    laws, without = (((1, 1, 1), (1, 1, 1)), *_LATE), [((1, 1, 1),) * 2, *((_WITHOUT[i % 3],) * 2 for i in range(9))]
+    conditional, drafts = _of_rows("late", VOCAB, LATE, laws, row)
+    unconditional, _ = _of_rows("without", VOCAB, LATE, tuple(without), row)
+    return Guided(conditional, unconditional, 1.5, name=f"{conditional.name}|guided"), drafts
 
 
 def _of_rows(kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _Row) -> tuple[StateModel, StateModel]:

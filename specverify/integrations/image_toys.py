@@ -25,7 +25,6 @@ and from what the attention mask shows of it (`integrations.attention`).
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -37,6 +36,7 @@ from torch import Tensor
 
 import toymodels
 from specverify.errors import InputError
+from specverify.integrations.asking import UNGUIDED, asks, late, watch
 from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
 from specverify.integrations.pretrained import (
@@ -56,7 +56,6 @@ from specverify.subjects.sampler_series import Sampler
 from specverify.subjects.shortened import guided_still
 
 Interface = Literal["llama", "chameleon", "janus"]
-UNGUIDED = "guidance: the loop never asked for model.guidance, so that guided toys were handed to it as one law"
 IMAGE = 1 << 16
 """Added to Janus's image ids where they are embedded."""
 Loop = Callable[[Any, Int[Tensor, "batch prompt"]], Int[Tensor, "batch n"]]
@@ -109,7 +108,12 @@ def janus(model: Model, unconditional: Model | None = None) -> Any:
 
 
 def loop_sampler(
-    loop: Loop, interface: Interface = "chameleon", *, width: int | None = None, batch: int = 1
+    loop: Loop,
+    interface: Interface = "chameleon",
+    *,
+    width: int | None = None,
+    batch: int = 1,
+    guided: bool | None = None,
 ) -> Sampler:
     """A loop that makes images as a sampler, to be judged at level `sampler`.
 
@@ -121,11 +125,12 @@ def loop_sampler(
     Other args:
         width: tokens of a row, for "chameleon".
         batch: sequences of a call.
+        guided: whether it guides; if None, whether it asks for `guidance` in some calls before it is judged.
 
-    A guided target is handed over as its two laws, unless the loop never asks for `guidance`, which is looked at before
-    a judgement (and said in it). One with processors is handed over as it is: its logits are log p and a number. Where
-    a target is not guided, the rows of a call have other conditions, or prompts, in turn, behind which ids are turned
-    (`integrations.prompts`), and rows without a condition say nothing.
+    A guided target is handed over as its two laws, or as one to a loop that does not guide, which is said. One with
+    processors is handed over as it is: its logits are log p and a number. Where a target is not guided, the rows of a
+    call have other conditions, or prompts, in turn, behind which ids are turned (`integrations.prompts`), and rows
+    without a condition say nothing.
 
     Raises:
         InputError: no such interface; when called, for a loop that returns something else than ids, or too few.
@@ -135,18 +140,21 @@ def loop_sampler(
 
     remarks: list[str] = []
     fewer: list[bool] = []
-    leaves: list[str] = []
+    leaves = [UNGUIDED] if guided is False else []
     opened = Last(lambda target: _opened(target, interface, width, guided=not leaves))
 
     def look() -> None:
-        if not leaves and not _asks(loop, *_opened(toymodels.toy("dense-2x8"), interface, width), batch):
-            leaves.append(UNGUIDED)
+        if guided is None and not leaves:
+            model, prompts = _opened(toymodels.toy("dense-2x8"), interface, width)
+            leaves.extend([] if asks(loop, model, prompts[:1] * batch) else [UNGUIDED])
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
         model, prompts = opened(target)
         model = model.anew()
         model.remarks = remarks
+        if leaves and guided is None:
+            watch(model, late)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
             for start in range(0, n, batch):
@@ -173,22 +181,6 @@ def _filled(tokens: Int[Tensor, "rows length"], eos: int | None) -> Int[Tensor, 
         return tokens
     ends = (tokens == eos).long()
     return tokens.masked_fill(ends.cumsum(1) - ends > 0, eos)
-
-
-def _asks(loop: Loop, model: Any, prompts: list[list[int]], rows: int) -> bool:
-    """Whether a loop asks for the scale of guidance, by a call without any; one that fails there may."""
-    asked: list[Any] = []
-
-    def guidance(model: Any) -> float:
-        asked.append(model)
-        return 1.0
-
-    model.__class__ = type("Asking", (type(model),), {"guidance": property(guidance)})
-    with contextlib.suppress(Exception), torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(0)
-        loop(model, torch.tensor(prompts[:1] * rows))
-        return bool(asked)
-    return True
 
 
 def _opened(target: Model, interface: Interface, width: int | None, guided: bool = True) -> tuple[Any, list[list[int]]]:

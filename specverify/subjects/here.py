@@ -58,10 +58,10 @@ def prepared(
     if unknown := sorted(set(options) - set(inspect.signature(_judge(level)).parameters)):
         raise InputError(f"a {level} is judged without {', '.join(unknown)}; leave it out")
     if level in ("decoder", "sampler"):
-        from specverify.subjects import sampler_suite
+        from specverify.subjects import sampler_target
 
         asked = {name: options[name] for name in ("suite", "toy", "target") if options.get(name) is not None}
-        sampler_suite.check(asked, level)
+        sampler_target.check(asked, level)
     return level, claim
 
 

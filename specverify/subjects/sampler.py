@@ -41,7 +41,8 @@ from specverify.subjects.judgement import Judgement
 from specverify.subjects.sampler_batches import DEEP, GROUPS, Batches
 from specverify.subjects.sampler_exact import BUDGET, prepare, prove_sampler
 from specverify.subjects.sampler_series import Sampler, Series, name_of
-from specverify.subjects.sampler_suite import Case, check, chosen, one_target
+from specverify.subjects.sampler_suite import Case, chosen
+from specverify.subjects.sampler_target import check, one_target
 from specverify.subjects.sampler_together import TO_FOLLOW, in_calls, together
 from specverify.subjects.sampler_verdict import Asked, judgement
 from specverify.verdict import Kind, Verdict
@@ -102,7 +103,7 @@ def judge_sampler(
         suite: the toys, or the name of a suite of `sampler_suite`; by default "standard", or the toys with the claim's
             clusters.
         toy: instead of a suite, one toy by its name.
-        target: instead of a suite, one target in words: see `sampler_suite.one_target`.
+        target: instead of a suite, one target in words: see `sampler_target.one_target`.
         exact: True for every possible run of the sampler alone (see `sampler_exact.prove_sampler`; rates and seed
             then play no part), False for samples of it alone; by default both.
         name: what to call it.
@@ -170,7 +171,8 @@ def _pairs(prove: partial[Judgement], followed: Judgement, clock: Deadline, shar
     tokens and with the fewest worlds first, of which two rows have as many for each of the other's. Then, where they
     are few, calls for three rows. None if there is none."""
     cases = {case.name: case for case in chosen(prove.keywords["suite"], prove.args[1], "smallest")}
-    right = sorted(followed.exact, key=lambda row: (cases[row["model"]].target.vocab < 3, int(row["worlds"])))
+    two_tokens = {name for name, case in cases.items() if case.target.vocab < 3 and not case.guided}
+    right = sorted(followed.exact, key=lambda row: (row["model"] in two_tokens, int(row["worlds"])))
 
     def found(rows: int, most: int) -> list[Case]:
         return [
@@ -184,13 +186,17 @@ def _pairs(prove: partial[Judgement], followed: Judgement, clock: Deadline, shar
     if followed.verdict.kind is not Kind.PROVED or not found(2, BUDGET):
         return None
     two = prove(seconds=share * clock.left, suite=found(2, BUDGET), rows=2)
-    if two.verdict.kind is not Kind.PROVED or not (few := found(3, THREE)):
+    if two.verdict.kind is not Kind.PROVED:
         return two
-    three = prove(seconds=share * clock.left, suite=few, rows=3)
-    if three.verdict.kind is Kind.REFUTED:
-        return three
-    said = f"{two.verdict.reason}; so are three" if three.verdict.kind is Kind.PROVED else two.verdict.reason
-    return replace(two, verdict=Verdict(Kind.PROVED, said), seconds=two.seconds + three.seconds)
+    said, seconds = two.verdict.reason, two.seconds
+    if few := found(3, THREE):
+        three = prove(seconds=share * clock.left, suite=few, rows=3)
+        if three.verdict.kind is Kind.REFUTED:
+            return three
+        said += "; so are three" if three.verdict.kind is Kind.PROVED else ""
+        seconds += three.seconds
+    said += "" if any(cases[row["model"]].guided for row in two.exact) else "; none of these is guided"
+    return replace(two, verdict=Verdict(Kind.PROVED, said), seconds=seconds)
 
 
 class Sampling:

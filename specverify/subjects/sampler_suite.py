@@ -11,10 +11,8 @@ clustered(partition) for a claim about clusters of tokens
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +25,8 @@ from specverify.errors import InputError
 from specverify.evidence.sequences import sequence_index, target_law
 from specverify.model import Model
 from specverify.processors import Guided, Processed, parse_processors, top_k, top_k_high, top_k_ties
-from specverify.subjects import target_file
-from specverify.subjects.shortened import Closed, Ended, Shortened
-from toymodels import brief, continuous, tables
+from specverify.subjects.shortened import Closed, Ended, Shortened, guided_still
+from toymodels import brief, tables
 from toymodels.wide import large
 
 
@@ -54,6 +51,11 @@ class Case:
                     f"the draft model {self.draft.name!r} has {what} {getattr(self.draft, what)}, the target "
                     f"{self.target.name!r} {getattr(self.target, what)}; they must cover the same sequences"
                 )
+
+    @property
+    def guided(self) -> bool:
+        """Whether the target is, and so handed over as two laws to what guides by itself."""
+        return isinstance(guided_still(self.target), Guided)
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ _STANDARD = (
     ("recurrent-3x6", "", "perturbed", 4),  # a state
     ("dense-8x3", "", "perturbed", 2),  # residuals over many tokens
 )
+LONG = 7
 VOCAB, LENGTH = 128, 24
 """Tokens and positions of the toy that shows what is cut by default from vocabularies of a real size."""
 _SMALL = (
@@ -165,7 +168,14 @@ def smallest() -> tuple[Case, ...]:
     )
     shaped = (replace(case, telling=True) for case in map(_closed, _TELLING))
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
-    return (*first, *shaped, late, *map(_closed, _SMALLEST), *rest)
+    return (*first, *shaped, late, *map(_closed, _SMALLEST), *rest, _long())
+
+
+def _long() -> Case:
+    """A guided toy of two tokens, longer than most windows: what guidance lacks behind several drafts shows there."""
+    model = toymodels.toy("dense-2x8")
+    target = Guided(model, toymodels.draft("independent", model), 2.0, name="guided-2x8")
+    return Case(Shortened(target, LONG), Shortened(toymodels.draft("perturbed", model), LONG))
 
 
 def guided() -> tuple[Case, ...]:
@@ -230,7 +240,7 @@ def named(name: str) -> tuple[Case, ...]:
     Raises:
         InputError: there is none; the message lists names that are close.
     """
-    known = _names()
+    known = suite_names()
     if name not in known:
         raise InputError(
             f"unknown suite {name!r}; {near(name, known)} (-ties or -high behind it: top-k keeps all tokens "
@@ -241,69 +251,9 @@ def named(name: str) -> tuple[Case, ...]:
     return tuple(Case(by_convention(case.target, convention), case.draft) for case in cases) if convention else cases
 
 
-def _names() -> list[str]:
+def suite_names() -> list[str]:
+    """Of all suites, by all conventions."""
     return [*SUITES, *(f"{suite}-{convention}" for suite in SUITES for convention in CONVENTIONS)]
-
-
-def check(asked: Mapping[str, Any], level: str = "sampler") -> None:
-    """Whether the suite, toy or target that is asked for can be used, before anything is judged.
-
-    Raises:
-        InputError: an unknown name, a file that holds no target, or more than one of the three.
-    """
-    if len(asked) > 1:
-        raise InputError(f"give a {' or a '.join(asked)}, not both: each says on what a subject is judged")
-    if isinstance(suite := asked.get("suite"), str):
-        named(suite)
-    if (toy := asked.get("toy")) is not None and (level == "sampler" or not continuous.known(toy)):
-        if continuous.known(toy):
-            raise InputError(f"toy {toy!r} is one of vectors; a sampler has ids: what draws vectors has init and step")
-        one_target(toy) if level == "sampler" else toymodels.toy(toy)
-    if (target := asked.get("target")) is None:
-        return
-    if level == "decoder" and not target.endswith(target_file.SUFFIX):
-        raise InputError(f"target {target!r}: a decoder's is a file of laws, TABLE.npz; a toy is chosen with --toy")
-    one_target(target)
-
-
-def one_target(text: str) -> Case:
-    """A target of one's own: a file (`target_file`), or a toy's name, what guides it and processors, as far as wanted.
-
-    "mine.npz", "guided-3x4", "dense-3x6|temperature=0.8,top_k=2",
-    "dense-3x6|guidance=2.5,from=recurrent-3x6|top_p=0.9". Or one of a suite, as a verdict says: "skew-3x5[:4]|T=1.5".
-
-    Raises:
-        InputError: no such file, an unknown toy or processor, or toys that do not go together.
-    """
-    if text.endswith(target_file.SUFFIX):
-        own = target_file.load(text)
-        return Case(own, toymodels.draft("perturbed", own))
-    try:
-        return _in_words(text)
-    except InputError:
-        every = itertools.chain.from_iterable(map(named, _names()))
-        found = next((case for case in every if text in (case.name, case.target.name)), None)
-        if found is None:
-            raise
-        return found
-
-
-def _in_words(text: str) -> Case:
-    name, *parts = text.split("|")
-    model: Model = toymodels.toy(name.strip())
-    for part in parts:
-        settings = dict(piece.partition("=")[::2] for piece in part.replace(" ", "").split(","))
-        if not {"guidance", "from"} & set(settings):
-            model = Processed(model, parse_processors(part))
-            continue
-        if set(settings) != {"guidance", "from"}:
-            raise InputError(f"target {text!r}: write |guidance=SCALE,from=TOY| with the toy that it leads away from")
-        try:
-            scale = float(settings["guidance"])
-        except ValueError:
-            raise InputError(f"target {text!r}: guidance={settings['guidance']} is no number") from None
-        model = Guided(model, toymodels.toy(settings["from"]), scale)
-    return Case(model, toymodels.draft("perturbed", model))
 
 
 def by_convention(target: Model, convention: str) -> Model:

@@ -159,7 +159,7 @@ def _rerun(program: Callable[[], T], due: T | None, world: World) -> None:
         names = " and ".join(witness.names) or "a source of randomness"
         raise ContractError(
             f"it draws from {names} by a way that --exact does not follow, such as a generator that was there before "
-            "the call: with another seed it gives other tokens, although "
+            "the call, or keeps something from call to call: with another seed it gives other tokens, although "
             f"{'every draw' if len(world.taken) else 'it draws nothing'} from torch"
             f"{' has the same outcome' if len(world.taken) else ''}; {REMEDY}"
         )

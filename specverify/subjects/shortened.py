@@ -42,7 +42,8 @@ def guided_still(model: Model) -> Model:
     if not isinstance(model, Shortened) or not isinstance(model.inner, Guided):
         return model
     whole, length = model.inner, model.length
-    conditional, unconditional = (Shortened(part, length) for part in (whole.conditional, whole.unconditional))
+    cut = Closed if isinstance(model, Closed) else Shortened
+    conditional, unconditional = (cut(part, length) for part in (whole.conditional, whole.unconditional))
     return Guided(conditional, unconditional, whole.scale, name=model.name)
 
 

@@ -13,7 +13,8 @@ from specverify.processors import Guided, Processed, parse_processors, top_k_tie
 from specverify.subjects import here
 from specverify.subjects.sampler import judge_sampler
 from specverify.subjects.sampler_batches import SIZES
-from specverify.subjects.sampler_suite import Case, check, guided, named, one_target, processors, small
+from specverify.subjects.sampler_suite import Case, guided, named, processors, small
+from specverify.subjects.sampler_target import check, one_target
 from specverify.subjects.shortened import Shortened, guided_still
 from specverify.verdict import Kind
 from tests.subjects.drawn import case, right
@@ -247,7 +248,7 @@ def test_a_toy_is_judged_alone_by_the_name_that_a_verdict_gives_it():
             assert one_target(each.name).name == each.name
     found = judge_sampler(right, toy="close-3x2", exact=True, seconds=5)
     assert (found.verdict.kind, found.exact[0]["model"]) == (Kind.PROVED, "close-3x2 (own draft)")
-    check({"toy": "late-3x10"})
+    check({"toy": "late-3x10|guided"})
     with pytest.raises(InputError, match=r"unknown toy model 'close-3x3'"):
         check({"toy": "close-3x3"})
 
