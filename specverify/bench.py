@@ -95,11 +95,12 @@ class Counted:
 
     Attributes:
         calls: its passes.
+        rows, drafts: of any one of them, at most.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.calls = 0
+        self.calls = self.rows = self.drafts = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -107,6 +108,7 @@ class Counted:
     def laws(self, context: Any, draft: Int[Tensor, "batch w"]) -> Float[Tensor, "batch w+1 vocab"]:
         """See Model."""
         self.calls += 1
+        self.rows, self.drafts = max(self.rows, draft.shape[0]), max(self.drafts, draft.shape[1])
         return self._model.laws(context, draft)
 
 
@@ -281,6 +283,8 @@ class _Work:
         inside = clock.total(self.model.spans) / total
         drafting = 0.0 if self.draft is None else clock.total(self.draft.spans) / total
         length = self.runs[0].tokens.shape[1]
+        # Of wider passes, and of more rows, as of a tree, it is not known what they cost.
+        as_measured = self.model.drafts <= (self.window or 0) and self.model.rows <= asked.batch
         limit = length * milliseconds[0] / (mean * milliseconds[self.window or 0])
         return {
             "decoder": self.name,
@@ -295,7 +299,7 @@ class _Work:
             "seconds": self.seconds,
             "seconds_per_image": total / len(passes),
             "speedup": plain / total,
-            "limit": None if self.draft is not None or (self.window is None and ":" in self.name) else limit,
+            "limit": limit if self.draft is None and as_measured else None,
             "inside": inside,
             "drafting": drafting,
             "outside": max(0.0, 1 - inside - drafting),

@@ -44,7 +44,9 @@ class Row(TypedDict):
     speedup: Annotated[float, Field(gt=0, description="plain decoding's seconds over these, all rounds together")]
     limit: Annotated[
         float | None,
-        Field(description="speedup if rows were replaced as they finish and only passes took time; null: draft model"),
+        Field(
+            description="speedup if finished rows were replaced and only passes took time; null: passes of other sizes"
+        ),
     ]
     inside: Annotated[Amount, Field(description="share of the seconds in the target model")]
     drafting: Annotated[Amount, Field(description="share of the seconds in the draft model")]

@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import toymodels
+from realmodels.models import open_model
 from specverify import bench, bench_answer, bench_judging, bench_passes
 from specverify.bench import Asked, Clocked
 from specverify.bench_shape import Bench
@@ -81,6 +82,13 @@ def test_what_is_decoded_is_what_would_be_without_a_clock():
     assert 0 < one["rows"][1]["outside"] < 1
     timed = Clocked(TOY, bench.Clock(torch.device("cpu")))
     assert (timed.vocab, timed.length, timed.name) == (4, 6, TOY.name)
+
+
+def test_the_limit_of_passes_that_were_not_measured_is_not_known():
+    asked = Asked(("zipar", "sjd-tree", "sjd", "sjd-reuse"), (2,), batch=4, rounds=1)
+    record = bench.measure(open_model("digits-s"), asked)
+    limits = {row["decoder"]: row["limit"] for row in record["rows"]}
+    assert [name for name, limit in limits.items() if limit is None] == ["zipar", "sjd-tree"]
 
 
 def said(record):

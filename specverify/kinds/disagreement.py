@@ -55,7 +55,8 @@ def left_out(model: ImageModel, n: int, batch: int) -> str:
     drawn = min(n, batch, len(model.conditions))
     if drawn == len(model.conditions):
         return ""
-    return f"{n} images in batches of {batch} are of the first {drawn} of {len(model.conditions)} conditions alone"
+    how = "" if n <= batch else f" in batches of {batch}"
+    return f"{n} images{how} are of the first {drawn} of {len(model.conditions)} conditions alone"
 
 
 @torch.no_grad()

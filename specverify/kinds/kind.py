@@ -103,20 +103,20 @@ def timed_sample(
     decoder: Decoder,
     model: AnyModel,
     result: Result,
-    turns: Sequence[tuple[Decoder, AnyModel]] = (),
+    others: Sequence[tuple[Decoder, AnyModel]] = (),
 ) -> Run:
     """Sample, and write down what it cost.
 
     Args:
         cell, setting, decoder, model: what is sampled.
         result: in which it is written down.
-        turns: decoders and models that take turns, a batch each, instead.
+        others: decoders and models that take turns, a batch each, instead.
     """
     if of_real_model(cell) and real_of(cell, setting).compiled:
         # The same once before: passes are compiled by their shapes, which is not the decoder's.
-        _sample(cell, setting, turns or [(decoder, model)])
+        in_turn(cell, setting, others or [(decoder, model)])
     start = time.perf_counter()
-    run = _sample(cell, setting, turns or [(decoder, model)])
+    run = in_turn(cell, setting, others or [(decoder, model)])
     seconds = time.perf_counter() - start
     result["claim"] = str(decoder.claim)
     result["run"] = costs.of_run(run, model.length, seconds, seed_of(cell, setting, 2))
@@ -125,11 +125,24 @@ def timed_sample(
     return run
 
 
-def _sample(cell: Cell, setting: Setting, turns: Sequence[tuple[Decoder, AnyModel]]) -> Run:
+def turns(cell: Cell, model: ImageModel) -> list[tuple[Decoder, AnyModel]]:
+    """A decoder with a model for each condition that images are drawn of one at a time; none where batches are larger.
+
+    A batch begins with the first condition: alone, each has to be that.
+    """
+    assert cell.n is not None
+    if cell.batch != 1:
+        return []
+    models = [model.like(conditions=[one]) for one in model.conditions[: cell.n]]
+    return [(build(cell, one), one) for one in models]
+
+
+def in_turn(cell: Cell, setting: Setting, others: Sequence[tuple[Decoder, AnyModel]]) -> Run:
+    """Sample, batch by batch, with decoders and models that take turns."""
     assert cell.n is not None
     batch, parts = cell.batch or BLOCK, []
     for number, first in enumerate(range(0, cell.n, batch)):
-        decoder, model = turns[number % len(turns)]
+        decoder, model = others[number % len(others)]
         parts.append(sample(decoder, model, min(batch, cell.n - first), seed_of(cell, setting), batch, number))
     return Run.joined(parts)
 

@@ -7,7 +7,7 @@ import numpy as np
 import toymodels
 from realmodels.images import ImageModel
 from specverify.cell import Cell
-from specverify.decoders import Autoregressive, Run, sample
+from specverify.decoders import Autoregressive, Run
 from specverify.errors import number_of
 from specverify.evidence.tokens import traced
 from specverify.kinds import disagreement
@@ -16,11 +16,13 @@ from specverify.kinds.kind import (
     Setting,
     build,
     coverage,
+    in_turn,
     of_real_model,
     opened,
     real_of,
     seed_of,
     timed_sample,
+    turns,
 )
 from specverify.model import Model
 from specverify.opening import Real
@@ -36,13 +38,15 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     """
     real = opened(cell, setting, "float64") if of_real_model(cell) else None
     model: Model = toymodels.toy(cell.model) if real is None else real
-    run = timed_sample(cell, setting, build(cell, model), model, result)
-    seed = seed_of(cell, setting)
-    plain = sample(Autoregressive(shared_noise=True), model, len(run.tokens), seed, cell.batch or BLOCK)
+    alone = [] if real is None else turns(cell, real)
+    run = timed_sample(cell, setting, build(cell, model), model, result, alone)
+    one_by_one = [(Autoregressive(shared_noise=True), each) for each in ([one for _, one in alone] or [model])]
+    plain = in_turn(cell, setting, one_by_one)
+    together = len(run.tokens) if alone else cell.batch or BLOCK
     differing = (plain.tokens != run.tokens).any(1)
     if bool(differing.any()):
         if real is not None:
-            _look(cell, setting, real, run)
+            _look(cell, setting, real, run, together)
         row = int(differing.nonzero()[0])
         place = int((plain.tokens[row] != run.tokens[row]).nonzero()[0])
         return Verdict(
@@ -57,15 +61,14 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
         f"{number_of(len(differing), 'sequence')}, {number_of(run.tokens.numel(), 'token')}: each equals plain "
         "decoding's, in float64"
     )
-    beyond = "" if real is None else disagreement.left_out(real, len(differing), cell.batch or BLOCK)
+    beyond = "" if real is None else disagreement.left_out(real, len(differing), together)
     return Verdict(Kind.CONSISTENT, f"{reason}; {beyond}" if beyond else reason)
 
 
-def _look(cell: Cell, setting: Setting, model: ImageModel, run: Run) -> None:
+def _look(cell: Cell, setting: Setting, model: ImageModel, run: Run, batch: int) -> None:
     """Raise ContractError if it is the model whose passes disagree, and not the decoder that is wrong."""
     if not real_of(cell, setting).ships:
         disagreement.seam(real_of(cell, setting), cell.guidance, model, cell.window)
-    batch = cell.batch or BLOCK
     statistics = traced(model, run.tokens, batch, np.random.default_rng(seed_of(cell, setting, 1)))
     disagreement.look(model, run.tokens, statistics, batch)
 

@@ -29,6 +29,7 @@ from specverify.kinds.kind import (
     real_of,
     seed_of,
     timed_sample,
+    turns,
 )
 from specverify.opening import Real
 from specverify.report.shape_cells import Accepted, Images
@@ -54,7 +55,7 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     decoder = build(cell, model)
     if cell.timed_alone:
         sample(decoder, model, 1, seed_of(cell, setting, 1))  # what the first image costs more is not the decoder's
-        run = timed_sample(cell, setting, decoder, model, result, _each_alone(cell, model))
+        run = timed_sample(cell, setting, decoder, model, result, turns(cell, model))
         result["claim"] = str(NOTHING)
         n, many = len(run.tokens), len(model.conditions)
         few = f"; these are of the first {n} of {many} conditions" if n < many else ""
@@ -100,13 +101,6 @@ def carry_out(cell: Cell, setting: Setting, result: Result) -> Verdict:
     elif verdict.kind is Kind.INCONCLUSIVE and setting.tier == "quick":
         more.append("--tier full draws more images")
     return Verdict(verdict.kind, "; ".join(filter(None, (verdict.reason, *more, seam))))
-
-
-def _each_alone(cell: Cell, model: ImageModel) -> list[tuple[Decoder, ImageModel]]:
-    """A decoder with a model for each condition that images are drawn of, in turn: alone, each is the first."""
-    assert cell.n is not None
-    models = [model.like(conditions=[one]) for one in model.conditions[: cell.n]]
-    return [(build(cell, one), one) for one in models]
 
 
 def _again(

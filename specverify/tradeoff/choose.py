@@ -201,6 +201,9 @@ def _choose(
         rows = [row for row in compared if row["guidance"] == scale]
         if not rows:
             continue
+        rows = [row for row in rows if metric in row["metrics"]]  # of a large vocabulary some may have no price
+        if not rows:
+            continue
         losses = [loss(record, row, metric) for row in rows]
         speed = np.stack([row["metrics"]["speedup"]["replicates"] for row in rows])
         lost = np.stack([one.replicates for one in losses])
@@ -212,7 +215,10 @@ def _choose(
         contenders = []
         for i, row in enumerate(rows):
             value, lost_value = row["metrics"]["speedup"]["value"], losses[i].value
-            slowest, most = value - reach * float(speed[i].std(ddof=1)), lost_value + reach * losses[i].spread
+            slowest = value - reach * float(speed[i].std(ddof=1))
+            # What is known of few steps has a spread that is known by few.
+            seen = row.get("looked", speed.shape[1]) if metric == "bias" else speed.shape[1]
+            most = lost_value + quantile(len(compared), max(2, min(seen, speed.shape[1]))) * losses[i].spread
             shares = float(allowed[i].mean()), float(best[i])
             one = Contender(row["id"], value, slowest, lost_value, most, *shares, None)
             contenders.append(replace(one, needed=_needed(images, *room(one))))
@@ -225,6 +231,8 @@ def _choose(
         free = max((one for one in contenders if one.id in lossless), key=lambda one: one.speedup, default=None)
         counts, rest = (metric, len(compared), images), (tuple(others), free, tuple(contenders))
         choices.append(Choice(question, asked, by, scale, *counts, chosen, nearest, *rest))
+    if not choices and compared:
+        raise InputError(f"no setting's {metric} is known: too few of its steps were priced; draw more images (--n)")
     if not choices:
         raise InputError("the sweep holds no finished setting beside a finished AR run; let it come to its end")
     return choices

@@ -76,6 +76,9 @@ def figures(record: Sweep) -> list[Picture]:
         groups = groups_of(record)
         for (guidance, kind), rows in groups.items():
             assert kind is not None
+            rows = [row for row in rows if "bias" in row["metrics"]]  # of a large vocabulary some have no price
+            if not rows:
+                continue
             plain, here = baselines(record, guidance), swept(rows)
             found.append(_trade(record, guidance, kind, here, plain))
             close = [row for row in here if row["metrics"]["bias"]["value"] <= _CLOSE]

@@ -136,6 +136,8 @@ def _decoded(cell: Cell, setting: Setting, row: Row) -> dict[str, Estimate]:
     weight = bootstrap.weights(setting.n, setting.resamples, seed_of(cell, setting, 1))
     found = costs(run, model.length, weight)
     if watched is not None:
+        row["looked"] = watched.looked
+    if watched is not None and watched.known:
         gain, bias = watched.gain.cpu().numpy(), watched.bias.cpu().numpy()
         # Bonus tokens come from p itself: they count, with nothing gained and nothing lost.
         every = np.full(setting.n, float(model.length))

@@ -87,6 +87,8 @@ def unmeasured(record: Sweep) -> str:
         fewer = sorted(name for name, found in values.items() if len(found) < len(sweep_of(name)))
         parts += [f"some values of {', '.join(fewer)}"] if fewer else []
     said = f"Not measured, and so in no answer: {'; '.join(parts)}." if parts else ""
+    if unknown := [row["id"] for row in rows if row.get("looked") is not None and "bias" not in row["metrics"]]:
+        said += f" Too few steps of {', '.join(unknown)} were priced to know gain and bias; more images are needed."
     if windows := _of_one_value(rows):
         several = f"windows {', '.join(map(str, windows))} were" if len(windows) > 1 else f"window {windows[0]} was"
         said += f" At one value of each parameter alone {several} measured."

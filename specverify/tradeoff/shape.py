@@ -107,6 +107,9 @@ class Row(TypedDict):
         Amount | None,
         Field(description="of a model of patches, per image: laws or denoising steps that the target's head gave"),
     ]
+    looked: NotRequired[
+        Annotated[int, Field(ge=0, description="steps by which gain and bias are known; too few: they are not there")]
+    ]
     metrics: Annotated[
         dict[str, Metric],
         Field(description="speedup: rows are replaced as they finish; lockstep-N: N rows wait for the slowest"),

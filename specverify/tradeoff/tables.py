@@ -98,7 +98,7 @@ def frontier(record: Sweep) -> Table:
 def steps(record: Sweep) -> str:
     """By which steps gain and bias are known."""
     share = record.get("priced", 1.0)
-    return "each step" if share == 1 else f"{share:.2g} of the steps, drawn by chance"
+    return "each step" if share == 1 else f"{share:.2g} of the steps or more, drawn by chance"
 
 
 def barred(record: Sweep) -> str:

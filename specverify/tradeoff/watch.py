@@ -24,11 +24,21 @@ from specverify.rules.price import price
 
 LOOKED = 1 << 19
 """Pairs of tokens that pricing a row's step takes on average: of a larger vocabulary a share of the steps is priced."""
+FIRST = 50
+"""Of as many steps about half are priced however large the vocabulary is; of T steps FIRST ln(1 + T / FIRST)."""
+LEAST = 30
+"""Priced steps without which a setting has no price."""
 
 
-def share(vocab: int) -> float:
-    """Of steps that are priced: a draft may be any token, and each can be replaced by any."""
-    return min(1.0, LOOKED / vocab**2)
+def share(vocab: int, behind: int | None = None) -> float:
+    """Of steps that are priced: a draft may be any token, and each can be replaced by any.
+
+    Args:
+        vocab: how many tokens there are.
+        behind: the steps of the setting before this one, of which the first ones are priced more often; None for the
+            least share.
+    """
+    return min(1.0, max(LOOKED / vocab**2, 0.0 if behind is None else FIRST / (FIRST + behind)))
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,20 @@ class Watched:
         judged: drafts that were judged, one number per sequence.
         priced: of them, those whose price was looked at, divided by the chance of that: as many on average.
         gain, bias: sums of `Price.gain` and `Price.bias` over these, likewise divided.
+        steps, looked: steps of sequences, and how many of them were looked at.
         seconds: what the watching itself took: see `environment.clock`.
     """
 
     def __init__(self, drafting: Drafting, judging: Judging, seed: int = 0) -> None:
         self.inner, self.judging = drafting, judging
         self.seconds, self._generator = 0.0, torch.Generator().manual_seed(seed)
+        self.steps = self.looked = 0
         self._totals: list[Float[Tensor, "batch 4"]] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether so many steps were looked at that gain and bias are known."""
+        return self.looked >= min(LEAST, self.steps)
 
     @property
     def judged(self) -> Float[Tensor, " sequences"]:
@@ -110,8 +127,10 @@ class Watched:
         inner = self.inner.carry(_unwrapped(before), _unwrapped(after), draft, laws, count, draws)
         clock = environment.clock(laws.device)
         start = clock()
-        chance = share(laws.shape[-1])
-        looked = torch.rand(len(count), generator=self._generator).to(count.device) < chance
+        chance = share(laws.shape[-1], self.steps)
+        chosen = torch.rand(len(count), generator=self._generator) < chance
+        self.steps, self.looked = self.steps + len(chosen), self.looked + int(chosen.sum())
+        looked = chosen.to(count.device)
         every = count.clamp(max=draft.token.shape[1])
         self._totals[-1][:, 3].index_add_(0, row, every.double())
         judged = every.where(looked, 0)

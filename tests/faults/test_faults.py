@@ -153,7 +153,8 @@ def test_a_cell_that_hangs_is_in_error_and_tried_again(undisturbed, tmp_path, en
     if engine == "dask":
         pytest.importorskip("distributed")
     (tmp_path / "sitecustomize.py").write_text(HANGS.format(how=how))
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     out, victim = tmp_path / "out", "exact/sjd/dense-2x8/w1/repeat-left"
     done = verify(out, 2, "--engine", engine, "--limit", "8", env=env)
     assert (done.returncode, done.stderr) == (3, ""), done.stderr

@@ -182,7 +182,7 @@ def test_prompts_of_which_no_image_was_drawn_are_counted(made):
     own = Real(str(made["janus"]), MANY, guidance=(1.0,), batch=4)
     for n, batch, said in (
         (12, 4, "; 12 images in batches of 4 are of the first 4 of 6 conditions alone"),
-        (5, 6, "; 5 images in batches of 6 are of the first 5 of 6 conditions alone"),
+        (5, 6, "; 5 images are of the first 5 of 6 conditions alone"),
         (6, 6, "each equals plain decoding's, in float64"),
     ):
         cell = Cell("paired", "sjd-race", "janus", 4, "repeat-left", guidance=1.0, n=n, batch=batch)

@@ -158,6 +158,18 @@ def test_single_images_are_of_all_conditions_in_turn(n):
     assert found["verdict"]["reason"].endswith(last)
 
 
+def test_single_images_that_are_held_against_plain_decoding_are_of_all_conditions_in_turn():
+    cell = Cell("paired", "sjd-race", "digits-s", 8, guidance=1.5, n=12, batch=1)
+    setting, model = Setting("quick", 0, "cpu", {}), open_model("digits-s", guidance=1.5, dtype=torch.float64)
+    found, seed = carry_out(cell, setting), seed_of(cell, setting)
+    assert found["verdict"]["kind"] == "CONSISTENT", found["verdict"]["reason"]
+    assert "conditions" not in found["verdict"]["reason"]
+    models = [model.like(conditions=[row % 10]) for row in range(12)]
+    decoder = build("sjd-race", Settings(8))
+    passes = [int(sample(decoder, one, 1, seed, 1, row).passes) for row, one in enumerate(models)]
+    assert found["run"]["passes_mean"] == pytest.approx(sum(passes) / 12)
+
+
 def test_a_cell_is_carried_out_again_by_its_own_line_and_no_other_setting_takes_its_results(
     made, tmp_path, monkeypatch
 ):

@@ -97,7 +97,8 @@ def test_of_a_large_vocabulary_steps_are_priced_by_chance_and_the_mean_stays(mon
     whole = priced(0)
     assert watch.share(724) == 1 > watch.share(725) > 0.99
     monkeypatch.setattr(watch, "LOOKED", 8)
-    assert watch.share(4) == 0.5
+    monkeypatch.setattr(watch, "FIRST", 1e-9)
+    assert watch.share(4) == watch.share(4, 7) == 0.5
     half, again, other = priced(1), priced(1), priced(2)
     assert torch.equal(half.bias, again.bias)
     assert not torch.equal(half.bias, other.bias)
@@ -107,6 +108,30 @@ def test_of_a_large_vocabulary_steps_are_priced_by_chance_and_the_mean_stays(mon
         difference = getattr(half, name) - getattr(whole, name)
         assert float(difference.abs().max()) > 0
         assert abs(float(difference.mean())) < 5 * float(difference.std()) / 800**0.5
+
+
+def test_of_a_vast_vocabulary_enough_steps_are_priced_or_nothing_is_said(monkeypatch, seed):
+    """The first steps are priced more often: that of all of them the mean bias is off by less than five errors."""
+    model = toymodels.toy("dense-4x6")
+    monkeypatch.setattr(watch, "LOOKED", 1e-9)
+    assert watch.share(4, 0) == 1 > watch.share(4, 1) > watch.share(4, 1000) > watch.share(4)
+
+    def priced(n, first):
+        monkeypatch.setattr(watch, "FIRST", first)
+        found = Watched(Jacobi("maximal"), Mixture(0.5), seed)
+        sample(Speculative(found, 3, Mixture(0.5), Mixture(0.5).claim), model, n, seed, 8)
+        return found
+
+    some, whole = priced(800, 50), priced(800, 1e12)
+    assert 100 < some.looked < some.steps == whole.steps == whole.looked
+    assert some.known
+    for name in ("bias", "priced"):
+        difference = getattr(some, name) - getattr(whole, name)
+        assert abs(float(difference.mean())) < 5 * float(difference.std()) / 800**0.5
+    few = priced(800, 1)
+    assert few.looked < watch.LEAST
+    assert not few.known
+    assert priced(2, 1e12).known, "there are no more"
 
 
 @pytest.mark.parametrize("vocab", [5, 9])
