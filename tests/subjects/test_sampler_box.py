@@ -242,10 +242,10 @@ def test_suites_and_targets_have_names():
 
 
 def test_a_toy_is_judged_alone_by_the_name_that_a_verdict_gives_it():
-    for suite in ("standard", "smallest", "tiny-high", "processors-ties"):
-        for each in named(suite)[::3]:
-            assert one_target(each.target.name).target.name == each.target.name
-            assert one_target(each.name).name == each.name
+    for suite, where in (("standard", 1), ("smallest", 4), ("processors-ties", 3)):
+        each = named(suite)[where]
+        assert one_target(each.target.name).target.name == each.target.name
+        assert one_target(each.name).name == each.name
     found = judge_sampler(right, toy="close-3x2", exact=True, seconds=5)
     assert (found.verdict.kind, found.exact[0]["model"]) == (Kind.PROVED, "close-3x2 (own draft)")
     check({"toy": "late-3x10|guided"})
