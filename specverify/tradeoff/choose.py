@@ -231,7 +231,7 @@ def _choose(
         free = max((one for one in contenders if one.id in lossless), key=lambda one: one.speedup, default=None)
         counts, rest = (metric, len(compared), images), (tuple(others), free, tuple(contenders))
         choices.append(Choice(question, asked, by, scale, *counts, chosen, nearest, *rest))
-    if not choices and compared:
+    if not choices and compared and not any(metric in row["metrics"] for row in compared):
         raise InputError(f"no setting's {metric} is known: too few of its steps were priced; draw more images (--n)")
     if not choices:
         raise InputError("the sweep holds no finished setting beside a finished AR run; let it come to its end")

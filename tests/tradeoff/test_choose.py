@@ -29,6 +29,26 @@ def test_the_fastest_within_a_loss_is_judged_by_its_upper_limit(record):
     assert total == pytest.approx(1)
 
 
+def test_a_price_that_is_known_by_few_steps_has_a_wider_limit_and_one_that_is_not_is_in_no_answer(record):
+    (before,) = choose.fastest(record, 0.1)
+    for one in record["rows"]:
+        if "bias" in one["metrics"]:
+            one["looked"] = 30
+    (choice,) = choose.fastest(record, 0.1)
+    assert choice.chosen.id == before.chosen.id
+    assert choice.chosen.most == pytest.approx(0.05 + stats.t.isf(0.05 / 5, 29) * 0.01, abs=1e-4)
+    assert choice.chosen.most > before.chosen.most
+    assert choice.chosen.slowest == before.chosen.slowest
+    next(one for one in record["rows"] if one["id"] == before.chosen.id)["metrics"].pop("bias")
+    (choice,) = choose.fastest(record, 0.1)
+    assert choice.chosen.id != before.chosen.id
+    assert f"Too few steps of {before.chosen.id} were priced" in remarks.unmeasured(record)
+    for one in record["rows"]:
+        one["metrics"].pop("bias", None)
+    with pytest.raises(InputError, match="no setting's bias is known: too few of its steps were priced"):
+        choose.fastest(record, 0.1)
+
+
 def test_the_least_lossy_at_a_speed_up_is_judged_by_its_lower_limit(record):
     (choice,) = choose.least_lossy(record, 3.95)
     assert choice.chosen.id == "guidance-1/maximal/bold"  # k=2 is at 4.0 - 2.34 * 0.05
