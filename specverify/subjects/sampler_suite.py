@@ -156,9 +156,8 @@ def tiny() -> tuple[Case, ...]:
 def smallest() -> tuple[Case, ...]:
     """Eight that are telling, five of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
-    Nothing is proved without those that are telling, the last of which takes most: of the known-wrong decoders they
-    show all but those that need races over two tokens, coupled drafts that stay, or siblings in two columns; and one
-    is guided, and one cut. Past their ends these, and most of the others, leave no choice: a window that is not cut
+    Nothing is proved without those that are telling, the last of which takes most: they show all known-wrong decoders
+    but one that needs siblings in two columns; two are guided, and one is cut. Past their ends these, and most of the others, leave no choice: a window that is not cut
     there takes no worlds for what is never used.
     """
     pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))

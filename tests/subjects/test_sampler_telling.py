@@ -22,11 +22,7 @@ from toymodels import draft, toy
 TOLERANCE = 1e-6  # of a proof
 TELLING = tuple(case for case in smallest() if case.telling)
 FEW = (*TELLING[:4], TELLING[-1])
-HIDDEN = {
-    "race-not-shifted", "one-race-for-all-positions", "one-race-for-a-step",  # races are enumerated over two tokens
-    "block-on-coupled-drafts",  # coupled drafts that stay for two steps
-    "tree-redrawn-from-all",  # siblings in two columns
-}  # fmt: skip
+HIDDEN = {"tree-redrawn-from-all"}  # siblings in two columns
 
 
 def shows(defect, case, settings):
