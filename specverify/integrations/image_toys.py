@@ -36,7 +36,7 @@ from torch import Tensor
 
 import toymodels
 from specverify.errors import InputError
-from specverify.integrations.asking import UNGUIDED, asks, late, watch
+from specverify.integrations.asking import UNGUIDED, late, unguided, watch
 from specverify.integrations.attention import Pass, remark
 from specverify.integrations.grammar import Grammar
 from specverify.integrations.pretrained import (
@@ -125,7 +125,8 @@ def loop_sampler(
     Other args:
         width: tokens of a row, for "chameleon".
         batch: sequences of a call.
-        guided: whether it guides; if None, whether it asks for `guidance` in some calls before it is judged.
+        guided: whether it guides; if None, whether it asks for `guidance` in some calls before it is judged, and does
+            not refuse another than 1.
 
     A guided target is handed over as its two laws, or as one to a loop that does not guide, which is said. One with
     processors is handed over as it is: its logits are log p and a number. Where a target is not guided, the rows of a
@@ -146,14 +147,14 @@ def loop_sampler(
     def look() -> None:
         if guided is None and not leaves:
             model, prompts = _opened(toymodels.toy("dense-2x8"), interface, width)
-            leaves.extend([] if asks(loop, model, prompts[:1] * batch) else [UNGUIDED])
+            leaves.extend(filter(None, [unguided(loop, model, prompts[:1] * batch)]))
 
     def sample(target: Model, draft: Model, n: int, seed: int) -> Tensor:
         found = []
         model, prompts = opened(target)
         model = model.anew()
         model.remarks = remarks
-        if leaves and guided is None:
+        if UNGUIDED in leaves and guided is None:
             watch(model, late)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)

@@ -58,6 +58,24 @@ def test_a_loop_that_never_asks_for_guidance_has_guided_toys_as_one_law_and_is_t
     assert UNGUIDED not in prove_sampler(failing, suite=TELLING[5:6]).not_covered
 
 
+def refusing(model, prompt, error=AssertionError):
+    """Token by token, where nothing is guided."""
+    if model.guidance != 1:
+        raise error(f"guidance {model.guidance}")
+    return guessing(model, prompt, "unguided")
+
+
+@pytest.mark.parametrize("error", [AssertionError, NotImplementedError, TypeError])
+def test_a_loop_that_refuses_guidance_has_guided_toys_as_one_law(error):
+    found = prove_sampler(loop_sampler(partial(refusing, error=error), "llama"), suite=TELLING[5:6])
+    if error is TypeError:  # which no one raises on purpose
+        assert found.verdict.kind is Kind.ERROR
+        return
+    assert found.verdict.kind is Kind.PROVED, found.verdict.reason
+    refused = f"the loop raises {error.__name__}('guidance 2.5') where model.guidance is 2.5"
+    assert refused in found.not_covered[0], found.not_covered
+
+
 def rows_of_pairs(model, prompts, slip=None):
     """Token by token, rows beside each other with a pair of halves each; a slip is in rows behind the first alone."""
     halves = prompts.clone()
