@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -26,6 +27,8 @@ from specverify.memory import keep_freed
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+PATIENCE = 10.0
+"""Seconds that workers without work have to end."""
 _TURN = threading.Lock()
 """One unit at a time: workers of others may have several threads, and a unit counts the seconds of its process."""
 
@@ -194,7 +197,25 @@ def _elsewhere(
             process.terminate()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _end(pool)
+
+
+def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
+    """End the workers, whatever became of one of them.
+
+    One that is killed while it waits for work leaves the queue locked, and no other hears then that there is none; as
+    long as there is work the pool sees that by itself.
+    """
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    running, end = [process.sentinel for process in processes], time.monotonic() + PATIENCE
+    while running and (left := end - time.monotonic()) > 0:
+        over = multiprocessing.connection.wait(running, left)
+        running = [process for process in running if process not in over]
+    for process in processes:
+        if process.sentinel in running:
+            process.terminate()
+    pool.shutdown(wait=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from specverify import pool
 from specverify.errors import InputError
 from specverify.pool import share_out
 
@@ -193,3 +195,26 @@ def test_processes_never_hear_of_an_interruption_not_even_as_they_start(delay, t
     assert out == "interrupted\n"
     assert err == ""
     assert parent.returncode == 0
+
+
+def whose(seconds):
+    """The process that this runs in."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.thinned(1)
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_end_is_reached_although_a_worker_is_killed_while_it_waits_for_work(which, monkeypatch):
+    """The first to be idle holds the lock of the queue; stopped, it keeps it until the end is due, and then dies."""
+    monkeypatch.setattr(pool, "PATIENCE", 3.0)
+    killing = threading.Timer(1.0, lambda: os.kill(victim, signal.SIGKILL))
+    found = share_out(whose, [0.0, 2.0], 2)
+    both = [next(found), next(found)]
+    victim = both[which]
+    os.kill(victim, signal.SIGSTOP)
+    killing.start()
+    assert list(found) == []
+    killing.join()
+    assert len(set(both)) == 2
+    assert not any(map(runs, both))
