@@ -22,7 +22,7 @@ ANOTHER = 2.5
 def unguided(loop: Callable[[Any, Tensor], Any], model: Any, prompts: list[list[int]]) -> str:
     """Why a loop does not guide, seen in some calls without guidance and one with it; empty if it may guide.
 
-    It does not ask for the scale of guidance, or it asks only to refuse another than 1. One that fails anyway may guide.
+    It does not ask for the scale of guidance, or it asks only to refuse another than 1. One that fails anyway may.
     """
     asked: list[Any] = []
 
