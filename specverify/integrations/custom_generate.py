@@ -11,12 +11,13 @@ the loop that images have there takes no other. Prompts end with the token that 
 and come as `generate` takes them. Sampling follows the generation config: greedy, or temperature, top-k, top-p and
 min-p, in the library's order, at all positions of a window at once; other processors, beams, scores and another length
 than an image's are refused by name, and stopping criteria are not asked. Guidance is the decoder's own argument: Janus'
-`generate` drops a `guidance_scale`, and a list of `logits_processor`, before either gets here.
+`generate` drops a `guidance_scale`, and a list of `logits_processor`, before either gets here, and any model's drops a
+`streamer` and an `assistant_model`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,7 +72,7 @@ class Generating:
         """
         from realmodels.session import ImageTransformer
 
-        _given(generation_config)
+        _given(generation_config, given)
         network = _janus(model, input_ids, generation_config)
         # Not an argument of its own: `generate` would then give it twice.
         sees = given.get("attention_mask")
@@ -117,8 +118,10 @@ def decoder(
     return Generating(name, settings, guidance, seed)
 
 
-def _given(generation_config: Any) -> None:
+def _given(generation_config: Any, given: Mapping[str, Any]) -> None:
     """Raise InputError if `generate` was asked for what is not done here."""
+    if given.get("inputs_embeds") is not None:
+        raise InputError("inputs_embeds: prompts are read as ids; give them as `inputs`")
     asked = {name: getattr(generation_config, name, None) for name in ("num_beams", *_SHOWN)}
     if (asked["num_beams"] or 1) > 1:
         raise InputError(f"num_beams={asked['num_beams']}: a speculative decoder samples, or is greedy; leave it at 1")

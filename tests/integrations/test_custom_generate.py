@@ -94,6 +94,9 @@ def test_what_cannot_be_decoded_is_refused_with_the_remedy(model, prompts):
     for asked in ({"num_beams": 3}, {"max_new_tokens": 5}, {"output_logits": True, "return_dict_in_generate": True}):
         with pytest.raises(InputError, match=next(iter(asked))):
             model.generate(**prompts, **asked, custom_generate=decoder("sjd"))
+    embeds = model.get_input_embeddings()(prompts["inputs"])
+    with pytest.raises(InputError, match="inputs_embeds: prompts are read as ids"):
+        model.generate(inputs_embeds=embeds, attention_mask=prompts["attention_mask"], custom_generate=decoder("sjd"))
     llama = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
