@@ -67,8 +67,9 @@ def gaps(
     found = ["whatever would have come after what is found: it ends the judgement"] if ended else []
     found += [
         f"more than {slots[-1]} drafts, trees of drafts, drafts to which q gives no probability",
-        "vocabularies other than those named; of 16 to 1,031 tokens more than four that can come, of 1,024 and more "
-        f"what neither tiles of {TILE} tokens nor places in them show, and what is recovered behind the first position",
+        "vocabularies other than those named; of 16 to 1,031 tokens, and of 33,013, more than four that can come, of "
+        f"1,024 and more what neither tiles of {TILE} tokens nor places in them show, and what is recovered behind the "
+        "first position",
         f"batches above {MOST_ROWS:,} rows, or whose laws take more than {MOST_BYTES >> 20} MiB a tensor",
     ]
     if len(slots) > 1:

@@ -45,8 +45,9 @@ LAWS = (
 CERTAIN = ("dense", "sparse target", "sharp", "top-k", "greedy", "one-hot draft")
 TWO_ROUNDS = ("dense", "sparse target", "one-hot draft", "greedy")
 WIDE = ("dense", "other support")
-WIDTHS = (16, 64, 256, 1031)
-"""Sizes of wide vocabularies, of which four tokens can come: those that fill the tiles of kernels, and a prime."""
+WIDTHS, WIDEST = (16, 64, 256, 1031), 33_013
+"""Sizes of wide vocabularies, of which four tokens can come: those that fill the tiles of kernels, and two primes, of
+which the last leaves two of the four behind whole tiles, whatever these are."""
 EVERY, FULL = 1031, ("dense", "early")
 """Size of a vocabulary of which (nearly) all tokens can come, and its laws."""
 TILED = (1024, 4096, 32_768)
@@ -143,12 +144,12 @@ def _plans(kernel: Kernel, gamma: int, delta: float) -> Iterator[_Plan]:
     yield _Plan(NO_LAW, CERTAIN, size, block, delta, certain=True)
     yield _Plan("two rounds", TWO_ROUNDS, three, longer, delta, rounds=2)
     single = kernel.batch == "single"
-    for width in WIDTHS:
+    for width in (*WIDTHS, WIDEST):
         if not single or width in SINGLE:
-            name = f"{width:,} tokens"
-            yield _Plan(name, WIDE, 4, 2, coarse, width=width, beside=True)
+            name, seen = f"{width:,} tokens", max(delta, SEEN[TILED[-1]]) if width == WIDEST else coarse
+            yield _Plan(name, WIDE, 4, 2, seen, width=width, beside=True)
             yield _Plan(
-                f"{name}, {NO_LAW}", ("dense", "one-hot draft"), 4, 2, coarse, certain=True, width=width, beside=True
+                f"{name}, {NO_LAW}", ("dense", "one-hot draft"), 4, 2, seen, certain=True, width=width, beside=True
             )
     yield _Plan(f"each of {EVERY:,} tokens", FULL, EVERY, 1, coarser, beside=True)
     for dtype, without in itertools.product(() if single else DTYPES, (False, True)):
