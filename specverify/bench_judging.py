@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +125,9 @@ class Window:
             return None
         if len(self.draft) > 1:
             return None
-        return lambda: function(self.draft, self.theirs, self.draft.shape[1], self.logits)
+        # Up to 4.57 it also asks whether the candidates end there.
+        done = [False] if "is_done_candidate" in inspect.signature(function).parameters else []
+        return lambda: function(self.draft, self.theirs, self.draft.shape[1], self.logits, *done)
 
 
 def beside(works: Mapping[str, Work], rounds: int, calls: int = 1, device: str = "cpu") -> dict[str, float]:

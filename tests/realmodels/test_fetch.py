@@ -9,6 +9,7 @@ import socket
 import sys
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from commands import ran
@@ -89,7 +90,8 @@ def test_a_broken_connection_is_taken_up(hub):
 
 def test_a_download_that_broke_off_opens_nothing_and_goes_on_where_it_was(hub):
     hub.cut[WEIGHTS], hub.down = 5000, {WEIGHTS}
-    with pytest.raises(InputError, match=r"answers 503 for org/tiny; try again later: what is there is kept"):
+    # Releases of the hub's package before 1.0 do not ask again by themselves.
+    with pytest.raises(InputError, match=r"(503 for org/tiny; try again later|same command again): what is there is"):
         got()
     part = folder_of(hub) / f"{WEIGHTS}.part"
     assert part.read_bytes() == hub.files[WEIGHTS][:5000]
@@ -195,8 +197,9 @@ def test_without_a_network_that_is_said(hub, monkeypatch):
         with pytest.raises(InputError, match=r"cannot be reached at http.*Connect.*Error.*look at the network"):
             fetch.plan(ID)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="unset HF_HUB_OFFLINE"):
-        fetch.plan(ID)
+    if not hasattr(huggingface_hub.utils, "reset_sessions"):  # before 1.0 a session knew it from its beginning
+        with pytest.raises(InputError, match="unset HF_HUB_OFFLINE"):
+            fetch.plan(ID)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"pip install 'specverify\[transformers\]'"):
         fetch.plan(ID)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from typer.testing import CliRunner
 
 from realmodels import unweighted
@@ -47,6 +48,8 @@ def small(name, tmp_path):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_published_sizes_open_with_their_own_prompt(name, tmp_path):
+    if name == "glm-image" and not hasattr(transformers, "GlmImageForConditionalGeneration"):
+        pytest.skip("transformers 5 has this class")
     model = open_model(small(name, tmp_path), guidance=1.0)
     assert (model.name, model.length, model.vocab) == (f"random:{name}", LENGTHS[name], VOCAB[name])
     context = model.start(2)
