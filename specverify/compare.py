@@ -35,11 +35,14 @@ SAME = 1e-9
 ROUNDING = 1e-6
 """Measured figures of float32 that differ by less are the same, whatever their intervals."""
 SLOWER = 1.5
+WEAKER = 1.25
+"""How many times as large a discrepancy has to be that a check sees, to be told."""
 Sign = Literal["worse", "better", "other"]
 _ORDER = ("PROVED-FOR-ALL", "PROVED", "CONSISTENT", "VACUOUS", "INCONCLUSIVE", "ERROR", "REFUTED")
 _BAD = ("caught", "not flagged", "not applicable", "out of time", "error", "missed", "flagged")
 _TOLD = ("recall",)
 """Metrics whose interval is none of another set of images."""
+_ZERO_IS_BEST = ("surprisal",)
 _MORE_IS_BETTER = (
     "acceptance",
     "gain",
@@ -73,11 +76,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure: its value and standard error, and which way is better."""
+    """A measured figure: its value and standard error, and which way is better; if that is 0, its size counts."""
 
     value: float
     error: float
     more_is_better: bool
+    zero_is_best: bool = False
+
+    def worth(self, other: Figure) -> Sign:
+        """What it is to have this instead of the other."""
+        if self.zero_is_best:
+            noise = math.hypot(self.error, other.error)
+            apart = abs(self.value) - abs(other.value)
+            return "other" if abs(apart) <= noise else "worse" if apart > 0 else "better"
+        return "better" if (self.value > other.value) == self.more_is_better else "worse"
 
 
 def campaigns(old: Record, new: Record) -> list[Change]:
@@ -87,7 +99,7 @@ def campaigns(old: Record, new: Record) -> list[Change]:
     changes = [change for one, other in both for change in (*_verdicts(one, other), *_exact(one, other))]
     pairs = [(one["id"], _figures(one), _figures(other)) for one, other in both]
     changes += _measured(pairs)
-    changes += [change for one, other in both for change in _seconds(one, other)]
+    changes += [change for one, other in both for change in (*_weaker(one, other), *_seconds(one, other))]
     changes += _there(before, after)
     return [*_status(old, new), *changes, *(change for part in _PARTS for change in _part(part, old, new))]
 
@@ -240,9 +252,11 @@ def _figures(cell: Cell) -> dict[str, Figure]:
 
 
 def _metrics(row: Setting, without: Collection[str]) -> dict[str, Figure]:
-    """Of what has a sign, such as the surprisal's excess, the size counts."""
+    """With their signs: an unbiased distance may be below 0, and a surprisal off to either side."""
     return {
-        name: Figure(abs(metric["value"]), _error(metric["interval"]), name.startswith(_MORE_IS_BETTER))
+        name: Figure(
+            metric["value"], _error(metric["interval"]), name.startswith(_MORE_IS_BETTER), name in _ZERO_IS_BEST
+        )
         for name, metric in row["metrics"].items()
         if name not in without
     }
@@ -267,8 +281,17 @@ def _measured(
             old, new = one[name], other[name]
             apart = new.value - old.value
             if abs(apart) > noise * math.hypot(old.error, new.error) + ROUNDING * max(1.0, abs(old.value)):
-                sign: Sign = "better" if (apart > 0) == new.more_is_better else "worse"
-                yield Change("other" if name in _TOLD else sign, where, name, number(old.value), number(new.value))
+                sign = "other" if name in _TOLD else new.worth(old)
+                yield Change(sign, where, name, number(old.value), number(new.value))
+
+
+def _weaker(old: Cell, new: Cell) -> Iterator[Change]:
+    """Checks that see less than they did, as of fewer samples: the same verdict says less."""
+    before = {one["check"]: one["delta"] for one in old["evidence"]}
+    for one in new["evidence"]:
+        was, now = before.get(one["check"]), one["delta"]
+        if isinstance(was, float) and isinstance(now, float) and now > WEAKER * was:
+            yield Change("other", new["id"], f"delta of {one['check']}", number(was, 3), number(now, 3))
 
 
 def _seconds(old: Cell, new: Cell) -> Iterator[Change]:

@@ -261,6 +261,7 @@ def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_P
     trace = traces.Traced(reduce(laws, tokens, generator), runs=halves(tokens), groups=groups)
     found = trace.statistics
     deviation = math.sqrt(float(found.variance[found.open].mean()))
+    widest = math.sqrt(float(found.variance.where(found.open, 0).mean(0).max()))
     is_open = float(found.open.double().mean())
     # A phase takes every other pair; the smaller one of a row has (length - 1) // 2 of them.
     sequences: dict[str, Callable[[int], float]] = {
@@ -276,7 +277,7 @@ def _traced(toy: str, tokens: Tensor, generator: np.random.Generator) -> list[_P
         known = traces.CHECKS[name]
         check = known.make(trace)
         if hasattr(check, "deviation"):
-            check = replace(check, deviation=deviation)
+            check = replace(check, deviation=widest if known.unit == "sequences" else deviation)
         return _Part(
             name,
             check,

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specverify.evidence.conditional import Conditionals
-from specverify.evidence.copies import Copies
+from specverify.evidence.copies import Copies, collision_probability
 from specverify.evidence.discrete import ChiSquare
 from specverify.evidence.finite import TotalVariation
 from specverify.evidence.independence import Dispersion
@@ -92,7 +92,7 @@ CHECKS: dict[str, Check] = {
         of_calls=True,
     ),
     "copies": Check(
-        lambda law, vocab, rows: Copies(),
+        lambda law, vocab, rows: Copies(collision_probability(law)),
         lambda check, sample, generator, rates: check.check(*(sample.runs or ()), **rates),
         lambda sample: sample.runs is not None,
         "rows of 2 runs",

@@ -40,6 +40,11 @@ POWER = 0.1
 """Of a p-value, less one: the smaller, the more a very small one earns, and the less one that is just small."""
 FEW_TIMES = 4
 """So often a row may come again, on average, and be a copy."""
+CROWDED = 10
+"""Where more than one row in so many repeats another of its run, a copy is nothing new."""
+FEW_ROWS = "rows are of so few kinds that they come again by chance: what copies add is not known"
+ALIKE = 1 - 1e-12
+"""Of rows that are all alike, the probability that two of them are equal, less rounding."""
 LEAST = -600.0
 """Logarithm of a probability below which all are alike: exp of its negative is still a number."""
 
@@ -58,8 +63,9 @@ class Copies:
     2 exp(-t^2 / (4 m + 2 t)) (Chatterjee, Stein's method for concentration inequalities, 2007, Proposition 1.1).
 
     Attributes:
-        collision: the probability that two independent sequences are equal, for planning alone. With 0, right for long
-            sequences, the miss rate is a finite-sample bound; else chance collisions are taken as normal.
+        collision: the probability that two independent sequences are equal; `check` takes what rows at different places
+            show, where that is more. With 0, right for long sequences, the miss rate is a finite-sample bound; else
+            chance collisions are taken as normal.
     """
 
     collision: float = 0.0
@@ -77,9 +83,10 @@ class Copies:
         n = one.shape[0]
         check_size(n, "the number of rows")
         equal = int((one == two).all(1).sum())
-        mean = equal_pairs(one, two) / n
+        pairs = equal_pairs(one, two)
+        mean, chance = pairs / n, max(self.collision, (pairs - equal) / max(1, n * (n - 1)))
         p_value = float(min(1.0, 2 * math.exp(-_exponent(np.array(equal), np.array(mean)))))
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
+        delta = Copies(min(chance, ALIKE)).smallest_detectable(n, alpha=alpha, beta=beta)
         return Evidence(
             check="copies",
             statistic=float(equal),
@@ -91,7 +98,7 @@ class Copies:
             n=n,
             rejected=p_value <= alpha,
             basis="finite-sample bound",
-            power="asymptotic" if self.collision else "finite-sample bound",
+            power="asymptotic" if chance else "finite-sample bound",
             estimate=max(0.0, equal - mean) / n,
             vacuous=nothing_below_one(delta, n),
             blind="copies at other places of the other run, and rows that differ in a single token",
@@ -144,7 +151,13 @@ class Again:
         many = int((counts.sum(1) - twice).min()) >= n / FEW_TIMES
         alone = float(rare.tails([counts], sizes)[0]) if both == 0 and many else 1.0
         p_value = min(1.0, 2 * min(rare.alike(counts, sizes), alone))
-        delta = self.smallest_detectable(n, alpha=alpha, beta=beta)
+        by_chance = int(twice.sum())
+        enough = rare.fewest(n, alpha / 2)
+        if by_chance:  # and then by more or by less
+            swing = float(stats.norm.isf(beta)) * math.sqrt(2 * (by_chance + both))
+            enough = _fewest_more(counts, sizes, alpha / 2) + math.ceil(max(0.0, swing))
+        crowded = by_chance > 2 * n / CROWDED
+        delta = least_share(enough, n, beta) if enough <= n and not crowded else 1.0
         return Evidence(
             check="rows again",
             statistic=float(both),
@@ -156,8 +169,8 @@ class Again:
             n=n,
             rejected=p_value <= alpha,
             basis="finite-sample bound",
-            power="finite-sample bound",
-            vacuous=nothing_below_one(delta, n),
+            power="asymptotic" if by_chance else "finite-sample bound",
+            vacuous=FEW_ROWS if crowded else nothing_below_one(delta, n),
             blind="rows that come again as often in either run as in both, and rows that differ in a single token",
             detail=f"of {n:,} rows of each {both:,} come in both, and {twice[0]:,} and {twice[1]:,} come again in one",
             coverage={"rows": n, "both": both},
@@ -169,6 +182,16 @@ class Again:
         check_size(n)
         enough = rare.fewest(n, alpha / 2)
         return least_share(enough, n, beta) if enough <= n else 1.0
+
+
+def _fewest_more(counts: rare.Counts, sizes: Sequence[int], alpha: float) -> int:
+    """How many more outcomes have to come once in each run, beside those that came, to be told."""
+    most = int(counts.sum())
+
+    def told(more: int) -> bool:
+        return rare.alike(np.concatenate([counts, np.ones((2, more), dtype=counts.dtype)], 1), sizes) <= alpha
+
+    return 1 + bisect.bisect_left(range(1, most), True, key=told) if told(most) else most + 1
 
 
 RARE = math.log(1e-4)

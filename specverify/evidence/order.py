@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from specverify.evidence.result import Evidence, check_rates
 from specverify.evidence.tokens import TokenStatistics
@@ -46,7 +46,7 @@ class Neighbours:
         log_p = min(0.0, min(logs) + math.log(2))
         ways = _log_pairings(rows)
         found = min(0.0, log_p + ways)
-        seen = _least_shared(min(sizes), ways + math.log(2 / alpha))
+        seen = _least_shared(min(sizes), ways + math.log(2 / alpha), beta)
         return Evidence(
             check="neighbouring rows",
             statistic=-log_p,
@@ -66,13 +66,17 @@ class Neighbours:
         )
 
 
-def _least_shared(n: int, need: float) -> float:
-    """The share of n pairs whose two transforms are one, by which the tail of their cells comes to exp(-need)."""
+def _least_shared(n: int, need: float, beta: float) -> float:
+    """The share of n pairs whose two transforms are one, at which the tail of their cells is above exp(-need) with a
+    probability of beta: their log-likelihood ratio is taken as normal."""
+    reach = float(stats.norm.isf(beta))
 
     def lacks(share: float) -> float:
         same = share + (1 - share) / GRID
         entropy = special.rel_entr(same, 1 / GRID) + special.rel_entr(1 - same, 1 - 1 / GRID)
-        return need + _log_tail(n * float(entropy))
+        step = special.xlogy(1.0, same * GRID) - special.xlogy(1.0, max(1 - same, 1e-300) / (1 - 1 / GRID))
+        spread = math.sqrt(n * same * (1 - same)) * float(step)
+        return need + _log_tail(max(0.0, n * float(entropy) - reach * spread))
 
     return float(optimize.brentq(lacks, 0.0, 1.0)) if lacks(1.0) < 0 else 1.0
 

@@ -112,11 +112,11 @@ class SurprisalGroups:
     Sees laws that are flatter or sharper than their tokens in one place and not in all. The groups are fixed by what
     comes before a token, and the mean of their e-values is one: the false-alarm rate holds at every n.
 
-    `delta` is the shift of the mean surprisal at one position, and n counts sequences.
+    `delta` is the shift of the mean surprisal at one position, whichever it is, and n counts sequences.
 
     Attributes:
         length: positions of a sequence; for planning alone, `check` takes the trace's own.
-        deviation: as of `Surprisal`.
+        deviation: as of `Surprisal`, at the position where it is largest.
     """
 
     length: int = 1
@@ -142,7 +142,7 @@ class SurprisalGroups:
         impossible = int(statistics.impossible.sum())
         total = math.inf if impossible else float(np.logaddexp.reduce(list(found.values()))) - math.log(len(found))
         p_value = min(1.0, math.exp(-total))
-        spread = math.sqrt(float(variance.sum()) / max(n, 1))
+        spread = math.sqrt(float(variance.mean(0).max())) if len(variance) else 0.0  # where least is seen
         own = SurprisalGroups(length, spread) if spread else None
         seen = own.smallest_detectable(max(1, len(excess)), alpha=alpha, beta=beta) if own else math.inf
         return Evidence(

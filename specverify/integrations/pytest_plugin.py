@@ -14,12 +14,13 @@ The fixture judges, and fails the test unless the verdict is PROVED-FOR-ALL, PRO
 where the law goes wrong, the counterexample and a line that reproduces it. Its arguments are those of
 `isolation.judge_isolated`; the marker, on a test, a class or a module, gives defaults for them. A subject that is
 named by text runs in a process of its own with a time limit. One that is handed over as an object runs in the test's
-process, with neither.
+process, with neither. A test that asks for the fixture and never calls it fails, and so does one with the marker of its
+own that never asks: it would pass without a verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,8 @@ import pytest
 if TYPE_CHECKING:  # pytest imports plug-ins at every start: nothing here may wait for torch
     from specverify.subjects.judgement import Judgement
 
+_FIXTURE = "specverify_judge"
+_JUDGED = pytest.StashKey[bool]()
 _ARGUMENTS = ("level", "claim", "seed", "seconds", "options", "limit", "memory")
 
 
@@ -36,6 +39,20 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"specverify({', '.join(f'{name}=...' for name in _ARGUMENTS)}): defaults for the fixture specverify_judge",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a test that passed, was to judge something, and did not."""
+    passed = yield
+    if _FIXTURE in pyfuncitem.fixturenames:
+        if not pyfuncitem.stash.get(_JUDGED, False):
+            pytest.fail(
+                f"this test has the fixture {_FIXTURE} and judges nothing: call it with a subject", pytrace=False
+            )
+    elif any(mark.name == "specverify" for mark in pyfuncitem.own_markers):
+        pytest.fail(f"this test is marked with specverify and judges nothing: ask for {_FIXTURE}", pytrace=False)
+    return passed
 
 
 @pytest.fixture
@@ -49,6 +66,7 @@ def specverify_judge(request: pytest.FixtureRequest) -> Callable[..., Judgement]
 
     def judge(subject: object, **arguments: Any) -> Judgement:
         __tracebackhide__ = True
+        request.node.stash[_JUDGED] = True
         given = defaults | arguments
         if unknown := sorted(set(given) - set(_ARGUMENTS)):
             raise pytest.UsageError(f"specverify_judge has no argument {unknown[0]!r}; use {', '.join(_ARGUMENTS)}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from specverify.errors import InputError
-from specverify.evidence.copies import Copies, Repeats, collision_probability, equal_pairs
+from specverify.evidence.copies import Again, Copies, Repeats, collision_probability, equal_pairs
 from specverify.evidence.design import rate_excess
 
 
@@ -116,6 +116,31 @@ def test_miss_rate_of_copies_among_chance_collisions(seed):
         second = np.where(generator.random((n, 1)) < delta, first, other)
         missed += not check.check(first, second, alpha=0.01, beta=beta).rejected
     assert rate_excess(missed, trials, beta) > 1e-6, f"missed {missed} of {trials} at n = {n}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "vocab", "length"), [(Copies, 2000, 4, 3), (Copies, 2000, 8, 5), (Again, 2000, 8, 5)]
+)
+def test_what_a_check_states_holds_where_rows_are_equal_by_chance(kind, n, vocab, length, seed):
+    """That is not asked: the rows show it."""
+    generator, beta, trials, missed = np.random.default_rng(seed), 0.05, 80, 0
+
+    def found(share):
+        one, two = rows(generator, n, vocab, length), rows(generator, n, vocab, length)
+        return kind().check(one, np.where(generator.random((n, 1)) < share, one, two), alpha=1e-4, beta=beta)
+
+    stated = found(0.0)
+    assert (stated.power, stated.vacuous, stated.rejected) == ("asymptotic", "", False)
+    assert stated.delta < 0.3
+    missed = sum(not found(stated.delta).rejected for _ in range(trials))
+    assert rate_excess(missed, trials, beta) > 1e-6, f"missed {missed} of {trials}"
+
+
+def test_rows_of_few_kinds_tell_no_copies_that_come_anywhere():
+    generator = np.random.default_rng(0)
+    found = Again().check(rows(generator, 500, 2, 6), rows(generator, 500, 2, 6), alpha=0.01, beta=0.01)
+    assert found.delta == 1
+    assert found.vacuous.startswith("rows are of so few kinds")
 
 
 def test_bad_input_is_named():

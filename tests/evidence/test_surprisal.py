@@ -187,3 +187,26 @@ def test_groups_see_what_cancels_over_the_trace_and_keep_their_rate(seed):
     groups = SurprisalGroups().check(found, alpha=1e-6, beta=0.1)
     assert groups.rejected
     assert "most off: position" in groups.detail
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_shift_at_the_position_that_varies_most_is_missed_as_seldom_as_stated(sign, seed):
+    """Eleven coins behind it vary little: their average is not what is seen at the first position."""
+    generator, rows, beta, trials, missed = np.random.default_rng(seed), 1500, 0.05, 60, 0
+    heavy = torch.full((100,), 0.1 / 99, dtype=torch.float64)
+    heavy[0] = 0.9
+    coin = torch.zeros(100, dtype=torch.float64)
+    coin[0], coin[1] = 0.55, 0.45
+    laws = torch.cat([heavy[None], coin.expand(11, -1)])[None].expand(rows, -1, -1)
+
+    def found(moved):
+        wrong = laws.clone()
+        wrong[:, 0, 0] -= moved
+        wrong[:, 0, 1:] += moved / 99
+        return SurprisalGroups().check(reduce(laws, draw(wrong, generator), generator), alpha=1e-6, beta=beta)
+
+    delta = found(0.0).delta
+    moved = sign * delta / float((heavy[0] / heavy[1]).log())
+    assert abs(moved) < 0.1
+    missed = sum(not found(moved).rejected for _ in range(trials))
+    assert rate_excess(missed, trials, beta) > 1e-6, f"missed {missed} of {trials}"

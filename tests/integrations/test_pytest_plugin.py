@@ -114,6 +114,34 @@ def test_it_costs_nothing_where_it_is_not_used(run):
     assert (code, "1 passed" in out) == (0, True)
 
 
+def test_no_test_passes_that_was_to_judge_something_and_did_not(run):
+    code, out = run(
+        """
+import pytest
+
+@pytest.mark.specverify(seconds=3)
+def test_marked():
+    pass
+
+def test_never_calls(specverify_judge):
+    pass
+
+def test_skips_first(specverify_judge):
+    pytest.skip("not today")
+
+class TestMarked:
+    pytestmark = pytest.mark.specverify(seconds=3)
+
+    def test_of_something_else(self):
+        pass
+"""
+    )
+    assert code == 1
+    assert "2 failed, 1 passed, 1 skipped" in out
+    assert "marked with specverify and judges nothing: ask for specverify_judge" in out
+    assert "has the fixture specverify_judge and judges nothing: call it" in out
+
+
 def test_the_marker_and_the_fixture_are_explained(run):
     assert "@pytest.mark.specverify(level=..., claim=..., seed=..., seconds=..." in run("", "--markers")[1]
     assert "specverify_judge" in run("", "--fixtures")[1]

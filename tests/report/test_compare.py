@@ -128,6 +128,27 @@ def test_more_is_better_of_speed_and_worse_of_distances(name, sign):
     assert compare.sweeps(*exact) == []
 
 
+def test_signs_of_figures_count():
+    """An unbiased distance below 0 is no larger one, and a surprisal that is off the other way is another one."""
+    assert [c.sign for c in compare.sweeps(swept(-0.2, "surprisal"), swept(0.2, "surprisal"))] == ["other"]
+    assert [c.sign for c in compare.sweeps(swept(-0.2, "surprisal"), swept(0.4, "surprisal"))] == ["worse"]
+    assert [c.sign for c in compare.sweeps(swept(-0.4, "surprisal"), swept(0.2, "surprisal"))] == ["better"]
+    (nearer,) = compare.sweeps(swept(0.0, "kd"), swept(-0.065, "kd"))
+    assert (nearer.sign, nearer.new) == ("better", "-0.065")
+    assert [c.sign for c in compare.sweeps(swept(-0.045, "kd"), swept(0.045, "kd"))] == ["worse"]
+
+
+def test_checks_that_see_less_are_told(record):
+    cell = next(c for c in record["cells"] if any(isinstance(e["delta"], float) for e in c["evidence"]))
+    weaker = copy.deepcopy(record)
+    for one in next(c for c in weaker["cells"] if c["id"] == cell["id"])["evidence"]:
+        one["delta"] = 2 * one["delta"] if isinstance(one["delta"], float) else one["delta"]
+    found = compare.campaigns(record, weaker)
+    assert {c.sign for c in found} == {"other"}
+    assert all(c.what.startswith("delta of ") and c.where == cell["id"] for c in found)
+    assert compare.campaigns(weaker, record) == []
+
+
 def test_distances_in_other_features_are_not_compared():
     own, others = (
         {"features": {"network": network, "axes": axes}}
