@@ -18,6 +18,7 @@ CALLED_BY_OTHERS = {
     "specverify.integrations.image_toys.value_cache": "by loops that are written for caches of their own",
     "specverify.integrations.trunk.reset_parameters": "by torch",
     "specverify.integrations.pytest_plugin.pytest_configure": "by pytest",
+    "specverify.integrations.pytest_plugin.pytest_pyfunc_call": "by pytest",
     "specverify.subjects.sampler_worlds._should_skip_dynamo": "by torch",
     "specverify.cli._root": "by typer",
 }

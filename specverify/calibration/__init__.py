@@ -7,7 +7,7 @@
 
 `trial` says what a trial is and judges its rate, `rows` lists the trials, `book` carries them out and keeps them. What
 is sampled is in `sources`; how each kind of check is put to the test in `counts`, `traces`, `dependence`, `continuous`,
-`rounds` and `blackbox`.
+`logged`, `rounds` and `blackbox`.
 """
 
 from specverify.calibration.book import NAME, Setting, run

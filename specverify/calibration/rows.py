@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache, partial
 
-from specverify.calibration import blackbox, bounds, continuous, counts, dependence, rounds, traces
+from specverify.calibration import blackbox, bounds, continuous, counts, dependence, logged, rounds, traces
 from specverify.calibration.sources import Source
 from specverify.calibration.trial import UNIFORM, Trial, What
 from specverify.errors import InputError
@@ -34,7 +34,7 @@ def all_trials(quick: bool = False) -> tuple[Trial, ...]:
     """
     found = tuple(
         trial
-        for rows in (_blackbox, _counts, _traces, _dependence, _continuous, _bounds, _rounds)
+        for rows in (_blackbox, _counts, _traces, _logged, _dependence, _continuous, _bounds, _rounds)
         for trial in rows(0.1 if quick else 1.0)
     )
     if len({trial.id for trial in found}) < len(found):
@@ -166,6 +166,16 @@ def _traces(share: float) -> Iterator[Trial]:
     source = Source("params-dropped-on-spec-path", "dense-3x6", draft="perturbed")
     wrong = partial(traces.whole_misses, source=source, side=0.2, delta=0.03, alpha=ALPHA, beta=BETA)
     yield Trial("judge_trace", "misses", f"{source.name}, too flat", BETA, _less(100, share), wrong)
+
+
+def _logged(share: float) -> Iterator[Trial]:
+    on = f"{logged.LENGTH} tokens of {logged.VOCAB} ids, each by a law of its own"
+    for check in logged.TOOLS:
+        measure = partial(logged.alarms, check=check, rows=100, alpha=0.05)
+        yield Trial(check, "false alarms", on, 0.05, _less(400, share), measure)
+    for check in logged.SEEN:
+        wrong = partial(logged.misses, check=check, rows=1000, alpha=ALPHA, beta=BETA)
+        yield Trial(check, "misses", "tokens off by what it states", BETA, _less(200, share), wrong)
 
 
 def _dependence(share: float) -> Iterator[Trial]:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from specverify import calibration
+from specverify import batteries, calibration
 from specverify.calibration import (
     bounds,
     continuous,
     counts,
+    logged,
     rounds,
     traces,
 )  # fmt: skip
@@ -20,13 +21,14 @@ class TestPlan:
             found.setdefault(trial.check, set()).add(trial.what)
         checks = {*counts.TOOLS, *traces.TOOLS, "dispersion", "copies", "repeated rows", "judge_sampler"}
         checks |= {*continuous.TOOLS}
-        checks |= {*bounds.TOOLS, *rounds.TOOLS, "judge_round", "judge_trace"}
+        checks |= {*bounds.TOOLS, *rounds.TOOLS, *logged.TOOLS, "judge_round", "judge_trace"}
+        assert checks >= {*batteries.traces.CHECKS, *batteries.counts.CHECKS}, "all that samples and logs are judged by"
         assert checks == set(found)
         for check in checks:
-            assert "misses" in found[check]
+            assert "misses" in found[check] or check in {*logged.TOOLS} - {*logged.SEEN}
             assert found[check] & {"false alarms", "optional stopping"}
         assert {check for check in checks if "uniform p-values" not in found[check]} == {
-            "repeated rows", "judge_sampler", "judge_round", "judge_trace", *rounds.TOOLS
+            "repeated rows", "judge_sampler", "judge_round", "judge_trace", *rounds.TOOLS, *logged.TOOLS
         }  # fmt: skip
         assert "optional stopping" in found["e-process"] & found["mean ratio"]
         assert len({trial.id for trial in calibration.all_trials(quick)}) == len(calibration.all_trials(quick))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from specverify.calibration import (
+    logged,
     rounds,
     traces,
 )  # fmt: skip
@@ -50,3 +51,13 @@ def test_the_engine_of_black_boxes_is_tried():
     assert right.rejected.sum() <= 1
     assert wrong.rejected.all()
     assert (wrong.delta, wrong.tv) == (0.05, pytest.approx(0.05))
+
+
+@pytest.mark.parametrize("check", logged.TOOLS)
+def test_what_logs_have_beside_their_statistics_is_tried(check):
+    right = logged.alarms(10, 1, check=check, rows=60, alpha=1e-3)
+    assert not right.rejected.any()
+    if check in logged.SEEN:
+        wrong = logged.misses(10, 1, check=check, rows=1000, alpha=0.01, beta=1e-3)
+        assert wrong.rejected.all()
+        assert wrong.delta < 0.6
