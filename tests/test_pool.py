@@ -197,19 +197,23 @@ def test_processes_never_hear_of_an_interruption_not_even_as_they_start(delay, t
     assert parent.returncode == 0
 
 
-def whose(seconds):
-    """The process that this runs in."""
+def whose(unit):
+    """The process that this runs in, once another one has a unit as well."""
+    folder, seconds = unit
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
     time.sleep(seconds)
     return os.getpid()
 
 
 @pytest.mark.thinned(1)
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_end_is_reached_although_a_worker_is_killed_while_it_waits_for_work(which, monkeypatch):
+def test_the_end_is_reached_although_a_worker_is_killed_while_it_waits_for_work(which, tmp_path, monkeypatch):
     """The first to be idle holds the lock of the queue; stopped, it keeps it until the end is due, and then dies."""
     monkeypatch.setattr(pool, "PATIENCE", 3.0)
     killing = threading.Timer(1.0, lambda: os.kill(victim, signal.SIGKILL))
-    found = share_out(whose, [0.0, 2.0], 2)
+    found = share_out(whose, [(tmp_path, 0.0), (tmp_path, 1.0)], 2)
     both = [next(found), next(found)]
     victim = both[which]
     os.kill(victim, signal.SIGSTOP)
