@@ -208,14 +208,18 @@ def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
     """
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
-    running, end = [process.sentinel for process in processes], time.monotonic() + PATIENCE
+    for process in (slow := _running(processes)):
+        process.terminate()
+    _running(slow)
+
+
+def _running(processes: Sequence[Any]) -> Sequence[Any]:
+    """Those that did not end in time."""
+    running, end = processes, time.monotonic() + PATIENCE
     while running and (left := end - time.monotonic()) > 0:
-        over = multiprocessing.connection.wait(running, left)
-        running = [process for process in running if process not in over]
-    for process in processes:
-        if process.sentinel in running:
-            process.terminate()
-    pool.shutdown(wait=True)
+        over = multiprocessing.connection.wait([process.sentinel for process in running], left)
+        running = [process for process in running if process.sentinel not in over]
+    return running
 
 
 @contextlib.contextmanager

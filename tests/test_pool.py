@@ -221,4 +221,7 @@ def test_the_end_is_reached_although_a_worker_is_killed_while_it_waits_for_work(
     assert list(found) == []
     killing.join()
     assert len(set(both)) == 2
+    until = time.monotonic() + 10
+    while any(map(runs, both)) and time.monotonic() < until:
+        time.sleep(0.01)
     assert not any(map(runs, both))
