@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -83,8 +84,7 @@ def _found(
     statistics = reduce(laws, tokens, generator)
     below = (laws.cumsum(2) - laws).gather(2, tokens[..., None])[..., 0]
     transforms = [statistics.pit.numpy(), by_id(statistics, below, generator)] if noise is None else [noise, noise]
-    if noise is not None:
-        statistics.pit.copy_(torch.from_numpy(noise))
+    statistics = replace(statistics, pit=torch.from_numpy(transforms[0]))
     groups = Groups(tokens, VOCAB)
     groups.add(laws, slice(None), slice(None))
     branch = torch.from_numpy(generator.choice([int(each) for each in Branch if each != Branch.NONE], tokens.shape))

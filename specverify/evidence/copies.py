@@ -152,12 +152,12 @@ class Again:
         alone = float(rare.tails([counts], sizes)[0]) if both == 0 and many else 1.0
         p_value = min(1.0, 2 * min(rare.alike(counts, sizes), alone))
         by_chance = int(twice.sum())
-        enough = rare.fewest(n, alpha / 2)
-        if by_chance:  # and then by more or by less
+        crowded = by_chance > 2 * n / CROWDED
+        delta = 1.0 if crowded else self.smallest_detectable(n, alpha=alpha, beta=beta)
+        if by_chance and not crowded:  # and then by more or by less
             swing = float(stats.norm.isf(beta)) * math.sqrt(2 * (by_chance + both))
             enough = _fewest_more(counts, sizes, alpha / 2) + math.ceil(max(0.0, swing))
-        crowded = by_chance > 2 * n / CROWDED
-        delta = least_share(enough, n, beta) if enough <= n and not crowded else 1.0
+            delta = least_share(enough, n, beta) if enough <= n else 1.0
         return Evidence(
             check="rows again",
             statistic=float(both),

@@ -123,7 +123,7 @@ def test_miss_rate_of_copies_among_chance_collisions(seed):
 )
 def test_what_a_check_states_holds_where_rows_are_equal_by_chance(kind, n, vocab, length, seed):
     """That is not asked: the rows show it."""
-    generator, beta, trials, missed = np.random.default_rng(seed), 0.05, 80, 0
+    generator, beta, trials = np.random.default_rng(seed), 0.05, 80
 
     def found(share):
         one, two = rows(generator, n, vocab, length), rows(generator, n, vocab, length)

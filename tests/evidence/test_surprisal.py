@@ -192,7 +192,7 @@ def test_groups_see_what_cancels_over_the_trace_and_keep_their_rate(seed):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_shift_at_the_position_that_varies_most_is_missed_as_seldom_as_stated(sign, seed):
     """Eleven coins behind it vary little: their average is not what is seen at the first position."""
-    generator, rows, beta, trials, missed = np.random.default_rng(seed), 1500, 0.05, 60, 0
+    generator, rows, beta, trials = np.random.default_rng(seed), 1500, 0.05, 60
     heavy = torch.full((100,), 0.1 / 99, dtype=torch.float64)
     heavy[0] = 0.9
     coin = torch.zeros(100, dtype=torch.float64)
