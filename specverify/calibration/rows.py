@@ -173,8 +173,8 @@ def _logged(share: float) -> Iterator[Trial]:
     for check in logged.TOOLS:
         measure = partial(logged.alarms, check=check, rows=100, alpha=0.05)
         yield Trial(check, "false alarms", on, 0.05, _less(400, share), measure)
-    for check in logged.SEEN:
-        wrong = partial(logged.misses, check=check, rows=1000, alpha=ALPHA, beta=BETA)
+    for check, rows in logged.SEEN.items():
+        wrong = partial(logged.misses, check=check, rows=rows, alpha=ALPHA, beta=BETA)
         yield Trial(check, "misses", "tokens off by what it states", BETA, _less(200, share), wrong)
 
 

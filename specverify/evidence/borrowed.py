@@ -49,8 +49,8 @@ class Borrowed:
     the rows were sorted, since they are taken at random. Rows and pieces, and each kind of transform, have their own
     share of alpha. Rows that tell much are found one by one; of short ones, that too many are near each other.
 
-    n counts the rows that are looked at, as many of all as `BUDGET` allows. `delta` is the share of them that have the
-    noise of an earlier one at the same positions, so well that the mean cosine is `NEAR`.
+    n counts the rows that are looked at, as many of all as `BUDGET` allows. `delta` is the share of all rows that have
+    the noise of an earlier one at the same positions, so well that the mean cosine is `NEAR`.
     """
 
     def check(
@@ -90,6 +90,8 @@ class Borrowed:
         log_e = max(0.0, float(max(purse.max() for purse in purses)) - math.log(len(purses)))
         n = min(rows, looked_at(length, length))
         delta = self.smallest_detectable(n, length, len(purses), alpha=alpha, beta=beta)
+        # of a row that is looked at, the one whose noise it has may be among those that are not
+        delta = min(1.0, delta * (rows - 1) / (n - 1))
         rejected = log_e >= math.log(1 / alpha)
         return Evidence(
             check="rows with another's noise",

@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 
 BOLDEST = 2.0
 """The largest stake, where little variance was seen so far: beyond it, a single large difference proves less."""
@@ -25,16 +26,15 @@ BOLDEST = 2.0
 def log_e(excess: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"], alpha: float) -> float:
     """Logarithm of an e-value against a sum of mean 0: it reaches log(1 / alpha) with probability at most alpha.
 
-    The stakes are those that are best at the edge of rejection, for as much variance in all as the differences so far
-    let expect. Half is bet on either side.
+    The stakes are those that are best at the edge of rejection, for as much variance in all as that of each difference
+    and of those before it lets expect. Half is bet on either side.
 
     Args:
         excess: the differences, in an order in which each has mean 0 given those before it.
         variance: their conditional variances.
         alpha: the rate that the stakes are made for; the e-value is one whatever it is.
     """
-    stake = edge(alpha) / np.sqrt(_expected(variance))
-    stake = np.minimum(stake, BOLDEST)
+    stake = _stakes(variance, alpha)
     gain = float(stake @ excess)
     cost = float(stake**2 @ (excess**2 + 2 * variance)) / 6
     return float(np.logaddexp(gain - cost, -gain - cost)) - math.log(2)
@@ -45,11 +45,42 @@ def edge(alpha: float) -> float:
     return math.sqrt(2 * math.log(2 / alpha))
 
 
-def _expected(variance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Of all differences together, from those before each; they start as if one of variance 1 had been seen."""
-    n = len(variance)
-    before = np.concatenate([[0.0], np.cumsum(variance)[:-1]])
-    return np.asarray(n * (1 + before) / np.arange(1, n + 1))
+def least_shift(variance: Float[np.ndarray, " n"], alpha: float, beta: float, spread: float) -> float:
+    """The mean of each difference from which `log_e` reaches log(1 / alpha) but for a probability of beta.
+
+    A normal limit is taken for the sum at these stakes.
+
+    Args:
+        variance: conditional variances, all above 0, in the order of the differences.
+        alpha: the rate that the stakes are made for.
+        beta: miss rate.
+        spread: how far the differences spread at most, in standard deviations of those of mean 0.
+
+    Returns:
+        infinity where no mean is large enough.
+    """
+    stake = _stakes(variance, alpha)
+    return _least(float(stake.sum()), float(stake @ stake), float(stake**2 @ variance), alpha, beta, spread)
+
+
+def least_even_shift(n: int, deviation: float, alpha: float, beta: float, spread: float) -> float:
+    """The same for n differences of one standard deviation, of which none are held."""
+    stake = min(edge(alpha) / (math.sqrt(n) * deviation), BOLDEST) if deviation else BOLDEST
+    return _least(n * stake, n * stake**2, n * (stake * deviation) ** 2, alpha, beta, spread)
+
+
+def _least(stakes: float, squares: float, spent: float, alpha: float, beta: float, spread: float) -> float:
+    """The root of d stakes - d^2 squares / 6 = what has to be won."""
+    reach = float(special.ndtri(1 - beta))
+    need = math.log(2 / alpha) + spent * (spread**2 + 2) / 6 + max(reach, spread * reach) * math.sqrt(spent)
+    root = stakes**2 - squares * need * 2 / 3
+    return 2 * need / (stakes + math.sqrt(root)) if root >= 0 else math.inf
+
+
+def _stakes(variance: Float[np.ndarray, " n"], alpha: float) -> Float[np.ndarray, " n"]:
+    mean = np.cumsum(variance) / np.arange(1, len(variance) + 1)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.minimum(edge(alpha) / np.sqrt(len(variance) * mean), BOLDEST))
 
 
 def mixed_log_e(excess: Float[np.ndarray, " sums"], spread: Float[np.ndarray, " sums"]) -> Float[np.ndarray, " sums"]:

@@ -19,18 +19,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from specverify.errors import InputError
 from specverify.evidence import design
-from specverify.evidence.martingale import edge, log_e
+from specverify.evidence.martingale import edge, least_even_shift, least_shift, log_e
 from specverify.evidence.result import NATS, Evidence, check_delta, check_rates, check_size
 from specverify.evidence.tokens import TILTS, TokenStatistics
 
 BLIND = "samplers whose tokens are, on average, as surprising as the target's"
 SPREAD = 1.25
 """How far a wrong sampler's sum may spread, in standard deviations of the target's, for the miss rate to hold."""
+SPREADING = f"beta is for sums that spread at most {SPREAD:g} times as far as the target's"
 NO_SURPRISE = "every law is uniform over the tokens that it allows: none is more surprising than another"
+TOO_EVEN = "tokens are so few, or their laws so even, that no shift of the mean surprisal is sure to be seen"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Surprisal:
         z = math.inf if impossible else total / spread if spread else 0.0
         evidence = math.inf if impossible else log_e(excess.ravel(), variance.ravel(), alpha)
         p_value = min(1.0, math.exp(-evidence))
-        seen = Surprisal(spread / math.sqrt(n)).smallest_detectable(n, alpha=alpha, beta=beta) if spread else math.inf
+        seen = _least_shift(n, variance.ravel(), alpha, beta)
         half = edge(alpha) * spread / max(n, 1)
         estimate = total / max(n, 1)
         return Evidence(
@@ -78,9 +81,8 @@ class Surprisal:
             power="asymptotic",
             estimate=estimate,
             interval=(estimate - half, estimate + half),
-            vacuous="" if spread else NO_SURPRISE,
-            blind=f"{BLIND}; beta is for sums that spread at most {SPREAD:g} times as far as the target's, not for a "
-            "few very improbable tokens",
+            vacuous=_vacuous(variance, seen),
+            blind=f"{BLIND}; {SPREADING}, not for a few very improbable tokens",
             detail=f"z = {z:+.3f}{_direction(estimate, p_value <= alpha)}",
             coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
             data={"excess by position": excess.sum(0).tolist(), "variance by position": variance.sum(0).tolist()},
@@ -90,10 +92,7 @@ class Surprisal:
         """The shift of the mean surprisal, in nats, that n open tokens miss with probability at most beta."""
         check_rates(alpha, beta)
         check_size(n)
-        reach = float(stats.norm.isf(beta))
-        # at the stake of `log_e`, half of the edge is to be gained, and half is lost to the spread that was seen
-        lost = 0.5 * (1 + (SPREAD**2 + 2) / 3)
-        return (lost * edge(alpha) + max(reach, SPREAD * reach)) * self.deviation / math.sqrt(n)
+        return least_even_shift(n, self.deviation, alpha, beta, SPREAD)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of open tokens that misses a shift of delta nats with probability at most beta."""
@@ -142,9 +141,10 @@ class SurprisalGroups:
         impossible = int(statistics.impossible.sum())
         total = math.inf if impossible else float(np.logaddexp.reduce(list(found.values()))) - math.log(len(found))
         p_value = min(1.0, math.exp(-total))
-        spread = math.sqrt(float(variance.mean(0).max())) if len(variance) else 0.0  # where least is seen
-        own = SurprisalGroups(length, spread) if spread else None
-        seen = own.smallest_detectable(max(1, len(excess)), alpha=alpha, beta=beta) if own else math.inf
+        varied = np.flatnonzero(variance.any(0))  # at others nothing surprises
+        each = [_least_shift(len(excess), variance[:, t], share, beta) for t in varied]
+        seen = max((shift for shift in each if shift < math.inf), default=math.inf)
+        few = sum(shift == math.inf for shift in each)
         return Evidence(
             check="surprisal by position and entropy",
             statistic=total,
@@ -157,8 +157,9 @@ class SurprisalGroups:
             rejected=p_value <= alpha,
             basis="finite-sample bound",
             power="asymptotic",
-            vacuous="" if spread else NO_SURPRISE,
-            blind=f"{BLIND}, at one position of all rows and at each level of entropy",
+            vacuous=_vacuous(variance, seen),
+            blind=f"{BLIND}, at one position of all rows and at each level of entropy; {SPREADING}"
+            + (f"; and any at {few} of {length} positions, where too few rows have a choice" if few else ""),
             detail=f"most off: {max(found, key=lambda name: found[name])}, log e-value {max(found.values()):.4g}",
             coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
             data={"log_e": list(found.values()), "of": list(found)},
@@ -218,7 +219,7 @@ class Tempering:
             power="asymptotic",
             estimate=estimate,
             vacuous="" if spread else NO_SURPRISE,
-            blind=BLIND,
+            blind=f"{BLIND}; {SPREADING}",
             detail=f"log e-value at most {highest:.4g}, {-math.log(alpha):.4g} rejects{_direction(estimate, rejected)}",
             coverage={"tokens": statistics.open.numel(), "open": n, "impossible": impossible},
             data={"log_e": path.tolist()},
@@ -241,7 +242,7 @@ class Tempering:
         check_size(n)
         tilts = np.array([tilt for tilt in TILTS if tilt > 0])
         needed = math.log(len(TILTS) / alpha) / (n * tilts) + tilts * self.deviation**2 / 2
-        return float(needed.min() + stats.norm.isf(beta) * self.deviation / math.sqrt(n))
+        return float(needed.min()) + _reach(n, self.deviation, beta)
 
     def sample_size(self, delta: float, *, alpha: float, beta: float) -> int:
         """The number of open tokens that misses a shift of delta nats with probability at most beta."""
@@ -259,6 +260,24 @@ def differences(statistics: TokenStatistics) -> tuple[np.ndarray, np.ndarray, in
     excess = statistics.surprisal.numpy() - entropy
     excess = np.where(used & (np.abs(excess) > 1e-12 * (1 + entropy)), excess, 0.0)
     return excess, np.where(used & (variance > 1e-24), variance, 0.0), int(used.sum())
+
+
+def _least_shift(n: int, variance: Float[np.ndarray, " tokens"], alpha: float, beta: float) -> float:
+    """The shift of the mean surprisal of n tokens that is seen, at the stakes that go with the variances of theirs."""
+    varied = variance[variance > 0]
+    return least_shift(varied, alpha, beta, SPREAD) * varied.size / n if varied.size else math.inf
+
+
+def _vacuous(variance: Float[np.ndarray, "sequences length"], seen: float) -> str:
+    if not variance.any():
+        return NO_SURPRISE
+    return TOO_EVEN if seen == math.inf else ""
+
+
+def _reach(n: int, deviation: float, beta: float) -> float:
+    """How far the mean of n tokens strays from where it is, but for a probability of beta."""
+    reach = float(stats.norm.isf(beta))
+    return max(reach, SPREAD * reach) * deviation / math.sqrt(n)
 
 
 def _direction(estimate: float, rejected: bool) -> str:
