@@ -191,6 +191,11 @@ def _plugin(name: str) -> Callable[..., ImageModel]:
             f"there is no folder {name}, and no checkpoint of that name was fetched; if it is the id of one, get it "
             f"with specverify fetch {id}{revision}"
         )
+    if name in store.names():
+        raise InputError(
+            f"{name} is a model of vectors, which specverify tradeoff --model {name} measures decoders on; here it is a "
+            f"model of ids that is asked for: {', '.join(names())}, or a folder with a checkpoint"
+        )
     raise InputError(f"unknown image model {name!r}; {near(name, names())}; or give a folder with a checkpoint")
 
 

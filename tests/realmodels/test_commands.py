@@ -134,6 +134,7 @@ def test_relaxed_rules_and_draft_models_go_along(tmp_path):
         (["sample", "digits-s", "--window", "65"], "window 65 of digits-s: choose 1 to 64"),
         (["sample", "digits-s", "--out", "grid.jpg"], "grid.jpg is neither a .png"),
         (["sample", "digits-z"], "unknown image model 'digits-z'; did you mean digits-s"),
+        (["sample", "digits-gmm"], "digits-gmm is a model of vectors, which specverify tradeoff --model digits-gmm"),
         (["sample", "digits-s", "--rule", "gsd=x"], "'x' is not a number; write --rule gsd=VALUE"),
         (["bench", "digits-s", "--decoder", "sjd-race", "--rule", "gsd"], "does not go with sjd-race; rules go with"),
         (["bench", "digits-s", "--window", "8;16"], "window '8;16' is not a list of numbers"),
