@@ -193,8 +193,8 @@ def _plugin(name: str) -> Callable[..., ImageModel]:
         )
     if name in store.names():
         raise InputError(
-            f"{name} is a model of vectors, which specverify tradeoff --model {name} measures decoders on; here it is a "
-            f"model of ids that is asked for: {', '.join(names())}, or a folder with a checkpoint"
+            f"{name} is a model of vectors, which specverify tradeoff --model {name} measures decoders on; here one of "
+            f"ids is asked for: {', '.join(names())}, or a folder with a checkpoint"
         )
     raise InputError(f"unknown image model {name!r}; {near(name, names())}; or give a folder with a checkpoint")
 
