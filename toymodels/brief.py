@@ -6,6 +6,8 @@ close()  three tokens, two positions: after a rejection two tokens are left, one
          times only
 late()   three tokens, ten positions, guided: the first two tokens choose at which of the others there is a choice, and
          by which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
+ends()   three tokens and an end, eight positions: the first token chooses at which of three others there is a choice, of
+         an end among others, and a token to be cut; so a window's bonus meets an end, or lacks what cuts it
 rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
          a call have few worlds, and one can fall behind the other
 wide()   four tokens, one position: after a rejection three are left
@@ -64,6 +66,15 @@ _LATE: tuple[_Both, ...] = (
 """The same of one choice, by where it is: as many as two tokens can choose."""
 _WITHOUT: tuple[_Law, ...] = ((20, 30, 50), (45, 25, 30), (30, 55, 15))
 """Laws without the condition, at each choice one of them."""
+_ENDS: tuple[_Both, ...] = (
+    ((30, 45, 25, 0), (50, 20, 30, 0)),
+    ((22, 30, 8, 40), (10, 20, 30, 40)),
+    ((40, 6, 28, 26), (20, 20, 20, 40)),
+    ((7, 25, 33, 35), (40, 25, 15, 20)),
+)
+"""The same of the first token, and of the choice behind each."""
+ENDS, _PLACES = 8, (2, 4, 5)
+"""Positions of the pair with ends, and where the choice is."""
 _WIDE: tuple[_Both, ...] = (((35, 30, 25, 10), (30, 10, 10, 50)),)
 
 
@@ -94,6 +105,17 @@ def wide() -> tuple[StateModel, StateModel]:
     return _of_rows("wide", 4, 1, _WIDE, lambda position, at: 0 * position)
 
 
+def ends() -> tuple[StateModel, StateModel]:
+    """The target and the draft of which rows end behind two to five other tokens, or go on; uniform past the end."""
+
+    def row(position: Tensor, at: Callable[[int], Tensor]) -> Tensor:
+        first = at(0).clamp(max=2)
+        here = torch.where(position == torch.tensor(_PLACES)[first], 1 + first, _NONE)
+        return torch.where(position == 0, 0, here)
+
+    return _of_rows("ends", 4, ENDS, _ENDS, row, eos=3)
+
+
 def late() -> tuple[Guided, StateModel]:
     """The target and the draft with one choice, anywhere; uniform past the end. The target is guided."""
 
@@ -108,19 +130,21 @@ def late() -> tuple[Guided, StateModel]:
     return Guided(conditional, unconditional, 1.5, name=f"{conditional.name}|guided"), drafts
 
 
-def _of_rows(kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _Row) -> tuple[StateModel, StateModel]:
+def _of_rows(
+    kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _Row, eos: int | None = None
+) -> tuple[StateModel, StateModel]:
     """Laws by a function of (position, the token at a position before) that says which it is, or `_NONE`: then the
-    token comes that is the one behind the last, of both models alike."""
-    models = []
+    token comes that is the one behind the last, or the last again where rows end, of both models alike."""
+    models, behind = [], int(eos is None)
     for own, model in (("", 0), ("own:", 1)):
         only = [[each == token for each in range(vocab)] for token in range(vocab)]
         table = torch.tensor([both[model] for both in laws] + [[int(each) for each in line] for line in only])
 
         def weights(position: Tensor, state: Tensor, table: Tensor = table) -> Tensor:
             found = row(position, functools.partial(_token, state, position))
-            return table[torch.where(found == _NONE, len(laws) + (state[:, -1] + 1) % vocab, found)]
+            return table[torch.where(found == _NONE, len(laws) + (state[:, -1] + behind) % vocab, found)]
 
-        recursion = Recursion(initial=(0,) * length, update=shifted, weights=weights)
+        recursion = Recursion(initial=(0,) * length, update=shifted, weights=weights, eos=eos)
         name = f"{own}{kind}-{vocab}x{length}"
         models.append(StateModel(name, vocab, length, recursion, torch.float64, torch.device("cpu")))
     return models[0], models[1]

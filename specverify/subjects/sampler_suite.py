@@ -66,6 +66,7 @@ class Case:
 # toy, processors, kind of draft model, positions
 _CUTS = "temperature=1.3,top_k=4,top_p=0.9"
 _TAILS = "temperature=1.5,top_p=0.7,min_p=0.4"  # each of which matters, and no two tokens tie
+_WARM = "temperature=1.4,min_p=0.3"
 _STANDARD = (
     ("hash-16x24", "", "perturbed", 24),  # rows too long to repeat by chance, sixteen tokens
     ("sparse-3x5", "", "independent", 4),  # zeros; drafts that p forbids
@@ -110,7 +111,6 @@ _TINY = (
     ("dense-2x8", "", "perturbed", 3),
 )
 _TELLING = (
-    ("eos-3x6", "", "perturbed", 2),
     ("guided-2x5", "", "perturbed", 3),  # those who guide their laws themselves, or have what cuts them handed
     ("skew-3x5", "temperature=1.5,top_k=2", "perturbed", 2),
 )
@@ -157,7 +157,7 @@ def smallest() -> tuple[Case, ...]:
     """Eight that are telling, five of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
     Nothing is proved without those that are telling, the last of which takes most: they show all known-wrong decoders
-    but one that needs siblings in two columns; two are guided, and one is cut. Past their ends these, and most of the
+    but one that needs siblings in two columns; two are guided, and two are cut, of which one ends. Past their ends these, and most of the
     others, leave no choice: a window that is not cut there takes no worlds for what is never used.
     """
     pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))
@@ -167,7 +167,14 @@ def smallest() -> tuple[Case, ...]:
     )
     shaped = (replace(case, telling=True) for case in map(_closed, _TELLING))
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
-    return (*first, *shaped, late, *map(_closed, _SMALLEST), *rest, _long())
+    return (*first, *shaped, _ends(), late, *map(_closed, _SMALLEST), *rest, _long())
+
+
+def _ends() -> Case:
+    """A toy that ends, and is cut, at positions that windows of two to six reach with their bonus alone."""
+    target, drafts = brief.ends()
+    cut = Processed(Closed(Ended(target), brief.ENDS), parse_processors(_WARM))
+    return Case(cut, Closed(drafts, brief.ENDS, past=1), telling=True)
 
 
 def _long() -> Case:

@@ -1,5 +1,6 @@
 """Round subjects: correct kernels in every convention pass, broken ones get a verdict with its reason."""
 
+import copy
 import json
 import re
 import textwrap
@@ -177,6 +178,24 @@ def test_broken_results_of_other_conventions(adapter, result, reason):
     judgement = judge_round(adapter(result), gamma=3)
     assert judgement.verdict.kind in (Kind.ERROR, Kind.REFUTED)
     assert re.search(reason, judgement.verdict.reason), judgement.verdict.reason
+
+
+def copied(generator):
+    return torch.Generator().set_state(generator.get_state())
+
+
+@pytest.mark.parametrize("again", [copied, lambda own: torch.Generator().manual_seed(own.initial_seed())])
+def test_a_request_whose_generator_stays_as_it_was_repeats_its_numbers(again):
+    """In an engine it lives from step to step; each step by itself has the right law."""
+
+    def stuck(*arguments):
+        metadata = copy.copy(arguments[-1])
+        metadata.generators = {row: again(own) for row, own in metadata.generators.items()}
+        return rejection_sample(*arguments[:-1], metadata)
+
+    judgement = judge_round(vllm(stuck, seeded_rows=True), **FEW)
+    assert judgement.verdict.kind is Kind.REFUTED
+    assert judgement.verdict.reason.startswith("the generator of row 0 is after the call as it was before")
 
 
 def test_a_flashinfer_kernel_that_miscounts_what_it_emits():

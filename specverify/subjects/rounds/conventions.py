@@ -120,7 +120,9 @@ def vllm(function: Function, *, seeded_rows: bool = False) -> Kernel:
 
     Args:
         function: the kernel.
-        seeded_rows: whether every second row has a generator of its own in `generators`, as requests with a seed do.
+        seeded_rows: whether every second row has a generator of its own in `generators`, as requests with a seed do. A
+            row with drafts that is not greedy has to draw from it: a request whose generator stays as it was, since a
+            copy of it was used, draws the same numbers in each of its steps.
     """
 
     def verify(given: Round, generator: torch.Generator) -> Outcome:
@@ -131,11 +133,12 @@ def vllm(function: Function, *, seeded_rows: bool = False) -> Kernel:
         last = given.p[torch.arange(batch), given.lengths]
         bonus = torch.multinomial(last, 1, generator=generator)
         seeds = torch.randint(2**62, (batch,), generator=generator).tolist() if seeded_rows else []
+        own = {row: torch.Generator().manual_seed(seeds[row]) for row in range(0, len(seeds), 2)}
         metadata = SimpleNamespace(
             temperature=given.temperature.clone(),
             top_k=given.top_k.clone(),
             top_p=None,
-            generators={row: torch.Generator().manual_seed(seeds[row]) for row in range(0, len(seeds), 2)},
+            generators=dict(own),
             all_greedy=bool(greedy.all()),
             all_random=not bool(greedy.any()),
         )
@@ -158,9 +161,22 @@ def vllm(function: Function, *, seeded_rows: bool = False) -> Kernel:
         accepted = torch.where(equal & (count == given.lengths), count, (count - 1).clamp(min=0))
         outcome = Outcome(tokens, accepted)
         check(outcome, given)
+        _check_drawn(own, seeds, (given.lengths > 0) & ~greedy)
         return outcome
 
     return Kernel(_name(function), verify)
+
+
+def _check_drawn(own: Mapping[int, torch.Generator], seeds: list[int], random: Tensor) -> None:
+    """Raise Fault unless rows that had something to draw have drawn from their own generators."""
+    rows = [row for row in own if random[row]]
+    for row in {*rows[:2], *rows[-2:]}:  # a state takes long to make: of each call these few
+        if torch.equal(own[row].get_state(), torch.Generator().manual_seed(seeds[row]).get_state()):
+            raise Fault(
+                Kind.REFUTED,
+                f"the generator of row {row} is after the call as it was before: a request with a seed draws the same "
+                "numbers in each step, or none of its own; draw from generators[row] itself, not from a copy",
+            )
 
 
 def flashinfer(function: Function) -> Kernel:
