@@ -6,8 +6,8 @@ close()  three tokens, two positions: after a rejection two tokens are left, one
          times only
 late()   three tokens, ten positions, guided: the first two tokens choose at which of the others there is a choice, and
          by which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
-ends()   three tokens and an end, eight positions: the first token chooses at which of three others there is a choice, of
-         an end among others, and a token to be cut; so a window's bonus meets an end, or lacks what cuts it
+ends()   three tokens and an end, eight positions: the first token chooses at which of three others there is a choice,
+         of an end among others, and a token to be cut; so a window's bonus meets an end, or lacks what cuts it
 rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
          a call have few worlds, and one can fall behind the other
 wide()   four tokens, one position: after a rejection three are left

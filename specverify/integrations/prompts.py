@@ -3,7 +3,8 @@
 A transformer's law follows from all of a prompt. A loop that feeds no more than its last id, that goes on from what it
 kept of another prompt, or that reads one row's prompt for all, has another law there; behind one prompt of one id it
 would look right. So there are a few, the first two of one length and the others shorter, which all end alike, and rows
-get them in turn. Behind the first one, ids are a toy's tokens. Behind the others they are turned by some places, but
+get them in turn. The first two hold tokens of the toy, too: what a loop copies from there is a draft as any other.
+Behind the first one, ids are a toy's tokens. Behind the others they are turned by some places, but
 for an end, so that prompts have laws of their own, and all are one to whoever turns them back.
 """
 
@@ -43,12 +44,14 @@ class Prompts:
 
     def size(self, number: int) -> int:
         """Ids of a prompt."""
-        return 1 + PROMPTS - max(number, 1)
+        return len(self.of(number))
 
     def of(self, number: int, kind: int = 0) -> list[int]:
         """A prompt."""
         first = self.vocab + self.kinds
-        return [self.vocab + kind, first + number, *range(first + max(number + 1, 2), self.ids)]
+        if number > 1:
+            return [self.vocab + kind, *range(first + number, self.ids)]
+        return [self.vocab + kind, first + number, *_free(self.vocab, self.eos)[:2], self.ids - 1]
 
     def padded(
         self, numbers: Sequence[int], pad: int, kind: int = 0
@@ -91,8 +94,13 @@ def in_turn(call: int, rows: int) -> list[int]:
 
 @functools.cache
 def _turned(vocab: int, eos: int | None, number: int) -> Int[Tensor, " vocab"]:
-    free = [token for token in range(vocab) if token != eos]
+    free = _free(vocab, eos)
     table = torch.arange(vocab)
     by = (0, 1, -1, len(free) // 2)[number]  # prompts that come one after the other have laws of their own
     table[free] = torch.tensor([free[(place + by) % len(free)] for place in range(len(free))])
     return table
+
+
+def _free(vocab: int, eos: int | None) -> list[int]:
+    """Tokens that end nothing."""
+    return [token for token in range(vocab) if token != eos]

@@ -157,8 +157,9 @@ def smallest() -> tuple[Case, ...]:
     """Eight that are telling, five of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
     Nothing is proved without those that are telling, the last of which takes most: they show all known-wrong decoders
-    but one that needs siblings in two columns; two are guided, and two are cut, of which one ends. Past their ends these, and most of the
-    others, leave no choice: a window that is not cut there takes no worlds for what is never used.
+    but one that needs siblings in two columns; two are guided, and two are cut, of which one ends. Past their ends
+    these, and most of the others, leave no choice: a window that is not cut there takes no worlds for what is never
+    used.
     """
     pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))
     *first, late = (
@@ -167,7 +168,7 @@ def smallest() -> tuple[Case, ...]:
     )
     shaped = (replace(case, telling=True) for case in map(_closed, _TELLING))
     rest = sorted(tiny(), key=lambda case: case.target.vocab**case.target.length)
-    return (*first, *shaped, _ends(), late, *map(_closed, _SMALLEST), *rest, _long())
+    return (*first, _ends(), *shaped, late, *map(_closed, _SMALLEST), *rest, _long())
 
 
 def _ends() -> Case:

@@ -32,7 +32,7 @@ def cache_of(out):
 def stepping(draft_model, model, ids, fed="all", kept=False):
     """Token by token over a cache: `fed` of the prompt, all of it or its last id; `kept` from the sequence before."""
     cache, read = getattr(model, "held", (None, 0))
-    if not (ids[0] < model.toys[0].vocab).any():  # a prompt
+    if ids[0, -1] == model.prompts.ids - 1:  # a prompt
         read = 0 if fed == "all" and not (kept and cache) else ids.shape[1] - 1
         if kept and cache:
             cache.crop(read - cache.get_seq_length())
@@ -47,7 +47,9 @@ def test_a_prompt_of_which_the_last_id_is_fed_is_none():
     right, wrong = prove_sampler(right, suite=(case(),)), judge_sampler(wrong, suite=(case(),), exact=True)
     assert right.verdict.kind is Kind.PROVED, right.verdict.reason
     assert wrong.verdict.kind is Kind.REFUTED
-    assert "the ids began [7], where a toy's begin with its prompt: [[3, 4, 6, 7], [3, 5, 6, 7]," in wrong.notes[-1]
+    assert (
+        "the ids began [7], where a toy's begin with its prompt: [[3, 4, 0, 1, 7], [3, 5, 0, 1, 7]," in wrong.notes[-1]
+    )
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -223,9 +225,11 @@ def test_what_generate_returns_besides_is_no_fault(more):
 @pytest.mark.parametrize("eos", [None, 1])
 def test_ids_are_turned_behind_all_prompts_but_the_first_and_an_end_never(eos):
     prompts = Prompts(4, eos, 2)
-    tokens = torch.arange(10)
-    assert [prompts.of(number, 1) for number in range(PROMPTS)] == [[5, 6, 8, 9], [5, 7, 8, 9], [5, 8, 9], [5, 9]]
-    assert [prompts.size(number) for number in range(PROMPTS)] == [4, 4, 3, 2]
+    tokens, said = torch.arange(10), (0, 1 if eos is None else 2)
+    assert [prompts.of(number, 1) for number in range(PROMPTS)] == [
+        [5, 6, *said, 9], [5, 7, *said, 9], [5, 8, 9], [5, 9]
+    ]  # fmt: skip
+    assert [prompts.size(number) for number in range(PROMPTS)] == [5, 5, 3, 2]
     shown = [prompts.turned(number) for number in range(PROMPTS)]
     assert torch.equal(shown[0], tokens[:4])
     assert len({tuple(each.tolist()) for each in shown}) == (PROMPTS if eos is None else 3)

@@ -252,7 +252,7 @@ def test_what_a_toy_does_not_take_says_so():
     assert engine.remarks == []
     behind = engine(torch.zeros(1, 2, dtype=torch.int64)).logits[0, :, :3]
     assert torch.equal(behind, behind[:1, :1].expand(2, 3)), "nobody knows what comes"
-    own = "[[3, 4, 6, 7], [3, 5, 6, 7], [3, 6, 7], [3, 7]]"
+    own = "[[3, 4, 0, 1, 7], [3, 5, 0, 1, 7], [3, 6, 7], [3, 7]]"
     assert engine.remarks[0].startswith(
         f"in some pass the ids began [0, 0], where a toy's begin with its prompt: {own}"
     )

@@ -30,12 +30,12 @@ def asked(model, **given):
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"position_ids": torch.arange(2, 8)[None]}, {"attention_mask": torch.ones(1, 1, 6, 6).tril().bool()}]
+    "given", [{}, {"position_ids": torch.arange(2, 9)[None]}, {"attention_mask": torch.ones(1, 1, 7, 7).tril().bool()}]
 )
 def test_a_model_is_its_head_behind_its_trunk(given):
     model = pretrained(toy("dense-3x6"))
     hidden, logits = asked(model, **given)
-    assert hidden.shape == (1, 6, model.config.hidden_size)
+    assert hidden.shape == (1, 7, model.config.hidden_size)
     assert torch.equal(model.lm_head(hidden), logits)
     assert torch.equal(torch.nn.functional.linear(hidden, model.lm_head.weight)[..., :3], logits[..., :3])
     assert bool((logits[..., 3:] < -9e3).all())
@@ -80,12 +80,12 @@ def test_who_exits_early_leaves_the_second_layer_as_it_was():
     cache = model.empty_cache()
     first = model(ids, output_hidden_states=True).hidden_states[1]
     model.config.num_hidden_layers = 1
-    early = [model.model(part, past_key_values=cache).last_hidden_state for part in (ids[:, :5], ids[:, 5:])]
-    hidden = torch.ones(1, 1, 6, 6).tril().log().clamp(min=2 * HIDES)
+    early = [model.model(part, past_key_values=cache).last_hidden_state for part in (ids[:, :6], ids[:, 6:])]
+    hidden = torch.ones(1, 1, 7, 7).tril().log().clamp(min=2 * HIDES)
     masked = model.model(ids, attention_mask=hidden).last_hidden_state
     assert torch.equal(torch.cat(early, 1), first)
     assert torch.equal(masked, first)
-    assert [layer.get_seq_length() for layer in cache.layers[:2]] in ([6], [6, 0])
+    assert [layer.get_seq_length() for layer in cache.layers[:2]] in ([7], [7, 0])
 
 
 def heads(model, prompt, many=2, drops=False, keeps=True):

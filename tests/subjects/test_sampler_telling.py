@@ -122,9 +122,9 @@ def ahead(window, target, draft, n, seed):
 
 @pytest.mark.parametrize("judge", [prove_sampler, partial(judge_sampler, seconds=20)], ids=["followed", "sampled"])
 def test_who_goes_on_behind_an_end_is_told_so(judge):
-    found = judge(partial(ahead, 0), suite=toy_called("eos-3x6"))
+    found = judge(partial(ahead, 0), suite=toy_called("ends"))
     assert found.verdict.kind is Kind.REFUTED
-    said = r"first at position 1 after \[2\], where 2 ended it and fills it up, token \d comes too"
+    said = r"first at position 3 after \[0, 0, 3\], where 3 ended it and fills it up, token \d comes too"
     assert re.search(said, found.verdict.reason), found.verdict.reason
 
 
@@ -199,7 +199,7 @@ def test_rows_of_their_own_lengths_are_proved(name, rows):
 
 
 def test_what_goes_on_behind_an_end_is_wrong():
-    found = prove_sampler(partial(ahead, 0), suite=toy_called("eos"))
+    found = prove_sampler(partial(ahead, 0), suite=toy_called("ends"))
     assert found.verdict.kind is Kind.REFUTED
     assert "sequences that it forbids come with" in found.verdict.reason
 
