@@ -128,9 +128,10 @@ def judge_evidence(
         most = coarsest(delta[e.check], slack)
         if not e.delta <= most:
             wanted = "asked for" if slack == 1 else "that an answer takes"
+            few = next((d for d in range(3, 17) if f"{e.delta:.{d}g}" != f"{most:.{d}g}"), 17)
             return Verdict(
                 Kind.INCONCLUSIVE,
-                f"{e.check} with n = {e.n:,} sees {e.delta:.3g} ({e.metric}), not the {most:.3g} {wanted}",
+                f"{e.check} with n = {e.n:,} sees {e.delta:.{few}g} ({e.metric}), not the {most:.{few}g} {wanted}",
             )
     seen = {e.metric: max(other.delta for other in asked if other.metric == e.metric) for e in asked}
     first = sorted(seen.items(), key=lambda item: item[0] != TOTAL_VARIATION)  # what delta is, before what goes with it

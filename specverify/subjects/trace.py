@@ -194,9 +194,9 @@ def _judged(claim: Claim, evidence: list[Evidence], trace: Trace, aim: float, sl
     if trace.named and _always_named(evidence) and not bool(trace.statistics.impossible.any()):
         return Verdict(
             Kind.INCONCLUSIVE,
-            "one place of top_ids is the emitted token everywhere, so that the lists were made after it was drawn: "
-            "they are no laws that it could be tested by; log the most probable tokens, whichever was drawn "
-            f"{_counts(trace)}",
+            "one place of top_ids is the emitted token everywhere, or wherever it holds any, so that the lists were "
+            "made after it was drawn: they are no laws that it could be tested by; log the most probable tokens alone, "
+            f"whichever was drawn {_counts(trace)}",
         )
     verdict = judge_evidence(claim, traces.telling(evidence), _coverage(trace), {MAIN: aim}, slack)
     if verdict.kind is Kind.INCONCLUSIVE and (remedy := _remedy(evidence, coarsest(aim, slack))):

@@ -36,6 +36,10 @@ FINEST = 1e-9
 """The smallest tail of a law that is looked at where the law itself is logged."""
 
 
+OFTEN = 30
+"""So many times the least probable token of two or more comes with a chance of 2^-30."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """A trace, reduced.
@@ -125,7 +129,7 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
         smaller = below(source, counted) if BELOW in names else None
     else:
         parts: list[tuple[TokenStatistics, Masses, Tensor]] = []
-        columns = torch.ones(source.shape(form[-1])[2], dtype=torch.bool)
+        columns = torch.zeros(2, source.shape(form[-1])[2], dtype=torch.int64)
         groups = Groups(tokens, _vocab(source, form, tokens, counted), counted)
         for block in _blocks(tokens, source.shape(form[-1])[2]):
             if time.perf_counter() > deadline:
@@ -135,11 +139,11 @@ def _load(source: Source, generator: np.random.Generator, deadline: float) -> Tr
                 )
             statistics, some, ahead, columns_here = _reduced(source, form, tokens, counted, block, generator, groups)
             parts.append((statistics, some, ahead))
-            columns &= columns_here
+            columns += columns_here
         statistics, found, smaller = tree.map_tensors(
             tree.join(parts), lambda part: part.reshape(*tokens.shape, *part.shape[2:])
         )
-        named = form is TOP and bool(columns.any())
+        named = form is TOP and _names_it(columns, int(counted.sum()))
     reported = _misreported(source, statistics, found, counted) if found is not None and "logprob" in names else None
     branch = _branches(source, tokens) if "branch" in names else None
     unused = sorted(set(names) - {"tokens", "lengths", "branch", "logprob", BELOW, *form})
@@ -240,18 +244,19 @@ def _reduced(
     generator: np.random.Generator,
     groups: Groups,
 ) -> tuple[TokenStatistics, Masses, Tensor, Tensor]:
-    """The statistics of a block, each token as a row of its own; and the places of a list that always name it.
+    """The statistics of a block, each token as a row of its own; how often each place of a list has it, and another.
 
     Before those, the mass of smaller ids; of lists, of those that are listed, and the rest has the largest. The laws of
     what is listed go into the groups.
     """
     emitted, counts = tokens[block].reshape(-1, 1), counted[block].reshape(-1, 1)
     logprobs = _logprobs(source, form[-1], block, counts)
-    listed, columns = None, torch.zeros(logprobs.shape[1], dtype=torch.bool)
+    listed, columns = None, torch.zeros(2, logprobs.shape[1], dtype=torch.int64)
     if form is TOP:
         ids = torch.from_numpy(source.read("top_ids", *block).astype(np.int64)).reshape(len(emitted), -1)
         slack = COARSE if coarse(source, "top_logprobs") else ROUNDING
-        columns = ((ids == emitted) | ~counts).all(0)
+        same = (ids == emitted) & counts
+        columns = torch.stack([same.sum(0), ((ids >= 0) & counts & ~same).sum(0)])
         listed = ids.shape[1]
         token = emitted
         ids, emitted, laws = told_apart(ids, logprobs.exp(), emitted, counts, slack, block)
@@ -286,6 +291,13 @@ def _reduced(
         (laws * before).sum(1, keepdim=True),
         columns,
     )
+
+
+def _names_it(columns: Int[Tensor, "two listed"], counted: int) -> bool:
+    """Whether a place of all lists holds the emitted token, or that or none: as where it is put behind the others."""
+    same, other = columns
+    often = (same >= OFTEN) & (torch.arange(len(same)) > 0)
+    return counted > 0 and bool(((same == counted) | (often & (other == 0))).any())
 
 
 def _vocab(source: Source, form: tuple[str, ...], tokens: Tensor, counted: Tensor) -> int:

@@ -22,7 +22,6 @@ from toymodels import draft, toy
 TOLERANCE = 1e-6  # of a proof
 TELLING = tuple(case for case in smallest() if case.telling)
 FEW = (*TELLING[:4], TELLING[-1])
-HIDDEN = {"tree-redrawn-from-all"}  # siblings in two columns
 
 
 def shows(defect, case, settings):
@@ -50,7 +49,7 @@ def test_known_wrong_decoders_show_on_them():
         )
     }
     assert len(lossy) == 59
-    assert hidden == HIDDEN
+    assert hidden == set()
 
 
 def law(model, prefix):
@@ -126,6 +125,7 @@ def test_who_goes_on_behind_an_end_is_told_so(judge):
     assert found.verdict.kind is Kind.REFUTED
     said = r"first at position 3 after \[0, 0, 3\], where 3 ended it and fills it up, token \d comes too"
     assert re.search(said, found.verdict.reason), found.verdict.reason
+    assert judge is not prove_sampler or "sequences that it forbids come with" in found.verdict.reason
 
 
 def last(model, tokens):
@@ -196,12 +196,6 @@ def test_slips_at_one_place_are_refuted(slip, name, rows):
 def test_rows_of_their_own_lengths_are_proved(name, rows):
     found = prove_sampler(ragged, suite=toy_called(name), rows=rows)
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
-
-
-def test_what_goes_on_behind_an_end_is_wrong():
-    found = prove_sampler(partial(ahead, 0), suite=toy_called("ends"))
-    assert found.verdict.kind is Kind.REFUTED
-    assert "sequences that it forbids come with" in found.verdict.reason
 
 
 def guarded(target, draft, n, seed, window=2):

@@ -161,6 +161,24 @@ def test_the_emitted_tokens_own_log_probability_alone_tests_nothing(right):
     assert found.verdict.reason.startswith("1 token of probability 0 in the log, first in row 5 at position 7")
 
 
+def test_the_emitted_token_behind_the_most_probable_ones_is_told_from_a_law(right):
+    """As engines list it: where it is not among the others."""
+    ids = np.argsort(-right["logprobs"], 2, kind="stable")[..., :5]
+    behind = np.where((ids == right["tokens"][..., None]).any(2), -1, right["tokens"])
+    laws = np.take_along_axis(right["logprobs"], ids, 2)
+    least = np.where(behind < 0, -np.inf, own(right))
+    log = {
+        "tokens": right["tokens"],
+        "top_ids": np.concatenate([ids, behind[..., None]], 2),
+        "top_logprobs": np.concatenate([laws, least[..., None]], 2),
+    }
+    found = judge_trace(log, delta=DELTA)
+    assert found.verdict.kind is Kind.INCONCLUSIVE, found.verdict.reason
+    assert "or wherever it holds any, so that the lists were made after it was drawn" in found.verdict.reason
+    alone = judge_trace({"tokens": right["tokens"], "top_ids": ids, "top_logprobs": laws}, delta=DELTA)
+    assert alone.verdict.kind is not Kind.REFUTED
+
+
 def test_lists_that_hold_the_emitted_token_by_construction_are_refuted(right):
     ids = np.argsort(-right["logprobs"], 2, kind="stable")[..., :12]
     log = {"tokens": right["tokens"], "top_ids": ids, "top_logprobs": np.take_along_axis(right["logprobs"], ids, 2)}

@@ -116,7 +116,8 @@ def vllm(function: Function, *, seeded_rows: bool = False) -> Kernel:
     with -1. N drafts of all rows are laid end to end. The metadata hold `temperature` Float[B] (0 in greedy rows, whose
     target_probs are at temperature 1), `top_k` Int[B], `top_p` None, `generators`, `all_greedy`, `all_random`.
 
-    The bonus token is drawn here, from p, as vLLM draws it outside of the function: it says nothing of the kernel.
+    The bonus token is drawn here, from p, as vLLM draws it outside of the function: it says nothing of the kernel. What
+    it does with rows that have a generator is judged with `seeded_rows` alone.
 
     Args:
         function: the kernel.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from specverify.subjects.rounds import batches
 from specverify.subjects.rounds.calls import MOST_BYTES, MOST_ROWS
 from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.kinds import TILE
+from specverify.subjects.rounds.kinds import STRIDE, TILE
 from specverify.subjects.rounds.sampling import Trial
 
 
@@ -75,7 +75,7 @@ def gaps(
     if len(slots) > 1:
         found.append(
             f"windows other than {_listed(map(str, slots))}; beyond {slots[0]} drafts, more than two slots that have a "
-            "choice, more than two tokens and other dtypes"
+            f"choice, or two that are not {STRIDE} apart, more than two tokens and other dtypes"
         )
     if "batches" in checks and kernel.batch != "single":
         found.append(f"slips at one place of one batch size, or at sizes other than {batches.BOX}")

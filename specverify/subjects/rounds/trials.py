@@ -17,7 +17,7 @@ from specverify.evidence.result import TOTAL_VARIATION
 from specverify.subjects.rounds import token_rule
 from specverify.subjects.rounds.contexts import CELLS, Contexts, build, vocabulary
 from specverify.subjects.rounds.kernel import Kernel
-from specverify.subjects.rounds.kinds import SLOTS, TILE
+from specverify.subjects.rounds.kinds import SLOTS, STRIDE, TILE
 from specverify.subjects.rounds.sampling import Stream, Trial, View
 
 LAWS = (
@@ -67,7 +67,8 @@ WINDOWS = (8, 16)
 OPEN = ("dense", "tied")
 """Laws of two tokens that leave a choice at every slot, where that makes no more sequences than can be counted."""
 LONG = (
-    f"{TOTAL_VARIATION} of what rounds emit that turn on a slot or two in windows of more drafts, each slot by itself"
+    f"{TOTAL_VARIATION} of what rounds emit that turn on a slot, or on two that are {STRIDE} apart, in windows of more "
+    "drafts"
 )
 WHOLE = f"{TOTAL_VARIATION} of what rounds emit in windows of more drafts, of which every slot has a choice"
 ROUGH = f"{TOTAL_VARIATION} over wide vocabularies or in other dtypes"
