@@ -129,6 +129,26 @@ def test_each_row_has_a_condition_of_its_own(mixed, interface):
     assert found.verdict.kind is (Kind.REFUTED if mixed and interface == "chameleon" else Kind.PROVED)
 
 
+def copying(model, prompt, verified=True):
+    """Token by token; what follows the last id in the prompt is overlooked, or taken as it is."""
+    ids = prompt
+    while ids.shape[1] < prompt.shape[1] + model.size:
+        logits = model(input_ids=ids, use_cache=False).logits[:, -1]
+        found = [int(prompt[0, i + 1]) for i in range(prompt.shape[1] - 1) if prompt[0, i] == ids[0, -1]]
+        token = torch.multinomial(logits.softmax(-1), 1)
+        if found and found[0] < model.grammar.image and not verified:
+            token = torch.tensor([found[:1]])
+        ids = torch.cat([ids, token], 1)
+    return ids
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_what_is_copied_from_a_prompt_is_a_draft_as_any_other(verified):
+    sampler = loop_sampler(partial(copying, verified=verified), "llama")
+    found = prove_sampler(sampler, suite=(case("dense-3x6", 3),))
+    assert found.verdict.kind is (Kind.PROVED if verified else Kind.REFUTED), found.verdict.reason
+
+
 TELLING = tuple(each for each in smallest() if each.telling)
 
 

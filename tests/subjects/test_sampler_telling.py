@@ -198,6 +198,37 @@ def test_rows_of_their_own_lengths_are_proved(name, rows):
     assert found.verdict.kind is Kind.PROVED, found.verdict.reason
 
 
+def repeating(target, draft, n, seed, slip=None, window=4):
+    """The last token again is the draft of each slot; a slip is in bonus tokens alone."""
+    generator, rows = np.random.default_rng(seed), []
+    for _ in range(n):
+        row, ended = [], False
+        while len(row) < target.length and not ended:
+            drafts = row[-1:] * window if row else [0] * window
+            for token in drafts[: target.length - len(row)]:
+                p = law(target, row)
+                kept = bool(generator.random() < p[token])
+                rest = np.where(np.arange(len(p)) == token, 0, p)
+                row.append(token if kept else drawn(generator, rest))
+                ended = row[-1] == target.eos
+                if ended or not kept:
+                    break
+            else:
+                if len(row) < target.length:
+                    row.append(drawn(generator, law(target.inner if slip == "processors" else target, row)))
+                    ended = row[-1] == target.eos and slip != "end"
+        end = row.index(target.eos) + 1 if target.eos in row and slip != "end" else len(row)
+        rows.append(row[:end] + [target.eos] * (target.length - end))
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("slip", [None, "processors", "end"])
+@pytest.mark.parametrize("window", [4, *(pytest.param(w, marks=pytest.mark.slow) for w in (2, 3, 5, 6))])
+def test_bonus_tokens_that_are_not_cut_or_whose_end_is_missed_are_refuted(slip, window):
+    found = prove_sampler(partial(repeating, slip=slip, window=window), suite=toy_called("ends"))
+    assert found.verdict.kind is (Kind.REFUTED if slip else Kind.PROVED), found.verdict.reason
+
+
 def guarded(target, draft, n, seed, window=2):
     """Speculative decoding with the usual guard against a division by 0, whose window may go past the end."""
     generator, rows = np.random.default_rng(seed), []
