@@ -6,7 +6,7 @@ close()  three tokens, two positions: after a rejection two tokens are left, one
          times only
 late()   three tokens, ten positions, guided: the first two tokens choose at which of the others there is a choice, and
          by which laws; nothing is left open elsewhere, so that a window's last slot and its bonus meet one, too
-ends()   three tokens and an end, eight positions: the first token chooses at which of three others there is a choice,
+ends()   three tokens and an end, eight positions: the first token chooses at which one or two others there is a choice,
          of an end among others, and a token to be cut; so a window's bonus meets an end, or lacks what cuts it
 rows()   three tokens, five positions: two choices, apart, by drafts that are certain or nearly so, so that two rows of
          a call have few worlds, and one can fall behind the other
@@ -69,12 +69,12 @@ _WITHOUT: tuple[_Law, ...] = ((20, 30, 50), (45, 25, 30), (30, 55, 15))
 _ENDS: tuple[_Both, ...] = (
     ((30, 45, 25, 0), (50, 20, 30, 0)),
     ((22, 30, 8, 40), (10, 20, 30, 40)),
-    ((40, 6, 28, 26), (20, 20, 20, 40)),
+    ((40, 28, 6, 26), (20, 20, 20, 40)),
     ((7, 25, 33, 35), (40, 25, 15, 20)),
 )
 """The same of the first token, and of the choice behind each."""
-ENDS, _PLACES = 8, (2, 4, 5)
-"""Positions of the pair with ends, and where the choice is."""
+ENDS, _PLACES = 8, ((2, 2), (4, 7), (5, 6))
+"""Positions of the pair with ends, and where the choices are behind each first token."""
 _WIDE: tuple[_Both, ...] = (((35, 30, 25, 10), (30, 10, 10, 50)),)
 
 
@@ -106,12 +106,12 @@ def wide() -> tuple[StateModel, StateModel]:
 
 
 def ends() -> tuple[StateModel, StateModel]:
-    """The target and the draft of which rows end behind two to five other tokens, or go on; uniform past the end."""
+    """The target and the draft of which rows end behind two to seven other tokens, or go on: token 0 behind an end."""
 
     def row(position: Tensor, at: Callable[[int], Tensor]) -> Tensor:
         first = at(0).clamp(max=2)
-        here = torch.where(position == torch.tensor(_PLACES)[first], 1 + first, _NONE)
-        return torch.where(position == 0, 0, here)
+        open_here = (position[:, None] == torch.tensor(_PLACES)[first]).any(1)
+        return torch.where(position == 0, 0, torch.where(open_here, 1 + first, _NONE))
 
     return _of_rows("ends", 4, ENDS, _ENDS, row, eos=3)
 
@@ -134,14 +134,16 @@ def _of_rows(
     kind: str, vocab: int, length: int, laws: tuple[_Both, ...], row: _Row, eos: int | None = None
 ) -> tuple[StateModel, StateModel]:
     """Laws by a function of (position, the token at a position before) that says which it is, or `_NONE`: then the
-    token comes that is the one behind the last, or the last again where rows end, of both models alike."""
-    models, behind = [], int(eos is None)
+    token comes that is the one behind the last, of both models alike; where rows may end, the last again, and behind an
+    end the first."""
+    models = []
     for own, model in (("", 0), ("own:", 1)):
         only = [[each == token for each in range(vocab)] for token in range(vocab)]
         table = torch.tensor([both[model] for both in laws] + [[int(each) for each in line] for line in only])
 
         def weights(position: Tensor, state: Tensor, table: Tensor = table) -> Tensor:
             found = row(position, functools.partial(_token, state, position))
+            behind = 1 if eos is None else (state[:, -1] == eos).long()
             return table[torch.where(found == _NONE, len(laws) + (state[:, -1] + behind) % vocab, found)]
 
         recursion = Recursion(initial=(0,) * length, update=shifted, weights=weights, eos=eos)

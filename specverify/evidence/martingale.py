@@ -64,7 +64,7 @@ def least_shift(variance: Float[np.ndarray, " n"], alpha: float, beta: float, sp
 
 
 def least_even_shift(n: int, deviation: float, alpha: float, beta: float, spread: float) -> float:
-    """The same for n differences of one standard deviation, of which none are held."""
+    """The same for n differences that all have one standard deviation."""
     stake = min(edge(alpha) / (math.sqrt(n) * deviation), BOLDEST) if deviation else BOLDEST
     return _least(n * stake, n * stake**2, n * (stake * deviation) ** 2, alpha, beta, spread)
 

@@ -156,9 +156,10 @@ def tiny() -> tuple[Case, ...]:
 def smallest() -> tuple[Case, ...]:
     """Eight that are telling, five of two or three positions, then those of `tiny`: a defect shows as early as it can.
 
-    Nothing is proved without those that are telling, the last of which takes most: they show all known-wrong decoders;
-    two are guided, and two are cut, of which one ends. Past their ends these, and most of the others, leave no choice:
-    a window that is not cut there takes no worlds for what is never used.
+    Nothing is proved without those that are telling, the last of which takes most: they show all known-wrong decoders
+    but one that needs siblings in two columns; two are guided, and two are cut, of which one ends. Past their ends
+    these, and most of the others, leave no choice: a window that is not cut there takes no worlds for what is never
+    used.
     """
     pairs = ((brief.pair(), brief.LENGTH), (brief.close(), 2), (brief.wide(), 1), (brief.rows(), 5))
     *first, late = (
@@ -171,9 +172,9 @@ def smallest() -> tuple[Case, ...]:
 
 
 def _ends() -> Case:
-    """A toy that ends, and is cut, at positions that windows of two to six reach with their bonus alone."""
+    """A toy that ends, and is cut, at positions that windows of two to five reach with their bonus alone."""
     target, drafts = brief.ends()
-    cut = Processed(Closed(Ended(target), brief.ENDS), parse_processors(_WARM))
+    cut = Processed(Closed(target, brief.ENDS), parse_processors(_WARM))
     return Case(cut, Closed(drafts, brief.ENDS, past=1), telling=True)
 
 

@@ -34,10 +34,8 @@ LAWS = ("logprobs",)
 FORMS = {LAWS: "full laws", TOP: "the most probable tokens and the rest as one outcome", REDUCED: "reduced laws"}
 FINEST = 1e-9
 """The smallest tail of a law that is looked at where the law itself is logged."""
-
-
 OFTEN = 30
-"""So many times the least probable token of two or more comes with a chance of 2^-30."""
+"""So often a place of lists has to hold the emitted token: by a law that would have a chance of 2^-30 at most."""
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def vllm(function: Function, *, seeded_rows: bool = False) -> Kernel:
 def _check_drawn(own: Mapping[int, torch.Generator], seeds: list[int], random: Tensor) -> None:
     """Raise Fault unless rows that had something to draw have drawn from their own generators."""
     rows = [row for row in own if random[row]]
-    for row in {*rows[:2], *rows[-2:]}:  # a state takes long to make: of each call these few
+    for row in dict.fromkeys(rows[:2] + rows[-2:]):  # a state takes long to make: of each call these few
         if torch.equal(own[row].get_state(), torch.Generator().manual_seed(seeds[row]).get_state()):
             raise Fault(
                 Kind.REFUTED,

@@ -68,7 +68,7 @@ OPEN = ("dense", "tied")
 """Laws of two tokens that leave a choice at every slot, where that makes no more sequences than can be counted."""
 LONG = (
     f"{TOTAL_VARIATION} of what rounds emit that turn on a slot, or on two that are {STRIDE} apart, in windows of more "
-    "drafts"
+    "drafts, each by itself"
 )
 WHOLE = f"{TOTAL_VARIATION} of what rounds emit in windows of more drafts, of which every slot has a choice"
 ROUGH = f"{TOTAL_VARIATION} over wide vocabularies or in other dtypes"
